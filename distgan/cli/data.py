@@ -1,0 +1,150 @@
+"""`distgan data`."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+if TYPE_CHECKING:
+    from distgan.data.index import Index
+    from distgan.data.pack import PackOptions
+    from distgan.data.sources.base import Source
+
+app = typer.Typer(help="Make, look at and check data sets.", no_args_is_help=True)
+render = typer.Typer(help="Render data sets.", no_args_is_help=True)
+app.add_typer(render, name="render")
+
+
+class Encoding(StrEnum):
+    png = "png"
+    jpg = "jpg"
+    webp = "webp"
+
+
+class Format(StrEnum):
+    folder = "folder"
+    idx = "idx"
+    npz = "npz"
+
+
+class Channels(StrEnum):
+    grey = "1"
+    colour = "3"
+
+
+Out = Annotated[str, typer.Option("--out", metavar="URL", help="Folder or URL (s3://bucket/…) for the shards.")]
+Size = Annotated[int, typer.Option(min=8, max=4096, help="Pixels a side.")]
+ShardMb = Annotated[int, typer.Option(min=1, help="Megabytes after which a shard is closed.")]
+Stored = Annotated[Encoding, typer.Option(help="png and webp lose nothing; jpg decodes fastest.")]
+Seed = Annotated[int, typer.Option(min=0, help="Draws the order of the samples (and, in render, the scenes).")]
+Url = Annotated[str, typer.Argument(metavar="URL", help="Folder or URL that holds index.json.")]
+
+
+@render.command()
+def bricks(
+    out: Out,
+    samples: Annotated[int, typer.Option(min=1, help="How many images.")] = 40_000,
+    size: Size = 64,
+    channels: Annotated[Channels, typer.Option(help="1 for grey, 3 for RGB.")] = Channels.grey,
+    seed: Seed = 0,
+    encoding: Stored = Encoding.png,
+    shard_mb: ShardMb = 64,
+) -> None:
+    """Render toy bricks of 50 kinds at any angle; the same seed gives the same pixels."""
+    from distgan.data.pack import PackOptions
+    from distgan.data.sources.rendered_bricks import BrickSource
+
+    source = BrickSource(seed, samples, size, int(channels.value))
+    _pack(source, out, PackOptions(size, int(channels.value), encoding.value, seed, shard_mb * 2**20))
+
+
+@app.command()
+def pack(
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="Folder of images, IDX file or folder, .npz file.")],
+    out: Out,
+    format: Annotated[Format, typer.Option(help="What the source is.")],  # noqa: A002 - the option's name
+    size: Size = 64,
+    channels: Annotated[Channels, typer.Option(help="1 for grey, 3 for RGB.")] = Channels.colour,
+    seed: Seed = 0,
+    encoding: Stored = Encoding.png,
+    shard_mb: ShardMb = 64,
+) -> None:
+    """Pack images into WebDataset shards, resized to SIZE x SIZE and shuffled by seed, with an index.
+
+    A folder's sub-folders are its classes. Example: `distgan data pack photos --format folder --out s3://faces`
+    """
+    from distgan.config.registry import SOURCES
+    from distgan.data.pack import PackOptions
+
+    opened: Source = SOURCES.resolve(format.value)(source)
+    _pack(opened, out, PackOptions(size, int(channels.value), encoding.value, seed, shard_mb * 2**20))
+
+
+@app.command()
+def index(url: Annotated[str, typer.Argument(metavar="URL", help="Folder or URL with .tar files.")]) -> None:
+    """Make the index of WebDataset shards that other software wrote (KEY.png|jpg|webp and KEY.cls or KEY.json)."""
+    from distgan.data.scan import index_shards
+    from distgan.data.storage import Storage
+
+    _print_index(url, index_shards(Storage.open(url)))
+
+
+@app.command()
+def info(url: Url) -> None:
+    """Print what a data set holds."""
+    from distgan.data.index import Index
+    from distgan.data.storage import Storage
+
+    _print_index(url, Index.load(Storage.open(url)))
+
+
+@app.command()
+def verify(url: Url) -> None:
+    """Check every byte and every image of a data set against its index; exit code 2 where one is wrong."""
+    from distgan.data.index import Index
+    from distgan.data.storage import Storage
+    from distgan.data.verify import verify as verify_data
+    from distgan.errors import UserError
+
+    storage = Storage.open(url)
+    total = len(Index.load(storage))
+    with _progress() as progress:
+        task = progress.add_task("verifying", total=total)
+        faults = verify_data(storage, lambda done: progress.update(task, completed=done))
+    for fault in faults:
+        print(fault)
+    if faults:
+        raise UserError(f"{url}: {len(faults)} faults; upload or pack those shards again")
+    print(f"{url}: {total:,} samples, all as the index says")
+
+
+def _pack(source: Source, out: str, options: PackOptions) -> None:
+    from distgan.data.pack import pack as pack_source
+    from distgan.data.storage import Storage
+
+    with _progress() as progress:
+        task = progress.add_task("packing", total=len(source))
+        packed = pack_source(source, Storage.open(out), options, lambda done: progress.update(task, completed=done))
+    _print_index(out, packed)
+
+
+def _print_index(url: str, opened: Index) -> None:
+    header = opened.header
+    labelled = int((opened.labels >= 0).sum())
+    megabytes = sum(shard.bytes for shard in header.shards) / 1e6
+    lines = [
+        f"{url}: {header.samples:,} images, {header.channels}x{header.image_size}x{header.image_size}",
+        f"  {len(header.shards)} shards, {megabytes:.1f} MB, {len(opened.blocks):,} blocks",
+        f"  {len(header.classes)} classes, {labelled:,} labelled",
+        f"  hash {opened.hash}",
+    ]
+    print("\n".join(lines))
+
+
+def _progress() -> Progress:
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    return Progress(*columns, console=Console(stderr=True), transient=True)

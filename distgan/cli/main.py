@@ -1,0 +1,111 @@
+"""The command line: parse, call one function, print.
+
+Nothing heavy is imported before a command needs it, so that help comes at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from distgan import __version__
+from distgan.cli import data, presets, store
+from distgan.errors import UserError
+
+app = typer.Typer(
+    name="distgan",
+    help="Train GANs on one machine or many: shards from object storage, Ray Train, runs that resume to the bit.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+app.add_typer(data.app, name="data")
+app.add_typer(presets.app, name="presets")
+app.add_typer(store.app, name="store")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"distgan {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def train(
+    config: Annotated[str, typer.Argument(metavar="PRESET_OR_FILE", help="A preset's name or a YAML file.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="As in optimizer.generator.lr=1e-4.")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(help="DDP workers; the same as scale.workers=N.")] = None,
+    address: Annotated[
+        str | None, typer.Option(help="Ray cluster to train on; by default RAY_ADDRESS, or one started here.")
+    ] = None,
+    storage: Annotated[str, typer.Option(help="Folder or URL (s3://…) that runs are kept under.")] = "runs",
+    name: Annotated[
+        str | None, typer.Option(help="The run; one that exists is gone on with. By default the preset's name.")
+    ] = None,
+    no_ray: Annotated[
+        bool, typer.Option("--no-ray", help="Train in this process, or as torchrun says, without Ray.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print configuration, networks and plan; train nothing.")
+    ] = False,
+) -> None:
+    """Train a GAN, or go on with a run that was stopped.
+
+    The run's folder STORAGE/NAME gets checkpoints, metrics.jsonl, TensorBoard events, sample grids, curves.png
+    and summary.json. Ctrl-C saves the state and ends the run; the same command goes on with it.
+
+    Example: `distgan train quickstart data.url=s3://bricks --workers 2 --storage s3://runs --name first`
+    """
+    from distgan.cli.training import run_training
+
+    raise typer.Exit(
+        run_training(
+            config, overrides or [], workers=workers, address=address, storage=storage, name=name,
+            no_ray=no_ray, dry_run=dry_run,
+        )
+    )  # fmt: skip
+
+
+@app.command()
+def sample(
+    source: Annotated[str, typer.Argument(metavar="RUN_OR_CHECKPOINT", help="Folder or URL of either.")],
+    count: Annotated[int, typer.Option(min=1, max=65536, help="Images in the grid.")] = 64,
+    seed: Annotated[int, typer.Option(min=0, help="Draws the latents.")] = 0,
+    out: Annotated[Path, typer.Option(help="The PNG to write.")] = Path("grid.png"),
+) -> None:
+    """Draw a grid of samples from a run's best checkpoint, or from a given one, on the CPU."""
+    from distgan.report.samples import write_samples
+
+    checkpoint = write_samples(source, count, seed, out)
+    print(f"{out}: {count} samples of {checkpoint}, seed {seed}")
+
+
+def main() -> None:
+    """Runs the command line: exit code 2 and one line for a user's mistake, 130 for Ctrl-C."""
+    try:
+        app()
+    except UserError as error:
+        print(f"distgan: error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("distgan: stopped", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

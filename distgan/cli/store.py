@@ -1,0 +1,45 @@
+"""`distgan store`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    help="A real S3 server on this machine (SeaweedFS), for laptops, demos and tests.", no_args_is_help=True
+)
+
+Directory = Annotated[Path, typer.Option("--dir", help="Where its data, credentials and log are kept.")]
+_DEFAULT = Path(".distgan/store")
+
+
+@app.command()
+def up(
+    directory: Directory = _DEFAULT,
+    port: Annotated[int | None, typer.Option(help="S3 port on 127.0.0.1; a free one by default.")] = None,
+) -> None:
+    """Start the server, or find it running; `source DIR/env.sh` gives a shell its address and credentials."""
+    from distgan.store.seaweedfs import up as start
+
+    handle = start(directory, port)
+    print(f"S3 at {handle.endpoint} (pid {handle.pid}), data in {handle.directory}")
+    print(f"to use it: source {directory / 'env.sh'}")
+
+
+@app.command()
+def down(directory: Directory = _DEFAULT) -> None:
+    """Stop the server. Its data stays."""
+    from distgan.store.seaweedfs import down as stop
+
+    print("stopped" if stop(directory) else "was not running")
+
+
+@app.command()
+def status(directory: Directory = _DEFAULT) -> None:
+    """Say whether the server runs, and where."""
+    from distgan.store.seaweedfs import status as ask
+
+    handle = ask(directory)
+    print(f"S3 at {handle.endpoint} (pid {handle.pid}), data in {handle.directory}" if handle else "not running")

@@ -1,0 +1,51 @@
+"""What `distgan train` does with its arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from distgan.config.load import load_config
+
+
+def run_training(
+    preset_or_file: str,
+    overrides: Sequence[str],
+    *,
+    workers: int | None,
+    address: str | None,
+    storage: str,
+    name: str | None,
+    no_ray: bool,
+    dry_run: bool,
+) -> int:
+    """Checks the job, then prints its plan or trains it; returns the exit code."""
+    given = [*overrides, f"scale.workers={workers}"] if workers is not None else list(overrides)
+    config = load_config(preset_or_file, given)
+
+    from distgan.training.job import Job, make_plan
+
+    job = Job(config, name or Path(preset_or_file).stem, storage)
+    plan = make_plan(job, needs_data=not dry_run)
+    console = Console(soft_wrap=True)
+    if dry_run:
+        from distgan.report.plan import print_plan
+
+        print_plan(plan, console)
+        return 0
+    if no_ray:
+        from distgan.launch.here import train_here
+
+        outcome = train_here(job)
+    else:
+        from distgan.launch.train import train_on_ray
+
+        outcome = train_on_ray(job, address)
+    if outcome.summary is not None:
+        from distgan.report.summary import summary_table
+
+        console.print(summary_table(outcome.summary))
+        console.print(f"run: {job.run.url}", highlight=False)
+    return outcome.exit_code

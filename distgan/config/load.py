@@ -1,0 +1,155 @@
+"""From a preset or file and `KEY=VALUE` overrides to a checked `Config`, or one line that says what is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from distgan.config.components import COMPONENTS, options_model, split_section
+from distgan.config.schema import Config
+from distgan.config.suggest import did_you_mean
+from distgan.errors import UserError
+
+_PRESETS = resources.files("distgan.config") / "presets"
+
+
+def preset_names() -> list[str]:
+    """Names of the presets inside the package, sorted."""
+    return sorted(entry.name.removesuffix(".yaml") for entry in _PRESETS.iterdir() if entry.name.endswith(".yaml"))
+
+
+def preset_text(name: str) -> str:
+    """A preset's YAML with its comments. Raises UserError for an unknown name."""
+    if name not in preset_names():
+        raise UserError(f"unknown preset {name!r}{did_you_mean(name, preset_names())}")
+    return (_PRESETS / f"{name}.yaml").read_text(encoding="utf-8")
+
+
+def load_config(preset_or_file: str, overrides: Sequence[str] = ()) -> Config:
+    """The configuration of a preset (by name) or of a YAML file (by path), with `KEY=VALUE` overrides.
+
+    Raises UserError, naming key, value, what is allowed and the nearest key.
+    """
+    path = Path(preset_or_file)
+    if path.suffix in {".yaml", ".yml"} or path.is_file():
+        try:
+            text, where = path.read_text(encoding="utf-8"), str(path)
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"cannot read the configuration {path}: {error}") from None
+    else:
+        text, where = preset_text(preset_or_file), f"preset {preset_or_file}"
+    tree = _parse_yaml(text, where)
+    for override in overrides:
+        _apply_override(tree, override)
+    return build_config(tree, where)
+
+
+def build_config(tree: Mapping[str, Any], where: str) -> Config:
+    """Checks a plain tree of values; `where` names its origin in errors."""
+    values = dict(tree)
+    problems: list[str] = []
+    for section, (schema, key, registry) in COMPONENTS.items():
+        given = values.get(section, {})
+        if not isinstance(given, Mapping):
+            continue  # reported by the tree's own validation
+        declared, options = split_section(section, given)
+        name = declared.get(key, schema.model_fields[key].default)
+        try:
+            model = options_model(registry.resolve(str(name)), schema.model_fields)
+            checked = model.model_validate(options).model_dump()
+        except ValidationError as error:
+            problems += _describe(error, model, (section,), extra=schema.model_fields)
+            checked = {}
+        except UserError as error:
+            problems.append(f"{section}.{key}: {error}")
+            checked = {}
+        values[section] = {**declared, **checked}
+    try:
+        config = Config.model_validate(values)
+    except ValidationError as error:
+        problems += _describe(error, Config, ())
+    if problems:
+        shown = problems if len(problems) <= 3 else [*problems[:3], f"and {len(problems) - 3} more"]
+        raise UserError(f"{where}: {'; '.join(shown)}")
+    return config
+
+
+def dump_config(config: Config) -> str:
+    """The resolved configuration as YAML that `load_config` takes."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Dotted keys of a nested tree: `{"a": {"b": 1}}` becomes `{"a.b": 1}`."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _parse_yaml(text: str, where: str) -> dict[str, Any]:
+    try:
+        tree = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"{where}: not valid YAML: {error}") from None
+    if tree is None:
+        return {}
+    if not isinstance(tree, dict) or not all(isinstance(key, str) for key in tree):
+        raise UserError(f"{where}: a configuration is a mapping of keys to values")
+    return tree
+
+
+def _apply_override(tree: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    parts = key.strip().split(".")
+    if not equals or not all(parts):
+        raise UserError(f"override {override!r}: write KEY=VALUE with a dotted key, as in optimizer.generator.lr=1e-4")
+    try:
+        value = yaml.safe_load(text) if text.strip() else text
+    except yaml.YAMLError:
+        raise UserError(f"override {override!r}: the value is not valid YAML; quote it") from None
+    node = tree
+    for part in parts[:-1]:
+        child = node.setdefault(part, {})
+        if not isinstance(child, dict):
+            raise UserError(f"override {override!r}: {part!r} is a value, not a section")
+        node = child
+    node[parts[-1]] = value
+
+
+def _known_keys(model: type[BaseModel], prefix: str = "") -> list[str]:
+    keys: list[str] = []
+    for name, field in model.model_fields.items():
+        annotation = field.annotation
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            keys += _known_keys(annotation, f"{prefix}{name}.")
+        else:
+            keys.append(f"{prefix}{name}")
+    return keys
+
+
+def _describe(
+    error: ValidationError, model: type[BaseModel], prefix: tuple[str, ...], extra: Iterable[str] = ()
+) -> list[str]:
+    dotted = "".join(f"{part}." for part in prefix)
+    known = _known_keys(model, dotted) + [f"{dotted}{name}" for name in extra]
+    lines = []
+    for item in error.errors(include_url=False):
+        # Pydantic adds the branch of a union (`int`, `constrained-int`) to the path; keys are ours alone.
+        key = ".".join([*prefix, *(str(part) for part in item["loc"] if str(part).isidentifier())])
+        if item["type"] == "extra_forbidden":
+            lines.append(f"{key}: unknown key{did_you_mean(key, known)}")
+        elif item["type"] == "value_error":
+            reason = str(item["ctx"]["error"])
+            lines.append(f"{key}: {reason}" if key else reason)
+        else:
+            lines.append(f"{key}={item['input']!r}: {item['msg'][:1].lower()}{item['msg'][1:]}")
+    return lines

@@ -1,0 +1,78 @@
+"""Every component that a configuration can name, one table a kind: name -> where its class or function lives.
+
+Entries are resolved only when used, so reading a configuration imports nothing heavy. Adding a component is a
+new file and a line here; its keyword arguments become its configuration keys (see `config.components`).
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+from distgan.config.suggest import did_you_mean
+from distgan.errors import UserError
+
+
+class Registry(Mapping[str, str]):
+    """Names of one kind of component, each with its `module:attribute`."""
+
+    def __init__(self, kind: str, entries: dict[str, str]) -> None:
+        self.kind = kind
+        self._entries = entries
+
+    def __getitem__(self, name: str) -> str:
+        return self._entries[name]
+
+    def __iter__(self):  # type: ignore[no-untyped-def]
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def resolve(self, name: str) -> Any:
+        """The class or function called `name`. Raises UserError with the nearest name when there is none."""
+        if name not in self._entries:
+            raise UserError(f"unknown {self.kind} {name!r}{did_you_mean(name, self._entries)}")
+        module, _, attribute = self._entries[name].partition(":")
+        return getattr(importlib.import_module(module), attribute)
+
+
+GENERATORS = Registry(
+    "generator network",
+    {
+        "dcgan": "distgan.models.dcgan:Generator",
+    },
+)
+
+DISCRIMINATORS = Registry(
+    "discriminator network",
+    {
+        "dcgan": "distgan.models.dcgan:Discriminator",
+        "wgan_gp": "distgan.models.wgan_gp:Critic",
+    },
+)
+
+OBJECTIVES = Registry(
+    "objective",
+    {
+        "bce": "distgan.training.objectives:BinaryCrossEntropy",
+        "wgan_gp": "distgan.training.objectives:WassersteinGradientPenalty",
+    },
+)
+
+EXTRACTORS = Registry(
+    "feature extractor",
+    {
+        "fd_lite0": "distgan.metrics.features:EfficientNetLite0Features",
+    },
+)
+
+SOURCES = Registry(
+    "data source",
+    {
+        "folder": "distgan.data.sources.folder:FolderSource",
+        "idx": "distgan.data.sources.idx:IdxSource",
+        "npz": "distgan.data.sources.npz:NpzSource",
+    },
+)

@@ -1,0 +1,178 @@
+"""The configuration: one typed tree, immutable once loaded.
+
+Fields marked `Free` do not change what is trained: a run may go on with another value. All others are held
+equal by a resume (`config.compare`).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Gt, Le, Lt
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class Free:
+    """Marks a field whose value does not change what is trained."""
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True)
+
+
+class Component(Section):
+    """A section that names a registered component; its further keys are that component's own options."""
+
+    model_config = ConfigDict(extra="allow")
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The component's own keyword arguments, already checked against its signature."""
+        return dict(self.model_extra or {})
+
+
+class GeneratorConfig(Component):
+    network: str = "dcgan"
+
+
+class DiscriminatorConfig(Component):
+    network: str = "dcgan"
+
+
+class ObjectiveConfig(Component):
+    name: str = "bce"
+    critic_steps: Annotated[int, Ge(1), Le(100)] = Field(1, description="critic updates a generator update")
+    critic_batches: Literal["fresh", "reuse"] = Field(
+        "fresh", description="a new real batch for each critic update of a step, or one for all of them"
+    )
+    updates: Literal["sequential", "simultaneous"] = Field(
+        "sequential", description="simultaneous: both gradients from one forward, before either update"
+    )
+
+    @model_validator(mode="after")
+    def _simultaneous_has_one_critic_step(self) -> ObjectiveConfig:
+        if self.updates == "simultaneous" and self.critic_steps != 1:
+            raise ValueError(
+                f"updates=simultaneous takes both gradients from one forward, so critic_steps must be 1 "
+                f"(it is {self.critic_steps}); set objective.updates=sequential"
+            )
+        return self
+
+
+class AdamConfig(Section):
+    lr: Annotated[float, Gt(0), Le(1)] = 2e-4
+    beta1: Annotated[float, Ge(0), Lt(1)] = 0.5
+    beta2: Annotated[float, Ge(0), Lt(1)] = 0.999
+    eps: Annotated[float, Gt(0), Le(1)] = 1e-7
+
+
+class OptimizersConfig(Section):
+    generator: AdamConfig = AdamConfig()
+    discriminator: AdamConfig = AdamConfig()
+
+
+class EmaConfig(Section):
+    half_life_kimg: Annotated[float, Ge(0)] = Field(10.0, description="0 switches the average off")
+    ramp_up: Annotated[float, Gt(0), Le(1)] | None = Field(
+        0.05, description="half-life is at most this fraction of the kimg trained so far"
+    )
+
+
+class DataConfig(Section):
+    url: Annotated[str | None, Free()] = Field(None, description="folder or bucket that holds index.json")
+    streams: Annotated[int, Ge(1), Le(4096)] = 16
+    window_blocks: Annotated[int, Ge(1), Le(1024)] = Field(8, description="blocks shuffled together")
+    flip: bool = Field(False, description="random horizontal flips")
+    prefetch_batches: Annotated[int, Ge(1), Le(64), Free()] = 3
+    memory_mb: Annotated[int, Ge(0), Free()] = Field(1024, description="decoded samples kept, a worker")
+    cache_dir: Annotated[str | None, Free()] = Field(
+        None, description="folder for a cache of remote blocks that all workers of a node share"
+    )
+    cache_mb: Annotated[int, Ge(1), Free()] = 16_384
+
+
+class TrainingConfig(Section):
+    batch_size: Annotated[int, Ge(2)] = Field(128, description="images a batch, over all workers")
+    kimg: Annotated[float, Gt(0), Free()] = Field(1000.0, description="budget, thousands of real images")
+    precision: Literal["float32", "bfloat16", "float64"] = "float32"
+    channels_last: bool = True
+    log_every: Annotated[int, Ge(1), Free()] = Field(10, description="steps between two rows of metrics")
+    samples_every_kimg: Annotated[float, Gt(0), Free()] | None = Field(
+        None, description="sample grids at fixed latents; by default at every evaluation"
+    )
+
+
+class EvaluationConfig(Section):
+    extractor: str = "fd_lite0"
+    every_kimg: Annotated[float, Gt(0), Free()] = 100.0
+    at_start: Annotated[bool, Free()] = Field(True, description="also evaluate the untrained generator")
+    samples: Annotated[int, Ge(2)] = Field(2048, description="generated images an evaluation")
+    real_samples: Annotated[int, Ge(4)] | None = Field(
+        None, description="real images of the statistics, drawn by seed; all of them by default"
+    )
+    patience: Annotated[int | None, Ge(1), Free()] = Field(
+        None, description="stop after so many evaluations in a row without improvement; never by default"
+    )
+    min_improvement: Annotated[float, Ge(0), Lt(1), Free()] = Field(
+        0.01, description="what counts as an improvement: this fraction of the best distance"
+    )
+
+
+class CheckpointConfig(Section):
+    every_kimg: Annotated[float, Gt(0), Free()] | None = Field(
+        None, description="also between evaluations; by default at evaluations and at the end"
+    )
+    keep_last: Annotated[int, Ge(1), Free()] = 2
+
+
+class ScaleConfig(Section):
+    workers: Annotated[int, Ge(1), Le(4096), Free()] = 1
+    groups: Annotated[int, Ge(1), Le(4096)] = Field(
+        4, description="equal parts of a batch that batch statistics and random draws belong to"
+    )
+    threads: Annotated[int | None, Ge(1), Free()] = Field(
+        None,
+        description="torch threads a worker; by default the processors of a host shared among its workers",
+    )
+    device: Annotated[Literal["auto", "cpu", "cuda"], Free()] = "auto"
+    max_failures: Annotated[int, Ge(0), Free()] = Field(3, description="restarts after lost workers")
+
+
+class Config(Section):
+    """Everything that a run is made of."""
+
+    description: Annotated[str, Free()] = ""
+    source: Annotated[str, Free()] = ""
+    seed: Annotated[int, Ge(0), Lt(2**32)] = 0
+    image_size: Literal[16, 32, 64, 128] = 64
+    channels: Literal[1, 3] = 3
+    latent_dim: Annotated[int, Ge(1), Le(4096)] = 100
+    generator: GeneratorConfig = GeneratorConfig()
+    discriminator: DiscriminatorConfig = DiscriminatorConfig()
+    objective: ObjectiveConfig = ObjectiveConfig()
+    optimizer: OptimizersConfig = OptimizersConfig()
+    ema: EmaConfig = EmaConfig()
+    training: TrainingConfig = TrainingConfig()
+    data: DataConfig = DataConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    scale: ScaleConfig = ScaleConfig()
+
+    @model_validator(mode="after")
+    def _batch_divides(self) -> Config:
+        batch, streams, groups = self.training.batch_size, self.data.streams, self.scale.groups
+        if streams % groups:
+            raise ValueError(
+                f"data.streams={streams} must be a multiple of scale.groups={groups}: each group reads its own streams"
+            )
+        if batch % streams:
+            raise ValueError(
+                f"training.batch_size={batch} must be a multiple of data.streams={streams}: "
+                f"a batch takes equally from every stream"
+            )
+        if self.scale.workers > groups:
+            raise ValueError(
+                f"scale.workers={self.scale.workers} is more than scale.groups={groups}: each worker needs a group; "
+                f"raise scale.groups (this changes the recipe) or ask for at most {groups} workers"
+            )
+        return self

@@ -1,0 +1,62 @@
+"""Image bytes to uint8 arrays and back."""
+
+from __future__ import annotations
+
+import io
+from typing import Literal
+
+import numpy as np
+import simplejpeg
+from numpy.typing import NDArray
+from PIL import Image
+
+Encoding = Literal["png", "jpg", "webp"]
+EXTENSIONS = ("png", "jpg", "jpeg", "webp")
+_MODES = {1: "L", 3: "RGB"}
+
+
+def decode_image(data: bytes, image_size: int, channels: int) -> NDArray[np.uint8]:
+    """Bytes of a PNG, JPEG or WebP image to uint8 (channels, image_size, image_size).
+
+    Raises ValueError where they are no image, or one of another size; grey and colour are converted.
+    """
+    if data[:2] == b"\xff\xd8":
+        pixels = simplejpeg.decode_jpeg(data, "GRAY" if channels == 1 else "RGB", fastdct=False)
+    else:
+        try:
+            with Image.open(io.BytesIO(data), formats=("PNG", "WEBP")) as image:
+                pixels = np.asarray(
+                    image if image.mode == _MODES[channels] else image.convert(_MODES[channels])
+                )
+        except (OSError, SyntaxError) as error:
+            raise ValueError(f"not a whole PNG, JPEG or WebP image: {error}") from None
+        pixels = pixels.reshape(*pixels.shape[:2], channels)
+    if pixels.shape[:2] != (image_size, image_size):
+        raise ValueError(f"it has {pixels.shape[1]}x{pixels.shape[0]} pixels, not {image_size}x{image_size}")
+    return np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+
+def encode_image(pixels: NDArray[np.uint8], encoding: Encoding) -> bytes:
+    """uint8 (height, width, 1 or 3) to the bytes of an image file; PNG and WebP without loss, JPEG at quality 95."""
+    if encoding == "jpg":
+        data: bytes = simplejpeg.encode_jpeg(
+            np.ascontiguousarray(pixels), 95, "GRAY" if pixels.shape[2] == 1 else "RGB", "444"
+        )
+        return data
+    buffer = io.BytesIO()
+    image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+    if encoding == "png":
+        image.save(buffer, "PNG", compress_level=6)
+    else:
+        image.save(buffer, "WEBP", lossless=True)
+    return buffer.getvalue()
+
+
+def resize_image(pixels: NDArray[np.uint8], image_size: int, channels: int) -> NDArray[np.uint8]:
+    """uint8 (H, W) or (H, W, C) to (image_size, image_size, channels), bilinear, aspect ratio not kept."""
+    if pixels.ndim == 3 and pixels.shape[2] == 1:
+        pixels = pixels[:, :, 0]
+    image = Image.fromarray(pixels).convert(_MODES[channels])
+    if image.size != (image_size, image_size):
+        image = image.resize((image_size, image_size), Image.Resampling.BILINEAR)
+    return np.asarray(image).reshape(image_size, image_size, channels)

@@ -1,0 +1,190 @@
+"""The index of a data set: what its shards hold, where every sample lies, and a checksum for every block.
+
+`index.json` names the shards; the table beside it has, for all samples in order, three little-endian columns
+(`offset` uint32 in units of 512 bytes, `length` uint32, `label` int32), then one CRC-32 (uint32) a block: at
+most 16 bytes a sample. A block is a run of consecutive samples of one shard, from the first image's first byte
+to the last image's last, as long as it spans at most 512 KiB (a larger image is a block by itself). Blocks
+follow from the columns, so they are not written down.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zlib
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from distgan.data.storage import NotFoundError, Storage
+from distgan.errors import UserError
+
+INDEX_NAME = "index.json"
+TABLE_NAME = "index.table"
+FORMAT = "distgan-index-1"
+BLOCK_BYTES = 512 * 1024
+TAR_UNIT = 512
+
+
+class Shard(BaseModel):
+    """One tar file of the data set."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    samples: int = Field(ge=1)
+    bytes: int = Field(ge=1)
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+
+class Header(BaseModel):
+    """The content of `index.json`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    format: str = Field(pattern=f"^{FORMAT}$")
+    image_size: int = Field(ge=1)
+    channels: int = Field(ge=1, le=4)
+    samples: int = Field(ge=1)
+    classes: list[str]
+    shards: list[Shard] = Field(min_length=1)
+    table_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+
+@dataclass(frozen=True)
+class Block:
+    """Consecutive samples [first, stop) and the bytes [start, end) of a shard that hold their images."""
+
+    number: int
+    shard: int
+    first: int
+    stop: int
+    start: int
+    end: int
+    crc32: int
+
+    def holds(self, data: bytes) -> bool:
+        """Whether `data` is exactly this block's bytes."""
+        return len(data) == self.end - self.start and zlib.crc32(data) == self.crc32
+
+
+@dataclass(frozen=True)
+class Index:
+    """A data set's samples in order, numbered from 0.
+
+    Attributes:
+        offsets: byte offset of each image in its shard, int64 (samples,).
+        lengths: bytes of each image, int64 (samples,).
+        labels: class of each sample, −1 where it has none, int64 (samples,).
+    """
+
+    header: Header
+    offsets: NDArray[np.int64] = field(repr=False)
+    lengths: NDArray[np.int64] = field(repr=False)
+    labels: NDArray[np.int64] = field(repr=False)
+    checksums: NDArray[np.uint32] = field(repr=False)
+
+    def __len__(self) -> int:
+        return self.header.samples
+
+    @cached_property
+    def hash(self) -> str:
+        """What identifies the data: SHA-256 of the header, which has the hashes of all the rest."""
+        return hashlib.sha256(self.header_bytes()).hexdigest()
+
+    @cached_property
+    def blocks(self) -> list[Block]:
+        """All blocks in sample order."""
+        spans = block_spans([shard.samples for shard in self.header.shards], self.offsets, self.lengths)
+        return [
+            Block(number, shard, first, stop, start, end, int(self.checksums[number]))
+            for number, (shard, first, stop, start, end) in enumerate(spans)
+        ]
+
+    def header_bytes(self) -> bytes:
+        return json.dumps(self.header.model_dump(), indent=1).encode() + b"\n"
+
+    def table_bytes(self) -> bytes:
+        return pack_table(self.offsets, self.lengths, self.labels, self.checksums)
+
+    def save(self, storage: Storage) -> None:
+        """Writes the table, then the header: a reader finds both or neither."""
+        storage.write_bytes(TABLE_NAME, self.table_bytes())
+        storage.write_bytes(INDEX_NAME, self.header_bytes())
+
+    @classmethod
+    def load(cls, storage: Storage) -> Index:
+        """Reads and checks an index. Raises UserError where it is missing, damaged or of another format."""
+        where = f"{storage.url}/{INDEX_NAME}"
+        try:
+            text = storage.read_bytes(INDEX_NAME)
+        except NotFoundError:
+            raise UserError(
+                f"{where}: no index; name the folder that `distgan data pack` or `render` wrote, or make one "
+                f"for WebDataset shards with `distgan data index {storage.url}`"
+            ) from None
+        try:
+            header = Header.model_validate_json(text)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            key = ".".join(str(part) for part in first["loc"])
+            raise UserError(
+                f"{where}: damaged, or not an index of distgan: {key or 'content'}: {first['msg']}; "
+                f"make it again with `distgan data index {storage.url}`"
+            ) from None
+        if sum(shard.samples for shard in header.shards) != header.samples:
+            raise UserError(f"{where}: damaged: the shards' samples do not add up to {header.samples}")
+        table = storage.read_bytes(TABLE_NAME)
+        if hashlib.sha256(table).hexdigest() != header.table_sha256:
+            raise UserError(
+                f"{storage.url}/{TABLE_NAME}: does not belong to {INDEX_NAME} (its SHA-256 differs); "
+                f"make both again with `distgan data index {storage.url}`"
+            )
+        return cls(header, *_unpack_table(table, header.samples, where))
+
+
+def block_spans(
+    shard_samples: list[int], offsets: NDArray[np.int64], lengths: NDArray[np.int64]
+) -> list[tuple[int, int, int, int, int]]:
+    """(shard, first sample, stop sample, start byte, end byte) of every block."""
+    ends = offsets + lengths
+    spans = []
+    base = 0
+    for shard, count in enumerate(shard_samples):
+        first, stop_of_shard = base, base + count
+        while first < stop_of_shard:
+            limit = offsets[first] + BLOCK_BYTES
+            stop = first + max(1, int(np.searchsorted(ends[first:stop_of_shard], limit, side="right")))
+            spans.append((shard, first, stop, int(offsets[first]), int(ends[stop - 1])))
+            first = stop
+        base = stop_of_shard
+    return spans
+
+
+def pack_table(
+    offsets: NDArray[np.int64],
+    lengths: NDArray[np.int64],
+    labels: NDArray[np.int64],
+    checksums: NDArray[np.uint32],
+) -> bytes:
+    """The columns as bytes."""
+    return b"".join(
+        [
+            (offsets // TAR_UNIT).astype("<u4").tobytes(),
+            lengths.astype("<u4").tobytes(),
+            labels.astype("<i4").tobytes(),
+            checksums.astype("<u4").tobytes(),
+        ]
+    )
+
+
+def _unpack_table(
+    table: bytes, samples: int, where: str
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.uint32]]:
+    if len(table) < 12 * samples or len(table) % 4:
+        raise UserError(f"{where}: damaged: its table has {len(table)} bytes for {samples} samples")
+    offsets, lengths = np.frombuffer(table, "<u4", 2 * samples).astype(np.int64).reshape(2, samples)
+    labels = np.frombuffer(table, "<i4", samples, 8 * samples).astype(np.int64)
+    checksums = np.frombuffer(table, "<u4", -1, 12 * samples).astype(np.uint32)
+    return offsets * TAR_UNIT, lengths, labels, checksums

@@ -1,0 +1,123 @@
+"""The order of samples: a pure function of (index, seed, streams), never of the number of workers.
+
+The samples are split over streams. A stream owns a contiguous range of them, visits its blocks in an order drawn
+from (seed, its own epoch, its number), shuffles within windows of a few blocks, and goes through its epochs without
+end. A batch takes equally from every stream; so the position of a run is one integer, its batches consumed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distgan.data.index import Index
+from distgan.errors import UserError
+
+
+@dataclass(frozen=True)
+class Piece:
+    """The samples [first, stop) of a block that belong to one stream."""
+
+    block: int
+    first: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class Window:
+    """A few blocks' worth of a stream, shuffled together.
+
+    Attributes:
+        start: where in the stream's epoch the window begins, in samples.
+        samples: the sample numbers in the order in which they are drawn.
+    """
+
+    pieces: tuple[Piece, ...]
+    start: int
+    samples: NDArray[np.int64]
+
+
+class Stream:
+    """One stream of samples, endless and addressable at any position."""
+
+    def __init__(self, index: Index, seed: int, number: int, num_streams: int, window_blocks: int) -> None:
+        count = len(index)
+        self.first = number * count // num_streams
+        self.stop = (number + 1) * count // num_streams
+        self._seed, self._number, self._window_blocks = seed, number, window_blocks
+        self._pieces = [
+            Piece(block.number, max(block.first, self.first), min(block.stop, self.stop))
+            for block in index.blocks
+            if block.first < self.stop and block.stop > self.first
+        ]
+        # An epoch's windows are asked for sample by sample; two of them straddle a batch at most.
+        self.window = lru_cache(maxsize=4)(self._window)
+        self._epoch_layout = lru_cache(maxsize=2)(self._layout)
+
+    def __len__(self) -> int:
+        """Samples in an epoch of this stream."""
+        return self.stop - self.first
+
+    @property
+    def windows_per_epoch(self) -> int:
+        return -(-len(self._pieces) // self._window_blocks)
+
+    def locate(self, position: int) -> tuple[int, int, int]:
+        """(epoch, window, place in the window) of the sample at `position`, counted from the run's first."""
+        epoch, place = divmod(position, len(self))
+        _, starts = self._epoch_layout(epoch)
+        window = int(np.searchsorted(starts, place, side="right")) - 1
+        return epoch, window, place - int(starts[window])
+
+    def samples(self, position: int, count: int) -> NDArray[np.int64]:
+        """The sample numbers at positions [position, position + count)."""
+        parts = []
+        while count > 0:
+            epoch, number, place = self.locate(position)
+            part = self.window(epoch, number).samples[place : place + count]
+            parts.append(part)
+            position, count = position + len(part), count - len(part)
+        return np.concatenate(parts)
+
+    def _layout(self, epoch: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The order of the epoch's pieces, and where each window starts."""
+        order = np.random.default_rng([self._seed, self._number, epoch]).permutation(len(self._pieces))
+        sizes = np.array([self._pieces[piece].stop - self._pieces[piece].first for piece in order])
+        starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])[:: self._window_blocks]
+        return order, starts
+
+    def _window(self, epoch: int, number: int) -> Window:
+        order, starts = self._epoch_layout(epoch)
+        chosen = order[number * self._window_blocks : (number + 1) * self._window_blocks]
+        pieces = tuple(self._pieces[piece] for piece in chosen)
+        samples = np.concatenate([np.arange(piece.first, piece.stop) for piece in pieces])
+        rng = np.random.default_rng([self._seed, self._number, epoch, number + 1])
+        return Window(pieces, int(starts[number]), rng.permutation(samples))
+
+
+class Order:
+    """All streams of a data set, and which samples each group of each batch takes.
+
+    Raises UserError where the data set is too small for the number of streams.
+    """
+
+    def __init__(self, index: Index, seed: int, num_streams: int, window_blocks: int) -> None:
+        if len(index) < num_streams:
+            raise UserError(f"data.streams={num_streams} is more than the data set's {len(index)} samples")
+        self.streams = [
+            Stream(index, seed, number, num_streams, window_blocks) for number in range(num_streams)
+        ]
+
+    def group_streams(self, group: int, num_groups: int) -> range:
+        """Numbers of the streams that a group reads; `num_groups` divides the number of streams."""
+        share = len(self.streams) // num_groups
+        return range(group * share, (group + 1) * share)
+
+    def group_samples(self, batch: int, group: int, num_groups: int, batch_size: int) -> NDArray[np.int64]:
+        """Sample numbers of one group of one batch, shape (batch_size / num_groups,)."""
+        share = batch_size // len(self.streams)
+        numbers = self.group_streams(group, num_groups)
+        return np.concatenate([self.streams[number].samples(batch * share, share) for number in numbers])

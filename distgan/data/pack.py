@@ -1,0 +1,128 @@
+"""Packs a source's images into WebDataset shards with an index."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import webdataset as wds
+
+from distgan.data.images import Encoding, encode_image, resize_image
+from distgan.data.index import INDEX_NAME, Index
+from distgan.data.scan import ScannedShard, assemble_index, scan_shard
+from distgan.data.sources.base import Source
+from distgan.data.storage import Storage
+from distgan.errors import UserError
+
+_CHUNK = 64
+
+
+@dataclass(frozen=True)
+class PackOptions:
+    """How images are stored.
+
+    Attributes:
+        image_size: pixels a side; other sizes are resized bilinearly, the aspect ratio not kept.
+        seed: draws the order of samples in the shards, so that sorted sources mix.
+        shard_bytes: a shard is closed once it is at least this large.
+        processes: processes that read, resize and encode; by default one a processor.
+    """
+
+    image_size: int
+    channels: int
+    encoding: Encoding = "png"
+    seed: int = 0
+    shard_bytes: int = 64 * 2**20
+    processes: int | None = None
+
+
+def pack(
+    source: Source, storage: Storage, options: PackOptions, progress: Callable[[int], None] = lambda _: None
+) -> Index:
+    """Writes shards, then the index, into the storage; returns the index.
+
+    A sample is `KEY.png|jpg|webp` and, where it has a label, `KEY.cls`. The same source and options give the same
+    bytes. `progress` is told the samples done so far. Raises UserError where the storage holds a data set already.
+    """
+    storage.ensure()
+    if storage.exists(INDEX_NAME):
+        raise UserError(f"{storage.url}: holds a data set already; choose another place or delete it")
+    scanned: list[ScannedShard] = []
+    samples = _encoded_samples(source, options)
+    done = 0
+    with tempfile.TemporaryDirectory(prefix="distgan-pack-") as folder:
+        while done < len(source):
+            path = Path(folder) / f"shard-{len(scanned):05d}.tar"
+            done += _write_shard(path, samples, options, done, progress)
+            scanned.append(scan_shard(path))
+            storage.upload(path, path.name)
+            path.unlink()
+    index = assemble_index(scanned, source.classes)
+    index.save(storage)
+    return index
+
+
+def _write_shard(
+    path: Path,
+    samples: Iterator[tuple[bytes, int]],
+    options: PackOptions,
+    done: int,
+    progress: Callable[[int], None],
+) -> int:
+    """Writes one shard of samples from number `done` on; returns how many."""
+    count = 0
+    with path.open("wb") as file, wds.TarWriter(file, encoder=False, mtime=0, user="", group="") as writer:
+        for image, label in samples:
+            sample: dict[str, str | bytes] = {"__key__": f"{done + count:08d}", options.encoding: image}
+            if label >= 0:
+                sample["cls"] = str(label).encode()
+            writer.write(sample)
+            count += 1
+            progress(done + count)
+            if file.tell() >= options.shard_bytes:
+                break
+    return count
+
+
+def _encoded_samples(source: Source, options: PackOptions) -> Iterator[tuple[bytes, int]]:
+    """All samples in shuffled order, encoded in several processes."""
+    order = np.random.default_rng([options.seed, len(source)]).permutation(len(source)).tolist()
+    chunks = [order[start : start + _CHUNK] for start in range(0, len(order), _CHUNK)]
+    processes = min(options.processes or os.cpu_count() or 1, len(chunks))
+    if processes == 1:
+        for chunk in chunks:
+            yield from _encode_chunk(source, options, chunk)
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes, context, _share_source, (source, options)) as pool:
+        for encoded in pool.map(_encode_shared_chunk, chunks):
+            yield from encoded
+
+
+def _encode_chunk(source: Source, options: PackOptions, numbers: list[int]) -> list[tuple[bytes, int]]:
+    encoded = []
+    for number in numbers:
+        pixels, label = source[number]
+        resized = resize_image(pixels, options.image_size, options.channels)
+        encoded.append((encode_image(resized, options.encoding), label))
+    return encoded
+
+
+# Set once in each process of the pool, so that a source travels once and not with every chunk.
+_shared: tuple[Source, PackOptions] | None = None
+
+
+def _share_source(source: Source, options: PackOptions) -> None:
+    global _shared
+    _shared = source, options
+
+
+def _encode_shared_chunk(numbers: list[int]) -> list[tuple[bytes, int]]:
+    assert _shared is not None
+    return _encode_chunk(*_shared, numbers)

@@ -1,0 +1,156 @@
+"""Reads WebDataset shards, ours or anybody's, and makes their index."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import tarfile
+import tempfile
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from webdataset.tariterators import base_plus_ext
+
+from distgan.data.images import EXTENSIONS
+from distgan.data.index import FORMAT, Header, Index, Shard, block_spans, pack_table
+from distgan.data.storage import Storage
+from distgan.errors import UserError
+
+_LABEL_KEYS = ("cls", "label", "class")
+
+
+@dataclass
+class ScannedSample:
+    """Where a sample's image lies in its shard, its size as (width, height), channels and label (−1 for none)."""
+
+    key: str
+    offset: int = -1
+    length: int = 0
+    size: tuple[int, int] = (0, 0)
+    channels: int = 0
+    label: int = -1
+
+
+@dataclass(frozen=True)
+class ScannedShard:
+    """What is in a shard."""
+
+    shard: Shard
+    samples: list[ScannedSample]
+    checksums: list[int]
+
+
+def scan_shard(path: Path) -> ScannedShard:
+    """Reads a whole shard. Raises UserError, naming shard and key, for whatever distgan cannot train on."""
+    data = path.read_bytes()
+    samples: dict[str, ScannedSample] = {}
+    try:
+        with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as archive:
+            for member in archive:
+                key, extension = base_plus_ext(member.name)
+                if not member.isfile() or not key or extension is None:
+                    continue
+                content = data[member.offset_data : member.offset_data + member.size]
+                _add_member(
+                    samples.setdefault(key, ScannedSample(key)), extension.lower(), member, content, path
+                )
+    except tarfile.TarError as error:
+        raise UserError(f"{path.name}: not a whole, uncompressed tar file: {error}") from None
+    found = [sample for sample in samples.values() if sample.offset >= 0]
+    if not found:
+        raise UserError(f"{path.name}: no images ({', '.join(EXTENSIONS)}) in it")
+    shard = Shard(
+        name=path.name, samples=len(found), bytes=len(data), sha256=hashlib.sha256(data).hexdigest()
+    )
+    offsets, lengths = _columns(found)
+    spans = block_spans([len(found)], offsets, lengths)
+    return ScannedShard(shard, found, [zlib.crc32(data[start:end]) for *_, start, end in spans])
+
+
+def assemble_index(scanned: Sequence[ScannedShard], classes: list[str] | None = None) -> Index:
+    """The index of shards in the given order. Raises UserError where image sizes or channels differ."""
+    samples = [sample for each in scanned for sample in each.samples]
+    for each in scanned:
+        for sample in each.samples:
+            if sample.size[0] != sample.size[1] or sample.size != samples[0].size:
+                raise UserError(
+                    f"{each.shard.name}: {sample.key} has {sample.size[0]}x{sample.size[1]} pixels; all images must be "
+                    f"square and of one size: unpack the shards and use `distgan data pack --format folder --size N`"
+                )
+    offsets, lengths = _columns(samples)
+    labels = np.array([sample.label for sample in samples], np.int64)
+    checksums = np.array([checksum for each in scanned for checksum in each.checksums], np.uint32)
+    if classes is None:
+        classes = [str(label) for label in range(int(labels.max()) + 1)]
+    header = Header(
+        format=FORMAT,
+        image_size=samples[0].size[0],
+        channels=max(sample.channels for sample in samples),
+        samples=len(samples),
+        classes=classes,
+        shards=[each.shard for each in scanned],
+        table_sha256=hashlib.sha256(pack_table(offsets, lengths, labels, checksums)).hexdigest(),
+    )
+    return Index(header, offsets, lengths, labels, checksums)
+
+
+def index_shards(storage: Storage) -> Index:
+    """Makes and saves the index of all `.tar` files of a folder. Raises UserError where there are none."""
+    names = [name for name in storage.list() if name.endswith(".tar")]
+    if not names:
+        raise UserError(f"{storage.url}: no .tar files there")
+    scanned = []
+    with tempfile.TemporaryDirectory(prefix="distgan-index-") as folder:
+        for name in names:
+            path = Path(folder) / name
+            storage.download(name, path)
+            scanned.append(scan_shard(path))
+            path.unlink()
+    index = assemble_index(scanned)
+    index.save(storage)
+    return index
+
+
+def _add_member(
+    sample: ScannedSample, extension: str, member: tarfile.TarInfo, content: bytes, path: Path
+) -> None:
+    where = f"{path.name}: {member.name}"
+    if extension in EXTENSIONS:
+        if sample.offset >= 0:
+            raise UserError(f"{where}: a second image of the same key")
+        try:
+            with Image.open(io.BytesIO(content), formats=("PNG", "JPEG", "WEBP")) as image:
+                sample.size, sample.channels = image.size, 1 if image.mode == "L" else 3
+        except (OSError, SyntaxError) as error:
+            raise UserError(f"{where}: not a readable image: {error}") from None
+        sample.offset, sample.length = member.offset_data, member.size
+    elif extension == "cls":
+        sample.label = _label(content.decode(errors="replace").strip(), where)
+    elif extension == "json" and sample.label < 0:
+        try:
+            attributes = json.loads(content)
+        except ValueError as error:
+            raise UserError(f"{where}: not valid JSON: {error}") from None
+        label = next(
+            (attributes[key] for key in _LABEL_KEYS if isinstance(attributes, dict) and key in attributes),
+            None,
+        )
+        if label is not None:
+            sample.label = _label(str(label), where)
+
+
+def _label(text: str, where: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) >= 2**31:
+        raise UserError(f"{where}: the label {text[:20]!r} is not a whole number from 0")
+    return int(text)
+
+
+def _columns(samples: Sequence[ScannedSample]) -> tuple[np.ndarray, np.ndarray]:
+    offsets = np.array([sample.offset for sample in samples], np.int64)
+    lengths = np.array([sample.length for sample in samples], np.int64)
+    return offsets, lengths

@@ -1,0 +1,48 @@
+"""A folder of image files: one sub-folder a class, or all files in one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from distgan.errors import UserError
+
+_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
+
+
+class FolderSource:
+    """Images below a folder, ordered by path. Its sub-folders, if any, are the classes, ordered by name."""
+
+    def __init__(self, path: str) -> None:
+        root = Path(path)
+        if not root.is_dir():
+            raise UserError(f"{path}: no such folder of images")
+        files = sorted(
+            file for file in root.rglob("*") if file.suffix.lower() in _SUFFIXES and file.is_file()
+        )
+        if not files:
+            raise UserError(f"{path}: no image files below it ({', '.join(sorted(_SUFFIXES))})")
+        folders = [file.relative_to(root).parts[0] if file.parent != root else "" for file in files]
+        self.classes = sorted(set(folders) - {""})
+        if self.classes and "" in folders:
+            stray = files[folders.index("")]
+            raise UserError(f"{stray}: lies beside class folders; move it into one of them")
+        self._items = [
+            (file, self.classes.index(folder) if folder else -1)
+            for file, folder in zip(files, folders, strict=True)
+        ]
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __getitem__(self, number: int) -> tuple[NDArray[np.uint8], int]:
+        path, label = self._items[number]
+        try:
+            with Image.open(path) as image:
+                pixels = np.asarray(image.convert("RGB" if image.mode not in {"L", "1", "I;16"} else "L"))
+        except (OSError, SyntaxError) as error:
+            raise UserError(f"{path}: not a readable image: {error}") from None
+        return pixels, label

@@ -1,0 +1,76 @@
+"""IDX files, the format of MNIST and Fashion-MNIST, plain or gzipped."""
+
+from __future__ import annotations
+
+import gzip
+import math
+import zlib
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distgan.errors import UserError
+
+_UNSIGNED_BYTE = 0x08
+
+
+class IdxSource:
+    """Images of one or several IDX files and the labels beside them.
+
+    `path` is an images file (`…-images-idx3-ubyte`, also `.gz`), whose labels are looked for under the same name
+    with `labels-idx1`, or a folder, of which all such files are taken in the order of their names.
+    """
+
+    def __init__(self, path: str) -> None:
+        given = Path(path)
+        files = sorted(given.glob("*images-idx3-ubyte*")) if given.is_dir() else [given]
+        if not files:
+            raise UserError(f"{path}: no *-images-idx3-ubyte files in it")
+        images, labels = [], []
+        for file in files:
+            part = read_idx(file)
+            if part.ndim != 3:
+                raise UserError(f"{file}: has {part.ndim} dimensions, not the 3 of grey images")
+            images.append(part)
+            labels.append(_labels_beside(file, len(part)))
+        shapes = {part.shape[1:] for part in images}
+        if len(shapes) > 1:
+            raise UserError(f"{path}: its files have images of different sizes: {sorted(shapes)}")
+        self._images, self._labels = np.concatenate(images), np.concatenate(labels)
+        self.classes = [str(label) for label in range(int(self._labels.max()) + 1)]
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, number: int) -> tuple[NDArray[np.uint8], int]:
+        return self._images[number], int(self._labels[number])
+
+
+def read_idx(path: Path) -> NDArray[np.uint8]:
+    """The array of an IDX file of unsigned bytes. Raises UserError where it is none, or cut short."""
+    try:
+        data = path.read_bytes()
+        if data[:2] == b"\x1f\x8b":
+            data = gzip.decompress(data)
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError(f"{path}: cannot be read: {error}") from None
+    if len(data) < 4 or data[:2] != b"\0\0" or data[2] != _UNSIGNED_BYTE or len(data) < 4 + 4 * data[3]:
+        raise UserError(f"{path}: not an IDX file of unsigned bytes")
+    shape = tuple(int(size) for size in np.frombuffer(data, ">u4", data[3], 4))
+    body = data[4 + 4 * data[3] :]
+    if len(body) != math.prod(shape):
+        raise UserError(
+            f"{path}: has {len(body)} bytes of data where its header announces {math.prod(shape)}"
+        )
+    return np.frombuffer(body, np.uint8).reshape(shape)
+
+
+def _labels_beside(images: Path, count: int) -> NDArray[np.int64]:
+    path = images.with_name(images.name.replace("images-idx3", "labels-idx1"))
+    if path == images or not path.exists():
+        return np.full(count, -1, np.int64)
+    labels = read_idx(path).astype(np.int64)
+    if labels.shape != (count,):
+        raise UserError(f"{path}: has shape {labels.shape} beside {count} images")
+    return labels

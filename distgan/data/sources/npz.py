@@ -1,0 +1,54 @@
+"""NumPy archives with an array of images and, if wanted, one of labels."""
+
+from __future__ import annotations
+
+import zipfile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distgan.errors import UserError
+
+_IMAGE_KEYS = ("images", "x", "x_train", "arr_0")
+_LABEL_KEYS = ("labels", "y", "y_train", "arr_1")
+
+
+class NpzSource:
+    """`images` uint8 (N, H, W) or (N, H, W, 1 or 3) and `labels` (N,) or (N, 1) of integers from 0.
+
+    The names x and y, x_train and y_train, arr_0 and arr_1 are understood too.
+    """
+
+    def __init__(self, path: str) -> None:
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                arrays = {key: archive[key] for key in archive.files}
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            raise UserError(f"{path}: not a readable .npz archive: {error}") from None
+        images = next((arrays[key] for key in _IMAGE_KEYS if key in arrays), None)
+        if images is None:
+            raise UserError(
+                f"{path}: has {', '.join(arrays) or 'nothing'}, but none of {', '.join(_IMAGE_KEYS)}"
+            )
+        if (
+            images.dtype != np.uint8
+            or images.ndim not in {3, 4}
+            or (images.ndim == 4 and images.shape[3] not in {1, 3})
+        ):
+            raise UserError(
+                f"{path}: images are {images.dtype} {images.shape}; they must be uint8 (N, H, W) or (N, H, W, 1 or 3)"
+            )
+        labels = next((arrays[key] for key in _LABEL_KEYS if key in arrays), None)
+        self._images: NDArray[np.uint8] = images
+        self._labels = np.full(len(images), -1, np.int64) if labels is None else labels.reshape(-1)
+        if len(self._labels) != len(images) or self._labels.dtype.kind not in "iu":
+            raise UserError(f"{path}: labels must be {len(images)} integers, one an image")
+        if labels is not None and self._labels.min() < 0:
+            raise UserError(f"{path}: labels start at 0; there is a {self._labels.min()}")
+        self.classes = [str(label) for label in range(int(self._labels.max()) + 1)]
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, number: int) -> tuple[NDArray[np.uint8], int]:
+        return self._images[number], int(self._labels[number])

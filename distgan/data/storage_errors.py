@@ -1,0 +1,162 @@
+"""One clear line for everything that can go wrong between distgan and a storage URL."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from urllib.parse import urlsplit
+
+import aiohttp
+from botocore import exceptions as boto
+
+from distgan.errors import UserError
+
+
+class NotFoundError(UserError):
+    """The file or local folder does not exist, although the store answered and its bucket exists."""
+
+
+_PERMISSION = "access denied; check the permissions of these credentials"
+_REGION = "the bucket is in another region; set AWS_DEFAULT_REGION to the bucket's region"
+_BUSY = "the server is overloaded or failing; try again later"
+_BY_S3_CODE = {
+    "NoSuchBucket": "the bucket does not exist; create it or check the name",
+    "InvalidBucketName": "not a valid bucket name; use 3 to 63 lower-case letters, digits and hyphens",
+    "InvalidAccessKeyId": "the access key is not known; check AWS_ACCESS_KEY_ID and the endpoint",
+    "SignatureDoesNotMatch": "the secret key is wrong; check AWS_SECRET_ACCESS_KEY",
+    "ExpiredToken": "the credentials have expired; renew them",
+    "InvalidToken": "the session token is not valid; check AWS_SESSION_TOKEN",
+    "RequestTimeTooSkewed": "the clock of this machine is wrong; set it",
+    "AccessDenied": _PERMISSION,
+    "AllAccessDisabled": _PERMISSION,
+    "403": _PERMISSION,
+    "BucketAlreadyExists": "the bucket name is taken by another account; choose another name",
+    "AuthorizationHeaderMalformed": _REGION,
+    "IllegalLocationConstraintException": _REGION,
+    "PermanentRedirect": _REGION,
+    "301": _REGION,
+    "InternalError": _BUSY,
+    "ServiceUnavailable": _BUSY,
+    "SlowDown": _BUSY,
+    "500": _BUSY,
+    "503": _BUSY,
+}
+_BY_ERRNO = {
+    errno.EACCES: "permission denied; check who owns it and its mode",
+    errno.EPERM: "permission denied; check who owns it and its mode",
+    errno.EROFS: "the file system is read-only; choose another place",
+    errno.ENOSPC: "no space left on the disk; free some or choose another place",
+    errno.EDQUOT: "the disk quota is used up; free some space or choose another place",
+    errno.ENOTDIR: "a part of the path is a file, not a folder; choose another place",
+    errno.EEXIST: "a file is where a folder should be; choose another place",
+    errno.EISDIR: "this is a folder, not a file",
+    errno.ENAMETOOLONG: "the name is too long",
+}
+_BY_KIND: tuple[tuple[tuple[type[Exception], ...], str], ...] = (
+    (
+        (
+            boto.NoCredentialsError,
+            boto.PartialCredentialsError,
+            boto.CredentialRetrievalError,
+            boto.ProfileNotFound,
+            boto.TokenRetrievalError,
+            boto.UnauthorizedSSOTokenError,
+        ),
+        "no usable credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE",
+    ),
+    ((boto.ParamValidationError,), _BY_S3_CODE["InvalidBucketName"]),
+    ((boto.ReadTimeoutError,), "the server did not answer in time; check the network"),
+    (
+        (boto.ConnectionError, boto.ConnectionClosedError, aiohttp.ClientConnectionError, ConnectionError),
+        "the server cannot be reached; check AWS_ENDPOINT_URL and the network",
+    ),
+    ((TimeoutError,), "the server did not answer in time; check the network"),
+    ((NotImplementedError,), "this kind of storage cannot do that; use a local path, s3:// or gs://"),
+)
+
+
+def s3_code(error: BaseException | None) -> str:
+    """The S3 error code behind an exception, such as `NoSuchKey`, or the HTTP status of a HEAD request.
+
+    The empty string when no S3 server answered.
+    """
+    while error is not None:
+        response = getattr(error, "response", None)
+        if isinstance(response, dict):
+            return str(response.get("Error", {}).get("Code", ""))
+        error = error.__cause__
+    return ""
+
+
+@contextmanager
+def translate_errors(url: str, probe: Callable[[], object] | None = None) -> Iterator[None]:
+    """Turn what an operation on `url` raises into a `UserError` that names the URL and says what to do.
+
+    Args:
+        url: the file or folder that the block works on.
+        probe: asks the store about the bucket. It is called when the answer had no body (403 and 404 to
+            HEAD), so that a missing bucket or a wrong secret is told apart from a missing file.
+
+    Raises:
+        NotFoundError: the file does not exist.
+        UserError: any other circumstance. Exceptions that are our own mistakes pass unchanged.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        cause = _ask(probe, error) if probe is not None and s3_code(error) in {"", "403", "404"} else error
+        explained = _explain(url, cause)
+        if explained is None:
+            raise
+        raise explained from cause
+
+
+def _ask(probe: Callable[[], object], error: Exception) -> Exception:
+    """The probe's error where it says more than `error`, which is a missing file or a bare refusal."""
+    if not isinstance(error, FileNotFoundError | PermissionError):
+        return error
+    try:
+        probe()
+    except Exception as precise:  # noqa: BLE001 - whatever it is, it is only used to explain `error`
+        if s3_code(precise) not in {"", "403", "404", "AccessDenied"}:
+            return precise
+    return error
+
+
+def _explain(url: str, error: Exception) -> UserError | None:
+    """The user's line for `error`, or None where it is not a circumstance that we know."""
+    code = s3_code(error)
+    where = _endpoint(url)
+    if code in _BY_S3_CODE:
+        return UserError(f"{_bucket(url) if code == 'NoSuchBucket' else url}: {_BY_S3_CODE[code]}{where}")
+    if isinstance(error, FileNotFoundError):
+        return NotFoundError(f"{url}: not found; check the name{where}")
+    if isinstance(error, OSError) and error.errno in _BY_ERRNO and not code:
+        return UserError(f"{url}: {_BY_ERRNO[error.errno]}")
+    for kinds, line in _BY_KIND:
+        if isinstance(error, kinds):
+            return UserError(f"{url}: {line}{where}")
+    if isinstance(error, ValueError) and "Invalid endpoint" in str(error):
+        return UserError(f"{url}: AWS_ENDPOINT_URL is not a URL; write http://HOST:PORT{where}")
+    if isinstance(error, OSError | boto.BotoCoreError | boto.ClientError | aiohttp.ClientError):
+        reason = code or getattr(error, "strerror", None) or type(error).__name__
+        return UserError(f"{url}: the store or the disk failed ({reason}); try again{where}")
+    return None
+
+
+def _bucket(url: str) -> str:
+    scheme, _, path = url.partition("://")
+    return f"{scheme}://{path.split('/')[0]}"
+
+
+def _endpoint(url: str) -> str:
+    """` (endpoint …)` for an S3 URL with an endpoint of its own; never its user name and password."""
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    if not endpoint or not url.startswith(("s3://", "s3a://")):
+        return ""
+    parts = urlsplit(endpoint)
+    return f" (endpoint {parts._replace(netloc=parts.netloc.rpartition('@')[2]).geturl()})"

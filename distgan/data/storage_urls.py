@@ -1,0 +1,87 @@
+"""From a storage URL to the fsspec file system that serves it."""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import os
+import re
+from typing import Any
+
+import fsspec
+
+from distgan.errors import UserError
+
+LOCAL_PROTOCOLS = ("file", "local")
+S3_PROTOCOLS = ("s3", "s3a")
+_PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs", "hdfs": "pyarrow"}
+_S3_CONFIG = {
+    "connect_timeout": 5,
+    "read_timeout": 30,
+    "retries": {"mode": "standard", "total_max_attempts": 3},
+    "max_pool_connections": 32,
+}
+_filesystems: dict[tuple[object, ...], Any] = {}
+
+
+def split_url(url: str) -> tuple[str, str]:
+    """Protocol and path of a URL; a plain path has protocol `file`."""
+    if not url or "\0" in url:
+        raise UserError(f"{url!r} is not a URL; give a local path or a URL such as s3://bucket/folder")
+    protocol, separator, rest = url.partition("://")
+    if re.search("://[^/@]*:[^/@]*@", url):
+        raise UserError(f"{protocol}://…: no passwords in a URL; use the environment or a profile file")
+    if "::" in url:
+        raise UserError(f"{url}: chained URLs (`::`) are not supported; give the URL of the folder itself")
+    if separator and re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*", protocol):
+        if protocol in LOCAL_PROTOCOLS and not rest.startswith("/"):
+            raise UserError(f"{url}: a {protocol}:// URL needs an absolute path; write {protocol}:///folder")
+        return protocol, rest
+    word, colon, _ = url.partition(":")
+    if colon and word in {"pipe", *fsspec.available_protocols()}:
+        raise UserError(f"{url}: not a URL of a folder (shell pipes are never run); write s3://bucket/folder")
+    return "file", url
+
+
+def check_name(what: str, name: str, remote: bool) -> None:
+    """Refuse names that could leave the folder, and for remote stores those that fsspec reads as patterns."""
+    if not name or "\0" in name or any(part in {"", ".", ".."} for part in name.split("/")):
+        raise UserError(f"{what}: a name has parts joined by single slashes, none of them `.` or `..`")
+    if remote and any(sign in name for sign in "*?[]"):
+        raise UserError(f"{what}: the characters * ? [ ] cannot be used in a remote name; rename it")
+
+
+def filesystem_class(url: str, protocol: str) -> Any:
+    try:
+        return fsspec.get_filesystem_class(protocol)
+    except ImportError as error:
+        package = _PACKAGES.get(protocol)
+        hint = f"install {package} (pip install {package})" if package else str(error)
+        raise UserError(f"{url}: {protocol}:// needs a package that is not installed; {hint}") from error
+    except ValueError as error:
+        near = difflib.get_close_matches(protocol, ["file", "memory", *_PACKAGES], n=1, cutoff=0.5)
+        installed = [name for name, module in _PACKAGES.items() if importlib.util.find_spec(module)]
+        raise UserError(
+            f"{url}: unknown protocol {protocol}://; {f'did you mean {near[0]}://? ' if near else ''}"
+            f"Installed: {', '.join(['file', 'memory', *installed])}"
+        ) from error
+
+
+def filesystem_of(url: str, protocol: str) -> Any:
+    """The process's file system for a URL.
+
+    A forked process gets its own, and so does a changed set of AWS variables. fsspec's own cache of instances
+    is not used: it makes one a thread.
+    """
+    filesystem = filesystem_class(url, protocol)
+    options = filesystem._get_kwargs_from_urls(url)
+    variables = sorted(item for item in os.environ.items() if item[0].startswith("AWS_"))
+    key = (os.getpid(), protocol, repr(options), tuple(variables) if protocol in S3_PROTOCOLS else ())
+    if key not in _filesystems:
+        if protocol in S3_PROTOCOLS:
+            options["config_kwargs"] = _S3_CONFIG
+        created = filesystem(skip_instance_cache=True, use_listings_cache=False, **options)
+        if protocol in S3_PROTOCOLS:
+            created.retries = 1  # botocore's standard retries; s3fs would multiply them
+        _filesystems.setdefault(key, created)
+    return _filesystems[key]

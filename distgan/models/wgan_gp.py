@@ -1,0 +1,63 @@
+"""The WGAN-GP critic (Gulrajani et al. 2017) in the form of Foster, Generative Deep Learning, 2nd ed., ch. 4."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from annotated_types import Ge
+from torch import Tensor, nn
+
+from distgan.models.layers import (
+    Activation,
+    Initialisation,
+    KernelSize,
+    Positive,
+    Probability,
+    activation_layer,
+    initialise,
+    resampling_strides,
+    same_convolution,
+    stage_widths,
+)
+
+
+class Critic(nn.Module):
+    """Images (N, channels, image_size, image_size) in [-1, 1] to unbounded scores (N,).
+
+    One convolution with bias a stride down to 4x4, activation after each, dropout after all but the first;
+    then a 4x4 convolution to one score. Nothing in it mixes the images of a batch, as the gradient penalty
+    demands. `width` is the channels of the first stage; they double towards the score.
+    """
+
+    def __init__(
+        self,
+        *,
+        image_size: int,
+        channels: int,
+        width: Positive = 64,
+        widths: list[Positive] | None = None,
+        strides: list[Annotated[int, Ge(1)]] | None = None,
+        kernel_size: KernelSize = 4,
+        activation: Activation = "leaky_relu",
+        slope: Probability = 0.2,
+        dropout: Probability = 0.3,
+        init: Initialisation = "normal",
+    ) -> None:
+        super().__init__()
+        stage_strides = resampling_strides(image_size, strides)
+        hidden = stage_widths(width, widths, len(stage_strides))
+        layers: list[nn.Module] = []
+        inputs = channels
+        for stage, (stride, outputs) in enumerate(zip(stage_strides, hidden, strict=True)):
+            layers += same_convolution(inputs, outputs, kernel_size, stride, bias=True)
+            layers.append(activation_layer(activation, slope))
+            if stage > 0:
+                layers.append(nn.Dropout(dropout))
+            inputs = outputs
+        layers.append(nn.Conv2d(inputs, 1, 4))
+        self.layers = nn.Sequential(*layers)
+        initialise(self, init)
+
+    def forward(self, images: Tensor) -> Tensor:
+        scores: Tensor = self.layers(images)
+        return scores.flatten()

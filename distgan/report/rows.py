@@ -1,0 +1,56 @@
+"""The rows of `metrics.jsonl`: one JSON object a line for each event of a run."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from distgan.training.events import Checkpointed, Evaluated, Trained
+
+Row = dict[str, Any]
+
+
+def event_row(event: Trained | Evaluated | Checkpointed) -> Row:
+    """The event as one flat row: `event` is its kind, the terms of a `Trained` are keys of their own."""
+    row: Row = {"event": type(event).__name__.lower()} | asdict(event)
+    row |= row.pop("terms", {})
+    return row
+
+
+def to_json(value: Any, indent: int | None = None) -> str:
+    """JSON that every parser reads: numbers that are not finite become null."""
+    return json.dumps(_finite(value), indent=indent, ensure_ascii=False, allow_nan=False)
+
+
+def read_rows(path: Path) -> list[Row]:
+    """The rows of a `metrics.jsonl`, in the order in which they were written."""
+    return [row for row, _ in _parsed(path.read_bytes())]
+
+
+def lines_until(data: bytes, step: int) -> bytes:
+    """The lines of a `metrics.jsonl` up to training step `step`, without those that a kill left half-written."""
+    return b"".join(line + b"\n" for row, line in _parsed(data) if row["step"] <= step)
+
+
+def _parsed(data: bytes) -> list[tuple[Row, bytes]]:
+    """Each whole row with its line."""
+    found = []
+    for line in data.split(b"\n"):
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(row, dict) and isinstance(row.get("step"), int):
+            found.append((row, line))
+    return found
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

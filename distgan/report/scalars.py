@@ -1,0 +1,64 @@
+"""A run's numbers and pictures for TensorBoard."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from torch.utils.tensorboard import SummaryWriter
+
+from distgan.training.events import Evaluated, Trained
+
+_FLUSH_SECONDS = 10
+_FILE_BYTES = 8 * 2**20
+
+
+class Scalars:
+    """Writes TensorBoard event files into a folder; the global step is the training step.
+
+    A file that has grown past 8 MiB is followed by a new one, so that a copy of the folder to remote storage
+    never sends the pictures of a long run again and again.
+
+    Args:
+        first_step: what older files in the folder hold from this step on is hidden.
+    """
+
+    def __init__(self, folder: Path, first_step: int) -> None:
+        self._folder = folder
+        self._writer = SummaryWriter(str(folder), purge_step=first_step, flush_secs=_FLUSH_SECONDS)
+
+    def trained(self, event: Trained) -> None:
+        """Each term under its own name, the speed and the kimg."""
+        values = event.terms | {
+            "progress/kimg": event.kimg,
+            "progress/images_per_second": event.images_per_second,
+        }
+        self._add(values, event.step)
+
+    def evaluated(self, event: Evaluated) -> None:
+        """The distance and the best so far, under the metric's name."""
+        values = {f"distance/{event.metric}": event.distance, f"distance/{event.metric}_best": event.best}
+        self._add(values | {"progress/kimg": event.kimg}, event.step)
+
+    def picture(self, step: int, picture: Image.Image) -> None:
+        """A grid of samples."""
+        pixels = np.atleast_3d(np.asarray(picture))
+        self._writer.add_image("samples", pixels, step, dataformats="HWC")
+
+    def flush(self) -> None:
+        """Write what is queued to the disk."""
+        self._writer.flush()
+        newest = max(self._folder.iterdir(), key=lambda path: path.stat().st_mtime_ns)
+        if newest.stat().st_size > _FILE_BYTES:
+            self._writer.close()
+
+    def close(self) -> None:
+        """Write what is queued to the disk and close the file."""
+        self._writer.close()
+
+    def _add(self, values: dict[str, float], step: int) -> None:
+        for name, value in values.items():
+            if math.isfinite(value):
+                self._writer.add_scalar(name, value, step)

@@ -1,0 +1,71 @@
+"""The end of a run as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rich.table import Table
+from rich.text import Text
+
+from distgan.report import words
+from distgan.training.events import Summary
+
+
+def summary_table(summary: Summary) -> Table:
+    """What the run did: why it stopped, how far it came, how long that took, how good it is, what is kept."""
+    table = Table(title=Text(summary.name, "bold"), title_justify="left", show_header=False)
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    table.add_row("stopped", Text(words.stop_reason(summary)))
+    table.add_row("trained", Text(_trained(summary)))
+    if summary.seconds:
+        table.add_row("time", Text(_time(summary.seconds)))
+    table.add_row("speed", Text(f"{words.number(summary.images_per_second)} images/s"))
+    table.add_section()
+    for label, value in _distances(summary):
+        table.add_row(Text(label), Text(value))
+    table.add_section()
+    table.add_row("best checkpoint", Text(summary.best_checkpoint or "none"))
+    table.add_row("last checkpoint", Text(summary.last_checkpoint or "none"))
+    return table
+
+
+def remaining_share(summary: Summary) -> float | None:
+    """(best − floor) / (untrained − floor): 1 is no better than untrained, 0 is as good as real data."""
+    best, floor, untrained = summary.best, summary.floor, summary.untrained
+    if best is None or floor is None or untrained is None or untrained <= floor:
+        return None
+    return (best - floor) / (untrained - floor)
+
+
+def _trained(summary: Summary) -> str:
+    workers = words.plural(summary.workers, "worker")
+    told = f"{words.kimg_count(summary.kimg)} kimg in {words.plural(summary.steps, 'step')}, {workers}"
+    if summary.resumed_at_kimg:
+        told += f", resumed at {words.kimg_count(summary.resumed_at_kimg)} kimg"
+    return told
+
+
+def _time(seconds: dict[str, float]) -> str:
+    total = seconds.get("total", 0.0)
+    phases = [(name, spent) for name, spent in seconds.items() if name != "total"]
+    parts = [f"total {words.duration(total)}"] if "total" in seconds else []
+    for name, spent in sorted(phases, key=lambda phase: -phase[1]):
+        share = f" ({spent / total:.0%})" if total > 0 else ""
+        parts.append(f"{name} {words.duration(spent)}{share}")
+    return "\n".join(parts)
+
+
+def _distances(summary: Summary) -> Iterator[tuple[str, str]]:
+    if summary.untrained is not None:
+        yield f"{summary.metric} untrained", words.number(summary.untrained)
+    if summary.best is not None:
+        at = "" if summary.best_kimg is None else f" at {words.kimg_count(summary.best_kimg)} kimg"
+        yield f"{summary.metric} best", words.number(summary.best) + at
+    if summary.final is not None:
+        yield f"{summary.metric} final", words.number(summary.final)
+    if summary.floor is not None:
+        yield f"{summary.metric} floor", f"{words.number(summary.floor)} (two halves of the real data)"
+    share = remaining_share(summary)
+    if share is not None:
+        yield "how far from floor to untrained", f"{share:.1%}"

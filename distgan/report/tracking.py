@@ -1,0 +1,130 @@
+"""What a run leaves behind in its folder: metrics, TensorBoard events, sample grids, curves and a summary."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+
+from torch import Tensor
+
+from distgan.data.storage import NotFoundError, Storage, translate_errors
+from distgan.report.curves import draw_curves
+from distgan.report.grids import image_grid, png_bytes
+from distgan.report.mirror import Mirror
+from distgan.report.rows import event_row, lines_until, read_rows, to_json
+from distgan.report.scalars import Scalars
+from distgan.training.events import Checkpointed, Evaluated, Event, Finished, Summary, Trained
+
+_METRICS = "metrics.jsonl"
+_PICTURE_SIZE = 64
+
+
+class RunFolder:
+    """The `Reporter` that writes into a run's storage:
+
+    - `metrics.jsonl`: one JSON object a line for each event (`distgan.report.rows`);
+    - `tensorboard/`: scalars and sample grids by training step;
+    - `samples/kimg-000123.400.png`: sample grids;
+    - `curves.png` and `summary.json`: at the end.
+
+    A local folder is written directly. For remote storage the files are written to a temporary folder and
+    uploaded by a thread at each evaluation, each checkpoint, the end, and by `flush`. Nothing else in the
+    storage is touched. Methods are called from one thread.
+
+    Args:
+        storage: the run's folder.
+        resume_step: the training step that the run goes on from: metrics of later steps are dropped. None for
+            a run that begins: metrics that an earlier one left in the folder are dropped.
+
+    Raises:
+        UserError: by any method, when the disk or the store refuses; failed uploads by the next call.
+    """
+
+    def __init__(self, storage: Storage, resume_step: int | None) -> None:
+        kept = _kept_lines(storage, resume_step)
+        self._mirror: Mirror | None = None
+        if storage.local_path is None:
+            self._mirror = Mirror(storage)
+            self._files = Storage.open(str(self._mirror.folder))
+        else:
+            self._files = storage
+        self._folder = Path(self._files.root)
+        self._files.write_bytes(_METRICS, kept)
+        with translate_errors(str(self._folder)):
+            self._metrics = (self._folder / _METRICS).open("a", encoding="utf-8")
+            self._scalars = Scalars(self._folder / "tensorboard", 0 if resume_step is None else resume_step + 1)
+
+    def __enter__(self) -> RunFolder:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def event(self, event: Event) -> None:
+        """Write the event down. Drawing the curves of a `Finished` takes about a second."""
+        self._check()
+        with translate_errors(str(self._folder)):
+            if isinstance(event, Trained | Evaluated | Checkpointed):
+                self._metrics.write(to_json(event_row(event)) + "\n")
+                self._metrics.flush()
+            if isinstance(event, Trained):
+                self._scalars.trained(event)
+            elif isinstance(event, Evaluated):
+                self._scalars.evaluated(event)
+            elif isinstance(event, Finished):
+                self._finish(event.summary)
+        if isinstance(event, Evaluated | Checkpointed | Finished):
+            self.flush()
+
+    def samples(self, step: int, kimg: float, images: Tensor) -> None:
+        """Save uint8 (N, C, H, W) as one grid; images smaller than 64 pixels are enlarged in the picture."""
+        self._check()
+        picture = image_grid(images, scale=max(1, _PICTURE_SIZE // images.shape[-1]))
+        self._files.write_bytes(f"samples/kimg-{kimg:010.3f}.png", png_bytes(picture))
+        with translate_errors(str(self._folder)):
+            self._scalars.picture(step, picture)
+
+    def stop_requested(self) -> bool:
+        """Never: a folder asks nothing."""
+        return False
+
+    def flush(self) -> None:
+        """Write everything to the disk, and begin to upload the changed files where the storage is remote."""
+        with translate_errors(str(self._folder)):
+            self._scalars.flush()
+        if self._mirror is not None:
+            self._mirror.flush()
+
+    def close(self) -> None:
+        """Close the files; for remote storage wait for the last upload and remove the temporary folder."""
+        try:
+            with translate_errors(str(self._folder)):
+                self._metrics.close()
+                self._scalars.close()
+        finally:
+            mirror, self._mirror = self._mirror, None
+            if mirror is not None:
+                mirror.close()
+
+    def _check(self) -> None:
+        if self._mirror is not None:
+            self._mirror.check()
+
+    def _finish(self, summary: Summary) -> None:
+        self._files.write_bytes("summary.json", (to_json(summary.as_dict(), indent=1) + "\n").encode())
+        rows = read_rows(self._folder / _METRICS)
+        draw_curves(rows, self._folder / "curves.png", title=summary.name, floor=summary.floor)
+
+
+def _kept_lines(storage: Storage, resume_step: int | None) -> bytes:
+    if resume_step is None:
+        return b""
+    try:
+        return lines_until(storage.read_bytes(_METRICS), resume_step)
+    except NotFoundError:
+        return b""

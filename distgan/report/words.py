@@ -1,0 +1,92 @@
+"""Numbers and events of a run as words for people."""
+
+from __future__ import annotations
+
+from distgan.training.events import Evaluated, Started, Summary, Trained
+
+
+def number(value: float) -> str:
+    """Three or more significant digits without an exponent: `2,701`, `75.7`, `0.812`."""
+    size = abs(value)
+    decimals = 0 if size >= 1000 else 1 if size >= 10 else 2 if size >= 1 else 3
+    return f"{value:,.{decimals}f}"
+
+
+def kimg_count(kimg: float) -> str:
+    """Thousands of images, with at most one decimal: `51.2`, `1,000`."""
+    return f"{kimg:,.1f}".removesuffix(".0")
+
+
+def parameter_count(parameters: int) -> str:
+    """`3.6 M`, `812 k`."""
+    return f"{parameters / 1e6:.1f} M" if parameters >= 1e6 else f"{parameters / 1e3:.0f} k"
+
+
+def duration(seconds: float) -> str:
+    """`1:02:03`, or `2:03` below an hour."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def plural(count: int, noun: str) -> str:
+    """`1 worker`, `2 workers`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def losses(event: Trained) -> dict[str, float]:
+    """The loss terms by their short names."""
+    return {name.removeprefix("loss/"): v for name, v in event.terms.items() if name.startswith("loss/")}
+
+
+def setting(event: Started) -> str:
+    """What computes: workers, threads, device and batch."""
+    return (
+        f"{plural(event.workers, 'worker')} on {event.device}, {plural(event.threads, 'thread')} each, "
+        f"batch of {event.batch_size} in {plural(event.groups, 'group')}"
+    )
+
+
+def networks(event: Started) -> str:
+    """The sizes of the networks."""
+    return (
+        f"generator {parameter_count(event.generator_parameters)} parameters, "
+        f"discriminator {parameter_count(event.discriminator_parameters)}"
+    )
+
+
+def data(event: Started) -> str:
+    """What is read."""
+    return f"{event.data_url} ({event.data_samples:,} images)"
+
+
+def progress(kimg: float, budget_kimg: float) -> str:
+    """`123.4 of 1,000 kimg`."""
+    return f"{kimg_count(kimg)} of {kimg_count(budget_kimg)} kimg"
+
+
+def waiting(event: Evaluated) -> str:
+    """How many evaluations have passed without an improvement, and how many may."""
+    if event.patience is None:
+        return f"{plural(event.without_improvement, 'evaluation')} without improvement"
+    return f"{event.without_improvement} of {plural(event.patience, 'evaluation')} without improvement"
+
+
+def evaluation(event: Evaluated) -> str:
+    """The distance and how it compares with the best."""
+    compared = (
+        "best so far"
+        if event.improved
+        else f"best {number(event.best)} at {kimg_count(event.best_kimg)} kimg, {waiting(event)}"
+    )
+    return f"{event.metric} {number(event.distance)} ({compared})"
+
+
+def stop_reason(summary: Summary) -> str:
+    """Why the run stopped."""
+    if summary.reason == "budget":
+        return "image budget used up"
+    if summary.reason == "interrupted":
+        return "interrupted, state saved"
+    since = "" if summary.best_kimg is None else f" since {kimg_count(summary.best_kimg)} kimg"
+    return f"plateau: no better distance{since}, patience used up"

@@ -1,0 +1,184 @@
+"""Checkpoints of record: immutable folders under a run's storage, the manifest with checksums written last."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from distgan.data.storage import NotFoundError, Storage
+from distgan.errors import UserError
+
+FOLDER = "checkpoints"
+_STATE_NAME = "state.pt"
+_MANIFEST_NAME = "manifest.json"
+_FORMAT = "distgan-checkpoint-1"
+_ATTEMPTS = 5
+_FIRST_WAIT_S = 0.5
+
+
+class Manifest(BaseModel):
+    """What a checkpoint is, without its tensors.
+
+    Attributes:
+        config: the run's resolved configuration.
+        workers, threads: with the same of both, a resume repeats the same bits.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    format: str = _FORMAT
+    distgan: str
+    name: str
+    step: int
+    kimg: float
+    config: dict[str, Any]
+    data_hash: str
+    workers: int
+    threads: int
+    progress: dict[str, Any]
+    state_bytes: int = 0
+    state_sha256: str = ""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A whole checkpoint, its tensors on the CPU."""
+
+    manifest: Manifest
+    tensors: dict[str, Any]
+
+
+def checkpoint_name(step: int) -> str:
+    """Names that sort by step."""
+    return f"step-{step:09d}"
+
+
+class CheckpointStore:
+    """Reads and writes the checkpoints of one run."""
+
+    def __init__(self, run: Storage) -> None:
+        self._storage = run.child(FOLDER)
+        self._thread: threading.Thread | None = None
+        self._failure: Exception | None = None
+
+    def names(self) -> list[str]:
+        """All checkpoint folders, also unfinished ones, oldest first."""
+        try:
+            return sorted(name for name in self._storage.list() if name.startswith("step-"))
+        except NotFoundError:
+            return []
+
+    def newest_manifest(self) -> Manifest | None:
+        """The manifest of the newest checkpoint that has a readable one."""
+        for name in reversed(self.names()):
+            manifest = self._manifest(name)
+            if manifest is not None:
+                return manifest
+        return None
+
+    def newest_name(self) -> str | None:
+        """The name of the newest whole checkpoint; half-written and damaged ones are passed over."""
+        return next((name for name in reversed(self.names()) if self.load(name) is not None), None)
+
+    def load(self, name: str) -> Checkpoint | None:
+        """The checkpoint of that name, or None where it is not whole."""
+        manifest = self._manifest(name)
+        if manifest is None:
+            return None
+        try:
+            data = self._storage.child(name).read_bytes(_STATE_NAME)
+        except NotFoundError:
+            return None
+        if len(data) != manifest.state_bytes or hashlib.sha256(data).hexdigest() != manifest.state_sha256:
+            return None
+        return Checkpoint(manifest, torch.load(io.BytesIO(data), map_location="cpu", weights_only=True))
+
+    def save(
+        self,
+        manifest: Manifest,
+        tensors: Mapping[str, Any],
+        keep: set[str],
+        keep_last: int,
+        done: Callable[[], None],
+    ) -> None:
+        """Writes a checkpoint in the background, then deletes all but the last `keep_last` and those in `keep`.
+
+        The tensors are copied before this returns. Waits for the write before it; raises UserError where that one
+        failed for good. `done` is called when the checkpoint is whole.
+        """
+        self.wait()
+        snapshot = _copied(tensors)
+
+        def write() -> None:
+            try:
+                self._write(manifest, snapshot)
+                self._prune(keep | {manifest.name}, keep_last)
+                done()
+            except Exception as error:  # noqa: BLE001 - raised by the next wait()
+                self._failure = error
+
+        # Not a daemon: a checkpoint under way is finished even when the program ends.
+        self._thread = threading.Thread(target=write, name="distgan-checkpoint")
+        self._thread.start()
+
+    def wait(self) -> None:
+        """Returns when no write is under way. Raises UserError where the last one failed for good."""
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        if self._failure is not None:
+            failure, self._failure = self._failure, None
+            raise failure
+
+    def _write(self, manifest: Manifest, tensors: Mapping[str, Any]) -> None:
+        buffer = io.BytesIO()
+        torch.save(dict(tensors), buffer)
+        data = buffer.getvalue()
+        complete = manifest.model_copy(
+            update={"state_bytes": len(data), "state_sha256": hashlib.sha256(data).hexdigest()}
+        )
+        folder = self._storage.child(manifest.name)
+        for attempt in range(_ATTEMPTS):
+            try:
+                folder.write_bytes(_STATE_NAME, data)
+                folder.write_bytes(_MANIFEST_NAME, complete.model_dump_json(indent=1).encode())
+                return
+            except UserError:
+                if attempt == _ATTEMPTS - 1:
+                    raise
+                time.sleep(_FIRST_WAIT_S * 2**attempt)
+
+    def _prune(self, keep: set[str], keep_last: int) -> None:
+        names = self.names()
+        for name in names[: max(0, len(names) - keep_last)]:
+            if name not in keep:
+                # The manifest goes first: what remains of an interrupted deletion is not whole.
+                self._storage.delete(f"{name}/{_MANIFEST_NAME}")
+                self._storage.delete(name)
+
+    def _manifest(self, name: str) -> Manifest | None:
+        try:
+            data = self._storage.child(name).read_bytes(_MANIFEST_NAME)
+            manifest = Manifest.model_validate(json.loads(data))
+        except (NotFoundError, ValidationError, ValueError):
+            return None
+        return manifest if manifest.format == _FORMAT else None
+
+
+def _copied(value: Any) -> Any:
+    """A deep copy whose tensors are on the CPU and nobody else's."""
+    if isinstance(value, torch.Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, Mapping):
+        return {key: _copied(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_copied(item) for item in value]
+    return value

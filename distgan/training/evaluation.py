@@ -1,0 +1,152 @@
+"""The Fréchet distance of a generator, every rank doing its share; the real side is computed once and kept."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from distgan.config.schema import Config
+from distgan.data.blocks import BlockReader
+from distgan.data.images import decode_image
+from distgan.data.index import Block, Index
+from distgan.data.storage import NotFoundError, Storage
+from distgan.errors import UserError
+from distgan.metrics.features import FeatureExtractor, load_extractor, to_uint8
+from distgan.metrics.frechet import FeatureSums, GaussianStatistics, frechet_distance
+from distgan.training.draws import Purpose, derive_seed
+from distgan.training.step import DTYPES
+from distgan.training.world import World
+
+# Fixed parts of the work, so that results do not depend on the number of workers.
+CHUNK = 64
+_STATISTICS = "statistics"
+_SELECTION_SEED = 0
+
+
+def metric_name(extractor: str, samples: int) -> str:
+    """The name of a distance with its count of generated images: `fd_lite0_2k`, `fd_lite0_500`."""
+    return f"{extractor}_{samples // 1000}k" if samples >= 1000 else f"{extractor}_{samples}"
+
+
+@dataclass(frozen=True)
+class RealStatistics:
+    """Statistics of the real images, and the distance between two halves of them."""
+
+    statistics: GaussianStatistics
+    floor: float
+
+
+class Evaluator:
+    """Measures generators against one data set. All its methods are called on every rank together."""
+
+    def __init__(self, config: Config, world: World, data: Storage, index: Index, reader: BlockReader) -> None:
+        self._config, self._world = config, world
+        self._data, self._index, self._reader = data, index, reader
+        self._extractor: FeatureExtractor = load_extractor(config.evaluation.extractor, world.device)
+        self.metric = metric_name(config.evaluation.extractor, config.evaluation.samples)
+        self.real = self._real_statistics()
+
+    def distance(self, generator: nn.Module) -> float:
+        """The distance of a generator in evaluation mode, the same number on every rank."""
+        sums = FeatureSums.zeros(self._extractor.dimension, self._world.device)
+        for images in self._generated(generator):
+            sums.update(self._extractor(images))
+        return self._between(self._joined(sums).statistics(), self.real.statistics)
+
+    @torch.inference_mode()
+    def _generated(self, generator: nn.Module) -> Iterator[Tensor]:
+        """This rank's chunks of images, 8 bit as saved ones are; chunk c belongs to rank c mod world size."""
+        config = self._config
+        samples, dtype = config.evaluation.samples, DTYPES[config.training.precision]
+        for chunk in range(self._world.rank, -(-samples // CHUNK), self._world.size):
+            seed = derive_seed(config.seed, Purpose.EVALUATION_LATENTS, chunk)
+            count = min(CHUNK, samples - chunk * CHUNK)
+            latents = torch.randn(count, config.latent_dim, generator=torch.Generator().manual_seed(seed))
+            yield to_uint8(generator(latents.to(self._world.device, dtype)))
+
+    def _real_statistics(self) -> RealStatistics:
+        folder, key = self._data.child(_STATISTICS), self._statistics_key()
+        found = self._world.agree(_load(folder, key) if self._world.rank == 0 else None)
+        if found is not None:
+            return found
+        one, other = (self._joined(self._real_sums(half)) for half in self._halves())
+        computed = RealStatistics((one + other).statistics(), self._between(one.statistics(), other.statistics()))
+        if self._world.rank == 0:
+            _save(folder, key, computed)
+        return computed
+
+    def _statistics_key(self) -> str:
+        """What the statistics depend on, as a file name."""
+        evaluation = self._config.evaluation
+        count = evaluation.real_samples or len(self._index)
+        parts = [self._index.hash, evaluation.extractor, count, _SELECTION_SEED]
+        digest = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+        return f"{evaluation.extractor}-{count}-{digest}"
+
+    def _halves(self) -> list[NDArray[np.int64]]:
+        """Sample numbers of two random halves of the selection, each in the order of the data."""
+        total, wanted = len(self._index), self._config.evaluation.real_samples
+        if wanted is not None and wanted > total:
+            raise UserError(f"evaluation.real_samples={wanted} is more than the data set's {total} samples")
+        selection = np.random.default_rng(_SELECTION_SEED).permutation(total)[: wanted or total]
+        return [np.sort(part) for part in np.array_split(selection, 2)]
+
+    def _real_sums(self, samples: NDArray[np.int64]) -> FeatureSums:
+        """Sums over this rank's contiguous share of the samples."""
+        sums = FeatureSums.zeros(self._extractor.dimension, self._world.device)
+        chunks = -(-len(samples) // CHUNK)
+        first, stop = (chunks * rank // self._world.size for rank in (self._world.rank, self._world.rank + 1))
+        images = self._real_images(samples[first * CHUNK : stop * CHUNK])
+        for chunk in images:
+            sums.update(self._extractor(torch.from_numpy(chunk).to(self._world.device)))
+        return sums
+
+    def _real_images(self, samples: NDArray[np.int64]) -> Iterator[NDArray[np.uint8]]:
+        """The images of ascending sample numbers, uint8 (up to CHUNK, C, H, W), each block read once."""
+        header = self._index.header
+        starts = np.array([block.first for block in self._index.blocks])
+        numbers = np.searchsorted(starts, samples, side="right") - 1
+        block: Block | None = None
+        data, chunk = b"", []
+        for sample, number in zip(samples.tolist(), numbers.tolist(), strict=True):
+            if block is None or block.number != number:
+                block = self._index.blocks[number]
+                (data,) = self._reader.read([block])
+            begin = int(self._index.offsets[sample]) - block.start
+            image = data[begin : begin + int(self._index.lengths[sample])]
+            chunk.append(decode_image(image, header.image_size, header.channels))
+            if len(chunk) == CHUNK:
+                yield np.stack(chunk)
+                chunk = []
+        if chunk:
+            yield np.stack(chunk)
+
+    def _between(self, one: GaussianStatistics, other: GaussianStatistics) -> float:
+        """Their distance, computed once: ranks on unlike hardware would differ in the last bits."""
+        return self._world.agree(frechet_distance(one, other) if self._world.rank == 0 else 0.0)
+
+    def _joined(self, sums: FeatureSums) -> FeatureSums:
+        return FeatureSums.from_tensor(self._world.all_reduce(sums.to_tensor()), self._extractor.dimension)
+
+
+def _load(folder: Storage, key: str) -> RealStatistics | None:
+    try:
+        note = json.loads(folder.read_bytes(f"{key}.json"))
+        data = folder.read_bytes(f"{key}.npz")
+    except NotFoundError:
+        return None
+    return RealStatistics(GaussianStatistics.from_bytes(data, f"{folder.url}/{key}.npz"), float(note["floor"]))
+
+
+def _save(folder: Storage, key: str, real: RealStatistics) -> None:
+    """The statistics first, then the note that makes them known."""
+    folder.write_bytes(f"{key}.npz", real.statistics.to_bytes())
+    note = {"samples": real.statistics.count, "floor": real.floor}
+    folder.write_bytes(f"{key}.json", json.dumps(note).encode())

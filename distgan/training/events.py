@@ -1,0 +1,127 @@
+"""What a run tells the outside, and whom it tells."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, Protocol
+
+from torch import Tensor
+
+StopReason = Literal["budget", "plateau", "interrupted"]
+
+
+@dataclass(frozen=True)
+class Started:
+    """A session of a run begins, new or resumed; `kimg` is where."""
+
+    name: str
+    step: int
+    kimg: float
+    budget_kimg: float
+    workers: int
+    groups: int
+    threads: int
+    device: str
+    batch_size: int
+    generator_parameters: int
+    discriminator_parameters: int
+    data_url: str
+    data_samples: int
+    metric: str
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Means over the last `training.log_every` steps; `terms` are losses and the like by name."""
+
+    step: int
+    kimg: float
+    images_per_second: float
+    terms: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """A Fréchet distance was measured; `metric` is its name with the number of samples."""
+
+    step: int
+    kimg: float
+    metric: str
+    distance: float
+    best: float
+    best_kimg: float
+    improved: bool
+    without_improvement: int
+    patience: int | None
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Checkpointed:
+    """A checkpoint of record is whole in the run's storage under `checkpoints/<name>`."""
+
+    step: int
+    kimg: float
+    name: str
+
+
+@dataclass(frozen=True)
+class Summary:
+    """How a run ended. Distances are None where they were not measured.
+
+    Attributes:
+        floor: distance between two halves of the real data: what no generator is expected to beat.
+        reason: why it stopped.
+        seconds: wall-clock seconds of this session by phase (`total`, `training`, `evaluation`, …).
+    """
+
+    name: str
+    metric: str
+    reason: StopReason
+    kimg: float
+    steps: int
+    untrained: float | None
+    best: float | None
+    best_kimg: float | None
+    final: float | None
+    floor: float | None
+    best_checkpoint: str | None
+    last_checkpoint: str | None
+    workers: int
+    resumed_at_kimg: float
+    images_per_second: float
+    seconds: dict[str, float] = field(default_factory=dict)
+    distgan: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The run's session ended in order."""
+
+    summary: Summary
+
+
+Event = Started | Trained | Evaluated | Checkpointed | Finished
+
+
+class Reporter(Protocol):
+    """Where the loop sends what it does: rank 0 alone, but for `evaluated`."""
+
+    def event(self, event: Event) -> None:
+        """Takes an event; must not block training."""
+        ...
+
+    def samples(self, step: int, kimg: float, images: Tensor) -> None:
+        """Takes images at fixed latents, uint8 (N, C, H, W) on the CPU."""
+        ...
+
+    def stop_requested(self) -> bool:
+        """Whether somebody wants the run to save its state and end now."""
+        ...
+
+    def evaluated(self, event: Evaluated) -> None:
+        """Called on *every* rank after an evaluation, where launchers meet their workers."""
+        ...

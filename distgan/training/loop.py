@@ -1,0 +1,260 @@
+"""The training loop, whole: from a job and a world of workers to a summary."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+import distgan
+from distgan.data.blocks import BlockReader
+from distgan.data.cache import BlockCache
+from distgan.data.index import Index
+from distgan.data.order import Order
+from distgan.data.storage import Storage
+from distgan.data.stream import BatchStream
+from distgan.metrics.features import to_uint8
+from distgan.training.checkpoints import CheckpointStore, checkpoint_name
+from distgan.training.draws import Purpose, derive_seed
+from distgan.training.ema import ExponentialMovingAverage
+from distgan.training.evaluation import Evaluator
+from distgan.training.events import (
+    Checkpointed,
+    Evaluated,
+    Finished,
+    Reporter,
+    Started,
+    StopReason,
+    Summary,
+    Trained,
+)
+from distgan.training.job import Job, check_data
+from distgan.training.meter import Meter
+from distgan.training.networks import build_networks, build_objective
+from distgan.training.optimizers import build_optimizers
+from distgan.training.process import choose_threads, prepare_process
+from distgan.training.progress import Progress, due
+from distgan.training.state import TrainingState, check_resumable
+from distgan.training.step import DTYPES, RealBatch, Step
+from distgan.training.world import World
+
+GRID_SAMPLES = 64
+
+
+def train(job: Job, world: World, reporter: Reporter) -> Summary:
+    """Trains from the newest checkpoint, or from the beginning, to the end; called on every rank alike."""
+    return Session(job, world, reporter).run()
+
+
+class Session:
+    """One uninterrupted stretch of a run on one worker."""
+
+    def __init__(self, job: Job, world: World, reporter: Reporter) -> None:
+        config = job.config
+        self.job, self.config, self.world, self.reporter = job, config, world, reporter
+        self.meter = Meter()
+        self.checkpoints = CheckpointStore(job.run)
+        # Rank 0 decides which checkpoint is the newest: storage may change while the others look.
+        newest = world.agree(self.checkpoints.newest_name() if world.rank == 0 else None)
+        resumed = self.checkpoints.load(newest) if newest is not None else None
+
+        threads = world.agree(choose_threads(config.scale.threads, world, resumed.manifest if resumed else None))
+        prepare_process(threads)
+        assert config.data.url is not None
+        data = Storage.open(config.data.url)
+        self.index = Index.load(data)
+        check_data(config, self.index)
+        cache = None
+        if config.data.cache_dir is not None and not data.is_local:
+            cache = BlockCache(Path(config.data.cache_dir), config.data.cache_mb * 2**20)
+        self.reader = BlockReader(data, self.index, cache)
+
+        networks = build_networks(config, world.device)
+        self.state = TrainingState(
+            config=config,
+            networks=networks,
+            ema=ExponentialMovingAverage(networks.generator, config.ema),
+            optimizers=build_optimizers(config.optimizer, networks.generator, networks.discriminator),
+            progress=Progress(),
+            data_hash=self.index.hash,
+            workers=world.size,
+            threads=threads,
+        )
+        if resumed is not None:
+            check_resumable(resumed.manifest, config, self.index.hash, job.run.url)
+            self.state.restore(resumed)
+        self.resumed_at_kimg = self.state.progress.kimg
+        objective = build_objective(config)
+        self.step = Step(config, networks.generator, networks.discriminator, objective, self.state.optimizers, world)
+        self.step.warm_up()
+        with self.meter.phase("real statistics"):
+            self.evaluator = Evaluator(config, world, data, self.index, self.reader)
+
+    def run(self) -> Summary:
+        """Trains until the budget is used, the distance stays, or somebody asks to stop."""
+        config, progress = self.config, self.state.progress
+        self._report_start()
+        if progress.step == 0 and progress.latest is None and config.evaluation.at_start:
+            self._evaluate()
+        budget = round(config.training.kimg * 1000)
+        reason: StopReason = "plateau" if progress.plateaued(config.evaluation) else "budget"
+        with closing(self._open_batches()) as batches:
+
+            def next_batch() -> RealBatch:
+                with self.meter.phase("data wait"):
+                    return [group.images for group in batches.next()]
+
+            while reason != "plateau" and progress.images < budget:
+                before = progress.images
+                with self.meter.phase("training"):
+                    terms = self.step.run(next_batch, progress.critic_updates, progress.step)
+                    images = progress.advance(config)
+                    self.state.ema.update(self.state.networks.generator, progress.images, images)
+                self.meter.count(terms, images)
+                if progress.step % config.training.log_every == 0 and self._log_and_ask_to_stop():
+                    reason = "interrupted"
+                    break
+                if due(before, progress.images, config.evaluation.every_kimg) or progress.images >= budget:
+                    self._evaluate()
+                    if progress.plateaued(config.evaluation):
+                        reason = "plateau"
+                else:
+                    self._save_samples_and_checkpoint_if_due(before)
+        return self._finish(reason)
+
+    def _open_batches(self) -> BatchStream:
+        config = self.config
+        return BatchStream(
+            self.index,
+            self.reader,
+            Order(self.index, config.seed, config.data.streams, config.data.window_blocks),
+            groups=self.step.groups.local,
+            num_groups=config.scale.groups,
+            batch_size=config.training.batch_size,
+            start_batch=self.state.progress.batches,
+            memory_bytes=config.data.memory_mb * 2**20,
+            prefetch_batches=config.data.prefetch_batches,
+        )
+
+    def _report_start(self) -> None:
+        if self.world.rank != 0:
+            return
+        config, networks = self.config, self.state.networks
+        self.reporter.event(
+            Started(
+                name=self.job.name,
+                step=self.state.progress.step,
+                kimg=self.state.progress.kimg,
+                budget_kimg=config.training.kimg,
+                workers=self.world.size,
+                groups=config.scale.groups,
+                threads=self.state.threads,
+                device=str(self.world.device.type),
+                batch_size=config.training.batch_size,
+                generator_parameters=sum(p.numel() for p in networks.generator.parameters()),
+                discriminator_parameters=sum(p.numel() for p in networks.discriminator.parameters()),
+                data_url=str(config.data.url),
+                data_samples=len(self.index),
+                metric=self.evaluator.metric,
+            )
+        )
+
+    def _log_and_ask_to_stop(self) -> bool:
+        """Reports the means since the last call; whether rank 0 was asked to stop. All ranks meet here."""
+        terms, images_per_second = self.meter.take(self.world)
+        progress = self.state.progress
+        stop = False
+        if self.world.rank == 0:
+            self.reporter.event(Trained(progress.step, progress.kimg, images_per_second, terms))
+            stop = self.reporter.stop_requested()
+        return self.world.agree(stop)
+
+    def _evaluate(self) -> None:
+        """Measures the average generator, lets early stopping judge it, and saves both result and state."""
+        progress, evaluation = self.state.progress, self.config.evaluation
+        with self.meter.phase("evaluation"):
+            distance = self.evaluator.distance(self.state.ema.network)
+        improved = progress.judge(distance, evaluation, checkpoint_name(progress.step))
+        assert progress.best is not None
+        event = Evaluated(
+            step=progress.step,
+            kimg=progress.kimg,
+            metric=self.evaluator.metric,
+            distance=distance,
+            best=progress.best,
+            best_kimg=progress.best_images / 1000,
+            improved=improved,
+            without_improvement=progress.without_improvement,
+            patience=evaluation.patience,
+            seconds=self.meter.last_seconds,
+        )
+        if self.world.rank == 0:
+            self.reporter.event(event)
+        if self.config.training.samples_every_kimg is None:
+            self._save_samples()
+        self._save_checkpoint()
+        self.reporter.evaluated(event)
+
+    def _save_samples_and_checkpoint_if_due(self, before: int) -> None:
+        images = self.state.progress.images
+        samples_every, every = self.config.training.samples_every_kimg, self.config.checkpoint.every_kimg
+        if samples_every is not None and due(before, images, samples_every):
+            self._save_samples()
+        if every is not None and due(before, images, every):
+            self._save_checkpoint()
+
+    @torch.inference_mode()
+    def _save_samples(self) -> None:
+        """The average generator's images at latents that are the same through the whole run."""
+        if self.world.rank == 0:
+            progress = self.state.progress
+            images = to_uint8(self.state.ema.network(self._fixed_latents())).cpu()
+            self.reporter.samples(progress.step, progress.kimg, images)
+
+    def _fixed_latents(self) -> Tensor:
+        generator = torch.Generator().manual_seed(derive_seed(self.config.seed, Purpose.SAMPLE_LATENTS))
+        latents = torch.randn(GRID_SAMPLES, self.config.latent_dim, generator=generator)
+        return latents.to(self.world.device, DTYPES[self.config.training.precision])
+
+    def _save_checkpoint(self) -> None:
+        if self.world.rank != 0:
+            return
+        progress = self.state.progress
+        event = Checkpointed(progress.step, progress.kimg, checkpoint_name(progress.step))
+        with self.meter.phase("checkpoint"):
+            self.state.save(self.checkpoints, lambda: self.reporter.event(event))
+
+    def _finish(self, reason: StopReason) -> Summary:
+        """The last checkpoint where there is none of this moment, and the summary."""
+        progress = self.state.progress
+        last = checkpoint_name(progress.step)
+        if self.world.rank == 0:
+            with self.meter.phase("checkpoint"):
+                self.checkpoints.wait()
+            if last not in self.checkpoints.names():
+                self._save_checkpoint()
+                self.checkpoints.wait()
+        summary = Summary(
+            name=self.job.name,
+            metric=self.evaluator.metric,
+            reason=reason,
+            kimg=progress.kimg,
+            steps=progress.step,
+            untrained=progress.untrained,
+            best=progress.best,
+            best_kimg=progress.best_images / 1000 if progress.best is not None else None,
+            final=progress.latest,
+            floor=self.evaluator.real.floor,
+            best_checkpoint=progress.best_checkpoint,
+            last_checkpoint=last,
+            workers=self.world.size,
+            resumed_at_kimg=self.resumed_at_kimg,
+            images_per_second=self.meter.mean_images_per_second(),
+            seconds=self.meter.seconds(),
+            distgan=distgan.__version__,
+        )
+        if self.world.rank == 0:
+            self.reporter.event(Finished(summary))
+        return summary

@@ -1,0 +1,51 @@
+"""Images from a run or checkpoint, on this machine's CPU."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from distgan.config.load import build_config
+from distgan.data.storage import Storage
+from distgan.errors import UserError
+from distgan.metrics.features import to_uint8
+from distgan.training.checkpoints import FOLDER, Checkpoint, CheckpointStore
+from distgan.training.networks import build_networks
+from distgan.training.step import DTYPES
+
+_BATCH = 64
+
+
+def find_checkpoint(url: str) -> Checkpoint:
+    """The checkpoint at `url`, or the best of the run at `url` (its newest, where none was evaluated).
+
+    Raises UserError where there is none, or none whole.
+    """
+    folder = Storage.open(url)
+    parent, _, name = folder.url.rpartition("/")
+    above, _, kind = parent.rpartition("/")
+    if kind == FOLDER and name.startswith("step-"):
+        checkpoint = CheckpointStore(Storage.open(above)).load(name)
+        if checkpoint is None:
+            raise UserError(f"{url}: no whole checkpoint there")
+        return checkpoint
+    store = CheckpointStore(folder)
+    newest = store.newest_manifest()
+    if newest is None:
+        raise UserError(f"{url}: no checkpoints there; give a run's folder (storage/name) or one of its checkpoints")
+    for candidate in (newest.progress.get("best_checkpoint"), store.newest_name()):
+        checkpoint = store.load(candidate) if candidate else None
+        if checkpoint is not None:
+            return checkpoint
+    raise UserError(f"{url}: its checkpoints are damaged or half written")
+
+
+@torch.inference_mode()
+def sample_images(checkpoint: Checkpoint, count: int, seed: int) -> Tensor:
+    """`count` images of the averaged generator, uint8 (count, C, H, W); sample i is the same for every count."""
+    config = build_config(checkpoint.manifest.config, checkpoint.manifest.name)
+    generator = build_networks(config, torch.device("cpu")).generator.eval()
+    generator.load_state_dict(checkpoint.tensors["ema"])
+    latents = torch.randn(count, config.latent_dim, generator=torch.Generator().manual_seed(seed))
+    dtype = DTYPES[config.training.precision]
+    return torch.cat([to_uint8(generator(part.to(dtype))) for part in torch.split(latents, _BATCH)])

@@ -1,0 +1,87 @@
+"""Everything that a run is made of and a resume needs: the one owner of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import distgan
+from distgan.config.compare import training_differences
+from distgan.config.load import build_config
+from distgan.config.schema import Config
+from distgan.errors import UserError
+from distgan.training.checkpoints import Checkpoint, CheckpointStore, Manifest, checkpoint_name
+from distgan.training.ema import ExponentialMovingAverage
+from distgan.training.networks import Networks
+from distgan.training.optimizers import Optimizers
+from distgan.training.progress import Progress
+
+
+@dataclass
+class TrainingState:
+    """Networks, their average, optimisers and progress.
+
+    Random states are not in it: every draw is a function of the seed and these counters (`training.draws`).
+    """
+
+    config: Config
+    networks: Networks
+    ema: ExponentialMovingAverage
+    optimizers: Optimizers
+    progress: Progress
+    data_hash: str
+    workers: int
+    threads: int
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Takes over a checkpoint's state in place."""
+        tensors = checkpoint.tensors
+        self.networks.generator.load_state_dict(tensors["generator"])
+        self.networks.discriminator.load_state_dict(tensors["discriminator"])
+        self.ema.network.load_state_dict(tensors["ema"])
+        self.optimizers.generator.load_state_dict(tensors["generator_optimizer"])
+        self.optimizers.discriminator.load_state_dict(tensors["discriminator_optimizer"])
+        self.progress = Progress(**checkpoint.manifest.progress)
+
+    def save(self, store: CheckpointStore, done: Callable[[], None]) -> str:
+        """Starts writing a checkpoint of this moment; returns its name."""
+        progress = self.progress
+        name = checkpoint_name(progress.step)
+        manifest = Manifest(
+            distgan=distgan.__version__,
+            name=name,
+            step=progress.step,
+            kimg=progress.kimg,
+            config=self.config.model_dump(mode="json"),
+            data_hash=self.data_hash,
+            workers=self.workers,
+            threads=self.threads,
+            progress=progress.as_dict(),
+        )
+        tensors = {
+            "generator": self.networks.generator.state_dict(),
+            "discriminator": self.networks.discriminator.state_dict(),
+            "ema": self.ema.network.state_dict(),
+            "generator_optimizer": self.optimizers.generator.state_dict(),
+            "discriminator_optimizer": self.optimizers.discriminator.state_dict(),
+        }
+        keep = {progress.best_checkpoint} if progress.best_checkpoint else set()
+        store.save(manifest, tensors, keep, self.config.checkpoint.keep_last, done)
+        return name
+
+
+def check_resumable(manifest: Manifest, config: Config, data_hash: str, where: str) -> None:
+    """Raises UserError, naming the keys, where going on would train something else."""
+    old = build_config(manifest.config, f"{where}/{manifest.name}")
+    differences = training_differences(old, config)
+    if differences:
+        listed = "; ".join(f"{key} was {before} and is {now}" for key, (before, now) in differences.items())
+        raise UserError(
+            f"{where}: this run has been trained with another configuration: {listed}; "
+            f"set them back to go on with it, or start a new run with another --name"
+        )
+    if manifest.data_hash != data_hash:
+        raise UserError(
+            f"{where}: this run has been trained on other data (the hash of index.json differs); "
+            f"point data.url to the data it began with, or start a new run with another --name"
+        )

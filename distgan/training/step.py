@@ -1,0 +1,283 @@
+"""One training step: `critic_steps` critic updates and a generator update, each the mean over all groups.
+
+A global batch is `groups` equal parts. Everything that the mathematics depends on (batch statistics, dropout,
+latents, noise) belongs to a part, so a step is the same for every number of workers. A worker runs its parts in
+turn; gradients meet in one all-reduce at its last part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from distgan.config.schema import Config
+from distgan.training.draws import Draws, Purpose
+from distgan.training.objectives import Objective
+from distgan.training.optimizers import Optimizers
+from distgan.training.statistics import RunningStatistics, has_batch_statistics
+from distgan.training.world import World
+
+Terms = dict[str, Tensor]
+# The real images of a batch, uint8 (N, C, H, W), one tensor a group of this worker.
+RealBatch = Sequence[Tensor]
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.float32, "float64": torch.float64}
+
+
+@dataclass(frozen=True)
+class Groups:
+    """The groups of a batch that a worker runs."""
+
+    total: int
+    world: World
+
+    @property
+    def local(self) -> range:
+        """Numbers of this worker's groups: consecutive, and at least one where workers are at most groups."""
+        rank, size = self.world.rank, self.world.size
+        return range(rank * self.total // size, (rank + 1) * self.total // size)
+
+    @property
+    def loss_weight(self) -> float:
+        """What a group's mean loss weighs, so that the average over workers is the mean over groups."""
+        return self.world.size / self.total
+
+
+class CriticUpdate(nn.Module):
+    """The whole loss of a critic update in one forward: this is what data parallelism wraps."""
+
+    def __init__(self, critic: nn.Module, objective: Objective, joint_forward: bool) -> None:
+        super().__init__()
+        self.critic = critic
+        self.objective = objective
+        self.joint_forward = joint_forward
+
+    def forward(self, real: Tensor, fake: Tensor, draws: Draws) -> tuple[Tensor, Tensor, Terms]:
+        """The loss, the logits of the fakes (N,), and the loss's terms for the log."""
+        draws.seed_layers(Purpose.CRITIC_LAYERS)
+        if self.joint_forward:
+            real_logits, fake_logits = self.critic(torch.cat([real, fake])).chunk(2)
+        else:
+            real_logits, fake_logits = self.critic(real), self.critic(fake)
+        adversarial = self.objective.critic_loss(real_logits.to(draws.dtype), fake_logits.to(draws.dtype), draws)
+        penalty = self.objective.penalty(self.critic, real, fake, draws)
+        terms = {
+            "loss/discriminator": adversarial,
+            "logits/real": real_logits.mean(),
+            "logits/fake": fake_logits.mean(),
+            "accuracy/real": (real_logits > 0).to(draws.dtype).mean(),
+            "accuracy/fake": (fake_logits <= 0).to(draws.dtype).mean(),
+        }
+        if penalty is None:
+            return adversarial, fake_logits, terms
+        loss = adversarial + penalty
+        terms |= {"loss/discriminator": loss, "loss/adversarial": adversarial, "loss/penalty": penalty}
+        return loss, fake_logits, terms
+
+
+class Step:
+    """Runs updates on a pair of networks. Stateless but for what it is given: networks and optimisers."""
+
+    def __init__(
+        self,
+        config: Config,
+        generator: nn.Module,
+        discriminator: nn.Module,
+        objective: Objective,
+        optimizers: Optimizers,
+        world: World,
+    ) -> None:
+        self.config, self.world = config, world
+        self.groups = Groups(config.scale.groups, world)
+        self.generator, self.discriminator = generator, discriminator
+        self.objective, self.optimizers = objective, optimizers
+        self.simultaneous = config.objective.updates == "simultaneous"
+        joint_forward = not self.simultaneous and not has_batch_statistics(discriminator)
+        self.parallel_generator = world.wrap(generator)
+        self.parallel_critic_update = world.wrap(CriticUpdate(discriminator, objective, joint_forward))
+        self._generator_statistics = RunningStatistics(generator, config.scale.groups, world)
+        self._critic_statistics = RunningStatistics(discriminator, config.scale.groups, world)
+        self._dtype = DTYPES[config.training.precision]
+        self._group_size = config.training.batch_size // config.scale.groups
+        self._memory_format = torch.channels_last if config.training.channels_last else torch.contiguous_format
+
+    def run(self, next_batch: Callable[[], RealBatch], critic_updates: int, generator_updates: int) -> Terms:
+        """One step from the given counts of updates done.
+
+        Returns the terms of its last critic update and its generator update: this worker's shares, whose sum over
+        all workers is the mean over all groups.
+        """
+        objective = self.config.objective
+        if self.simultaneous:
+            return self.both_updates(next_batch(), critic_updates)
+        batch: RealBatch = ()
+        for offset in range(objective.critic_steps):
+            if offset == 0 or objective.critic_batches == "fresh":
+                batch = next_batch()
+            terms = self.critic_update(batch, critic_updates + offset)
+        return terms | self.generator_update(generator_updates)
+
+    def critic_update(self, batch: RealBatch, update: int) -> Terms:
+        """One update of the discriminator against fakes that carry no gradient."""
+        self.critic_gradients(batch, update)
+        self.optimizers.discriminator.step()
+        return self._terms
+
+    def generator_update(self, update: int) -> Terms:
+        """One update of the generator through the frozen discriminator."""
+        self.generator_gradients(update)
+        self.optimizers.generator.step()
+        return self._terms
+
+    def both_updates(self, batch: RealBatch, update: int) -> Terms:
+        """Updates both networks with gradients from one forward, taken before either moves."""
+        self.simultaneous_gradients(batch, update)
+        self.optimizers.discriminator.step()
+        self.optimizers.generator.step()
+        return self._terms
+
+    def critic_gradients(self, batch: RealBatch, update: int) -> None:
+        """Fills the discriminator's gradients and advances the running statistics of both networks."""
+        self._begin(self.optimizers.discriminator, self._generator_statistics, self._critic_statistics)
+        for real, draws, sync in self._groups_of(batch, update):
+            with torch.no_grad(), self._generator_statistics.group():
+                fake = self._fakes(self.generator, draws, Purpose.CRITIC_LATENTS)
+            with sync(self.parallel_critic_update):
+                with self._critic_statistics.group(), self._autocast():
+                    loss, _, terms = self.parallel_critic_update(real, fake, draws)
+                torch.autograd.backward(loss * self.groups.loss_weight)
+            self._record(terms)
+        self._finish(self._generator_statistics, self._critic_statistics)
+
+    def generator_gradients(self, update: int) -> None:
+        """Fills the generator's gradients and advances its running statistics; the discriminator is untouched."""
+        self._begin(self.optimizers.generator, self._generator_statistics)
+        with _frozen(self.discriminator), self._critic_statistics.held():
+            for draws, sync in self._local_groups(update):
+                with sync(self.parallel_generator):
+                    with self._generator_statistics.group(), self._autocast():
+                        fake = self._fakes(self.parallel_generator, draws, Purpose.GENERATOR_LATENTS)
+                        draws.seed_layers(Purpose.FROZEN_CRITIC_LAYERS)
+                        loss = self.objective.generator_loss(self.discriminator(fake).to(self._dtype))
+                    torch.autograd.backward(loss * self.groups.loss_weight)
+                self._record({"loss/generator": loss})
+        self._finish(self._generator_statistics)
+
+    def simultaneous_gradients(self, batch: RealBatch, update: int) -> None:
+        """Fills both networks' gradients from one forward of each and advances all running statistics.
+
+        The discriminator's backward stops at the fakes; the generator's passes through the same activations
+        without reaching the discriminator's weights.
+        """
+        self._begin(self.optimizers.discriminator, self._generator_statistics, self._critic_statistics)
+        self.optimizers.generator.zero_grad()
+        weights = list(self.discriminator.parameters())
+        for real, draws, sync in self._groups_of(batch, update):
+            with sync(self.parallel_generator), sync(self.parallel_critic_update):
+                with self._generator_statistics.group(), self._critic_statistics.group(), self._autocast():
+                    fake = self._fakes(self.parallel_generator, draws, Purpose.CRITIC_LATENTS)
+                    loss, fake_logits, terms = self.parallel_critic_update(real, fake, draws)
+                    generator_loss = self.objective.generator_loss(fake_logits.to(self._dtype))
+                torch.autograd.backward(loss * self.groups.loss_weight, inputs=weights, retain_graph=True)
+                (towards_fakes,) = torch.autograd.grad(generator_loss * self.groups.loss_weight, fake)
+                torch.autograd.backward(fake, towards_fakes)
+            self._record(terms | {"loss/generator": generator_loss})
+        self._finish(self._generator_statistics, self._critic_statistics)
+
+    def warm_up(self) -> None:
+        """Two throw-away backwards, after which the networks and their statistics are as before.
+
+        Data parallelism arranges its buckets after the first backward and so sums in another order from the
+        second one on. Arranged here, a resumed run adds in the same order as one that was never stopped.
+        """
+        if self.world.size == 1:
+            return
+        size, channels = self.config.image_size, self.config.channels
+        blank = torch.zeros((self._group_size, channels, size, size), dtype=torch.uint8)
+        batch = [blank for _ in self.groups.local]
+        kept = [[b.clone() for b in network.buffers()] for network in (self.generator, self.discriminator)]
+        for _ in range(2):
+            if self.simultaneous:
+                self.simultaneous_gradients(batch, 0)
+            else:
+                self.critic_gradients(batch, 0)
+                self.generator_gradients(0)
+        for network, buffers in zip((self.generator, self.discriminator), kept, strict=True):
+            for buffer, value in zip(network.buffers(), buffers, strict=True):
+                buffer.copy_(value)
+        self.optimizers.zero_grad()
+
+    def _begin(self, optimizer: torch.optim.Optimizer, *statistics: RunningStatistics) -> None:
+        self._terms: Terms = {}
+        optimizer.zero_grad()
+        for each in statistics:
+            each.begin()
+
+    def _finish(self, *statistics: RunningStatistics) -> None:
+        for each in statistics:
+            each.finish()
+
+    def _local_groups(self, update: int) -> Iterator[tuple[Draws, Callable[[nn.Module], AbstractContextManager[None]]]]:
+        """Draws of each local group, and what to hold its forward and backward in: no all-reduce but at the last."""
+        for group in self.groups.local:
+            draws = Draws(self.config.seed, update, group, self.world.device, self._dtype)
+            yield draws, (_synchronised if group == self.groups.local[-1] else _not_synchronised)
+
+    def _groups_of(
+        self, batch: RealBatch, update: int
+    ) -> Iterator[tuple[Tensor, Draws, Callable[[nn.Module], AbstractContextManager[None]]]]:
+        for images, (draws, sync) in zip(batch, self._local_groups(update), strict=True):
+            yield self._real(images, draws), draws, sync
+
+    def _real(self, images: Tensor, draws: Draws) -> Tensor:
+        """uint8 to [-1, 1] on the device, half of them flipped where the configuration says so."""
+        device = self.world.device
+        real = images.to(device, non_blocking=True).to(self._dtype, memory_format=self._memory_format)
+        real = real / 127.5 - 1
+        if self.config.data.flip:
+            chosen = draws.uniform(Purpose.FLIPS, len(real), 1, 1, 1) < 0.5
+            real = torch.where(chosen, real.flip(3), real)
+        return real
+
+    def _fakes(self, generator: nn.Module, draws: Draws, purpose: Purpose) -> Tensor:
+        draws.seed_layers(purpose)
+        fakes: Tensor = generator(draws.normal(purpose, self._group_size, self.config.latent_dim))
+        return fakes
+
+    def _autocast(self) -> AbstractContextManager[None]:
+        enabled = self.config.training.precision == "bfloat16"
+        return torch.autocast(self.world.device.type, torch.bfloat16, enabled=enabled)
+
+    def _record(self, terms: Terms) -> None:
+        """Adds a group's share of each mean over all groups; summed over workers they are those means."""
+        share = 1 / self.groups.total
+        for name, value in terms.items():
+            value = value.detach() * share
+            self._terms[name] = self._terms[name] + value if name in self._terms else value
+
+
+def _synchronised(module: nn.Module) -> AbstractContextManager[None]:
+    return nullcontext()
+
+
+def _not_synchronised(module: nn.Module) -> AbstractContextManager[None]:
+    if isinstance(module, DistributedDataParallel):
+        context: AbstractContextManager[None] = module.no_sync()
+        return context
+    return nullcontext()
+
+
+@contextmanager
+def _frozen(network: nn.Module) -> Iterator[None]:
+    for parameter in network.parameters():
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in network.parameters():
+            parameter.requires_grad_(True)

@@ -1,0 +1,72 @@
+"""The workers of a run and what they do together. One worker needs no process group."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from distgan.errors import UserError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class World:
+    """This worker's place among all of them, its device, and how many workers its host has."""
+
+    rank: int
+    size: int
+    device: torch.device
+    local_size: int = 1
+
+    def all_reduce(self, tensor: Tensor) -> Tensor:
+        """The sum over all workers, in place."""
+        if self.size > 1:
+            dist.all_reduce(tensor)
+        return tensor
+
+    def agree(self, value: T) -> T:
+        """Rank 0's value, on every rank."""
+        if self.size == 1:
+            return value
+        box = [value]
+        dist.broadcast_object_list(box, src=0, device=self.device)
+        return box[0]
+
+    def wrap(self, module: nn.Module) -> nn.Module:
+        """`module` with its gradients averaged over the workers; itself when there is one worker.
+
+        Buffers are not broadcast: batch statistics are averaged over the groups (`training.statistics`).
+        """
+        if self.size == 1:
+            return module
+        return DistributedDataParallel(module, broadcast_buffers=False, gradient_as_bucket_view=True)
+
+
+def choose_device(wish: str, local_rank: int) -> torch.device:
+    """The device of a worker: `auto` takes its GPU when there is one. Raises UserError for an absent one."""
+    available = torch.cuda.is_available()
+    if wish == "cuda" and not available:
+        raise UserError("scale.device=cuda: this machine has no usable GPU; use scale.device=auto or cpu")
+    if wish == "cpu" or not available:
+        return torch.device("cpu")
+    return torch.device("cuda", local_rank % torch.cuda.device_count())
+
+
+def join_torchrun(device: str, timeout_s: float = 600.0) -> World:
+    """The world that torchrun's environment describes; a world of one without it."""
+    size, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
+    chosen = choose_device(device, int(os.environ.get("LOCAL_RANK", "0")))
+    if chosen.type == "cuda":
+        torch.cuda.set_device(chosen)
+    if size > 1 and not dist.is_initialized():
+        backend = "nccl" if chosen.type == "cuda" else "gloo"
+        dist.init_process_group(backend, timeout=timedelta(seconds=timeout_s))
+    return World(rank, size, chosen, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))

@@ -1,0 +1,54 @@
+"""Fixtures for the whole suite: a real S3 server, and a fresh bucket in it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+
+import pytest
+
+from distgan.data.storage import Storage
+from distgan.store.seaweedfs import StoreHandle, down, up
+
+_STOP_WHEN_ORPHANED = """
+import pathlib, sys
+from distgan.store.seaweedfs import down
+sys.stdin.read()
+down(pathlib.Path(sys.argv[1]))
+"""
+
+
+@pytest.fixture(scope="session")
+def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StoreHandle]:
+    """A SeaweedFS server on free ports, with the AWS variables of this process set to it.
+
+    A second process stops the server when this one is killed: its standard input ends then.
+    """
+    directory = tmp_path_factory.mktemp("store")
+    guard = subprocess.Popen(
+        [sys.executable, "-c", _STOP_WHEN_ORPHANED, str(directory)],
+        stdin=subprocess.PIPE,
+        start_new_session=True,
+    )
+    try:
+        handle = up(directory)
+        with pytest.MonkeyPatch.context() as patch:
+            for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL_S3"):
+                patch.delenv(name, raising=False)
+            for name, value in handle.environment().items():
+                patch.setenv(name, value)
+            yield handle
+    finally:
+        down(directory)
+        guard.kill()
+        guard.communicate()
+
+
+@pytest.fixture
+def bucket(object_store: StoreHandle) -> str:
+    """The URL of a new, empty bucket."""
+    url = f"s3://test-{uuid.uuid4().hex[:12]}"
+    Storage.open(url).ensure()
+    return url

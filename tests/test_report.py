@@ -1,0 +1,390 @@
+"""What a run leaves in its folder, and what it shows in the terminal."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import threading
+import uuid
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from rich.console import Console
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from distgan.data.storage import Storage
+from distgan.errors import UserError
+from distgan.report import scalars
+from distgan.report.curves import draw_curves
+from distgan.report.display import Display
+from distgan.report.grids import image_grid, png_bytes
+from distgan.report.pace import Pace
+from distgan.report.rows import read_rows
+from distgan.report.summary import remaining_share, summary_table
+from distgan.report.tracking import RunFolder
+from distgan.training.events import Checkpointed, Evaluated, Finished, Started, Summary, Trained
+
+pytestmark = pytest.mark.timeout(60)
+
+METRIC = "fd_lite0_2k"
+STARTED = Started("toy", 0.0, 100.0, 2, 4, 1, "cpu", 128, 3_600_000, 812_000, "s3://bucket/bricks", 40_000, METRIC)
+SUMMARY = Summary(
+    name="toy",
+    metric=METRIC,
+    reason="budget",
+    kimg=100.0,
+    steps=782,
+    untrained=2701.0,
+    best=757.0,
+    best_kimg=90.0,
+    final=760.0,
+    floor=45.0,
+    best_checkpoint="best",
+    last_checkpoint="last",
+    workers=2,
+    resumed_at_kimg=0.0,
+    images_per_second=415.0,
+    seconds={"total": 240.0, "training": 180.0, "evaluation": 60.0},
+)
+
+
+def trained(step: int, generator: float = 0.8) -> Trained:
+    return Trained(step, step / 10, 415.0, {"loss/generator": generator, "loss/discriminator": 1.2})
+
+
+def evaluated(step: int, distance: float, **changes: Any) -> Evaluated:
+    event = Evaluated(step, step / 10, METRIC, distance, distance, step / 10, True, 0, 5, 18.0)
+    return replace(event, **changes)
+
+
+def images(count: int = 5, size: int = 16) -> torch.Tensor:
+    return torch.randint(0, 256, (count, 3, size, size), dtype=torch.uint8)
+
+
+@pytest.fixture
+def remote() -> Storage:
+    return Storage.open(f"memory://{uuid.uuid4().hex}/run")
+
+
+def steps(data: bytes) -> list[tuple[str, int]]:
+    return [(row["event"], row["step"]) for row in map(json.loads, data.splitlines())]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_grid_holds_every_image_at_its_place_in_near_square_rows(channels: int) -> None:
+    batch = torch.randint(0, 256, (7, channels, 4, 6), dtype=torch.uint8)
+    picture = image_grid(batch, padding=1, scale=2)
+    assert picture.size == (3 * 13 + 1, 3 * 9 + 1)
+    pixels = np.asarray(picture).reshape(28, 40, channels)
+    for place, image in enumerate(batch.numpy()):
+        row, column = divmod(place, 3)
+        cell = pixels[1 + 9 * row : 9 + 9 * row, 1 + 13 * column : 13 + 13 * column]
+        for part in (cell[::2, ::2], cell[1::2, 1::2]):
+            assert np.array_equal(part.transpose(2, 0, 1), image)
+    assert (pixels[::9] == 255).all()
+    assert (pixels[:, ::13] == 255).all()
+    assert image_grid(batch, columns=9, padding=0).size == (42, 4)
+
+
+def test_a_grid_survives_png() -> None:
+    picture = image_grid(images())
+    with Image.open(io.BytesIO(png_bytes(picture))) as again:
+        assert np.array_equal(np.asarray(again), np.asarray(picture))
+
+
+def test_a_local_run_leaves_its_files(tmp_path: Path) -> None:
+    with RunFolder(Storage.open(str(tmp_path)), None) as folder:
+        folder.event(STARTED)
+        folder.event(evaluated(0, 2701.0))
+        folder.event(trained(10))
+        assert steps((tmp_path / "metrics.jsonl").read_bytes()) == [("evaluated", 0), ("trained", 10)]
+        folder.samples(10, 123.4, images())
+        folder.event(trained(20, math.nan))
+        folder.event(Checkpointed(20, 2.0, "000020"))
+        folder.event(Finished(replace(SUMMARY, final=math.nan)))
+        assert not folder.stop_requested()
+    assert read_rows(tmp_path / "metrics.jsonl")[1:3] == [
+        {
+            "event": "trained",
+            "step": step,
+            "kimg": step / 10,
+            "images_per_second": 415.0,
+            "loss/generator": generator,
+            "loss/discriminator": 1.2,
+        }
+        for step, generator in ((10, 0.8), (20, None))
+    ]
+    with Image.open(tmp_path / "samples" / "kimg-000123.400.png") as picture:
+        assert picture.size == (3 * 66 + 2, 2 * 66 + 2)
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary == replace(SUMMARY, final=None).as_dict()
+    with Image.open(tmp_path / "curves.png") as picture:
+        assert picture.width > 800
+    board = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert [(e.step, round(e.value, 3)) for e in board.Scalars("loss/generator")] == [(10, 0.8)]
+    assert [e.value for e in board.Scalars("progress/kimg")] == [0, 1, 2]
+    assert board.Scalars(f"distance/{METRIC}")[0].value == 2701
+    assert board.Images("samples")[0].step == 10
+
+
+@pytest.mark.parametrize("where", ["local", "remote"])
+def test_a_killed_and_resumed_run_has_each_step_once(where: str, tmp_path: Path, remote: Storage) -> None:
+    storage = remote if where == "remote" else Storage.open(str(tmp_path))
+    with RunFolder(storage, None) as folder:
+        for step in (10, 20, 30, 40):
+            folder.event(trained(step))
+    killed = storage.read_bytes("metrics.jsonl") + b'{"event": "trained", "step": 3'
+    storage.write_bytes("metrics.jsonl", killed)
+    storage.write_bytes("checkpoints/000020/manifest.json", b"{}")
+    with RunFolder(storage, 20) as folder:
+        for step in (30, 40, 50):
+            folder.event(trained(step, 0.5))
+    expected = [("trained", step) for step in (10, 20, 30, 40, 50)]
+    assert steps(storage.read_bytes("metrics.jsonl")) == expected
+    assert storage.read_bytes("checkpoints/000020/manifest.json") == b"{}"
+    for name in storage.child("tensorboard").list():
+        storage.download(f"tensorboard/{name}", tmp_path / "board" / name)
+    board = EventAccumulator(str(tmp_path / "board")).Reload()
+    found = [(e.step, round(e.value, 1)) for e in board.Scalars("loss/generator")]
+    assert found == [(10, 0.8), (20, 0.8), (30, 0.5), (40, 0.5), (50, 0.5)]
+
+
+def test_a_run_that_begins_again_keeps_no_metrics(tmp_path: Path) -> None:
+    for _ in range(2):
+        with RunFolder(Storage.open(str(tmp_path)), None) as folder:
+            folder.event(trained(10))
+    assert steps((tmp_path / "metrics.jsonl").read_bytes()) == [("trained", 10)]
+
+
+def test_a_resume_without_metrics_starts_a_file(remote: Storage) -> None:
+    with RunFolder(remote, 20) as folder:
+        folder.event(trained(30))
+    assert steps(remote.read_bytes("metrics.jsonl")) == [("trained", 30)]
+
+
+class Recording(Storage):
+    """Remote storage that notes what is written, and waits with it while its gate is closed."""
+
+    gate = threading.Event()
+    began = threading.Event()
+    written: tuple[str, ...] = ()
+
+    def write_bytes(self, name: str, data: bytes) -> None:
+        Recording.began.set()
+        assert Recording.gate.wait(30)
+        Recording.written += (name,)
+        super().write_bytes(name, data)
+
+
+@pytest.fixture
+def recording(remote: Storage) -> Recording:
+    Recording.gate.clear()
+    Recording.began.clear()
+    Recording.written = ()
+    return Recording(remote.url, remote.protocol, remote.root)
+
+
+def test_a_slow_upload_does_not_hold_up_training(recording: Recording) -> None:
+    folder = RunFolder(recording, None)
+    folder.event(evaluated(0, 2701.0))
+    assert recording.began.wait(30)
+    for step in (10, 20):
+        folder.event(trained(step))
+        folder.samples(step, step / 10, images())
+        folder.flush()
+    assert recording.written == ()
+    recording.gate.set()
+    folder.close()
+    assert steps(recording.read_bytes("metrics.jsonl")) == [("evaluated", 0), ("trained", 10), ("trained", 20)]
+    assert recording.child("samples").list() == ["kimg-000001.000.png", "kimg-000002.000.png"]
+
+
+def test_only_changed_files_are_uploaded(recording: Recording) -> None:
+    recording.gate.set()
+    with RunFolder(recording, None) as folder:
+        folder.samples(0, 0.0, images())
+        for step in (10, 20):
+            folder.event(trained(step))
+            folder.event(evaluated(step, 2000.0))
+    assert recording.written.count("samples/kimg-000000.000.png") == 1
+
+
+def test_pictures_uploaded_once_are_not_uploaded_again(recording: Recording, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scalars, "_FILE_BYTES", 1000)
+    recording.gate.set()
+    with RunFolder(recording, None) as folder:
+        for step in (10, 20, 30):
+            folder.samples(step, step / 10, images(16, 32))
+            folder.flush()
+    files = [name for name in recording.written if name.startswith("tensorboard/")]
+    assert len(set(files)) == 3
+    assert len(files) <= 4
+
+
+def test_a_failed_upload_surfaces_on_the_next_call_and_the_folder_goes(remote: Storage) -> None:
+    folder = RunFolder(remote, None)
+    temporary = Path(folder._folder)
+    blocked = fsspec.filesystem("memory")
+    blocked.pipe_file(remote.root, b"a file in the folder's place")
+    folder.event(trained(10))
+    folder.flush()
+    with pytest.raises(UserError, match="metrics.jsonl|tensorboard"):  # noqa: PT012 - whichever call comes after it
+        while True:
+            folder.flush()
+    with pytest.raises(UserError):
+        folder.close()
+    assert not temporary.exists()
+    folder.close()
+
+
+def test_a_failure_that_is_over_at_the_end_loses_nothing(remote: Storage) -> None:
+    folder = RunFolder(remote, None)
+    filesystem = fsspec.filesystem("memory")
+    filesystem.pipe_file(remote.root, b"a file in the folder's place")
+    folder.event(trained(10))
+    folder.flush()
+    assert folder._mirror is not None
+    folder._mirror._executor.shutdown(wait=True)
+    filesystem.rm_file(remote.root)
+    folder.close()
+    assert steps(remote.read_bytes("metrics.jsonl")) == [("trained", 10)]
+
+
+def test_a_folder_that_cannot_be_made_is_the_users_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="file"):
+        RunFolder(Storage.open(str(tmp_path / "file" / "run")), None)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 60])
+def test_curves_are_drawn_from_any_number_of_rows(count: int, tmp_path: Path) -> None:
+    with RunFolder(Storage.open(str(tmp_path)), None) as folder:
+        for place in range(count):
+            folder.event(trained(place * 10, math.nan if place % 7 == 3 else 1.0))
+            folder.event(evaluated(place * 10, math.nan if place == 5 else 2701.0 / (place + 1)))
+    rows = read_rows(tmp_path / "metrics.jsonl")
+    draw_curves(rows, tmp_path / "a.png", title="toy", floor=45.0)
+    draw_curves(rows, tmp_path / "b.png")
+    with Image.open(tmp_path / "a.png") as one, Image.open(tmp_path / "b.png") as other:
+        assert one.size == other.size
+        assert np.asarray(one.convert("L")).std() > 5
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def terminal(clock: Clock, live: bool) -> tuple[Display, io.StringIO]:
+    output = io.StringIO()
+    console = Console(file=output, width=100, force_terminal=live, force_interactive=live, color_system=None)
+    return Display(console, clock), output
+
+
+def test_without_a_terminal_there_are_plain_lines() -> None:
+    clock = Clock()
+    display, output = terminal(clock, live=False)
+    with display:
+        display.message("starting [Ray]")
+        display.event(STARTED)
+        display.event(evaluated(0, 2701.0))
+        for second in range(1, 11):
+            clock.now = float(second)
+            display.event(trained(10 * second))
+        display.event(Checkpointed(100, 10.0, "000100"))
+        worse = evaluated(100, 2800.0, improved=False, best=2701.0, best_kimg=0.0, without_improvement=1)
+        display.event(worse)
+        display.event(Finished(SUMMARY))
+    lines = output.getvalue().splitlines()
+    assert lines[0] == "starting [Ray]"
+    assert "2 workers" in lines[1]
+    assert "3.6 M" in lines[1]
+    assert "40,000 images" in lines[1]
+    assert f"{METRIC} 2,701" in lines[2]
+    assert [line.split(" of ")[0] for line in lines[3:5]] == ["1", "6"]
+    assert "415.0 images/s, generator 0.800, discriminator 1.20, 1:39 left" in lines[3]
+    assert f"{METRIC} 2,800 (best 2,701 at 0 kimg, 1 of 5 evaluations without improvement)" in lines[5]
+    assert "image budget used up" in lines[6]
+    assert len(lines) == 7
+
+
+def test_on_a_terminal_there_is_one_live_panel() -> None:
+    clock = Clock()
+    display, output = terminal(clock, live=True)
+    with display:
+        display.event(STARTED)
+        clock.now = 10.0
+        display.event(trained(100))
+        display.event(evaluated(100, 2701.0))
+        display.message("a worker was lost")
+        display.event(replace(STARTED, kimg=10.0, workers=1))
+        display.event(trained(200))
+    shown = output.getvalue()
+    assert "a worker was lost\n" in shown.replace("\r", "")
+    last = shown[shown.rindex("run ") :]
+    for part in (
+        "toy",
+        "1 worker on cpu",
+        "20 of 100 kimg  20%",
+        "415.0 images/s",
+        "generator 0.800",
+        METRIC,
+        "best 2,701",
+        "0 of 5",
+    ):
+        assert part in last
+
+
+def test_the_time_left_counts_evaluations_in() -> None:
+    pace = Pace(0.0, 100.0, now=0.0)
+    assert pace.seconds_left(5.0) is None
+    pace.evaluated(0.0, now=50.0)
+    pace.trained(5.0, now=60.0)
+    assert pace.seconds_left(60.0) == pytest.approx(190)
+    pace.trained(10.0, now=70.0)
+    pace.evaluated(10.0, now=90.0)
+    assert pace.seconds_left(90.0) == pytest.approx(360)
+    pace.trained(15.0, now=100.0)
+    assert pace.seconds_left(105.0) == pytest.approx(345)
+    for period in range(2, 6):
+        pace.evaluated(10.0 * period, now=90.0 + 10 * period)
+    assert pace.seconds_left(140.0) == pytest.approx(50)
+
+
+def table_text(summary: Summary) -> str:
+    console = Console(file=io.StringIO(), width=110, record=True)
+    console.print(summary_table(summary))
+    return console.export_text()
+
+
+def test_the_summary_tells_why_it_stopped_and_how_good_it_is() -> None:
+    text = table_text(SUMMARY)
+    for part in (
+        "image budget used up",
+        "100 kimg in 782 steps, 2 workers",
+        "training 3:00 (75%)",
+        f"{METRIC} best",
+        "757.0 at 90 kimg",
+        "26.8%",
+        "45.0",
+    ):
+        assert part in text
+    assert remaining_share(SUMMARY) == pytest.approx((757 - 45) / (2701 - 45))
+    assert "no better distance since 90 kimg" in table_text(replace(SUMMARY, reason="plateau"))
+    assert "interrupted" in table_text(replace(SUMMARY, reason="interrupted", resumed_at_kimg=51.2))
+
+
+def test_a_summary_without_distances_shows_none() -> None:
+    bare = replace(SUMMARY, untrained=None, best=None, best_kimg=None, final=None, floor=None, best_checkpoint=None)
+    assert METRIC not in table_text(bare)
+    assert remaining_share(bare) is None
+    assert remaining_share(replace(SUMMARY, untrained=45.0)) is None

@@ -1,0 +1,170 @@
+"""The embedded S3 server: start, stop, what it keeps and what it leaves alone."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from distgan.data.storage import Storage
+from distgan.errors import UserError
+from distgan.store.seaweedfs import StoreHandle, down, status, up
+
+pytestmark = pytest.mark.timeout(90)
+
+
+def _processes_in(directory: Path) -> list[int]:
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if process.joinpath("cwd").readlink() == directory:
+                found.append(int(process.name))
+        except OSError:
+            continue
+    return found
+
+
+def _use(handle: StoreHandle, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in handle.environment().items():
+        monkeypatch.setenv(name, value)
+
+
+def test_data_and_credentials_outlive_a_stop_and_a_crash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    directory = tmp_path / "store, with a comma"
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            first, same = pool.map(up, [directory, directory])
+        assert first == same == status(directory)
+        _use(first, monkeypatch)
+        storage = Storage.open("s3://bricks/run")
+        storage.ensure()
+        storage.write_bytes("kept", b"through a stop")
+        assert down(directory)
+        assert status(directory) is None
+        assert _processes_in(directory) == []
+        assert not down(directory)
+
+        second = up(directory)
+        assert dataclasses.replace(second, pid=first.pid) == first
+        assert storage.read_bytes("kept") == b"through a stop"
+        storage.write_bytes("kept", b"through a crash")
+        os.kill(second.pid, signal.SIGKILL)
+        os.waitid(os.P_PID, second.pid, os.WEXITED | os.WNOWAIT)
+        assert status(directory) is None
+
+        third = up(directory)
+        assert dataclasses.replace(third, pid=first.pid) == first
+        assert storage.read_bytes("kept") == b"through a crash"
+    finally:
+        down(directory)
+    assert _processes_in(directory) == []
+
+
+def test_up_is_idempotent(object_store: StoreHandle) -> None:
+    port = int(object_store.endpoint.rpartition(":")[2])
+    assert up(object_store.directory) == object_store == up(object_store.directory, port=port)
+    with pytest.raises(UserError, match=f"runs at {object_store.endpoint}"):
+        up(object_store.directory, port=port + 1)
+
+
+def test_files_are_for_this_user_only(object_store: StoreHandle) -> None:
+    for path in object_store.directory.iterdir():
+        allowed = 0o700 if path.is_dir() else 0o600
+        assert stat.S_IMODE(path.stat().st_mode) == allowed, path
+    assert object_store.secret_key not in repr(object_store)
+    assert object_store.secret_key not in (object_store.directory / "weed.log").read_text()
+    assert object_store.secret_key.encode() not in Path(f"/proc/{object_store.pid}/cmdline").read_bytes()
+
+
+def test_a_shell_can_source_the_environment(object_store: StoreHandle) -> None:
+    names = sorted(object_store.environment())
+    script = f". {object_store.directory}/env.sh; " + "; ".join(f'echo "${name}"' for name in names)
+    shown = subprocess.run(["sh", "-c", script], env={}, capture_output=True, text=True, check=True, timeout=10)
+    assert shown.stdout.splitlines() == [object_store.environment()[name] for name in names]
+
+
+def test_it_listens_on_the_loopback_interface_only(object_store: StoreHandle) -> None:
+    inodes = set()
+    for descriptor in Path(f"/proc/{object_store.pid}/fd").iterdir():
+        target = str(descriptor.readlink())
+        if target.startswith("socket:["):
+            inodes.add(target[8:-1])
+    listening = "0A"
+    addresses = []
+    for table in ("tcp", "tcp6"):
+        rows = [line.split() for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]]
+        addresses += [row[1].split(":")[0] for row in rows if row[3] == listening and row[9] in inodes]
+    assert len(addresses) == 8
+    assert set(addresses) == {"0100007F"}
+
+
+def test_a_port_in_use_is_named(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(UserError, match=f"port {port} on 127.0.0.1 cannot be used"):
+            up(tmp_path / "store", port=port)
+    with pytest.raises(UserError, match="port 70000 is not a port number"):
+        up(tmp_path / "store", port=70000)
+    assert status(tmp_path / "store") is None
+
+
+@pytest.mark.parametrize("name", ["sleep", "weed"])
+def test_a_foreign_process_with_our_number_is_left_alone(tmp_path: Path, name: str) -> None:
+    directory = tmp_path / "store"
+    directory.mkdir()
+    with subprocess.Popen([name, "60"], executable="/bin/sleep", cwd=tmp_path) as foreign:
+        try:
+            state = {"access_key": "a", "secret_key": "b", "ports": {"s3.port": 1}, "pid": foreign.pid}
+            (directory / "state.json").write_text(json.dumps(state))
+            assert status(directory) is None
+            assert not down(directory)
+            assert foreign.poll() is None
+        finally:
+            foreign.kill()
+
+
+def test_a_server_that_stops_is_quoted(tmp_path: Path) -> None:
+    (tmp_path / "store" / "data").mkdir(parents=True)
+    (tmp_path / "store" / "data" / "filerldb2").write_text("a file where the server wants a folder")
+    with pytest.raises(
+        UserError, match=r"the store stopped while it started; last line of weed.log there: F.*filerldb2"
+    ):
+        up(tmp_path / "store")
+    assert _processes_in(tmp_path / "store") == []
+
+
+def test_a_server_that_is_late_is_stopped(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="the store is not ready in time"):
+        up(tmp_path / "store", timeout=0.2)
+    assert status(tmp_path / "store") is None
+    assert _processes_in(tmp_path / "store") == []
+
+
+def test_no_binary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UserError, match=r"pip install 'distgan\[store\]'"):
+        up(tmp_path / "store")
+
+
+def test_a_directory_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot hold a store"):
+        up(tmp_path / "file" / "store")
+    assert not down(tmp_path / "none")
+    assert status(tmp_path / "none") is None
+
+
+def test_a_damaged_state_is_named(tmp_path: Path) -> None:
+    (tmp_path / "state.json").write_text("{")
+    with pytest.raises(UserError, match=r"state\.json: cannot be read"):
+        status(tmp_path)
