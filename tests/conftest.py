@@ -12,6 +12,27 @@ import pytest
 from distgan.data.storage import Storage
 from distgan.store.seaweedfs import StoreHandle, down, up
 
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("skips")
+    group.addoption("--strict-skips", action="store_true", help="fail where a test is skipped")
+    group.addoption("--may-skip", action="append", default=[], help="file or test that --strict-skips lets pass")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """With --strict-skips a skipped test that --may-skip does not name fails the session."""
+    if not session.config.getoption("strict_skips"):
+        return
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    assert reporter is not None
+    allowed = tuple(session.config.getoption("may_skip"))
+    unnamed = [report.nodeid for report in reporter.stats.get("skipped", []) if not report.nodeid.startswith(allowed)]
+    if unnamed:
+        reporter.write_line(f"skipped, but not named by --may-skip: {', '.join(unnamed)}", red=True)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
 _STOP_WHEN_ORPHANED = """
 import pathlib, sys
 from distgan.store.seaweedfs import down

@@ -17,6 +17,9 @@ from distgan.errors import UserError
 
 _PRESETS = resources.files("distgan.config") / "presets"
 
+# What PyYAML raises for text: its own errors, and Python's for scalars such as 2020-99-99 or nesting without end.
+_NOT_YAML = (yaml.YAMLError, ValueError, AttributeError, RecursionError)
+
 
 def preset_names() -> list[str]:
     """Names of the presets inside the package, sorted."""
@@ -36,13 +39,13 @@ def load_config(preset_or_file: str, overrides: Sequence[str] = ()) -> Config:
     Raises UserError, naming key, value, what is allowed and the nearest key.
     """
     path = Path(preset_or_file)
-    if path.suffix in {".yaml", ".yml"} or path.is_file():
-        try:
+    try:
+        if path.suffix in {".yaml", ".yml"} or path.is_file():
             text, where = path.read_text(encoding="utf-8"), str(path)
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"cannot read the configuration {path}: {error}") from None
-    else:
-        text, where = preset_text(preset_or_file), f"preset {preset_or_file}"
+        else:
+            text, where = preset_text(preset_or_file), f"preset {preset_or_file}"
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read the configuration {path}: {error}") from None
     tree = _parse_yaml(text, where)
     for override in overrides:
         _apply_override(tree, override)
@@ -59,8 +62,10 @@ def build_config(tree: Mapping[str, Any], where: str) -> Config:
             continue  # reported by the tree's own validation
         declared, options = split_section(section, given)
         name = declared.get(key, schema.model_fields[key].default)
+        if not isinstance(name, str):
+            continue
         try:
-            model = options_model(registry.resolve(str(name)), schema.model_fields)
+            model = options_model(registry.resolve(name), schema.model_fields)
             checked = model.model_validate(options).model_dump()
         except ValidationError as error:
             problems += _describe(error, model, (section,), extra=schema.model_fields)
@@ -98,7 +103,7 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def _parse_yaml(text: str, where: str) -> dict[str, Any]:
     try:
         tree = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except _NOT_YAML as error:
         raise UserError(f"{where}: not valid YAML: {error}") from None
     if tree is None:
         return {}
@@ -114,14 +119,15 @@ def _apply_override(tree: dict[str, Any], override: str) -> None:
         raise UserError(f"override {override!r}: write KEY=VALUE with a dotted key, as in optimizer.generator.lr=1e-4")
     try:
         value = yaml.safe_load(text) if text.strip() else text
-    except yaml.YAMLError:
-        raise UserError(f"override {override!r}: the value is not valid YAML; quote it") from None
+    except _NOT_YAML:
+        raise UserError(f"override {override!r:.80}: the value is not valid YAML; quote it") from None
     node = tree
     for part in parts[:-1]:
-        child = node.setdefault(part, {})
+        child = node.get(part, {})
         if not isinstance(child, dict):
             raise UserError(f"override {override!r}: {part!r} is a value, not a section")
-        node = child
+        node[part] = dict(child)  # a YAML alias may share the section with another one
+        node = node[part]
     node[parts[-1]] = value
 
 
@@ -129,10 +135,9 @@ def _known_keys(model: type[BaseModel], prefix: str = "") -> list[str]:
     keys: list[str] = []
     for name, field in model.model_fields.items():
         annotation = field.annotation
+        keys.append(f"{prefix}{name}")
         if isinstance(annotation, type) and issubclass(annotation, BaseModel):
             keys += _known_keys(annotation, f"{prefix}{name}.")
-        else:
-            keys.append(f"{prefix}{name}")
     return keys
 
 
@@ -143,13 +148,13 @@ def _describe(
     known = _known_keys(model, dotted) + [f"{dotted}{name}" for name in extra]
     lines = []
     for item in error.errors(include_url=False):
-        # Pydantic adds the branch of a union (`int`, `constrained-int`) to the path; keys are ours alone.
-        key = ".".join([*prefix, *(str(part) for part in item["loc"] if str(part).isidentifier())])
+        key = ".".join([*prefix, *(str(part) for part in item["loc"])])
         if item["type"] == "extra_forbidden":
-            lines.append(f"{key}: unknown key{did_you_mean(key, known)}")
+            others = [name for name in known if not key.startswith(f"{name}.")]
+            lines.append(f"{key}: unknown key{did_you_mean(key, others)}")
         elif item["type"] == "value_error":
             reason = str(item["ctx"]["error"])
             lines.append(f"{key}: {reason}" if key else reason)
         else:
-            lines.append(f"{key}={item['input']!r}: {item['msg'][:1].lower()}{item['msg'][1:]}")
+            lines.append(f"{key}={item['input']!r:.80}: {item['msg'][:1].lower()}{item['msg'][1:]}")
     return lines

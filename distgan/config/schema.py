@@ -97,7 +97,7 @@ class TrainingConfig(Section):
     precision: Literal["float32", "bfloat16", "float64"] = "float32"
     channels_last: bool = True
     log_every: Annotated[int, Ge(1), Free()] = Field(10, description="steps between two rows of metrics")
-    samples_every_kimg: Annotated[float, Gt(0), Free()] | None = Field(
+    samples_every_kimg: Annotated[float | None, Gt(0), Free()] = Field(
         None, description="sample grids at fixed latents; by default at every evaluation"
     )
 
@@ -119,7 +119,7 @@ class EvaluationConfig(Section):
 
 
 class CheckpointConfig(Section):
-    every_kimg: Annotated[float, Gt(0), Free()] | None = Field(
+    every_kimg: Annotated[float | None, Gt(0), Free()] = Field(
         None, description="also between evaluations; by default at evaluations and at the end"
     )
     keep_last: Annotated[int, Ge(1), Free()] = 2

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
 from filelock import FileLock
 
 from distgan.data.index import Block
-from distgan.errors import UserError
+from distgan.data.storage_errors import translate_errors
 
 Download = Callable[[Sequence[Block]], list[bytes]]
 
@@ -25,15 +25,13 @@ class BlockCache:
 
     def __init__(self, folder: Path, max_bytes: int) -> None:
         self._folder, self._max_bytes = folder, max_bytes
-        try:
+        with self._errors():
             folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"data.cache_dir={folder}: cannot be used: {error.strerror}") from None
 
     def read(self, data_hash: str, blocks: Sequence[Block], download: Download) -> list[bytes]:
         """The blocks' bytes, from here or by one call of `download` for those that nobody has."""
         found: dict[int, bytes] = {}
-        with ExitStack() as locks:
+        with self._errors(), ExitStack() as locks:
             absent = []
             # In one order everywhere, so that two workers never wait for each other.
             for block in sorted(blocks, key=lambda each: each.number):
@@ -51,8 +49,12 @@ class BlockCache:
                     self._put(self._path(data_hash, block), data)
                     found[block.number] = data
         if absent:
-            self._evict()
+            with self._errors():
+                self._evict()
         return [found[block.number] for block in blocks]
+
+    def _errors(self) -> AbstractContextManager[None]:
+        return translate_errors(f"data.cache_dir={self._folder}")
 
     def _path(self, data_hash: str, block: Block) -> Path:
         return self._folder / f"{data_hash[:32]}-{block.number:08d}.block"
@@ -67,9 +69,12 @@ class BlockCache:
 
     def _put(self, path: Path, data: bytes) -> None:
         handle, temporary = tempfile.mkstemp(dir=self._folder, suffix=".part")
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        Path(temporary).replace(path)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+            Path(temporary).replace(path)
+        finally:
+            Path(temporary).unlink(missing_ok=True)
 
     def _evict(self) -> None:
         with FileLock(self._folder / "evict.lock"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from typing import Literal
 
 import numpy as np
@@ -13,6 +14,27 @@ from PIL import Image
 Encoding = Literal["png", "jpg", "webp"]
 EXTENSIONS = ("png", "jpg", "jpeg", "webp")
 _MODES = {1: "L", 3: "RGB"}
+_GREY_MODES = {"1", "L", "LA", "I;16", "I;16B", "I;16L"}
+
+# What Pillow raises for bytes that are no image, or only a part or a parody of one.
+UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
+
+
+def native_channels(image: Image.Image) -> int:
+    """1 for a grey image, with or without transparency, 3 for any other."""
+    return 1 if image.mode in _GREY_MODES else 3
+
+
+def to_pixels(image: Image.Image, channels: int) -> NDArray[np.uint8]:
+    """uint8 (H, W) for one channel, (H, W, 3) for three; transparency is dropped.
+
+    Raises ValueError for whole or real numbers of 32 bits, whose white is unknown.
+    """
+    if image.mode in {"I", "F"}:
+        raise ValueError("its pixels have 32 bits; store it with 8 or 16")
+    if image.mode.startswith("I;16"):
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    return np.asarray(image if image.mode == _MODES[channels] else image.convert(_MODES[channels]))
 
 
 def decode_image(data: bytes, image_size: int, channels: int) -> NDArray[np.uint8]:
@@ -25,10 +47,8 @@ def decode_image(data: bytes, image_size: int, channels: int) -> NDArray[np.uint
     else:
         try:
             with Image.open(io.BytesIO(data), formats=("PNG", "WEBP")) as image:
-                pixels = np.asarray(
-                    image if image.mode == _MODES[channels] else image.convert(_MODES[channels])
-                )
-        except (OSError, SyntaxError) as error:
+                pixels = to_pixels(image, channels)
+        except UNREADABLE as error:
             raise ValueError(f"not a whole PNG, JPEG or WebP image: {error}") from None
         pixels = pixels.reshape(*pixels.shape[:2], channels)
     if pixels.shape[:2] != (image_size, image_size):

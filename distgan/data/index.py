@@ -14,6 +14,7 @@ import json
 import zlib
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,13 +28,14 @@ TABLE_NAME = "index.table"
 FORMAT = "distgan-index-1"
 BLOCK_BYTES = 512 * 1024
 TAR_UNIT = 512
+SHARD_NAME = "[A-Za-z0-9][A-Za-z0-9._-]*"
 
 
 class Shard(BaseModel):
     """One tar file of the data set."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: str = Field(pattern=f"^{SHARD_NAME}$")
     samples: int = Field(ge=1)
     bytes: int = Field(ge=1)
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
@@ -45,7 +47,7 @@ class Header(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
     format: str = Field(pattern=f"^{FORMAT}$")
     image_size: int = Field(ge=1)
-    channels: int = Field(ge=1, le=4)
+    channels: Literal[1, 3]
     samples: int = Field(ge=1)
     classes: list[str]
     shards: list[Shard] = Field(min_length=1)
@@ -96,11 +98,14 @@ class Index:
     @cached_property
     def blocks(self) -> list[Block]:
         """All blocks in sample order."""
-        spans = block_spans([shard.samples for shard in self.header.shards], self.offsets, self.lengths)
         return [
             Block(number, shard, first, stop, start, end, int(self.checksums[number]))
-            for number, (shard, first, stop, start, end) in enumerate(spans)
+            for number, (shard, first, stop, start, end) in enumerate(self._spans)
         ]
+
+    @cached_property
+    def _spans(self) -> list[tuple[int, int, int, int, int]]:
+        return block_spans([shard.samples for shard in self.header.shards], self.offsets, self.lengths)
 
     def header_bytes(self) -> bytes:
         return json.dumps(self.header.model_dump(), indent=1).encode() + b"\n"
@@ -141,7 +146,10 @@ class Index:
                 f"{storage.url}/{TABLE_NAME}: does not belong to {INDEX_NAME} (its SHA-256 differs); "
                 f"make both again with `distgan data index {storage.url}`"
             )
-        return cls(header, *_unpack_table(table, header.samples, where))
+        index = cls(header, *_unpack_table(table, header.samples, where))
+        if len(index._spans) != len(index.checksums):
+            raise UserError(f"{where}: damaged: {len(index.checksums)} checksums for {len(index._spans)} blocks")
+        return index
 
 
 def block_spans(

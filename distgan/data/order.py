@@ -107,9 +107,7 @@ class Order:
     def __init__(self, index: Index, seed: int, num_streams: int, window_blocks: int) -> None:
         if len(index) < num_streams:
             raise UserError(f"data.streams={num_streams} is more than the data set's {len(index)} samples")
-        self.streams = [
-            Stream(index, seed, number, num_streams, window_blocks) for number in range(num_streams)
-        ]
+        self.streams = [Stream(index, seed, number, num_streams, window_blocks) for number in range(num_streams)]
 
     def group_streams(self, group: int, num_groups: int) -> range:
         """Numbers of the streams that a group reads; `num_groups` divides the number of streams."""

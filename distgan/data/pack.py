@@ -17,7 +17,7 @@ from distgan.data.images import Encoding, encode_image, resize_image
 from distgan.data.index import INDEX_NAME, Index
 from distgan.data.scan import ScannedShard, assemble_index, scan_shard
 from distgan.data.sources.base import Source
-from distgan.data.storage import Storage
+from distgan.data.storage import Storage, translate_errors
 from distgan.errors import UserError
 
 _CHUNK = 64
@@ -63,7 +63,7 @@ def pack(
             scanned.append(scan_shard(path))
             storage.upload(path, path.name)
             path.unlink()
-    index = assemble_index(scanned, source.classes)
+    index = assemble_index(scanned, source.classes, options.channels)
     index.save(storage)
     return index
 
@@ -77,7 +77,11 @@ def _write_shard(
 ) -> int:
     """Writes one shard of samples from number `done` on; returns how many."""
     count = 0
-    with path.open("wb") as file, wds.TarWriter(file, encoder=False, mtime=0, user="", group="") as writer:
+    with (
+        translate_errors(str(path)),
+        path.open("wb") as file,
+        wds.TarWriter(file, encoder=False, mtime=0, user="", group="") as writer,
+    ):
         for image, label in samples:
             sample: dict[str, str | bytes] = {"__key__": f"{done + count:08d}", options.encoding: image}
             if label >= 0:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 import tarfile
 import tempfile
 import zlib
@@ -16,8 +17,9 @@ import numpy as np
 from PIL import Image
 from webdataset.tariterators import base_plus_ext
 
-from distgan.data.images import EXTENSIONS
-from distgan.data.index import FORMAT, Header, Index, Shard, block_spans, pack_table
+from distgan.data.images import EXTENSIONS, UNREADABLE, native_channels
+from distgan.data.index import FORMAT, SHARD_NAME, Header, Index, Shard, block_spans, pack_table
+from distgan.data.sources.base import MAX_LABEL, numbered_classes
 from distgan.data.storage import Storage
 from distgan.errors import UserError
 
@@ -47,6 +49,8 @@ class ScannedShard:
 
 def scan_shard(path: Path) -> ScannedShard:
     """Reads a whole shard. Raises UserError, naming shard and key, for whatever distgan cannot train on."""
+    if not re.fullmatch(SHARD_NAME, path.name):
+        raise UserError(f"{path.name}: a shard's name has letters, digits, '.', '_' and '-' only; rename it")
     data = path.read_bytes()
     samples: dict[str, ScannedSample] = {}
     try:
@@ -56,24 +60,25 @@ def scan_shard(path: Path) -> ScannedShard:
                 if not member.isfile() or not key or extension is None:
                     continue
                 content = data[member.offset_data : member.offset_data + member.size]
-                _add_member(
-                    samples.setdefault(key, ScannedSample(key)), extension.lower(), member, content, path
-                )
+                _add_member(samples.setdefault(key, ScannedSample(key)), extension.lower(), member, content, path)
     except tarfile.TarError as error:
         raise UserError(f"{path.name}: not a whole, uncompressed tar file: {error}") from None
-    found = [sample for sample in samples.values() if sample.offset >= 0]
+    found = sorted((each for each in samples.values() if each.offset >= 0), key=lambda each: each.offset)
     if not found:
         raise UserError(f"{path.name}: no images ({', '.join(EXTENSIONS)}) in it")
-    shard = Shard(
-        name=path.name, samples=len(found), bytes=len(data), sha256=hashlib.sha256(data).hexdigest()
-    )
+    shard = Shard(name=path.name, samples=len(found), bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
     offsets, lengths = _columns(found)
     spans = block_spans([len(found)], offsets, lengths)
     return ScannedShard(shard, found, [zlib.crc32(data[start:end]) for *_, start, end in spans])
 
 
-def assemble_index(scanned: Sequence[ScannedShard], classes: list[str] | None = None) -> Index:
-    """The index of shards in the given order. Raises UserError where image sizes or channels differ."""
+def assemble_index(
+    scanned: Sequence[ScannedShard], classes: list[str] | None = None, channels: int | None = None
+) -> Index:
+    """The index of shards in the given order. Raises UserError where image sizes differ.
+
+    Without `channels` it is 1 where all images are stored grey, else 3.
+    """
     samples = [sample for each in scanned for sample in each.samples]
     for each in scanned:
         for sample in each.samples:
@@ -86,11 +91,11 @@ def assemble_index(scanned: Sequence[ScannedShard], classes: list[str] | None = 
     labels = np.array([sample.label for sample in samples], np.int64)
     checksums = np.array([checksum for each in scanned for checksum in each.checksums], np.uint32)
     if classes is None:
-        classes = [str(label) for label in range(int(labels.max()) + 1)]
+        classes = numbered_classes(labels)
     header = Header(
         format=FORMAT,
         image_size=samples[0].size[0],
-        channels=max(sample.channels for sample in samples),
+        channels=channels or max(sample.channels for sample in samples),
         samples=len(samples),
         classes=classes,
         shards=[each.shard for each in scanned],
@@ -116,17 +121,15 @@ def index_shards(storage: Storage) -> Index:
     return index
 
 
-def _add_member(
-    sample: ScannedSample, extension: str, member: tarfile.TarInfo, content: bytes, path: Path
-) -> None:
+def _add_member(sample: ScannedSample, extension: str, member: tarfile.TarInfo, content: bytes, path: Path) -> None:
     where = f"{path.name}: {member.name}"
     if extension in EXTENSIONS:
         if sample.offset >= 0:
             raise UserError(f"{where}: a second image of the same key")
         try:
             with Image.open(io.BytesIO(content), formats=("PNG", "JPEG", "WEBP")) as image:
-                sample.size, sample.channels = image.size, 1 if image.mode == "L" else 3
-        except (OSError, SyntaxError) as error:
+                sample.size, sample.channels = image.size, native_channels(image)
+        except UNREADABLE as error:
             raise UserError(f"{where}: not a readable image: {error}") from None
         sample.offset, sample.length = member.offset_data, member.size
     elif extension == "cls":
@@ -145,8 +148,8 @@ def _add_member(
 
 
 def _label(text: str, where: str) -> int:
-    if not text.isascii() or not text.isdigit() or int(text) >= 2**31:
-        raise UserError(f"{where}: the label {text[:20]!r} is not a whole number from 0")
+    if not text.isascii() or not text.isdigit() or len(text) > 9 or int(text) > MAX_LABEL:
+        raise UserError(f"{where}: the label {text[:20]!r} is not a whole number from 0 to {MAX_LABEL}")
     return int(text)
 
 

@@ -70,9 +70,11 @@ class BatchStream:
         self._thread.start()
 
     def next(self) -> list[Group]:
-        """The next batch's groups of this worker. Raises UserError where the data cannot be read."""
+        """The next batch's groups of this worker. Raises UserError, each time, where the data cannot be read."""
+        assert not self._stopped.is_set(), "the stream is closed"
         item = self._queue.get()
         if isinstance(item, BaseException):
+            self._queue.put(item)  # the only producer has ended, so there is room
             raise item
         return item
 
@@ -99,10 +101,7 @@ class BatchStream:
     def _batch(self, batch: int) -> list[Group]:
         groups = []
         for group in self._groups:
-            parts = [
-                self._stream_part(number, batch)
-                for number in self._order.group_streams(group, self._num_groups)
-            ]
+            parts = [self._stream_part(number, batch) for number in self._order.group_streams(group, self._num_groups)]
             samples = np.concatenate([samples for samples, _ in parts])
             images = np.concatenate([images for _, images in parts])
             groups.append(Group(torch.from_numpy(images), torch.from_numpy(self._index.labels[samples])))

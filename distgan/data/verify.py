@@ -22,8 +22,10 @@ def verify(storage: Storage, progress: Callable[[int], None] = lambda _: None) -
             data = storage.read_bytes(shard.name)
         except UserError as error:
             faults.append(str(error))
-            data = b""
-        if data and hashlib.sha256(data).hexdigest() != shard.sha256:
+            progress(stop)
+            first = stop
+            continue
+        if hashlib.sha256(data).hexdigest() != shard.sha256:
             faults.append(
                 f"{shard.name}: its {len(data)} bytes are not the {shard.bytes} of the index (SHA-256 differs)"
             )
@@ -32,7 +34,7 @@ def verify(storage: Storage, progress: Callable[[int], None] = lambda _: None) -
                 for block in index.blocks
                 if block.shard == number and not block.holds(data[block.start : block.end])
             ]
-        elif data:
+        else:
             faults += _undecodable(index, shard.name, data, range(first, stop))
         progress(stop)
         first = stop

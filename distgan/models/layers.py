@@ -12,9 +12,11 @@ from torch import Tensor, nn
 Activation = Literal["relu", "leaky_relu"]
 Initialisation = Literal["normal", "glorot"]
 Probability = Annotated[float, Ge(0), Lt(1)]
-Positive = Annotated[int, Ge(1)]
+Width = Annotated[int, Ge(1), Le(4096)]
 Momentum = Annotated[float, Gt(0), Le(1)]
 KernelSize = Annotated[int, Ge(2), Le(9)]
+
+_MAX_CHANNELS = 65_536
 
 
 def activation_layer(name: Activation, slope: float) -> nn.Module:
@@ -37,9 +39,12 @@ def resampling_strides(image_size: int, strides: Sequence[int] | None) -> list[i
 def stage_widths(width: int, widths: Sequence[int] | None, num_stages: int) -> list[int]:
     """Channels of each stage, from the one next to the image inwards: width, 2·width, 4·width, …
 
-    `widths`, in the same order, replaces them. Raises ValueError when their number is not `num_stages`.
+    `widths`, in the same order, replaces them. Raises ValueError when their number is not `num_stages`, or when
+    doubling leads beyond 65,536 channels.
     """
     if widths is None:
+        if width * 2 ** (num_stages - 1) > _MAX_CHANNELS:
+            raise ValueError(f"width {width} doubled at each of {num_stages} stages is too much; give widths instead")
         return [width * 2**stage for stage in range(num_stages)]
     if len(widths) != num_stages:
         raise ValueError(f"widths has {len(widths)} entries, the network has {num_stages} stages")

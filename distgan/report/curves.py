@@ -116,10 +116,11 @@ def _limit(axes: Axes, values: _Array) -> None:
 
 def _smoothed(values: _Array) -> _Array:
     """Centred mean over a twentieth of the rows, with a Hann window; missing values do not count."""
-    window = np.hanning(2 * (len(values) // _SMOOTHING) + 3)
+    half = len(values) // _SMOOTHING + 1
+    window = np.hanning(2 * half + 1)
     known = np.isfinite(values)
-    sums = np.convolve(np.where(known, values, 0.0), window, "same")
-    weights = np.convolve(known.astype(np.float64), window, "same")
+    sums = np.convolve(np.where(known, values, 0.0), window)[half:-half]
+    weights = np.convolve(known.astype(np.float64), window)[half:-half]
     smooth: _Array = np.divide(sums, weights, out=np.full(len(values), np.nan), where=weights > 0)
     return smooth
 

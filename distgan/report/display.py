@@ -61,7 +61,10 @@ class Display:
             self._print(self._view, event)
 
     def _start(self, event: Started) -> None:
+        before = self._view.evaluated if self._view is not None else None
         self._view = View(event, event.kimg, Pace(event.kimg, event.budget_kimg, self._clock()))
+        if before is not None and before.kimg <= event.kimg:
+            self._view.evaluated = before
         self._last_line = None
         if self._console.is_interactive and self._live is None:
             self._live = Live(get_renderable=self._picture, console=self._console, refresh_per_second=2)

@@ -23,7 +23,7 @@ class RunReporter:
 
     def event(self, event: Event) -> None:
         if isinstance(event, Started):
-            self._folder = RunFolder(self._run, event.step if event.step > 0 else None)
+            self._folder = RunFolder(self._run, event.step if event.resumed else None)
         assert self._folder is not None
         self._folder.event(event)
         if isinstance(event, Checkpointed | Evaluated | Finished):

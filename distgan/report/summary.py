@@ -10,6 +10,8 @@ from rich.text import Text
 from distgan.report import words
 from distgan.training.events import Summary
 
+_WITHIN = {"data wait": "training"}
+
 
 def summary_table(summary: Summary) -> Table:
     """What the run did: why it stopped, how far it came, how long that took, how good it is, what is kept."""
@@ -51,8 +53,9 @@ def _time(seconds: dict[str, float]) -> str:
     phases = [(name, spent) for name, spent in seconds.items() if name != "total"]
     parts = [f"total {words.duration(total)}"] if "total" in seconds else []
     for name, spent in sorted(phases, key=lambda phase: -phase[1]):
-        share = f" ({spent / total:.0%})" if total > 0 else ""
-        parts.append(f"{name} {words.duration(spent)}{share}")
+        share = [f"{spent / total:.0%}"] if total > 0 else []
+        notes = share + ([f"within {_WITHIN[name]}"] if name in _WITHIN else [])
+        parts.append(f"{name} {words.duration(spent)}" + (f" ({', '.join(notes)})" if notes else ""))
     return "\n".join(parts)
 
 

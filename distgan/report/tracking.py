@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
@@ -27,9 +30,8 @@ class RunFolder:
     - `samples/kimg-000123.400.png`: sample grids;
     - `curves.png` and `summary.json`: at the end.
 
-    A local folder is written directly. For remote storage the files are written to a temporary folder and
-    uploaded by a thread at each evaluation, each checkpoint, the end, and by `flush`. Nothing else in the
-    storage is touched. Methods are called from one thread.
+    A local folder is written directly. For remote storage the files are written to a temporary folder, from
+    which `flush` and `close` upload them. Nothing else in the storage is touched. Threads may share it.
 
     Args:
         storage: the run's folder.
@@ -41,6 +43,7 @@ class RunFolder:
     """
 
     def __init__(self, storage: Storage, resume_step: int | None) -> None:
+        self._lock = threading.Lock()
         kept = _kept_lines(storage, resume_step)
         self._mirror: Mirror | None = None
         if storage.local_path is None:
@@ -67,8 +70,7 @@ class RunFolder:
 
     def event(self, event: Event) -> None:
         """Write the event down. Drawing the curves of a `Finished` takes about a second."""
-        self._check()
-        with translate_errors(str(self._folder)):
+        with self._working():
             if isinstance(event, Trained | Evaluated | Checkpointed):
                 self._metrics.write(to_json(event_row(event)) + "\n")
                 self._metrics.flush()
@@ -78,42 +80,47 @@ class RunFolder:
                 self._scalars.evaluated(event)
             elif isinstance(event, Finished):
                 self._finish(event.summary)
-        if isinstance(event, Evaluated | Checkpointed | Finished):
-            self.flush()
 
     def samples(self, step: int, kimg: float, images: Tensor) -> None:
         """Save uint8 (N, C, H, W) as one grid; images smaller than 64 pixels are enlarged in the picture."""
-        self._check()
         picture = image_grid(images, scale=max(1, _PICTURE_SIZE // images.shape[-1]))
-        self._files.write_bytes(f"samples/kimg-{kimg:010.3f}.png", png_bytes(picture))
-        with translate_errors(str(self._folder)):
+        with self._working():
+            self._files.write_bytes(f"samples/kimg-{kimg:010.3f}.png", png_bytes(picture))
             self._scalars.picture(step, picture)
 
     def stop_requested(self) -> bool:
         """Never: a folder asks nothing."""
         return False
 
+    def evaluated(self, event: Evaluated) -> None:
+        """Nothing: a folder has nobody to meet."""
+
     def flush(self) -> None:
         """Write everything to the disk, and begin to upload the changed files where the storage is remote."""
-        with translate_errors(str(self._folder)):
+        with self._working():
             self._scalars.flush()
-        if self._mirror is not None:
-            self._mirror.flush()
+            if self._mirror is not None:
+                self._mirror.flush()
 
     def close(self) -> None:
         """Close the files; for remote storage wait for the last upload and remove the temporary folder."""
-        try:
-            with translate_errors(str(self._folder)):
-                self._metrics.close()
-                self._scalars.close()
-        finally:
+        with self._lock:
             mirror, self._mirror = self._mirror, None
-            if mirror is not None:
-                mirror.close()
+            try:
+                with translate_errors(str(self._folder)):
+                    self._metrics.close()
+                    self._scalars.close()
+            finally:
+                if mirror is not None:
+                    mirror.close()
 
-    def _check(self) -> None:
-        if self._mirror is not None:
-            self._mirror.check()
+    @contextmanager
+    def _working(self) -> Iterator[None]:
+        """One thread at a time, what failed before raised first, what fails now raised as the user's error."""
+        with self._lock, translate_errors(str(self._folder)):
+            if self._mirror is not None:
+                self._mirror.check()
+            yield
 
     def _finish(self, summary: Summary) -> None:
         self._files.write_bytes("summary.json", (to_json(summary.as_dict(), indent=1) + "\n").encode())

@@ -88,5 +88,5 @@ def stop_reason(summary: Summary) -> str:
         return "image budget used up"
     if summary.reason == "interrupted":
         return "interrupted, state saved"
-    since = "" if summary.best_kimg is None else f" since {kimg_count(summary.best_kimg)} kimg"
-    return f"plateau: no better distance{since}, patience used up"
+    times = "evaluation" if summary.without_improvement == 1 else f"{summary.without_improvement} evaluations"
+    return f"plateau: no better distance in the last {times}"

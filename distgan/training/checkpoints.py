@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ParamSpec
 
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -23,6 +23,8 @@ _MANIFEST_NAME = "manifest.json"
 _FORMAT = "distgan-checkpoint-1"
 _ATTEMPTS = 5
 _FIRST_WAIT_S = 0.5
+
+P = ParamSpec("P")
 
 
 class Manifest(BaseModel):
@@ -119,8 +121,8 @@ class CheckpointStore:
 
         def write() -> None:
             try:
-                self._write(manifest, snapshot)
-                self._prune(keep | {manifest.name}, keep_last)
+                _persistently(self._write, manifest, snapshot)
+                _persistently(self._prune, keep | {manifest.name}, keep_last)
                 done()
             except Exception as error:  # noqa: BLE001 - raised by the next wait()
                 self._failure = error
@@ -138,6 +140,11 @@ class CheckpointStore:
             failure, self._failure = self._failure, None
             raise failure
 
+    def settle(self) -> None:
+        """Returns when no write is under way, whatever became of it."""
+        if self._thread is not None:
+            self._thread.join()
+
     def _write(self, manifest: Manifest, tensors: Mapping[str, Any]) -> None:
         buffer = io.BytesIO()
         torch.save(dict(tensors), buffer)
@@ -146,15 +153,8 @@ class CheckpointStore:
             update={"state_bytes": len(data), "state_sha256": hashlib.sha256(data).hexdigest()}
         )
         folder = self._storage.child(manifest.name)
-        for attempt in range(_ATTEMPTS):
-            try:
-                folder.write_bytes(_STATE_NAME, data)
-                folder.write_bytes(_MANIFEST_NAME, complete.model_dump_json(indent=1).encode())
-                return
-            except UserError:
-                if attempt == _ATTEMPTS - 1:
-                    raise
-                time.sleep(_FIRST_WAIT_S * 2**attempt)
+        folder.write_bytes(_STATE_NAME, data)
+        folder.write_bytes(_MANIFEST_NAME, complete.model_dump_json(indent=1).encode())
 
     def _prune(self, keep: set[str], keep_last: int) -> None:
         names = self.names()
@@ -171,6 +171,16 @@ class CheckpointStore:
         except (NotFoundError, ValidationError, ValueError):
             return None
         return manifest if manifest.format == _FORMAT else None
+
+
+def _persistently(action: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
+    """Calls `action` again where storage failed, with growing pauses. Raises the last UserError."""
+    for attempt in range(_ATTEMPTS - 1):
+        try:
+            return action(*args, **kwargs)
+        except UserError:
+            time.sleep(_FIRST_WAIT_S * 2**attempt)
+    return action(*args, **kwargs)
 
 
 def _copied(value: Any) -> Any:

@@ -121,7 +121,11 @@ class Evaluator:
                 (data,) = self._reader.read([block])
             begin = int(self._index.offsets[sample]) - block.start
             image = data[begin : begin + int(self._index.lengths[sample])]
-            chunk.append(decode_image(image, header.image_size, header.channels))
+            try:
+                chunk.append(decode_image(image, header.image_size, header.channels))
+            except ValueError as error:
+                shard = header.shards[block.shard].name
+                raise UserError(f"{shard}: sample {sample} cannot be used: {error}; pack the data again") from None
             if len(chunk) == CHUNK:
                 yield np.stack(chunk)
                 chunk = []

@@ -12,9 +12,10 @@ StopReason = Literal["budget", "plateau", "interrupted"]
 
 @dataclass(frozen=True)
 class Started:
-    """A session of a run begins, new or resumed; `kimg` is where."""
+    """A session of a run begins, new or resumed; `step` and `kimg` say where."""
 
     name: str
+    resumed: bool
     step: int
     kimg: float
     budget_kimg: float
@@ -72,6 +73,7 @@ class Summary:
     Attributes:
         floor: distance between two halves of the real data: what no generator is expected to beat.
         reason: why it stopped.
+        without_improvement: evaluations in a row, up to the last one, that brought nothing better.
         seconds: wall-clock seconds of this session by phase (`total`, `training`, `evaluation`, …).
     """
 
@@ -85,6 +87,7 @@ class Summary:
     best_kimg: float | None
     final: float | None
     floor: float | None
+    without_improvement: int
     best_checkpoint: str | None
     last_checkpoint: str | None
     workers: int

@@ -15,8 +15,9 @@ from distgan.data.index import Index
 from distgan.data.order import Order
 from distgan.data.storage import Storage
 from distgan.data.stream import BatchStream
+from distgan.errors import UserError
 from distgan.metrics.features import to_uint8
-from distgan.training.checkpoints import CheckpointStore, checkpoint_name
+from distgan.training.checkpoints import Checkpoint, CheckpointStore, checkpoint_name
 from distgan.training.draws import Purpose, derive_seed
 from distgan.training.ema import ExponentialMovingAverage
 from distgan.training.evaluation import Evaluator
@@ -45,7 +46,11 @@ GRID_SAMPLES = 64
 
 def train(job: Job, world: World, reporter: Reporter) -> Summary:
     """Trains from the newest checkpoint, or from the beginning, to the end; called on every rank alike."""
-    return Session(job, world, reporter).run()
+    session = Session(job, world, reporter)
+    try:
+        return session.run()
+    finally:
+        session.checkpoints.settle()
 
 
 class Session:
@@ -54,11 +59,16 @@ class Session:
     def __init__(self, job: Job, world: World, reporter: Reporter) -> None:
         config = job.config
         self.job, self.config, self.world, self.reporter = job, config, world, reporter
+        if world.size > config.scale.groups:
+            raise UserError(
+                f"{world.size} workers were started, but scale.groups={config.scale.groups} and each needs a group; "
+                f"start at most {config.scale.groups} or raise scale.groups (this changes the recipe)"
+            )
         self.meter = Meter()
         self.checkpoints = CheckpointStore(job.run)
         # Rank 0 decides which checkpoint is the newest: storage may change while the others look.
         newest = world.agree(self.checkpoints.newest_name() if world.rank == 0 else None)
-        resumed = self.checkpoints.load(newest) if newest is not None else None
+        resumed = self._load(newest) if newest is not None else None
 
         threads = world.agree(choose_threads(config.scale.threads, world, resumed.manifest if resumed else None))
         prepare_process(threads)
@@ -85,6 +95,8 @@ class Session:
         if resumed is not None:
             check_resumable(resumed.manifest, config, self.index.hash, job.run.url)
             self.state.restore(resumed)
+        self.last_checkpoint = newest
+        self.resumed = resumed is not None
         self.resumed_at_kimg = self.state.progress.kimg
         objective = build_objective(config)
         self.step = Step(config, networks.generator, networks.discriminator, objective, self.state.optimizers, world)
@@ -113,16 +125,28 @@ class Session:
                     images = progress.advance(config)
                     self.state.ema.update(self.state.networks.generator, progress.images, images)
                 self.meter.count(terms, images)
-                if progress.step % config.training.log_every == 0 and self._log_and_ask_to_stop():
-                    reason = "interrupted"
-                    break
+                stop = progress.step % config.training.log_every == 0 and self._log_and_ask_to_stop()
+                # What is due at this step comes before a stop: a resume goes on with the next step.
                 if due(before, progress.images, config.evaluation.every_kimg) or progress.images >= budget:
                     self._evaluate()
                     if progress.plateaued(config.evaluation):
                         reason = "plateau"
                 else:
                     self._save_samples_and_checkpoint_if_due(before)
+                if stop and reason != "plateau" and progress.images < budget:
+                    reason = "interrupted"
+                    break
         return self._finish(reason)
+
+    def _load(self, name: str) -> Checkpoint:
+        """The checkpoint that rank 0 found. Raises UserError where this rank cannot read it."""
+        checkpoint = self.checkpoints.load(name)
+        if checkpoint is None:
+            raise UserError(
+                f"{self.job.run.url}: worker {self.world.rank} cannot read checkpoint {name}, which worker 0 found; "
+                f"--storage must be a folder or bucket that the machines of all workers share"
+            )
+        return checkpoint
 
     def _open_batches(self) -> BatchStream:
         config = self.config
@@ -145,6 +169,7 @@ class Session:
         self.reporter.event(
             Started(
                 name=self.job.name,
+                resumed=self.resumed,
                 step=self.state.progress.step,
                 kimg=self.state.progress.kimg,
                 budget_kimg=config.training.kimg,
@@ -224,7 +249,7 @@ class Session:
         progress = self.state.progress
         event = Checkpointed(progress.step, progress.kimg, checkpoint_name(progress.step))
         with self.meter.phase("checkpoint"):
-            self.state.save(self.checkpoints, lambda: self.reporter.event(event))
+            self.last_checkpoint = self.state.save(self.checkpoints, lambda: self.reporter.event(event))
 
     def _finish(self, reason: StopReason) -> Summary:
         """The last checkpoint where there is none of this moment, and the summary."""
@@ -233,7 +258,7 @@ class Session:
         if self.world.rank == 0:
             with self.meter.phase("checkpoint"):
                 self.checkpoints.wait()
-            if last not in self.checkpoints.names():
+            if last != self.last_checkpoint:
                 self._save_checkpoint()
                 self.checkpoints.wait()
         summary = Summary(
@@ -247,6 +272,7 @@ class Session:
             best_kimg=progress.best_images / 1000 if progress.best is not None else None,
             final=progress.latest,
             floor=self.evaluator.real.floor,
+            without_improvement=progress.without_improvement,
             best_checkpoint=progress.best_checkpoint,
             last_checkpoint=last,
             workers=self.world.size,

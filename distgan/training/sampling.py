@@ -33,10 +33,13 @@ def find_checkpoint(url: str) -> Checkpoint:
     newest = store.newest_manifest()
     if newest is None:
         raise UserError(f"{url}: no checkpoints there; give a run's folder (storage/name) or one of its checkpoints")
-    for candidate in (newest.progress.get("best_checkpoint"), store.newest_name()):
-        checkpoint = store.load(candidate) if candidate else None
-        if checkpoint is not None:
-            return checkpoint
+    best = newest.progress.get("best_checkpoint")
+    checkpoint = store.load(best) if best else None
+    if checkpoint is None:
+        whole = store.newest_name()
+        checkpoint = store.load(whole) if whole else None
+    if checkpoint is not None:
+        return checkpoint
     raise UserError(f"{url}: its checkpoints are damaged or half written")
 
 
@@ -46,6 +49,10 @@ def sample_images(checkpoint: Checkpoint, count: int, seed: int) -> Tensor:
     config = build_config(checkpoint.manifest.config, checkpoint.manifest.name)
     generator = build_networks(config, torch.device("cpu")).generator.eval()
     generator.load_state_dict(checkpoint.tensors["ema"])
-    latents = torch.randn(count, config.latent_dim, generator=torch.Generator().manual_seed(seed))
-    dtype = DTYPES[config.training.precision]
-    return torch.cat([to_uint8(generator(part.to(dtype))) for part in torch.split(latents, _BATCH)])
+    random, dtype = torch.Generator().manual_seed(seed), DTYPES[config.training.precision]
+    images = []
+    for _ in range(0, count, _BATCH):
+        # Always whole batches: the last numbers of a tensor, and the last bits of an image, depend on its size.
+        latents = torch.randn(_BATCH, config.latent_dim, generator=random)
+        images.append(to_uint8(generator(latents.to(dtype))))
+    return torch.cat(images)[:count]

@@ -64,7 +64,8 @@ class CriticUpdate(nn.Module):
             real_logits, fake_logits = self.critic(torch.cat([real, fake])).chunk(2)
         else:
             real_logits, fake_logits = self.critic(real), self.critic(fake)
-        adversarial = self.objective.critic_loss(real_logits.to(draws.dtype), fake_logits.to(draws.dtype), draws)
+        real_logits, fake_logits = real_logits.to(draws.dtype), fake_logits.to(draws.dtype)
+        adversarial = self.objective.critic_loss(real_logits, fake_logits, draws)
         penalty = self.objective.penalty(self.critic, real, fake, draws)
         terms = {
             "loss/discriminator": adversarial,
@@ -145,7 +146,7 @@ class Step:
         """Fills the discriminator's gradients and advances the running statistics of both networks."""
         self._begin(self.optimizers.discriminator, self._generator_statistics, self._critic_statistics)
         for real, draws, sync in self._groups_of(batch, update):
-            with torch.no_grad(), self._generator_statistics.group():
+            with torch.no_grad(), self._generator_statistics.group(), self._autocast():
                 fake = self._fakes(self.generator, draws, Purpose.CRITIC_LATENTS)
             with sync(self.parallel_critic_update):
                 with self._critic_statistics.group(), self._autocast():
@@ -182,7 +183,7 @@ class Step:
                 with self._generator_statistics.group(), self._critic_statistics.group(), self._autocast():
                     fake = self._fakes(self.parallel_generator, draws, Purpose.CRITIC_LATENTS)
                     loss, fake_logits, terms = self.parallel_critic_update(real, fake, draws)
-                    generator_loss = self.objective.generator_loss(fake_logits.to(self._dtype))
+                    generator_loss = self.objective.generator_loss(fake_logits)
                 torch.autograd.backward(loss * self.groups.loss_weight, inputs=weights, retain_graph=True)
                 (towards_fakes,) = torch.autograd.grad(generator_loss * self.groups.loss_weight, fake)
                 torch.autograd.backward(fake, towards_fakes)

@@ -7,6 +7,13 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+MAX_LABEL = 65_535
+
+
+def numbered_classes(labels: NDArray[np.integer]) -> list[str]:
+    """Class names "0" to the largest label of at least one; none where all labels are −1."""
+    return [str(label) for label in range(int(labels.max()) + 1)]
+
 
 class Source(Protocol):
     """Labelled images that can be addressed by number and pickled to other processes."""

@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from distgan.data.images import UNREADABLE, native_channels, to_pixels
+from distgan.data.storage import translate_errors
 from distgan.errors import UserError
 
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
@@ -18,11 +20,10 @@ class FolderSource:
 
     def __init__(self, path: str) -> None:
         root = Path(path)
-        if not root.is_dir():
-            raise UserError(f"{path}: no such folder of images")
-        files = sorted(
-            file for file in root.rglob("*") if file.suffix.lower() in _SUFFIXES and file.is_file()
-        )
+        with translate_errors(path):
+            if not root.is_dir():
+                raise UserError(f"{path}: no such folder of images")
+            files = sorted(file for file in root.rglob("*") if file.suffix.lower() in _SUFFIXES and file.is_file())
         if not files:
             raise UserError(f"{path}: no image files below it ({', '.join(sorted(_SUFFIXES))})")
         folders = [file.relative_to(root).parts[0] if file.parent != root else "" for file in files]
@@ -31,8 +32,7 @@ class FolderSource:
             stray = files[folders.index("")]
             raise UserError(f"{stray}: lies beside class folders; move it into one of them")
         self._items = [
-            (file, self.classes.index(folder) if folder else -1)
-            for file, folder in zip(files, folders, strict=True)
+            (file, self.classes.index(folder) if folder else -1) for file, folder in zip(files, folders, strict=True)
         ]
 
     def __len__(self) -> int:
@@ -42,7 +42,7 @@ class FolderSource:
         path, label = self._items[number]
         try:
             with Image.open(path) as image:
-                pixels = np.asarray(image.convert("RGB" if image.mode not in {"L", "1", "I;16"} else "L"))
-        except (OSError, SyntaxError) as error:
+                pixels = to_pixels(image, native_channels(image))
+        except UNREADABLE as error:
             raise UserError(f"{path}: not a readable image: {error}") from None
         return pixels, label

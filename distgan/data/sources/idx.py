@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from distgan.data.sources.base import numbered_classes
+from distgan.data.storage import translate_errors
 from distgan.errors import UserError
 
 _UNSIGNED_BYTE = 0x08
@@ -19,12 +21,15 @@ class IdxSource:
     """Images of one or several IDX files and the labels beside them.
 
     `path` is an images file (`…-images-idx3-ubyte`, also `.gz`), whose labels are looked for under the same name
-    with `labels-idx1`, or a folder, of which all such files are taken in the order of their names.
+    with `labels-idx1`, or a folder, of which all such files are taken in the order of their names; of a file that
+    is there plain and gzipped only the plain one.
     """
 
     def __init__(self, path: str) -> None:
         given = Path(path)
-        files = sorted(given.glob("*images-idx3-ubyte*")) if given.is_dir() else [given]
+        with translate_errors(path):
+            files = sorted(given.glob("*images-idx3-ubyte*")) if given.is_dir() else [given]
+        files = [file for file in files if file.suffix != ".gz" or file.with_suffix("") not in files]
         if not files:
             raise UserError(f"{path}: no *-images-idx3-ubyte files in it")
         images, labels = [], []
@@ -32,13 +37,15 @@ class IdxSource:
             part = read_idx(file)
             if part.ndim != 3:
                 raise UserError(f"{file}: has {part.ndim} dimensions, not the 3 of grey images")
+            if part.size == 0:
+                raise UserError(f"{file}: holds no images")
             images.append(part)
             labels.append(_labels_beside(file, len(part)))
         shapes = {part.shape[1:] for part in images}
         if len(shapes) > 1:
             raise UserError(f"{path}: its files have images of different sizes: {sorted(shapes)}")
         self._images, self._labels = np.concatenate(images), np.concatenate(labels)
-        self.classes = [str(label) for label in range(int(self._labels.max()) + 1)]
+        self.classes = numbered_classes(self._labels)
 
     def __len__(self) -> int:
         return len(self._images)
@@ -60,9 +67,7 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
     shape = tuple(int(size) for size in np.frombuffer(data, ">u4", data[3], 4))
     body = data[4 + 4 * data[3] :]
     if len(body) != math.prod(shape):
-        raise UserError(
-            f"{path}: has {len(body)} bytes of data where its header announces {math.prod(shape)}"
-        )
+        raise UserError(f"{path}: has {len(body)} bytes of data where its header announces {math.prod(shape)}")
     return np.frombuffer(body, np.uint8).reshape(shape)
 
 

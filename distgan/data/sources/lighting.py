@@ -21,9 +21,7 @@ class Lamp:
     elevation: float
 
 
-def brick_light(
-    brick: Brick, lamp: Lamp, points: Floats, normals: Floats, rays: Floats
-) -> tuple[Floats, Floats]:
+def brick_light(brick: Brick, lamp: Lamp, points: Floats, normals: Floats, rays: Floats) -> tuple[Floats, Floats]:
     """Light that `points` (3, N) of the brick with `normals` (3, N) send back along `rays` (3, N).
 
     Returns the diffuse light (N,), to be multiplied by the plastic's colour, and the gloss (N,), to be added.

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 
 import numpy as np
 from numpy.typing import NDArray
 
+from distgan.data.sources.base import MAX_LABEL, numbered_classes
 from distgan.errors import UserError
 
 _IMAGE_KEYS = ("images", "x", "x_train", "arr_0")
@@ -23,13 +25,11 @@ class NpzSource:
         try:
             with np.load(path, allow_pickle=False) as archive:
                 arrays = {key: archive[key] for key in archive.files}
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise UserError(f"{path}: not a readable .npz archive: {error}") from None
         images = next((arrays[key] for key in _IMAGE_KEYS if key in arrays), None)
         if images is None:
-            raise UserError(
-                f"{path}: has {', '.join(arrays) or 'nothing'}, but none of {', '.join(_IMAGE_KEYS)}"
-            )
+            raise UserError(f"{path}: has {', '.join(arrays) or 'nothing'}, but none of {', '.join(_IMAGE_KEYS)}")
         if (
             images.dtype != np.uint8
             or images.ndim not in {3, 4}
@@ -38,6 +38,8 @@ class NpzSource:
             raise UserError(
                 f"{path}: images are {images.dtype} {images.shape}; they must be uint8 (N, H, W) or (N, H, W, 1 or 3)"
             )
+        if images.size == 0:
+            raise UserError(f"{path}: holds no images")
         labels = next((arrays[key] for key in _LABEL_KEYS if key in arrays), None)
         self._images: NDArray[np.uint8] = images
         self._labels = np.full(len(images), -1, np.int64) if labels is None else labels.reshape(-1)
@@ -45,7 +47,9 @@ class NpzSource:
             raise UserError(f"{path}: labels must be {len(images)} integers, one an image")
         if labels is not None and self._labels.min() < 0:
             raise UserError(f"{path}: labels start at 0; there is a {self._labels.min()}")
-        self.classes = [str(label) for label in range(int(self._labels.max()) + 1)]
+        if self._labels.max() > MAX_LABEL:
+            raise UserError(f"{path}: the label {self._labels.max()} is above {MAX_LABEL}; number the classes from 0")
+        self.classes = numbered_classes(self._labels)
 
     def __len__(self) -> int:
         return len(self._images)

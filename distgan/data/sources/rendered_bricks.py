@@ -16,9 +16,7 @@ class BrickSource:
         if not MIN_SIZE <= image_size <= MAX_SIZE:
             raise UserError(f"--size {image_size}: bricks are rendered at {MIN_SIZE} to {MAX_SIZE} pixels")
         if samples < 1 or seed < 0:
-            raise UserError(
-                f"--samples {samples} --seed {seed}: samples are at least 1, a seed is not negative"
-            )
+            raise UserError(f"--samples {samples} --seed {seed}: samples are at least 1, a seed is not negative")
         self._seed, self._samples, self._size, self._channels = seed, samples, image_size, channels
         self.classes = list(KINDS)
 

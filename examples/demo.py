@@ -1,0 +1,88 @@
+"""The main job on one machine: an S3 server, bricks in a bucket, a GAN trained on them by workers under Ray Train.
+
+It runs the same commands as you would, and prints them. Stopped by Ctrl-C, the next demo goes on where it stopped;
+a finished one is begun anew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+
+from distgan.data.storage import Storage
+from distgan.errors import UserError
+from distgan.store import seaweedfs
+
+DATA, RUNS, NAME = "s3://bricks/demo", "s3://runs", "demo"
+
+
+class Stopped(Exception):
+    """A command ended by a signal or a mistake; carries its exit code."""
+
+
+def main() -> int:
+    """Runs the demo; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("demo-output"), help="folder for all that the demo makes")
+    parser.add_argument("--samples", type=int, default=8192, help="bricks to render")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="for distgan train")
+    arguments = parser.parse_args()
+    out: Path = arguments.out
+    if (out / "summary.json").exists():
+        shutil.rmtree(out)
+    begun = time.monotonic()
+    store = out / "store"
+    try:
+        distgan("store", "up", "--dir", str(store))
+        handle = seaweedfs.status(store)
+        assert handle is not None
+        os.environ.update(handle.environment())
+        if not Storage.open(DATA).exists("index.json"):
+            distgan("data", "render", "bricks", "--out", DATA, "--samples", str(arguments.samples), "--size", "32")
+        train = ["train", "quickstart", f"data.url={DATA}", *arguments.overrides, "--workers", str(arguments.workers)]
+        distgan(*train, "--storage", RUNS, "--name", NAME)
+        distgan("sample", f"{RUNS}/{NAME}", "--count", "64", "--seed", "0", "--out", str(out / "samples.png"))
+        run = Storage.open(RUNS).child(NAME)
+        for file in ("curves.png", "metrics.jsonl", "summary.json"):
+            run.download(file, out / file)
+    except Stopped as stopped:
+        return int(stopped.args[0])
+    finally:
+        distgan("store", "down", "--dir", str(store))
+    print(f"{out}: samples.png, curves.png, metrics.jsonl, summary.json; {time.monotonic() - begun:.0f} s in all")
+    return 0
+
+
+def distgan(*arguments: str) -> None:
+    """Runs one command of distgan, handing it the signals that come meanwhile. Raises Stopped where it fails."""
+    print(f"$ distgan {shlex.join(arguments)}", flush=True)
+    # A group of its own: a Ctrl-C reaches this process alone, which hands it on once.
+    child = subprocess.Popen([sys.executable, "-m", "distgan", *arguments], process_group=0)
+
+    def hand_on(number: int, frame: FrameType | None) -> None:
+        child.send_signal(number)
+
+    kept = {number: signal.signal(number, hand_on) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        code = child.wait()
+    finally:
+        for number, handler in kept.items():
+            signal.signal(number, handler)
+    if code:
+        raise Stopped(code if code > 0 else 128 - code)
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except UserError as error:
+        sys.exit(f"demo: error: {error}")

@@ -1,0 +1,44 @@
+"""What only a GPU can show. Skipped without one; run by hand on a machine that has it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from distgan.config.load import load_config
+from distgan.training.networks import build_networks, build_objective
+from distgan.training.optimizers import build_optimizers
+from distgan.training.process import prepare_process
+from distgan.training.step import Step
+from distgan.training.world import World
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+
+SMALL = ["generator.width=8", "discriminator.width=8", "training.batch_size=32"]
+
+
+def train_steps(preset: str, precision: str, steps: int = 5) -> tuple[list[torch.Tensor], dict[str, float]]:
+    """Weights and terms after some steps on fixed images on the GPU."""
+    config = load_config(preset, [*SMALL, f"training.precision={precision}"])
+    device = torch.device("cuda", 0)
+    prepare_process(1)
+    networks = build_networks(config, device)
+    optimizers = build_optimizers(config.optimizer, networks.generator, networks.discriminator)
+    world = World(0, 1, device)
+    step = Step(config, networks.generator, networks.discriminator, build_objective(config), optimizers, world)
+    images = torch.Generator().manual_seed(0)
+    shape = (config.training.batch_size // config.scale.groups, config.channels, config.image_size, config.image_size)
+    batch = [torch.randint(0, 256, shape, generator=images, dtype=torch.uint8) for _ in range(config.scale.groups)]
+    for number in range(steps):
+        terms = step.run(lambda: batch, number * config.objective.critic_steps, number)
+    weights = [p.detach().cpu() for network in (networks.generator, networks.discriminator) for p in network.parameters()]
+    return weights, {name: float(value) for name, value in terms.items()}
+
+
+@pytest.mark.parametrize("preset", ["dcgan-bricks", "wgan-gp-faces"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_the_same_steps_give_the_same_bits(preset: str, precision: str) -> None:
+    first, terms = train_steps(preset, precision)
+    second, _ = train_steps(preset, precision)
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+    assert all(torch.isfinite(torch.tensor(value)) for value in terms.values())

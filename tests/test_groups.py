@@ -1,0 +1,398 @@
+"""A step is the same mathematics for every number of workers, and the same as a literal loop in plain PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import cache
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from gloo import run_workers
+from torch import Tensor, nn
+
+from distgan.config.load import load_config
+from distgan.config.schema import Config
+from distgan.training.draws import Draws, Purpose, derive_seed
+from distgan.training.networks import Networks, build_networks, build_objective
+from distgan.training.optimizers import build_optimizers
+from distgan.training.progress import Progress
+from distgan.training.step import RealBatch, Step
+from distgan.training.world import World
+
+pytestmark = pytest.mark.timeout(120)
+
+ALONE = World(0, 1, torch.device("cpu"))
+SMALL = [
+    "image_size=16",
+    "latent_dim=8",
+    "generator.width=4",
+    "discriminator.width=4",
+    "training.batch_size=16",
+    "data.streams=4",
+    "training.precision=float64",
+]
+# The recipes that the package ships, and sequential updates with batch statistics in the discriminator.
+CASES = {
+    "quickstart": ("quickstart", []),
+    "dcgan-bricks": ("dcgan-bricks", ["objective.label_flips=0.1", "data.flip=true"]),
+    "dcgan-bricks at 32 pixels, up-sampled": (
+        "dcgan-bricks",
+        ["image_size=32", "generator.upsampling=nearest", "training.channels_last=false"],
+    ),
+    "dcgan-bricks, sequential": ("dcgan-bricks", ["objective.updates=sequential", "data.flip=true"]),
+    "wgan-gp-faces": ("wgan-gp-faces", []),
+    "wgan-gp-faces, reuse": ("wgan-gp-faces", ["objective.critic_batches=reuse", "objective.interpolation=normal"]),
+}
+
+
+def small_config(case: str, *overrides: str) -> Config:
+    preset, changes = CASES[case]
+    return load_config(preset, [*SMALL, *changes, *overrides])
+
+
+def build_step(config: Config, world: World = ALONE) -> tuple[Step, Networks]:
+    networks = build_networks(config, world.device)
+    optimizers = build_optimizers(config.optimizer, networks.generator, networks.discriminator)
+    objective = build_objective(config)
+    return Step(config, networks.generator, networks.discriminator, objective, optimizers, world), networks
+
+
+def real_group(config: Config, batch: int, group: int) -> Tensor:
+    """The uint8 images of one group of one batch, the same in every process."""
+    shape = (config.training.batch_size // config.scale.groups, config.channels, config.image_size, config.image_size)
+    random = torch.Generator().manual_seed(1000 * batch + group)
+    return torch.randint(0, 256, shape, dtype=torch.uint8, generator=random)
+
+
+class Batches:
+    """Fixed batches, one a call; counts the calls."""
+
+    def __init__(self, config: Config, groups: range) -> None:
+        self.config, self.groups, self.taken = config, groups, 0
+
+    def __call__(self) -> RealBatch:
+        self.taken += 1
+        return [real_group(self.config, self.taken, group) for group in self.groups]
+
+
+def state_of(networks: Networks) -> dict[str, Tensor]:
+    """Copies of all parameters and buffers."""
+    parts = {"generator": networks.generator, "discriminator": networks.discriminator}
+    return {f"{part}.{k}": v.clone() for part, network in parts.items() for k, v in network.state_dict().items()}
+
+
+def gradients_of(network: nn.Module) -> dict[str, Tensor]:
+    return {name: p.grad.clone() for name, p in network.named_parameters() if p.grad is not None}
+
+
+def train_steps(step: Step, batches: Batches, first: int, count: int) -> list[dict[str, Tensor]]:
+    critic_steps = step.config.objective.critic_steps
+    return [dict(step.run(batches, number * critic_steps, number)) for number in range(first, first + count)]
+
+
+def measure(world: World) -> dict[str, dict[str, dict[str, Tensor]]]:
+    """Of each case: what warming up changes, the first update's gradients, the terms and state after 3 steps."""
+    return {case: measure_case(small_config(case), world) for case in CASES}
+
+
+def measure_case(config: Config, world: World) -> dict[str, dict[str, Tensor]]:
+    step, networks = build_step(config, world)
+    initial = state_of(networks)
+    step.warm_up()
+    found = {"warm-up changed": {k: v for k, v in state_of(networks).items() if not torch.equal(v, initial[k])}}
+    assert not gradients_of(networks.generator)
+    assert not gradients_of(networks.discriminator)
+
+    batches = Batches(config, step.groups.local)
+    if step.simultaneous:
+        step.simultaneous_gradients(batches(), 0)
+    else:
+        step.critic_gradients(batches(), 0)
+        step.generator_gradients(0)
+    found["generator gradients"] = gradients_of(networks.generator)
+    found["discriminator gradients"] = gradients_of(networks.discriminator)
+    found["statistics"] = {k: v for k, v in state_of(networks).items() if "running" in k or "num_batches" in k}
+    terms = train_steps(step, batches, 0, 3)[-1]
+    found["terms"] = {name: world.all_reduce(value.clone()) for name, value in terms.items()}
+    found["state after 3 steps"] = state_of(networks)
+    return found
+
+
+@cache
+def measured(size: int) -> list[dict[str, dict[str, dict[str, Tensor]]]]:
+    """What each rank of a world of `size` measured; one start of processes for all cases."""
+    return run_workers(measure, size)
+
+
+def largest_difference(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> float:
+    """The largest difference of any number, relative to the largest number."""
+    assert found.keys() == wanted.keys()
+    assert wanted
+    scale = max(float(value.abs().max()) for value in wanted.values())
+    assert scale > 0
+    return max(float((found[name] - value).abs().max()) for name, value in wanted.items()) / scale
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("size", [2, 3, 4])
+def test_a_step_is_the_same_for_every_number_of_workers(size: int, case: str) -> None:
+    (alone,), ranks = measured(1), measured(size)
+    for quantity, wanted in alone[case].items():
+        if quantity == "warm-up changed":
+            continue
+        assert largest_difference(ranks[0][case][quantity], wanted) < 1e-10, quantity
+        for other in ranks[1:]:
+            assert largest_difference(other[case][quantity], ranks[0][case][quantity]) == 0, quantity
+
+
+@pytest.mark.parametrize("size", [2, 3, 4])
+def test_warming_up_leaves_no_trace(size: int) -> None:
+    for rank in measured(size):
+        assert {case: list(found["warm-up changed"]) for case, found in rank.items()} == {case: [] for case in CASES}
+
+
+def test_groups_and_draws_matter() -> None:
+    """The comparison above could fail: another number of groups, or another update's draws, give another gradient."""
+    (alone,) = measured(1)
+    wanted = alone["quickstart"]["discriminator gradients"]
+    joined = small_config("quickstart", "scale.groups=1")
+    step, networks = build_step(joined)
+    whole = torch.cat([real_group(small_config("quickstart"), 1, group) for group in range(4)])
+    step.simultaneous_gradients([whole], 0)
+    assert largest_difference(gradients_of(networks.discriminator), wanted) > 1e-3
+
+    step, networks = build_step(small_config("quickstart"))
+    step.simultaneous_gradients(Batches(step.config, range(4))(), 1)
+    assert largest_difference(gradients_of(networks.discriminator), wanted) > 1e-3
+
+
+def test_generator_update_leaves_the_discriminator_alone() -> None:
+    config = small_config("dcgan-bricks, sequential")
+    step, networks = build_step(config)
+    step.critic_gradients(Batches(config, range(4))(), 0)
+    gradients, state = gradients_of(networks.discriminator), state_of(networks)
+    step.generator_update(0)
+    assert largest_difference(gradients_of(networks.discriminator), gradients) == 0
+    assert all(parameter.requires_grad for parameter in networks.discriminator.parameters())
+    after = state_of(networks)
+    assert all(torch.equal(after[k], v) for k, v in state.items() if k.startswith("discriminator"))
+    # The generator's own: every parameter moves, and its statistics count one more forward.
+    own = {name for name, _ in networks.generator.named_parameters(prefix="generator")}
+    assert all(not torch.equal(after[name], state[name]) for name in own)
+    counters = [name for name in state if name.startswith("generator") and "num_batches" in name]
+    assert counters
+    assert all(after[name] == state[name] + 1 for name in counters)
+
+
+def test_critic_update_leaves_the_generators_weights_alone() -> None:
+    config = small_config("dcgan-bricks, sequential")
+    step, networks = build_step(config)
+    state = state_of(networks)
+    step.critic_update(Batches(config, range(4))(), 0)
+    after = state_of(networks)
+    assert not gradients_of(networks.generator)
+    own = {name for name, _ in networks.generator.named_parameters(prefix="generator")}
+    assert all(torch.equal(after[name], state[name]) for name in own)
+    assert not torch.equal(after["discriminator.layers.0.weight"], state["discriminator.layers.0.weight"])
+
+
+# A literal reference: one group, one process, plain PyTorch, textbook Adam.
+
+
+class Adam:
+    """Kingma and Ba 2015, algorithm 1."""
+
+    def __init__(self, network: nn.Module, lr: float, betas: tuple[float, float], eps: float) -> None:
+        self.parameters, self.lr, self.betas, self.eps = list(network.parameters()), lr, betas, eps
+        self.first = [torch.zeros_like(p) for p in self.parameters]
+        self.second = [torch.zeros_like(p) for p in self.parameters]
+        self.count = 0
+
+    @torch.no_grad()
+    def step(self, gradients: tuple[Tensor, ...]) -> None:
+        self.count += 1
+        (b1, b2), t = self.betas, self.count
+        for i, (p, g) in enumerate(zip(self.parameters, gradients, strict=True)):
+            self.first[i] = b1 * self.first[i] + (1 - b1) * g
+            self.second[i] = b2 * self.second[i] + (1 - b2) * g**2
+            p -= self.lr * (self.first[i] / (1 - b1**t)) / ((self.second[i] / (1 - b2**t)).sqrt() + self.eps)
+
+
+def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    p = torch.sigmoid(logits)
+    return -(targets * p.log() + (1 - targets) * (1 - p).log()).mean()
+
+
+def draw(config: Config, purpose: Purpose, update: int) -> torch.Generator:
+    return torch.Generator().manual_seed(derive_seed(config.seed, purpose, update, 0))
+
+
+def seed_layers(config: Config, purpose: Purpose, update: int) -> None:
+    torch.manual_seed(derive_seed(config.seed, purpose, update, 0))
+
+
+def scaled(images: Tensor) -> Tensor:
+    return images.double() / 127.5 - 1
+
+
+def literal_simultaneous(config: Config, steps: int) -> dict[str, Tensor]:
+    networks = build_networks(config, torch.device("cpu"))
+    generator, discriminator = networks.generator, networks.discriminator
+    adam_g, adam_d = (Adam(network, 2e-4, (0.5, 0.999), 1e-7) for network in (generator, discriminator))
+    count = config.training.batch_size
+    for step in range(steps):
+        real = scaled(real_group(config, step + 1, 0))
+        latents = torch.randn(count, config.latent_dim, generator=draw(config, Purpose.CRITIC_LATENTS, step))
+        fake = generator(latents.double())
+        seed_layers(config, Purpose.CRITIC_LAYERS, step)
+        real_logits, fake_logits = discriminator(real), discriminator(fake)
+        noise = 0.1 * torch.rand(2, count, generator=draw(config, Purpose.LABEL_NOISE, step)).double()
+        loss_d = (cross_entropy(real_logits, 1 + noise[0]) + cross_entropy(fake_logits, -noise[1])) / 2
+        loss_g = cross_entropy(fake_logits, torch.ones(count).double())
+        gradient_d = torch.autograd.grad(loss_d, list(discriminator.parameters()), retain_graph=True)
+        gradient_g = torch.autograd.grad(loss_g, list(generator.parameters()))
+        adam_d.step(gradient_d)
+        adam_g.step(gradient_g)
+    return state_of(networks)
+
+
+def literal_wgan_gp(config: Config, steps: int) -> dict[str, Tensor]:
+    networks = build_networks(config, torch.device("cpu"))
+    generator, critic = networks.generator, networks.discriminator
+    adam_g, adam_d = (Adam(network, 2e-4, (0.5, 0.9), 1e-7) for network in (generator, critic))
+    count = config.training.batch_size
+    for step in range(steps):
+        for update in range(3 * step, 3 * step + 3):
+            real = scaled(real_group(config, update + 1, 0))
+            latents = torch.randn(count, config.latent_dim, generator=draw(config, Purpose.CRITIC_LATENTS, update))
+            fake = generator(latents.double()).detach()
+            seed_layers(config, Purpose.CRITIC_LAYERS, update)
+            scores = critic(torch.cat([real, fake]))
+            alpha = torch.rand(count, 1, 1, 1, generator=draw(config, Purpose.INTERPOLATION, update)).double()
+            between = ((1 - alpha) * real + alpha * fake).requires_grad_()
+            (slope,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
+            penalty = 10 * ((slope.square().sum((1, 2, 3)).sqrt() - 1) ** 2).mean()
+            loss = scores[count:].mean() - scores[:count].mean() + penalty
+            adam_d.step(torch.autograd.grad(loss, list(critic.parameters())))
+        latents = torch.randn(count, config.latent_dim, generator=draw(config, Purpose.GENERATOR_LATENTS, step))
+        fake = generator(latents.double())
+        seed_layers(config, Purpose.FROZEN_CRITIC_LAYERS, step)
+        adam_g.step(torch.autograd.grad(-critic(fake).mean(), list(generator.parameters())))
+    return state_of(networks)
+
+
+@pytest.mark.parametrize(
+    ("case", "literal"), [("quickstart", literal_simultaneous), ("wgan-gp-faces", literal_wgan_gp)]
+)
+def test_a_step_is_the_literal_one(case: str, literal: Callable[[Config, int], dict[str, Tensor]]) -> None:
+    config = small_config(case, "scale.groups=1")
+    step, networks = build_step(config)
+    train_steps(step, Batches(config, step.groups.local), 0, 3)
+    wanted, found = literal(config, 3), state_of(networks)
+    assert found.keys() == wanted.keys()
+    for name, value in wanted.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-9, atol=1e-11, msg=lambda text, n=name: f"{n}: {text}")
+
+
+# What a resume depends on: data parallelism's buckets.
+
+
+def resumed_weights(world: World, warm_up: bool) -> dict[str, Any]:
+    """Weights after 4 steps in one go, and after 2 steps and 2 more with everything wrapped anew."""
+    config = small_config("wgan-gp-faces", "objective.critic_steps=1")
+    networks = build_networks(config, world.device)
+    optimizers = build_optimizers(config.optimizer, networks.generator, networks.discriminator)
+    objective = build_objective(config)
+
+    def session(networks: Networks, optimizers: Any, first: int, count: int) -> None:
+        step = Step(config, networks.generator, networks.discriminator, objective, optimizers, world)
+        if warm_up:
+            step.warm_up()
+        batches = Batches(config, step.groups.local)
+        batches.taken = first
+        train_steps(step, batches, first, count)
+
+    session(networks, optimizers, 0, 4)
+    whole = state_of(networks)
+    networks = build_networks(config, world.device)
+    optimizers = build_optimizers(config.optimizer, networks.generator, networks.discriminator)
+    session(networks, optimizers, 0, 2)
+    session(networks, optimizers, 2, 2)
+    return {"whole": whole, "resumed": state_of(networks)}
+
+
+@pytest.mark.parametrize("size", [2, 3, 4])
+def test_wrapping_anew_gives_the_same_bits(size: int) -> None:
+    for found in run_workers(resumed_weights, size, True):
+        assert largest_difference(found["resumed"], found["whole"]) == 0
+
+
+def test_without_warming_up_the_bits_differ() -> None:
+    """What `warm_up` is for. Where this fails, torch has changed and it may go."""
+    found = run_workers(resumed_weights, 3, False)[0]
+    assert largest_difference(found["resumed"], found["whole"]) > 0
+
+
+# Counting.
+
+
+@pytest.mark.parametrize(
+    ("case", "batches_a_step"), [("quickstart", 1), ("wgan-gp-faces", 3), ("wgan-gp-faces, reuse", 1)]
+)
+def test_progress_counts_the_batches_that_steps_take(case: str, batches_a_step: int) -> None:
+    config = small_config(case)
+    step, _ = build_step(config)
+    batches, progress = Batches(config, step.groups.local), Progress()
+    for number in (1, 2):
+        step.run(batches, progress.critic_updates, progress.step)
+        images = progress.advance(config)
+        assert images == config.objective.critic_steps * 16
+        assert batches.taken == progress.batches == number * batches_a_step
+        assert progress.step == number
+        assert progress.critic_updates == number * config.objective.critic_steps
+        assert progress.images == number * images
+
+
+def test_terms_are_means_over_the_batch() -> None:
+    """Every term of a step of one group, from its definition."""
+    config = small_config("quickstart", "scale.groups=1")
+    step, networks = build_step(config)
+    real, draws = scaled(real_group(config, 1, 0)), Draws(config.seed, 0, 0, ALONE.device, torch.float64)
+    fake = networks.generator(draws.normal(Purpose.CRITIC_LATENTS, 16, 8))
+    draws.seed_layers(Purpose.CRITIC_LAYERS)
+    real_logits, fake_logits = networks.discriminator(real), networks.discriminator(fake)
+    wanted = {
+        "loss/discriminator": step.objective.critic_loss(real_logits, fake_logits, draws),
+        "loss/generator": F.softplus(-fake_logits).mean(),
+        "logits/real": real_logits.mean(),
+        "logits/fake": fake_logits.mean(),
+        "accuracy/real": (real_logits > 0).double().mean(),
+        "accuracy/fake": (fake_logits <= 0).double().mean(),
+    }
+    terms = step.run(Batches(config, step.groups.local), 0, 0)
+    assert terms.keys() == wanted.keys()
+    for name, value in wanted.items():
+        assert float(terms[name]) == pytest.approx(value.item(), rel=1e-9), name
+
+
+@pytest.mark.parametrize("case", ["quickstart", "wgan-gp-faces"])
+def test_bfloat16_trains_float32_weights(case: str) -> None:
+    config = small_config(case, "training.precision=bfloat16")
+    step, networks = build_step(config)
+    before = state_of(networks)
+    terms = train_steps(step, Batches(config, step.groups.local), 0, 2)[-1]
+    after = state_of(networks)
+    assert all(value.isfinite() and value.dtype == torch.float32 for value in terms.values())
+    assert {value.dtype for value in after.values()} == {torch.float32, torch.int64}
+    assert all(value.isfinite().all() for value in after.values())
+    assert not torch.equal(after["generator.layers.1.weight"], before["generator.layers.1.weight"])
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

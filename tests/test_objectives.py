@@ -1,0 +1,286 @@
+"""The losses against numbers worked out by hand, and their gradients against finite differences."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from distgan.models.wgan_gp import Critic
+from distgan.training.draws import Draws, Purpose, derive_seed
+from distgan.training.objectives import (
+    LOGIT_BOUND,
+    BinaryCrossEntropy,
+    WassersteinGradientPenalty,
+    gradient_norms,
+)
+
+pytestmark = pytest.mark.timeout(60)
+
+DTYPE = torch.float64
+
+
+class FixedDraws(Draws):
+    """Draws that a test chose."""
+
+    def __init__(self, **numbers: list[float] | list[list[float]]) -> None:
+        super().__init__(0, 0, 0, torch.device("cpu"), DTYPE)
+        object.__setattr__(
+            self, "numbers", {Purpose[name]: torch.tensor(n, dtype=DTYPE) for name, n in numbers.items()}
+        )
+        object.__setattr__(self, "kinds", [])
+
+    def uniform(self, purpose: Purpose, *shape: int) -> Tensor:
+        self.kinds.append(("uniform", purpose))  # type: ignore[attr-defined]
+        return self.numbers[purpose].reshape(shape)  # type: ignore[attr-defined,no-any-return]
+
+    def normal(self, purpose: Purpose, *shape: int) -> Tensor:
+        self.kinds.append(("normal", purpose))  # type: ignore[attr-defined]
+        return self.numbers[purpose].reshape(shape)  # type: ignore[attr-defined,no-any-return]
+
+
+def draws(update: int = 0, group: int = 0, seed: int = 0) -> Draws:
+    return Draws(seed, update, group, torch.device("cpu"), DTYPE)
+
+
+def tensor(*values: float) -> Tensor:
+    return torch.tensor(values, dtype=DTYPE)
+
+
+def bce(logit: float, target: float) -> float:
+    """−t ln p − (1 − t) ln (1 − p), for any target."""
+    return target * math.log1p(math.exp(-logit)) + (1 - target) * math.log1p(math.exp(logit))
+
+
+def test_bce_without_noise() -> None:
+    loss = BinaryCrossEntropy(label_noise=0).critic_loss(tensor(2.0, -1.0), tensor(0.5, -3.0), draws())
+    expected = 0.5 * ((bce(2, 1) + bce(-1, 1)) / 2 + (bce(0.5, 0) + bce(-3, 0)) / 2)
+    assert loss.item() == pytest.approx(expected, rel=1e-12)
+    assert loss.item() == pytest.approx(0.5 * ((0.126928 + 1.313262) / 2 + (0.974077 + 0.048587) / 2), abs=1e-6)
+
+
+def test_bce_with_targets_outside_0_and_1() -> None:
+    numbers = FixedDraws(LABEL_NOISE=[[0.5, 1.0], [0.25, 0.75]])
+    loss = BinaryCrossEntropy(label_noise=0.4).critic_loss(tensor(2.0, -1.0), tensor(0.5, -3.0), numbers)
+    real = (bce(2, 1.2) + bce(-1, 1.4)) / 2
+    fake = (bce(0.5, -0.1) + bce(-3, -0.3)) / 2
+    assert loss.item() == pytest.approx(0.5 * (real + fake), rel=1e-12)
+
+
+def test_the_noisy_loss_may_be_negative() -> None:
+    numbers = FixedDraws(LABEL_NOISE=[[1.0], [1.0]])
+    loss = BinaryCrossEntropy(label_noise=0.1).critic_loss(tensor(15.0), tensor(-15.0), numbers)
+    assert loss.item() == pytest.approx(-1.5, abs=1e-5)
+
+
+def test_flips_exchange_targets_with_the_noise_of_the_other_kind() -> None:
+    numbers = FixedDraws(LABEL_NOISE=[[0.5, 0.5], [0.5, 0.5]], LABEL_FLIPS=[[0.1, 0.9], [0.9, 0.1]])
+    objective = BinaryCrossEntropy(label_noise=0.2, label_flips=0.3)
+    loss = objective.critic_loss(tensor(2.0, -1.0), tensor(0.5, -3.0), numbers)
+    real = (bce(2, -0.1) + bce(-1, 1.1)) / 2
+    fake = (bce(0.5, -0.1) + bce(-3, 1.1)) / 2
+    assert loss.item() == pytest.approx(0.5 * (real + fake), rel=1e-12)
+
+
+def targets(objective: BinaryCrossEntropy, count: int) -> tuple[Tensor, Tensor]:
+    """Real and fake targets that a loss drew: its gradient at logit 0 is (1/2 − target) / 2 / count."""
+    real, fake = (torch.zeros(count, dtype=DTYPE, requires_grad=True) for _ in range(2))
+    objective.critic_loss(real, fake, draws()).backward()
+    assert real.grad is not None
+    assert fake.grad is not None
+    return 0.5 - 2 * count * real.grad, 0.5 - 2 * count * fake.grad
+
+
+def test_label_noise_fills_its_range() -> None:
+    real, fake = targets(BinaryCrossEntropy(label_noise=0.1), 2000)
+    assert real.min() >= 1
+    assert real.max() <= 1.1
+    assert fake.max() <= 0
+    assert fake.min() >= -0.1
+    assert real.mean().item() == pytest.approx(1.05, abs=0.005)
+    assert fake.mean().item() == pytest.approx(-0.05, abs=0.005)
+    assert abs(torch.corrcoef(torch.stack([real, fake]))[0, 1]) < 0.1
+
+
+def test_labels_flip_as_often_as_asked() -> None:
+    real, fake = targets(BinaryCrossEntropy(label_noise=0.1, label_flips=0.25), 4000)
+    assert (real < 0.5).double().mean().item() == pytest.approx(0.25, abs=0.03)
+    assert (fake > 0.5).double().mean().item() == pytest.approx(0.25, abs=0.03)
+    assert (real < 0.5).ne(fake > 0.5).any()
+
+
+def test_the_critics_logits_are_bounded_as_keras_bounds_probabilities() -> None:
+    assert pytest.approx(math.log((1 - 1e-7) / 1e-7), abs=1e-3) == LOGIT_BOUND
+    real = tensor(LOGIT_BOUND - 0.1, LOGIT_BOUND + 0.1, 500.0, -500.0).requires_grad_()
+    fake = tensor(-LOGIT_BOUND + 0.1, -LOGIT_BOUND - 0.1, -500.0, 500.0).requires_grad_()
+    loss = BinaryCrossEntropy(label_noise=0.1).critic_loss(real, fake, draws())
+    loss.backward()
+    for logits in (real, fake):
+        assert logits.grad is not None
+        assert logits.grad[0] != 0
+        assert logits.grad[1:].tolist() == [0, 0, 0]
+    assert math.isfinite(loss.item())
+
+
+def test_bce_generator_loss_takes_clean_labels_and_unbounded_logits() -> None:
+    logits = tensor(-30.0, 0.0, 3.0).requires_grad_()
+    loss = BinaryCrossEntropy(label_noise=1.0, label_flips=0.5).generator_loss(logits)
+    assert loss.item() == pytest.approx((bce(-30, 1) + bce(0, 1) + bce(3, 1)) / 3, rel=1e-12)
+    loss.backward()
+    assert logits.grad is not None
+    assert logits.grad.tolist() == pytest.approx([-1 / 3, -1 / 6, -(1 / 3) / (1 + math.exp(3))], rel=1e-9)
+    assert BinaryCrossEntropy().penalty(nn.Identity(), logits, logits, draws()) is None
+
+
+def test_wasserstein_numbers() -> None:
+    objective = WassersteinGradientPenalty()
+    assert objective.critic_loss(tensor(1.0, 3.0), tensor(-2.0, 7.0), draws()).item() == 0.5
+    assert objective.generator_loss(tensor(-2.0, 7.0)).item() == -2.5
+
+
+class LinearCritic(nn.Module):
+    """⟨w, x⟩: its gradient is w everywhere."""
+
+    def __init__(self, weight: Tensor) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(weight)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return (images * self.weight).flatten(1).sum(1)
+
+
+class SquaredCritic(nn.Module):
+    """‖x‖² / 2: its gradient is x, so the norms tell where it was asked."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images.flatten(1).square().sum(1) / 2
+
+
+def test_the_penalty_of_a_linear_critic_is_known() -> None:
+    critic = LinearCritic(torch.full((1, 2, 2), 1.5, dtype=DTYPE))  # norm 3
+    real, fake = torch.randn(5, 1, 2, 2, dtype=DTYPE), torch.randn(5, 1, 2, 2, dtype=DTYPE)
+    assert gradient_norms(critic, real).tolist() == pytest.approx([3.0] * 5)
+    penalty = WassersteinGradientPenalty(gp_weight=10).penalty(critic, real, fake, draws())
+    assert penalty is not None
+    assert penalty.item() == pytest.approx(10 * (3 - 1) ** 2)
+    penalty.backward()
+    # d/dw 10 (‖w‖ − 1)² = 20 (‖w‖ − 1) w / ‖w‖
+    assert critic.weight.grad is not None
+    assert critic.weight.grad.flatten().tolist() == pytest.approx([20 * 2 * 1.5 / 3] * 4)
+
+
+def test_a_critic_without_slope_has_a_finite_penalty() -> None:
+    critic = LinearCritic(torch.zeros(1, 2, 2, dtype=DTYPE))
+    images = torch.randn(3, 1, 2, 2, dtype=DTYPE)
+    penalty = WassersteinGradientPenalty(gp_weight=10).penalty(critic, images, -images, draws())
+    assert penalty is not None
+    assert penalty.item() == 10
+    penalty.backward()
+    assert critic.weight.grad is not None
+    assert critic.weight.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("interpolation", ["uniform", "normal"])
+def test_the_penalty_is_taken_between_real_and_fake(interpolation: str) -> None:
+    numbers = FixedDraws(INTERPOLATION=[0.0, 1.0, 0.25])
+    real = torch.zeros(3, 1, 1, 2, dtype=DTYPE)
+    fake = torch.tensor([3.0, 4.0], dtype=DTYPE).expand(3, 1, 1, 2)
+    objective = WassersteinGradientPenalty(gp_weight=2, interpolation=interpolation)
+    penalty = objective.penalty(SquaredCritic(), real, fake, numbers)
+    assert penalty is not None
+    # Norms 0 at the real image, 5 at the fake one and 1.25 a quarter of the way to it.
+    assert penalty.item() == pytest.approx(2 * ((0 - 1) ** 2 + (5 - 1) ** 2 + (1.25 - 1) ** 2) / 3)
+    assert numbers.kinds == [(interpolation, Purpose.INTERPOLATION)]  # type: ignore[attr-defined]
+
+
+def test_uniform_points_lie_between_and_normal_ones_beyond() -> None:
+    real, fake = torch.zeros(500, 1, 1, 1, dtype=DTYPE), torch.ones(500, 1, 1, 1, dtype=DTYPE)
+    points: list[Tensor] = []
+
+    class Note(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            points.append(images.detach().flatten())
+            return images.flatten(1).sum(1)
+
+    for interpolation in ("uniform", "normal"):
+        WassersteinGradientPenalty(interpolation=interpolation).penalty(Note(), real, fake, draws())
+    uniform, normal = points
+    assert uniform.min() >= 0
+    assert uniform.max() < 1
+    assert uniform.mean().item() == pytest.approx(0.5, abs=0.05)
+    assert len(uniform.unique()) > 490
+    assert normal.min() < -1
+    assert normal.max() > 1
+    assert normal.std().item() == pytest.approx(1, abs=0.1)
+
+
+def test_the_penaltys_gradient_agrees_with_finite_differences() -> None:
+    torch.manual_seed(0)
+    critic = Critic(image_size=16, channels=1, width=3, dropout=0, init="glorot").double()
+    real, fake = torch.randn(4, 1, 16, 16, dtype=DTYPE), torch.randn(4, 1, 16, 16, dtype=DTYPE)
+    objective = WassersteinGradientPenalty(gp_weight=10)
+
+    def penalty() -> Tensor:
+        value = objective.penalty(critic, real, fake, draws())
+        assert value is not None
+        return value
+
+    penalty().backward()
+    convolutions = [layer for layer in critic.modules() if isinstance(layer, nn.Conv2d)]
+    step = 1e-6
+    for layer in convolutions:
+        gradient = layer.weight.grad
+        assert gradient is not None
+        assert gradient.abs().max() > 0
+        for place in torch.randint(layer.weight.numel(), (4,)).tolist():
+            weight = layer.weight.data.view(-1)
+            kept = weight[place].item()
+            values = []
+            for moved in (kept + step, kept - step):
+                weight[place] = moved
+                values.append(penalty().item())
+            weight[place] = kept
+            slope = (values[0] - values[1]) / (2 * step)
+            assert gradient.reshape(-1)[place].item() == pytest.approx(slope, rel=1e-4, abs=1e-6)
+
+
+def test_the_penalty_reaches_neither_the_images_nor_the_generator() -> None:
+    source = torch.randn(3, 1, 16, 16, requires_grad=True)
+    critic = Critic(image_size=16, channels=1, width=2)
+    numbers = Draws(0, 0, 0, torch.device("cpu"), torch.float32)
+    penalty = WassersteinGradientPenalty().penalty(critic, torch.randn(3, 1, 16, 16), source.tanh(), numbers)
+    assert penalty is not None
+    penalty.backward()
+    assert source.grad is None
+
+
+def test_the_penalty_is_in_float32_under_autocast() -> None:
+    critic = Critic(image_size=16, channels=1, width=2, dropout=0)
+    images = torch.randn(3, 1, 16, 16)
+    plain = gradient_norms(critic, images)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert critic(images).dtype == torch.bfloat16
+        assert torch.equal(gradient_norms(critic, images), plain)
+
+
+def test_draws_are_their_own_for_each_seed_purpose_update_and_group() -> None:
+    base = draws().uniform(Purpose.LABEL_NOISE, 4)
+    assert torch.equal(base, draws().uniform(Purpose.LABEL_NOISE, 4))
+    others = [
+        draws(update=1).uniform(Purpose.LABEL_NOISE, 4),
+        draws(group=1).uniform(Purpose.LABEL_NOISE, 4),
+        draws(seed=1).uniform(Purpose.LABEL_NOISE, 4),
+        draws().uniform(Purpose.LABEL_FLIPS, 4),
+    ]
+    assert all(not torch.equal(base, other) for other in others)
+    seeds = {
+        derive_seed(seed, purpose, update, group)
+        for seed in (0, 1, 2**32 - 1)
+        for purpose in Purpose
+        for update in (0, 1, 2**33)
+        for group in (0, 1)
+    }
+    assert len(seeds) == 3 * len(Purpose) * 3 * 2
+    assert all(0 <= seed < 2**63 for seed in seeds)

@@ -1,0 +1,407 @@
+"""A run that is stopped or killed anywhere and goes on ends in the same bits as one that was left alone."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from gloo import run_until_death, run_workers
+from runs import (
+    ALONE,
+    BATCH,
+    Recorder,
+    assert_same_bits,
+    checkpoints,
+    kill_this_process,
+    newest,
+    pack_bricks,
+    run,
+    tiny_config,
+)
+
+from distgan.config.schema import Config
+from distgan.data.storage import Storage
+from distgan.errors import UserError
+from distgan.training import checkpoints as checkpoints_module
+from distgan.training.checkpoints import checkpoint_name
+from distgan.training.evaluation import Evaluator
+from distgan.training.events import Checkpointed, Evaluated, Event, Finished, Started, Trained
+from distgan.training.job import Job
+from distgan.training.loop import train
+from distgan.training.progress import Progress
+from distgan.training.world import World
+
+pytestmark = pytest.mark.timeout(120)
+
+STEPS = 6
+# At steps 2, 4 and 6; also where a step has three critic updates.
+EVALUATED = ["evaluation.every_kimg=0.032", "evaluation.patience=9"]
+FAMILIES = {
+    "simultaneous": ("quickstart", EVALUATED),
+    "sequential": ("wgan-gp-faces", ["evaluation.every_kimg=0.096", "evaluation.patience=9"]),
+}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return pack_bricks(tmp_path_factory.mktemp("bricks"))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _threads_as_before() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoints_module, "_FIRST_WAIT_S", 0.001)
+
+
+def family_config(family: str, data: str, *overrides: str) -> Config:
+    preset, changes = FAMILIES[family]
+    return tiny_config(preset, data, STEPS, *changes, *overrides)
+
+
+# Stopped, and killed.
+
+
+def whole_and_stopped(world: World, config: Config, storage: str) -> list[str]:
+    """A run in one go, and one that is stopped after each of its steps; why each session of the latter ended."""
+    run(config, storage, "whole", world=world)
+    return [run(config, storage, "stopped", world=world, stop_at=step)[0].reason for step in range(1, STEPS + 1)]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_stopping_at_every_step_changes_no_bit(size: int, family: str, data: str, tmp_path: Path) -> None:
+    config = family_config(family, data)
+    for reasons in run_workers(whole_and_stopped, size, config, str(tmp_path)):
+        assert reasons == ["interrupted"] * (STEPS - 1) + ["budget"]
+    whole = newest(str(tmp_path), "whole")
+    assert whole[1]["step"] == STEPS
+    assert whole[1]["latest"] is not None
+    assert_same_bits(newest(str(tmp_path), "stopped"), whole)
+
+
+class Killer(Recorder):
+    """Kills its process in the `event`-th event of a kind; kind "evaluated" is the call that every rank gets."""
+
+    def __init__(self, kind: str, step: int) -> None:
+        super().__init__()
+        self.kind, self.at = kind, step
+
+    def event(self, event: Event) -> None:
+        if type(event).__name__ == self.kind and getattr(event, "step", None) == self.at:
+            kill_this_process()
+
+    def evaluated(self, event: Evaluated) -> None:
+        if self.kind == "evaluated" and event.step == self.at:
+            kill_this_process()
+
+
+def killed(world: World, config: Config, storage: str, rank: int, kind: str, step: int) -> None:
+    reporter = Killer(kind, step) if world.rank == rank else Recorder()
+    train(Job(config, "killed", storage), world, reporter)
+
+
+def finished(world: World, config: Config, storage: str, name: str) -> int:
+    """Trains to the end; the step that this session began at."""
+    return round(run(config, storage, name, world=world)[0].resumed_at_kimg * 1000) // BATCH
+
+
+# Where, and which steps a resume may begin at.
+KILLS = {
+    "inside a step, the last checkpoint perhaps under way": (0, "Trained", 3, {0, 2}),
+    "after an evaluation, before its checkpoint": (0, "Evaluated", 4, {2}),
+    "once a checkpoint is whole": (0, "Checkpointed", 4, {4}),
+    "at the end, before the last checkpoint": (0, "Evaluated", 6, {4}),
+    "another rank, while rank 0 writes": (1, "evaluated", 4, {2, 4}),
+}
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_being_killed_changes_no_bit(size: int, data: str, tmp_path: Path) -> None:
+    config, storage = family_config("simultaneous", data), str(tmp_path)
+    run_workers(finished, size, config, storage, "whole")
+    for where, (rank, kind, step, begins) in KILLS.items():
+        if rank < size:
+            deaths = run_until_death(killed, size, config, storage, rank, kind, step)
+            assert deaths[rank].exit_code == -9, where
+            assert run_workers(finished, size, config, storage, "killed")[0] in begins, where
+            assert_same_bits(newest(storage, "killed"), newest(storage, "whole"))
+            shutil.rmtree(tmp_path / "killed")
+
+
+def test_another_number_of_workers_goes_on(data: str, tmp_path: Path) -> None:
+    config = family_config("simultaneous", data, "training.precision=float64")
+    run(config, str(tmp_path), "alone")
+    run(config, str(tmp_path), "grown", stop_at=3)
+    assert run_workers(finished, 3, config, str(tmp_path), "grown") == [3, 3, 3]
+    grown, alone = newest(str(tmp_path), "grown"), newest(str(tmp_path), "alone")
+    assert grown[0].keys() == alone[0].keys()
+    for path, value in alone[0].items():
+        torch.testing.assert_close(grown[0][path], value, rtol=1e-6, atol=1e-9, msg=lambda text, p=path: f"{p}: {text}")
+    assert grown[1]["batches"] == alone[1]["batches"] == STEPS
+    assert grown[1]["latest"] == pytest.approx(alone[1]["latest"], rel=1e-3)
+
+
+def started(world: World, config: Config, storage: str) -> None:
+    """Rank 1 looks at another disk, as on a machine that does not share `storage`."""
+    run(config, storage if world.rank == 0 else f"{storage}-elsewhere", world=world)
+
+
+def test_a_rank_that_cannot_read_the_checkpoint_ends_the_run(data: str, tmp_path: Path) -> None:
+    config, storage = tiny_config("quickstart", data, 2), str(tmp_path / "runs")
+    run(config, storage, stop_at=1)
+    with pytest.raises(UserError, match="worker 1 cannot read checkpoint step-000000001.*--storage"):
+        run_workers(started, 2, config, storage)
+
+
+def test_more_workers_than_groups_are_refused(data: str, tmp_path: Path) -> None:
+    config = tiny_config("quickstart", data, 1)
+    with pytest.raises(UserError, match=r"5 workers.*scale\.groups=4"):
+        run(config, str(tmp_path), world=World(0, 5, torch.device("cpu")))
+
+
+# Damaged checkpoints.
+
+
+def cut_state(folder: Path) -> None:
+    state = folder / "state.pt"
+    state.write_bytes(state.read_bytes()[:-100])
+
+
+def flip_a_bit(folder: Path) -> None:
+    state = folder / "state.pt"
+    data = bytearray(state.read_bytes())
+    data[len(data) // 2] ^= 1
+    state.write_bytes(data)
+
+
+def cut_manifest(folder: Path) -> None:
+    manifest = folder / "manifest.json"
+    manifest.write_bytes(manifest.read_bytes()[:200])
+
+
+DAMAGES = {
+    "no manifest yet": lambda folder: (folder / "manifest.json").unlink(),
+    "no state": lambda folder: (folder / "state.pt").unlink(),
+    "a state cut short": cut_state,
+    "a flipped bit": flip_a_bit,
+    "a manifest cut short": cut_manifest,
+}
+
+
+def test_damaged_checkpoints_are_passed_over(data: str, tmp_path: Path) -> None:
+    config = tiny_config("quickstart", data, 4, "checkpoint.every_kimg=0.032")
+    run(config, str(tmp_path), "whole")
+    for damage, inflict in DAMAGES.items():
+        shutil.rmtree(tmp_path / "run", ignore_errors=True)
+        shutil.copytree(tmp_path / "whole", tmp_path / "run")
+        inflict(tmp_path / "run" / "checkpoints" / checkpoint_name(4))
+        assert checkpoints(str(tmp_path)).newest_name() == checkpoint_name(2), damage
+        summary, _ = run(config, str(tmp_path))
+        assert summary.resumed_at_kimg == 2 * BATCH / 1000, damage
+        assert_same_bits(newest(str(tmp_path)), newest(str(tmp_path), "whole"))
+
+
+def test_a_stop_where_a_half_written_checkpoint_lies_writes_a_whole_one(data: str, tmp_path: Path) -> None:
+    config = tiny_config("quickstart", data, 4)
+    run(config, str(tmp_path), stop_at=1)
+    run(config, str(tmp_path), stop_at=2)
+    cut_state(tmp_path / "run" / "checkpoints" / checkpoint_name(2))
+    summary, _ = run(config, str(tmp_path), stop_at=2)
+    assert summary.reason == "interrupted"
+    assert checkpoints(str(tmp_path)).newest_name() == summary.last_checkpoint == checkpoint_name(2)
+
+
+# What may change between sessions, and what may not.
+
+
+@pytest.mark.parametrize(
+    ("key", "before", "after"),
+    [
+        ("optimizer.generator.lr", "0.0002", "0.001"),
+        ("generator.width", "4", "8"),
+        ("seed", "0", "7"),
+        ("data.window_blocks", "8", "4"),
+        ("objective.label_noise", "0.1", "0.0"),
+        ("scale.groups", "4", "2"),
+    ],
+)
+def test_another_recipe_is_refused(key: str, before: str, after: str, stopped: Path, data: str) -> None:
+    other = tiny_config("quickstart", data, 3, f"{key}={after}")
+    state = (stopped / "run" / "checkpoints" / checkpoint_name(1) / "state.pt").read_bytes()
+    with pytest.raises(UserError, match=f"{key} was {before} and is {after};.*--name"):
+        run(other, str(stopped))
+    assert (stopped / "run" / "checkpoints" / checkpoint_name(1) / "state.pt").read_bytes() == state
+
+
+@pytest.fixture(scope="module")
+def stopped(data: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Storage with a run that was stopped after one of three steps."""
+    folder = tmp_path_factory.mktemp("stopped")
+    run(tiny_config("quickstart", data, 3), str(folder), stop_at=1)
+    return folder
+
+
+def test_other_data_are_refused(stopped: Path, tmp_path: Path) -> None:
+    other = pack_bricks(tmp_path, seed=1)
+    with pytest.raises(UserError, match=r"other data.*data\.url"):
+        run(tiny_config("quickstart", other, 3), str(stopped))
+
+
+def test_free_keys_may_change(data: str, stopped: Path, tmp_path: Path) -> None:
+    run(tiny_config("quickstart", data, 3), str(tmp_path), "whole")
+    shutil.copytree(stopped / "run", tmp_path / "run")
+    shutil.copytree(data, tmp_path / "moved data")
+    changed = tiny_config(
+        "quickstart", str(tmp_path / "moved data"), 3, "data.memory_mb=0", "data.prefetch_batches=1",
+        "training.log_every=2", "checkpoint.every_kimg=0.016", "evaluation.patience=3", "scale.workers=3",
+    )  # fmt: skip
+    run(changed, str(tmp_path))
+    assert_same_bits(newest(str(tmp_path)), newest(str(tmp_path), "whole"))
+
+
+def test_a_used_budget_ends_at_once_and_a_raised_one_goes_on(data: str, tmp_path: Path) -> None:
+    short, long = tiny_config("quickstart", data, 2), tiny_config("quickstart", data, 4)
+    first, _ = run(short, str(tmp_path))
+    again, recorder = run(short, str(tmp_path))
+    assert [type(event) for event in recorder.events] == [Started, Finished]
+    assert (again.reason, again.steps, again.final) == ("budget", 2, first.final)
+    assert again.last_checkpoint == first.last_checkpoint == checkpoint_name(2)
+
+    raised, recorder = run(long, str(tmp_path))
+    assert [event.step for event in recorder.of(Trained)] == [3, 4]
+    run(long, str(tmp_path), "whole")
+    leaves, _ = newest(str(tmp_path))
+    whole, progress = newest(str(tmp_path), "whole")
+    assert_same_bits((leaves, progress), (whole, progress))
+    assert raised.resumed_at_kimg == 2 * BATCH / 1000
+
+
+# What is kept.
+
+
+def script_distances(monkeypatch: pytest.MonkeyPatch, *distances: float) -> None:
+    """Evaluations measure these, one after another."""
+    remaining = iter(distances)
+    monkeypatch.setattr(Evaluator, "distance", lambda self, generator: next(remaining))
+
+
+@pytest.mark.parametrize(("keep_last", "kept"), [(1, [1, 4]), (2, [1, 3, 4]), (9, [0, 1, 2, 3, 4])])
+def test_the_last_and_the_best_are_kept(
+    keep_last: int, kept: list[int], data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script_distances(monkeypatch, 10.0, 5.0, 7.0, 6.0, 8.0)
+    config = tiny_config(
+        "quickstart", data, 4, "evaluation.at_start=true", "evaluation.every_kimg=0.016",
+        f"checkpoint.keep_last={keep_last}",
+    )  # fmt: skip
+    summary, recorder = run(config, str(tmp_path))
+    assert checkpoints(str(tmp_path)).names() == [checkpoint_name(step) for step in kept]
+    assert (summary.best, summary.best_kimg, summary.best_checkpoint) == (5.0, BATCH / 1000, checkpoint_name(1))
+    assert (summary.untrained, summary.final, summary.last_checkpoint) == (10.0, 8.0, checkpoint_name(4))
+    assert [event.improved for event in recorder.of(Evaluated)] == [True, True, False, False, False]
+    assert [event.step for event in recorder.of(Checkpointed)] == [0, 1, 2, 3, 4]
+    assert len(recorder.grids) == 5
+    assert recorder.grids[0].shape == (64, 1, 16, 16)
+
+
+def test_checkpoints_between_evaluations(data: str, tmp_path: Path) -> None:
+    config = tiny_config("quickstart", data, 5, "checkpoint.every_kimg=0.032", "checkpoint.keep_last=9")
+    _, recorder = run(config, str(tmp_path))
+    assert [event.step for event in recorder.of(Checkpointed)] == [2, 4, 5]
+    assert [event.step for event in recorder.of(Evaluated)] == [5]
+
+
+def flaky(monkeypatch: pytest.MonkeyPatch, method: str, part: str, failures: int) -> list[str]:
+    """`Storage.method` fails so often for names with `part` in them; returns the names it failed for."""
+    real, failed = getattr(Storage, method), []
+
+    def attempt(self: Storage, name: str, *arguments: Any) -> Any:
+        if part in name and len(failed) < failures:
+            failed.append(name)
+            raise UserError(f"{self.url}/{name}: the store is tired")
+        return real(self, name, *arguments)
+
+    monkeypatch.setattr(Storage, method, attempt)
+    return failed
+
+
+@pytest.mark.usefixtures("quick_retries")
+@pytest.mark.parametrize(
+    ("method", "part"), [("write_bytes", "state.pt"), ("write_bytes", "manifest.json"), ("delete", "step-")]
+)
+def test_storage_that_fails_for_a_while_is_tried_again(
+    method: str, part: str, data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed = flaky(monkeypatch, method, part, 3)
+    config = tiny_config("quickstart", data, 2, "checkpoint.every_kimg=0.016", "checkpoint.keep_last=1")
+    run(config, str(tmp_path))
+    assert len(failed) == 3
+    assert checkpoints(str(tmp_path)).names() == [checkpoint_name(2)]
+    assert newest(str(tmp_path))[1]["step"] == 2
+
+
+@pytest.mark.usefixtures("quick_retries")
+def test_storage_that_stays_broken_ends_the_run(data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tiny_config("quickstart", data, 9, "checkpoint.every_kimg=0.016")
+    run(config, str(tmp_path), stop_at=1)
+    flaky(monkeypatch, "write_bytes", "state.pt", 1000)
+    recorder = Recorder()
+    with pytest.raises(UserError, match="the store is tired"):
+        train(Job(config, "run", str(tmp_path)), ALONE, recorder)
+    # Not the whole budget was trained for nothing, and what was there is whole.
+    assert max(event.step for event in recorder.of(Trained)) < 9
+    assert not recorder.of(Finished)
+    assert checkpoints(str(tmp_path)).newest_name() == checkpoint_name(1)
+
+
+# Evaluations, and stopping by them.
+
+
+def test_a_plateau_stops_the_run_and_is_remembered(data: str, tmp_path: Path) -> None:
+    frozen = ["optimizer.generator.lr=1e-12", "generator.norm_momentum=1e-9", "evaluation.every_kimg=0.016"]
+    config = tiny_config("quickstart", data, 50, *frozen, "evaluation.patience=2")
+    summary, recorder = run(config, str(tmp_path))
+    assert (summary.reason, summary.steps) == ("plateau", 3)
+    assert [event.without_improvement for event in recorder.of(Evaluated)] == [0, 1, 2]
+    assert recorder.of(Finished)[0].summary == summary
+
+    again, recorder = run(config, str(tmp_path))
+    assert (again.reason, again.steps) == ("plateau", 3)
+    assert not recorder.of(Trained)
+
+    patient = tiny_config("quickstart", data, 50, *frozen, "evaluation.patience=3")
+    summary, recorder = run(patient, str(tmp_path))
+    assert (summary.reason, summary.steps) == ("plateau", 4)
+
+
+def test_the_untrained_generator_is_measured_once_if_wanted(data: str, tmp_path: Path) -> None:
+    config = tiny_config("quickstart", data, 2, "evaluation.at_start=true")
+    summary, recorder = run(config, str(tmp_path), stop_at=1)
+    (event,) = recorder.of(Evaluated)
+    assert (event.step, summary.untrained) == (0, event.distance)
+    resumed, recorder = run(config, str(tmp_path))
+    assert [event.step for event in recorder.of(Evaluated)] == [2]
+    assert resumed.untrained == summary.untrained
+
+    summary, recorder = run(tiny_config("quickstart", data, 1), str(tmp_path), "without")
+    assert summary.untrained is None
+    assert [event.step for event in recorder.of(Evaluated)] == [1]
+
+
+def test_stopping_in_the_last_step_counts_as_done(data: str, tmp_path: Path) -> None:
+    summary, recorder = run(tiny_config("quickstart", data, 2), str(tmp_path), stop_at=2)
+    assert summary.reason == "budget"
+    assert summary.final == recorder.of(Evaluated)[-1].distance
+    manifest = tmp_path / "run" / "checkpoints" / checkpoint_name(2) / "manifest.json"
+    assert Progress(**json.loads(manifest.read_text())["progress"]).latest == summary.final
