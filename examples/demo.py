@@ -21,7 +21,7 @@ from distgan.data.storage import Storage
 from distgan.errors import UserError
 from distgan.store import seaweedfs
 
-DATA, RUNS, NAME = "s3://bricks/demo", "s3://runs", "demo"
+DATA, RUNS, NAME = "s3://bricks/32", "s3://runs", "demo"
 
 
 class Stopped(Exception):
@@ -42,7 +42,7 @@ def main() -> int:
     begun = time.monotonic()
     store = out / "store"
     try:
-        distgan("store", "up", "--dir", str(store))
+        distgan("store", "up", "--dir", str(store), "--bucket", "bricks", "--bucket", "runs")
         handle = seaweedfs.status(store)
         assert handle is not None
         os.environ.update(handle.environment())

@@ -13,7 +13,6 @@ from distgan.data.storage import Storage
 from distgan.store.seaweedfs import StoreHandle, down, up
 
 
-
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("skips")
     group.addoption("--strict-skips", action="store_true", help="fail where a test is skipped")

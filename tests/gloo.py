@@ -21,9 +21,12 @@ import torch.distributed as dist
 
 from distgan.training.world import World
 
-# Forked from a process that has imported torch and started nothing, so a worker costs milliseconds.
+# Forked from a process that has imported torch and started nothing, so a worker costs milliseconds. The second
+# module is what torch imports, for seconds, in the first step of an optimiser.
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["distgan.training.loop"])
+_CONTEXT.set_forkserver_preload(["distgan.training.loop", "torch._dynamo"])
+# How long the others have to end by themselves once one has died.
+_GRACE_S = 3.0
 
 Work = Callable[..., Any]
 
@@ -43,7 +46,8 @@ def run_workers(work: Work, size: int, *arguments: Any, timeout_s: float = 90) -
     Raises what a worker raised. `work` is a function at the top of a module.
     """
     results, deaths = _run(work, size, arguments, timeout_s)
-    for rank, death in sorted(deaths.items(), key=lambda item: item[1].error is None):
+    # A worker's own error first, then what gloo says where another has gone.
+    for rank, death in sorted(deaths.items(), key=lambda item: isinstance(item[1].error, RuntimeError | None)):
         if death.error is not None:
             death.error.add_note(f"on rank {rank} of {size}:\n{death.trace}")
             raise death.error
@@ -75,8 +79,11 @@ def _run(
                 process.start()
                 pipe.close()
             readers = {reader: rank for rank, (reader, _) in enumerate(pipes)}
-            while readers and not deaths:
-                ready = multiprocessing.connection.wait(list(readers), max(0.0, deadline - time.monotonic()))
+            while readers:
+                wait_s = _GRACE_S if deaths else max(0.0, deadline - time.monotonic())
+                ready = multiprocessing.connection.wait(list(readers), wait_s)
+                if deaths and not ready:
+                    break
                 assert ready, f"ranks {sorted(readers.values())} of {size} did nothing within {timeout_s} s"
                 for reader in ready:
                     assert isinstance(reader, Connection)

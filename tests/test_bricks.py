@@ -60,9 +60,7 @@ def test_labels_are_balanced_over_fifty_named_kinds() -> None:
 
 def test_every_two_kinds_look_different_from_the_same_side() -> None:
     albedo = np.array([0.4], np.float32)
-    pictures = {
-        kind: bricks._paint(brick_of_kind(kind), POSE, LAMP, albedo, 48).astype(float) for kind in KINDS
-    }
+    pictures = {kind: bricks._paint(brick_of_kind(kind), POSE, LAMP, albedo, 48).astype(float) for kind in KINDS}
     for one, other in combinations(KINDS, 2):
         assert np.abs(pictures[one] - pictures[other]).max() > 40, (one, other)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
@@ -150,7 +151,7 @@ WRONG = [
     ("seed=!!timestamp x", "the value is not valid YAML"),
     ("seed=!!python/object:os.system x", "the value is not valid YAML"),
     ("seed=\0", "the value is not valid YAML"),
-    pytest.param("seed=" + "[" * 1500, "the value is not valid YAML", id="deep"),
+    pytest.param("seed=" + "[" * 1200, "the value is not valid YAML", id="deep"),
     ("seed=&a [*a]", "input should be a valid integer"),
     ("data=&a {url: *a}", "data.url=.*: input should be a valid string"),
     # combinations
@@ -222,7 +223,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         with pytest.raises(UserError, match=r"unknown preset .*; did you mean 'quickstart'"):
             load_config(name)
     for name in ("", "a\0b", str(tmp_path)):
-        with pytest.raises(UserError, match=f"unknown preset {name!r}; there are: dcgan-bricks, quickstart"):
+        with pytest.raises(UserError, match=re.escape(f"unknown preset {name!r}; there are: dcgan-bricks, quickstart")):
             load_config(name)
 
 

@@ -21,7 +21,7 @@ def train_steps(preset: str, precision: str, steps: int = 5) -> tuple[list[torch
     """Weights and terms after some steps on fixed images on the GPU."""
     config = load_config(preset, [*SMALL, f"training.precision={precision}"])
     device = torch.device("cuda", 0)
-    prepare_process(1)
+    prepare_process(1, device)
     networks = build_networks(config, device)
     optimizers = build_optimizers(config.optimizer, networks.generator, networks.discriminator)
     world = World(0, 1, device)
@@ -31,7 +31,9 @@ def train_steps(preset: str, precision: str, steps: int = 5) -> tuple[list[torch
     batch = [torch.randint(0, 256, shape, generator=images, dtype=torch.uint8) for _ in range(config.scale.groups)]
     for number in range(steps):
         terms = step.run(lambda: batch, number * config.objective.critic_steps, number)
-    weights = [p.detach().cpu() for network in (networks.generator, networks.discriminator) for p in network.parameters()]
+    weights = [
+        p.detach().cpu() for network in (networks.generator, networks.discriminator) for p in network.parameters()
+    ]
     return weights, {name: float(value) for name, value in terms.items()}
 
 

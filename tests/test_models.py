@@ -130,7 +130,7 @@ def test_strides_and_kernel_sizes_lead_to_the_image_size(
 
     if max(given) > kernel_size and upsampling == "transposed":
         for network, more in ((Generator, {"latent_dim": 4}), (Discriminator, {}), (Critic, {})):
-            with pytest.raises(ValueError, match="is smaller than the stride|stride 1 needs an odd kernel_size"):
+            with pytest.raises(ValueError, match=r"is smaller than the stride|stride 1 needs an odd kernel_size"):
                 make(network, **more)
         return
     if upsampling == "transposed" and 1 in given and kernel_size % 2 == 0:

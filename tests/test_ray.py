@@ -7,8 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,62 +14,21 @@ import torch
 
 from distgan.data.storage import Storage
 from distgan.training.sampling import find_checkpoint
+from processes import TINY, finish, our_processes, start, wait_for
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(280)]
 
 DATA_SAMPLES = 512
-KEYS = [
-    "image_size=16", "latent_dim=8", "generator.width=8", "discriminator.width=8", "training.batch_size=32",
-    "training.kimg=2", "training.log_every=1", "evaluation.every_kimg=1", "evaluation.samples=64",
-    "checkpoint.every_kimg=0.25", "scale.threads=1",
-]  # fmt: skip
 
 
 def distgan(*arguments: str, cwd: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "distgan", *arguments],
-        cwd=cwd,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        process_group=0,
-    )
-
-
-def finish(process: subprocess.Popen[str], seconds: float = 150) -> str:
-    try:
-        output, _ = process.communicate(timeout=seconds)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        raise
-    return output
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 90) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come about in time"
-        time.sleep(0.2)
-
-
-def ray_processes() -> set[int]:
-    """Pids of all processes that belong to a Ray cluster."""
-    found = set()
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                command = (entry / "cmdline").read_bytes()
-                state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
-            except OSError:
-                continue
-            if state != "Z" and any(mark in command for mark in (b"raylet", b"gcs_server", b"ray::", b"ray/dashboard")):
-                found.add(int(entry.name))
-    return found
+    return start("-m", "distgan", *arguments, cwd=cwd)
 
 
 @pytest.fixture(scope="module")
 def data(object_store: object) -> str:
     url = "s3://test-ray-data/bricks"
+    Storage.open(url).ensure()
     command = ["data", "render", "bricks", "--out", url, "--samples", str(DATA_SAMPLES), "--size", "16"]
     subprocess.run([sys.executable, "-m", "distgan", *command], check=True, timeout=60)
     return url
@@ -93,8 +50,8 @@ def assert_same_bits(one: object, other: object) -> None:
 
 
 def test_killed_and_resumed_job_ends_with_the_same_bits(data: str, bucket: str, tmp_path: Path) -> None:
-    before = ray_processes()
-    command = ["train", "quickstart", f"data.url={data}", *KEYS, "--workers", "2", "--storage", bucket]
+    before = our_processes()
+    command = ["train", "quickstart", f"data.url={data}", *TINY, "--workers", "2", "--storage", bucket]
     whole = Storage.open(bucket).child("whole")
     output = finish(distgan(*command, "--name", "whole", cwd=tmp_path))
     assert "image budget used up" in output, output
@@ -103,7 +60,7 @@ def test_killed_and_resumed_job_ends_with_the_same_bits(data: str, bucket: str, 
     assert summary["workers"] == 2
     assert summary["floor"] > 0
     assert {"curves.png", "metrics.jsonl", "samples", "tensorboard"} <= set(whole.list())
-    assert ray_processes() == before
+    assert our_processes() == before
 
     # Ctrl-C after a while: the state is saved, the exit code says so, no process stays.
     broken = Storage.open(bucket).child("broken")
@@ -113,7 +70,7 @@ def test_killed_and_resumed_job_ends_with_the_same_bits(data: str, bucket: str, 
     output = finish(process)
     assert process.returncode == 130, output
     assert json.loads(broken.read_bytes("summary.json"))["reason"] == "interrupted"
-    assert ray_processes() == before
+    assert our_processes() == before
 
     # The same command goes on; a worker is killed on the way, and Ray Train starts the group again.
     at_stop = max(broken.child("checkpoints").list())
@@ -123,7 +80,7 @@ def test_killed_and_resumed_job_ends_with_the_same_bits(data: str, bucket: str, 
     output = finish(process)
     assert process.returncode == 0, output
     assert "image budget used up" in output, output
-    assert ray_processes() == before
+    assert our_processes() == before
 
     last = summary["last_checkpoint"]
     assert_same_bits(state_tensors(whole, last), state_tensors(broken, last))
@@ -132,16 +89,16 @@ def test_killed_and_resumed_job_ends_with_the_same_bits(data: str, bucket: str, 
     assert trained == sorted(set(trained))
 
 
-def kill_a_worker(before: set[int]) -> None:
+def kill_a_worker(before: dict[int, str]) -> None:
     """SIGKILL to one training worker, if the run has not ended yet."""
-    for pid in ray_processes() - before:
+    for pid in our_processes().keys() - before.keys():
         if b"RayTrainWorker" in Path(f"/proc/{pid}/cmdline").read_bytes():
             os.kill(pid, signal.SIGKILL)
             return
 
 
 def test_mistakes_of_workers_and_addresses_are_one_line(data: str, bucket: str, tmp_path: Path) -> None:
-    command = ["train", "quickstart", f"data.url={data}", *KEYS, "--workers", "1", "--storage", bucket]
+    command = ["train", "quickstart", f"data.url={data}", *TINY, "--workers", "1", "--storage", bucket]
     process = distgan(*command, "--address", "127.0.0.1:1", cwd=tmp_path)
     output = finish(process)
     assert process.returncode == 2, output

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from distgan.config.schema import Config
 from distgan.data.storage import Storage
 from distgan.errors import UserError
 from distgan.training import checkpoints as checkpoints_module
-from distgan.training.checkpoints import checkpoint_name
+from distgan.training.checkpoints import Manifest, checkpoint_name
 from distgan.training.evaluation import Evaluator
 from distgan.training.events import Checkpointed, Evaluated, Event, Finished, Started, Trained
 from distgan.training.job import Job
@@ -160,7 +161,7 @@ def started(world: World, config: Config, storage: str) -> None:
 def test_a_rank_that_cannot_read_the_checkpoint_ends_the_run(data: str, tmp_path: Path) -> None:
     config, storage = tiny_config("quickstart", data, 2), str(tmp_path / "runs")
     run(config, storage, stop_at=1)
-    with pytest.raises(UserError, match="worker 1 cannot read checkpoint step-000000001.*--storage"):
+    with pytest.raises(UserError, match=r"worker 1 cannot read checkpoint step-000000001.*--storage"):
         run_workers(started, 2, config, storage)
 
 
@@ -320,6 +321,37 @@ def test_checkpoints_between_evaluations(data: str, tmp_path: Path) -> None:
     _, recorder = run(config, str(tmp_path))
     assert [event.step for event in recorder.of(Checkpointed)] == [2, 4, 5]
     assert [event.step for event in recorder.of(Evaluated)] == [5]
+
+
+def test_a_checkpoint_is_of_the_moment_it_was_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Training goes on while it is written."""
+    weight, moved, save = torch.zeros(3), threading.Event(), torch.save
+
+    def late_save(*arguments: Any) -> None:
+        assert moved.wait(10)
+        save(*arguments)
+
+    monkeypatch.setattr(checkpoints_module.torch, "save", late_save)
+    store = checkpoints(str(tmp_path))
+    manifest = Manifest(
+        distgan="0",
+        name=checkpoint_name(1),
+        step=1,
+        kimg=1.0,
+        config={},
+        data_hash="",
+        workers=1,
+        threads=1,
+        progress={},
+    )
+    store.save(manifest, {"generator": {"weight": weight}, "moments": [weight]}, set(), 1, lambda: None)
+    weight.fill_(1.0)
+    moved.set()
+    store.wait()
+    checkpoint = store.load(checkpoint_name(1))
+    assert checkpoint is not None
+    assert torch.equal(checkpoint.tensors["generator"]["weight"], torch.zeros(3))
+    assert torch.equal(checkpoint.tensors["moments"][0], torch.zeros(3))
 
 
 def flaky(monkeypatch: pytest.MonkeyPatch, method: str, part: str, failures: int) -> list[str]:

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +14,10 @@ from numpy.typing import NDArray
 from distgan.data.blocks import BlockReader
 from distgan.data.index import FORMAT, Header, Index, Shard, block_spans, pack_table
 from distgan.data.order import Order
-from distgan.data.pack import PackOptions, pack
 from distgan.data.storage import Storage
-from distgan.data.stream import BatchStream, Group
+
+if TYPE_CHECKING:  # torch, which a process that a test starts need not load
+    from distgan.data.stream import BatchStream, Group
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,8 @@ def numbers_of(group: Group) -> list[int]:
 
 def pack_numbered(folder: Path | str, count: int, *, size: int = 16, channels: int = 1, shard_kb: int = 64) -> Index:
     """Packs a `NumberedSource` at `folder` in this process; about 0.5 KiB a sample at size 16."""
+    from distgan.data.pack import PackOptions, pack
+
     options = PackOptions(size, channels, shard_bytes=shard_kb * 1024, processes=1)
     return pack(NumberedSource(count, size, channels), Storage.open(str(folder)), options)
 
@@ -96,6 +100,8 @@ def open_stream(
     seed: int = 0,
 ) -> BatchStream:
     """A stream of batches with small defaults."""
+    from distgan.data.stream import BatchStream
+
     index = Index.load(storage)
     return BatchStream(
         index,

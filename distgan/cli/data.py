@@ -118,7 +118,7 @@ def verify(url: Url) -> None:
     for fault in faults:
         print(fault)
     if faults:
-        raise UserError(f"{url}: {len(faults)} faults; upload or pack those shards again")
+        raise UserError(f"{url}: faults found: {len(faults)}; upload or pack those shards again")
     print(f"{url}: {total:,} samples, all as the index says")
 
 
@@ -147,4 +147,5 @@ def _print_index(url: str, opened: Index) -> None:
 
 def _progress() -> Progress:
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    return Progress(*columns, console=Console(stderr=True), transient=True)
+    console = Console(stderr=True)
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)

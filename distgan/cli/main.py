@@ -5,9 +5,11 @@ Nothing heavy is imported before a command needs it, so that help comes at once.
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
-from typing import Annotated
+from types import FrameType
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -96,15 +98,18 @@ def sample(
 
 
 def main() -> None:
-    """Runs the command line: exit code 2 and one line for a user's mistake, 130 for Ctrl-C."""
+    """Runs the command line: exit code 2 and one line for a user's mistake, 143 for SIGTERM."""
+    signal.signal(signal.SIGTERM, _end)
     try:
-        app()
+        app(prog_name=app.info.name)
     except UserError as error:
         print(f"distgan: error: {error}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("distgan: stopped", file=sys.stderr)
-        sys.exit(130)
+
+
+def _end(number: int, frame: FrameType | None) -> NoReturn:
+    """Leaves in order, so that what was started is stopped and what was made for the moment is removed."""
+    sys.exit(128 + number)
 
 
 if __name__ == "__main__":

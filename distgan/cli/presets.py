@@ -13,22 +13,19 @@ app = typer.Typer(help="Ready-made configurations.", no_args_is_help=True)
 
 @app.command("list")
 def list_presets() -> None:
-    """List the presets: networks, objective, image size, source."""
+    """List the presets: networks, objective, image size, and where they come from."""
     from distgan.config.load import load_config, preset_names
 
-    table = Table()
-    for column in ("preset", "generator", "discriminator", "objective", "image", "what"):
-        table.add_column(column, no_wrap=column == "preset")
+    table = Table(show_lines=True)
+    table.add_column("preset", no_wrap=True)
+    table.add_column("networks, objective", no_wrap=True)
+    table.add_column("what it is")
     for name in preset_names():
         config = load_config(name)
-        table.add_row(
-            name,
-            config.generator.network,
-            config.discriminator.network,
-            config.objective.name,
-            f"{config.channels}x{config.image_size}x{config.image_size}",
-            f"{config.description}\n[dim]{config.source}[/dim]",
-        )
+        image = f"{config.channels}x{config.image_size}x{config.image_size}"
+        networks = f"{config.generator.network} + {config.discriminator.network}"
+        what = f"{config.description}\n[dim]{config.source}[/dim]"
+        table.add_row(name, f"{networks}\n{config.objective.name}, {image}", what)
     Console().print(table)
 
 

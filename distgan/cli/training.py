@@ -28,7 +28,7 @@ def run_training(
     from distgan.training.job import Job, make_plan
 
     job = Job(config, name or Path(preset_or_file).stem, storage)
-    plan = make_plan(job, needs_data=not dry_run)
+    plan = make_plan(job, dry_run=dry_run)
     console = Console(soft_wrap=True)
     if dry_run:
         from distgan.report.plan import print_plan

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import tempfile
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -50,7 +52,7 @@ def pack(
     A sample is `KEY.png|jpg|webp` and, where it has a label, `KEY.cls`. The same source and options give the same
     bytes. `progress` is told the samples done so far. Raises UserError where the storage holds a data set already.
     """
-    storage.ensure()
+    storage.prepare()
     if storage.exists(INDEX_NAME):
         raise UserError(f"{storage.url}: holds a data set already; choose another place or delete it")
     scanned: list[ScannedShard] = []
@@ -104,9 +106,18 @@ def _encoded_samples(source: Source, options: PackOptions) -> Iterator[tuple[byt
             yield from _encode_chunk(source, options, chunk)
         return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, context, _share_source, (source, options)) as pool:
-        for encoded in pool.map(_encode_shared_chunk, chunks):
+    pool = ProcessPoolExecutor(processes, context, _share_source, (source, options))
+    try:
+        # A few chunks ahead and no more: what is encoded waits in memory for its turn.
+        ahead = [pool.submit(_encode_shared_chunk, chunk) for chunk in chunks[: 4 * processes]]
+        under_way = deque(ahead)
+        for chunk in [*chunks[4 * processes :], *([None] * len(ahead))]:
+            encoded = under_way.popleft().result()
+            if chunk is not None:
+                under_way.append(pool.submit(_encode_shared_chunk, chunk))
             yield from encoded
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _encode_chunk(source: Source, options: PackOptions, numbers: list[int]) -> list[tuple[bytes, int]]:
@@ -125,6 +136,8 @@ _shared: tuple[Source, PackOptions] | None = None
 def _share_source(source: Source, options: PackOptions) -> None:
     global _shared
     _shared = source, options
+    # A Ctrl-C is the parent's to act on.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _encode_shared_chunk(numbers: list[int]) -> list[tuple[bytes, int]]:

@@ -207,6 +207,13 @@ class Storage:
             elif not self.fs.isdir(self.root):
                 raise UserError(f"{self.url}: this is a file, not a folder")
 
+    def prepare(self) -> None:
+        """Make the folder where it does not exist. A bucket is not made, but required: its name may be a mistake."""
+        if self.protocol in S3_PROTOCOLS:
+            self.require()
+        else:
+            self.ensure()
+
     def ensure(self) -> None:
         """Make the folder, or the S3 bucket, where it does not exist."""
         with self._errors(""):

@@ -16,7 +16,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -139,6 +139,18 @@ def status(directory: Path) -> StoreHandle | None:
     return _handle(directory, state)
 
 
+def make_buckets(handle: StoreHandle, names: Sequence[str]) -> None:
+    """Makes the buckets that are missing. Raises UserError where the store refuses a name."""
+    client = _client(handle)
+    try:
+        present = {bucket["Name"] for bucket in client.list_buckets()["Buckets"]}
+        for name in names:
+            if name not in present:
+                client.create_bucket(Bucket=name)
+    except (BotoCoreError, ClientError) as error:
+        raise UserError(f"{handle.endpoint}: the buckets {', '.join(names)} cannot be made: {error}") from None
+
+
 def _weed() -> str:
     beside = Path(sys.executable).parent / "weed"
     binary = str(beside) if beside.exists() else shutil.which("weed")
@@ -202,14 +214,7 @@ def _start(binary: str, directory: Path, state: dict[str, Any], deadline: float)
 
 def _wait_ready(process: subprocess.Popen[bytes], handle: StoreHandle, master: int, deadline: float) -> bool:
     """Whether S3 accepts the credentials and a volume takes data, before the deadline and while it lives."""
-    client = botocore.session.Session().create_client(
-        "s3",
-        endpoint_url=handle.endpoint,
-        aws_access_key_id=handle.access_key,
-        aws_secret_access_key=handle.secret_key,
-        region_name=REGION,
-        config=Config(retries={"total_max_attempts": 1}, connect_timeout=1, read_timeout=5),
-    )
+    client = _client(handle)
     while time.monotonic() < deadline:
         with suppress(BotoCoreError, ClientError):
             client.list_buckets()
@@ -219,6 +224,17 @@ def _wait_ready(process: subprocess.Popen[bytes], handle: StoreHandle, master: i
             process.wait(timeout=0.1)
             return False
     return False
+
+
+def _client(handle: StoreHandle) -> Any:
+    return botocore.session.Session().create_client(
+        "s3",
+        endpoint_url=handle.endpoint,
+        aws_access_key_id=handle.access_key,
+        aws_secret_access_key=handle.secret_key,
+        region_name=REGION,
+        config=Config(retries={"total_max_attempts": 1}, connect_timeout=1, read_timeout=5),
+    )
 
 
 def _assigns(master: int) -> bool:

@@ -58,8 +58,14 @@ class Draws:
         return torch.rand(shape, generator=self._generator(purpose)).to(self.device, self.dtype)
 
     def seed_layers(self, purpose: Purpose) -> None:
-        """Seeds torch's global generators, which dropout draws from."""
-        torch.manual_seed(derive_seed(self.seed, purpose, self.update, self.group))
+        """Seeds torch's global generators, which dropout draws from.
+
+        As `torch.manual_seed`, which spends 2 ms a call on noting stack traces for devices that are not in use.
+        """
+        seed = derive_seed(self.seed, purpose, self.update, self.group)
+        torch.default_generator.manual_seed(seed)
+        if self.device.type == "cuda":
+            torch.cuda.manual_seed_all(seed)
 
     def _generator(self, purpose: Purpose) -> torch.Generator:
         return torch.Generator().manual_seed(derive_seed(self.seed, purpose, self.update, self.group))

@@ -56,10 +56,10 @@ class Plan:
         return -(-round(config.training.kimg * 1000) // images)
 
 
-def make_plan(job: Job, *, needs_data: bool = True) -> Plan:
+def make_plan(job: Job, *, dry_run: bool = False) -> Plan:
     """Checks everything that can be checked without training. Raises UserError for what cannot work.
 
-    `needs_data=False` allows a configuration without `data.url`.
+    A dry run makes no folder, and may do without `data.url`.
     """
     config = job.config
     if not _NAME.fullmatch(job.name):
@@ -72,13 +72,14 @@ def make_plan(job: Job, *, needs_data: bool = True) -> Plan:
     if config.data.url is not None:
         index = Index.load(Storage.open(config.data.url))
         check_data(config, index)
-    elif needs_data:
+    elif not dry_run:
         raise UserError(
             "data.url is not set: add data.url=URL, the folder or bucket that `distgan data pack` or "
             "`distgan data render` wrote"
         )
     storage = Storage.open(job.storage_url)
-    storage.ensure()
+    if not (dry_run and storage.is_local):
+        storage.prepare()
     manifest = CheckpointStore(job.run).newest_manifest()
     if manifest is not None and index is not None:
         check_resumable(manifest, config, index.hash, job.run.url)

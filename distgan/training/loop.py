@@ -71,7 +71,7 @@ class Session:
         resumed = self._load(newest) if newest is not None else None
 
         threads = world.agree(choose_threads(config.scale.threads, world, resumed.manifest if resumed else None))
-        prepare_process(threads)
+        prepare_process(threads, world.device)
         assert config.data.url is not None
         data = Storage.open(config.data.url)
         self.index = Index.load(data)

@@ -22,10 +22,11 @@ def choose_threads(wish: int | None, world: World, resumed: Manifest | None) -> 
     return max(1, len(os.sched_getaffinity(0)) // world.local_size)
 
 
-def prepare_process(threads: int) -> None:
-    """Sets the threads, and has every operation give the same bits each time."""
+def prepare_process(threads: int, device: torch.device) -> None:
+    """Sets the threads, and has every operation on `device` give the same bits each time."""
     torch.set_num_threads(threads)
-    if torch.cuda.is_available():
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True, warn_only=True)
         torch.backends.cudnn.benchmark = False

@@ -1,0 +1,171 @@
+"""Distances do not depend on the number of workers; the real side is computed once a data set."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from gloo import run_workers
+from runs import ALONE, pack_bricks, tiny_config
+
+from distgan.config.schema import Config
+from distgan.data.blocks import BlockReader
+from distgan.data.index import Index
+from distgan.data.storage import Storage
+from distgan.errors import UserError
+from distgan.training import evaluation
+from distgan.training.evaluation import Evaluator, RealStatistics, metric_name
+from distgan.training.networks import build_networks
+from distgan.training.world import World
+
+pytestmark = pytest.mark.timeout(120)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return pack_bricks(tmp_path_factory.mktemp("bricks"))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def config_of(data: str, *overrides: str) -> Config:
+    # Neither count is a multiple of a chunk; the second chunk is the last and short.
+    counts = ["evaluation.samples=100", "evaluation.real_samples=150"]
+    return tiny_config("quickstart", data, 1, *counts, *overrides)
+
+
+def make_evaluator(config: Config, world: World = ALONE) -> Evaluator:
+    storage = Storage.open(str(config.data.url))
+    index = Index.load(storage)
+    return Evaluator(config, world, storage, index, BlockReader(storage, index))
+
+
+def measure(world: World, data: str) -> tuple[float, RealStatistics]:
+    config = config_of(data, "training.precision=float64")
+    evaluator = make_evaluator(config, world)
+    generator = build_networks(config, world.device).generator.eval()
+    return evaluator.distance(generator), evaluator.real
+
+
+def test_a_distance_is_the_same_for_every_number_of_workers(data: str, tmp_path: Path) -> None:
+    found: dict[int, list[tuple[float, RealStatistics]]] = {}
+    for size in (1, 2, 3):
+        copy = shutil.copytree(data, tmp_path / str(size), ignore=shutil.ignore_patterns("statistics"))
+        found[size] = run_workers(measure, size, str(copy))
+    distance, real = found[1][0]
+    assert real.statistics.count == 150
+    assert 0 < real.floor < distance
+    for ranks in found.values():
+        for other, other_real in ranks:
+            assert other == ranks[0][0]
+            assert other == pytest.approx(distance, rel=1e-6)
+            assert other_real.floor == pytest.approx(real.floor, rel=1e-6)
+            assert other_real.statistics.count == 150
+            torch.testing.assert_close(other_real.statistics.mean, real.statistics.mean, rtol=1e-9, atol=1e-9)
+            torch.testing.assert_close(
+                other_real.statistics.covariance, real.statistics.covariance, rtol=1e-9, atol=1e-9
+            )
+
+
+def test_real_statistics_are_computed_once(data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = str(shutil.copytree(data, tmp_path / "data", ignore=shutil.ignore_patterns("statistics")))
+    read: list[int] = []
+    real_read = BlockReader.read
+
+    def counted(self: BlockReader, blocks: Any) -> list[bytes]:
+        read.extend(block.number for block in blocks)
+        return real_read(self, blocks)
+
+    monkeypatch.setattr(BlockReader, "read", counted)
+    first = make_evaluator(config_of(url)).real
+    assert read
+    read.clear()
+    again = make_evaluator(config_of(url, "seed=5", "evaluation.samples=64")).real
+    assert not read
+    assert again.floor == first.floor
+    assert torch.equal(again.statistics.covariance, first.statistics.covariance)
+
+    other = make_evaluator(config_of(url, "evaluation.real_samples=20")).real
+    assert read
+    assert other.statistics.count == 20
+    assert len(list((tmp_path / "data" / "statistics").glob("*.json"))) == 2
+
+
+def test_all_images_by_default_and_not_more_than_there_are(data: str, tmp_path: Path) -> None:
+    small = pack_bricks(tmp_path, samples=40)
+    assert make_evaluator(config_of(small, "evaluation.real_samples=null")).real.statistics.count == 40
+    with pytest.raises(UserError, match=r"evaluation\.real_samples=41 .* 40 samples"):
+        make_evaluator(config_of(small, "evaluation.real_samples=41"))
+
+
+def test_statistics_half_written_are_computed_again(data: str, tmp_path: Path) -> None:
+    url = str(shutil.copytree(data, tmp_path / "data", ignore=shutil.ignore_patterns("statistics")))
+    first = make_evaluator(config_of(url)).real
+    (note,) = (tmp_path / "data" / "statistics").glob("*.json")
+    assert json.loads(note.read_text()) == {"samples": 150, "floor": first.floor}
+    note.unlink()
+    assert make_evaluator(config_of(url)).real.floor == first.floor
+    note.with_suffix(".npz").unlink()
+    assert make_evaluator(config_of(url)).real.floor == first.floor
+
+
+def test_a_better_generator_is_nearer(data: str) -> None:
+    """One that repeats real images is far nearer than one that draws noise."""
+    evaluator = make_evaluator(config_of(data))
+    images = torch.from_numpy(np.concatenate(list(evaluator._real_images(np.arange(0, 300, 2)))))
+    assert images.shape == (150, 1, 16, 16)
+
+    class Replay(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.at = 0
+
+        def forward(self, latents: torch.Tensor) -> torch.Tensor:
+            self.at += len(latents)
+            return images[self.at - len(latents) : self.at].float() / 127.5 - 1
+
+    class Noise(torch.nn.Module):
+        def forward(self, latents: torch.Tensor) -> torch.Tensor:
+            return torch.rand(len(latents), 1, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
+
+    assert evaluator.distance(Replay()) < evaluator.real.floor * 2
+    assert evaluator.distance(Noise()) > evaluator.real.floor * 5
+
+
+def test_a_diverged_generator_is_a_users_error(data: str) -> None:
+    class Diverged(torch.nn.Module):
+        def forward(self, latents: torch.Tensor) -> torch.Tensor:
+            return torch.full((len(latents), 1, 16, 16), float("nan"))
+
+    with pytest.raises(UserError, match="diverged"):
+        make_evaluator(config_of(data)).distance(Diverged())
+
+
+def test_an_image_that_cannot_be_decoded_is_named(data: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    url = str(shutil.copytree(data, tmp_path / "data", ignore=shutil.ignore_patterns("statistics")))
+
+    def broken(*_: Any) -> None:
+        raise ValueError("not a whole PNG, JPEG or WebP image")
+
+    monkeypatch.setattr(evaluation, "decode_image", broken)
+    with pytest.raises(UserError, match=r"shard-\d+\.tar: sample \d+ cannot be used: not a whole PNG"):
+        make_evaluator(config_of(url))
+
+
+@pytest.mark.parametrize(
+    ("samples", "name"), [(500, "fd_lite0_500"), (999, "fd_lite0_999"), (2048, "fd_lite0_2k"), (10_000, "fd_lite0_10k")]
+)
+def test_names_say_the_count(samples: int, name: str) -> None:
+    assert metric_name("fd_lite0", samples) == name

@@ -1,0 +1,169 @@
+"""`distgan sample`: images from a run or a checkpoint, wherever it lies."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from runs import pack_bricks, run, tiny_config
+from typer.testing import CliRunner
+
+from distgan.cli.main import app
+from distgan.config.load import build_config
+from distgan.data.storage import Storage
+from distgan.errors import UserError
+from distgan.training.networks import build_networks
+from distgan.training.sampling import find_checkpoint, sample_images
+
+pytestmark = pytest.mark.timeout(60)
+
+NAMES = ["step-000000001", "step-000000002"]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run of two steps with a checkpoint of each, the first of them made the best."""
+    folder = tmp_path_factory.mktemp("trained")
+    # Latents in a number that is no multiple of what torch draws at once, lively images, a slow average.
+    changes = [
+        "latent_dim=5", "generator.init=glorot", "optimizer.generator.lr=0.05", "ema.half_life_kimg=0.016",
+        "ema.ramp_up=null", "checkpoint.every_kimg=0.016",
+    ]  # fmt: skip
+    run(tiny_config("quickstart", pack_bricks(folder / "data", samples=80), 2, *changes), str(folder))
+    manifest = folder / "run" / "checkpoints" / NAMES[1] / "manifest.json"
+    tree = json.loads(manifest.read_text())
+    tree["progress"]["best_checkpoint"] = NAMES[0]
+    manifest.write_text(json.dumps(tree))
+    return folder / "run"
+
+
+@pytest.fixture
+def copied(trained: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(trained, tmp_path / "run")
+
+
+def test_a_run_gives_its_best_checkpoint_and_a_checkpoint_itself(trained: Path) -> None:
+    assert find_checkpoint(str(trained)).manifest.name == NAMES[0]
+    for name in NAMES:
+        for end in ("", "/"):
+            assert find_checkpoint(f"{trained}/checkpoints/{name}{end}").manifest.name == name
+
+
+def test_relative_paths_work(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(trained.parent)
+    assert find_checkpoint("run").manifest.name == NAMES[0]
+    monkeypatch.chdir(trained / "checkpoints" / NAMES[1])
+    assert find_checkpoint(".").manifest.name == NAMES[1]
+
+
+def test_a_run_that_was_never_measured_gives_its_newest(copied: Path) -> None:
+    manifest = copied / "checkpoints" / NAMES[1] / "manifest.json"
+    tree = json.loads(manifest.read_text())
+    tree["progress"]["best_checkpoint"] = None
+    manifest.write_text(json.dumps(tree))
+    assert find_checkpoint(str(copied)).manifest.name == NAMES[1]
+
+
+def test_a_damaged_best_checkpoint_gives_the_newest_whole_one(copied: Path) -> None:
+    state = copied / "checkpoints" / NAMES[0] / "state.pt"
+    state.write_bytes(state.read_bytes()[:-1])
+    assert find_checkpoint(str(copied)).manifest.name == NAMES[1]
+    state = copied / "checkpoints" / NAMES[1] / "state.pt"
+    state.write_bytes(state.read_bytes()[:-1])
+    with pytest.raises(UserError, match="damaged or half written"):
+        find_checkpoint(str(copied))
+    with pytest.raises(UserError, match="no whole checkpoint"):
+        find_checkpoint(f"{copied}/checkpoints/{NAMES[1]}")
+
+
+def test_another_place_gives_the_same_images(trained: Path) -> None:
+    """A run in a store that is not a disk."""
+    storage = Storage.open(f"memory://{uuid.uuid4().hex}/runs/first")
+    for path in trained.rglob("*"):
+        if path.is_file() and "checkpoints" in path.parts:
+            storage.write_bytes(path.relative_to(trained).as_posix(), path.read_bytes())
+    for place in ("", f"/checkpoints/{NAMES[1]}"):
+        here, there = find_checkpoint(f"{trained}{place}"), find_checkpoint(f"{storage.url}{place}")
+        assert torch.equal(sample_images(there, 3, 0), sample_images(here, 3, 0))
+
+
+def test_sample_i_is_the_same_for_every_count(trained: Path) -> None:
+    checkpoint = find_checkpoint(str(trained))
+    most = sample_images(checkpoint, 130, seed=3)
+    assert most.shape == (130, 1, 16, 16)
+    assert most.dtype == torch.uint8
+    for count in (1, 2, 15, 63, 64, 65, 128, 129):
+        assert torch.equal(sample_images(checkpoint, count, seed=3), most[:count]), count
+    assert len(torch.unique(most, dim=0)) == 130
+    assert not torch.equal(sample_images(checkpoint, 2, seed=4), most[:2])
+
+
+def test_samples_are_the_averaged_generators(trained: Path) -> None:
+    checkpoint = find_checkpoint(f"{trained}/checkpoints/{NAMES[1]}")
+    config = build_config(checkpoint.manifest.config, "test")
+    images = {}
+    for part in ("ema", "generator"):
+        generator = build_networks(config, torch.device("cpu")).generator.eval()
+        generator.load_state_dict(checkpoint.tensors[part])
+        latents = torch.randn(64, config.latent_dim, generator=torch.Generator().manual_seed(0))
+        with torch.no_grad():
+            images[part] = generator(latents)[:9]
+    found = sample_images(checkpoint, 9, seed=0).float() / 127.5 - 1
+    torch.testing.assert_close(found, images["ema"], rtol=0, atol=0.51 / 127.5)
+    assert not torch.allclose(found, images["generator"], rtol=0, atol=0.51 / 127.5)
+
+
+def test_sampling_does_not_disturb_the_callers_random_numbers(trained: Path) -> None:
+    torch.manual_seed(1)
+    wanted = torch.rand(3)
+    torch.manual_seed(1)
+    sample_images(find_checkpoint(str(trained)), 2, seed=0)
+    assert torch.equal(torch.rand(3), wanted)
+
+
+def test_command_writes_a_grid(trained: Path, tmp_path: Path) -> None:
+    out = tmp_path / "new folder" / "grid.png"
+    result = CliRunner().invoke(app, ["sample", str(trained), "--count", "4", "--seed", "3", "--out", str(out)])
+    assert result.exit_code == 0, result.output
+    assert NAMES[0] in result.output
+    wanted = sample_images(find_checkpoint(str(trained)), 4, seed=3)
+    with Image.open(out) as image:
+        pixels = np.asarray(image)
+    # Two rows of two, each pixel of the first image enlarged, after the white edge.
+    scale = (pixels.shape[0] - 3 * 2) // 2 // 16
+    assert np.array_equal(pixels[2 : 2 + 16 * scale : scale, 2 : 2 + 16 * scale : scale], wanted[0, 0].numpy())
+
+
+@pytest.mark.parametrize("wrong", [["--count", "0"], ["--seed", "-1"], ["--count", "many"]])
+def test_command_refuses_values_out_of_range(wrong: list[str], trained: Path) -> None:
+    assert CliRunner().invoke(app, ["sample", str(trained), *wrong]).exit_code == 2
+
+
+def test_mistakes_are_told(trained: Path, tmp_path: Path) -> None:
+    for nothing in (tmp_path, tmp_path / "absent", trained.parent):
+        with pytest.raises(UserError, match="no checkpoints there"):
+            find_checkpoint(str(nothing))
+    with pytest.raises(UserError, match="no whole checkpoint"):
+        find_checkpoint(f"{trained}/checkpoints/step-000000009")
+    for out, message in (
+        ("grid.jpg", "PNG"),
+        (str(trained / "checkpoints" / NAMES[0] / "state.pt" / "x.png"), "--out"),
+    ):
+        result = CliRunner().invoke(app, ["sample", str(trained), "--count", "1", "--out", out])
+        assert isinstance(result.exception, UserError)
+        assert message in str(result.exception)
