@@ -1,6 +1,6 @@
 """The main job on one machine: an S3 server, bricks in a bucket, a GAN trained on them by workers under Ray Train.
 
-It runs the same commands as you would, and prints them. Stopped by Ctrl-C, the next demo goes on where it stopped;
+It runs the same commands as you would, and prints them. StoppedError by Ctrl-C, the next demo goes on where it stopped;
 a finished one is begun anew.
 """
 
@@ -24,7 +24,7 @@ from distgan.store import seaweedfs
 DATA, RUNS, NAME = "s3://bricks/32", "s3://runs", "demo"
 
 
-class Stopped(Exception):
+class StoppedError(Exception):
     """A command ended by a signal or a mistake; carries its exit code."""
 
 
@@ -32,7 +32,7 @@ def main() -> int:
     """Runs the demo; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("demo-output"), help="folder for all that the demo makes")
-    parser.add_argument("--samples", type=int, default=8192, help="bricks to render")
+    parser.add_argument("--samples", type=int, default=16384, help="bricks to render")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="for distgan train")
     arguments = parser.parse_args()
@@ -54,7 +54,7 @@ def main() -> int:
         run = Storage.open(RUNS).child(NAME)
         for file in ("curves.png", "metrics.jsonl", "summary.json"):
             run.download(file, out / file)
-    except Stopped as stopped:
+    except StoppedError as stopped:
         return int(stopped.args[0])
     finally:
         distgan("store", "down", "--dir", str(store))
@@ -63,7 +63,7 @@ def main() -> int:
 
 
 def distgan(*arguments: str) -> None:
-    """Runs one command of distgan, handing it the signals that come meanwhile. Raises Stopped where it fails."""
+    """Runs one command of distgan, handing it the signals that come meanwhile. Raises StoppedError where it fails."""
     print(f"$ distgan {shlex.join(arguments)}", flush=True)
     # A group of its own: a Ctrl-C reaches this process alone, which hands it on once.
     child = subprocess.Popen([sys.executable, "-m", "distgan", *arguments], process_group=0)
@@ -78,7 +78,7 @@ def distgan(*arguments: str) -> None:
         for number, handler in kept.items():
             signal.signal(number, handler)
     if code:
-        raise Stopped(code if code > 0 else 128 - code)
+        raise StoppedError(code if code > 0 else 128 - code)
 
 
 if __name__ == "__main__":

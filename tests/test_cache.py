@@ -10,13 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from toy_data import pack_numbered
 
 from distgan.data.blocks import BlockReader
 from distgan.data.cache import BlockCache
 from distgan.data.index import Block, Index
 from distgan.data.storage import Storage
 from distgan.errors import UserError
+from toy_data import pack_numbered
 
 pytestmark = pytest.mark.timeout(60)
 

@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 import torch
 import typer
-from toy_data import pack_numbered
 from typer.core import TyperCommand, TyperGroup
 
 from distgan import __version__
@@ -22,6 +21,7 @@ from distgan.cli import main as cli_main
 from distgan.config.load import load_config, preset_names, preset_text
 from distgan.data.index import Index
 from distgan.data.storage import Storage
+from toy_data import pack_numbered
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -168,7 +168,12 @@ def test_a_wrong_usage_is_explained(cli: Cli, line: str, message: str) -> None:
 
 
 def test_a_bucket_that_does_not_exist(cli: Cli, object_store: object) -> None:
-    for command in ("data info s3://not-there/x", "train quickstart data.url=s3://not-there/x"):
+    for command in (
+        "data info s3://not-there/x",
+        "data render bricks --samples 2 --out s3://not-there/x",
+        "train quickstart data.url=s3://not-there/x",
+        "train quickstart --dry-run --storage s3://not-there/x",
+    ):
         assert re.search("s3://not-there: the bucket does not exist; create it", one_line(cli(*command.split())))
 
 

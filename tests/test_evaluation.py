@@ -11,8 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from gloo import run_workers
-from runs import ALONE, pack_bricks, tiny_config
 
 from distgan.config.schema import Config
 from distgan.data.blocks import BlockReader
@@ -23,6 +21,8 @@ from distgan.training import evaluation
 from distgan.training.evaluation import Evaluator, RealStatistics, metric_name
 from distgan.training.networks import build_networks
 from distgan.training.world import World
+from gloo import run_workers
+from runs import ALONE, pack_bricks, tiny_config
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -49,7 +49,7 @@ def config_of(data: str, *overrides: str) -> Config:
 def make_evaluator(config: Config, world: World = ALONE) -> Evaluator:
     storage = Storage.open(str(config.data.url))
     index = Index.load(storage)
-    return Evaluator(config, world, storage, index, BlockReader(storage, index))
+    return Evaluator(config, world, storage, index, BlockReader(storage, index), storage.child("run"))
 
 
 def measure(world: World, data: str) -> tuple[float, RealStatistics]:

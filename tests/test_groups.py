@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from gloo import run_workers
 from torch import Tensor, nn
 
 from distgan.config.load import load_config
@@ -20,6 +19,7 @@ from distgan.training.optimizers import build_optimizers
 from distgan.training.progress import Progress
 from distgan.training.step import RealBatch, Step
 from distgan.training.world import World
+from gloo import run_workers
 
 pytestmark = pytest.mark.timeout(120)
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from toy_data import made_up_index
 
 from distgan.data.index import BLOCK_BYTES, Index
 from distgan.data.order import Order, Stream
 from distgan.errors import UserError
+from toy_data import made_up_index
 
 pytestmark = pytest.mark.timeout(60)
 

@@ -17,7 +17,6 @@ import pytest
 import webdataset as wds
 from numpy.typing import NDArray
 from PIL import Image
-from toy_data import NumberedSource, pack_numbered
 
 from distgan.data.images import Encoding, decode_image, encode_image, resize_image
 from distgan.data.index import INDEX_NAME, Index
@@ -31,6 +30,7 @@ from distgan.data.sources.rendered_bricks import BrickSource
 from distgan.data.storage import Storage
 from distgan.data.verify import verify
 from distgan.errors import UserError
+from toy_data import NumberedSource, pack_numbered
 
 pytestmark = pytest.mark.timeout(60)
 

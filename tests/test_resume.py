@@ -11,6 +11,18 @@ from typing import Any
 
 import pytest
 import torch
+
+from distgan.config.schema import Config
+from distgan.data.storage import Storage
+from distgan.errors import UserError
+from distgan.training import checkpoints as checkpoints_module
+from distgan.training.checkpoints import Manifest, checkpoint_name
+from distgan.training.evaluation import Evaluator
+from distgan.training.events import Checkpointed, Evaluated, Event, Finished, Started, Trained
+from distgan.training.job import Job
+from distgan.training.loop import train
+from distgan.training.progress import Progress
+from distgan.training.world import World
 from gloo import run_until_death, run_workers
 from runs import (
     ALONE,
@@ -24,18 +36,6 @@ from runs import (
     run,
     tiny_config,
 )
-
-from distgan.config.schema import Config
-from distgan.data.storage import Storage
-from distgan.errors import UserError
-from distgan.training import checkpoints as checkpoints_module
-from distgan.training.checkpoints import Manifest, checkpoint_name
-from distgan.training.evaluation import Evaluator
-from distgan.training.events import Checkpointed, Evaluated, Event, Finished, Started, Trained
-from distgan.training.job import Job
-from distgan.training.loop import train
-from distgan.training.progress import Progress
-from distgan.training.world import World
 
 pytestmark = pytest.mark.timeout(120)
 

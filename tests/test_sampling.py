@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from runs import pack_bricks, run, tiny_config
 from typer.testing import CliRunner
 
 from distgan.cli.main import app
@@ -21,6 +20,7 @@ from distgan.data.storage import Storage
 from distgan.errors import UserError
 from distgan.training.networks import build_networks
 from distgan.training.sampling import find_checkpoint, sample_images
+from runs import pack_bricks, run, tiny_config
 
 pytestmark = pytest.mark.timeout(60)
 

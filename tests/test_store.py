@@ -17,7 +17,7 @@ import pytest
 
 from distgan.data.storage import Storage
 from distgan.errors import UserError
-from distgan.store.seaweedfs import StoreHandle, down, status, up
+from distgan.store.seaweedfs import StoreHandle, down, make_buckets, status, up
 
 pytestmark = pytest.mark.timeout(90)
 
@@ -168,3 +168,12 @@ def test_a_damaged_state_is_named(tmp_path: Path) -> None:
     (tmp_path / "state.json").write_text("{")
     with pytest.raises(UserError, match=r"state\.json: cannot be read"):
         status(tmp_path)
+
+
+def test_buckets_are_made_once_and_a_refused_name_is_one_line(object_store: StoreHandle) -> None:
+    make_buckets(object_store, ["test-one", "test-two"])
+    make_buckets(object_store, ["test-one"])
+    for name in ("test-one", "test-two"):
+        Storage.open(f"s3://{name}").require()
+    with pytest.raises(UserError, match="the buckets Not_Allowed! cannot be made"):
+        make_buckets(object_store, ["Not_Allowed!"])

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from toy_data import numbers_of, open_stream, pack_numbered
 
 from distgan.data import blocks as blocks_module
 from distgan.data.blocks import BlockReader
@@ -18,6 +17,7 @@ from distgan.data.order import Order
 from distgan.data.storage import Storage
 from distgan.data.stream import BatchStream, Group
 from distgan.errors import UserError
+from toy_data import numbers_of, open_stream, pack_numbered
 
 pytestmark = pytest.mark.timeout(30)
 

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
 import tempfile
-from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import webdataset as wds
 
-from distgan.data.images import Encoding, encode_image, resize_image
+from distgan.data.encode import StoredAs, encoded_samples
+from distgan.data.images import Encoding
 from distgan.data.index import INDEX_NAME, Index
 from distgan.data.scan import ScannedShard, assemble_index, scan_shard
 from distgan.data.sources.base import Source
 from distgan.data.storage import Storage, translate_errors
 from distgan.errors import UserError
-
-_CHUNK = 64
 
 
 @dataclass(frozen=True)
@@ -56,7 +50,9 @@ def pack(
     if storage.exists(INDEX_NAME):
         raise UserError(f"{storage.url}: holds a data set already; choose another place or delete it")
     scanned: list[ScannedShard] = []
-    samples = _encoded_samples(source, options)
+    order = np.random.default_rng([options.seed, len(source)]).permutation(len(source)).tolist()
+    stored_as = StoredAs(options.image_size, options.channels, options.encoding)
+    samples = encoded_samples(source, stored_as, order, options.processes)
     done = 0
     with tempfile.TemporaryDirectory(prefix="distgan-pack-") as folder:
         while done < len(source):
@@ -94,52 +90,3 @@ def _write_shard(
             if file.tell() >= options.shard_bytes:
                 break
     return count
-
-
-def _encoded_samples(source: Source, options: PackOptions) -> Iterator[tuple[bytes, int]]:
-    """All samples in shuffled order, encoded in several processes."""
-    order = np.random.default_rng([options.seed, len(source)]).permutation(len(source)).tolist()
-    chunks = [order[start : start + _CHUNK] for start in range(0, len(order), _CHUNK)]
-    processes = min(options.processes or os.cpu_count() or 1, len(chunks))
-    if processes == 1:
-        for chunk in chunks:
-            yield from _encode_chunk(source, options, chunk)
-        return
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(processes, context, _share_source, (source, options))
-    try:
-        # A few chunks ahead and no more: what is encoded waits in memory for its turn.
-        ahead = [pool.submit(_encode_shared_chunk, chunk) for chunk in chunks[: 4 * processes]]
-        under_way = deque(ahead)
-        for chunk in [*chunks[4 * processes :], *([None] * len(ahead))]:
-            encoded = under_way.popleft().result()
-            if chunk is not None:
-                under_way.append(pool.submit(_encode_shared_chunk, chunk))
-            yield from encoded
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _encode_chunk(source: Source, options: PackOptions, numbers: list[int]) -> list[tuple[bytes, int]]:
-    encoded = []
-    for number in numbers:
-        pixels, label = source[number]
-        resized = resize_image(pixels, options.image_size, options.channels)
-        encoded.append((encode_image(resized, options.encoding), label))
-    return encoded
-
-
-# Set once in each process of the pool, so that a source travels once and not with every chunk.
-_shared: tuple[Source, PackOptions] | None = None
-
-
-def _share_source(source: Source, options: PackOptions) -> None:
-    global _shared
-    _shared = source, options
-    # A Ctrl-C is the parent's to act on.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def _encode_shared_chunk(numbers: list[int]) -> list[tuple[bytes, int]]:
-    assert _shared is not None
-    return _encode_chunk(*_shared, numbers)

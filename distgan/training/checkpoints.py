@@ -9,18 +9,18 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ParamSpec
+from typing import Any, Literal, ParamSpec
 
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+import distgan
 from distgan.data.storage import NotFoundError, Storage
 from distgan.errors import UserError
 
 FOLDER = "checkpoints"
 _STATE_NAME = "state.pt"
 _MANIFEST_NAME = "manifest.json"
-_FORMAT = "distgan-checkpoint-1"
 _ATTEMPTS = 5
 _FIRST_WAIT_S = 0.5
 
@@ -36,7 +36,7 @@ class Manifest(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    format: str = _FORMAT
+    format: Literal["distgan-checkpoint-1"] = "distgan-checkpoint-1"
     distgan: str
     name: str
     step: int
@@ -165,12 +165,19 @@ class CheckpointStore:
                 self._storage.delete(name)
 
     def _manifest(self, name: str) -> Manifest | None:
+        """The manifest, None where it is missing or cut. Raises UserError for one of another version's format."""
         try:
-            data = self._storage.child(name).read_bytes(_MANIFEST_NAME)
-            manifest = Manifest.model_validate(json.loads(data))
-        except (NotFoundError, ValidationError, ValueError):
+            content = json.loads(self._storage.child(name).read_bytes(_MANIFEST_NAME))
+        except (NotFoundError, ValueError):
             return None
-        return manifest if manifest.format == _FORMAT else None
+        try:
+            return Manifest.model_validate(content)
+        except ValidationError:
+            written_by = content.get("distgan", "unknown") if isinstance(content, dict) else "unknown"
+            raise UserError(
+                f"{self._storage.url}/{name}: not a checkpoint that distgan {distgan.__version__} can read "
+                f"(written by version {written_by}); use that version, or start a new run with another --name"
+            ) from None
 
 
 def _persistently(action: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:

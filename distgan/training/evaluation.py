@@ -46,9 +46,13 @@ class RealStatistics:
 class Evaluator:
     """Measures generators against one data set. All its methods are called on every rank together."""
 
-    def __init__(self, config: Config, world: World, data: Storage, index: Index, reader: BlockReader) -> None:
+    def __init__(
+        self, config: Config, world: World, data: Storage, index: Index, reader: BlockReader, run: Storage
+    ) -> None:
+        """`run` keeps the real statistics where the data's own folder cannot be written."""
         self._config, self._world = config, world
-        self._data, self._index, self._reader = data, index, reader
+        self._index, self._reader = index, reader
+        self._places = [data.child(_STATISTICS), run.child(_STATISTICS)]
         self._extractor: FeatureExtractor = load_extractor(config.evaluation.extractor, world.device)
         self.metric = metric_name(config.evaluation.extractor, config.evaluation.samples)
         self.real = self._real_statistics()
@@ -72,15 +76,25 @@ class Evaluator:
             yield to_uint8(generator(latents.to(self._world.device, dtype)))
 
     def _real_statistics(self) -> RealStatistics:
-        folder, key = self._data.child(_STATISTICS), self._statistics_key()
-        found = self._world.agree(_load(folder, key) if self._world.rank == 0 else None)
+        key = self._statistics_key()
+        found = self._world.agree(self._kept_statistics(key) if self._world.rank == 0 else None)
         if found is not None:
             return found
         one, other = (self._joined(self._real_sums(half)) for half in self._halves())
         computed = RealStatistics((one + other).statistics(), self._between(one.statistics(), other.statistics()))
         if self._world.rank == 0:
-            _save(folder, key, computed)
+            self._keep_statistics(key, computed)
         return computed
+
+    def _kept_statistics(self, key: str) -> RealStatistics | None:
+        return next((found for place in self._places if (found := _load(place, key)) is not None), None)
+
+    def _keep_statistics(self, key: str, computed: RealStatistics) -> None:
+        beside_data, in_run = self._places
+        try:
+            _save(beside_data, key, computed)
+        except UserError:
+            _save(in_run, key, computed)
 
     def _statistics_key(self) -> str:
         """What the statistics depend on, as a file name."""

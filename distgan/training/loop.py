@@ -102,7 +102,7 @@ class Session:
         self.step = Step(config, networks.generator, networks.discriminator, objective, self.state.optimizers, world)
         self.step.warm_up()
         with self.meter.phase("real statistics"):
-            self.evaluator = Evaluator(config, world, data, self.index, self.reader)
+            self.evaluator = Evaluator(config, world, data, self.index, self.reader, job.run)
 
     def run(self) -> Summary:
         """Trains until the budget is used, the distance stays, or somebody asks to stop."""

@@ -21,7 +21,7 @@ __all__ = ["KINDS", "render_brick", "render_bricks"]
 
 MIN_SIZE = 16
 MAX_SIZE = 256
-BACKGROUND = 232
+BACKGROUND = 255
 
 _GAMMA = 2.2
 _BACKGROUND_LIGHT = np.float32((BACKGROUND / 255) ** _GAMMA)
@@ -108,7 +108,7 @@ def _draw_lamp(rng: np.random.Generator, pose: Pose) -> Lamp:
 def _draw_albedo(rng: np.random.Generator, channels: int) -> Floats:
     """Share of the light that the plastic throws back, per channel."""
     if channels == 1:
-        shade = np.array([rng.uniform(0.28, 0.86)])
+        shade = np.array([rng.uniform(0.25, 0.8)])
     else:
         shade = np.array(_COLOURS[rng.integers(len(_COLOURS))]) / 255
     return (shade**_GAMMA).astype(np.float32)
@@ -117,7 +117,7 @@ def _draw_albedo(rng: np.random.Generator, channels: int) -> Floats:
 def _paint(brick: Brick, pose: Pose, lamp: Lamp, albedo: Floats, size: int) -> NDArray[np.uint8]:
     solids = [*brick.bodies, *(stud_solid(foot, brick.hollow) for foot in brick.studs)]
     view = frame(np.concatenate([solid.hull for solid in solids]), pose, size)
-    oversampling = 2 if size >= 64 else 3 if size >= 32 else 4
+    oversampling = 2 if size >= 32 else 4
 
     rays = view.rays(size * oversampling)
     hit, points, normals = _cast(solids, view, rays)

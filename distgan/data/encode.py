@@ -1,0 +1,78 @@
+"""Reads, resizes and encodes a source's samples in several processes.
+
+A module of its own, so that these processes load nothing else.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+
+from distgan.data.images import Encoding, encode_image, resize_image
+from distgan.data.sources.base import Source
+
+_CHUNK = 64
+
+
+@dataclass(frozen=True)
+class StoredAs:
+    """What images become: pixels a side (bilinear, the aspect ratio not kept), channels, and file format."""
+
+    image_size: int
+    channels: int
+    encoding: Encoding = "png"
+
+
+def encoded_samples(
+    source: Source, stored_as: StoredAs, order: Sequence[int], processes: int | None = None
+) -> Iterator[tuple[bytes, int]]:
+    """Image bytes and label of the source's samples in the given order; by default in a process a processor."""
+    chunks = [list(order[start : start + _CHUNK]) for start in range(0, len(order), _CHUNK)]
+    processes = min(processes or os.cpu_count() or 1, len(chunks))
+    if processes <= 1:
+        for chunk in chunks:
+            yield from _encode_chunk(source, stored_as, chunk)
+        return
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(processes, context, _share_source, (source, stored_as))
+    try:
+        # A few chunks ahead and no more: what is encoded waits in memory for its turn.
+        under_way = deque(pool.submit(_encode_shared_chunk, chunk) for chunk in chunks[: 4 * processes])
+        waiting = deque(chunks[4 * processes :])
+        while under_way:
+            encoded = under_way.popleft().result()
+            if waiting:
+                under_way.append(pool.submit(_encode_shared_chunk, waiting.popleft()))
+            yield from encoded
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _encode_chunk(source: Source, stored_as: StoredAs, numbers: list[int]) -> list[tuple[bytes, int]]:
+    encoded = []
+    for number in numbers:
+        pixels, label = source[number]
+        resized = resize_image(pixels, stored_as.image_size, stored_as.channels)
+        encoded.append((encode_image(resized, stored_as.encoding), label))
+    return encoded
+
+
+# Set once in each process of the pool, so that a source travels once and not with every chunk.
+_shared: tuple[Source, StoredAs] | None = None
+
+
+def _share_source(source: Source, stored_as: StoredAs) -> None:
+    global _shared
+    _shared = source, stored_as
+    # A Ctrl-C is the parent's to act on.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _encode_shared_chunk(numbers: list[int]) -> list[tuple[bytes, int]]:
+    assert _shared is not None
+    return _encode_chunk(*_shared, numbers)
