@@ -33,10 +33,12 @@ TINY = [
     f"training.batch_size={BATCH}",
     "training.log_every=1",
     "data.streams=4",
+    "scale.groups=4",
     "evaluation.samples=16",
     "evaluation.real_samples=64",
     "evaluation.every_kimg=1000",
     "evaluation.at_start=false",
+    "evaluation.patience=null",
     "scale.threads=1",
 ]
 

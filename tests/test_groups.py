@@ -31,11 +31,15 @@ SMALL = [
     "discriminator.width=4",
     "training.batch_size=16",
     "data.streams=4",
+    "scale.groups=4",
     "training.precision=float64",
 ]
 # The recipes that the package ships, and sequential updates with batch statistics in the discriminator.
 CASES = {
-    "quickstart": ("quickstart", []),
+    "quickstart": (
+        "quickstart",
+        ["objective.label_noise=0.1", "optimizer.generator.lr=2e-4", "optimizer.discriminator.lr=2e-4"],
+    ),
     "dcgan-bricks": ("dcgan-bricks", ["objective.label_flips=0.1", "data.flip=true"]),
     "dcgan-bricks at 32 pixels, up-sampled": (
         "dcgan-bricks",

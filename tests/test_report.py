@@ -48,6 +48,7 @@ SUMMARY = Summary(
     best_kimg=90.0,
     final=760.0,
     floor=45.0,
+    without_improvement=3,
     best_checkpoint="best",
     last_checkpoint="last",
     workers=2,
@@ -382,7 +383,7 @@ def test_the_summary_tells_why_it_stopped_and_how_good_it_is() -> None:
     ):
         assert part in text
     assert remaining_share(SUMMARY) == pytest.approx((757 - 45) / (2701 - 45))
-    assert "no better distance since 90 kimg" in table_text(replace(SUMMARY, reason="plateau"))
+    assert "no better distance in the last 3 evaluations" in table_text(replace(SUMMARY, reason="plateau"))
     assert "interrupted" in table_text(replace(SUMMARY, reason="interrupted", resumed_at_kimg=51.2))
 
 

@@ -229,11 +229,11 @@ def test_a_stop_where_a_half_written_checkpoint_lies_writes_a_whole_one(data: st
 @pytest.mark.parametrize(
     ("key", "before", "after"),
     [
-        ("optimizer.generator.lr", "0.0002", "0.001"),
+        ("optimizer.generator.lr", "0.0008", "0.001"),
         ("generator.width", "4", "8"),
         ("seed", "0", "7"),
         ("data.window_blocks", "8", "4"),
-        ("objective.label_noise", "0.1", "0.0"),
+        ("objective.label_noise", "0.0", "0.1"),
         ("scale.groups", "4", "2"),
     ],
 )

@@ -108,7 +108,7 @@ class EvaluationConfig(Section):
     at_start: Annotated[bool, Free()] = Field(True, description="also evaluate the untrained generator")
     samples: Annotated[int, Ge(2)] = Field(2048, description="generated images an evaluation")
     real_samples: Annotated[int, Ge(4)] | None = Field(
-        None, description="real images of the statistics, drawn by seed; all of them by default"
+        None, description="real images of the statistics, at most, drawn by seed; all of them by default"
     )
     patience: Annotated[int | None, Ge(1), Free()] = Field(
         None, description="stop after so many evaluations in a row without improvement; never by default"

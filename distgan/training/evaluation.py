@@ -98,18 +98,17 @@ class Evaluator:
 
     def _statistics_key(self) -> str:
         """What the statistics depend on, as a file name."""
-        evaluation = self._config.evaluation
-        count = evaluation.real_samples or len(self._index)
-        parts = [self._index.hash, evaluation.extractor, count, _SELECTION_SEED]
-        digest = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
-        return f"{evaluation.extractor}-{count}-{digest}"
+        extractor, count = self._config.evaluation.extractor, self._real_count()
+        digest = hashlib.sha256(json.dumps([self._index.hash, extractor, count, _SELECTION_SEED]).encode()).hexdigest()
+        return f"{extractor}-{count}-{digest[:16]}"
+
+    def _real_count(self) -> int:
+        total = len(self._index)
+        return min(total, self._config.evaluation.real_samples or total)
 
     def _halves(self) -> list[NDArray[np.int64]]:
         """Sample numbers of two random halves of the selection, each in the order of the data."""
-        total, wanted = len(self._index), self._config.evaluation.real_samples
-        if wanted is not None and wanted > total:
-            raise UserError(f"evaluation.real_samples={wanted} is more than the data set's {total} samples")
-        selection = np.random.default_rng(_SELECTION_SEED).permutation(total)[: wanted or total]
+        selection = np.random.default_rng(_SELECTION_SEED).permutation(len(self._index))[: self._real_count()]
         return [np.sort(part) for part in np.array_split(selection, 2)]
 
     def _real_sums(self, samples: NDArray[np.int64]) -> FeatureSums:

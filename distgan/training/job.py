@@ -103,9 +103,6 @@ def check_data(config: Config, index: Index) -> None:
                 f"set {key}={found}, or pack the data with the other value"
             )
     Order(index, config.seed, config.data.streams, config.data.window_blocks)
-    real_samples = config.evaluation.real_samples
-    if real_samples is not None and real_samples > len(index):
-        raise UserError(f"evaluation.real_samples={real_samples} is more than the data set's {len(index)} samples")
 
 
 def _layers(network: torch.nn.Module, config: Config, name: str) -> list[tuple[str, str, int]]:
