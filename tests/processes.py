@@ -12,7 +12,7 @@ from pathlib import Path
 TINY = [
     "image_size=16", "latent_dim=8", "generator.width=8", "discriminator.width=8", "training.batch_size=32",
     "training.kimg=2", "training.log_every=1", "evaluation.every_kimg=1", "evaluation.samples=64",
-    "evaluation.real_samples=128", "checkpoint.every_kimg=0.25", "scale.threads=1",
+    "evaluation.real_samples=128", "evaluation.patience=null", "checkpoint.every_kimg=0.25", "scale.threads=1",
 ]  # fmt: skip
 
 _MARKS = (b"raylet", b"gcs_server", b"ray::", b"ray/dashboard", b"weed\0", b"distgan\0")

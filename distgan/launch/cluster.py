@@ -15,9 +15,10 @@ from distgan.errors import UserError
 _OBJECT_STORE_BYTES = 100_000_000
 _REACHABLE_S = 10.0
 
-# Ray's own chatter, and its reports home, are not a training run's business.
+# For a cluster of our own: no reports home, no chatter, and workers that its own services do not push aside.
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_worker_niceness": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",

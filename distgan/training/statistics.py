@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -20,23 +20,22 @@ def has_batch_statistics(network: nn.Module) -> bool:
 class RunningStatistics:
     """Advances a network's running statistics by the mean over all groups of an update.
 
-    Each group starts from the update's initial statistics; `finish` averages where they arrive, over all groups
-    of all workers.
+    Each group starts from the update's initial statistics; `finish_statistics` averages where they arrive, over all
+    groups of all workers.
     """
 
-    def __init__(self, network: nn.Module, num_groups: int, world: World) -> None:
+    def __init__(self, network: nn.Module) -> None:
         layers = [module for module in network.modules() if isinstance(module, _BatchNorm)]
-        self._buffers = [buffer for layer in layers for buffer in layer.buffers() if buffer.is_floating_point()]
+        self.buffers = [buffer for layer in layers for buffer in layer.buffers() if buffer.is_floating_point()]
         self._counters = [buffer for layer in layers for buffer in layer.buffers() if not buffer.is_floating_point()]
-        self._num_groups, self._world = num_groups, world
         self._start: list[Tensor] = []
-        self._total: list[Tensor] = []
+        self.totals: list[Tensor] = []
 
     @torch.no_grad()
     def begin(self) -> None:
         """Marks the start of an update."""
-        self._start = [buffer.clone() for buffer in (*self._buffers, *self._counters)]
-        self._total = [torch.zeros_like(buffer) for buffer in self._buffers]
+        self._start = [buffer.clone() for buffer in (*self.buffers, *self._counters)]
+        self.totals = [torch.zeros_like(buffer) for buffer in self.buffers]
 
     @contextmanager
     def group(self) -> Iterator[None]:
@@ -44,17 +43,8 @@ class RunningStatistics:
         self._restore()
         yield
         with torch.no_grad():
-            for total, buffer in zip(self._total, self._buffers, strict=True):
+            for total, buffer in zip(self.totals, self.buffers, strict=True):
                 total.add_(buffer)
-
-    @torch.no_grad()
-    def finish(self) -> None:
-        """Sets the statistics to the mean over all groups; one all-reduce."""
-        if not self._buffers:
-            return
-        flat = self._world.all_reduce(torch.cat([total.flatten() for total in self._total])) / self._num_groups
-        for buffer, mean in zip(self._buffers, torch.split(flat, [b.numel() for b in self._buffers]), strict=True):
-            buffer.copy_(mean.view_as(buffer))
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -65,5 +55,17 @@ class RunningStatistics:
 
     @torch.no_grad()
     def _restore(self) -> None:
-        for buffer, start in zip((*self._buffers, *self._counters), self._start, strict=True):
+        for buffer, start in zip((*self.buffers, *self._counters), self._start, strict=True):
             buffer.copy_(start)
+
+
+@torch.no_grad()
+def finish_statistics(networks: Sequence[RunningStatistics], num_groups: int, world: World) -> None:
+    """Sets the statistics of all `networks` to their means over all groups; one all-reduce for them together."""
+    buffers = [buffer for network in networks for buffer in network.buffers]
+    if not buffers:
+        return
+    totals = torch.cat([total.flatten() for network in networks for total in network.totals])
+    means = torch.split(world.all_reduce(totals) / num_groups, [buffer.numel() for buffer in buffers])
+    for buffer, mean in zip(buffers, means, strict=True):
+        buffer.copy_(mean.view_as(buffer))

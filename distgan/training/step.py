@@ -19,7 +19,7 @@ from distgan.config.schema import Config
 from distgan.training.draws import Draws, Purpose
 from distgan.training.objectives import Objective
 from distgan.training.optimizers import Optimizers
-from distgan.training.statistics import RunningStatistics, has_batch_statistics
+from distgan.training.statistics import RunningStatistics, finish_statistics, has_batch_statistics
 from distgan.training.world import World
 
 Terms = dict[str, Tensor]
@@ -101,8 +101,8 @@ class Step:
         joint_forward = not self.simultaneous and not has_batch_statistics(discriminator)
         self.parallel_generator = world.wrap(generator)
         self.parallel_critic_update = world.wrap(CriticUpdate(discriminator, objective, joint_forward))
-        self._generator_statistics = RunningStatistics(generator, config.scale.groups, world)
-        self._critic_statistics = RunningStatistics(discriminator, config.scale.groups, world)
+        self._generator_statistics = RunningStatistics(generator)
+        self._critic_statistics = RunningStatistics(discriminator)
         self._dtype = DTYPES[config.training.precision]
         self._group_size = config.training.batch_size // config.scale.groups
         self._memory_format = torch.channels_last if config.training.channels_last else torch.contiguous_format
@@ -220,8 +220,7 @@ class Step:
             each.begin()
 
     def _finish(self, *statistics: RunningStatistics) -> None:
-        for each in statistics:
-            each.finish()
+        finish_statistics(statistics, self.groups.total, self.world)
 
     def _local_groups(self, update: int) -> Iterator[tuple[Draws, Callable[[nn.Module], AbstractContextManager[None]]]]:
         """Draws of each local group, and what to hold its forward and backward in: no all-reduce but at the last."""
