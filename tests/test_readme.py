@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 from pathlib import Path
@@ -54,6 +53,4 @@ def test_walk_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         finish(start("-m", "distgan", "store", "down", cwd=tmp_path))
     assert {"store", "data", "train", "sample", "presets"} <= set(seen)
     assert (tmp_path / "grid.png").stat().st_size > 0
-    summary = json.loads((tmp_path / "summary.json").read_text()) if (tmp_path / "summary.json").exists() else None
-    assert summary is None or summary["reason"]
     wait_for(lambda: our_processes().keys() <= before.keys(), 20)
