@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -18,33 +18,42 @@ def has_batch_statistics(network: nn.Module) -> bool:
 
 
 class RunningStatistics:
-    """Advances a network's running statistics by the mean over all groups of an update.
+    """Advances the running statistics of some networks by the mean over all groups of an update.
 
-    Each group starts from the update's initial statistics; `finish_statistics` averages where they arrive, over all
-    groups of all workers.
+    Each group starts from the update's initial statistics; where they arrive is averaged over all groups of all
+    workers. The all-reduce starts with the last group's forward and has the time of its backward.
     """
 
-    def __init__(self, network: nn.Module) -> None:
-        layers = [module for module in network.modules() if isinstance(module, _BatchNorm)]
-        self.buffers = [buffer for layer in layers for buffer in layer.buffers() if buffer.is_floating_point()]
-        self._counters = [buffer for layer in layers for buffer in layer.buffers() if not buffer.is_floating_point()]
-        self._start: list[Tensor] = []
-        self.totals: list[Tensor] = []
+    def __init__(self, *networks: nn.Module) -> None:
+        layers = [module for network in networks for module in network.modules() if isinstance(module, _BatchNorm)]
+        buffers = [buffer for layer in layers for buffer in layer.buffers()]
+        self._means = [buffer for buffer in buffers if buffer.is_floating_point()]
+        self._all = self._means + [buffer for buffer in buffers if not buffer.is_floating_point()]
+        self._initial: list[Tensor] = []
+        self._totals: list[Tensor] = []
+        self._finish: Callable[[], None] = _nothing
 
     @torch.no_grad()
     def begin(self) -> None:
         """Marks the start of an update."""
-        self._start = [buffer.clone() for buffer in (*self.buffers, *self._counters)]
-        self.totals = [torch.zeros_like(buffer) for buffer in self.buffers]
+        self._initial = [buffer.clone() for buffer in self._all]
+        self._totals = [torch.zeros_like(buffer) for buffer in self._means]
 
     @contextmanager
-    def group(self) -> Iterator[None]:
-        """Around all training forwards of one group."""
+    def group(self, last: bool, num_groups: int, world: World) -> Iterator[None]:
+        """Around all training forwards of one group, the worker's `last` one or an earlier one."""
         self._restore()
         yield
-        with torch.no_grad():
-            for total, buffer in zip(self.totals, self.buffers, strict=True):
-                total.add_(buffer)
+        if self._means:
+            with torch.no_grad():
+                torch._foreach_add_(self._totals, self._means)
+                if last:
+                    self._finish = self._start_averaging(num_groups, world)
+
+    def finish(self) -> None:
+        """Sets the statistics to their means over all groups of all workers."""
+        self._finish()
+        self._finish = _nothing
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -53,19 +62,22 @@ class RunningStatistics:
         yield
         self._restore()
 
+    def _start_averaging(self, num_groups: int, world: World) -> Callable[[], None]:
+        arrived = world.start_all_reduce(torch.cat([total.flatten() for total in self._totals]))
+
+        @torch.no_grad()
+        def finish() -> None:
+            means = torch.split(arrived() / num_groups, [buffer.numel() for buffer in self._means])
+            shaped = [mean.view_as(buffer) for mean, buffer in zip(means, self._means, strict=True)]
+            torch._foreach_copy_(self._means, shaped)
+
+        return finish
+
     @torch.no_grad()
     def _restore(self) -> None:
-        for buffer, start in zip((*self.buffers, *self._counters), self._start, strict=True):
-            buffer.copy_(start)
+        if self._all:
+            torch._foreach_copy_(self._all, self._initial)
 
 
-@torch.no_grad()
-def finish_statistics(networks: Sequence[RunningStatistics], num_groups: int, world: World) -> None:
-    """Sets the statistics of all `networks` to their means over all groups; one all-reduce for them together."""
-    buffers = [buffer for network in networks for buffer in network.buffers]
-    if not buffers:
-        return
-    totals = torch.cat([total.flatten() for network in networks for total in network.totals])
-    means = torch.split(world.all_reduce(totals) / num_groups, [buffer.numel() for buffer in buffers])
-    for buffer, mean in zip(buffers, means, strict=True):
-        buffer.copy_(mean.view_as(buffer))
+def _nothing() -> None:
+    pass

@@ -19,7 +19,7 @@ from distgan.config.schema import Config
 from distgan.training.draws import Draws, Purpose
 from distgan.training.objectives import Objective
 from distgan.training.optimizers import Optimizers
-from distgan.training.statistics import RunningStatistics, finish_statistics, has_batch_statistics
+from distgan.training.statistics import RunningStatistics, has_batch_statistics
 from distgan.training.world import World
 
 Terms = dict[str, Tensor]
@@ -81,6 +81,23 @@ class CriticUpdate(nn.Module):
         return loss, fake_logits, terms
 
 
+class SimultaneousUpdate(nn.Module):
+    """Both losses from one forward of each network, as one module: one all-reduce brings both networks' gradients."""
+
+    def __init__(self, generator: nn.Module, critic_update: CriticUpdate) -> None:
+        super().__init__()
+        self.generator = generator
+        self.critic_update = critic_update
+
+    def forward(self, real: Tensor, latents: Tensor, draws: Draws) -> tuple[Tensor, Tensor, Tensor, Terms]:
+        """The critic's loss, the generator's, the fakes that lie between them, and the terms for the log."""
+        draws.seed_layers(Purpose.CRITIC_LATENTS)
+        fake = self.generator(latents)
+        loss, fake_logits, terms = self.critic_update(real, fake, draws)
+        generator_loss = self.critic_update.objective.generator_loss(fake_logits)
+        return loss, generator_loss, fake, terms | {"loss/generator": generator_loss}
+
+
 class Step:
     """Runs updates on a pair of networks. Stateless but for what it is given: networks and optimisers."""
 
@@ -99,8 +116,13 @@ class Step:
         self.objective, self.optimizers = objective, optimizers
         self.simultaneous = config.objective.updates == "simultaneous"
         joint_forward = not self.simultaneous and not has_batch_statistics(discriminator)
-        self.parallel_generator = world.wrap(generator)
-        self.parallel_critic_update = world.wrap(CriticUpdate(discriminator, objective, joint_forward))
+        critic_update = CriticUpdate(discriminator, objective, joint_forward)
+        if self.simultaneous:
+            self.parallel_update = world.wrap(SimultaneousUpdate(generator, critic_update))
+        else:
+            self.parallel_generator = world.wrap(generator)
+            self.parallel_critic_update = world.wrap(critic_update)
+        self._statistics = RunningStatistics(generator, discriminator)
         self._generator_statistics = RunningStatistics(generator)
         self._critic_statistics = RunningStatistics(discriminator)
         self._dtype = DTYPES[config.training.precision]
@@ -144,30 +166,32 @@ class Step:
 
     def critic_gradients(self, batch: RealBatch, update: int) -> None:
         """Fills the discriminator's gradients and advances the running statistics of both networks."""
-        self._begin(self.optimizers.discriminator, self._generator_statistics, self._critic_statistics)
-        for real, draws, sync in self._groups_of(batch, update):
-            with torch.no_grad(), self._generator_statistics.group(), self._autocast():
-                fake = self._fakes(self.generator, draws, Purpose.CRITIC_LATENTS)
-            with sync(self.parallel_critic_update):
-                with self._critic_statistics.group(), self._autocast():
-                    loss, _, terms = self.parallel_critic_update(real, fake, draws)
+        self._begin(self._statistics, self.optimizers.discriminator)
+        for images, group in zip(batch, self.groups.local, strict=True):
+            draws, last = self._draws(update, group), group == self.groups.local[-1]
+            with _synchronised(self.parallel_critic_update, last):
+                with self._statistics.group(last, self.groups.total, self.world), self._autocast():
+                    with torch.no_grad():
+                        fake = self._fakes(self.generator, draws, Purpose.CRITIC_LATENTS)
+                    loss, _, terms = self.parallel_critic_update(self._real(images, draws), fake, draws)
                 torch.autograd.backward(loss * self.groups.loss_weight)
             self._record(terms)
-        self._finish(self._generator_statistics, self._critic_statistics)
+        self._statistics.finish()
 
     def generator_gradients(self, update: int) -> None:
         """Fills the generator's gradients and advances its running statistics; the discriminator is untouched."""
-        self._begin(self.optimizers.generator, self._generator_statistics)
+        self._begin(self._generator_statistics, self.optimizers.generator)
         with _frozen(self.discriminator), self._critic_statistics.held():
-            for draws, sync in self._local_groups(update):
-                with sync(self.parallel_generator):
-                    with self._generator_statistics.group(), self._autocast():
+            for group in self.groups.local:
+                draws, last = self._draws(update, group), group == self.groups.local[-1]
+                with _synchronised(self.parallel_generator, last):
+                    with self._generator_statistics.group(last, self.groups.total, self.world), self._autocast():
                         fake = self._fakes(self.parallel_generator, draws, Purpose.GENERATOR_LATENTS)
                         draws.seed_layers(Purpose.FROZEN_CRITIC_LAYERS)
                         loss = self.objective.generator_loss(self.discriminator(fake).to(self._dtype))
                     torch.autograd.backward(loss * self.groups.loss_weight)
                 self._record({"loss/generator": loss})
-        self._finish(self._generator_statistics)
+        self._generator_statistics.finish()
 
     def simultaneous_gradients(self, batch: RealBatch, update: int) -> None:
         """Fills both networks' gradients from one forward of each and advances all running statistics.
@@ -175,20 +199,19 @@ class Step:
         The discriminator's backward stops at the fakes; the generator's passes through the same activations
         without reaching the discriminator's weights.
         """
-        self._begin(self.optimizers.discriminator, self._generator_statistics, self._critic_statistics)
-        self.optimizers.generator.zero_grad()
+        self._begin(self._statistics, self.optimizers.discriminator, self.optimizers.generator)
         weights = list(self.discriminator.parameters())
-        for real, draws, sync in self._groups_of(batch, update):
-            with sync(self.parallel_generator), sync(self.parallel_critic_update):
-                with self._generator_statistics.group(), self._critic_statistics.group(), self._autocast():
-                    fake = self._fakes(self.parallel_generator, draws, Purpose.CRITIC_LATENTS)
-                    loss, fake_logits, terms = self.parallel_critic_update(real, fake, draws)
-                    generator_loss = self.objective.generator_loss(fake_logits)
+        for images, group in zip(batch, self.groups.local, strict=True):
+            draws, last = self._draws(update, group), group == self.groups.local[-1]
+            with _synchronised(self.parallel_update, last):
+                with self._statistics.group(last, self.groups.total, self.world), self._autocast():
+                    latents = self._latents(draws, Purpose.CRITIC_LATENTS)
+                    loss, generator_loss, fake, terms = self.parallel_update(self._real(images, draws), latents, draws)
                 torch.autograd.backward(loss * self.groups.loss_weight, inputs=weights, retain_graph=True)
                 (towards_fakes,) = torch.autograd.grad(generator_loss * self.groups.loss_weight, fake)
                 torch.autograd.backward(fake, towards_fakes)
-            self._record(terms | {"loss/generator": generator_loss})
-        self._finish(self._generator_statistics, self._critic_statistics)
+            self._record(terms)
+        self._statistics.finish()
 
     def warm_up(self) -> None:
         """Two throw-away backwards, after which the networks and their statistics are as before.
@@ -213,26 +236,14 @@ class Step:
                 buffer.copy_(value)
         self.optimizers.zero_grad()
 
-    def _begin(self, optimizer: torch.optim.Optimizer, *statistics: RunningStatistics) -> None:
+    def _begin(self, statistics: RunningStatistics, *optimizers: torch.optim.Optimizer) -> None:
         self._terms: Terms = {}
-        optimizer.zero_grad()
-        for each in statistics:
-            each.begin()
+        for optimizer in optimizers:
+            optimizer.zero_grad()
+        statistics.begin()
 
-    def _finish(self, *statistics: RunningStatistics) -> None:
-        finish_statistics(statistics, self.groups.total, self.world)
-
-    def _local_groups(self, update: int) -> Iterator[tuple[Draws, Callable[[nn.Module], AbstractContextManager[None]]]]:
-        """Draws of each local group, and what to hold its forward and backward in: no all-reduce but at the last."""
-        for group in self.groups.local:
-            draws = Draws(self.config.seed, update, group, self.world.device, self._dtype)
-            yield draws, (_synchronised if group == self.groups.local[-1] else _not_synchronised)
-
-    def _groups_of(
-        self, batch: RealBatch, update: int
-    ) -> Iterator[tuple[Tensor, Draws, Callable[[nn.Module], AbstractContextManager[None]]]]:
-        for images, (draws, sync) in zip(batch, self._local_groups(update), strict=True):
-            yield self._real(images, draws), draws, sync
+    def _draws(self, update: int, group: int) -> Draws:
+        return Draws(self.config.seed, update, group, self.world.device, self._dtype)
 
     def _real(self, images: Tensor, draws: Draws) -> Tensor:
         """uint8 to [-1, 1] on the device, half of them flipped where the configuration says so."""
@@ -244,9 +255,12 @@ class Step:
             real = torch.where(chosen, real.flip(3), real)
         return real
 
+    def _latents(self, draws: Draws, purpose: Purpose) -> Tensor:
+        return draws.normal(purpose, self._group_size, self.config.latent_dim)
+
     def _fakes(self, generator: nn.Module, draws: Draws, purpose: Purpose) -> Tensor:
         draws.seed_layers(purpose)
-        fakes: Tensor = generator(draws.normal(purpose, self._group_size, self.config.latent_dim))
+        fakes: Tensor = generator(self._latents(draws, purpose))
         return fakes
 
     def _autocast(self) -> AbstractContextManager[None]:
@@ -261,15 +275,12 @@ class Step:
             self._terms[name] = self._terms[name] + value if name in self._terms else value
 
 
-def _synchronised(module: nn.Module) -> AbstractContextManager[None]:
-    return nullcontext()
-
-
-def _not_synchronised(module: nn.Module) -> AbstractContextManager[None]:
-    if isinstance(module, DistributedDataParallel):
-        context: AbstractContextManager[None] = module.no_sync()
-        return context
-    return nullcontext()
+def _synchronised(module: nn.Module, last: bool) -> AbstractContextManager[None]:
+    """Around the forward and backward of a group: gradients meet at a worker's last one."""
+    if last or not isinstance(module, DistributedDataParallel):
+        return nullcontext()
+    context: AbstractContextManager[None] = module.no_sync()
+    return context
 
 
 @contextmanager
