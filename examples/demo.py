@@ -1,6 +1,6 @@
 """The main job on one machine: an S3 server, bricks in a bucket, a GAN trained on them by workers under Ray Train.
 
-It runs the same commands as you would, and prints them. StoppedError by Ctrl-C, the next demo goes on where it stopped;
+It runs the same commands as you would, and prints them. Stopped by Ctrl-C, the next demo goes on where it stopped;
 a finished one is begun anew.
 """
 

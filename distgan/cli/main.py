@@ -65,6 +65,9 @@ def train(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print configuration, networks and plan; train nothing.")
     ] = False,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Record some steps: a trace, and a table of where their time goes.")
+    ] = False,
 ) -> None:
     """Train a GAN, or go on with a run that was stopped.
 
@@ -78,7 +81,7 @@ def train(
     raise typer.Exit(
         run_training(
             config, overrides or [], workers=workers, address=address, storage=storage, name=name,
-            no_ray=no_ray, dry_run=dry_run,
+            no_ray=no_ray, dry_run=dry_run, profile=profile,
         )
     )  # fmt: skip
 

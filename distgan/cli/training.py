@@ -20,6 +20,7 @@ def run_training(
     name: str | None,
     no_ray: bool,
     dry_run: bool,
+    profile: bool,
 ) -> int:
     """Checks the job, then prints its plan or trains it; returns the exit code."""
     given = [*overrides, f"scale.workers={workers}"] if workers is not None else list(overrides)
@@ -27,7 +28,7 @@ def run_training(
 
     from distgan.training.job import Job, make_plan
 
-    job = Job(config, name or Path(preset_or_file).stem, storage)
+    job = Job(config, name or Path(preset_or_file).stem, storage, profile)
     plan = make_plan(job, dry_run=dry_run)
     console = Console(soft_wrap=True)
     if dry_run:

@@ -23,6 +23,7 @@ from distgan.launch.board import create_board
 from distgan.launch.cluster import ray_cluster
 from distgan.launch.outcome import Outcome
 from distgan.launch.signals import StopWish, stop_on_signals
+from distgan.report import words
 from distgan.report.display import Display
 from distgan.report.reporter import RunReporter
 from distgan.training.events import Evaluated, Finished, Started, Summary
@@ -41,6 +42,7 @@ def train_on_ray(job: Job, address: str | None) -> Outcome:
     with stop_on_signals() as wish, Display() as display:
         display.message("starting Ray" if address is None else f"connecting to Ray at {address}")
         with ray_cluster(address) as own:
+            display.message(f"starting {words.plural(job.config.scale.workers, 'worker')}")
             board = create_board()
             trainer = build_trainer(job, board)
             fit = _Background(trainer.fit)
@@ -63,6 +65,7 @@ def build_trainer(job: Job, board: Any) -> TorchTrainer:
             "config": config.model_dump(mode="json"),
             "name": job.name,
             "storage_url": job.storage_url,
+            "profile": job.profile,
             "board": board,
         },
         torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo"),
@@ -91,7 +94,8 @@ def worker_main(arguments: dict[str, Any]) -> None:
         local_size=context.get_local_world_size(),
     )
     try:
-        job = Job(build_config(arguments["config"], "job"), arguments["name"], arguments["storage_url"])
+        config = build_config(arguments["config"], "job")
+        job = Job(config, arguments["name"], arguments["storage_url"], arguments["profile"])
         with closing(RayReporter(job.run, board)) as reporter:
             train(job, world, reporter)
     except UserError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from distgan.training.events import Evaluated, Started, Summary, Trained
+from distgan.training.events import Evaluated, Profiled, Started, Summary, Trained
 
 
 def number(value: float) -> str:
@@ -90,3 +90,13 @@ def stop_reason(summary: Summary) -> str:
         return "interrupted, state saved"
     times = "evaluation" if summary.without_improvement == 1 else f"{summary.without_improvement} evaluations"
     return f"plateau: no better distance in the last {times}"
+
+
+def profile(event: Profiled) -> str:
+    """A line a part of a step, with its share; then where the trace is."""
+    if not event.milliseconds:
+        return "profile: the session had too few steps to record"
+    whole = event.milliseconds["step"]
+    lines = [f"{name:>12} {value:9.2f} ms {value / whole:5.0%}" for name, value in event.milliseconds.items()]
+    lines[0] += "  of which:"
+    return "\n".join(["profile of a step", *lines, f"trace: {event.folder}/trace.json.gz"])

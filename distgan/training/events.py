@@ -107,7 +107,21 @@ class Finished:
     summary: Summary
 
 
-Event = Started | Trained | Evaluated | Checkpointed | Finished
+@dataclass(frozen=True)
+class Profiled:
+    """Where the time of a step went, on rank 0.
+
+    Attributes:
+        milliseconds: of a step: the whole `step` and its parts, `all-reduce`, which runs beside them, and what comes
+            between steps, spread over them all; empty where the session was too short to record.
+        folder: URL of the folder with the trace.
+    """
+
+    milliseconds: dict[str, float]
+    folder: str
+
+
+Event = Started | Trained | Evaluated | Checkpointed | Profiled | Finished
 
 
 class Reporter(Protocol):

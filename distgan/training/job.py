@@ -22,11 +22,12 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 @dataclass(frozen=True)
 class Job:
-    """What to train and where to keep it: the run's folder is `storage_url`/`name`."""
+    """What to train and where to keep it: the run's folder is `storage_url`/`name`; `profile` records some steps."""
 
     config: Config
     name: str
     storage_url: str
+    profile: bool = False
 
     @property
     def run(self) -> Storage:

@@ -36,6 +36,7 @@ from distgan.training.meter import Meter
 from distgan.training.networks import build_networks, build_objective
 from distgan.training.optimizers import build_optimizers
 from distgan.training.process import choose_threads, prepare_process
+from distgan.training.profiling import StepProfiler, span
 from distgan.training.progress import Progress, due
 from distgan.training.state import TrainingState, check_resumable
 from distgan.training.step import DTYPES, RealBatch, Step
@@ -101,6 +102,7 @@ class Session:
         objective = build_objective(config)
         self.step = Step(config, networks.generator, networks.discriminator, objective, self.state.optimizers, world)
         self.step.warm_up()
+        self.profiler = StepProfiler(job.run, world.device) if job.profile and world.rank == 0 else None
         with self.meter.phase("real statistics"):
             self.evaluator = Evaluator(config, world, data, self.index, self.reader, job.run)
 
@@ -123,7 +125,10 @@ class Session:
                 with self.meter.phase("training"):
                     terms = self.step.run(next_batch, progress.critic_updates, progress.step)
                     images = progress.advance(config)
-                    self.state.ema.update(self.state.networks.generator, progress.images, images)
+                    with span("average"):
+                        self.state.ema.update(self.state.networks.generator, progress.images, images)
+                if self.profiler is not None:
+                    self.profiler.step()
                 self.meter.count(terms, images)
                 stop = progress.step % config.training.log_every == 0 and self._log_and_ask_to_stop()
                 # What is due at this step comes before a stop: a resume goes on with the next step.
@@ -281,6 +286,8 @@ class Session:
             seconds=self.meter.seconds(),
             distgan=distgan.__version__,
         )
+        if self.profiler is not None:
+            self.reporter.event(self.profiler.finish(self.meter.steps, summary.seconds))
         if self.world.rank == 0:
             self.reporter.event(Finished(summary))
         return summary

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from distgan.training.profiling import span
 from distgan.training.world import World
 
 
@@ -17,6 +18,7 @@ class Meter:
     """Adds up seconds by phase, and terms and images since the last row of metrics.
 
     Attributes:
+        steps: steps of this session.
         last_seconds: how long the phase that ended last took.
     """
 
@@ -24,7 +26,7 @@ class Meter:
         self._begun = time.perf_counter()
         self._seconds: dict[str, float] = defaultdict(float)
         self._terms: dict[str, Tensor] = {}
-        self._steps = self._images = self._all_images = 0
+        self.steps = self._steps = self._images = self._all_images = 0
         self._training_at_take = 0.0
         self.last_seconds = 0.0
 
@@ -32,7 +34,8 @@ class Meter:
     def phase(self, name: str) -> Iterator[None]:
         """Counts the time inside as `name`'s; phases may nest, and each counts its own."""
         begin = time.perf_counter()
-        yield
+        with span(name):
+            yield
         self.last_seconds = time.perf_counter() - begin
         self._seconds[name] += self.last_seconds
 
@@ -40,6 +43,7 @@ class Meter:
         """Takes a step's terms, this worker's shares of their means, and its real images."""
         for name, value in terms.items():
             self._terms[name] = self._terms[name] + value if name in self._terms else value
+        self.steps += 1
         self._steps += 1
         self._images += images
         self._all_images += images

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import platform
 
 import torch
 
 from distgan.training.checkpoints import Manifest
 from distgan.training.world import World
+
+# Parameters of glibc's mallopt, from its malloc.h.
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
 
 
 def choose_threads(wish: int | None, world: World, resumed: Manifest | None) -> int:
@@ -23,10 +28,20 @@ def choose_threads(wish: int | None, world: World, resumed: Manifest | None) -> 
 
 
 def prepare_process(threads: int, device: torch.device) -> None:
-    """Sets the threads, and has every operation on `device` give the same bits each time."""
+    """Sets the threads, keeps freed memory, and has every operation on `device` give the same bits each time."""
     torch.set_num_threads(threads)
+    _keep_freed_memory()
     if device.type == "cuda":
         torch.cuda.set_device(device)
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True, warn_only=True)
         torch.backends.cudnn.benchmark = False
+
+
+def _keep_freed_memory() -> None:
+    """Has glibc keep what tensors leave: by default it returns each large one, and every step faults it in again."""
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        libc.mallopt(_M_MMAP_THRESHOLD, 2**30)
+        libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+        libc.mallopt(_M_TOP_PAD, 2**26)

@@ -19,6 +19,7 @@ from distgan.config.schema import Config
 from distgan.training.draws import Draws, Purpose
 from distgan.training.objectives import Objective
 from distgan.training.optimizers import Optimizers
+from distgan.training.profiling import span
 from distgan.training.statistics import RunningStatistics, has_batch_statistics
 from distgan.training.world import World
 
@@ -92,8 +93,10 @@ class SimultaneousUpdate(nn.Module):
     def forward(self, real: Tensor, latents: Tensor, draws: Draws) -> tuple[Tensor, Tensor, Tensor, Terms]:
         """The critic's loss, the generator's, the fakes that lie between them, and the terms for the log."""
         draws.seed_layers(Purpose.CRITIC_LATENTS)
-        fake = self.generator(latents)
-        loss, fake_logits, terms = self.critic_update(real, fake, draws)
+        with span("generator"):
+            fake = self.generator(latents)
+        with span("critic"):
+            loss, fake_logits, terms = self.critic_update(real, fake, draws)
         generator_loss = self.critic_update.objective.generator_loss(fake_logits)
         return loss, generator_loss, fake, terms | {"loss/generator": generator_loss}
 
@@ -147,21 +150,26 @@ class Step:
 
     def critic_update(self, batch: RealBatch, update: int) -> Terms:
         """One update of the discriminator against fakes that carry no gradient."""
-        self.critic_gradients(batch, update)
-        self.optimizers.discriminator.step()
+        with span("critic"):
+            self.critic_gradients(batch, update)
+        with span("optimizers"):
+            self.optimizers.discriminator.step()
         return self._terms
 
     def generator_update(self, update: int) -> Terms:
         """One update of the generator through the frozen discriminator."""
-        self.generator_gradients(update)
-        self.optimizers.generator.step()
+        with span("generator"):
+            self.generator_gradients(update)
+        with span("optimizers"):
+            self.optimizers.generator.step()
         return self._terms
 
     def both_updates(self, batch: RealBatch, update: int) -> Terms:
         """Updates both networks with gradients from one forward, taken before either moves."""
         self.simultaneous_gradients(batch, update)
-        self.optimizers.discriminator.step()
-        self.optimizers.generator.step()
+        with span("optimizers"):
+            self.optimizers.discriminator.step()
+            self.optimizers.generator.step()
         return self._terms
 
     def critic_gradients(self, batch: RealBatch, update: int) -> None:
@@ -207,9 +215,11 @@ class Step:
                 with self._statistics.group(last, self.groups.total, self.world), self._autocast():
                     latents = self._latents(draws, Purpose.CRITIC_LATENTS)
                     loss, generator_loss, fake, terms = self.parallel_update(self._real(images, draws), latents, draws)
-                torch.autograd.backward(loss * self.groups.loss_weight, inputs=weights, retain_graph=True)
-                (towards_fakes,) = torch.autograd.grad(generator_loss * self.groups.loss_weight, fake)
-                torch.autograd.backward(fake, towards_fakes)
+                with span("critic"):
+                    torch.autograd.backward(loss * self.groups.loss_weight, inputs=weights, retain_graph=True)
+                with span("generator"):
+                    (towards_fakes,) = torch.autograd.grad(generator_loss * self.groups.loss_weight, fake)
+                    torch.autograd.backward(fake, towards_fakes)
             self._record(terms)
         self._statistics.finish()
 
