@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,6 +27,8 @@ def run_training(
     given = [*overrides, f"scale.workers={workers}"] if workers is not None else list(overrides)
     config = load_config(preset_or_file, given)
 
+    if profile:
+        os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # read as torch is imported: the profiler's own chatter
     from distgan.training.job import Job, make_plan
 
     job = Job(config, name or Path(preset_or_file).stem, storage, profile)

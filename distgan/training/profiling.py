@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import tempfile
+from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.profiler import ProfilerActivity, profile, record_function, schedule
@@ -12,7 +16,7 @@ from distgan.data.storage import Storage
 from distgan.training.events import Profiled
 
 # Steps of the session: passed over, warming the profiler up, recorded.
-_WAIT, _WARM_UP, _RECORDED = 5, 3, 20
+_WAIT, _WARM_UP, _RECORDED = 5, 2, 10
 _PARTS = ("data wait", "critic", "generator", "optimizers", "average")
 _COLLECTIVES = ("gloo:", "nccl:")
 _PREFIX = "distgan: "
@@ -29,8 +33,7 @@ class StepProfiler:
     def __init__(self, run: Storage, device: torch.device) -> None:
         self._storage = run.child("profile")
         self._parts: dict[str, float] = {}
-        self._cuda = device.type == "cuda"
-        activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if self._cuda else [])]
+        activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if device.type == "cuda" else [])]
         steps = schedule(wait=_WAIT, warmup=_WARM_UP, active=_RECORDED, repeat=1)
         self._profiler = profile(activities=activities, schedule=steps, on_trace_ready=self._keep)
         self._profiler.start()
@@ -46,17 +49,24 @@ class StepProfiler:
         return Profiled(self._parts | between if self._parts else {}, self._storage.url)
 
     def _keep(self, profiler: profile) -> None:
-        """Milliseconds a step of each part: of the host, or of the device where that is a GPU's."""
-        totals: dict[str, float] = {}
-        for event in profiler.key_averages():
-            collective = event.key.startswith(_COLLECTIVES)
-            name = "all-reduce" if collective else event.key.removeprefix(_PREFIX)
-            microseconds = max(event.cpu_time_total, event.device_time_total if self._cuda else 0.0)
-            totals[name] = totals.get(name, 0.0) + microseconds / 1000 / _RECORDED
-        parts = {name: totals.get(name, 0.0) for name in _PARTS}
-        rest = totals["training"] - sum(parts.values())
-        self._parts = {"step": totals["training"], **parts, "rest": rest, "all-reduce": totals.get("all-reduce", 0.0)}
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "trace.json.gz"
             profiler.export_chrome_trace(str(file))
-            self._storage.write_bytes(file.name, file.read_bytes())
+            trace = file.read_bytes()
+        self._storage.write_bytes(file.name, trace)
+        self._parts = _parts(json.loads(gzip.decompress(trace))["traceEvents"])
+
+
+def _parts(events: list[dict[str, Any]]) -> dict[str, float]:
+    """Milliseconds a step of each part: of the host, or of the device where that took longer."""
+    totals: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
+    for event in events:
+        name, category = str(event.get("name", "")), str(event.get("cat", ""))
+        if name.startswith(_COLLECTIVES):
+            name = _PREFIX + "all-reduce"
+        if name.startswith(_PREFIX) and "dur" in event:
+            totals[name.removeprefix(_PREFIX)][category] += event["dur"] / 1000 / _RECORDED
+    longest = {name: max(by_category.values()) for name, by_category in totals.items()}
+    step = longest["training"]
+    parts = {name: longest.get(name, 0.0) for name in _PARTS}
+    return {"step": step, **parts, "rest": step - sum(parts.values()), "all-reduce": longest.get("all-reduce", 0.0)}
