@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from distgan.config.schema import Resize
 from distgan.data.blocks import BlockReader
+from distgan.data.decode import SampleDecoder
 from distgan.data.index import FORMAT, Header, Index, Shard, block_spans, pack_table
 from distgan.data.order import Order
 from distgan.data.storage import Storage
@@ -98,14 +100,22 @@ def open_stream(
     memory_bytes: int = 0,
     prefetch_batches: int = 2,
     seed: int = 0,
+    image_size: int = 16,
+    resize: Resize = "none",
 ) -> BatchStream:
     """A stream of batches with small defaults."""
     from distgan.data.stream import BatchStream
 
     index = Index.load(storage)
-    return BatchStream(
+    decoder = SampleDecoder(
         index,
         reader or BlockReader(storage, index),
+        image_size=image_size,
+        channels=index.header.channels,
+        resize=resize,
+    )
+    return BatchStream(
+        decoder,
         Order(index, seed, streams, window_blocks),
         groups=groups,
         num_groups=num_groups,

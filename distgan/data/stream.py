@@ -12,11 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from distgan.data.blocks import BlockReader
-from distgan.data.images import decode_image
-from distgan.data.index import Index
+from distgan.data.decode import SampleDecoder
 from distgan.data.order import Order
-from distgan.errors import UserError
 
 _READERS = 8
 
@@ -43,8 +40,7 @@ class BatchStream:
 
     def __init__(
         self,
-        index: Index,
-        reader: BlockReader,
+        decoder: SampleDecoder,
         order: Order,
         *,
         groups: range,
@@ -54,14 +50,13 @@ class BatchStream:
         memory_bytes: int,
         prefetch_batches: int,
     ) -> None:
-        self._index, self._reader, self._order = index, reader, order
+        self._decoder, self._index, self._order = decoder, decoder.index, order
         self._groups, self._num_groups, self._batch_size = groups, num_groups, batch_size
         self._share = batch_size // len(order.streams)
         numbers = [number for group in groups for number in order.group_streams(group, num_groups)]
         first, stop = order.streams[numbers[0]].first, order.streams[numbers[-1]].stop
-        self._decoded = _DecodedSamples(index, first, stop, memory_bytes)
+        self._decoded = _DecodedSamples(decoder.shape, first, stop, memory_bytes)
         self._windows: dict[tuple[int, int, int], Future[dict[int, bytes]]] = {}
-        self._block_starts = np.array([block.first for block in index.blocks])
         self._pool = ThreadPoolExecutor(_READERS, thread_name_prefix="distgan-read")
         self._queue: queue.Queue[list[Group] | BaseException] = queue.Queue(prefetch_batches)
         self._stopped = threading.Event()
@@ -153,29 +148,18 @@ class BatchStream:
         ]
         if not blocks:
             return {}
-        return {block.number: data for block, data in zip(blocks, self._reader.read(blocks), strict=True)}
+        return {block.number: data for block, data in zip(blocks, self._decoder.reader.read(blocks), strict=True)}
 
     def _decode(self, sample: int, data: dict[int, bytes]) -> NDArray[np.uint8]:
-        block = self._index.blocks[int(np.searchsorted(self._block_starts, sample, side="right")) - 1]
-        start = int(self._index.offsets[sample]) - block.start
-        image = data[block.number][start : start + int(self._index.lengths[sample])]
-        header = self._index.header
-        try:
-            return decode_image(image, header.image_size, header.channels)
-        except ValueError as error:
-            shard = header.shards[block.shard].name
-            raise UserError(
-                f"{shard}: sample {sample} at byte {self._index.offsets[sample]} cannot be used: {error}; "
-                f"pack the data again"
-            ) from None
+        block = self._decoder.block_of(sample)
+        return self._decoder.decode(sample, block, data[block.number])
 
 
 class _DecodedSamples:
     """Decoded samples [first, stop) of a worker, as many as fit; the others come with every call."""
 
-    def __init__(self, index: Index, first: int, stop: int, memory_bytes: int) -> None:
-        header = index.header
-        self._shape = (header.channels, header.image_size, header.image_size)
+    def __init__(self, shape: tuple[int, int, int], first: int, stop: int, memory_bytes: int) -> None:
+        self._shape = shape
         capacity = min(stop - first, memory_bytes // int(np.prod(self._shape)))
         self._first = first
         # Untouched pages cost no memory, so this grows with what is decoded.

@@ -11,6 +11,7 @@ from torch import Tensor
 import distgan
 from distgan.data.blocks import BlockReader
 from distgan.data.cache import BlockCache
+from distgan.data.decode import SampleDecoder
 from distgan.data.index import Index
 from distgan.data.order import Order
 from distgan.data.storage import Storage
@@ -79,7 +80,13 @@ class Session:
         cache = None
         if config.data.cache_dir is not None and not data.is_local:
             cache = BlockCache(Path(config.data.cache_dir), config.data.cache_mb * 2**20)
-        self.reader = BlockReader(data, self.index, cache)
+        self.decoder = SampleDecoder(
+            self.index,
+            BlockReader(data, self.index, cache),
+            image_size=config.image_size,
+            channels=config.channels,
+            resize=config.data.resize,
+        )
 
         networks = build_networks(config, world.device)
         self.state = TrainingState(
@@ -102,7 +109,7 @@ class Session:
         self.step = Step(config, networks.generator, networks.discriminator, objective, self.state.optimizers, world)
         self.step.warm_up()
         with self.meter.phase("real statistics"):
-            self.evaluator = Evaluator(config, world, data, self.index, self.reader, job.run)
+            self.evaluator = Evaluator(config, world, data, self.decoder, job.run)
 
     def run(self) -> Summary:
         """Trains until the budget is used, the distance stays, or somebody asks to stop."""
@@ -151,8 +158,7 @@ class Session:
     def _open_batches(self) -> BatchStream:
         config = self.config
         return BatchStream(
-            self.index,
-            self.reader,
+            self.decoder,
             Order(self.index, config.seed, config.data.streams, config.data.window_blocks),
             groups=self.step.groups.local,
             num_groups=config.scale.groups,
