@@ -58,6 +58,7 @@ def make_evaluator(config: Config, world: World = ALONE) -> Evaluator:
         image_size=config.image_size,
         channels=config.channels,
         resize=config.data.resize,
+        bad_samples=config.data.bad_samples,
     )
     return Evaluator(config, world, storage, decoder, storage.child("run"))
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from distgan.config.schema import Resize
+from distgan.config.schema import BadSamples, Resize
 from distgan.data.blocks import BlockReader
 from distgan.data.decode import SampleDecoder
 from distgan.data.index import FORMAT, Header, Index, Shard, block_spans, pack_table
@@ -102,6 +102,7 @@ def open_stream(
     seed: int = 0,
     image_size: int = 16,
     resize: Resize = "none",
+    bad_samples: BadSamples = "error",
 ) -> BatchStream:
     """A stream of batches with small defaults."""
     from distgan.data.stream import BatchStream
@@ -113,6 +114,7 @@ def open_stream(
         image_size=image_size,
         channels=index.header.channels,
         resize=resize,
+        bad_samples=bad_samples,
     )
     return BatchStream(
         decoder,

@@ -13,6 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 # How images of another size become those of the configuration.
 Resize = Literal["none", "bilinear", "bicubic", "lanczos"]
+# What becomes of a sample that does not decode, or has a size that is not wanted.
+BadSamples = Literal["error", "skip"]
 
 
 class Free:
@@ -90,6 +92,13 @@ class DataConfig(Section):
         "none",
         description="how images of another size are brought to image_size at load, the aspect ratio not kept; "
         "bilinear is what `distgan data pack` does; none refuses them",
+    )
+    bad_samples: BadSamples = Field(
+        "error",
+        description="a sample that cannot be decoded ends the run; or the next good one of its block takes its place",
+    )
+    max_bad_samples: Annotated[int, Ge(0), Free()] = Field(
+        100, description="with bad_samples=skip: more of them than this, over all workers, end the run"
     )
     prefetch_batches: Annotated[int, Ge(1), Le(64), Free()] = 3
     memory_mb: Annotated[int, Ge(0), Free()] = Field(1024, description="decoded samples kept, a worker")

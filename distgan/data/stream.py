@@ -25,10 +25,13 @@ class Group:
     Attributes:
         images: uint8 (N, C, H, W).
         labels: int64 (N,); −1 where a sample has none.
+        bad_samples: how many of the samples are bad, each counted when its stream comes to it for the first time.
+            Image and label in their place are another's.
     """
 
     images: Tensor
     labels: Tensor
+    bad_samples: int = 0
 
 
 class BatchStream:
@@ -56,6 +59,8 @@ class BatchStream:
         numbers = [number for group in groups for number in order.group_streams(group, num_groups)]
         first, stop = order.streams[numbers[0]].first, order.streams[numbers[-1]].stop
         self._decoded = _DecodedSamples(decoder.shape, first, stop, memory_bytes)
+        # Bad samples that were met, and who stands in for each.
+        self._stand_ins: dict[int, int] = {}
         self._windows: dict[tuple[int, int, int], Future[dict[int, bytes]]] = {}
         self._pool = ThreadPoolExecutor(_READERS, thread_name_prefix="distgan-read")
         self._queue: queue.Queue[list[Group] | BaseException] = queue.Queue(prefetch_batches)
@@ -97,13 +102,13 @@ class BatchStream:
         groups = []
         for group in self._groups:
             parts = [self._stream_part(number, batch) for number in self._order.group_streams(group, self._num_groups)]
-            samples = np.concatenate([samples for samples, _ in parts])
-            images = np.concatenate([images for _, images in parts])
-            groups.append(Group(torch.from_numpy(images), torch.from_numpy(self._index.labels[samples])))
+            images = torch.from_numpy(np.concatenate([images for images, _, _ in parts]))
+            labels = torch.from_numpy(np.concatenate([labels for _, labels, _ in parts]))
+            groups.append(Group(images, labels, sum(bad_samples for _, _, bad_samples in parts)))
         return groups
 
-    def _stream_part(self, number: int, batch: int) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
-        """A batch's sample numbers of one stream and their images."""
+    def _stream_part(self, number: int, batch: int) -> tuple[NDArray[np.uint8], NDArray[np.int64], int]:
+        """A batch's images and labels of one stream, and the bad samples that it comes to for the first time."""
         stream = self._order.streams[number]
         position = batch * self._share
         samples = stream.samples(position, self._share)
@@ -114,7 +119,10 @@ class BatchStream:
             for sample in absent:
                 fresh[int(sample)] = self._decode(int(sample), data)
         images = self._decoded.gather(samples, fresh)
-        return samples, images
+        shown = [self._stand_ins.get(sample, sample) for sample in samples.tolist()]
+        first_epoch = samples[: max(0, len(stream) - position)]
+        bad_samples = sum(sample in self._stand_ins for sample in first_epoch.tolist())
+        return images, self._index.labels[shown], bad_samples
 
     def _window_bytes(self, number: int, position: int) -> dict[int, bytes]:
         """Bytes of the blocks of all windows that a batch touches; the next window's download starts here."""
@@ -152,7 +160,11 @@ class BatchStream:
 
     def _decode(self, sample: int, data: dict[int, bytes]) -> NDArray[np.uint8]:
         block = self._decoder.block_of(sample)
-        return self._decoder.decode(sample, block, data[block.number])
+        start = self._stand_ins.get(sample, sample)
+        shown, image = self._decoder.decode_or_next(start, block, data[block.number])
+        if shown != sample:
+            self._stand_ins[sample] = shown
+        return image
 
 
 class _DecodedSamples:

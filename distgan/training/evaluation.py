@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from distgan.config.schema import Config
-from distgan.data.decode import SampleDecoder
+from distgan.data.decode import SampleDecoder, check_bad_samples
 from distgan.data.index import Block
 from distgan.data.storage import NotFoundError, Storage
 from distgan.errors import UserError
@@ -73,6 +73,12 @@ class Evaluator:
             yield to_uint8(generator(latents.to(self._world.device, dtype)))
 
     def _real_statistics(self) -> RealStatistics:
+        """Of the good ones among the selected samples. Raises UserError where too many are bad."""
+        real = self._kept_or_computed_statistics()
+        check_bad_samples(self._real_count() - real.statistics.count, self._config.data)
+        return real
+
+    def _kept_or_computed_statistics(self) -> RealStatistics:
         key = self._statistics_key()
         found = self._world.agree(self._kept_statistics(key) if self._world.rank == 0 else None)
         if found is not None:
@@ -97,8 +103,9 @@ class Evaluator:
         """What the statistics depend on, as a file name."""
         config = self._config
         extractor, count = config.evaluation.extractor, self._real_count()
-        all_of_it = [self._index.hash, extractor, count, _SELECTION_SEED, config.image_size, config.data.resize]
-        digest = hashlib.sha256(json.dumps(all_of_it).encode()).hexdigest()
+        images = [config.image_size, config.data.resize, config.data.bad_samples]
+        everything = [self._index.hash, extractor, count, _SELECTION_SEED, *images]
+        digest = hashlib.sha256(json.dumps(everything).encode()).hexdigest()
         return f"{extractor}-{count}-{digest[:16]}"
 
     def _real_count(self) -> int:
@@ -121,14 +128,19 @@ class Evaluator:
         return sums
 
     def _real_images(self, samples: NDArray[np.int64]) -> Iterator[NDArray[np.uint8]]:
-        """The images of ascending sample numbers, uint8 (up to CHUNK, C, H, W), each block read once."""
+        """The images of ascending sample numbers, uint8 (up to CHUNK, C, H, W), each block read once.
+
+        Bad samples are left out where they are to be skipped.
+        """
         block: Block | None = None
         data, chunk = b"", []
         for sample in samples.tolist():
             if block is None or sample >= block.stop:
                 block = self._decoder.block_of(sample)
                 (data,) = self._decoder.reader.read([block])
-            chunk.append(self._decoder.decode(sample, block, data))
+            image = self._decoder.decode(sample, block, data)
+            if image is not None:
+                chunk.append(image)
             if len(chunk) == CHUNK:
                 yield np.stack(chunk)
                 chunk = []

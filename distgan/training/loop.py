@@ -11,7 +11,7 @@ from torch import Tensor
 import distgan
 from distgan.data.blocks import BlockReader
 from distgan.data.cache import BlockCache
-from distgan.data.decode import SampleDecoder
+from distgan.data.decode import SampleDecoder, check_bad_samples
 from distgan.data.index import Index
 from distgan.data.order import Order
 from distgan.data.storage import Storage
@@ -86,6 +86,7 @@ class Session:
             image_size=config.image_size,
             channels=config.channels,
             resize=config.data.resize,
+            bad_samples=config.data.bad_samples,
         )
 
         networks = build_networks(config, world.device)
@@ -123,7 +124,9 @@ class Session:
 
             def next_batch() -> RealBatch:
                 with self.meter.phase("data wait"):
-                    return [group.images for group in batches.next()]
+                    groups = batches.next()
+                self.meter.count_bad_samples(sum(group.bad_samples for group in groups))
+                return [group.images for group in groups]
 
             while reason != "plateau" and progress.images < budget:
                 before = progress.images
@@ -192,10 +195,19 @@ class Session:
             )
         )
 
+    def _meet(self) -> None:
+        """Brings together what the workers have seen. Raises UserError, on every rank, for too many bad samples."""
+        _, bad_samples = self.meter.meet(self.world)
+        self.state.progress.bad_samples += bad_samples
+        check_bad_samples(self.state.progress.bad_samples, self.config.data)
+
     def _log_and_ask_to_stop(self) -> bool:
         """Reports the means since the last call; whether rank 0 was asked to stop. All ranks meet here."""
-        terms, images_per_second = self.meter.take(self.world)
+        self._meet()
+        terms, images_per_second = self.meter.take()
         progress = self.state.progress
+        if self.config.data.bad_samples == "skip":
+            terms["data/bad_samples"] = progress.bad_samples
         stop = False
         if self.world.rank == 0:
             self.reporter.event(Trained(progress.step, progress.kimg, images_per_second, terms))
@@ -204,6 +216,7 @@ class Session:
 
     def _evaluate(self) -> None:
         """Measures the average generator, lets early stopping judge it, and saves both result and state."""
+        self._meet()
         progress, evaluation = self.state.progress, self.config.evaluation
         with self.meter.phase("evaluation"):
             distance = self.evaluator.distance(self.state.ema.network)
@@ -234,6 +247,7 @@ class Session:
         if samples_every is not None and due(before, images, samples_every):
             self._save_samples()
         if every is not None and due(before, images, every):
+            self._meet()
             self._save_checkpoint()
 
     @torch.inference_mode()
@@ -259,6 +273,7 @@ class Session:
 
     def _finish(self, reason: StopReason) -> Summary:
         """The last checkpoint where there is none of this moment, and the summary."""
+        self._meet()
         progress = self.state.progress
         last = checkpoint_name(progress.step)
         if self.world.rank == 0:
