@@ -34,8 +34,8 @@ from toy_data import NumberedSource, numbers_of, open_stream
 pytestmark = pytest.mark.timeout(120)
 
 SAMPLES = 1200
-# The first of the first block, two neighbours, some alone, the last of all.
-BAD = [0, 100, 101, 333, 700, 1050, SAMPLES - 1]
+# The first and the last of the first block, two neighbours, the last of a stream, some alone, the last of all.
+BAD = [0, 100, 101, 127, 299, 700, 1050, SAMPLES - 1]
 
 
 def write_shards(folder: Path, bad: list[int], count: int = SAMPLES, size: int = 16) -> Storage:
@@ -74,9 +74,10 @@ def take(storage: Storage, count: int, **options: Any) -> list[list[Group]]:
 @pytest.mark.parametrize("memory_bytes", [0, 300 * 256, 10**9])
 def test_the_next_good_sample_of_the_block_takes_the_place(storage: Storage, memory_bytes: int) -> None:
     index = Index.load(storage)
-    assert len(index.blocks) == 3
-    assert [stand_in(index, sample) for sample in (0, 100, 101)] == [1, 102, 102]
-    assert stand_in(index, SAMPLES - 1) == 900
+    assert index.blocks[0].stop == 128
+    assert index.blocks[2].first < 300 < index.blocks[2].stop
+    assert [stand_in(index, sample) for sample in (0, 100, 101, 127, 299)] == [1, 102, 102, 1, 300]
+    assert stand_in(index, SAMPLES - 1) == index.blocks[-1].first
     order = Order(index, 0, 4, 2)
     for batch, groups in enumerate(take(storage, 45, memory_bytes=memory_bytes)):  # 2.25 epochs
         for number, group in enumerate(groups):
@@ -106,7 +107,7 @@ def test_workers_and_resumes_pass_over_the_same(storage: Storage, workers: int) 
 
 def test_a_bad_sample_is_named(storage: Storage) -> None:
     index = Index.load(storage)
-    decoder = SampleDecoder(index, BlockReader(storage, index), image_size=16, channels=1)
+    decoder = SampleDecoder(index, BlockReader(storage, index), Config(image_size=16, channels=1))
     for sample in BAD:
         block = decoder.block_of(sample)
         (data,) = decoder.reader.read([block])
@@ -120,7 +121,7 @@ def test_a_bad_sample_is_named(storage: Storage) -> None:
 
 def test_without_a_tar_header_the_number_names_it(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
     index = Index.load(storage)
-    decoder = SampleDecoder(index, BlockReader(storage, index), image_size=16, channels=1)
+    decoder = SampleDecoder(index, BlockReader(storage, index), Config(image_size=16, channels=1))
     monkeypatch.setattr(decoder.reader, "bytes_before", lambda *_: b"x" * 512)
     (data,) = decoder.reader.read(index.blocks[:1])
     with pytest.raises(UserError, match=r"^s-00\.tar: sample 0 at byte \d+ cannot be used"):
@@ -160,9 +161,7 @@ def test_a_block_of_bad_samples_is_an_error(tmp_path: Path) -> None:
 def evaluator(storage: Storage, *overrides: str) -> Evaluator:
     config = tiny_config("quickstart", storage.url, 1, "evaluation.real_samples=null", *overrides)
     index = Index.load(storage)
-    decoder = SampleDecoder(
-        index, BlockReader(storage, index), image_size=16, channels=1, bad_samples=config.data.bad_samples
-    )
+    decoder = SampleDecoder(index, BlockReader(storage, index), config)
     return Evaluator(config, ALONE, storage, decoder, storage.child("run"))
 
 
@@ -248,7 +247,8 @@ def finish(world: World, config: Config, storage: str, name: str) -> None:
 
 
 def test_good_data_are_trained_on_as_ever(tmp_path: Path) -> None:
-    url = write_shards(tmp_path / "data", [], count=64).url if (tmp_path / "data").mkdir() is None else ""
+    (tmp_path / "data").mkdir()
+    url = write_shards(tmp_path / "data", [], count=64).url
     run(config_of(url), str(tmp_path), "skip")
     _, recorder = run(config_of(url, "data.bad_samples=error"), str(tmp_path), "error")
     assert_same_bits(newest(str(tmp_path), "skip"), newest(str(tmp_path), "error"))

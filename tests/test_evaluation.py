@@ -52,14 +52,7 @@ def config_of(data: str, *overrides: str) -> Config:
 def make_evaluator(config: Config, world: World = ALONE) -> Evaluator:
     storage = Storage.open(str(config.data.url))
     index = Index.load(storage)
-    decoder = SampleDecoder(
-        index,
-        BlockReader(storage, index),
-        image_size=config.image_size,
-        channels=config.channels,
-        resize=config.data.resize,
-        bad_samples=config.data.bad_samples,
-    )
+    decoder = SampleDecoder(index, BlockReader(storage, index), config)
     return Evaluator(config, world, storage, decoder, storage.child("run"))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from contextlib import closing
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -36,7 +37,7 @@ def packed(folder: Path, size: int) -> Storage:
     return storage
 
 
-def first_batch(storage: Storage, size: int, resize: Resize = "none") -> torch.Tensor:
+def first_batch(storage: Storage, size: Literal[32, 64], resize: Resize = "none") -> torch.Tensor:
     with closing(open_stream(storage, image_size=size, resize=resize)) as stream:
         return torch.cat([group.images for group in stream.next()])
 

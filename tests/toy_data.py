@@ -6,12 +6,12 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from distgan.config.schema import BadSamples, Resize
+from distgan.config.schema import BadSamples, Config, DataConfig, Resize
 from distgan.data.blocks import BlockReader
 from distgan.data.decode import SampleDecoder
 from distgan.data.index import FORMAT, Header, Index, Shard, block_spans, pack_table
@@ -100,7 +100,7 @@ def open_stream(
     memory_bytes: int = 0,
     prefetch_batches: int = 2,
     seed: int = 0,
-    image_size: int = 16,
+    image_size: Literal[16, 32, 64] = 16,
     resize: Resize = "none",
     bad_samples: BadSamples = "error",
 ) -> BatchStream:
@@ -108,16 +108,13 @@ def open_stream(
     from distgan.data.stream import BatchStream
 
     index = Index.load(storage)
-    decoder = SampleDecoder(
-        index,
-        reader or BlockReader(storage, index),
+    config = Config(
         image_size=image_size,
         channels=index.header.channels,
-        resize=resize,
-        bad_samples=bad_samples,
+        data=DataConfig(resize=resize, bad_samples=bad_samples),
     )
     return BatchStream(
-        decoder,
+        SampleDecoder(index, reader or BlockReader(storage, index), config),
         Order(index, seed, streams, window_blocks),
         groups=groups,
         num_groups=num_groups,

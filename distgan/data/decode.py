@@ -8,7 +8,7 @@ from bisect import bisect_right
 import numpy as np
 from numpy.typing import NDArray
 
-from distgan.config.schema import BadSamples, DataConfig, Resize
+from distgan.config.schema import Config, DataConfig
 from distgan.data.blocks import BlockReader
 from distgan.data.images import decode_image
 from distgan.data.index import TAR_UNIT, Block, Index
@@ -22,19 +22,10 @@ class SampleDecoder:
     "none". What takes its place follows from the data alone, so that every worker and every resume agree.
     """
 
-    def __init__(
-        self,
-        index: Index,
-        reader: BlockReader,
-        *,
-        image_size: int,
-        channels: int,
-        resize: Resize = "none",
-        bad_samples: BadSamples = "error",
-    ) -> None:
+    def __init__(self, index: Index, reader: BlockReader, config: Config) -> None:
         self.index, self.reader = index, reader
-        self.shape = (channels, image_size, image_size)
-        self._resize, self._bad_samples = resize, bad_samples
+        self.shape = (config.channels, config.image_size, config.image_size)
+        self._resize, self._bad_samples = config.data.resize, config.data.bad_samples
         self._block_starts = [block.first for block in index.blocks]
 
     def block_of(self, sample: int) -> Block:
