@@ -70,8 +70,8 @@ class TrainingState:
         """The first part that holds a number that is not finite, as it is called in a checkpoint."""
         for name, tree in self._tensors().items():
             # Counters, which have no dimension, may be on another device.
-            finite = [tensor.isfinite().all() for tensor in _leaves(tree) if tensor.ndim]
-            if finite and not torch.stack(finite).all():
+            extremes = [value for tensor in _leaves(tree) if tensor.ndim for value in tensor.aminmax()]
+            if extremes and not torch.stack(extremes).isfinite().all():
                 return name
         return None
 
