@@ -13,11 +13,14 @@ import pytest
 import torch
 
 from distgan.config.schema import Config
+from distgan.data import decode
 from distgan.data.blocks import BlockReader
+from distgan.data.decode import SampleDecoder
 from distgan.data.index import Index
+from distgan.data.pack import PackOptions, pack
+from distgan.data.sources.rendered_bricks import BrickSource
 from distgan.data.storage import Storage
 from distgan.errors import UserError
-from distgan.training import evaluation
 from distgan.training.evaluation import Evaluator, RealStatistics, metric_name
 from distgan.training.networks import build_networks
 from distgan.training.world import World
@@ -49,7 +52,8 @@ def config_of(data: str, *overrides: str) -> Config:
 def make_evaluator(config: Config, world: World = ALONE) -> Evaluator:
     storage = Storage.open(str(config.data.url))
     index = Index.load(storage)
-    return Evaluator(config, world, storage, index, BlockReader(storage, index), storage.child("run"))
+    decoder = SampleDecoder(index, BlockReader(storage, index), config)
+    return Evaluator(config, world, storage, decoder, storage.child("run"))
 
 
 def measure(world: World, data: str) -> tuple[float, RealStatistics]:
@@ -101,6 +105,21 @@ def test_real_statistics_are_computed_once(data: str, tmp_path: Path, monkeypatc
     assert read
     assert other.statistics.count == 20
     assert len(list((tmp_path / "data" / "statistics").glob("*.json"))) == 2
+
+
+def test_real_statistics_are_those_of_the_resized_images(tmp_path: Path) -> None:
+    url, one_size = str(tmp_path / "data"), str(tmp_path / "one size")
+    for folder, size in ((url, 32), (one_size, 16)):
+        pack(BrickSource(0, 60, 32, 1), Storage.open(folder), PackOptions(size, 1, processes=1))
+    wanted = make_evaluator(config_of(one_size)).real
+    found = make_evaluator(config_of(url, "data.resize=bilinear")).real
+    assert found.floor == wanted.floor
+    assert torch.equal(found.statistics.covariance, wanted.statistics.covariance)
+
+    keys = [("data.resize=lanczos",), ("data.resize=bilinear", "image_size=32"), ("data.resize=bilinear",)]
+    others = [make_evaluator(config_of(url, *each)).real for each in keys]
+    assert len({found.floor, *(other.floor for other in others)}) == 3
+    assert len(list((tmp_path / "data" / "statistics").glob("*.json"))) == 3
 
 
 def test_all_images_by_default_and_not_more_than_there_are(data: str, tmp_path: Path) -> None:
@@ -158,8 +177,10 @@ def test_an_image_that_cannot_be_decoded_is_named(data: str, monkeypatch: pytest
     def broken(*_: Any) -> None:
         raise ValueError("not a whole PNG, JPEG or WebP image")
 
-    monkeypatch.setattr(evaluation, "decode_image", broken)
-    with pytest.raises(UserError, match=r"shard-\d+\.tar: sample \d+ cannot be used: not a whole PNG"):
+    monkeypatch.setattr(decode, "decode_image", broken)
+    with pytest.raises(
+        UserError, match=r"shard-\d+\.tar: sample \d+ at byte \d+ \(\d+\.png\) cannot be used: not a whole PNG"
+    ):
         make_evaluator(config_of(url))
 
 

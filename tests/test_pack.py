@@ -484,14 +484,6 @@ FOREIGN: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda folder: write_foreign(folder / "a.tar", [{"jpg": grey(1), "png": grey(1, "PNG")}]),
         r"train/00000\.png: a second image of the same key",
     ),
-    "not square": (
-        lambda folder: write_foreign(folder / "a.tar", [{"jpg": grey(1, size=(16, 8))}]),
-        "train/00000 has 16x8 pixels; all images must be square and of one size",
-    ),
-    "two sizes": (
-        lambda folder: write_foreign(folder / "a.tar", [{"jpg": grey(1)}, {"jpg": grey(1, size=(8, 8))}]),
-        "train/00001 has 8x8 pixels; all images must be square and of one size",
-    ),
     "a word as class": (
         lambda folder: write_foreign(folder / "a.tar", [{"jpg": grey(1), "json": {"label": "cat"}}]),
         "the label 'cat' is not a whole number from 0",

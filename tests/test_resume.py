@@ -233,6 +233,8 @@ def test_a_stop_where_a_half_written_checkpoint_lies_writes_a_whole_one(data: st
         ("generator.width", "4", "8"),
         ("seed", "0", "7"),
         ("data.window_blocks", "8", "4"),
+        ("data.resize", "none", "bilinear"),
+        ("data.bad_samples", "error", "skip"),
         ("objective.label_noise", "0.0", "0.1"),
         ("scale.groups", "4", "2"),
     ],

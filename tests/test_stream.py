@@ -206,13 +206,15 @@ def test_a_damaged_shard_is_named(tmp_path: Path, harm: str) -> None:
 def test_an_image_that_cannot_be_decoded_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pack_numbered(tmp_path, 20)
 
-    def refuse(data: bytes, image_size: int, channels: int) -> None:
+    def refuse(*_: object) -> None:
         raise ValueError("it has 8x8 pixels, not 16x16")
 
-    monkeypatch.setattr("distgan.data.stream.decode_image", refuse)
+    monkeypatch.setattr("distgan.data.decode.decode_image", refuse)
     with (
         closing(open_stream(Storage.open(str(tmp_path)))) as stream,
-        pytest.raises(UserError, match=r"shard-00000\.tar: sample \d+ at byte \d+ cannot be used: it has 8x8 pixels"),
+        pytest.raises(
+            UserError, match=r"shard-00000\.tar: sample (\d+) at byte \d+ \(0*\1\.png\) cannot be used: it has 8"
+        ),
     ):
         stream.next()
 

@@ -6,12 +6,14 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from distgan.config.schema import BadSamples, Config, DataConfig, Resize
 from distgan.data.blocks import BlockReader
+from distgan.data.decode import SampleDecoder
 from distgan.data.index import FORMAT, Header, Index, Shard, block_spans, pack_table
 from distgan.data.order import Order
 from distgan.data.storage import Storage
@@ -98,14 +100,21 @@ def open_stream(
     memory_bytes: int = 0,
     prefetch_batches: int = 2,
     seed: int = 0,
+    image_size: Literal[16, 32, 64] = 16,
+    resize: Resize = "none",
+    bad_samples: BadSamples = "error",
 ) -> BatchStream:
     """A stream of batches with small defaults."""
     from distgan.data.stream import BatchStream
 
     index = Index.load(storage)
+    config = Config(
+        image_size=image_size,
+        channels=index.header.channels,
+        data=DataConfig(resize=resize, bad_samples=bad_samples),
+    )
     return BatchStream(
-        index,
-        reader or BlockReader(storage, index),
+        SampleDecoder(index, reader or BlockReader(storage, index), config),
         Order(index, seed, streams, window_blocks),
         groups=groups,
         num_groups=num_groups,

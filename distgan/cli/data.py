@@ -136,8 +136,11 @@ def _print_index(url: str, opened: Index) -> None:
     header = opened.header
     labelled = int((opened.labels >= 0).sum())
     megabytes = sum(shard.bytes for shard in header.shards) / 1e6
+    shape = f"{header.channels}x{header.image_size}x{header.image_size}"
+    if header.image_size is None:
+        shape = f"{header.channels} channels, several sizes (train with data.resize)"
     lines = [
-        f"{url}: {header.samples:,} images, {header.channels}x{header.image_size}x{header.image_size}",
+        f"{url}: {header.samples:,} images, {shape}",
         f"  {len(header.shards)} shards, {megabytes:.1f} MB, {len(opened.blocks):,} blocks",
         f"  {len(header.classes)} classes, {labelled:,} labelled",
         f"  hash {opened.hash}",

@@ -11,6 +11,11 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+# How images of another size become those of the configuration.
+Resize = Literal["none", "bilinear", "bicubic", "lanczos"]
+# What becomes of a sample that does not decode, or has a size that is not wanted.
+BadSamples = Literal["error", "skip"]
+
 
 class Free:
     """Marks a field whose value does not change what is trained."""
@@ -83,6 +88,18 @@ class DataConfig(Section):
     streams: Annotated[int, Ge(1), Le(4096)] = 16
     window_blocks: Annotated[int, Ge(1), Le(1024)] = Field(8, description="blocks shuffled together")
     flip: bool = Field(False, description="random horizontal flips")
+    resize: Resize = Field(
+        "none",
+        description="how images of another size are brought to image_size at load, the aspect ratio not kept; "
+        "bilinear is what `distgan data pack` does; none refuses them",
+    )
+    bad_samples: BadSamples = Field(
+        "error",
+        description="a sample that cannot be decoded ends the run; or the next good one of its block takes its place",
+    )
+    max_bad_samples: Annotated[int, Ge(0), Free()] = Field(
+        100, description="with bad_samples=skip: more of them than this, over all workers, end the run"
+    )
     prefetch_batches: Annotated[int, Ge(1), Le(64), Free()] = 3
     memory_mb: Annotated[int, Ge(0), Free()] = Field(1024, description="decoded samples kept, a worker")
     cache_dir: Annotated[str | None, Free()] = Field(

@@ -26,6 +26,10 @@ class BlockReader:
             return self._download(blocks)
         return self._cache.read(self._index.hash, blocks, self._download)
 
+    def bytes_before(self, shard: int, offset: int, count: int) -> bytes:
+        """`count` bytes of a shard before `offset`; they belong to no block, so nothing checks them."""
+        return self._storage.read_ranges([(self._index.header.shards[shard].name, offset - count, offset)])[0]
+
     def _download(self, blocks: Sequence[Block]) -> list[bytes]:
         found: dict[int, bytes] = {}
         for attempt in range(_ATTEMPTS):

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import io
 import struct
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image
 
+if TYPE_CHECKING:  # the processes that encode need no configuration
+    from distgan.config.schema import Resize
+
 Encoding = Literal["png", "jpg", "webp"]
 EXTENSIONS = ("png", "jpg", "jpeg", "webp")
 _MODES = {1: "L", 3: "RGB"}
+_FILTERS: dict[Resize, Image.Resampling] = {
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
 _GREY_MODES = {"1", "L", "LA", "I;16", "I;16B", "I;16L"}
 
 # What Pillow raises for bytes that are no image, or only a part or a parody of one.
@@ -37,10 +45,11 @@ def to_pixels(image: Image.Image, channels: int) -> NDArray[np.uint8]:
     return np.asarray(image if image.mode == _MODES[channels] else image.convert(_MODES[channels]))
 
 
-def decode_image(data: bytes, image_size: int, channels: int) -> NDArray[np.uint8]:
-    """Bytes of a PNG, JPEG or WebP image to uint8 (channels, image_size, image_size).
+def decode_image(data: bytes, image_size: int | None, channels: int, resize: Resize = "none") -> NDArray[np.uint8]:
+    """Bytes of a PNG, JPEG or WebP image to uint8 (channels, image_size, image_size); without a size, of its own.
 
-    Raises ValueError where they are no image, or one of another size; grey and colour are converted.
+    Grey and colour are converted. Raises ValueError where they are no image, or one of another size and `resize`
+    is "none".
     """
     if data[:2] == b"\xff\xd8":
         pixels = simplejpeg.decode_jpeg(data, "GRAY" if channels == 1 else "RGB", fastdct=False)
@@ -51,8 +60,10 @@ def decode_image(data: bytes, image_size: int, channels: int) -> NDArray[np.uint
         except UNREADABLE as error:
             raise ValueError(f"not a whole PNG, JPEG or WebP image: {error}") from None
         pixels = pixels.reshape(*pixels.shape[:2], channels)
-    if pixels.shape[:2] != (image_size, image_size):
-        raise ValueError(f"it has {pixels.shape[1]}x{pixels.shape[0]} pixels, not {image_size}x{image_size}")
+    if image_size is not None and pixels.shape[:2] != (image_size, image_size):
+        if resize == "none":
+            raise ValueError(f"it has {pixels.shape[1]}x{pixels.shape[0]} pixels, not {image_size}x{image_size}")
+        pixels = resize_image(pixels, image_size, channels, resize)
     return np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 
@@ -72,11 +83,13 @@ def encode_image(pixels: NDArray[np.uint8], encoding: Encoding) -> bytes:
     return buffer.getvalue()
 
 
-def resize_image(pixels: NDArray[np.uint8], image_size: int, channels: int) -> NDArray[np.uint8]:
-    """uint8 (H, W) or (H, W, C) to (image_size, image_size, channels), bilinear, aspect ratio not kept."""
+def resize_image(
+    pixels: NDArray[np.uint8], image_size: int, channels: int, resize: Resize = "bilinear"
+) -> NDArray[np.uint8]:
+    """uint8 (H, W) or (H, W, C) to (image_size, image_size, channels), aspect ratio not kept."""
     if pixels.ndim == 3 and pixels.shape[2] == 1:
         pixels = pixels[:, :, 0]
     image = Image.fromarray(pixels).convert(_MODES[channels])
     if image.size != (image_size, image_size):
-        image = image.resize((image_size, image_size), Image.Resampling.BILINEAR)
+        image = image.resize((image_size, image_size), _FILTERS[resize])
     return np.asarray(image).reshape(image_size, image_size, channels)

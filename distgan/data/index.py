@@ -14,7 +14,7 @@ import json
 import zlib
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,11 +42,15 @@ class Shard(BaseModel):
 
 
 class Header(BaseModel):
-    """The content of `index.json`."""
+    """The content of `index.json`.
+
+    Attributes:
+        image_size: pixels a side; None where the images have several sizes, or are not square.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     format: str = Field(pattern=f"^{FORMAT}$")
-    image_size: int = Field(ge=1)
+    image_size: Annotated[int, Field(ge=1)] | None
     channels: Literal[1, 3]
     samples: int = Field(ge=1)
     classes: list[str]

@@ -75,26 +75,20 @@ def scan_shard(path: Path) -> ScannedShard:
 def assemble_index(
     scanned: Sequence[ScannedShard], classes: list[str] | None = None, channels: int | None = None
 ) -> Index:
-    """The index of shards in the given order. Raises UserError where image sizes differ.
+    """The index of shards in the given order.
 
     Without `channels` it is 1 where all images are stored grey, else 3.
     """
     samples = [sample for each in scanned for sample in each.samples]
-    for each in scanned:
-        for sample in each.samples:
-            if sample.size[0] != sample.size[1] or sample.size != samples[0].size:
-                raise UserError(
-                    f"{each.shard.name}: {sample.key} has {sample.size[0]}x{sample.size[1]} pixels; all images must be "
-                    f"square and of one size: unpack the shards and use `distgan data pack --format folder --size N`"
-                )
     offsets, lengths = _columns(samples)
     labels = np.array([sample.label for sample in samples], np.int64)
     checksums = np.array([checksum for each in scanned for checksum in each.checksums], np.uint32)
     if classes is None:
         classes = numbered_classes(labels)
+    sides = {side for sample in samples for side in sample.size}
     header = Header(
         format=FORMAT,
-        image_size=samples[0].size[0],
+        image_size=sides.pop() if len(sides) == 1 else None,
         channels=channels or max(sample.channels for sample in samples),
         samples=len(samples),
         classes=classes,

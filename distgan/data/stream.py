@@ -12,11 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from distgan.data.blocks import BlockReader
-from distgan.data.images import decode_image
-from distgan.data.index import Index
+from distgan.data.decode import SampleDecoder
 from distgan.data.order import Order
-from distgan.errors import UserError
 
 _READERS = 8
 
@@ -28,10 +25,13 @@ class Group:
     Attributes:
         images: uint8 (N, C, H, W).
         labels: int64 (N,); −1 where a sample has none.
+        bad_samples: how many of the samples are bad, each counted when its stream comes to it for the first time.
+            Image and label in their place are another's.
     """
 
     images: Tensor
     labels: Tensor
+    bad_samples: int = 0
 
 
 class BatchStream:
@@ -43,8 +43,7 @@ class BatchStream:
 
     def __init__(
         self,
-        index: Index,
-        reader: BlockReader,
+        decoder: SampleDecoder,
         order: Order,
         *,
         groups: range,
@@ -54,14 +53,15 @@ class BatchStream:
         memory_bytes: int,
         prefetch_batches: int,
     ) -> None:
-        self._index, self._reader, self._order = index, reader, order
+        self._decoder, self._index, self._order = decoder, decoder.index, order
         self._groups, self._num_groups, self._batch_size = groups, num_groups, batch_size
         self._share = batch_size // len(order.streams)
         numbers = [number for group in groups for number in order.group_streams(group, num_groups)]
         first, stop = order.streams[numbers[0]].first, order.streams[numbers[-1]].stop
-        self._decoded = _DecodedSamples(index, first, stop, memory_bytes)
+        self._decoded = _DecodedSamples(decoder.shape, first, stop, memory_bytes)
+        # Bad samples that were met, and who stands in for each.
+        self._stand_ins: dict[int, int] = {}
         self._windows: dict[tuple[int, int, int], Future[dict[int, bytes]]] = {}
-        self._block_starts = np.array([block.first for block in index.blocks])
         self._pool = ThreadPoolExecutor(_READERS, thread_name_prefix="distgan-read")
         self._queue: queue.Queue[list[Group] | BaseException] = queue.Queue(prefetch_batches)
         self._stopped = threading.Event()
@@ -102,13 +102,13 @@ class BatchStream:
         groups = []
         for group in self._groups:
             parts = [self._stream_part(number, batch) for number in self._order.group_streams(group, self._num_groups)]
-            samples = np.concatenate([samples for samples, _ in parts])
-            images = np.concatenate([images for _, images in parts])
-            groups.append(Group(torch.from_numpy(images), torch.from_numpy(self._index.labels[samples])))
+            images = torch.from_numpy(np.concatenate([images for images, _, _ in parts]))
+            labels = torch.from_numpy(np.concatenate([labels for _, labels, _ in parts]))
+            groups.append(Group(images, labels, sum(bad_samples for _, _, bad_samples in parts)))
         return groups
 
-    def _stream_part(self, number: int, batch: int) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
-        """A batch's sample numbers of one stream and their images."""
+    def _stream_part(self, number: int, batch: int) -> tuple[NDArray[np.uint8], NDArray[np.int64], int]:
+        """A batch's images and labels of one stream, and the bad samples that it comes to for the first time."""
         stream = self._order.streams[number]
         position = batch * self._share
         samples = stream.samples(position, self._share)
@@ -119,7 +119,10 @@ class BatchStream:
             for sample in absent:
                 fresh[int(sample)] = self._decode(int(sample), data)
         images = self._decoded.gather(samples, fresh)
-        return samples, images
+        shown = [self._stand_ins.get(sample, sample) for sample in samples.tolist()]
+        first_epoch = samples[: max(0, len(stream) - position)]
+        bad_samples = sum(sample in self._stand_ins for sample in first_epoch.tolist())
+        return images, self._index.labels[shown], bad_samples
 
     def _window_bytes(self, number: int, position: int) -> dict[int, bytes]:
         """Bytes of the blocks of all windows that a batch touches; the next window's download starts here."""
@@ -153,29 +156,22 @@ class BatchStream:
         ]
         if not blocks:
             return {}
-        return {block.number: data for block, data in zip(blocks, self._reader.read(blocks), strict=True)}
+        return {block.number: data for block, data in zip(blocks, self._decoder.reader.read(blocks), strict=True)}
 
     def _decode(self, sample: int, data: dict[int, bytes]) -> NDArray[np.uint8]:
-        block = self._index.blocks[int(np.searchsorted(self._block_starts, sample, side="right")) - 1]
-        start = int(self._index.offsets[sample]) - block.start
-        image = data[block.number][start : start + int(self._index.lengths[sample])]
-        header = self._index.header
-        try:
-            return decode_image(image, header.image_size, header.channels)
-        except ValueError as error:
-            shard = header.shards[block.shard].name
-            raise UserError(
-                f"{shard}: sample {sample} at byte {self._index.offsets[sample]} cannot be used: {error}; "
-                f"pack the data again"
-            ) from None
+        block = self._decoder.block_of(sample)
+        start = self._stand_ins.get(sample, sample)
+        shown, image = self._decoder.decode_or_next(start, block, data[block.number])
+        if shown != sample:
+            self._stand_ins[sample] = shown
+        return image
 
 
 class _DecodedSamples:
     """Decoded samples [first, stop) of a worker, as many as fit; the others come with every call."""
 
-    def __init__(self, index: Index, first: int, stop: int, memory_bytes: int) -> None:
-        header = index.header
-        self._shape = (header.channels, header.image_size, header.image_size)
+    def __init__(self, shape: tuple[int, int, int], first: int, stop: int, memory_bytes: int) -> None:
+        self._shape = shape
         capacity = min(stop - first, memory_bytes // int(np.prod(self._shape)))
         self._first = first
         # Untouched pages cost no memory, so this grows with what is decoded.

@@ -94,6 +94,6 @@ def to_uint8(images: Tensor) -> Tensor:
     if values.isnan().any():
         raise UserError(
             "generated images have values that are not numbers: the generator has diverged; "
-            "resume from an earlier checkpoint with a lower learning rate"
+            "start a new run with a lower learning rate"
         )
     return ((values.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)

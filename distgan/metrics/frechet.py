@@ -132,7 +132,7 @@ class FeatureSums:
         if not (total.isfinite().all() and outer.isfinite().all()):
             raise UserError(
                 "some image features are not finite numbers, so there is no Fréchet distance: "
-                "the generator has diverged; resume from an earlier checkpoint with a lower learning rate"
+                "the generator has diverged; start a new run with a lower learning rate"
             )
         mean = total / self.count
         covariance = (outer - torch.outer(total, mean)) / (self.count - 1)

@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from distgan.config.schema import Config
-from distgan.data.blocks import BlockReader
-from distgan.data.images import decode_image
-from distgan.data.index import Block, Index
+from distgan.data.decode import SampleDecoder, check_bad_samples
+from distgan.data.index import Block
 from distgan.data.storage import NotFoundError, Storage
 from distgan.errors import UserError
 from distgan.metrics.features import FeatureExtractor, load_extractor, to_uint8
@@ -46,12 +45,10 @@ class RealStatistics:
 class Evaluator:
     """Measures generators against one data set. All its methods are called on every rank together."""
 
-    def __init__(
-        self, config: Config, world: World, data: Storage, index: Index, reader: BlockReader, run: Storage
-    ) -> None:
+    def __init__(self, config: Config, world: World, data: Storage, decoder: SampleDecoder, run: Storage) -> None:
         """`run` keeps the real statistics where the data's own folder cannot be written."""
         self._config, self._world = config, world
-        self._index, self._reader = index, reader
+        self._index, self._decoder = decoder.index, decoder
         self._places = [data.child(_STATISTICS), run.child(_STATISTICS)]
         self._extractor: FeatureExtractor = load_extractor(config.evaluation.extractor, world.device)
         self.metric = metric_name(config.evaluation.extractor, config.evaluation.samples)
@@ -76,6 +73,12 @@ class Evaluator:
             yield to_uint8(generator(latents.to(self._world.device, dtype)))
 
     def _real_statistics(self) -> RealStatistics:
+        """Of the good ones among the selected samples. Raises UserError where too many are bad."""
+        real = self._kept_or_computed_statistics()
+        check_bad_samples(self._real_count() - real.statistics.count, self._config.data)
+        return real
+
+    def _kept_or_computed_statistics(self) -> RealStatistics:
         key = self._statistics_key()
         found = self._world.agree(self._kept_statistics(key) if self._world.rank == 0 else None)
         if found is not None:
@@ -98,8 +101,11 @@ class Evaluator:
 
     def _statistics_key(self) -> str:
         """What the statistics depend on, as a file name."""
-        extractor, count = self._config.evaluation.extractor, self._real_count()
-        digest = hashlib.sha256(json.dumps([self._index.hash, extractor, count, _SELECTION_SEED]).encode()).hexdigest()
+        config = self._config
+        extractor, count = config.evaluation.extractor, self._real_count()
+        images = [config.image_size, config.data.resize, config.data.bad_samples]
+        everything = [self._index.hash, extractor, count, _SELECTION_SEED, *images]
+        digest = hashlib.sha256(json.dumps(everything).encode()).hexdigest()
         return f"{extractor}-{count}-{digest[:16]}"
 
     def _real_count(self) -> int:
@@ -122,23 +128,19 @@ class Evaluator:
         return sums
 
     def _real_images(self, samples: NDArray[np.int64]) -> Iterator[NDArray[np.uint8]]:
-        """The images of ascending sample numbers, uint8 (up to CHUNK, C, H, W), each block read once."""
-        header = self._index.header
-        starts = np.array([block.first for block in self._index.blocks])
-        numbers = np.searchsorted(starts, samples, side="right") - 1
+        """The images of ascending sample numbers, uint8 (up to CHUNK, C, H, W), each block read once.
+
+        Bad samples are left out where they are to be skipped.
+        """
         block: Block | None = None
         data, chunk = b"", []
-        for sample, number in zip(samples.tolist(), numbers.tolist(), strict=True):
-            if block is None or block.number != number:
-                block = self._index.blocks[number]
-                (data,) = self._reader.read([block])
-            begin = int(self._index.offsets[sample]) - block.start
-            image = data[begin : begin + int(self._index.lengths[sample])]
-            try:
-                chunk.append(decode_image(image, header.image_size, header.channels))
-            except ValueError as error:
-                shard = header.shards[block.shard].name
-                raise UserError(f"{shard}: sample {sample} cannot be used: {error}; pack the data again") from None
+        for sample in samples.tolist():
+            if block is None or sample >= block.stop:
+                block = self._decoder.block_of(sample)
+                (data,) = self._decoder.reader.read([block])
+            image = self._decoder.decode(sample, block, data)
+            if image is not None:
+                chunk.append(image)
             if len(chunk) == CHUNK:
                 yield np.stack(chunk)
                 chunk = []

@@ -96,13 +96,18 @@ def make_plan(job: Job, *, dry_run: bool = False) -> Plan:
 
 def check_data(config: Config, index: Index) -> None:
     """Raises UserError where the data set is not what the configuration asks for."""
-    for key in ("image_size", "channels"):
-        wanted, found = getattr(config, key), getattr(index.header, key)
-        if wanted != found:
-            raise UserError(
-                f"{key}={wanted}, but the images at {config.data.url} have {found}: "
-                f"set {key}={found}, or pack the data with the other value"
-            )
+    size, channels = index.header.image_size, index.header.channels
+    if channels != config.channels:
+        raise UserError(
+            f"channels={config.channels}, but the images at {config.data.url} have {channels}: "
+            f"set channels={channels}, or pack the data with the other value"
+        )
+    if size != config.image_size and config.data.resize == "none":
+        mend = f"set image_size={size} or data.resize=bilinear" if size else "set data.resize=bilinear"
+        raise UserError(
+            f"image_size={config.image_size}, but the images at {config.data.url} have {size or 'several sizes'}: "
+            f"{mend}, or pack the data with --size {config.image_size}"
+        )
     Order(index, config.seed, config.data.streams, config.data.window_blocks)
 
 

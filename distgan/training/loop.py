@@ -11,6 +11,7 @@ from torch import Tensor
 import distgan
 from distgan.data.blocks import BlockReader
 from distgan.data.cache import BlockCache
+from distgan.data.decode import SampleDecoder, check_bad_samples
 from distgan.data.index import Index
 from distgan.data.order import Order
 from distgan.data.storage import Storage
@@ -18,6 +19,7 @@ from distgan.data.stream import BatchStream
 from distgan.errors import UserError
 from distgan.metrics.features import to_uint8
 from distgan.training.checkpoints import Checkpoint, CheckpointStore, checkpoint_name
+from distgan.training.divergence import DivergenceGuard
 from distgan.training.draws import Purpose, derive_seed
 from distgan.training.ema import ExponentialMovingAverage
 from distgan.training.evaluation import Evaluator
@@ -80,7 +82,7 @@ class Session:
         cache = None
         if config.data.cache_dir is not None and not data.is_local:
             cache = BlockCache(Path(config.data.cache_dir), config.data.cache_mb * 2**20)
-        self.reader = BlockReader(data, self.index, cache)
+        self.decoder = SampleDecoder(self.index, BlockReader(data, self.index, cache), config)
 
         networks = build_networks(config, world.device)
         self.state = TrainingState(
@@ -96,6 +98,7 @@ class Session:
         if resumed is not None:
             check_resumable(resumed.manifest, config, self.index.hash, job.run.url)
             self.state.restore(resumed)
+        self.guard = DivergenceGuard(job, world, self.checkpoints)
         self.last_checkpoint = newest
         self.resumed = resumed is not None
         self.resumed_at_kimg = self.state.progress.kimg
@@ -104,7 +107,7 @@ class Session:
         self.step.warm_up()
         self.profiler = StepProfiler(job.run, world.device) if job.profile and world.rank == 0 else None
         with self.meter.phase("real statistics"):
-            self.evaluator = Evaluator(config, world, data, self.index, self.reader, job.run)
+            self.evaluator = Evaluator(config, world, data, self.decoder, job.run)
 
     def run(self) -> Summary:
         """Trains until the budget is used, the distance stays, or somebody asks to stop."""
@@ -118,7 +121,9 @@ class Session:
 
             def next_batch() -> RealBatch:
                 with self.meter.phase("data wait"):
-                    return [group.images for group in batches.next()]
+                    groups = batches.next()
+                self.meter.count_bad_samples(sum(group.bad_samples for group in groups))
+                return [group.images for group in groups]
 
             while reason != "plateau" and progress.images < budget:
                 before = progress.images
@@ -156,8 +161,7 @@ class Session:
     def _open_batches(self) -> BatchStream:
         config = self.config
         return BatchStream(
-            self.index,
-            self.reader,
+            self.decoder,
             Order(self.index, config.seed, config.data.streams, config.data.window_blocks),
             groups=self.step.groups.local,
             num_groups=config.scale.groups,
@@ -191,10 +195,28 @@ class Session:
             )
         )
 
+    def _meet(self) -> None:
+        """Brings together what the workers have seen; all of them come here.
+
+        Raises UserError, on every rank, for a loss that is not finite and for too many bad samples.
+        """
+        terms, bad_samples = self.meter.meet(self.world)
+        self.guard.check_losses(terms, self.state.progress)
+        self.state.progress.bad_samples += bad_samples
+        check_bad_samples(self.state.progress.bad_samples, self.config.data)
+
+    def _meet_before_saving(self) -> None:
+        """As `_meet`; also raises UserError where the state itself is not finite."""
+        self._meet()
+        self.guard.check_state(self.state)
+
     def _log_and_ask_to_stop(self) -> bool:
         """Reports the means since the last call; whether rank 0 was asked to stop. All ranks meet here."""
-        terms, images_per_second = self.meter.take(self.world)
+        self._meet()
+        terms, images_per_second = self.meter.take()
         progress = self.state.progress
+        if self.config.data.bad_samples == "skip":
+            terms["data/bad_samples"] = progress.bad_samples
         stop = False
         if self.world.rank == 0:
             self.reporter.event(Trained(progress.step, progress.kimg, images_per_second, terms))
@@ -203,6 +225,7 @@ class Session:
 
     def _evaluate(self) -> None:
         """Measures the average generator, lets early stopping judge it, and saves both result and state."""
+        self._meet_before_saving()
         progress, evaluation = self.state.progress, self.config.evaluation
         with self.meter.phase("evaluation"):
             distance = self.evaluator.distance(self.state.ema.network)
@@ -230,9 +253,13 @@ class Session:
     def _save_samples_and_checkpoint_if_due(self, before: int) -> None:
         images = self.state.progress.images
         samples_every, every = self.config.training.samples_every_kimg, self.config.checkpoint.every_kimg
-        if samples_every is not None and due(before, images, samples_every):
+        samples_due = samples_every is not None and due(before, images, samples_every)
+        checkpoint_due = every is not None and due(before, images, every)
+        if samples_due or checkpoint_due:
+            self._meet_before_saving()
+        if samples_due:
             self._save_samples()
-        if every is not None and due(before, images, every):
+        if checkpoint_due:
             self._save_checkpoint()
 
     @torch.inference_mode()
@@ -258,6 +285,7 @@ class Session:
 
     def _finish(self, reason: StopReason) -> Summary:
         """The last checkpoint where there is none of this moment, and the summary."""
+        self._meet_before_saving()
         progress = self.state.progress
         last = checkpoint_name(progress.step)
         if self.world.rank == 0:

@@ -17,6 +17,8 @@ from distgan.training.world import World
 class Meter:
     """Adds up seconds by phase, and terms and images since the last row of metrics.
 
+    Each step's terms stay on the device until the workers meet: a step waits for nothing.
+
     Attributes:
         steps: steps of this session.
         last_seconds: how long the phase that ended last took.
@@ -25,7 +27,10 @@ class Meter:
     def __init__(self) -> None:
         self._begun = time.perf_counter()
         self._seconds: dict[str, float] = defaultdict(float)
-        self._terms: dict[str, Tensor] = {}
+        self._names: list[str] = []
+        self._rows: list[Tensor] = []
+        self._bad_samples = 0
+        self._sums: dict[str, float] = defaultdict(float)
         self.steps = self._steps = self._images = self._all_images = 0
         self._training_at_take = 0.0
         self.last_seconds = 0.0
@@ -41,22 +46,47 @@ class Meter:
 
     def count(self, terms: dict[str, Tensor], images: int) -> None:
         """Takes a step's terms, this worker's shares of their means, and its real images."""
-        for name, value in terms.items():
-            self._terms[name] = self._terms[name] + value if name in self._terms else value
+        self._names = sorted(terms)
+        self._rows.append(torch.stack([terms[name] for name in self._names]))
         self.steps += 1
         self._steps += 1
         self._images += images
         self._all_images += images
 
-    def take(self, world: World) -> tuple[dict[str, float], float]:
-        """Means over the steps since the last call, and images a second in them; all ranks meet here."""
-        names = sorted(self._terms)
-        means = world.all_reduce(torch.stack([self._terms[name] for name in names])) / self._steps
+    def count_bad_samples(self, count: int) -> None:
+        """Takes how many of this worker's samples turned out bad."""
+        self._bad_samples += count
+
+    def meet(self, world: World) -> tuple[list[dict[str, float]], int]:
+        """The terms of each step since the last call and the bad samples in them, over all workers.
+
+        All ranks meet here, and get the same; nothing happens where there was no step.
+        """
+        if not self._rows:
+            return [], 0
+        rows = torch.stack(self._rows)
+        own = torch.cat([rows.flatten(), rows.new_tensor([self._bad_samples])])
+        *values, bad_samples = world.all_reduce(own).tolist()
+        width = len(self._names)
+        terms = [
+            dict(zip(self._names, values[start : start + width], strict=True)) for start in range(0, len(values), width)
+        ]
+        for row in terms:
+            for name, value in row.items():
+                self._sums[name] += value
+        self._rows, self._bad_samples = [], 0
+        return terms, round(bad_samples)
+
+    def take(self) -> tuple[dict[str, float], float]:
+        """Means over the steps since the last call, which the workers have met after; and images a second in them."""
+        assert not self._rows, "the workers have not met"
+        means = {name: total / self._steps for name, total in self._sums.items()}
         elapsed = self._seconds["training"] - self._training_at_take
         rate = self._images / elapsed if elapsed > 0 else 0.0
         self._training_at_take = self._seconds["training"]
-        self._terms, self._steps, self._images = {}, 0, 0
-        return dict(zip(names, means.tolist(), strict=True)), rate
+        self._sums.clear()
+        self._steps = self._images = 0
+        return means, rate
 
     def mean_images_per_second(self) -> float:
         """Real images a second of training time, all workers together."""

@@ -16,6 +16,7 @@ class Progress:
         step: generator updates done.
         batches: real batches taken from the data, the position in its order.
         images: real images that the critic consumed; kimg are thousands of these.
+        bad_samples: different samples so far in whose place another was taken.
     """
 
     step: int = 0
@@ -28,6 +29,7 @@ class Progress:
     best_images: int = 0
     best_checkpoint: str | None = None
     without_improvement: int = 0
+    bad_samples: int = 0
 
     @property
     def kimg(self) -> float:

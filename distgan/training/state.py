@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
 
 import distgan
 from distgan.config.compare import training_differences
@@ -58,16 +62,27 @@ class TrainingState:
             threads=self.threads,
             progress=progress.as_dict(),
         )
-        tensors = {
+        keep = {progress.best_checkpoint} if progress.best_checkpoint else set()
+        store.save(manifest, self._tensors(), keep, self.config.checkpoint.keep_last, done)
+        return name
+
+    def not_finite(self) -> str | None:
+        """The first part that holds a number that is not finite, as it is called in a checkpoint."""
+        for name, tree in self._tensors().items():
+            # Counters, which have no dimension, may be on another device.
+            extremes = [value for tensor in _leaves(tree) if tensor.ndim for value in tensor.aminmax()]
+            if extremes and not torch.stack(extremes).isfinite().all():
+                return name
+        return None
+
+    def _tensors(self) -> dict[str, Any]:
+        return {
             "generator": self.networks.generator.state_dict(),
             "discriminator": self.networks.discriminator.state_dict(),
             "ema": self.ema.network.state_dict(),
             "generator_optimizer": self.optimizers.generator.state_dict(),
             "discriminator_optimizer": self.optimizers.discriminator.state_dict(),
         }
-        keep = {progress.best_checkpoint} if progress.best_checkpoint else set()
-        store.save(manifest, tensors, keep, self.config.checkpoint.keep_last, done)
-        return name
 
 
 def check_resumable(manifest: Manifest, config: Config, data_hash: str, where: str) -> None:
@@ -85,3 +100,12 @@ def check_resumable(manifest: Manifest, config: Config, data_hash: str, where: s
             f"{where}: this run has been trained on other data (the hash of index.json differs); "
             f"point data.url to the data it began with, or start a new run with another --name"
         )
+
+
+def _leaves(tree: Any) -> Iterator[Tensor]:
+    """All tensors of nested dictionaries."""
+    if isinstance(tree, Tensor):
+        yield tree
+    elif isinstance(tree, dict):
+        for branch in tree.values():
+            yield from _leaves(branch)

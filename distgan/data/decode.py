@@ -1,0 +1,90 @@
+"""From the bytes of a block to images as a run wants them: training and evaluation both decode here."""
+
+from __future__ import annotations
+
+import tarfile
+from bisect import bisect_right
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distgan.config.schema import Config, DataConfig
+from distgan.data.blocks import BlockReader
+from distgan.data.images import decode_image
+from distgan.data.index import TAR_UNIT, Block, Index
+from distgan.errors import UserError
+
+
+class SampleDecoder:
+    """Decodes the samples of a data set to uint8 (channels, image_size, image_size).
+
+    A bad sample is one whose bytes are as the index says, but are no image, or one of another size and `resize` is
+    "none". What takes its place follows from the data alone, so that every worker and every resume agree.
+    """
+
+    def __init__(self, index: Index, reader: BlockReader, config: Config) -> None:
+        self.index, self.reader = index, reader
+        self.shape = (config.channels, config.image_size, config.image_size)
+        self._resize, self._bad_samples = config.data.resize, config.data.bad_samples
+        self._block_starts = [block.first for block in index.blocks]
+
+    def block_of(self, sample: int) -> Block:
+        """The block that a sample lies in."""
+        return self.index.blocks[bisect_right(self._block_starts, sample) - 1]
+
+    def decode_or_next(self, sample: int, block: Block, data: bytes) -> tuple[int, NDArray[np.uint8]]:
+        """The image of a sample of `block`, or of the first good one after it in the block, taken as a ring; and whose.
+
+        Raises UserError, naming shard and sample, for a bad one that is not to be skipped, or a block without a
+        good one.
+        """
+        size = block.stop - block.first
+        for step in range(size):
+            candidate = block.first + (sample - block.first + step) % size
+            image = self.decode(candidate, block, data)
+            if image is not None:
+                return candidate, image
+        raise UserError(
+            f"{self._shard(block)}: none of the samples {block.first} to {block.stop - 1} (bytes {block.start} to "
+            f"{block.end}) can be used, so nothing can stand in for them; pack the data again"
+        )
+
+    def decode(self, sample: int, block: Block, data: bytes) -> NDArray[np.uint8] | None:
+        """The image of a sample of `block`, whose bytes are `data`; None for a bad one that is to be skipped.
+
+        Raises UserError, naming shard and sample, for a bad one that is not.
+        """
+        start = int(self.index.offsets[sample]) - block.start
+        image = data[start : start + int(self.index.lengths[sample])]
+        try:
+            return decode_image(image, self.shape[1], self.shape[0], self._resize)
+        except ValueError as error:
+            if self._bad_samples == "skip":
+                return None
+            raise UserError(
+                f"{self._name(sample, block)} cannot be used: {error}; pack the data again, or train without such "
+                f"samples with data.bad_samples=skip"
+            ) from None
+
+    def _shard(self, block: Block) -> str:
+        return self.index.header.shards[block.shard].name
+
+    def _name(self, sample: int, block: Block) -> str:
+        """Shard, number, place and, where the tar header before it can be read, the name of its file in the tar."""
+        offset = int(self.index.offsets[sample])
+        place = f"{self._shard(block)}: sample {sample} at byte {offset}"
+        try:
+            header = self.reader.bytes_before(block.shard, offset, TAR_UNIT)
+            return f"{place} ({tarfile.TarInfo.frombuf(header, 'utf-8', 'replace').name})"
+        except (UserError, tarfile.TarError):
+            return place
+
+
+def check_bad_samples(count: int, config: DataConfig) -> None:
+    """Raises UserError for more bad samples than the configuration allows."""
+    if count > config.max_bad_samples:
+        raise UserError(
+            f"{config.url}: {count} samples met so far cannot be used, more than data.max_bad_samples="
+            f"{config.max_bad_samples}; `distgan data verify {config.url}` names them: pack the data again without "
+            f"them, or raise data.max_bad_samples"
+        )

@@ -1,0 +1,59 @@
+"""Ends a run whose numbers are no longer finite, on every rank alike, before anything of it is kept."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NoReturn
+
+from distgan.errors import UserError
+from distgan.training.checkpoints import FOLDER, CheckpointStore
+from distgan.training.job import Job
+from distgan.training.progress import Progress
+from distgan.training.state import TrainingState
+from distgan.training.world import World
+
+
+class DivergenceGuard:
+    """Looks at the losses of every update, and at the state before it is evaluated or saved."""
+
+    def __init__(self, job: Job, world: World, checkpoints: CheckpointStore) -> None:
+        self._job, self._world, self._checkpoints = job, world, checkpoints
+        self._last: dict[str, float] = {}
+
+    def check_losses(self, terms: Sequence[dict[str, float]], progress: Progress) -> None:
+        """Raises UserError for the first update whose terms are not finite.
+
+        `terms` are those of the updates up to `progress.step`, the same on every rank.
+        """
+        for update, values in enumerate(terms, progress.step - len(terms) + 1):
+            bad = [name for name, value in values.items() if not math.isfinite(value)]
+            if bad:
+                self._end(progress, update, " and ".join(f"{name} is {values[name]}" for name in bad))
+            self._last = values
+
+    def check_state(self, state: TrainingState) -> None:
+        """Raises UserError where weights, their average or moments are not finite; all ranks together."""
+        part = self._world.agree(state.not_finite() if self._world.rank == 0 else None)
+        if part is not None:
+            self._end(state.progress, state.progress.step, f"the numbers of {part} are not all finite")
+
+    def _end(self, progress: Progress, update: int, what: str) -> NoReturn:
+        config = self._job.config
+        images = progress.images - (progress.step - update) * config.objective.critic_steps * config.training.batch_size
+        losses = ", ".join(f"{name}={value:.4g}" for name, value in self._last.items() if name.startswith("loss/"))
+        before = f"the last finite losses were {losses}" if losses else "this session had no update before it"
+        kept = self._kept_checkpoint()
+        raise UserError(
+            f"{self._job.run.url}: training diverged at update {update} ({images / 1000:g} kimg): {what}; {before}; "
+            f"{f'the last checkpoint, {FOLDER}/{kept}, is kept' if kept else 'there is no checkpoint yet'}. "
+            f"To go on from there would repeat it: start a new run with another --name and lower "
+            f"optimizer.generator.lr={config.optimizer.generator.lr:g} and "
+            f"optimizer.discriminator.lr={config.optimizer.discriminator.lr:g}"
+        )
+
+    def _kept_checkpoint(self) -> str | None:
+        """The newest whole checkpoint, once the one under way is written."""
+        if self._world.rank == 0:
+            self._checkpoints.settle()
+        return self._world.agree(self._checkpoints.newest_name() if self._world.rank == 0 else None)

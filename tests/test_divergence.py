@@ -1,0 +1,184 @@
+"""A run whose losses or weights are no longer finite ends at once, on every rank, and keeps only what is good."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+import torch
+from torch import Tensor
+
+from distgan.cli.main import main
+from distgan.config.load import dump_config
+from distgan.config.schema import Config
+from distgan.errors import UserError
+from distgan.training.checkpoints import checkpoint_name
+from distgan.training.draws import Draws
+from distgan.training.events import Checkpointed, Evaluated, Finished, Trained
+from distgan.training.job import Job
+from distgan.training.loop import train
+from distgan.training.meter import Meter
+from distgan.training.objectives import BinaryCrossEntropy
+from distgan.training.world import World
+from gloo import run_workers
+from runs import ALONE, Recorder, assert_same_bits, checkpoints, newest, pack_bricks, run, tiny_config
+
+pytestmark = pytest.mark.timeout(120)
+
+# Steps count from 1, a step's draws from 0. The last group is the last rank's.
+BAD_STEP = 6
+BAD_GROUP = 3
+EVERY_TWO = ["checkpoint.every_kimg=0.032", "checkpoint.keep_last=1"]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return pack_bricks(tmp_path_factory.mktemp("bricks"))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _threads_as_before() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+critic_loss = BinaryCrossEntropy.critic_loss
+
+
+def poisoned_loss(poison: str) -> Any:
+    """The critic's loss with something wrong in it in one group of one step, and in the throw-away ones never."""
+
+    def loss(self: BinaryCrossEntropy, real_logits: Tensor, fake_logits: Tensor, draws: Draws) -> Tensor:
+        good = critic_loss(self, real_logits, fake_logits, draws)
+        if (draws.update + 1, draws.group) != (BAD_STEP, BAD_GROUP):
+            return good
+        if poison == "gradient":  # the slope of a root at 0, times 0
+            return good + (fake_logits * 0).abs().sqrt().sum()
+        return good + float(poison)
+
+    return loss
+
+
+def poisoned(world: World, config: Config, storage: str, poison: str) -> tuple[str, list[type], list[int]]:
+    """What the run ended with, the kinds of its events, and the steps it saved."""
+    recorder = Recorder()
+    with (
+        patch.object(BinaryCrossEntropy, "critic_loss", poisoned_loss(poison)),
+        pytest.raises(UserError) as caught,
+    ):
+        train(Job(config, "run", storage), world, recorder)
+    saved = [event.step for event in recorder.of(Checkpointed)]
+    return str(caught.value), [type(event) for event in recorder.events], saved
+
+
+def on_workers(size: int, work: Any, *arguments: Any) -> list[Any]:
+    """`work` on so many workers; one is this process."""
+    return run_workers(work, size, *arguments) if size > 1 else [work(ALONE, *arguments)]
+
+
+# Where the workers meet first after the bad step.
+MEETINGS = {
+    "a row of metrics": (20, ["training.log_every=10"]),
+    "an evaluation": (20, ["training.log_every=100", "evaluation.every_kimg=0.112"]),
+    "a checkpoint": (20, ["training.log_every=100", *EVERY_TWO]),
+    "a grid of samples": (20, ["training.log_every=100", "training.samples_every_kimg=0.112"]),
+    "the end": (7, ["training.log_every=100"]),
+}
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_the_first_bad_update_is_named_wherever_it_is_found(size: int, data: str, tmp_path: Path) -> None:
+    _, recorder = run(tiny_config("quickstart", data, BAD_STEP), str(tmp_path), "good")
+    before = recorder.of(Trained)[BAD_STEP - 2].terms
+    for number, (where, (steps, keys)) in enumerate(MEETINGS.items()):
+        storage = tmp_path / f"{size}-{number}"
+        config = tiny_config("quickstart", data, steps, *keys)
+        answers = on_workers(size, poisoned, config, str(storage), "nan")
+        message, kinds, saved = answers[0]
+        assert {answer[0] for answer in answers} == {message}, where
+        assert message.startswith(
+            f"{storage}/run: training diverged at update 6 (0.096 kimg): loss/discriminator is nan; "
+            f"the last finite losses were loss/discriminator="
+        ), where
+        for name in ("loss/discriminator", "loss/generator"):
+            told = float(message.split(f"{name}=")[1].split(",")[0].split(";")[0])
+            assert told == pytest.approx(before[name], rel=2e-3), where
+        assert Evaluated not in kinds
+        assert Finished not in kinds
+        whole = [4] if where == "a checkpoint" else []
+        assert checkpoints(str(storage)).names() == [checkpoint_name(step) for step in whole], where
+        assert saved == ([2, 4] if whole else []), where
+        kept = "the last checkpoint, checkpoints/step-000000004, is kept" if whole else "there is no checkpoint yet"
+        assert kept in message, where
+        assert message.endswith(
+            "start a new run with another --name and lower optimizer.generator.lr=0.0008 and "
+            "optimizer.discriminator.lr=0.0004"
+        ), where
+
+
+@pytest.mark.parametrize("poison", ["inf", "-inf"])
+def test_infinite_losses_end_a_run_too(poison: str, data: str, tmp_path: Path) -> None:
+    config = tiny_config("quickstart", data, 20, "training.log_every=8")
+    ((message, _, _),) = on_workers(1, poisoned, config, str(tmp_path), poison)
+    assert f"at update 6 (0.096 kimg): loss/discriminator is {poison};" in message
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_weights_that_a_finite_loss_spoilt_are_not_saved(size: int, data: str, tmp_path: Path) -> None:
+    config = tiny_config("quickstart", data, 20, "training.log_every=1", *EVERY_TWO)
+    answers = on_workers(size, poisoned, config, str(tmp_path), "gradient")
+    message, kinds, saved = answers[0]
+    assert {answer[0] for answer in answers} == {message}
+    assert "at update 6 (0.096 kimg): the numbers of discriminator are not all finite; the last finite" in message
+    assert kinds.count(Trained) == 6
+    assert saved == [2, 4]
+    assert checkpoints(str(tmp_path)).names() == [checkpoint_name(4)]
+    # What is kept goes on, and as if nothing had been.
+    on_workers(size, finish, config, str(tmp_path), "run")
+    on_workers(size, finish, config, str(tmp_path), "whole")
+    assert_same_bits(newest(str(tmp_path)), newest(str(tmp_path), "whole"))
+
+
+def finish(world: World, config: Config, storage: str, name: str) -> None:
+    run(config, storage, name, world=world)
+
+
+def test_the_next_loss_shows_spoilt_weights(data: str, tmp_path: Path) -> None:
+    config = tiny_config("quickstart", data, 20, "training.log_every=3")
+    ((message, kinds, _),) = on_workers(1, poisoned, config, str(tmp_path), "gradient")
+    assert "at update 7 (0.112 kimg): " in message
+    assert "loss/discriminator is nan" in message
+    assert kinds.count(Trained) == 2
+
+
+def test_the_command_line_prints_one_line(
+    data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "tiny.yaml"
+    file.write_text(dump_config(tiny_config("quickstart", data, 8)))
+    storage = str(tmp_path / "runs")
+    monkeypatch.setattr(sys, "argv", ["distgan", "train", str(file), "--no-ray", "--storage", storage])
+    monkeypatch.setattr(BinaryCrossEntropy, "critic_loss", poisoned_loss("nan"))
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
+    assert line.startswith(f"distgan: error: {storage}/tiny: training diverged at update 6")
+
+
+def test_means_are_over_all_steps_since_the_last_row() -> None:
+    meter = Meter()
+    for value in (1.0, 2.0):
+        meter.count({"loss/b": torch.tensor(value), "loss/a": torch.tensor(0.0)}, 4)
+    meter.count_bad_samples(3)
+    terms, bad_samples = meter.meet(ALONE)
+    assert (terms, bad_samples) == ([{"loss/a": 0.0, "loss/b": 1.0}, {"loss/a": 0.0, "loss/b": 2.0}], 3)
+    assert meter.meet(ALONE) == ([], 0)
+    meter.count({"loss/b": torch.tensor(6.0), "loss/a": torch.tensor(3.0)}, 4)
+    assert meter.meet(ALONE) == ([{"loss/a": 3.0, "loss/b": 6.0}], 0)
+    assert meter.take()[0] == {"loss/a": 1.0, "loss/b": 3.0}
