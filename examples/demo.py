@@ -22,6 +22,9 @@ from distgan.errors import UserError
 from distgan.store import seaweedfs
 
 DATA, RUNS, NAME = "s3://bricks/32", "s3://runs", "demo"
+# Everything together is meant to take less than eight minutes on two slow cores as well: training ends when its
+# share is over. Ray needs most of the reserve, to start and to end.
+WHOLE_S, RESERVE_S, LEAST_S = 460, 60, 120
 
 
 class StoppedError(Exception):
@@ -48,8 +51,10 @@ def main() -> int:
         os.environ.update(handle.environment())
         if not Storage.open(DATA).exists("index.json"):
             distgan("data", "render", "bricks", "--out", DATA, "--samples", str(arguments.samples), "--size", "32")
-        train = ["train", "quickstart", f"data.url={DATA}", *arguments.overrides, "--workers", str(arguments.workers)]
-        distgan(*train, "--storage", RUNS, "--name", NAME)
+        left_s = max(LEAST_S, WHOLE_S - RESERVE_S - (time.monotonic() - begun))
+        limit = f"training.max_minutes={left_s / 60:.2f}"
+        train = ["train", "quickstart", f"data.url={DATA}", limit, *arguments.overrides]
+        distgan(*train, "--workers", str(arguments.workers), "--storage", RUNS, "--name", NAME)
         distgan("sample", f"{RUNS}/{NAME}", "--count", "64", "--seed", "0", "--out", str(out / "samples.png"))
         run = Storage.open(RUNS).child(NAME)
         for file in ("curves.png", "metrics.jsonl", "summary.json"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import threading
 from collections.abc import Iterator
@@ -21,7 +20,6 @@ from distgan.training.evaluation import Evaluator
 from distgan.training.events import Checkpointed, Evaluated, Event, Finished, Started, Trained
 from distgan.training.job import Job
 from distgan.training.loop import train
-from distgan.training.progress import Progress
 from distgan.training.world import World
 from gloo import run_until_death, run_workers
 from runs import (
@@ -397,45 +395,3 @@ def test_storage_that_stays_broken_ends_the_run(data: str, tmp_path: Path, monke
     assert max(event.step for event in recorder.of(Trained)) < 9
     assert not recorder.of(Finished)
     assert checkpoints(str(tmp_path)).newest_name() == checkpoint_name(1)
-
-
-# Evaluations, and stopping by them.
-
-
-def test_a_plateau_stops_the_run_and_is_remembered(data: str, tmp_path: Path) -> None:
-    frozen = ["optimizer.generator.lr=1e-12", "generator.norm_momentum=1e-9", "evaluation.every_kimg=0.016"]
-    config = tiny_config("quickstart", data, 50, *frozen, "evaluation.patience=2")
-    summary, recorder = run(config, str(tmp_path))
-    assert (summary.reason, summary.steps) == ("plateau", 3)
-    assert [event.without_improvement for event in recorder.of(Evaluated)] == [0, 1, 2]
-    assert recorder.of(Finished)[0].summary == summary
-
-    again, recorder = run(config, str(tmp_path))
-    assert (again.reason, again.steps) == ("plateau", 3)
-    assert not recorder.of(Trained)
-
-    patient = tiny_config("quickstart", data, 50, *frozen, "evaluation.patience=3")
-    summary, recorder = run(patient, str(tmp_path))
-    assert (summary.reason, summary.steps) == ("plateau", 4)
-
-
-def test_the_untrained_generator_is_measured_once_if_wanted(data: str, tmp_path: Path) -> None:
-    config = tiny_config("quickstart", data, 2, "evaluation.at_start=true")
-    summary, recorder = run(config, str(tmp_path), stop_at=1)
-    (event,) = recorder.of(Evaluated)
-    assert (event.step, summary.untrained) == (0, event.distance)
-    resumed, recorder = run(config, str(tmp_path))
-    assert [event.step for event in recorder.of(Evaluated)] == [2]
-    assert resumed.untrained == summary.untrained
-
-    summary, recorder = run(tiny_config("quickstart", data, 1), str(tmp_path), "without")
-    assert summary.untrained is None
-    assert [event.step for event in recorder.of(Evaluated)] == [1]
-
-
-def test_stopping_in_the_last_step_counts_as_done(data: str, tmp_path: Path) -> None:
-    summary, recorder = run(tiny_config("quickstart", data, 2), str(tmp_path), stop_at=2)
-    assert summary.reason == "budget"
-    assert summary.final == recorder.of(Evaluated)[-1].distance
-    manifest = tmp_path / "run" / "checkpoints" / checkpoint_name(2) / "manifest.json"
-    assert Progress(**json.loads(manifest.read_text())["progress"]).latest == summary.final

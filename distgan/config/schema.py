@@ -111,6 +111,9 @@ class DataConfig(Section):
 class TrainingConfig(Section):
     batch_size: Annotated[int, Ge(2)] = Field(128, description="images a batch, over all workers")
     kimg: Annotated[float, Gt(0), Free()] = Field(1000.0, description="budget, thousands of real images")
+    max_minutes: Annotated[float | None, Gt(0), Free()] = Field(
+        None, description="also end, evaluated and saved, once a session has lasted so long; it can be gone on with"
+    )
     precision: Literal["float32", "bfloat16", "float64"] = "float32"
     channels_last: bool = True
     log_every: Annotated[int, Ge(1), Free()] = Field(10, description="steps between two rows of metrics")

@@ -86,6 +86,8 @@ def stop_reason(summary: Summary) -> str:
     """Why the run stopped."""
     if summary.reason == "budget":
         return "image budget used up"
+    if summary.reason == "time":
+        return "time used up, state saved"
     if summary.reason == "interrupted":
         return "interrupted, state saved"
     times = "evaluation" if summary.without_improvement == 1 else f"{summary.without_improvement} evaluations"

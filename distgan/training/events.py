@@ -7,7 +7,7 @@ from typing import Any, Literal, Protocol
 
 from torch import Tensor
 
-StopReason = Literal["budget", "plateau", "interrupted"]
+StopReason = Literal["budget", "plateau", "time", "interrupted"]
 
 
 @dataclass(frozen=True)

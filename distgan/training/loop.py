@@ -135,16 +135,17 @@ class Session:
                 if self.profiler is not None:
                     self.profiler.step()
                 self.meter.count(terms, images)
-                stop = progress.step % config.training.log_every == 0 and self._log_and_ask_to_stop()
+                stop = self._log_and_ask_to_stop() if progress.step % config.training.log_every == 0 else None
+                ended = progress.images >= budget or stop == "time"
                 # What is due at this step comes before a stop: a resume goes on with the next step.
-                if due(before, progress.images, config.evaluation.every_kimg) or progress.images >= budget:
+                if due(before, progress.images, config.evaluation.every_kimg) or ended:
                     self._evaluate()
                     if progress.plateaued(config.evaluation):
                         reason = "plateau"
                 else:
                     self._save_samples_and_checkpoint_if_due(before)
-                if stop and reason != "plateau" and progress.images < budget:
-                    reason = "interrupted"
+                if stop is not None and reason != "plateau" and progress.images < budget:
+                    reason = stop
                     break
         return self._finish(reason)
 
@@ -210,17 +211,21 @@ class Session:
         self._meet()
         self.guard.check_state(self.state)
 
-    def _log_and_ask_to_stop(self) -> bool:
-        """Reports the means since the last call; whether rank 0 was asked to stop. All ranks meet here."""
+    def _log_and_ask_to_stop(self) -> StopReason | None:
+        """Reports the means since the last call; why rank 0 has to stop, if it has. All ranks meet here."""
         self._meet()
         terms, images_per_second = self.meter.take()
         progress = self.state.progress
         if self.config.data.bad_samples == "skip":
             terms["data/bad_samples"] = progress.bad_samples
-        stop = False
+        stop: StopReason | None = None
         if self.world.rank == 0:
             self.reporter.event(Trained(progress.step, progress.kimg, images_per_second, terms))
-            stop = self.reporter.stop_requested()
+            minutes = self.config.training.max_minutes
+            if self.reporter.stop_requested():
+                stop = "interrupted"
+            elif minutes is not None and self.meter.elapsed() >= 60 * minutes:
+                stop = "time"
         return self.world.agree(stop)
 
     def _evaluate(self) -> None:

@@ -88,6 +88,10 @@ class Meter:
         self._steps = self._images = 0
         return means, rate
 
+    def elapsed(self) -> float:
+        """Seconds since the session began."""
+        return time.perf_counter() - self._begun
+
     def mean_images_per_second(self) -> float:
         """Real images a second of training time, all workers together."""
         training = self._seconds["training"]
@@ -95,5 +99,4 @@ class Meter:
 
     def seconds(self) -> dict[str, float]:
         """Seconds by phase; `total` since the session began. `data wait` is a part of `training`."""
-        total = time.perf_counter() - self._begun
-        return {**{name: round(value, 2) for name, value in self._seconds.items()}, "total": round(total, 2)}
+        return {**{name: round(value, 2) for name, value in self._seconds.items()}, "total": round(self.elapsed(), 2)}

@@ -1,0 +1,79 @@
+"""What ends a run: its budget, a plateau, a wish, the time; and what is evaluated on the way."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from distgan.training.checkpoints import checkpoint_name
+from distgan.training.events import Evaluated, Finished, Trained
+from distgan.training.progress import Progress
+from runs import checkpoints, pack_bricks, run, tiny_config
+
+pytestmark = pytest.mark.timeout(120)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return pack_bricks(tmp_path_factory.mktemp("bricks"))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _threads_as_before() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+def test_a_plateau_stops_the_run_and_is_remembered(data: str, tmp_path: Path) -> None:
+    frozen = ["optimizer.generator.lr=1e-12", "generator.norm_momentum=1e-9", "evaluation.every_kimg=0.016"]
+    config = tiny_config("quickstart", data, 50, *frozen, "evaluation.patience=2")
+    summary, recorder = run(config, str(tmp_path))
+    assert (summary.reason, summary.steps) == ("plateau", 3)
+    assert [event.without_improvement for event in recorder.of(Evaluated)] == [0, 1, 2]
+    assert recorder.of(Finished)[0].summary == summary
+
+    again, recorder = run(config, str(tmp_path))
+    assert (again.reason, again.steps) == ("plateau", 3)
+    assert not recorder.of(Trained)
+
+    patient = tiny_config("quickstart", data, 50, *frozen, "evaluation.patience=3")
+    summary, recorder = run(patient, str(tmp_path))
+    assert (summary.reason, summary.steps) == ("plateau", 4)
+
+
+def test_the_untrained_generator_is_measured_once_if_wanted(data: str, tmp_path: Path) -> None:
+    config = tiny_config("quickstart", data, 2, "evaluation.at_start=true")
+    summary, recorder = run(config, str(tmp_path), stop_at=1)
+    (event,) = recorder.of(Evaluated)
+    assert (event.step, summary.untrained) == (0, event.distance)
+    resumed, recorder = run(config, str(tmp_path))
+    assert [event.step for event in recorder.of(Evaluated)] == [2]
+    assert resumed.untrained == summary.untrained
+
+    summary, recorder = run(tiny_config("quickstart", data, 1), str(tmp_path), "without")
+    assert summary.untrained is None
+    assert [event.step for event in recorder.of(Evaluated)] == [1]
+
+
+def test_stopping_in_the_last_step_counts_as_done(data: str, tmp_path: Path) -> None:
+    summary, recorder = run(tiny_config("quickstart", data, 2), str(tmp_path), stop_at=2)
+    assert summary.reason == "budget"
+    assert summary.final == recorder.of(Evaluated)[-1].distance
+    manifest = tmp_path / "run" / "checkpoints" / checkpoint_name(2) / "manifest.json"
+    assert Progress(**json.loads(manifest.read_text())["progress"]).latest == summary.final
+
+
+def test_a_session_ends_when_its_time_is_over_and_the_next_goes_on(data: str, tmp_path: Path) -> None:
+    config = tiny_config("quickstart", data, 3, "training.max_minutes=1e-6")
+    for step in (1, 2):
+        summary, recorder = run(config, str(tmp_path))
+        assert (summary.reason, summary.steps) == ("time", step)
+        assert [event.step for event in recorder.of(Evaluated)] == [step]
+        assert checkpoints(str(tmp_path)).newest_name() == summary.last_checkpoint
+    summary, _ = run(config, str(tmp_path))
+    assert (summary.reason, summary.steps) == ("budget", 3)
