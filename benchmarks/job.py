@@ -24,6 +24,7 @@ from rich.table import Table
 from benchmarks.memory import PeakMemory
 from benchmarks.report import console, machine, print_rates, print_ratio
 from benchmarks.sides import Side, ratio, running
+from distgan.data.storage import Storage
 from distgan.store import seaweedfs
 
 PRESET = "dcgan-bricks"
@@ -116,12 +117,10 @@ def startup(url: str, repeats: int) -> None:
 
 def _rate(name: str) -> float:
     """Images a second between the first row of metrics and the last: without the first steps."""
-    run = f"s3://bench/runs/{name}"
-    from distgan.data.storage import Storage
-
-    rows = [json.loads(line) for line in Storage.open(run).read_bytes("metrics.jsonl").decode().splitlines()]
+    metrics = Storage.open(f"s3://bench/runs/{name}").read_bytes("metrics.jsonl")
+    rows = [json.loads(line) for line in metrics.decode().splitlines()]
     rates = [row["images_per_second"] for row in rows if row["event"] == "trained"]
-    return statistics.harmonic_mean(rates[1:])
+    return float(statistics.harmonic_mean(rates[1:]))
 
 
 MARKS = (

@@ -57,7 +57,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=6.0, help="of one turn")
     parser.add_argument("--repeats", type=int, default=7, help="turns of each side")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", default=SMALL)
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
     measure = {"plain": plain, "groups": groups, "workers": workers}[arguments.what]
     console.print(machine())
     measure(arguments.preset, tuple(arguments.overrides), arguments.seconds, arguments.repeats)

@@ -33,17 +33,17 @@ class PlainLoop:
         self.discriminator_optimizer.zero_grad()
         real_logits = self.discriminator(self.real)
         real_loss = F.binary_cross_entropy_with_logits(real_logits, 1 + self.noise * torch.rand(count))
-        real_loss.backward()
+        torch.autograd.backward(real_loss)
         fake = self.generator(torch.randn(count, self.latent_dim))
         fake_logits = self.discriminator(fake.detach())
         fake_loss = F.binary_cross_entropy_with_logits(fake_logits, -self.noise * torch.rand(count))
-        fake_loss.backward()
+        torch.autograd.backward(fake_loss)
         self.discriminator_optimizer.step()
 
         self.generator_optimizer.zero_grad()
         logits = self.discriminator(fake)
         loss = F.binary_cross_entropy_with_logits(logits, torch.ones(count))
-        loss.backward()
+        torch.autograd.backward(loss)
         self.generator_optimizer.step()
 
 
