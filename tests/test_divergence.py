@@ -116,8 +116,8 @@ def test_the_first_bad_update_is_named_wherever_it_is_found(size: int, data: str
         kept = "the last checkpoint, checkpoints/step-000000004, is kept" if whole else "there is no checkpoint yet"
         assert kept in message, where
         assert message.endswith(
-            "start a new run with another --name and lower optimizer.generator.lr=0.0008 and "
-            "optimizer.discriminator.lr=0.0004"
+            "start a new run with another --name and a lower optimizer.generator.lr (now 0.0008) or "
+            "optimizer.discriminator.lr (now 0.0004)"
         ), where
 
 

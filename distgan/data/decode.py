@@ -73,6 +73,8 @@ class SampleDecoder:
         """Shard, number, place and, where the tar header before it can be read, the name of its file in the tar."""
         offset = int(self.index.offsets[sample])
         place = f"{self._shard(block)}: sample {sample} at byte {offset}"
+        if offset < TAR_UNIT:
+            return place
         try:
             header = self.reader.bytes_before(block.shard, offset, TAR_UNIT)
             return f"{place} ({tarfile.TarInfo.frombuf(header, 'utf-8', 'replace').name})"

@@ -47,9 +47,9 @@ class DivergenceGuard:
         raise UserError(
             f"{self._job.run.url}: training diverged at update {update} ({images / 1000:g} kimg): {what}; {before}; "
             f"{f'the last checkpoint, {FOLDER}/{kept}, is kept' if kept else 'there is no checkpoint yet'}. "
-            f"To go on from there would repeat it: start a new run with another --name and lower "
-            f"optimizer.generator.lr={config.optimizer.generator.lr:g} and "
-            f"optimizer.discriminator.lr={config.optimizer.discriminator.lr:g}"
+            f"The same command would most likely end so again: start a new run with another --name and a lower "
+            f"optimizer.generator.lr (now {config.optimizer.generator.lr:g}) or "
+            f"optimizer.discriminator.lr (now {config.optimizer.discriminator.lr:g})"
         )
 
     def _kept_checkpoint(self) -> str | None:
