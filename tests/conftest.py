@@ -1,4 +1,4 @@
-"""Fixtures for the whole suite: a real S3 server, and a fresh bucket in it."""
+"""Fixtures for the whole suite: a real S3 server, a fresh bucket in it, and the command line."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from command_line import Cli
 from distgan.data.storage import Storage
 from distgan.store.seaweedfs import StoreHandle, down, up
 
@@ -72,3 +74,11 @@ def bucket(object_store: StoreHandle) -> str:
     url = f"s3://test-{uuid.uuid4().hex[:12]}"
     Storage.open(url).ensure()
     return url
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Cli:
+    """The command line, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    return Cli(capsys, monkeypatch)

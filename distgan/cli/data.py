@@ -47,7 +47,7 @@ Url = Annotated[str, typer.Argument(metavar="URL", help="Folder or URL that hold
 @render.command()
 def bricks(
     out: Out,
-    samples: Annotated[int, typer.Option(min=1, help="How many images.")] = 40_000,
+    samples: Annotated[int, typer.Option(min=1, max=10_000_000, help="How many images.")] = 40_000,
     size: Size = 64,
     channels: Annotated[Channels, typer.Option(help="1 for grey, 3 for RGB.")] = Channels.grey,
     seed: Seed = 0,

@@ -90,7 +90,7 @@ def train(
 def sample(
     source: Annotated[str, typer.Argument(metavar="RUN_OR_CHECKPOINT", help="Folder or URL of either.")],
     count: Annotated[int, typer.Option(min=1, max=65536, help="Images in the grid.")] = 64,
-    seed: Annotated[int, typer.Option(min=0, help="Draws the latents.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Draws the latents.")] = 0,
     out: Annotated[Path, typer.Option(help="The PNG to write.")] = Path("grid.png"),
 ) -> None:
     """Draw a grid of samples from a run's best checkpoint, or from a given one, on the CPU."""

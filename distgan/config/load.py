@@ -18,7 +18,7 @@ from distgan.errors import UserError
 _PRESETS = resources.files("distgan.config") / "presets"
 
 # What PyYAML raises for text: its own errors, and Python's for scalars such as 2020-99-99 or nesting without end.
-_NOT_YAML = (yaml.YAMLError, ValueError, AttributeError, RecursionError)
+_NOT_YAML = (yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
 
 
 def preset_names() -> list[str]:

@@ -21,6 +21,9 @@ class Free:
     """Marks a field whose value does not change what is trained."""
 
 
+Kimg = Annotated[float, Gt(0), Le(1e9)]
+
+
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True)
 
@@ -77,7 +80,7 @@ class OptimizersConfig(Section):
 
 
 class EmaConfig(Section):
-    half_life_kimg: Annotated[float, Ge(0)] = Field(10.0, description="0 switches the average off")
+    half_life_kimg: Annotated[float, Ge(0), Le(1e9)] = Field(10.0, description="0 switches the average off")
     ramp_up: Annotated[float, Gt(0), Le(1)] | None = Field(
         0.05, description="half-life is at most this fraction of the kimg trained so far"
     )
@@ -109,22 +112,22 @@ class DataConfig(Section):
 
 
 class TrainingConfig(Section):
-    batch_size: Annotated[int, Ge(2)] = Field(128, description="images a batch, over all workers")
-    kimg: Annotated[float, Gt(0), Free()] = Field(1000.0, description="budget, thousands of real images")
-    max_minutes: Annotated[float | None, Gt(0), Free()] = Field(
+    batch_size: Annotated[int, Ge(2), Le(2**20)] = Field(128, description="images a batch, over all workers")
+    kimg: Annotated[Kimg, Free()] = Field(1000.0, description="budget, thousands of real images")
+    max_minutes: Annotated[float | None, Gt(0), Le(1e6), Free()] = Field(
         None, description="also end, evaluated and saved, once a session has lasted so long; it can be gone on with"
     )
     precision: Literal["float32", "bfloat16", "float64"] = "float32"
     channels_last: bool = True
     log_every: Annotated[int, Ge(1), Free()] = Field(10, description="steps between two rows of metrics")
-    samples_every_kimg: Annotated[float | None, Gt(0), Free()] = Field(
+    samples_every_kimg: Annotated[Kimg | None, Free()] = Field(
         None, description="sample grids at fixed latents; by default at every evaluation"
     )
 
 
 class EvaluationConfig(Section):
     extractor: str = "fd_lite0"
-    every_kimg: Annotated[float, Gt(0), Free()] = 100.0
+    every_kimg: Annotated[Kimg, Free()] = 100.0
     at_start: Annotated[bool, Free()] = Field(True, description="also evaluate the untrained generator")
     samples: Annotated[int, Ge(2)] = Field(2048, description="generated images an evaluation")
     real_samples: Annotated[int, Ge(4)] | None = Field(
@@ -139,7 +142,7 @@ class EvaluationConfig(Section):
 
 
 class CheckpointConfig(Section):
-    every_kimg: Annotated[float | None, Gt(0), Free()] = Field(
+    every_kimg: Annotated[Kimg | None, Free()] = Field(
         None, description="also between evaluations; by default at evaluations and at the end"
     )
     keep_last: Annotated[int, Ge(1), Free()] = 2
@@ -150,7 +153,7 @@ class ScaleConfig(Section):
     groups: Annotated[int, Ge(1), Le(4096)] = Field(
         4, description="equal parts of a batch that batch statistics and random draws belong to"
     )
-    threads: Annotated[int | None, Ge(1), Free()] = Field(
+    threads: Annotated[int | None, Ge(1), Le(1024), Free()] = Field(
         None,
         description="torch threads a worker; by default the processors of a host shared among its workers",
     )

@@ -11,10 +11,12 @@ import signal
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 
 from distgan.data.images import Encoding, encode_image, resize_image
 from distgan.data.sources.base import Source
+from distgan.errors import UserError
 
 _CHUNK = 64
 
@@ -49,6 +51,8 @@ def encoded_samples(
             if waiting:
                 under_way.append(pool.submit(_encode_shared_chunk, waiting.popleft()))
             yield from encoded
+    except BrokenProcessPool as error:
+        raise UserError("a process that encodes images was killed, perhaps for want of memory; try again") from error
     finally:
         pool.shutdown(cancel_futures=True)
 

@@ -22,10 +22,11 @@ _FILTERS: dict[Resize, Image.Resampling] = {
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
+_MOST_PIXELS = 2**26
 _GREY_MODES = {"1", "L", "LA", "I;16", "I;16B", "I;16L"}
 
 # What Pillow raises for bytes that are no image, or only a part or a parody of one.
-UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
+UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, AssertionError, struct.error, Image.DecompressionBombError)
 
 
 def native_channels(image: Image.Image) -> int:
@@ -49,22 +50,33 @@ def decode_image(data: bytes, image_size: int | None, channels: int, resize: Res
     """Bytes of a PNG, JPEG or WebP image to uint8 (channels, image_size, image_size); without a size, of its own.
 
     Grey and colour are converted. Raises ValueError where they are no image, or one of another size and `resize`
-    is "none".
+    is "none". The size is read before the pixels are, so that an image of absurd size takes neither time nor memory.
     """
     if data[:2] == b"\xff\xd8":
+        height, width, *_ = simplejpeg.decode_jpeg_header(data)
+        _check_size(width, height, image_size, resize)
         pixels = simplejpeg.decode_jpeg(data, "GRAY" if channels == 1 else "RGB", fastdct=False)
     else:
         try:
-            with Image.open(io.BytesIO(data), formats=("PNG", "WEBP")) as image:
-                pixels = to_pixels(image, channels)
+            image = Image.open(io.BytesIO(data), formats=("PNG", "WEBP"))
         except UNREADABLE as error:
             raise ValueError(f"not a whole PNG, JPEG or WebP image: {error}") from None
-        pixels = pixels.reshape(*pixels.shape[:2], channels)
-    if image_size is not None and pixels.shape[:2] != (image_size, image_size):
-        if resize == "none":
-            raise ValueError(f"it has {pixels.shape[1]}x{pixels.shape[0]} pixels, not {image_size}x{image_size}")
+        width, height = image.size
+        _check_size(width, height, image_size, resize)
+        try:
+            pixels = to_pixels(image, channels).reshape(height, width, channels)
+        except UNREADABLE as error:
+            raise ValueError(f"not a whole PNG, JPEG or WebP image: {error}") from None
+    if image_size is not None and (height, width) != (image_size, image_size):
         pixels = resize_image(pixels, image_size, channels, resize)
     return np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+
+def _check_size(width: int, height: int, image_size: int | None, resize: Resize) -> None:
+    if image_size is not None and resize == "none" and (width, height) != (image_size, image_size):
+        raise ValueError(f"it has {width}x{height} pixels, not {image_size}x{image_size}")
+    if width * height > _MOST_PIXELS:
+        raise ValueError(f"it has {width}x{height} pixels, more than {_MOST_PIXELS:,}")
 
 
 def encode_image(pixels: NDArray[np.uint8], encoding: Encoding) -> bytes:

@@ -111,6 +111,21 @@ class Index:
     def _spans(self) -> list[tuple[int, int, int, int, int]]:
         return block_spans([shard.samples for shard in self.header.shards], self.offsets, self.lengths)
 
+    def _check_places(self, where: str) -> None:
+        """Raises UserError where images are not one after the other within their shards."""
+        ends = self.offsets + self.lengths
+        first = 0
+        for shard in self.header.shards:
+            stop = first + shard.samples
+            starts_and_end = np.append(self.offsets[first:stop], shard.bytes)
+            wrong = np.flatnonzero((self.lengths[first:stop] < 1) | (ends[first:stop] > starts_and_end[1:]))
+            if len(wrong):
+                raise UserError(
+                    f"{where}: damaged: sample {first + wrong[0]} does not lie where {shard.name} can hold it; "
+                    f"make the index again with `distgan data index`"
+                )
+            first = stop
+
     def header_bytes(self) -> bytes:
         return json.dumps(self.header.model_dump(), indent=1).encode() + b"\n"
 
@@ -151,6 +166,7 @@ class Index:
                 f"make both again with `distgan data index {storage.url}`"
             )
         index = cls(header, *_unpack_table(table, header.samples, where))
+        index._check_places(where)
         if len(index._spans) != len(index.checksums):
             raise UserError(f"{where}: damaged: {len(index.checksums)} checksums for {len(index._spans)} blocks")
         return index

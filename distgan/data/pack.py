@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ import webdataset as wds
 from distgan.data.encode import StoredAs, encoded_samples
 from distgan.data.images import Encoding
 from distgan.data.index import INDEX_NAME, Index
-from distgan.data.scan import ScannedShard, assemble_index, scan_shard
+from distgan.data.scan import ScannedShard, assemble_index, scan_shard, temporary_folder
 from distgan.data.sources.base import Source
 from distgan.data.storage import Storage, translate_errors
 from distgan.errors import UserError
@@ -54,9 +53,9 @@ def pack(
     stored_as = StoredAs(options.image_size, options.channels, options.encoding)
     samples = encoded_samples(source, stored_as, order, options.processes)
     done = 0
-    with tempfile.TemporaryDirectory(prefix="distgan-pack-") as folder:
+    with temporary_folder() as folder:
         while done < len(source):
-            path = Path(folder) / f"shard-{len(scanned):05d}.tar"
+            path = folder / f"shard-{len(scanned):05d}.tar"
             done += _write_shard(path, samples, options, done, progress)
             scanned.append(scan_shard(path))
             storage.upload(path, path.name)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import re
 import tarfile
 import tempfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,10 +22,13 @@ from webdataset.tariterators import base_plus_ext
 from distgan.data.images import EXTENSIONS, UNREADABLE, native_channels
 from distgan.data.index import FORMAT, SHARD_NAME, Header, Index, Shard, block_spans, pack_table
 from distgan.data.sources.base import MAX_LABEL, numbered_classes
-from distgan.data.storage import Storage
+from distgan.data.storage import Storage, translate_errors
 from distgan.errors import UserError
 
 _LABEL_KEYS = ("cls", "label", "class")
+
+# What tarfile raises for a damaged archive; it passes on what its parsing of numbers and names raises.
+_NO_TAR = (tarfile.TarError, ArithmeticError, LookupError, ValueError, OSError, EOFError)
 
 
 @dataclass
@@ -59,9 +64,11 @@ def scan_shard(path: Path) -> ScannedShard:
                 key, extension = base_plus_ext(member.name)
                 if not member.isfile() or not key or extension is None:
                     continue
+                if member.issparse():
+                    raise UserError(f"{path.name}: {member.name}: stored as a sparse file; write the shard without")
                 content = data[member.offset_data : member.offset_data + member.size]
                 _add_member(samples.setdefault(key, ScannedSample(key)), extension.lower(), member, content, path)
-    except tarfile.TarError as error:
+    except _NO_TAR as error:
         raise UserError(f"{path.name}: not a whole, uncompressed tar file: {error}") from None
     found = sorted((each for each in samples.values() if each.offset >= 0), key=lambda each: each.offset)
     if not found:
@@ -98,15 +105,24 @@ def assemble_index(
     return Index(header, offsets, lengths, labels, checksums)
 
 
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """A folder for shards under way. Raises UserError where there is no place for one."""
+    with translate_errors(f"TMPDIR={os.environ.get('TMPDIR', '')}"):
+        made = tempfile.TemporaryDirectory(prefix="distgan-")
+    with made as folder:
+        yield Path(folder)
+
+
 def index_shards(storage: Storage) -> Index:
     """Makes and saves the index of all `.tar` files of a folder. Raises UserError where there are none."""
     names = [name for name in storage.list() if name.endswith(".tar")]
     if not names:
         raise UserError(f"{storage.url}: no .tar files there")
     scanned = []
-    with tempfile.TemporaryDirectory(prefix="distgan-index-") as folder:
+    with temporary_folder() as folder:
         for name in names:
-            path = Path(folder) / name
+            path = folder / name
             storage.download(name, path)
             scanned.append(scan_shard(path))
             path.unlink()
@@ -123,6 +139,8 @@ def _add_member(sample: ScannedSample, extension: str, member: tarfile.TarInfo, 
         try:
             with Image.open(io.BytesIO(content), formats=("PNG", "JPEG", "WEBP")) as image:
                 sample.size, sample.channels = image.size, native_channels(image)
+                if not all(image.size):
+                    raise ValueError("it has no pixels")
         except UNREADABLE as error:
             raise UserError(f"{where}: not a readable image: {error}") from None
         sample.offset, sample.length = member.offset_data, member.size
@@ -131,7 +149,7 @@ def _add_member(sample: ScannedSample, extension: str, member: tarfile.TarInfo, 
     elif extension == "json" and sample.label < 0:
         try:
             attributes = json.loads(content)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UserError(f"{where}: not valid JSON: {error}") from None
         label = next(
             (attributes[key] for key in _LABEL_KEYS if isinstance(attributes, dict) and key in attributes),

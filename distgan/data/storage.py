@@ -14,13 +14,13 @@ from typing import Any
 import aiohttp
 from botocore import exceptions as boto
 
-from distgan.data.storage_errors import NotFoundError, s3_code, translate_errors
+from distgan.data.storage_errors import NOT_S3, NotFoundError, s3_code, translate_errors
 from distgan.data.storage_urls import (
     LOCAL_PROTOCOLS,
     S3_PROTOCOLS,
     check_name,
-    filesystem_class,
     filesystem_of,
+    root_of,
     split_url,
 )
 from distgan.errors import UserError
@@ -66,12 +66,14 @@ class Storage:
         """
         protocol, rest = split_url(url)
         if protocol in LOCAL_PROTOCOLS:
-            path = os.path.abspath(Path(rest).expanduser())  # noqa: PTH100 - `..` resolved without symlinks
+            try:
+                path = os.path.abspath(Path(rest).expanduser())  # noqa: PTH100 - `..` resolved without symlinks
+            except RuntimeError:
+                raise UserError(f"{url}: there is no such user; write ./{rest} for a folder of that name") from None
             return cls(path, "file", path)
         check_name(url, rest.strip("/"), remote=True)
         normalised = f"{protocol}://{rest.strip('/')}"
-        filesystem = filesystem_class(url, protocol)
-        return cls(normalised, protocol, str(filesystem._strip_protocol(normalised)))
+        return cls(normalised, protocol, root_of(normalised, protocol))
 
     @property
     def fs(self) -> Any:
@@ -235,7 +237,9 @@ class Storage:
 
     def _probe_bucket(self) -> None:
         """Raise botocore's precise error where the bucket is missing or the credentials are refused."""
-        self.fs.call_s3("list_objects_v2", Bucket=self.root.split("/")[0], MaxKeys=1)
+        answer = self.fs.call_s3("list_objects_v2", Bucket=self.root.split("/")[0], MaxKeys=1)
+        if "Name" not in answer:
+            raise UserError(f"{self.url}: {NOT_S3}")
 
     def _delete_s3(self, path: str) -> None:
         """Remove the objects, then the folder markers that some stores keep for a while and still list."""

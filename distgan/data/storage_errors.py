@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 from botocore import exceptions as boto
+from botocore.parsers import ResponseParserError
 
 from distgan.errors import UserError
 
@@ -21,6 +22,8 @@ class NotFoundError(UserError):
 _PERMISSION = "access denied; check the permissions of these credentials"
 _REGION = "the bucket is in another region; set AWS_DEFAULT_REGION to the bucket's region"
 _BUSY = "the server is overloaded or failing; try again later"
+_ENDPOINT = "AWS_ENDPOINT_URL is not a URL; write http://HOST:PORT"
+NOT_S3 = "what answers there is not an S3 server; check AWS_ENDPOINT_URL"
 _BY_S3_CODE = {
     "NoSuchBucket": "the bucket does not exist; create it or check the name",
     "InvalidBucketName": "not a valid bucket name; use 3 to 63 lower-case letters, digits and hyphens",
@@ -68,10 +71,14 @@ _BY_KIND: tuple[tuple[tuple[type[Exception], ...], str], ...] = (
     ),
     ((boto.ParamValidationError,), _BY_S3_CODE["InvalidBucketName"]),
     ((boto.ReadTimeoutError,), "the server did not answer in time; check the network"),
+    ((boto.InvalidRegionError,), "AWS_DEFAULT_REGION is not a region; write one such as us-east-1"),
+    ((boto.EndpointResolutionError,), _ENDPOINT),
+    ((boto.ConfigParseError,), "an AWS configuration or credentials file is damaged; mend ~/.aws, or what names it"),
     (
         (boto.ConnectionError, boto.ConnectionClosedError, aiohttp.ClientConnectionError, ConnectionError),
         "the server cannot be reached; check AWS_ENDPOINT_URL and the network",
     ),
+    ((boto.HTTPClientError, ResponseParserError), NOT_S3),
     ((TimeoutError,), "the server did not answer in time; check the network"),
     ((NotImplementedError,), "this kind of storage cannot do that; use a local path, s3:// or gs://"),
 )
@@ -140,8 +147,11 @@ def _explain(url: str, error: Exception) -> UserError | None:
     for kinds, line in _BY_KIND:
         if isinstance(error, kinds):
             return UserError(f"{url}: {line}{where}")
-    if isinstance(error, ValueError) and "Invalid endpoint" in str(error):
-        return UserError(f"{url}: AWS_ENDPOINT_URL is not a URL; write http://HOST:PORT{where}")
+    if _is_s3(url):
+        if isinstance(error, ValueError) and ("Invalid endpoint" in str(error) or "Invalid IPv6" in str(error)):
+            return UserError(f"{url}: {_ENDPOINT}{where}")
+        if isinstance(error, RecursionError) or "error occurred ()" in str(error):  # redirects, or pages for people
+            return UserError(f"{url}: {NOT_S3}{where}")
     if isinstance(error, OSError | boto.BotoCoreError | boto.ClientError | aiohttp.ClientError):
         reason = code or getattr(error, "strerror", None) or type(error).__name__
         return UserError(f"{url}: the store or the disk failed ({reason}); try again{where}")
@@ -156,7 +166,14 @@ def _bucket(url: str) -> str:
 def _endpoint(url: str) -> str:
     """` (endpoint …)` for an S3 URL with an endpoint of its own; never its user name and password."""
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    if not endpoint or not url.startswith(("s3://", "s3a://")):
+    if not endpoint or not _is_s3(url):
         return ""
-    parts = urlsplit(endpoint)
+    try:
+        parts = urlsplit(endpoint)
+    except ValueError:
+        return ""
     return f" (endpoint {parts._replace(netloc=parts.netloc.rpartition('@')[2]).geturl()})"
+
+
+def _is_s3(url: str) -> bool:
+    return url.startswith(("s3://", "s3a://"))

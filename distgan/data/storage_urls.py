@@ -6,20 +6,46 @@ import difflib
 import importlib.util
 import os
 import re
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import fsspec
+from botocore.handlers import add_expect_header
 
 from distgan.errors import UserError
 
 LOCAL_PROTOCOLS = ("file", "local")
 S3_PROTOCOLS = ("s3", "s3a")
 _PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs", "hdfs": "pyarrow"}
+_SEND_TIMEOUT_S = 30
+
+
+def _open_socket(address: tuple[Any, ...]) -> socket.socket:
+    """A socket whose connection ends where nobody takes what is sent: aiohttp has no limit for that."""
+    family, kind, protocol, *_ = address
+    opened = socket.socket(family, kind, protocol)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
+        opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(_SEND_TIMEOUT_S * 1000))
+    return opened
+
+
+def _s3_session() -> Any:
+    """A session that does not ask for leave (`Expect: 100-continue`) to send: aiohttp waits for it without end."""
+    from aiobotocore.session import AioSession
+
+    session = AioSession()
+    session.unregister("before-call.s3", add_expect_header)
+    return session
+
+
 _S3_CONFIG = {
     "connect_timeout": 5,
     "read_timeout": 30,
     "retries": {"mode": "standard", "total_max_attempts": 3},
     "max_pool_connections": 32,
+    "connector_args": {"socket_factory": _open_socket},
 }
 _filesystems: dict[tuple[object, ...], Any] = {}
 
@@ -28,6 +54,8 @@ def split_url(url: str) -> tuple[str, str]:
     """Protocol and path of a URL; a plain path has protocol `file`."""
     if not url or "\0" in url:
         raise UserError(f"{url!r} is not a URL; give a local path or a URL such as s3://bucket/folder")
+    if url.encode(errors="replace").decode() != url:
+        raise UserError(f"{url!r}: not UTF-8; rename it")
     protocol, separator, rest = url.partition("://")
     if re.search("://[^/@]*:[^/@]*@", url):
         raise UserError(f"{protocol}://…: no passwords in a URL; use the environment or a profile file")
@@ -67,6 +95,24 @@ def filesystem_class(url: str, protocol: str) -> Any:
         ) from error
 
 
+def root_of(url: str, protocol: str) -> str:
+    """The folder at `url` as its file system calls it. Raises UserError where no URL alone can name one."""
+    filesystem = filesystem_class(url, protocol)
+    with _needing_no_more(url, protocol):
+        return str(filesystem._strip_protocol(url))
+
+
+@contextmanager
+def _needing_no_more(url: str, protocol: str) -> Iterator[None]:
+    """Some of fsspec's file systems wrap another one, or want a host or token that no URL carries."""
+    try:
+        yield
+    except (AttributeError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{url}: {protocol}:// needs more than a URL ({error}); use a local path, s3:// or gs://"
+        ) from error
+
+
 def filesystem_of(url: str, protocol: str) -> Any:
     """The process's file system for a URL.
 
@@ -74,13 +120,15 @@ def filesystem_of(url: str, protocol: str) -> Any:
     is not used: it makes one a thread.
     """
     filesystem = filesystem_class(url, protocol)
-    options = filesystem._get_kwargs_from_urls(url)
+    with _needing_no_more(url, protocol):
+        options = filesystem._get_kwargs_from_urls(url)
     variables = sorted(item for item in os.environ.items() if item[0].startswith("AWS_"))
     key = (os.getpid(), protocol, repr(options), tuple(variables) if protocol in S3_PROTOCOLS else ())
     if key not in _filesystems:
         if protocol in S3_PROTOCOLS:
-            options["config_kwargs"] = _S3_CONFIG
-        created = filesystem(skip_instance_cache=True, use_listings_cache=False, **options)
+            options |= {"config_kwargs": _S3_CONFIG, "session": _s3_session()}
+        with _needing_no_more(url, protocol):
+            created = filesystem(skip_instance_cache=True, use_listings_cache=False, **options)
         if protocol in S3_PROTOCOLS:
             created.retries = 1  # botocore's standard retries; s3fs would multiply them
         _filesystems.setdefault(key, created)

@@ -29,13 +29,13 @@ def verify(storage: Storage, progress: Callable[[int], None] = lambda _: None) -
             faults.append(
                 f"{shard.name}: its {len(data)} bytes are not the {shard.bytes} of the index (SHA-256 differs)"
             )
-            faults += [
-                f"{shard.name}: block {block.number} (samples {block.first} to {block.stop - 1}) does not match"
-                for block in index.blocks
-                if block.shard == number and not block.holds(data[block.start : block.end])
-            ]
         else:
             faults += _undecodable(index, shard.name, data, range(first, stop))
+        faults += [
+            f"{shard.name}: block {block.number} (samples {block.first} to {block.stop - 1}) does not match"
+            for block in index.blocks
+            if block.shard == number and not block.holds(data[block.start : block.end])
+        ]
         progress(stop)
         first = stop
     return faults
@@ -51,6 +51,6 @@ def _undecodable(index: Index, shard: str, data: bytes, samples: range) -> list[
         except ValueError as error:
             faults.append(f"{shard}: sample {sample} at byte {start}: {error}")
         label = int(index.labels[sample])
-        if label >= len(index.header.classes):
+        if not -1 <= label < len(index.header.classes):
             faults.append(f"{shard}: sample {sample}: label {label} of {len(index.header.classes)} classes")
     return faults

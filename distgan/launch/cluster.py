@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import ray
 
 from distgan.errors import UserError
+from distgan.launch.head import check_head
 
 _OBJECT_STORE_BYTES = 100_000_000
-_REACHABLE_S = 10.0
 
 # For a cluster of our own: no reports home, no chatter, and workers that its own services do not push aside.
 _QUIET = {
@@ -36,7 +35,7 @@ def ray_cluster(address: str | None) -> Iterator[bool]:
     address = address or os.environ.get("RAY_ADDRESS") or None
     own = address in {None, "local"}
     if not own:
-        _check_reachable(str(address))
+        check_head(str(address))
     try:
         if own:
             ray.init(
@@ -51,31 +50,12 @@ def ray_cluster(address: str | None) -> Iterator[bool]:
         else:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(
-            f"Ray at {address or 'this machine'}: cannot be used: {reason}; "
+            f"Ray at {address or 'this machine'}: cannot be used: {reason:.400}; "
             f"check --address and that the cluster runs Ray {ray.__version__}"
         ) from None
     try:
         yield own
     finally:
         ray.shutdown()
-
-
-def _check_reachable(address: str) -> None:
-    """Raises UserError at once where nothing listens; Ray itself would try for minutes."""
-    if address == "auto":
-        return
-    if "://" in address:
-        raise UserError(
-            f"--address {address}: give HOST:PORT of the cluster's head, on a machine that is in the cluster"
-        )
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdigit():
-        raise UserError(f"--address {address}: write HOST:PORT, as in 10.0.0.1:6379, or auto")
-    try:
-        socket.create_connection((host, int(port)), timeout=_REACHABLE_S).close()
-    except (OSError, OverflowError) as error:
-        raise UserError(
-            f"Ray at {address}: nothing answers there ({error}); check --address and that the cluster is up"
-        ) from None

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import math
+import threading
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from tensorboard.summary.writer import event_file_writer
 from torch.utils.tensorboard import SummaryWriter
 
 from distgan.training.events import Evaluated, Trained
 
 _FLUSH_SECONDS = 10
 _FILE_BYTES = 8 * 2**20
+
+_print_exception = threading.excepthook
+
+
+def _print_unless_raised_again(arguments: threading.ExceptHookArgs) -> None:
+    """TensorBoard's thread raises what its next call raises too: its traceback on a full disk is one too many."""
+    if not isinstance(arguments.thread, event_file_writer._AsyncWriterThread):
+        _print_exception(arguments)
 
 
 class Scalars:
@@ -27,6 +37,7 @@ class Scalars:
 
     def __init__(self, folder: Path, first_step: int) -> None:
         self._folder = folder
+        threading.excepthook = _print_unless_raised_again
         self._writer = SummaryWriter(str(folder), purge_step=first_step, flush_secs=_FLUSH_SECONDS)
 
     def trained(self, event: Trained) -> None:

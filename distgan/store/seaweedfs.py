@@ -172,6 +172,8 @@ def _locked(directory: Path, timeout: float) -> Iterator[None]:
         raise UserError(f"{directory}: cannot hold a store ({error.strerror}); choose another directory") from error
     try:
         yield
+    except OSError as error:
+        raise UserError(f"{directory}: cannot hold a store ({error.strerror}); choose another directory") from error
     finally:
         lock.release()
 
@@ -279,12 +281,24 @@ def _new_state() -> dict[str, Any]:
 def _read_state(directory: Path) -> dict[str, Any] | None:
     path = directory / "state.json"
     try:
-        state = json.loads(path.read_text())
-        return {name: state[name] for name in _new_state()}
+        return _checked(json.loads(path.read_text()))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{path}: cannot be read as a store's state; restore or remove it") from error
+
+
+def _checked(content: Any) -> dict[str, Any]:
+    """`content` as a state; raises what Python raises for anything else."""
+    state = {name: content[name] for name in _new_state()}
+    numbers = [*state["ports"].values(), *([] if state["pid"] is None else [state["pid"]])]
+    if not all(isinstance(number, int) and 0 < number < 2**31 for number in numbers):
+        raise ValueError("ports and pid are numbers")
+    if max(state["ports"].values(), default=1) > 65535 or not isinstance(
+        state["access_key"] + state["secret_key"], str
+    ):
+        raise ValueError("no ports or no keys")
+    return state
 
 
 def _write_state(directory: Path, state: dict[str, Any]) -> None:

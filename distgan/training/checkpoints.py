@@ -5,18 +5,21 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import pickle
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, ParamSpec
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, field_validator
 
 import distgan
 from distgan.data.storage import NotFoundError, Storage
 from distgan.errors import UserError
+from distgan.training.progress import Progress
 
 FOLDER = "checkpoints"
 _STATE_NAME = "state.pt"
@@ -48,6 +51,11 @@ class Manifest(BaseModel):
     progress: dict[str, Any]
     state_bytes: int = 0
     state_sha256: str = ""
+
+    @field_validator("progress")
+    @classmethod
+    def _is_progress(cls, value: dict[str, Any]) -> dict[str, Any]:
+        return TypeAdapter(Progress).validate_python(value).as_dict()
 
 
 @dataclass(frozen=True)
@@ -101,7 +109,8 @@ class CheckpointStore:
             return None
         if len(data) != manifest.state_bytes or hashlib.sha256(data).hexdigest() != manifest.state_sha256:
             return None
-        return Checkpoint(manifest, torch.load(io.BytesIO(data), map_location="cpu", weights_only=True))
+        with fitting(f"{self._storage.url}/{name}/{_STATE_NAME}"):
+            return Checkpoint(manifest, torch.load(io.BytesIO(data), map_location="cpu", weights_only=True))
 
     def save(
         self,
@@ -168,7 +177,7 @@ class CheckpointStore:
         """The manifest, None where it is missing or cut. Raises UserError for one of another version's format."""
         try:
             content = json.loads(self._storage.child(name).read_bytes(_MANIFEST_NAME))
-        except (NotFoundError, ValueError):
+        except (NotFoundError, ValueError, RecursionError):
             return None
         try:
             return Manifest.model_validate(content)
@@ -178,6 +187,27 @@ class CheckpointStore:
                 f"{self._storage.url}/{name}: not a checkpoint that distgan {distgan.__version__} can read "
                 f"(written by version {written_by}); use that version, or start a new run with another --name"
             ) from None
+
+
+@contextmanager
+def fitting(checkpoint: str) -> Iterator[None]:
+    """Inside, tensors are read or taken over. Raises UserError where they are not those that belong there."""
+    try:
+        yield
+    except (
+        RuntimeError,
+        LookupError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        EOFError,
+        pickle.UnpicklingError,
+    ) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"{checkpoint}: its tensors are not those of the run's networks ({type(error).__name__}: {reason:.200}); "
+            f"give another checkpoint, or start a new run with another --name"
+        ) from error
 
 
 def _persistently(action: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, ClassVar
+
+from pydantic import ConfigDict
 
 from distgan.config.schema import Config, EvaluationConfig
 
@@ -18,6 +20,8 @@ class Progress:
         images: real images that the critic consumed; kimg are thousands of these.
         bad_samples: different samples so far in whose place another was taken.
     """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     step: int = 0
     critic_updates: int = 0

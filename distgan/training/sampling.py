@@ -9,7 +9,7 @@ from distgan.config.load import build_config
 from distgan.data.storage import Storage
 from distgan.errors import UserError
 from distgan.metrics.features import to_uint8
-from distgan.training.checkpoints import FOLDER, Checkpoint, CheckpointStore
+from distgan.training.checkpoints import FOLDER, Checkpoint, CheckpointStore, fitting
 from distgan.training.networks import build_networks
 from distgan.training.step import DTYPES
 
@@ -45,10 +45,14 @@ def find_checkpoint(url: str) -> Checkpoint:
 
 @torch.inference_mode()
 def sample_images(checkpoint: Checkpoint, count: int, seed: int) -> Tensor:
-    """`count` images of the averaged generator, uint8 (count, C, H, W); sample i is the same for every count."""
+    """`count` images of the averaged generator, uint8 (count, C, H, W); sample i is the same for every count.
+
+    Raises UserError where the checkpoint's tensors are another network's.
+    """
     config = build_config(checkpoint.manifest.config, checkpoint.manifest.name)
     generator = build_networks(config, torch.device("cpu")).generator.eval()
-    generator.load_state_dict(checkpoint.tensors["ema"])
+    with fitting(checkpoint.manifest.name):
+        generator.load_state_dict(checkpoint.tensors["ema"])
     random, dtype = torch.Generator().manual_seed(seed), DTYPES[config.training.precision]
     images = []
     for _ in range(0, count, _BATCH):

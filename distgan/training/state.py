@@ -14,7 +14,7 @@ from distgan.config.compare import training_differences
 from distgan.config.load import build_config
 from distgan.config.schema import Config
 from distgan.errors import UserError
-from distgan.training.checkpoints import Checkpoint, CheckpointStore, Manifest, checkpoint_name
+from distgan.training.checkpoints import Checkpoint, CheckpointStore, Manifest, checkpoint_name, fitting
 from distgan.training.ema import ExponentialMovingAverage
 from distgan.training.networks import Networks
 from distgan.training.optimizers import Optimizers
@@ -38,13 +38,14 @@ class TrainingState:
     threads: int
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Takes over a checkpoint's state in place."""
+        """Takes over a checkpoint's state in place. Raises UserError where it is another network's."""
         tensors = checkpoint.tensors
-        self.networks.generator.load_state_dict(tensors["generator"])
-        self.networks.discriminator.load_state_dict(tensors["discriminator"])
-        self.ema.network.load_state_dict(tensors["ema"])
-        self.optimizers.generator.load_state_dict(tensors["generator_optimizer"])
-        self.optimizers.discriminator.load_state_dict(tensors["discriminator_optimizer"])
+        with fitting(checkpoint.manifest.name):
+            self.networks.generator.load_state_dict(tensors["generator"])
+            self.networks.discriminator.load_state_dict(tensors["discriminator"])
+            self.ema.network.load_state_dict(tensors["ema"])
+            self.optimizers.generator.load_state_dict(tensors["generator_optimizer"])
+            self.optimizers.discriminator.load_state_dict(tensors["discriminator_optimizer"])
         self.progress = Progress(**checkpoint.manifest.progress)
 
     def save(self, store: CheckpointStore, done: Callable[[], None]) -> str:

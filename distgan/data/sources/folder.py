@@ -12,6 +12,7 @@ from distgan.data.images import UNREADABLE, native_channels, to_pixels
 from distgan.data.storage import translate_errors
 from distgan.errors import UserError
 
+_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")  # and none that runs a program, as Pillow does for EPS
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 
 
@@ -31,6 +32,9 @@ class FolderSource:
         if self.classes and "" in folders:
             stray = files[folders.index("")]
             raise UserError(f"{stray}: lies beside class folders; move it into one of them")
+        for name in self.classes:
+            if name.encode(errors="replace").decode() != name:
+                raise UserError(f"{path}: the class folder {name!r} has a name that is not UTF-8; rename it")
         self._items = [
             (file, self.classes.index(folder) if folder else -1) for file, folder in zip(files, folders, strict=True)
         ]
@@ -41,7 +45,7 @@ class FolderSource:
     def __getitem__(self, number: int) -> tuple[NDArray[np.uint8], int]:
         path, label = self._items[number]
         try:
-            with Image.open(path) as image:
+            with Image.open(path, formats=_FORMATS) as image:
                 pixels = to_pixels(image, native_channels(image))
         except UNREADABLE as error:
             raise UserError(f"{path}: not a readable image: {error}") from None

@@ -15,6 +15,7 @@ from distgan.data.storage import translate_errors
 from distgan.errors import UserError
 
 _UNSIGNED_BYTE = 0x08
+_MAX_DIMENSIONS = 8
 
 
 class IdxSource:
@@ -37,8 +38,6 @@ class IdxSource:
             part = read_idx(file)
             if part.ndim != 3:
                 raise UserError(f"{file}: has {part.ndim} dimensions, not the 3 of grey images")
-            if part.size == 0:
-                raise UserError(f"{file}: holds no images")
             images.append(part)
             labels.append(_labels_beside(file, len(part)))
         shapes = {part.shape[1:] for part in images}
@@ -64,10 +63,14 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
         raise UserError(f"{path}: cannot be read: {error}") from None
     if len(data) < 4 or data[:2] != b"\0\0" or data[2] != _UNSIGNED_BYTE or len(data) < 4 + 4 * data[3]:
         raise UserError(f"{path}: not an IDX file of unsigned bytes")
+    if data[3] > _MAX_DIMENSIONS:
+        raise UserError(f"{path}: has {data[3]} dimensions, not the 3 of images or the 1 of labels")
     shape = tuple(int(size) for size in np.frombuffer(data, ">u4", data[3], 4))
     body = data[4 + 4 * data[3] :]
     if len(body) != math.prod(shape):
         raise UserError(f"{path}: has {len(body)} bytes of data where its header announces {math.prod(shape)}")
+    if not body:
+        raise UserError(f"{path}: holds no images or labels")
     return np.frombuffer(body, np.uint8).reshape(shape)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tokenize
 import zipfile
 import zlib
 
@@ -14,6 +15,12 @@ from distgan.errors import UserError
 _IMAGE_KEYS = ("images", "x", "x_train", "arr_0")
 _LABEL_KEYS = ("labels", "y", "y_train", "arr_1")
 
+# What NumPy and zipfile raise for a file that is no archive, or a damaged, encrypted or boastful one.
+_UNREADABLE = (
+    OSError, ValueError, TypeError, EOFError, RuntimeError, MemoryError, SyntaxError, tokenize.TokenError,
+    zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+
 
 class NpzSource:
     """`images` uint8 (N, H, W) or (N, H, W, 1 or 3) and `labels` (N,) or (N, 1) of integers from 0.
@@ -24,8 +31,8 @@ class NpzSource:
     def __init__(self, path: str) -> None:
         try:
             with np.load(path, allow_pickle=False) as archive:
-                arrays = {key: archive[key] for key in archive.files}
-        except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+                arrays = {key: np.asarray(archive[key]) for key in archive.files}
+        except _UNREADABLE as error:
             raise UserError(f"{path}: not a readable .npz archive: {error}") from None
         images = next((arrays[key] for key in _IMAGE_KEYS if key in arrays), None)
         if images is None:

@@ -1,0 +1,702 @@
+"""What a user may get wrong, and what the world may do: always one line, exit code 2, never a traceback.
+
+A case is a line of `CASES`: its name, the command line, a pattern that the message must match, and what makes the
+circumstance (`circumstances.py`). In command lines and patterns `{data}` is a good data set of 100 grey images of
+32x32 pixels, `{run}` a finished run, `{yaml}` its configuration, `{tmp}` an empty folder; circumstances add words.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import re
+import time
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import torch
+
+from circumstances import (
+    Make,
+    Place,
+    all_of,
+    bucket,
+    checkpoint_file,
+    columns,
+    data_in_bucket,
+    environment,
+    files,
+    flipped,
+    foreign,
+    full_disk,
+    header,
+    image,
+    impatient_ray,
+    index_text,
+    link_to_full_device,
+    manifest,
+    no_server,
+    nothing,
+    other_grpc_server,
+    port_in_use,
+    put,
+    ray_of_another_version,
+    s3,
+    shard,
+    silent_server,
+    state,
+    table,
+    web_server,
+)
+from command_line import Cli, one_line
+from distgan.config.load import dump_config
+from distgan.data.images import encode_image
+from runs import pack_bricks, run, tiny_config
+from toy_data import pack_numbered
+
+pytestmark = pytest.mark.timeout(60)
+
+
+class Case(NamedTuple):
+    name: str
+    line: str
+    message: str
+    make: Make = nothing
+
+
+def idx(*shape: int, kind: int = 8, body: bytes | None = None) -> bytes:
+    sizes = b"".join(size.to_bytes(4, "big") for size in shape)
+    return bytes([0, 0, kind, len(shape)]) + sizes + (bytes(int(np.prod(shape))) if body is None else body)
+
+
+def npz(**arrays: object) -> bytes:
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)  # type: ignore[arg-type]
+    return buffer.getvalue()
+
+
+def saved(value: object) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(value, buffer)
+    return buffer.getvalue()
+
+
+def chunk(kind: bytes, content: bytes) -> bytes:
+    return len(content).to_bytes(4, "big") + kind + content + zlib.crc32(kind + content).to_bytes(4, "big")
+
+
+def photos(content: bytes) -> Make:
+    """The folder `photos` with one file, `a.png`."""
+
+    def make(place: Place) -> None:
+        (place.tmp / "photos").mkdir()
+        (place.tmp / "photos" / "a.png").write_bytes(content)
+
+    return make
+
+
+def class_folder(name: bytes) -> Make:
+    def make(place: Place) -> None:
+        folder = Path(str(place.tmp / "photos")) / name.decode(errors="surrogateescape")
+        folder.mkdir(parents=True)
+        (folder / "a.png").write_bytes(GREY)
+
+    return make
+
+
+def folder(name: str) -> Make:
+    return lambda place: (place.tmp / name).mkdir(parents=True)
+
+
+def no_temporary_folder(place: Place) -> None:
+    place.patch.setattr("tempfile.tempdir", "/proc/none")
+
+
+GREY = encode_image(np.full((32, 32, 1), 7, np.uint8), "png")
+SMALL = encode_image(np.full((8, 8, 1), 7, np.uint8), "png")
+# Colours by number, one of them transparent, and no palette that says which they are.
+NO_PALETTE = GREY[:8] + chunk(b"IHDR", b"\0\0\0\x20\0\0\0\x20\x08\x03\0\0\0") + chunk(b"tRNS", b"\0") + GREY[33:]
+PACK_NPZ = "data pack a.npz --format npz --out new"
+PACK_IDX = "data pack a-images-idx3-ubyte --format idx --out new"
+PACK_PHOTOS = "data pack photos --format folder --out new"
+TRAIN_MINE = "train {yaml} --no-ray --storage {tmp} --name new data.url={mine} image_size=32"
+RESUME = "train {yaml} --no-ray --storage {tmp} --name mine"
+
+CONFIGURATION = [
+    Case("preset", "train quikstart", r"unknown preset 'quikstart'; did you mean 'quickstart'\?"),
+    Case("preset shown", "presets show quick-start", "unknown preset 'quick-start'; did you mean 'quickstart'"),
+    Case("no file", "train gone.yaml", r"cannot read the configuration gone\.yaml: .*No such file"),
+    Case("folder as file", "train a.yaml", r"cannot read the configuration a\.yaml: .*directory", folder("a.yaml")),
+    Case("not UTF-8", "train a.yaml", "cannot read the configuration a.yaml: .*utf-8", files(a_yaml=b"seed: \xff")),
+    Case("a list", "train a.yaml", "a.yaml: a configuration is a mapping of keys", files(a_yaml=b"- seed\n- 1\n")),
+    Case("no YAML", "train a.yaml", "a.yaml: not valid YAML: ", files(a_yaml=b"data:\n\turl: x\n")),
+    Case("impossible tag", "train a.yaml", "a.yaml: not valid YAML: ", files(a_yaml=b"seed: !!bool 7\n")),
+    Case("code", "train a.yaml", "a.yaml: not valid YAML", files(a_yaml=b"seed: !!python/object/apply:os.getpid []\n")),
+    Case(
+        "key in file", "train a.yaml", r"a.yaml: data.ulr: unknown key; .*'data\.url'", files(a_yaml=b"data: {ulr: x}")
+    ),
+    Case("type in file", "train a.yaml", "a.yaml: channels='one'", files(a_yaml=b"channels: one")),
+    Case("list for a number", "train a.yaml", r"a.yaml: seed=\[1\]: input should be", files(a_yaml=b"seed: [1]")),
+    Case("key", "train quickstart sed=1", r"preset quickstart: sed: unknown key; did you mean 'seed'"),
+    Case("nested key", "train quickstart training.batchsize=1", r"training\.batchsize: unknown key; .*\.batch_size'"),
+    Case("no value", "train quickstart seed", "override 'seed': write KEY=VALUE"),
+    Case("not offered", "train quickstart image_size=48", "image_size=48: input should be 16, 32, 64 or 128"),
+    Case(
+        "no number", "train quickstart optimizer.generator.lr=nan", r"optimizer\.generator\.lr='nan': input should be"
+    ),
+    Case("budget without end", "train quickstart training.kimg=1e306", r"training\.kimg=.*: input should be less than"),
+    Case("threads", "train quickstart scale.threads=1000000", r"scale\.threads=1000000: input should be less than"),
+    Case("objective", "train quickstart objective.name=hinge", "unknown objective 'hinge'; there are: bce, wgan_gp"),
+    Case("workers", "train quickstart --workers 5", r"scale\.workers=5 is more than scale\.groups=2"),
+    Case("no workers", "train quickstart --workers 0", r"scale\.workers=0: input should be greater than or equal to 1"),
+    Case("batch", "train quickstart training.batch_size=100", "must be a multiple of data.streams=16"),
+    Case("huge batch", "train quickstart training.batch_size=160000000000", "batch_size=.*: input should be less than"),
+    Case("groups", "train quickstart scale.groups=3", r"data\.streams=16 must be a multiple of scale\.groups=3"),
+    Case(
+        "widths", "train quickstart generator.widths=[1,2] --dry-run", "widths has 2 entries, the network has 3 stages"
+    ),
+    Case(
+        "strides",
+        "train quickstart generator.strides=[3,3] --dry-run",
+        r"generator: strides \[3, 3\] lead from 4 to 36, not to 32",
+    ),
+    Case(
+        "combination",
+        "train wgan-gp-faces discriminator.network=dcgan --dry-run",
+        r"discriminator\.network=dcgan normalises over the batch, which objective\.name=wgan_gp forbids",
+    ),
+    Case("name with a slash", "train quickstart --name a/b", "--name 'a/b': use letters, digits"),
+    Case("name above", "train quickstart --name ..", r"--name '\.\.': use letters, digits"),
+    Case("no data", "train quickstart", r"data\.url is not set: add data\.url=URL"),
+    Case("no data, no Ray", "train quickstart --no-ray", r"data\.url is not set: add data\.url=URL"),
+    Case("extractor", "train quickstart data.url={data} evaluation.extractor=fid", "unknown feature extractor 'fid'"),
+    Case(
+        "image size",
+        "train quickstart data.url={data} image_size=64",
+        r"but the images at .* have 32: set image_size=32",
+    ),
+    Case("channels", "train quickstart data.url={data} channels=3", r"but the images at .* have 1: set channels=1"),
+    Case(
+        "streams",
+        "train quickstart data.url={data} data.streams=128 training.batch_size=128",
+        r"data\.streams=128 is more than the data set's 100 samples",
+    ),
+]
+
+URLS = [
+    Case("empty URL", "train quickstart data.url=", "is not a URL"),
+    Case("unknown scheme", "train quickstart data.url=ftp-ish://x/y", "unknown protocol ftp-ish://"),
+    Case("near scheme", "data info s4://x/y", r"unknown protocol s4://; did you mean s3://\?"),
+    Case("pipe as storage", "train quickstart --dry-run --storage pipe:ls", "not a URL of a folder"),
+    Case("pipe as data", "data info pipe:ls", "pipe:ls: not a URL of a folder"),
+    Case("pipe as output", "data render bricks --samples 2 --out pipe:cat", "not a URL of a folder"),
+    Case("one slash", "data info s3:/bricks", "write s3://bucket/folder"),
+    Case("no bucket", "data info s3://", "a name has parts"),
+    Case("home of nobody", "data info ~nobody-here/x", "there is no such user; write ./~nobody-here/x"),
+    Case("bytes as a folder", "data render bricks --samples 2 --out caf\udce9", "not UTF-8; rename it"),
+    Case("chain", "data info simplecache::s3://bricks", "chained URLs"),
+    Case("password", "data render bricks --out s3://user:secret@bucket/x --samples 2", "s3://…: no passwords in a URL"),
+    Case("relative file", "data info file://x/y", "needs an absolute path; write file:///folder"),
+    Case("missing package", "data info gs://x/y", r"needs a package that is not installed; install gcsfs"),
+    Case(
+        "scheme that needs more",
+        "data info github://x/y",
+        "github:// needs more than a URL .*; use a local path, s3://",
+    ),
+    Case("scheme without sense", "data info dir://x/y", "dir:// needs more than a URL"),
+    Case("web page as data", "data info http://127.0.0.1:{port}", "server cannot be reached", no_server),
+    Case("web page as output", "data render bricks --samples 2 --out http://127.0.0.1:{port}", ".", web_server),
+]
+
+INDEX = [
+    Case("no index", "data info {tmp}", r"/index\.json: no index; name the folder"),
+    Case("no folder", "data verify {tmp}/gone", r"gone/index\.json: no index; name the folder"),
+    Case("no index to train on", "train quickstart data.url={tmp}", r"/index\.json: no index; name the folder"),
+    Case(
+        "no folder to train on", "train quickstart data.url={tmp}/gone", r"gone/index\.json: no index; name the folder"
+    ),
+    Case("a file, no folder", "data info {data}/index.json", "index.json"),
+    Case("no JSON", "data info {mine}", "index.json: damaged, or not an index of distgan", index_text(b"<html>")),
+    Case("deep JSON", "data info {mine}", "damaged, or not an index", index_text(b"[" * 100_000)),
+    Case("other format", "data info {mine}", "damaged.*: format: .*data index", header(format="distgan-index-9")),
+    Case("word for a number", "data info {mine}", "damaged.*: samples: .*integer", header(samples="many")),
+    Case("negative samples", "data verify {mine}", "damaged.*: samples: .*greater than", header(samples=-100)),
+    Case("other sum", "data verify {mine}", "damaged: the shards' samples do not add up to 99", header(samples=99)),
+    Case("class of no name", "data info {mine}", r"damaged.*: classes\.0: .*string", header(classes=[1, 2])),
+    Case("path as shard", "data info {mine}", r"damaged.*: shards\.0: ", header(shards=["../../etc/passwd"])),
+    Case("cut table", "train {yaml} data.url={mine}", r"index\.table: does not belong", table(lambda data: data[:-4])),
+    Case("flipped table", "data verify {mine}", r"index\.table: does not belong to index\.json", table(flipped(30))),
+    Case("image of no bytes", "data info {mine}", "damaged: sample 5 does not lie", columns(lengths=put(5, 0))),
+    Case("images that overlap", "data info {mine}", "damaged: sample 4 does not lie", columns(lengths=put(4, 99_999))),
+    Case(
+        "image outside", "data info {mine}", r"damaged: sample 99 does not lie", columns(offsets=put(99, 512 * 10**6))
+    ),
+    Case("images in disorder", "data info {mine}", "damaged: sample 6 does not lie", columns(offsets=put(7, 512))),
+]
+
+SHARDS = [
+    Case("shard gone", "data verify {mine}", "{mine}: faults found: 1; upload or pack those", shard(None)),
+    Case(
+        "shard cut", "data verify {mine}", "{mine}: faults found: 2; upload or pack", shard(lambda data: data[:40_000])
+    ),
+    Case("shard flipped", "data verify {mine}", "faults found: 2", shard(flipped(9_000))),
+    Case("block's checksum", "data verify {mine}", "faults found: 1", columns(checksums=put(0, 1))),
+    Case("no image", "data verify {mine}", "faults found: 1", image(b"GIF89a")),
+    Case("no palette", "data verify {mine}", "faults found: 1", image(NO_PALETTE)),
+    Case("small image", "data verify {mine}", "faults found: 1", image(SMALL)),
+    Case("label above", "data verify {mine}", "faults found: 1", columns(labels=put(3, 3))),
+    Case("label below", "data verify {mine}", "faults found: 1", columns(labels=put(3, -2))),
+    Case("train, shard gone", TRAIN_MINE, r"mine/shard-00000\.tar: not found", shard(None)),
+    Case("train, shard cut", TRAIN_MINE, r"00000\.tar: bytes .* do not match", shard(lambda data: data[:40_000])),
+    Case("train, shard flipped", TRAIN_MINE, r"00000\.tar: bytes .* data verify", shard(flipped(9_000))),
+    Case("train, no image", TRAIN_MINE, r"sample 0 .*not a whole PNG, JPEG or WebP", image(b"GIF89a")),
+    Case("train, small image", TRAIN_MINE, r"sample 0 .*it has 8x8 pixels, not 32x32", image(SMALL)),
+    Case("no shards to index", "data index {tmp}", r"no \.tar files there"),
+    Case("deep attributes", "data index foreign", r"a\.json: not valid JSON", foreign(("a.json", b"[" * 100_000))),
+    Case("sparse image", "data index foreign", "a.png: stored as a sparse file", foreign(("a.png", GREY), sparse=True)),
+    Case("label of words", "data index foreign", "the label 'cat' is not", foreign(("a.png", GREY), ("a.cls", b"cat"))),
+    Case("no image to index", "data index foreign", r"a\.jpg: not a readable image", foreign(("a.jpg", b"\xff\xd8"))),
+]
+
+SOURCES = [
+    Case("photos gone", PACK_PHOTOS, "photos: no such folder of images"),
+    Case("photos empty", PACK_PHOTOS, "no image files below it", folder("photos")),
+    Case("no photos", "data pack {data} --format folder --out new", "no image files below it"),
+    Case("text as photo", PACK_PHOTOS, r"photos/a\.png: not a readable image", photos(b"hello")),
+    Case(
+        "PostScript as photo",
+        PACK_PHOTOS,
+        r"a\.png: not a readable image",
+        photos(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n"),
+    ),
+    Case("cut photo", PACK_PHOTOS, r"photos/a\.png: not a readable image", photos(GREY[:60])),
+    Case("class without a name", PACK_PHOTOS, "has a name that is not UTF-8; rename it", class_folder(b"caf\xe9")),
+    Case("no IDX files", "data pack {data} --format idx --out new", r"no \*-images-idx3-ubyte files"),
+    Case("IDX gone", PACK_IDX, "a-images-idx3-ubyte: cannot be read: .*No such file"),
+    Case(
+        "IDX garbage", PACK_IDX, "not an IDX file of unsigned bytes", files(**{"a-images-idx3-ubyte": b"hello there"})
+    ),
+    Case(
+        "IDX cut",
+        PACK_IDX,
+        "has 9 bytes .* announces 32",
+        files(**{"a-images-idx3-ubyte": idx(2, 4, 4, body=b"x" * 9)}),
+    ),
+    Case("IDX of 100 dimensions", PACK_IDX, "has 100 dimensions", files(**{"a-images-idx3-ubyte": idx(*[1] * 100)})),
+    Case("IDX of nothing", PACK_IDX, "holds no images", files(**{"a-images-idx3-ubyte": idx(0, 2**31, 2**31)})),
+    Case(
+        "IDX labels",
+        PACK_IDX,
+        r"a-labels-idx1-ubyte: has shape \(3,\) beside 2 images",
+        files(**{"a-images-idx3-ubyte": idx(2, 4, 4), "a-labels-idx1-ubyte": idx(3)}),
+    ),
+    Case(
+        "IDX in half a gzip",
+        PACK_IDX,
+        "cannot be read: ",
+        files(**{"a-images-idx3-ubyte": gzip.compress(idx(2, 4, 4))[:-9]}),
+    ),
+    Case("text as npz", PACK_NPZ, r"a\.npz: not a readable \.npz archive", files(a_npz=b"hello")),
+    Case("npz without images", PACK_NPZ, r"a\.npz: has pictures, but none of images", files(a_npz=npz(pictures=[1]))),
+    Case("npz of floats", PACK_NPZ, "images are float64 .*must be uint8", files(a_npz=npz(images=np.zeros((2, 4, 4))))),
+    Case(
+        "npz of objects", PACK_NPZ, "not a readable .npz archive: ", files(a_npz=npz(images=np.array([{}, []], object)))
+    ),
+    Case(
+        "npz with too few labels",
+        PACK_NPZ,
+        "labels must be 2 integers, one an image",
+        files(a_npz=npz(images=np.zeros((2, 4, 4), np.uint8), labels=[1])),
+    ),
+    Case(
+        "npz with a negative label",
+        PACK_NPZ,
+        "labels start at 0; there is a -1",
+        files(a_npz=npz(images=np.zeros((2, 4, 4), np.uint8), labels=[0, -1])),
+    ),
+    Case(
+        "brick size",
+        "data render bricks --out new --samples 2 --size 12",
+        "--size 12: bricks are rendered at 16 to 256",
+    ),
+    Case(
+        "big bricks",
+        "data render bricks --out new --samples 2 --size 512",
+        "--size 512: bricks are rendered at 16 to 256",
+    ),
+    Case(
+        "output taken", "data render bricks --out {data} --samples 2", "holds a data set already; choose another place"
+    ),
+]
+
+DISKS = [
+    Case(
+        "output is a file", "data render bricks --out {data}/index.json --samples 2", "a file is where a folder should"
+    ),
+    Case(
+        "output below a file",
+        "data render bricks --out {data}/index.json/x --samples 2",
+        "a part of the path is a file",
+    ),
+    Case("output where nothing can be", "data render bricks --out /proc/x --samples 2", "^/proc/x: "),
+    Case("output on a full disk", "data render bricks --out {full} --samples 40 --size 64", "no space left", full_disk),
+    Case(
+        "no temporary folder", "data render bricks --out new --samples 2", "TMPDIR=.*: not found", no_temporary_folder
+    ),
+    Case("dry run in a file", "train quickstart --dry-run --storage {data}/index.json", "index.json"),
+    Case("run in a file", "train {yaml} --storage {data}/index.json", "a file is where a folder should be"),
+    Case("run below a file", "train {yaml} --storage {data}/index.json/x", "a part of the path is a file"),
+    Case("run in a device", "train {yaml} --storage /dev/full", "^/dev/full: a file is where a folder should be"),
+    Case("run where nothing can be", "train {yaml} --storage /proc/x", "^/proc/x: "),
+    Case("run on a full disk", "train {yaml} --no-ray --storage {full} --name x", "no space left", full_disk),
+    Case("grid below a file", "sample {run} --out {yaml}/x.png", "--out .*x.png: cannot be written"),
+    Case(
+        "grid on a full disk",
+        "sample {run} --out a.png",
+        "a.png: cannot be written: No space",
+        link_to_full_device("a.png"),
+    ),
+]
+
+CHECKPOINTS = [
+    Case("no run", "sample {tmp}/gone", "gone: no checkpoints there; give a run's folder"),
+    Case("a data set", "sample {data}", "no checkpoints there; give a run's folder"),
+    Case("a file, no run", "sample {yaml}", "run.yaml"),
+    Case("grid of another kind", "sample {tmp}/gone --out grid.jpg", r"--out grid\.jpg: grids are written as PNG"),
+    Case("checkpoint gone", "sample {run}/checkpoints/step-000000009", "no whole checkpoint there"),
+    Case(
+        "checkpoints without manifests", "sample {mine}", "no checkpoints there", checkpoint_file("manifest.json", None)
+    ),
+    Case(
+        "one without its manifest",
+        "sample {mine}/checkpoints/step-000000002",
+        "no whole checkpoint there",
+        checkpoint_file("manifest.json", None),
+    ),
+    Case("cut state", "sample {mine}", "damaged or half written", checkpoint_file("state.pt", lambda data: data[:-1])),
+    Case("flipped state", "sample {mine}", "damaged or half written", checkpoint_file("state.pt", flipped(3000))),
+    Case("state gone", "sample {mine}", "damaged or half written", checkpoint_file("state.pt", None)),
+    Case(
+        "manifest garbage",
+        "sample {mine}",
+        "no checkpoints there",
+        checkpoint_file("manifest.json", lambda _: b"\xff{"),
+    ),
+    Case(
+        "deep manifest",
+        "sample {mine}",
+        "no checkpoints there",
+        checkpoint_file("manifest.json", lambda _: b"[" * 100_000),
+    ),
+    Case(
+        "manifest of other software",
+        "sample {mine}",
+        r"not a checkpoint that distgan .* can read",
+        checkpoint_file("manifest.json", lambda _: b"[1]"),
+    ),
+    Case(
+        "newer format",
+        "sample {mine}",
+        r"can read \(written by version 9\.0\)",
+        manifest(format="distgan-checkpoint-2", distgan="9.0"),
+    ),
+    Case("progress of words", "sample {mine}", "not a checkpoint that distgan", manifest(progress={"images": "many"})),
+    Case(
+        "progress of more",
+        "train {yaml} --storage {tmp} --name mine",
+        "not a checkpoint that",
+        manifest(progress={"epoch": 3}),
+    ),
+    Case("best elsewhere", "sample {mine}", "a name has parts", manifest(progress={"best_checkpoint": "../../x"})),
+    Case(
+        "other networks",
+        "sample {mine}",
+        "its tensors are not those of the run's networks",
+        manifest(config={"latent_dim": 9}),
+    ),
+    Case("no tensors", "sample {mine}", "state.pt: its tensors are not those", state(lambda _: b"hello")),
+    Case("too few tensors", "sample {mine}", "its tensors are not those .*KeyError: 'ema'", state(lambda _: saved({}))),
+    Case(
+        "code as tensors",
+        "sample {mine}",
+        "state.pt: its tensors are not those",
+        state(lambda _: saved({"ema": Path()})),
+    ),
+    Case(
+        "resume other networks",
+        RESUME,
+        "step-000000002: its tensors are not those",
+        state(lambda _: saved({"generator": {}})),
+    ),
+    Case(
+        "resume another recipe",
+        f"{RESUME} generator.width=8",
+        r"generator\.width was 4 and is 8; .*another --name",
+        manifest(),
+    ),
+    Case(
+        "resume on other data", f"{RESUME} data.url={{other}}", r"trained on other data .*point data\.url", manifest()
+    ),
+]
+
+S3 = [
+    Case("bucket gone, info", "data info s3://not-there/x", "s3://not-there: the bucket does not exist; create it", s3),
+    Case(
+        "bucket gone, render", "data render bricks --samples 2 --out s3://not-there/x", "the bucket does not exist", s3
+    ),
+    Case("bucket gone, train", "train quickstart data.url=s3://not-there/x", "the bucket does not exist", s3),
+    Case("bucket gone, runs", "train quickstart --dry-run --storage s3://not-there/x", "the bucket does not exist", s3),
+    Case("bucket gone, sample", "sample s3://not-there/x", "the bucket does not exist", s3),
+    Case("no bucket's name", "data render bricks --samples 2 --out s3://A_b!/x", "not a valid bucket name", s3),
+    Case("empty bucket, info", "data info {bucket}", "index.json: no index; name the folder", bucket),
+    Case("empty bucket, index", "data index {bucket}", r"no \.tar files there", bucket),
+    Case("empty bucket, train", "train quickstart data.url={bucket}", "index.json: no index; name the folder", bucket),
+    Case("empty bucket, sample", "sample {bucket}/run", "no checkpoints there", bucket),
+    Case(
+        "flipped in a bucket",
+        "data verify {bucket}/data",
+        "{bucket}/data: faults found: 2",
+        data_in_bucket(flipped(9_000)),
+    ),
+    Case(
+        "wrong secret",
+        "data info {bucket}",
+        "the secret key is wrong; check AWS_SECRET_ACCESS_KEY",
+        all_of(bucket, environment(AWS_SECRET_ACCESS_KEY="wrong")),
+    ),
+    Case(
+        "wrong secret, runs",
+        "train quickstart --dry-run --storage {bucket}",
+        "the secret key is wrong",
+        all_of(bucket, environment(AWS_SECRET_ACCESS_KEY="wrong")),
+    ),
+    Case(
+        "wrong key",
+        "data info {bucket}",
+        "the access key is not known; check AWS_ACCESS_KEY_ID",
+        all_of(bucket, environment(AWS_ACCESS_KEY_ID="nobody")),
+    ),
+    Case(
+        "no profile", "data info {bucket}", "no usable credentials", all_of(bucket, environment(AWS_PROFILE="nobody"))
+    ),
+    Case(
+        "region",
+        "data info s3://b/x",
+        "AWS_DEFAULT_REGION is not a region",
+        all_of(s3, environment(AWS_DEFAULT_REGION="not a region")),
+    ),
+    Case(
+        "damaged profile",
+        "data info s3://b/x",
+        "configuration or credentials file is damaged",
+        all_of(s3, files(aws_config=b"[[[\n"), environment(AWS_CONFIG_FILE="aws.config")),
+    ),
+    Case(
+        "endpoint without scheme",
+        "data info s3://b/x",
+        "AWS_ENDPOINT_URL is not a URL",
+        all_of(s3, environment(AWS_ENDPOINT_URL="localhost:8333")),
+    ),
+    Case(
+        "endpoint of half brackets",
+        "data info s3://b/x",
+        "AWS_ENDPOINT_URL is not a URL",
+        all_of(s3, environment(AWS_ENDPOINT_URL="http://[::1")),
+    ),
+    Case(
+        "endpoint of no port",
+        "data info s3://b/x",
+        "AWS_ENDPOINT_URL is not a URL",
+        all_of(s3, environment(AWS_ENDPOINT_URL="http://h:99999")),
+    ),
+    Case(
+        "nobody listens",
+        "data info s3://b/x",
+        "the server cannot be reached; check AWS_ENDPOINT_URL",
+        all_of(s3, no_server),
+    ),
+    Case("silence, info", "data info s3://b/x", "the server did not answer in time", all_of(s3, silent_server)),
+    Case(
+        "silence, render",
+        "data render bricks --samples 2 --out s3://b/x",
+        "did not answer in time",
+        all_of(s3, silent_server),
+    ),
+    Case("a web server, info", "data info s3://b/x", "damaged, or not an index of distgan", all_of(s3, web_server)),
+    Case(
+        "a web server, render",
+        "data render bricks --samples 2 --out s3://b/x",
+        "is not an S3 server; check",
+        all_of(s3, web_server),
+    ),
+]
+
+RAY = [
+    Case("no port", "train {yaml} --address head", "--address head: write HOST:PORT"),
+    Case("superscript port", "train {yaml} --address head:²", "--address head:²: write HOST:PORT"),
+    Case("client address", "train {yaml} --address ray://head:10001", "--address ray://head:10001: give HOST:PORT"),
+    Case("host of dots", "train {yaml} --address a..b:6379", r"Ray at a\.\.b:6379: nothing answers there"),
+    Case(
+        "address from outside",
+        "train {yaml}",
+        "Ray at 127.0.0.1:1: nothing answers",
+        environment(RAY_ADDRESS="127.0.0.1:1"),
+    ),
+    Case(
+        "silent head",
+        "train {yaml} --address 127.0.0.1:{port}",
+        "does not answer as the head of a Ray cluster does",
+        all_of(silent_server, impatient_ray),
+    ),
+    Case(
+        "other service",
+        "train {yaml} --address 127.0.0.1:{port}",
+        "does not answer as the head .*UNIMPLEMENTED",
+        other_grpc_server,
+    ),
+    Case(
+        "other version",
+        "train {yaml} --address 127.0.0.1:{port}",
+        r"the cluster runs Ray 1\.2\.3, and here is ",
+        ray_of_another_version,
+    ),
+]
+
+STORE = [
+    Case(
+        "port in use",
+        "store up --dir store --port {port}",
+        "port {port} on 127.0.0.1 cannot be used .*; choose",
+        port_in_use,
+    ),
+    Case("no port number", "store up --dir store --port 70000", "port 70000 is not a port number"),
+    Case("store in a file", "store up --dir {data}/index.json", "index.json.*cannot hold a store"),
+    Case("store where nothing can be", "store up --dir /proc/x", "/proc/x: cannot hold a store"),
+    Case("store with a file inside", "store up --dir store", "cannot hold a store", folder("store/weed.log")),
+    Case("runs already", "store up --dir {store} --port 1", "the store runs at .*; stop it to change the port", s3),
+    Case(
+        "bucket's name", "store up --dir {store} --bucket Not_Allowed!", "the buckets Not_Allowed! cannot be made", s3
+    ),
+    Case(
+        "damaged state", "store status --dir {tmp}", r"state\.json: cannot be read as a store's", files(state_json=b"{")
+    ),
+    Case(
+        "state of others",
+        "store down --dir {tmp}",
+        r"state\.json: cannot be read as a store's",
+        files(state_json=b"[1]"),
+    ),
+    Case(
+        "state of wrong types",
+        "store up --dir {tmp}",
+        r"state\.json: cannot be read as a store's state; restore or remove it",
+        files(state_json=b'{"access_key": "a", "secret_key": "b", "ports": [1], "pid": "x"}'),
+    ),
+    Case(
+        "state of impossible numbers",
+        "store down --dir {tmp}",
+        r"state\.json: cannot be read as a store's",
+        files(state_json=b'{"access_key": "a", "secret_key": "b", "ports": {}, "pid": 99999999999999999999}'),
+    ),
+]
+
+CASES = [*CONFIGURATION, *URLS, *INDEX, *SHARDS, *SOURCES, *DISKS, *CHECKPOINTS, *S3, *RAY, *STORE]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """100 grey images of 32x32 pixels in three shards."""
+    made = tmp_path_factory.mktemp("data") / "numbered"
+    pack_numbered(made, 100, size=32)
+    return made
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with a finished run of two steps, `run`, its configuration, `run.yaml`, and other data, `other`."""
+    made = tmp_path_factory.mktemp("trained")
+    threads = torch.get_num_threads()
+    config = tiny_config("quickstart", pack_bricks(made / "data", samples=80), 2, "checkpoint.every_kimg=0.016")
+    pack_bricks(made / "other", seed=1, samples=80)
+    run(config, str(made))
+    # The next run has no second in which to evaluate.
+    (made / "run.yaml").write_text(dump_config(config))
+    yield made
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module", name="run")
+def finished_run(run_folder: Path) -> Path:
+    return run_folder / "run"
+
+
+def test_names_are_unique() -> None:
+    assert len({case.name for case in CASES}) == len(CASES)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_bad_input_is_one_line(
+    case: Case, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    place = Place(tmp_path, request, monkeypatch)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr("distgan.data.blocks._FIRST_WAIT_S", 0.0)
+    case.make(place)
+    words = Words(place)
+    arguments = [part.format_map(words) for part in case.line.split()]
+    started = time.monotonic()
+    message = one_line(cli(*arguments))
+    assert re.search(case.message.format_map(words) if "{" in case.message else case.message, message), message
+    assert time.monotonic() - started < 45
+    assert not (tmp_path / "new" / "index.json").exists()
+
+
+class Words(dict[str, str]):
+    """What the words of a command line stand for; a data set or a run is made when it is asked for."""
+
+    def __init__(self, place: Place) -> None:
+        super().__init__(place.words, tmp=str(place.tmp))
+        self._fixture = place.request.getfixturevalue
+
+    def __missing__(self, word: str) -> str:
+        if word == "data":
+            return str(self._fixture("data"))
+        made = self._fixture("run_folder")
+        return {
+            "run": f"{made}/run",
+            "yaml": f"{made}/run.yaml",
+            "other": f"{made}/other",
+        }[word]
+
+
+USAGE = [
+    ("train", "PRESET_OR_FILE"),
+    ("trian quickstart", "No such command 'trian'"),
+    ("train quickstart --wrokers 2", "No such option"),
+    ("train quickstart --workers two", "valid integer"),
+    ("data pack x --out y", "--format"),
+    ("data pack x --out y --format zip", "zip"),
+    ("data pack x --out y --format npz --channels 2", "'1', '3'"),
+    ("data render bricks --out y --size 4", "greater than or equal to 8"),
+    ("data render bricks --out y --samples 0", "greater than or equal to 1"),
+    ("data render bricks --out y --samples 1000000000000000000000", "less than or equal to"),
+    ("data render bricks --out y --seed -1", "greater than or equal to 0"),
+    ("data render bricks --out y --shard-mb 0", "greater than or equal to 1"),
+    ("sample x --count 0", "greater than or equal to 1"),
+    ("sample x --seed 99999999999999999999", "less than or equal to"),
+    ("store up --port high", "valid integer"),
+]
+
+
+@pytest.mark.parametrize(("line", "message"), USAGE, ids=[line for line, _ in USAGE])
+def test_a_wrong_usage_is_explained(cli: Cli, line: str, message: str) -> None:
+    result = cli(*line.split())
+    assert result.code == 2
+    assert message in result.err
+    assert "--help" in result.err
+    assert "Traceback" not in result.err
+    assert result.out == ""
