@@ -54,8 +54,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("plain", "groups", "workers"))
     parser.add_argument("--preset", default="dcgan-bricks")
-    parser.add_argument("--seconds", type=float, default=6.0, help="of one turn")
-    parser.add_argument("--repeats", type=int, default=7, help="turns of each side")
+    parser.add_argument("--seconds", type=float, default=4.0, help="of one turn")
+    parser.add_argument("--repeats", type=int, default=5, help="turns of each side")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", default=SMALL)
     arguments = parser.parse_intermixed_args()
     measure = {"plain": plain, "groups": groups, "workers": workers}[arguments.what]
