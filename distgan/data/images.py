@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 Encoding = Literal["png", "jpg", "webp"]
 EXTENSIONS = ("png", "jpg", "jpeg", "webp")
@@ -18,6 +18,11 @@ _GREY_MODES = {"1", "L", "LA", "I;16", "I;16B", "I;16L"}
 
 # What Pillow raises for bytes that are no image, or only a part or a parody of one.
 UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, AssertionError, struct.error, Image.DecompressionBombError)
+
+
+def why_unreadable(error: Exception) -> str:
+    """What an `UNREADABLE` error says about the bytes."""
+    return "unknown format" if isinstance(error, UnidentifiedImageError) else str(error)
 
 
 def native_channels(image: Image.Image) -> int:
@@ -51,12 +56,12 @@ def decode_image(data: bytes, image_size: int, channels: int) -> NDArray[np.uint
         try:
             image = Image.open(io.BytesIO(data), formats=("PNG", "WEBP"))
         except UNREADABLE as error:
-            raise ValueError(f"not a whole PNG, JPEG or WebP image: {error}") from None
+            raise ValueError(f"not a whole PNG, JPEG or WebP image: {why_unreadable(error)}") from None
         _check_size(*image.size, image_size)
         try:
             pixels = to_pixels(image, channels).reshape(image_size, image_size, channels)
         except UNREADABLE as error:
-            raise ValueError(f"not a whole PNG, JPEG or WebP image: {error}") from None
+            raise ValueError(f"not a whole PNG, JPEG or WebP image: {why_unreadable(error)}") from None
     return np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 
