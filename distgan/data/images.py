@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 if TYPE_CHECKING:  # the processes that encode need no configuration
     from distgan.config.schema import Resize
@@ -27,6 +27,11 @@ _GREY_MODES = {"1", "L", "LA", "I;16", "I;16B", "I;16L"}
 
 # What Pillow raises for bytes that are no image, or only a part or a parody of one.
 UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, AssertionError, struct.error, Image.DecompressionBombError)
+
+
+def why_unreadable(error: Exception) -> str:
+    """What an `UNREADABLE` error says about the bytes."""
+    return "unknown format" if isinstance(error, UnidentifiedImageError) else str(error)
 
 
 def native_channels(image: Image.Image) -> int:
@@ -60,13 +65,13 @@ def decode_image(data: bytes, image_size: int | None, channels: int, resize: Res
         try:
             image = Image.open(io.BytesIO(data), formats=("PNG", "WEBP"))
         except UNREADABLE as error:
-            raise ValueError(f"not a whole PNG, JPEG or WebP image: {error}") from None
+            raise ValueError(f"not a whole PNG, JPEG or WebP image: {why_unreadable(error)}") from None
         width, height = image.size
         _check_size(width, height, image_size, resize)
         try:
             pixels = to_pixels(image, channels).reshape(height, width, channels)
         except UNREADABLE as error:
-            raise ValueError(f"not a whole PNG, JPEG or WebP image: {error}") from None
+            raise ValueError(f"not a whole PNG, JPEG or WebP image: {why_unreadable(error)}") from None
     if image_size is not None and (height, width) != (image_size, image_size):
         pixels = resize_image(pixels, image_size, channels, resize)
     return np.ascontiguousarray(pixels.transpose(2, 0, 1))

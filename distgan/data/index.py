@@ -28,6 +28,7 @@ TABLE_NAME = "index.table"
 FORMAT = "distgan-index-1"
 BLOCK_BYTES = 512 * 1024
 TAR_UNIT = 512
+_AGAIN = "make it again with `distgan data index`"
 SHARD_NAME = "[A-Za-z0-9][A-Za-z0-9._-]*"
 
 
@@ -121,8 +122,7 @@ class Index:
             wrong = np.flatnonzero((self.lengths[first:stop] < 1) | (ends[first:stop] > starts_and_end[1:]))
             if len(wrong):
                 raise UserError(
-                    f"{where}: damaged: sample {first + wrong[0]} does not lie where {shard.name} can hold it; "
-                    f"make the index again with `distgan data index`"
+                    f"{where}: damaged: sample {first + wrong[0]} does not lie where {shard.name} can hold it; {_AGAIN}"
                 )
             first = stop
 
@@ -158,7 +158,7 @@ class Index:
                 f"make it again with `distgan data index {storage.url}`"
             ) from None
         if sum(shard.samples for shard in header.shards) != header.samples:
-            raise UserError(f"{where}: damaged: the shards' samples do not add up to {header.samples}")
+            raise UserError(f"{where}: damaged: the shards' samples do not add up to {header.samples}; {_AGAIN}")
         table = storage.read_bytes(TABLE_NAME)
         if hashlib.sha256(table).hexdigest() != header.table_sha256:
             raise UserError(
@@ -168,7 +168,9 @@ class Index:
         index = cls(header, *_unpack_table(table, header.samples, where))
         index._check_places(where)
         if len(index._spans) != len(index.checksums):
-            raise UserError(f"{where}: damaged: {len(index.checksums)} checksums for {len(index._spans)} blocks")
+            raise UserError(
+                f"{where}: damaged: {len(index.checksums)} checksums for {len(index._spans)} blocks; {_AGAIN}"
+            )
         return index
 
 
@@ -211,7 +213,7 @@ def _unpack_table(
     table: bytes, samples: int, where: str
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.uint32]]:
     if len(table) < 12 * samples or len(table) % 4:
-        raise UserError(f"{where}: damaged: its table has {len(table)} bytes for {samples} samples")
+        raise UserError(f"{where}: damaged: its table has {len(table)} bytes for {samples} samples; {_AGAIN}")
     offsets, lengths = np.frombuffer(table, "<u4", 2 * samples).astype(np.int64).reshape(2, samples)
     labels = np.frombuffer(table, "<i4", samples, 8 * samples).astype(np.int64)
     checksums = np.frombuffer(table, "<u4", -1, 12 * samples).astype(np.uint32)

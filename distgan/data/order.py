@@ -106,7 +106,9 @@ class Order:
 
     def __init__(self, index: Index, seed: int, num_streams: int, window_blocks: int) -> None:
         if len(index) < num_streams:
-            raise UserError(f"data.streams={num_streams} is more than the data set's {len(index)} samples")
+            raise UserError(
+                f"data.streams={num_streams} is more than the data set's {len(index)} samples; set fewer, or pack more"
+            )
         self.streams = [Stream(index, seed, number, num_streams, window_blocks) for number in range(num_streams)]
 
     def group_streams(self, group: int, num_groups: int) -> range:

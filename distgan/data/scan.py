@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import re
 import tarfile
 import tempfile
@@ -19,10 +18,10 @@ import numpy as np
 from PIL import Image
 from webdataset.tariterators import base_plus_ext
 
-from distgan.data.images import EXTENSIONS, UNREADABLE, native_channels
+from distgan.data.images import EXTENSIONS, UNREADABLE, native_channels, why_unreadable
 from distgan.data.index import FORMAT, SHARD_NAME, Header, Index, Shard, block_spans, pack_table
 from distgan.data.sources.base import MAX_LABEL, numbered_classes
-from distgan.data.storage import Storage, translate_errors
+from distgan.data.storage import Storage
 from distgan.errors import UserError
 
 _LABEL_KEYS = ("cls", "label", "class")
@@ -108,8 +107,10 @@ def assemble_index(
 @contextmanager
 def temporary_folder() -> Iterator[Path]:
     """A folder for shards under way. Raises UserError where there is no place for one."""
-    with translate_errors(f"TMPDIR={os.environ.get('TMPDIR', '')}"):
+    try:
         made = tempfile.TemporaryDirectory(prefix="distgan-")
+    except OSError as error:
+        raise UserError(f"no temporary folder can be made ({error.strerror}); set TMPDIR to one with room") from None
     with made as folder:
         yield Path(folder)
 
@@ -142,7 +143,7 @@ def _add_member(sample: ScannedSample, extension: str, member: tarfile.TarInfo, 
                 if not all(image.size):
                     raise ValueError("it has no pixels")
         except UNREADABLE as error:
-            raise UserError(f"{where}: not a readable image: {error}") from None
+            raise UserError(f"{where}: not a readable image: {why_unreadable(error)}") from None
         sample.offset, sample.length = member.offset_data, member.size
     elif extension == "cls":
         sample.label = _label(content.decode(errors="replace").strip(), where)

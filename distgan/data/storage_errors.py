@@ -76,7 +76,7 @@ _BY_KIND: tuple[tuple[tuple[type[Exception], ...], str], ...] = (
     ((boto.ConfigParseError,), "an AWS configuration or credentials file is damaged; mend ~/.aws, or what names it"),
     (
         (boto.ConnectionError, boto.ConnectionClosedError, aiohttp.ClientConnectionError, ConnectionError),
-        "the server cannot be reached; check AWS_ENDPOINT_URL and the network",
+        "the server cannot be reached; check {address} and the network",
     ),
     ((boto.HTTPClientError, ResponseParserError), NOT_S3),
     ((TimeoutError,), "the server did not answer in time; check the network"),
@@ -146,7 +146,8 @@ def _explain(url: str, error: Exception) -> UserError | None:
         return UserError(f"{url}: {_BY_ERRNO[error.errno]}")
     for kinds, line in _BY_KIND:
         if isinstance(error, kinds):
-            return UserError(f"{url}: {line}{where}")
+            address = "AWS_ENDPOINT_URL" if _is_s3(url) else "the URL"
+            return UserError(f"{url}: {line.format(address=address)}{where}")
     if _is_s3(url):
         if isinstance(error, ValueError) and ("Invalid endpoint" in str(error) or "Invalid IPv6" in str(error)):
             return UserError(f"{url}: {_ENDPOINT}{where}")

@@ -108,8 +108,9 @@ def _needing_no_more(url: str, protocol: str) -> Iterator[None]:
     try:
         yield
     except (AttributeError, TypeError, ValueError) as error:
+        reason = f" ({error})" if isinstance(error, ValueError) else ""
         raise UserError(
-            f"{url}: {protocol}:// needs more than a URL ({error}); use a local path, s3:// or gs://"
+            f"{url}: {protocol}:// needs more than a URL{reason}; use a local path, s3:// or gs://"
         ) from error
 
 

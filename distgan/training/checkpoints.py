@@ -62,6 +62,7 @@ class Manifest(BaseModel):
 class Checkpoint:
     """A whole checkpoint, its tensors on the CPU."""
 
+    url: str
     manifest: Manifest
     tensors: dict[str, Any]
 
@@ -109,8 +110,9 @@ class CheckpointStore:
             return None
         if len(data) != manifest.state_bytes or hashlib.sha256(data).hexdigest() != manifest.state_sha256:
             return None
-        with fitting(f"{self._storage.url}/{name}/{_STATE_NAME}"):
-            return Checkpoint(manifest, torch.load(io.BytesIO(data), map_location="cpu", weights_only=True))
+        url = f"{self._storage.url}/{name}"
+        with fitting(url):
+            return Checkpoint(url, manifest, torch.load(io.BytesIO(data), map_location="cpu", weights_only=True))
 
     def save(
         self,
@@ -183,8 +185,11 @@ class CheckpointStore:
             return Manifest.model_validate(content)
         except ValidationError:
             written_by = content.get("distgan", "unknown") if isinstance(content, dict) else "unknown"
+            where = f"{self._storage.url}/{name}"
+            if written_by == distgan.__version__:
+                raise UserError(f"{where}: its {_MANIFEST_NAME} is damaged; delete this checkpoint") from None
             raise UserError(
-                f"{self._storage.url}/{name}: not a checkpoint that distgan {distgan.__version__} can read "
+                f"{where}: not a checkpoint that distgan {distgan.__version__} can read "
                 f"(written by version {written_by}); use that version, or start a new run with another --name"
             ) from None
 
@@ -203,9 +208,9 @@ def fitting(checkpoint: str) -> Iterator[None]:
         EOFError,
         pickle.UnpicklingError,
     ) as error:
-        reason = " ".join(str(error).split())
+        reason = "" if isinstance(error, pickle.UnpicklingError) else f" ({' '.join(str(error).split()):.200})"
         raise UserError(
-            f"{checkpoint}: its tensors are not those of the run's networks ({type(error).__name__}: {reason:.200}); "
+            f"{checkpoint}: its tensors are not those of the run's networks{reason}; "
             f"give another checkpoint, or start a new run with another --name"
         ) from error
 

@@ -27,7 +27,9 @@ def find_checkpoint(url: str) -> Checkpoint:
     if kind == FOLDER and name.startswith("step-"):
         checkpoint = CheckpointStore(Storage.open(above)).load(name)
         if checkpoint is None:
-            raise UserError(f"{url}: no whole checkpoint there")
+            raise UserError(
+                f"{url}: no whole checkpoint there; give the run's folder to use another of its checkpoints"
+            )
         return checkpoint
     store = CheckpointStore(folder)
     newest = store.newest_manifest()
@@ -40,7 +42,7 @@ def find_checkpoint(url: str) -> Checkpoint:
         checkpoint = store.load(whole) if whole else None
     if checkpoint is not None:
         return checkpoint
-    raise UserError(f"{url}: its checkpoints are damaged or half written")
+    raise UserError(f"{url}: its checkpoints are damaged or half written; train it again, or give another run")
 
 
 @torch.inference_mode()
@@ -51,7 +53,7 @@ def sample_images(checkpoint: Checkpoint, count: int, seed: int) -> Tensor:
     """
     config = build_config(checkpoint.manifest.config, checkpoint.manifest.name)
     generator = build_networks(config, torch.device("cpu")).generator.eval()
-    with fitting(checkpoint.manifest.name):
+    with fitting(checkpoint.url):
         generator.load_state_dict(checkpoint.tensors["ema"])
     random, dtype = torch.Generator().manual_seed(seed), DTYPES[config.training.precision]
     images = []

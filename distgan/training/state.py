@@ -40,7 +40,7 @@ class TrainingState:
     def restore(self, checkpoint: Checkpoint) -> None:
         """Takes over a checkpoint's state in place. Raises UserError where it is another network's."""
         tensors = checkpoint.tensors
-        with fitting(checkpoint.manifest.name):
+        with fitting(checkpoint.url):
             self.networks.generator.load_state_dict(tensors["generator"])
             self.networks.discriminator.load_state_dict(tensors["discriminator"])
             self.ema.network.load_state_dict(tensors["ema"])

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from distgan.data.images import UNREADABLE, native_channels, to_pixels
+from distgan.data.images import UNREADABLE, native_channels, to_pixels, why_unreadable
 from distgan.data.storage import translate_errors
 from distgan.errors import UserError
 
@@ -48,5 +48,5 @@ class FolderSource:
             with Image.open(path, formats=_FORMATS) as image:
                 pixels = to_pixels(image, native_channels(image))
         except UNREADABLE as error:
-            raise UserError(f"{path}: not a readable image: {error}") from None
+            raise UserError(f"{path}: not a readable image: {why_unreadable(error)}") from None
         return pixels, label

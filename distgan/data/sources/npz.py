@@ -33,7 +33,10 @@ class NpzSource:
             with np.load(path, allow_pickle=False) as archive:
                 arrays = {key: np.asarray(archive[key]) for key in archive.files}
         except _UNREADABLE as error:
-            raise UserError(f"{path}: not a readable .npz archive: {error}") from None
+            reason = f" ({error})" if isinstance(error, OSError) else ""
+            raise UserError(
+                f"{path}: not a readable .npz archive of numbers{reason}; write one with numpy.savez"
+            ) from None
         images = next((arrays[key] for key in _IMAGE_KEYS if key in arrays), None)
         if images is None:
             raise UserError(f"{path}: has {', '.join(arrays) or 'nothing'}, but none of {', '.join(_IMAGE_KEYS)}")
