@@ -133,6 +133,14 @@ def test_pickling_keeps_no_connection_or_secret(bucket: str, object_store: Store
     assert pickle.loads(pickled).read_bytes("a") == b"1"
 
 
+def test_its_file_system_travels_to_other_processes(bucket: str) -> None:
+    storage = Storage.open(bucket)
+    storage.write_bytes("a", b"1")
+    travelled = pickle.loads(pickle.dumps(storage.fs))
+    assert travelled.cat_file(f"{storage.root}/a") == b"1"
+    assert travelled.session is not storage.fs.session
+
+
 @pytest.mark.parametrize("name", ["", "/etc/passwd", "..", "a/../../b", "a//b", "./a", "a/", "a\0b"])
 def test_names_that_leave_the_folder_are_refused(storage: Storage, name: str) -> None:
     for operation in (storage.child, storage.read_bytes, storage.delete, storage.exists):

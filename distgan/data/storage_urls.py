@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import fsspec
-from botocore.handlers import add_expect_header
 
 from distgan.errors import UserError
 
@@ -29,15 +28,6 @@ def _open_socket(address: tuple[Any, ...]) -> socket.socket:
     if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
         opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(_SEND_TIMEOUT_S * 1000))
     return opened
-
-
-def _s3_session() -> Any:
-    """A session that does not ask for leave (`Expect: 100-continue`) to send: aiohttp waits for it without end."""
-    from aiobotocore.session import AioSession
-
-    session = AioSession()
-    session.unregister("before-call.s3", add_expect_header)
-    return session
 
 
 _S3_CONFIG = {
@@ -127,7 +117,9 @@ def filesystem_of(url: str, protocol: str) -> Any:
     key = (os.getpid(), protocol, repr(options), tuple(variables) if protocol in S3_PROTOCOLS else ())
     if key not in _filesystems:
         if protocol in S3_PROTOCOLS:
-            options |= {"config_kwargs": _S3_CONFIG, "session": _s3_session()}
+            from distgan.data.s3_session import S3Session
+
+            options |= {"config_kwargs": _S3_CONFIG, "session": S3Session()}
         with _needing_no_more(url, protocol):
             created = filesystem(skip_instance_cache=True, use_listings_cache=False, **options)
         if protocol in S3_PROTOCOLS:
