@@ -58,7 +58,11 @@ from distgan.data.images import encode_image
 from runs import pack_bricks, run, tiny_config
 from toy_data import pack_numbered
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = [
+    pytest.mark.timeout(60),
+    # A thread's traceback on the terminal is a traceback too.
+    pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning"),
+]
 
 
 class Case(NamedTuple):

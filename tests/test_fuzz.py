@@ -43,7 +43,7 @@ from distgan.training.sampling import find_checkpoint, sample_images
 from runs import TINY
 from toy_data import pack_numbered
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = [pytest.mark.timeout(60), pytest.mark.filterwarnings("ignore::UserWarning:PIL")]
 
 T = TypeVar("T")
 SIZE = 16
@@ -217,7 +217,7 @@ def with_right_checksums(data: bytes) -> bytes:
     return made
 
 
-@fuzz(700)
+@fuzz(500)
 @given(st.deferred(lambda: mutated(images())), st.sampled_from([1, 3]), st.booleans())
 def test_an_image(data: bytes, channels: int, mended: bool) -> None:
     try:
@@ -228,7 +228,7 @@ def test_an_image(data: bytes, channels: int, mended: bool) -> None:
     assert pixels.dtype == np.uint8
 
 
-@fuzz(200)
+@fuzz(150)
 @given(st.deferred(lambda: mutated(images())), st.booleans())
 def test_a_photo(tmp_path: Path, data: bytes, mended: bool) -> None:
     (tmp_path / "a.png").write_bytes(with_right_checksums(data) if mended else data)
@@ -335,11 +335,11 @@ def plan(config: Config) -> None:
     assert found is None or found.steps >= 0
 
 
-OVERRIDES = st.builds("{}={}".format, st.sampled_from(KEYS), st.sampled_from(VALUES) | st.text(max_size=6))
+OVERRIDES = st.builds("{}={}".format, st.sampled_from(KEYS), st.sampled_from(VALUES))
 
 
-@fuzz(200)
-@given(st.lists(OVERRIDES | st.text(max_size=12), min_size=1, max_size=3))
+@fuzz(150)
+@given(st.lists(st.one_of(OVERRIDES, OVERRIDES, st.text(max_size=12)), min_size=1, max_size=3))
 def test_overrides(overrides: list[str]) -> None:
     config = told(lambda: load_config("quickstart", overrides))
     if config is not None:
