@@ -367,6 +367,18 @@ DISKS = [
     Case("run below a file", "train {yaml} --storage {data}/index.json/x", "a part of the path is a file"),
     Case("run in a device", "train {yaml} --storage /dev/full", "^/dev/full: a file is where a folder should be"),
     Case("run where nothing can be", "train {yaml} --storage /proc/x", "^/proc/x: "),
+    Case(
+        "half of torchrun's variables",
+        "train {yaml} --no-ray --storage {tmp} --name x",
+        "WORLD_SIZE=2 is set, but the workers cannot meet: .*MASTER_ADDR.*torchrun",
+        environment(WORLD_SIZE="2", RANK="0"),
+    ),
+    Case(
+        "no number of workers",
+        "train {yaml} --no-ray --storage {tmp} --name x",
+        "^WORLD_SIZE=two is not a whole number; start the workers with torchrun",
+        environment(WORLD_SIZE="two"),
+    ),
     Case("run on a full disk", "train {yaml} --no-ray --storage {full} --name x", "no space left", full_disk),
     Case("grid below a file", "sample {run} --out {yaml}/x.png", "--out .*x.png: cannot be written"),
     Case(

@@ -137,6 +137,10 @@ def test_statistics_half_written_are_computed_again(data: str, tmp_path: Path) -
     assert make_evaluator(config_of(url)).real.floor == first.floor
     note.with_suffix(".npz").unlink()
     assert make_evaluator(config_of(url)).real.floor == first.floor
+    for damaged in ("{", "{}", "[]", "null"):
+        note.write_text(damaged)
+        assert make_evaluator(config_of(url)).real.floor == first.floor
+        assert json.loads(note.read_text())["floor"] == first.floor
 
 
 def test_a_better_generator_is_nearer(data: str) -> None:

@@ -156,12 +156,13 @@ class Evaluator:
 
 
 def _load(folder: Storage, key: str) -> RealStatistics | None:
+    """The statistics kept in a folder; None where there are none, or their note is damaged: they are made anew."""
     try:
-        note = json.loads(folder.read_bytes(f"{key}.json"))
+        floor = float(json.loads(folder.read_bytes(f"{key}.json"))["floor"])
         data = folder.read_bytes(f"{key}.npz")
-    except NotFoundError:
+    except (NotFoundError, ValueError, KeyError, TypeError, RecursionError):
         return None
-    return RealStatistics(GaussianStatistics.from_bytes(data, f"{folder.url}/{key}.npz"), float(note["floor"]))
+    return RealStatistics(GaussianStatistics.from_bytes(data, f"{folder.url}/{key}.npz"), floor)
 
 
 def _save(folder: Storage, key: str, real: RealStatistics) -> None:

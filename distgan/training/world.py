@@ -18,6 +18,8 @@ from distgan.errors import UserError
 
 T = TypeVar("T")
 
+_LAUNCH = "start the workers with torchrun, or unset its variables for a run of one"
+
 
 @dataclass(frozen=True)
 class World:
@@ -84,12 +86,25 @@ def choose_device(wish: str, local_rank: int) -> torch.device:
 
 
 def join_torchrun(device: str, timeout_s: float = 600.0) -> World:
-    """The world that torchrun's environment describes; a world of one without it."""
-    size, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
-    chosen = choose_device(device, int(os.environ.get("LOCAL_RANK", "0")))
+    """The world that torchrun's environment describes; a world of one without it.
+
+    Raises UserError for an environment that torchrun would not make.
+    """
+    size, rank = _number("WORLD_SIZE", 1), _number("RANK", 0)
+    chosen = choose_device(device, _number("LOCAL_RANK", 0))
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
     if size > 1 and not dist.is_initialized():
         backend = "nccl" if chosen.type == "cuda" else "gloo"
-        dist.init_process_group(backend, timeout=timedelta(seconds=timeout_s))
-    return World(rank, size, chosen, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+        try:
+            dist.init_process_group(backend, timeout=timedelta(seconds=timeout_s))
+        except ValueError as error:
+            raise UserError(f"WORLD_SIZE={size} is set, but the workers cannot meet: {error}; {_LAUNCH}") from None
+    return World(rank, size, chosen, _number("LOCAL_WORLD_SIZE", 1))
+
+
+def _number(variable: str, default: int) -> int:
+    value = os.environ.get(variable, str(default))
+    if not (value.isascii() and value.isdigit()):
+        raise UserError(f"{variable}={value} is not a whole number; {_LAUNCH}")
+    return int(value)
