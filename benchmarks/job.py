@@ -91,8 +91,9 @@ def speed(url: str, kimg: float, repeats: int) -> None:
     """The job on one worker and on two, in turn with the loop alone."""
     loop, one, two = "loop alone, 1 thread", "job, 1 worker of 1 thread", "job, 2 workers of 1 thread"
     rates: dict[str, list[float]] = {loop: [], one: [], two: []}
-    steps = round(kimg * 1000 / 128)
-    with running(Side(PRESET, RECIPE)) as run:
+    side = Side(PRESET, RECIPE)
+    steps = round(kimg * 1000 / side.config().training.batch_size)
+    with running(side) as run:
         run(2)
         for turn in range(repeats):
             rates[loop].append(run(steps))
@@ -116,10 +117,12 @@ def startup(url: str, repeats: int) -> None:
 
 
 def _rate(name: str) -> float:
-    """Images a second between the first row of metrics and the last: without the first steps."""
+    """Images a second from the second row of metrics on: without the first steps."""
     metrics = Storage.open(f"s3://bench/runs/{name}").read_bytes("metrics.jsonl")
     rows = [json.loads(line) for line in metrics.decode().splitlines()]
     rates = [row["images_per_second"] for row in rows if row["event"] == "trained"]
+    if len(rates) < 2:
+        sys.exit(f"{name}: too few steps to tell a speed; raise --kimg")
     return float(statistics.harmonic_mean(rates[1:]))
 
 
@@ -127,7 +130,7 @@ MARKS = (
     ("distgan, its arguments and the data's index", "starting Ray"),
     ("Ray", "starting "),
     ("workers, their imports, networks and the statistics of the real images", ": started at"),
-    ("first steps", " images/s"),
+    ("the first five steps", " images/s"),
     ("the other steps, evaluation, checkpoint", ": ended at"),
 )
 

@@ -1,4 +1,4 @@
-"""Fixtures for the whole suite: a real S3 server, a fresh bucket in it, and the command line."""
+"""Fixtures for the whole suite: a real S3 server, a fresh bucket in it, bricks, torch's threads, the command line."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from command_line import Cli
 from distgan.data.storage import Storage
 from distgan.store.seaweedfs import StoreHandle, down, up
+from runs import pack_bricks
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -66,6 +68,26 @@ def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StoreHand
         down(directory)
         guard.kill()
         guard.communicate()
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The URL of a data set of rendered bricks at 16x16."""
+    return pack_bricks(tmp_path_factory.mktemp("bricks"))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def threads_as_before() -> Iterator[None]:
+    """A loop that runs in this process sets its torch threads; the next module has those of before."""
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def one_thread(threads_as_before: None) -> None:
+    """One torch thread, as the workers of `gloo.py` have: another number gives other bits."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture

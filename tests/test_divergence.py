@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -25,7 +24,7 @@ from distgan.training.meter import Meter
 from distgan.training.objectives import BinaryCrossEntropy
 from distgan.training.world import World
 from gloo import run_workers
-from runs import ALONE, Recorder, assert_same_bits, checkpoints, newest, pack_bricks, run, tiny_config
+from runs import ALONE, Recorder, assert_same_bits, checkpoints, newest, run, tiny_config
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -33,18 +32,6 @@ pytestmark = pytest.mark.timeout(120)
 BAD_STEP = 6
 BAD_GROUP = 3
 EVERY_TWO = ["checkpoint.every_kimg=0.032", "checkpoint.keep_last=1"]
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return pack_bricks(tmp_path_factory.mktemp("bricks"))
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _threads_as_before() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
 
 
 critic_loss = BinaryCrossEntropy.critic_loss

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 
 import matplotlib.cbook
 import numpy as np
@@ -19,16 +18,8 @@ from distgan.metrics.efficientnet_lite0 import EfficientNetLite0, SameConv2d
 from distgan.metrics.features import FeatureExtractor, load_extractor, to_uint8
 from distgan.metrics.frechet import FeatureSums, GaussianStatistics, frechet_distance
 
-pytestmark = pytest.mark.timeout(60)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Threads that wait for each other make the network many times slower on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+# Threads that wait for each other make the network many times slower on a busy machine.
+pytestmark = [pytest.mark.timeout(60), pytest.mark.usefixtures("one_thread")]
 
 
 @pytest.fixture(scope="module")

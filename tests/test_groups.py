@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -21,7 +21,7 @@ from distgan.training.step import RealBatch, Step
 from distgan.training.world import World
 from gloo import run_workers
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = [pytest.mark.timeout(120), pytest.mark.usefixtures("one_thread")]
 
 ALONE = World(0, 1, torch.device("cpu"))
 SMALL = [
@@ -392,11 +392,3 @@ def test_bfloat16_trains_float32_weights(case: str) -> None:
     assert {value.dtype for value in after.values()} == {torch.float32, torch.int64}
     assert all(value.isfinite().all() for value in after.values())
     assert not torch.equal(after["generator.layers.1.weight"], before["generator.layers.1.weight"])
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)

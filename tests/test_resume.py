@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,18 +43,6 @@ FAMILIES = {
     "simultaneous": ("quickstart", EVALUATED),
     "sequential": ("wgan-gp-faces", ["evaluation.every_kimg=0.096", "evaluation.patience=9"]),
 }
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return pack_bricks(tmp_path_factory.mktemp("bricks"))
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _threads_as_before() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -3,30 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 
 from distgan.training.checkpoints import checkpoint_name
 from distgan.training.events import Evaluated, Finished, Trained
 from distgan.training.progress import Progress
-from runs import checkpoints, pack_bricks, run, tiny_config
+from runs import checkpoints, run, tiny_config
 
 pytestmark = pytest.mark.timeout(120)
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return pack_bricks(tmp_path_factory.mktemp("bricks"))
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _threads_as_before() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
 
 
 def test_a_plateau_stops_the_run_and_is_remembered(data: str, tmp_path: Path) -> None:
