@@ -21,6 +21,7 @@ from distgan.data.storage import Storage
 from distgan.errors import UserError
 from distgan.launch.board import create_board
 from distgan.launch.cluster import ray_cluster
+from distgan.launch.lost import lost_processes_as_one_line
 from distgan.launch.outcome import Outcome
 from distgan.launch.signals import StopWish, stop_on_signals
 from distgan.report import words
@@ -41,7 +42,7 @@ def train_on_ray(job: Job, address: str | None) -> Outcome:
     """
     with stop_on_signals() as wish, Display() as display:
         display.message("starting Ray" if address is None else f"connecting to Ray at {address}")
-        with ray_cluster(address) as own:
+        with ray_cluster(address) as own, lost_processes_as_one_line(job.run.url):
             display.message(f"starting {words.plural(job.config.scale.workers, 'worker')}")
             board = create_board()
             trainer = build_trainer(job, board)

@@ -1,0 +1,50 @@
+"""Processes that a Ray cluster lost more often than a run puts up with, as one line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ray.exceptions import (
+    LocalRayletDiedError,
+    NodeDiedError,
+    OutOfMemoryError,
+    RayActorError,
+    WorkerCrashedError,
+)
+from ray.train import ControllerError, WorkerGroupError
+
+from distgan.errors import UserError
+
+_LOST = (RayActorError, OutOfMemoryError, NodeDiedError, WorkerCrashedError, LocalRayletDiedError)
+
+
+@contextmanager
+def lost_processes_as_one_line(run_url: str) -> Iterator[None]:
+    """Turns Ray's errors of killed processes and dead nodes into a UserError; all others pass."""
+    try:
+        yield
+    except (WorkerGroupError, ControllerError, *_LOST) as error:
+        lost = _lost(error)
+        if lost is None:
+            raise
+        if isinstance(lost, OutOfMemoryError):
+            reason = "a node ran out of memory"
+            remedy = "free memory there, or ask for fewer workers, or lower data.memory_mb"
+        else:
+            reason = "processes were killed or a node was lost"
+            remedy = "look at the cluster's nodes"
+        raise UserError(
+            f"{run_url}: the Ray cluster lost processes of this run: {reason}; {remedy}; "
+            f"the same command goes on from the last checkpoint"
+        ) from None
+
+
+def _lost(error: Exception) -> Exception | None:
+    """The loss behind an error. Where one worker is lost, its peers' broken connections are no errors of their own."""
+    if isinstance(error, WorkerGroupError):
+        losses = [failure for failure in error.worker_failures.values() if isinstance(failure, _LOST)]
+        return next(iter(losses), None)
+    if isinstance(error, ControllerError):
+        return error.controller_failure if isinstance(error.controller_failure, _LOST) else None
+    return error
