@@ -16,6 +16,7 @@ Floats = NDArray[np.float32]
 Vector = tuple[float, float, float]
 
 _PARALLEL = np.float32(1e-9)
+_INFINITY = np.float32(np.inf)
 _BEVEL = 0.055
 
 
@@ -53,7 +54,7 @@ class Quadric:
         discriminant = b * b - a * c
         root = np.sqrt(np.maximum(discriminant, 0))
         hit = discriminant > 0
-        near = np.where(hit, (-b - root) / a, np.float32(np.inf))
+        near = np.where(hit, (-b - root) / a, _INFINITY)
         far = np.where(hit, (root - b) / a, np.float32(-np.inf))
         return near, far
 
@@ -88,7 +89,7 @@ def first_hits(solid: Solid, origin: Floats, direction: Floats) -> Floats:
     for hole in solid.holes:
         enter, leave = _interval(hole, origin, direction)
         near = np.where((enter <= near) & (leave > near), leave, near)
-    return np.where(near < far, near, np.float32(np.inf))
+    return np.where(near < far, near, _INFINITY)
 
 
 def thickness(solid: Solid, points: Floats, direction: Floats) -> Floats:
@@ -134,8 +135,8 @@ def _interval(solid: Solid, origin: Floats, direction: Floats) -> tuple[Floats, 
         slope = np.where(slope == 0, _PARALLEL, slope)
         crossing = -plane.distance(origin) / slope
         entering = slope < 0
-        np.maximum(near, crossing, out=near, where=entering)
-        np.minimum(far, crossing, out=far, where=~entering)
+        np.maximum(near, np.where(entering, crossing, 0), out=near)
+        np.minimum(far, np.where(entering, _INFINITY, crossing), out=far)
     for quadric in solid.quadrics:
         enter, leave = quadric.interval(origin, direction)
         np.maximum(near, enter, out=near)
