@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from torch import Tensor
+if TYPE_CHECKING:  # a process that only hands events on needs no torch
+    from torch import Tensor
 
 StopReason = Literal["budget", "plateau", "time", "interrupted"]
 
