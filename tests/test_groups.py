@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from distgan.config.load import load_config
 from distgan.config.schema import Config
+from distgan.data.stream import Group
 from distgan.training.draws import Draws, Purpose, derive_seed
 from distgan.training.networks import Networks, build_networks, build_objective
 from distgan.training.optimizers import build_optimizers
@@ -70,6 +71,13 @@ def real_group(config: Config, batch: int, group: int) -> Tensor:
     return torch.randint(0, 256, shape, dtype=torch.uint8, generator=random)
 
 
+def labelled_group(config: Config, batch: int, group: int) -> Group:
+    """The same images with labels, where the networks take any."""
+    images, random = real_group(config, batch, group), torch.Generator().manual_seed(batch + 1000 * group)
+    classes = config.num_classes or 1
+    return Group(images, torch.randint(classes, (len(images),), generator=random))
+
+
 class Batches:
     """Fixed batches, one a call; counts the calls."""
 
@@ -78,7 +86,7 @@ class Batches:
 
     def __call__(self) -> RealBatch:
         self.taken += 1
-        return [real_group(self.config, self.taken, group) for group in self.groups]
+        return [labelled_group(self.config, self.taken, group) for group in self.groups]
 
 
 def state_of(networks: Networks) -> dict[str, Tensor]:
@@ -114,7 +122,7 @@ def measure_case(config: Config, world: World) -> dict[str, dict[str, Tensor]]:
         step.simultaneous_gradients(batches(), 0)
     else:
         step.critic_gradients(batches(), 0)
-        step.generator_gradients(0)
+        step.generator_gradients(batches(), 0)
     found["generator gradients"] = gradients_of(networks.generator)
     found["discriminator gradients"] = gradients_of(networks.discriminator)
     found["statistics"] = {k: v for k, v in state_of(networks).items() if "running" in k or "num_batches" in k}
@@ -164,7 +172,7 @@ def test_groups_and_draws_matter() -> None:
     joined = small_config("quickstart", "scale.groups=1")
     step, networks = build_step(joined)
     whole = torch.cat([real_group(small_config("quickstart"), 1, group) for group in range(4)])
-    step.simultaneous_gradients([whole], 0)
+    step.simultaneous_gradients([Group(whole, torch.full((len(whole),), -1))], 0)
     assert largest_difference(gradients_of(networks.discriminator), wanted) > 1e-3
 
     step, networks = build_step(small_config("quickstart"))
@@ -177,7 +185,7 @@ def test_generator_update_leaves_the_discriminator_alone() -> None:
     step, networks = build_step(config)
     step.critic_gradients(Batches(config, range(4))(), 0)
     gradients, state = gradients_of(networks.discriminator), state_of(networks)
-    step.generator_update(0)
+    step.generator_update(Batches(config, range(4))(), 0)
     assert largest_difference(gradients_of(networks.discriminator), gradients) == 0
     assert all(parameter.requires_grad for parameter in networks.discriminator.parameters())
     after = state_of(networks)
