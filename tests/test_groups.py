@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from conditional import NETWORKS as CONDITIONAL
 from distgan.config.load import load_config
 from distgan.config.schema import Config
 from distgan.data.stream import Group
@@ -35,7 +36,7 @@ SMALL = [
     "scale.groups=4",
     "training.precision=float64",
 ]
-# The recipes that the package ships, and sequential updates with batch statistics in the discriminator.
+# The recipes that the package ships, sequential updates with batch statistics in the discriminator, and labels.
 CASES = {
     "quickstart": (
         "quickstart",
@@ -49,6 +50,8 @@ CASES = {
     "dcgan-bricks, sequential": ("dcgan-bricks", ["objective.updates=sequential", "data.flip=true"]),
     "wgan-gp-faces": ("wgan-gp-faces", []),
     "wgan-gp-faces, reuse": ("wgan-gp-faces", ["objective.critic_batches=reuse", "objective.interpolation=normal"]),
+    "conditional": ("wgan-gp-faces", [*CONDITIONAL, "num_classes=3"]),
+    "conditional, simultaneous": ("quickstart", [*CONDITIONAL, "num_classes=3", "discriminator.normalised=true"]),
 }
 
 
@@ -277,26 +280,28 @@ def literal_wgan_gp(config: Config, steps: int) -> dict[str, Tensor]:
     count = config.training.batch_size
     for step in range(steps):
         for update in range(3 * step, 3 * step + 3):
-            real = scaled(real_group(config, update + 1, 0))
+            group = labelled_group(config, update + 1, 0)
+            real, labels = scaled(group.images), () if config.num_classes is None else (group.labels,)
             latents = torch.randn(count, config.latent_dim, generator=draw(config, Purpose.CRITIC_LATENTS, update))
-            fake = generator(latents.double()).detach()
+            fake = generator(latents.double(), *labels).detach()
             seed_layers(config, Purpose.CRITIC_LAYERS, update)
-            scores = critic(torch.cat([real, fake]))
+            scores = critic(torch.cat([real, fake]), *(torch.cat([label, label]) for label in labels))
             alpha = torch.rand(count, 1, 1, 1, generator=draw(config, Purpose.INTERPOLATION, update)).double()
             between = ((1 - alpha) * real + alpha * fake).requires_grad_()
-            (slope,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
+            (slope,) = torch.autograd.grad(critic(between, *labels).sum(), between, create_graph=True)
             penalty = 10 * ((slope.square().sum((1, 2, 3)).sqrt() - 1) ** 2).mean()
             loss = scores[count:].mean() - scores[:count].mean() + penalty
             adam_d.step(torch.autograd.grad(loss, list(critic.parameters())))
         latents = torch.randn(count, config.latent_dim, generator=draw(config, Purpose.GENERATOR_LATENTS, step))
-        fake = generator(latents.double())
+        fake = generator(latents.double(), *labels)
         seed_layers(config, Purpose.FROZEN_CRITIC_LAYERS, step)
-        adam_g.step(torch.autograd.grad(-critic(fake).mean(), list(generator.parameters())))
+        adam_g.step(torch.autograd.grad(-critic(fake, *labels).mean(), list(generator.parameters())))
     return state_of(networks)
 
 
 @pytest.mark.parametrize(
-    ("case", "literal"), [("quickstart", literal_simultaneous), ("wgan-gp-faces", literal_wgan_gp)]
+    ("case", "literal"),
+    [("quickstart", literal_simultaneous), ("wgan-gp-faces", literal_wgan_gp), ("conditional", literal_wgan_gp)],
 )
 def test_a_step_is_the_literal_one(case: str, literal: Callable[[Config, int], dict[str, Tensor]]) -> None:
     config = small_config(case, "scale.groups=1")
