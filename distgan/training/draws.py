@@ -28,6 +28,7 @@ class Purpose(IntEnum):
     FROZEN_CRITIC_LAYERS = 8  # of the critic in a generator update
     SAMPLE_LATENTS = 9
     EVALUATION_LATENTS = 10
+    EVALUATION_LABELS = 11
 
 
 def derive_seed(seed: int, purpose: Purpose, update: int = 0, group: int = 0) -> int:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Literal, Protocol
 
 import torch
 import torch.nn.functional as F
 from annotated_types import Ge, Le
-from torch import Tensor, nn
+from torch import Tensor
 
 from distgan.training.draws import Draws, Purpose
 
 # Keras clips probabilities to [1e-7, 1 - 1e-7]; on logits that is ln((1 - 1e-7) / 1e-7).
 LOGIT_BOUND = 16.118
+
+# Images (N, C, H, W) to logits (N,); the labels of a conditional critic are bound already.
+Critic = Callable[[Tensor], Tensor]
 
 
 class Objective(Protocol):
@@ -22,7 +26,7 @@ class Objective(Protocol):
         """The adversarial part of the critic's loss, a scalar; logits have shape (N,)."""
         ...
 
-    def penalty(self, critic: nn.Module, real: Tensor, fake: Tensor, draws: Draws) -> Tensor | None:
+    def penalty(self, critic: Critic, real: Tensor, fake: Tensor, draws: Draws) -> Tensor | None:
         """The weighted penalty on the critic's gradient, a scalar; None where the objective has none."""
         ...
 
@@ -62,7 +66,7 @@ class BinaryCrossEntropy:
         fake_loss = F.binary_cross_entropy_with_logits(_bounded(fake_logits), fake_targets)
         return 0.5 * (real_loss + fake_loss)
 
-    def penalty(self, critic: nn.Module, real: Tensor, fake: Tensor, draws: Draws) -> Tensor | None:
+    def penalty(self, critic: Critic, real: Tensor, fake: Tensor, draws: Draws) -> Tensor | None:
         return None
 
     def generator_loss(self, fake_logits: Tensor) -> Tensor:
@@ -90,7 +94,7 @@ class WassersteinGradientPenalty:
     def critic_loss(self, real_logits: Tensor, fake_logits: Tensor, draws: Draws) -> Tensor:
         return fake_logits.mean() - real_logits.mean()
 
-    def penalty(self, critic: nn.Module, real: Tensor, fake: Tensor, draws: Draws) -> Tensor | None:
+    def penalty(self, critic: Critic, real: Tensor, fake: Tensor, draws: Draws) -> Tensor | None:
         draw = draws.uniform if self.interpolation == "uniform" else draws.normal
         alpha = draw(Purpose.INTERPOLATION, len(real), 1, 1, 1)
         norms = gradient_norms(critic, real + alpha * (fake - real))
@@ -100,7 +104,7 @@ class WassersteinGradientPenalty:
         return -fake_logits.mean()
 
 
-def gradient_norms(critic: nn.Module, images: Tensor) -> Tensor:
+def gradient_norms(critic: Critic, images: Tensor) -> Tensor:
     """‖∇ critic(x)‖₂ of each image, shape (N,), itself differentiable; in float32 or better also under autocast."""
     images = images.detach().requires_grad_()
     with torch.autocast(images.device.type, enabled=False):
