@@ -14,8 +14,8 @@ from distgan.training.objectives import (
     LOGIT_BOUND,
     BinaryCrossEntropy,
     WassersteinGradientPenalty,
-    gradient_norms,
 )
+from distgan.training.penalties import gradient_norms
 
 pytestmark = pytest.mark.timeout(60)
 
