@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from distgan.config.load import load_config
 from distgan.config.schema import Config
+from distgan.data.stream import Group
 from distgan.training.augmentation import DiffAugment
 from distgan.training.draws import Draws, Purpose
 from distgan.training.networks import Networks, build_networks, build_objective
@@ -38,14 +39,15 @@ def build_step(config: Config) -> tuple[Step, Networks]:
     ), networks
 
 
-def real_batches() -> Iterator[Tensor]:
+def real_batches() -> Iterator[Group]:
     random = torch.Generator().manual_seed(0)
     while True:
-        yield torch.randint(0, 256, (16, 1, 16, 16), dtype=torch.uint8, generator=random)
+        images = torch.randint(0, 256, (16, 1, 16, 16), dtype=torch.uint8, generator=random)
+        yield Group(images, torch.zeros(16, dtype=torch.int64))
 
 
-def scaled(images: Tensor) -> Tensor:
-    return images.double() / 127.5 - 1
+def scaled(batch: Group) -> Tensor:
+    return batch.images.double() / 127.5 - 1
 
 
 def draws(config: Config, update: int) -> Draws:
@@ -164,7 +166,7 @@ def test_all_weights_are_clipped_after_each_critic_update(updates: str) -> None:
     assert max(parameter.abs().max() for parameter in networks.generator.parameters()) > 0.9
     kept = [parameter.clone() for parameter in parameters]
     if updates == "sequential":
-        step.generator_update(0)
+        step.generator_update(batch, 0)
         assert all(torch.equal(*pair) for pair in zip(parameters, kept, strict=True))
 
 
@@ -176,8 +178,8 @@ def test_the_generator_learns_through_the_augmentation() -> None:
     def cut_everything(images: Tensor, draws: Draws, purpose: Purpose) -> Tensor:
         return images * 0
 
-    step.generator_gradients(0)
+    step.generator_gradients([next(real_batches())], 0)
     assert all(p.grad is not None and p.grad.abs().max() > 0 for p in networks.generator.parameters())
     step.augment = cut_everything  # type: ignore[assignment]
-    step.generator_gradients(0)
+    step.generator_gradients([next(real_batches())], 0)
     assert all(p.grad is not None and p.grad.abs().max() == 0 for p in networks.generator.parameters())

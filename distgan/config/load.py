@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from distgan.config.components import COMPONENTS, options_model, split_section
+from distgan.config.components import COMPONENTS, options_model, own_names, split_section
 from distgan.config.schema import Config, sections_of
 from distgan.config.suggest import did_you_mean
 from distgan.errors import UserError
@@ -49,12 +49,22 @@ def load_config(preset_or_file: str, overrides: Sequence[str] = ()) -> Config:
     tree = _parse_yaml(text, where)
     for override in overrides:
         _apply_override(tree, override)
-    return build_config(tree, where)
+    return build_config(tree, where, trust_code=True)
 
 
-def build_config(tree: Mapping[str, Any], where: str) -> Config:
-    """Checks a plain tree of values; `where` names its origin in errors."""
+def build_config(tree: Mapping[str, Any], where: str, *, trust_code: bool = False) -> Config:
+    """Checks a plain tree of values; `where` names its origin in errors.
+
+    With `trust_code` the modules of components that are not the package's own (`module:Class`) are imported.
+    Raises UserError, without it, for a tree that names any: whoever wrote it chooses what is run.
+    """
     values = dict(tree)
+    if not trust_code and (own := own_names(values)):
+        listed = ", ".join(f"{key}={name}" for key, name in own.items())
+        raise UserError(
+            f"{where}: its configuration runs code of modules outside distgan ({listed:.300}); if you trust who made "
+            f"it, and these are the modules that you expect, add --trust-code"
+        )
     problems: list[str] = []
     for section, (schema, key, registry) in COMPONENTS.items():
         given = values.get(section, {})

@@ -232,6 +232,9 @@ class Config(Section):
     image_size: Literal[16, 32, 64, 128] = 64
     channels: Literal[1, 3] = 3
     latent_dim: Annotated[int, Ge(1), Le(4096)] = 100
+    num_classes: Annotated[int, Ge(2), Le(4096)] | None = Field(
+        None, description="classes of a conditional pair of networks; none: labels are not used"
+    )
     generator: GeneratorConfig = GeneratorConfig()
     discriminator: DiscriminatorConfig = DiscriminatorConfig()
     objective: ObjectiveConfig = ObjectiveConfig()
