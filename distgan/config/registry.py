@@ -72,6 +72,8 @@ OBJECTIVES = Registry(
     "objective",
     {
         "bce": "distgan.training.objectives:BinaryCrossEntropy",
+        "hinge": "distgan.training.objectives:Hinge",
+        "wgan": "distgan.training.objectives:Wasserstein",
         "wgan_gp": "distgan.training.objectives:WassersteinGradientPenalty",
     },
 )
