@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.parametrize import is_parametrized
+
+from distgan.training.layers import single_layers
 
 
 def meta(network: type[nn.Module], **options: object) -> nn.Module:
@@ -35,18 +34,9 @@ def layer_table(network: nn.Module, *inputs: Tensor) -> list[tuple[tuple[int, ..
         if numbers:
             rows.append((tuple(output.shape[1:]), numbers))
 
-    hooks = [layer.register_forward_hook(note) for layer in _layers(network)]
+    hooks = [layer.register_forward_hook(note) for layer in single_layers(network)]
     network(*inputs)
     for hook in hooks:
         hook.remove()
     assert sum(numbers for _, numbers in rows) == parameters(network) + running_statistics(network)
     return rows
-
-
-def _layers(module: nn.Module) -> Iterator[nn.Module]:
-    children = list(module.children())
-    if not children or is_parametrized(module) or list(module.parameters(recurse=False)):
-        yield module
-        return
-    for child in children:
-        yield from _layers(child)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from torch import nn
-from torch.nn.utils.parametrizations import spectral_norm
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import _SpectralNorm, spectral_norm
+from torch.nn.utils.parametrize import register_parametrization
 
 
 def normalise_spectrally(network: nn.Module) -> None:
@@ -14,4 +15,21 @@ def normalise_spectrally(network: nn.Module) -> None:
     """
     for module in list(network.modules()):
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear | nn.Embedding):
-            spectral_norm(module)
+            if module.weight.is_meta:
+                outputs = 1 if isinstance(module, nn.ConvTranspose2d) else 0
+                register_parametrization(module, "weight", _WithoutNumbers(module.weight, dim=outputs))
+            else:
+                spectral_norm(module)
+
+
+class _WithoutNumbers(_SpectralNorm):
+    """torch's module on the device "meta", with its buffers and without its iterations: there they take seconds."""
+
+    def __init__(self, weight: Tensor, dim: int) -> None:
+        nn.Module.__init__(self)
+        outputs = weight.shape[dim]
+        self.register_buffer("_u", weight.new_empty(outputs))
+        self.register_buffer("_v", weight.new_empty(weight.numel() // outputs))
+
+    def forward(self, weight: Tensor) -> Tensor:
+        return weight

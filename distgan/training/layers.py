@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized, type_before_parametrizations
 
 from distgan.config.own_code import is_own, why
 from distgan.config.schema import Config
@@ -22,16 +25,27 @@ def layers_of(network: nn.Module, config: Config, section: str) -> list[tuple[st
 
     def note(module: nn.Module, inputs: object, output: object) -> None:
         shape = "x".join(str(size) for size in output.shape[1:]) or "1" if isinstance(output, Tensor) else ""
-        rows.append((type(module).__name__, shape, sum(p.numel() for p in module.parameters())))
+        rows.append((type_before_parametrizations(module).__name__, shape, sum(p.numel() for p in module.parameters())))
 
-    leaves = [module for module in network.modules() if not list(module.children())]
-    hooks = [leaf.register_forward_hook(note) for leaf in leaves]
+    hooks = [layer.register_forward_hook(note) for layer in single_layers(network)]
     try:
         _check_forward(network, config, section)
     finally:
         for hook in hooks:
             hook.remove()
     return rows
+
+
+def single_layers(network: nn.Module) -> Iterator[nn.Module]:
+    """The parts of a network that are one layer each: those without parts, or with parameters of their own.
+
+    So self-attention is one layer, and a normalised convolution is not its normalisation.
+    """
+    for part in network.children():
+        if not list(part.children()) or is_parametrized(part) or list(part.parameters(recurse=False)):
+            yield part
+        else:
+            yield from single_layers(part)
 
 
 def _check_forward(network: nn.Module, config: Config, section: str) -> None:
