@@ -27,7 +27,8 @@ def layers_of(network: nn.Module, config: Config, section: str) -> list[tuple[st
         shape = "x".join(str(size) for size in output.shape[1:]) or "1" if isinstance(output, Tensor) else ""
         rows.append((type_before_parametrizations(module).__name__, shape, sum(p.numel() for p in module.parameters())))
 
-    hooks = [layer.register_forward_hook(note) for layer in single_layers(network)]
+    layers = [layer for layer in single_layers(network) if not isinstance(layer, nn.Identity)]
+    hooks = [layer.register_forward_hook(note) for layer in layers]
     try:
         _check_forward(network, config, section)
     finally:
