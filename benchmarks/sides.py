@@ -20,6 +20,7 @@ import torch.distributed as dist
 from benchmarks.plain_loop import PlainLoop
 from distgan.config.load import load_config
 from distgan.config.schema import Config
+from distgan.data.stream import Group
 from distgan.training.ema import ExponentialMovingAverage
 from distgan.training.networks import build_networks, build_objective
 from distgan.training.optimizers import build_optimizers
@@ -124,7 +125,8 @@ def distgan_loop(side: Side, rank: int) -> Callable[[], None]:
     ema, progress = ExponentialMovingAverage(networks.generator, config.ema), Progress()
     count = config.training.batch_size // config.scale.groups
     shape = (count, config.channels, config.image_size, config.image_size)
-    batch = [torch.randint(0, 256, shape, dtype=torch.uint8) for _ in step.groups.local]
+    labels = torch.full((count,), -1)
+    batch = [Group(torch.randint(0, 256, shape, dtype=torch.uint8), labels) for _ in step.groups.local]
 
     def run() -> None:
         step.run(lambda: batch, progress.critic_updates, progress.step)

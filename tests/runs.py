@@ -72,7 +72,7 @@ class Recorder:
             self.step = event.step
         self.on_event(event)
 
-    def samples(self, step: int, kimg: float, images: Tensor) -> None:
+    def samples(self, step: int, kimg: float, images: Tensor, columns: int | None = None) -> None:
         self.grids.append(images)
 
     def stop_requested(self) -> bool:

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from distgan.config.load import load_config
+from distgan.data.stream import Group
 from distgan.training.networks import build_networks, build_objective
 from distgan.training.optimizers import build_optimizers
 from distgan.training.process import prepare_process
@@ -28,7 +29,8 @@ def train_steps(preset: str, precision: str, steps: int = 5) -> tuple[list[torch
     step = Step(config, networks.generator, networks.discriminator, build_objective(config), optimizers, world)
     images = torch.Generator().manual_seed(0)
     shape = (config.training.batch_size // config.scale.groups, config.channels, config.image_size, config.image_size)
-    batch = [torch.randint(0, 256, shape, generator=images, dtype=torch.uint8) for _ in range(config.scale.groups)]
+    groups = [torch.randint(0, 256, shape, generator=images, dtype=torch.uint8) for _ in range(config.scale.groups)]
+    batch = [Group(group, torch.full((len(group),), -1)) for group in groups]
     for number in range(steps):
         terms = step.run(lambda: batch, number * config.objective.critic_steps, number)
     weights = [

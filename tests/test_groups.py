@@ -11,8 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from conditional import NETWORKS as CONDITIONAL
 from distgan.config.load import load_config
 from distgan.config.schema import Config
+from distgan.data.stream import Group
 from distgan.training.draws import Draws, Purpose, derive_seed
 from distgan.training.networks import Networks, build_networks, build_objective
 from distgan.training.optimizers import build_optimizers
@@ -34,7 +36,11 @@ SMALL = [
     "scale.groups=4",
     "training.precision=float64",
 ]
-# The recipes that the package ships, and sequential updates with batch statistics in the discriminator.
+NETWORKS = ("generator", "discriminator")
+RMSPROP = "{name: rmsprop, lr: 5.0e-5}"
+AUGMENTED = "training.augment=[color, translation, cutout]"
+# The recipes that the package ships, sequential updates with batch statistics in the discriminator, labels, and every
+# objective and penalty; images augmented, rates that decay and gradients of bounded norm among them.
 CASES = {
     "quickstart": (
         "quickstart",
@@ -48,6 +54,29 @@ CASES = {
     "dcgan-bricks, sequential": ("dcgan-bricks", ["objective.updates=sequential", "data.flip=true"]),
     "wgan-gp-faces": ("wgan-gp-faces", []),
     "wgan-gp-faces, reuse": ("wgan-gp-faces", ["objective.critic_batches=reuse", "objective.interpolation=normal"]),
+    "conditional": ("wgan-gp-faces", [*CONDITIONAL, "num_classes=3"]),
+    "conditional, simultaneous": ("quickstart", [*CONDITIONAL, "num_classes=3", "discriminator.normalised=true"]),
+    "wgan-gp, one side, augmented": (
+        "wgan-gp-faces",
+        ["objective.gp_sides=1", "objective.critic_steps=1", AUGMENTED, "optimizer.discriminator.max_grad_norm=0.1"],
+    ),
+    "wgan": (
+        "dcgan-bricks",
+        ["objective={name: wgan, critic_steps: 2}", *(f"optimizer.{network}={RMSPROP}" for network in NETWORKS)],
+    ),
+    "wgan, simultaneous": (
+        "dcgan-bricks",
+        ["objective={name: wgan, updates: simultaneous}", *(f"optimizer.{network}={RMSPROP}" for network in NETWORKS)],
+    ),
+    "hinge, r1, reuse": (
+        "wgan-gp-faces",
+        ["objective={name: hinge, r1_weight: 10, critic_steps: 2, critic_batches: reuse}", AUGMENTED],
+    ),
+    "bce, r1": (
+        "wgan-gp-faces",
+        ["objective={name: bce, r1_weight: 1}", "training.kimg=1", "optimizer.decay_until_kimg=1"],
+    ),
+    "dcgan-bricks, augmented": ("dcgan-bricks", [AUGMENTED, "optimizer.generator.max_grad_norm=0.01"]),
 }
 
 
@@ -70,6 +99,13 @@ def real_group(config: Config, batch: int, group: int) -> Tensor:
     return torch.randint(0, 256, shape, dtype=torch.uint8, generator=random)
 
 
+def labelled_group(config: Config, batch: int, group: int) -> Group:
+    """The same images with labels, where the networks take any."""
+    images, random = real_group(config, batch, group), torch.Generator().manual_seed(batch + 1000 * group)
+    classes = config.num_classes or 1
+    return Group(images, torch.randint(classes, (len(images),), generator=random))
+
+
 class Batches:
     """Fixed batches, one a call; counts the calls."""
 
@@ -78,7 +114,7 @@ class Batches:
 
     def __call__(self) -> RealBatch:
         self.taken += 1
-        return [real_group(self.config, self.taken, group) for group in self.groups]
+        return [labelled_group(self.config, self.taken, group) for group in self.groups]
 
 
 def state_of(networks: Networks) -> dict[str, Tensor]:
@@ -114,7 +150,7 @@ def measure_case(config: Config, world: World) -> dict[str, dict[str, Tensor]]:
         step.simultaneous_gradients(batches(), 0)
     else:
         step.critic_gradients(batches(), 0)
-        step.generator_gradients(0)
+        step.generator_gradients(batches(), 0)
     found["generator gradients"] = gradients_of(networks.generator)
     found["discriminator gradients"] = gradients_of(networks.discriminator)
     found["statistics"] = {k: v for k, v in state_of(networks).items() if "running" in k or "num_batches" in k}
@@ -164,7 +200,7 @@ def test_groups_and_draws_matter() -> None:
     joined = small_config("quickstart", "scale.groups=1")
     step, networks = build_step(joined)
     whole = torch.cat([real_group(small_config("quickstart"), 1, group) for group in range(4)])
-    step.simultaneous_gradients([whole], 0)
+    step.simultaneous_gradients([Group(whole, torch.full((len(whole),), -1))], 0)
     assert largest_difference(gradients_of(networks.discriminator), wanted) > 1e-3
 
     step, networks = build_step(small_config("quickstart"))
@@ -177,7 +213,7 @@ def test_generator_update_leaves_the_discriminator_alone() -> None:
     step, networks = build_step(config)
     step.critic_gradients(Batches(config, range(4))(), 0)
     gradients, state = gradients_of(networks.discriminator), state_of(networks)
-    step.generator_update(0)
+    step.generator_update(Batches(config, range(4))(), 0)
     assert largest_difference(gradients_of(networks.discriminator), gradients) == 0
     assert all(parameter.requires_grad for parameter in networks.discriminator.parameters())
     after = state_of(networks)
@@ -269,26 +305,28 @@ def literal_wgan_gp(config: Config, steps: int) -> dict[str, Tensor]:
     count = config.training.batch_size
     for step in range(steps):
         for update in range(3 * step, 3 * step + 3):
-            real = scaled(real_group(config, update + 1, 0))
+            group = labelled_group(config, update + 1, 0)
+            real, labels = scaled(group.images), () if config.num_classes is None else (group.labels,)
             latents = torch.randn(count, config.latent_dim, generator=draw(config, Purpose.CRITIC_LATENTS, update))
-            fake = generator(latents.double()).detach()
+            fake = generator(latents.double(), *labels).detach()
             seed_layers(config, Purpose.CRITIC_LAYERS, update)
-            scores = critic(torch.cat([real, fake]))
+            scores = critic(torch.cat([real, fake]), *(torch.cat([label, label]) for label in labels))
             alpha = torch.rand(count, 1, 1, 1, generator=draw(config, Purpose.INTERPOLATION, update)).double()
             between = ((1 - alpha) * real + alpha * fake).requires_grad_()
-            (slope,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
+            (slope,) = torch.autograd.grad(critic(between, *labels).sum(), between, create_graph=True)
             penalty = 10 * ((slope.square().sum((1, 2, 3)).sqrt() - 1) ** 2).mean()
             loss = scores[count:].mean() - scores[:count].mean() + penalty
             adam_d.step(torch.autograd.grad(loss, list(critic.parameters())))
         latents = torch.randn(count, config.latent_dim, generator=draw(config, Purpose.GENERATOR_LATENTS, step))
-        fake = generator(latents.double())
+        fake = generator(latents.double(), *labels)
         seed_layers(config, Purpose.FROZEN_CRITIC_LAYERS, step)
-        adam_g.step(torch.autograd.grad(-critic(fake).mean(), list(generator.parameters())))
+        adam_g.step(torch.autograd.grad(-critic(fake, *labels).mean(), list(generator.parameters())))
     return state_of(networks)
 
 
 @pytest.mark.parametrize(
-    ("case", "literal"), [("quickstart", literal_simultaneous), ("wgan-gp-faces", literal_wgan_gp)]
+    ("case", "literal"),
+    [("quickstart", literal_simultaneous), ("wgan-gp-faces", literal_wgan_gp), ("conditional", literal_wgan_gp)],
 )
 def test_a_step_is_the_literal_one(case: str, literal: Callable[[Config, int], dict[str, Tensor]]) -> None:
     config = small_config(case, "scale.groups=1")

@@ -68,6 +68,13 @@ def train(
     profile: Annotated[
         bool, typer.Option("--profile", help="Record some steps: a trace, and a table of where their time goes.")
     ] = False,
+    init_from: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RUN_OR_CHECKPOINT",
+            help="Begin a new run with the weights of both networks and their average from there.",
+        ),
+    ] = None,
 ) -> None:
     """Train a GAN, or go on with a run that was stopped.
 
@@ -81,7 +88,7 @@ def train(
     raise typer.Exit(
         run_training(
             config, overrides or [], workers=workers, address=address, storage=storage, name=name,
-            no_ray=no_ray, dry_run=dry_run, profile=profile,
+            no_ray=no_ray, dry_run=dry_run, profile=profile, init_from=init_from,
         )
     )  # fmt: skip
 
@@ -92,12 +99,22 @@ def sample(
     count: Annotated[int, typer.Option(min=1, max=65536, help="Images in the grid.")] = 64,
     seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Draws the latents.")] = 0,
     out: Annotated[Path, typer.Option(help="The PNG to write.")] = Path("grid.png"),
+    label: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|INDEX|all",
+            help="Of a conditional generator: the label of all samples, or a column of the same latents for each.",
+        ),
+    ] = None,
+    trust_code: Annotated[
+        bool, typer.Option("--trust-code", help="Run code of the modules outside distgan that the checkpoint names.")
+    ] = False,
 ) -> None:
     """Draw a grid of samples from a run's best checkpoint, or from a given one, on the CPU."""
     from distgan.report.samples import write_samples
 
-    checkpoint = write_samples(source, count, seed, out)
-    print(f"{out}: {count} samples of {checkpoint}, seed {seed}")
+    checkpoint, drawn = write_samples(source, count, seed, out, label, trust_code=trust_code)
+    print(f"{out}: {drawn} samples of {checkpoint}, seed {seed}{'' if label is None else f', label {label}'}")
 
 
 def main() -> None:

@@ -22,6 +22,7 @@ def run_training(
     no_ray: bool,
     dry_run: bool,
     profile: bool,
+    init_from: str | None,
 ) -> int:
     """Checks the job, then prints its plan or trains it; returns the exit code."""
     given = [*overrides, f"scale.workers={workers}"] if workers is not None else list(overrides)
@@ -31,8 +32,9 @@ def run_training(
         os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # read as torch is imported: the profiler's own chatter
     from distgan.training.job import Job, make_plan
 
-    job = Job(config, name or Path(preset_or_file).stem, storage, profile)
-    plan = make_plan(job, dry_run=dry_run)
+    asked = Job(config, name or Path(preset_or_file).stem, storage, profile, init_from)
+    plan = make_plan(asked, dry_run=dry_run)
+    job = plan.job
     console = Console(soft_wrap=True)
     if dry_run:
         from distgan.report.plan import print_plan

@@ -13,8 +13,10 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, create_model
 
+from distgan.config.own_code import is_own, why
 from distgan.config.registry import DISCRIMINATORS, GENERATORS, OBJECTIVES, Registry
 from distgan.config.schema import DiscriminatorConfig, GeneratorConfig, ObjectiveConfig, Section
+from distgan.errors import UserError
 
 # Section of the tree -> (its schema, the key that names the component, its registry).
 COMPONENTS: dict[str, tuple[type[Section], str, Registry]] = {
@@ -24,23 +26,66 @@ COMPONENTS: dict[str, tuple[type[Section], str, Registry]] = {
 }
 
 # Arguments that come from the tree's top level, not from the section.
-CONTEXT = ("image_size", "channels", "latent_dim")
+CONTEXT = ("image_size", "channels", "latent_dim", "num_classes")
 
 
-def options_model(target: Any, declared: Collection[str] = ()) -> type[BaseModel]:
-    """A pydantic model of `target`'s own options: its keyword arguments without the context's."""
-    hints = typing.get_type_hints(target.__init__, include_extras=True)
-    fields: dict[str, Any] = {}
-    for name, parameter in inspect.signature(target).parameters.items():
-        if name in CONTEXT or name in declared:
-            continue
-        default = ... if parameter.default is inspect.Parameter.empty else parameter.default
-        fields[name] = (hints[name], default)
-    config = ConfigDict(extra="forbid", allow_inf_nan=False)
-    return create_model(f"{target.__name__}Options", __config__=config, **fields)
+def options_model(target: type[Any], declared: Collection[str] = ()) -> type[BaseModel]:
+    """A pydantic model of `target`'s own options: its keyword arguments without the context's.
+
+    Raises UserError for a signature that configuration keys cannot be made of.
+    """
+    try:
+        hints = typing.get_type_hints(target.__init__, include_extras=True)
+        fields = {
+            name: _field(parameter, hints)
+            for name, parameter in inspect.signature(target).parameters.items()
+            if name not in CONTEXT and name not in declared
+        }
+        config = ConfigDict(extra="forbid", allow_inf_nan=False)
+        return create_model(f"{target.__name__}Options", __config__=config, **fields)
+    except UserError as error:
+        raise UserError(f"{target.__module__}:{target.__name__}: {error}") from None
+    except Exception as error:
+        if target.__module__.startswith("distgan."):
+            raise
+        raise UserError(f"{target.__module__}:{target.__name__}: its signature cannot be read: {why(error)}") from error
 
 
-def context_arguments(target: Any, tree: Any) -> dict[str, Any]:
+def _field(parameter: inspect.Parameter, hints: Mapping[str, Any]) -> Any:
+    """A parameter's type and default, as pydantic's `create_model` takes them."""
+    if parameter.kind not in (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD):
+        raise UserError(f"its parameter `{parameter}` is no key; write keyword arguments, each with a type")
+    if parameter.name not in hints:
+        raise UserError(f"its parameter `{parameter}` has no type; write one, as in `width: int = 64`")
+    return hints[parameter.name], ... if parameter.default is inspect.Parameter.empty else parameter.default
+
+
+def takes_labels(target: type[Any]) -> bool:
+    """Whether a network can be conditional: its constructor has the argument `num_classes`."""
+    return "num_classes" in inspect.signature(target).parameters
+
+
+def needs_labels(target: type[Any]) -> bool:
+    """Whether a network cannot be unconditional: it takes `num_classes`, and None is no value for it."""
+    parameter = inspect.signature(target).parameters.get("num_classes")
+    if parameter is None or parameter.default is None:
+        return False
+    hint = typing.get_type_hints(target.__init__).get("num_classes")
+    return type(None) not in typing.get_args(hint)
+
+
+def own_names(tree: Mapping[str, Any]) -> dict[str, str]:
+    """The components of a plain tree of values that are a user's own: key -> `module:Class`."""
+    found = {}
+    for section, key in (*((section, key) for section, (_, key, _) in COMPONENTS.items()), ("evaluation", "extractor")):
+        values = tree.get(section)
+        name = values.get(key) if isinstance(values, Mapping) else None
+        if isinstance(name, str) and is_own(name):
+            found[f"{section}.{key}"] = name
+    return found
+
+
+def context_arguments(target: type[Any], tree: Any) -> dict[str, Any]:
     """Those of the tree's top-level values that `target` takes, by name."""
     parameters = inspect.signature(target).parameters
     return {name: getattr(tree, name) for name in CONTEXT if name in parameters}

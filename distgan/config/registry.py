@@ -1,7 +1,8 @@
 """Every component that a configuration can name, one table a kind: name -> where its class or function lives.
 
 Entries are resolved only when used, so reading a configuration imports nothing heavy. Adding a component is a
-new file and a line here; its keyword arguments become its configuration keys (see `config.components`).
+new file and a line here; its keyword arguments become its configuration keys (see `config.components`). A name
+with a colon is looked up in a user's own module instead (see `config.own_code`).
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import importlib
 from collections.abc import Mapping
 from typing import Any
 
+from distgan.config.own_code import import_own, is_own
 from distgan.config.suggest import did_you_mean
 from distgan.errors import UserError
 
@@ -31,7 +33,12 @@ class Registry(Mapping[str, str]):
         return len(self._entries)
 
     def resolve(self, name: str) -> Any:
-        """The class or function called `name`. Raises UserError with the nearest name when there is none."""
+        """The class called `name`, or that of a user's own module where `name` is `module:Class`.
+
+        Raises UserError with the nearest name when there is none.
+        """
+        if is_own(name):
+            return import_own(name)
         if name not in self._entries:
             raise UserError(f"unknown {self.kind} {name!r}{did_you_mean(name, self._entries)}")
         module, _, attribute = self._entries[name].partition(":")
@@ -41,14 +48,22 @@ class Registry(Mapping[str, str]):
 GENERATORS = Registry(
     "generator network",
     {
+        "cgan": "distgan.models.cgan:Generator",
         "dcgan": "distgan.models.dcgan:Generator",
+        "sagan": "distgan.models.sagan:Generator",
+        "sagan_resnet": "distgan.models.sagan_resnet:Generator",
+        "sngan": "distgan.models.sngan:Generator",
     },
 )
 
 DISCRIMINATORS = Registry(
     "discriminator network",
     {
+        "cgan": "distgan.models.cgan:Critic",
         "dcgan": "distgan.models.dcgan:Discriminator",
+        "sagan": "distgan.models.sagan:Discriminator",
+        "sagan_resnet": "distgan.models.sagan_resnet:Discriminator",
+        "sngan": "distgan.models.sngan:Discriminator",
         "wgan_gp": "distgan.models.wgan_gp:Critic",
     },
 )
@@ -57,6 +72,8 @@ OBJECTIVES = Registry(
     "objective",
     {
         "bce": "distgan.training.objectives:BinaryCrossEntropy",
+        "hinge": "distgan.training.objectives:Hinge",
+        "wgan": "distgan.training.objectives:Wasserstein",
         "wgan_gp": "distgan.training.objectives:WassersteinGradientPenalty",
     },
 )

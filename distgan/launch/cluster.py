@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import ray
@@ -25,9 +25,10 @@ _QUIET = {
 
 
 @contextmanager
-def ray_cluster(address: str | None) -> Iterator[bool]:
+def ray_cluster(address: str | None, sources: Sequence[str] = ()) -> Iterator[bool]:
     """Inside, Ray is connected to `address`, to RAY_ADDRESS, or to a cluster of its own on this machine.
 
+    `sources` are files and folders of Python modules that workers, wherever they are, can import.
     Yields whether the cluster is its own. Raises UserError where the address cannot be used.
     """
     for key, value in _QUIET.items():
@@ -36,6 +37,7 @@ def ray_cluster(address: str | None) -> Iterator[bool]:
     own = address in {None, "local"}
     if not own:
         check_head(str(address))
+    runtime = {"py_modules": list(sources)} if sources else None
     try:
         if own:
             ray.init(
@@ -46,9 +48,10 @@ def ray_cluster(address: str | None) -> Iterator[bool]:
                 dashboard_host="127.0.0.1",
                 log_to_driver=False,
                 logging_level=logging.ERROR,
+                runtime_env=runtime,
             )
         else:
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, runtime_env=runtime)
     except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(

@@ -15,7 +15,9 @@ import ray.train.torch
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
+from distgan.config.components import own_names
 from distgan.config.load import build_config
+from distgan.config.own_code import own_sources
 from distgan.config.schema import Config
 from distgan.data.storage import Storage
 from distgan.errors import UserError
@@ -42,7 +44,8 @@ def train_on_ray(job: Job, address: str | None) -> Outcome:
     """
     with stop_on_signals() as wish, Display() as display:
         display.message("starting Ray" if address is None else f"connecting to Ray at {address}")
-        with ray_cluster(address) as own, lost_processes_as_one_line(job.run.url):
+        sources = own_sources(own_names(job.config.model_dump()).values())
+        with ray_cluster(address, sources) as own, lost_processes_as_one_line(job.run.url):
             display.message(f"starting {words.plural(job.config.scale.workers, 'worker')}")
             board = create_board()
             trainer = build_trainer(job, board)
@@ -67,6 +70,7 @@ def build_trainer(job: Job, board: Any) -> TorchTrainer:
             "name": job.name,
             "storage_url": job.storage_url,
             "profile": job.profile,
+            "init_from": job.init_from,
             "board": board,
         },
         torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo"),
@@ -95,8 +99,9 @@ def worker_main(arguments: dict[str, Any]) -> None:
         local_size=context.get_local_world_size(),
     )
     try:
-        config = build_config(arguments["config"], "job")
-        job = Job(config, arguments["name"], arguments["storage_url"], arguments["profile"])
+        config = build_config(arguments["config"], "job", trust_code=True)
+        names = ("name", "storage_url", "profile", "init_from")
+        job = Job(config, **{name: arguments[name] for name in names})
         with closing(RayReporter(job.run, board)) as reporter:
             train(job, world, reporter)
     except UserError as error:

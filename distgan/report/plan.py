@@ -43,12 +43,20 @@ def _arithmetic(plan: Plan) -> list[tuple[str, str]]:
         ("images a worker", _range([share * batch // groups for share in shares])),
         ("streams a worker", _range([share * streams // groups for share in shares])),
         ("run", plan.job.run.url),
-        ("goes on from", f"{plan.resumes.kimg:g} kimg" if plan.resumes else "the beginning"),
+        ("goes on from", _beginning(plan)),
     ]
+    if config.num_classes is not None:
+        rows.append(("labels", f"{config.num_classes} classes"))
     if plan.index is not None:
         epochs = config.training.kimg * 1000 / len(plan.index)
         rows.append(("data", f"{len(plan.index):,} images at {config.data.url}: {epochs:.1f} epochs"))
     return rows
+
+
+def _beginning(plan: Plan) -> str:
+    if plan.resumes is not None:
+        return f"{plan.resumes.kimg:g} kimg"
+    return "the beginning" if plan.job.init_from is None else f"the weights of {plan.job.init_from}"
 
 
 def _range(values: list[int]) -> str:

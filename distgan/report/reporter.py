@@ -32,9 +32,9 @@ class RunReporter:
             self.close()
         self._sink(event)
 
-    def samples(self, step: int, kimg: float, images: Tensor) -> None:
+    def samples(self, step: int, kimg: float, images: Tensor, columns: int | None = None) -> None:
         assert self._folder is not None
-        self._folder.samples(step, kimg, images)
+        self._folder.samples(step, kimg, images, columns)
 
     def stop_requested(self) -> bool:
         return self._stop_requested()

@@ -81,9 +81,9 @@ class RunFolder:
             elif isinstance(event, Finished):
                 self._finish(event.summary)
 
-    def samples(self, step: int, kimg: float, images: Tensor) -> None:
+    def samples(self, step: int, kimg: float, images: Tensor, columns: int | None = None) -> None:
         """Save uint8 (N, C, H, W) as one grid; images smaller than 64 pixels are enlarged in the picture."""
-        picture = image_grid(images, scale=max(1, _PICTURE_SIZE // images.shape[-1]))
+        picture = image_grid(images, columns, scale=max(1, _PICTURE_SIZE // images.shape[-1]))
         with self._working():
             self._files.write_bytes(f"samples/kimg-{kimg:010.3f}.png", png_bytes(picture))
             self._scalars.picture(step, picture)

@@ -36,6 +36,8 @@ class Manifest(BaseModel):
     Attributes:
         config: the run's resolved configuration.
         workers, threads: with the same of both, a resume repeats the same bits.
+        classes: names of the labels of a conditional generator.
+        init_from: URL of the checkpoint whose weights the run began with; None for random ones.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -49,6 +51,8 @@ class Manifest(BaseModel):
     workers: int
     threads: int
     progress: dict[str, Any]
+    classes: list[str] = []
+    init_from: str | None = None
     state_bytes: int = 0
     state_sha256: str = ""
 

@@ -20,7 +20,8 @@ from distgan.errors import UserError
 from distgan.metrics.features import FeatureExtractor, load_extractor, to_uint8
 from distgan.metrics.frechet import FeatureSums, GaussianStatistics, frechet_distance
 from distgan.training.draws import Purpose, derive_seed
-from distgan.training.step import DTYPES
+from distgan.training.labels import drawn_labels
+from distgan.training.step import DTYPES, Labels
 from distgan.training.world import World
 
 # Fixed parts of the work, so that results do not depend on the number of workers.
@@ -70,7 +71,14 @@ class Evaluator:
             seed = derive_seed(config.seed, Purpose.EVALUATION_LATENTS, chunk)
             count = min(CHUNK, samples - chunk * CHUNK)
             latents = torch.randn(count, config.latent_dim, generator=torch.Generator().manual_seed(seed))
-            yield to_uint8(generator(latents.to(self._world.device, dtype)))
+            yield to_uint8(generator(latents.to(self._world.device, dtype), *self._labels(chunk, count)))
+
+    def _labels(self, chunk: int, count: int) -> Labels:
+        """Labels of a chunk for a conditional generator, as frequent as among all real images."""
+        if self._config.num_classes is None:
+            return ()
+        seed = derive_seed(self._config.seed, Purpose.EVALUATION_LABELS, chunk)
+        return (drawn_labels(self._index.labels, count, seed).to(self._world.device),)
 
     def _real_statistics(self) -> RealStatistics:
         """Of the good ones among the selected samples. Raises UserError where too many are bad."""

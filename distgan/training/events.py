@@ -132,8 +132,8 @@ class Reporter(Protocol):
         """Takes an event; must not block training."""
         ...
 
-    def samples(self, step: int, kimg: float, images: Tensor) -> None:
-        """Takes images at fixed latents, uint8 (N, C, H, W) on the CPU."""
+    def samples(self, step: int, kimg: float, images: Tensor, columns: int | None = None) -> None:
+        """Takes images at fixed latents, uint8 (N, C, H, W) on the CPU, for a grid of so many columns."""
         ...
 
     def stop_requested(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -14,7 +14,10 @@ from distgan.data.order import Order
 from distgan.data.storage import Storage
 from distgan.errors import UserError
 from distgan.training.checkpoints import CheckpointStore, Manifest
-from distgan.training.networks import build_networks, build_objective, check_combination
+from distgan.training.initial import check_initial, check_same_beginning
+from distgan.training.layers import layers_of
+from distgan.training.networks import Networks, build_networks, build_objective, check_combination
+from distgan.training.sampling import find_checkpoint
 from distgan.training.state import check_resumable
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -22,12 +25,16 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 @dataclass(frozen=True)
 class Job:
-    """What to train and where to keep it: the run's folder is `storage_url`/`name`; `profile` records some steps."""
+    """What to train and where to keep it: the run's folder is `storage_url`/`name`; `profile` records some steps.
+
+    `init_from` is the URL of a run or checkpoint whose weights a run begins with.
+    """
 
     config: Config
     name: str
     storage_url: str
     profile: bool = False
+    init_from: str | None = None
 
     @property
     def run(self) -> Storage:
@@ -40,6 +47,7 @@ class Plan:
 
     Attributes:
         layers: of each network a line a layer: name, output shape, parameters.
+        job: the one that was planned, `init_from` now being a checkpoint.
         resumes: the checkpoint that the job goes on from.
     """
 
@@ -68,6 +76,8 @@ def make_plan(job: Job, *, dry_run: bool = False) -> Plan:
     networks = build_networks(config, torch.device("meta"))
     build_objective(config)
     check_combination(config, networks)
+    parts = {"generator": networks.generator, "discriminator": networks.discriminator}
+    layers = {name: layers_of(network, config, name) for name, network in parts.items()}
     EXTRACTORS.resolve(config.evaluation.extractor)
     index = None
     if config.data.url is not None:
@@ -84,14 +94,27 @@ def make_plan(job: Job, *, dry_run: bool = False) -> Plan:
     manifest = CheckpointStore(job.run).newest_manifest()
     if manifest is not None and index is not None:
         check_resumable(manifest, config, index.hash, job.run.url)
-    parts = {"generator": networks.generator, "discriminator": networks.discriminator}
+    job = replace(job, init_from=_beginning(job, manifest, networks))
     return Plan(
         job=job,
         index=index,
-        layers={name: _layers(network, config, name) for name, network in parts.items()},
+        layers=layers,
         parameters={name: sum(p.numel() for p in network.parameters()) for name, network in parts.items()},
         resumes=manifest,
     )
+
+
+def _beginning(job: Job, manifest: Manifest | None, networks: Networks) -> str | None:
+    """URL of the checkpoint whose weights the run begins, or has begun, with. Raises UserError for unfit ones."""
+    if manifest is not None:
+        if job.init_from is not None:
+            check_same_beginning(manifest, Storage.open(job.init_from).url, job.run.url)
+        return manifest.init_from
+    if job.init_from is None:
+        return None
+    checkpoint = find_checkpoint(job.init_from)
+    check_initial(checkpoint, networks)
+    return checkpoint.url
 
 
 def check_data(config: Config, index: Index) -> None:
@@ -108,23 +131,24 @@ def check_data(config: Config, index: Index) -> None:
             f"image_size={config.image_size}, but the images at {config.data.url} have {size or 'several sizes'}: "
             f"{mend}, or pack the data with --size {config.image_size}"
         )
+    if config.num_classes is not None:
+        _check_labels(config.num_classes, index, str(config.data.url))
     Order(index, config.seed, config.data.streams, config.data.window_blocks)
 
 
-def _layers(network: torch.nn.Module, config: Config, name: str) -> list[tuple[str, str, int]]:
-    """(layer, output shape, parameters) of each layer, from one forward without numbers."""
-    rows: list[tuple[str, str, int]] = []
-
-    def note(module: torch.nn.Module, inputs: object, output: torch.Tensor) -> None:
-        shape = "x".join(str(size) for size in output.shape[1:]) or "1"
-        rows.append((type(module).__name__, shape, sum(p.numel() for p in module.parameters())))
-
-    leaves = [module for module in network.modules() if not list(module.children())]
-    hooks = [leaf.register_forward_hook(note) for leaf in leaves]
-    size = config.image_size
-    shape = (2, config.latent_dim) if name == "generator" else (2, config.channels, size, size)
-    dtype = next(network.parameters()).dtype
-    network(torch.empty(shape, device="meta", dtype=dtype))
-    for hook in hooks:
-        hook.remove()
-    return rows
+def _check_labels(num_classes: int, index: Index, url: str) -> None:
+    """Raises UserError where the data's labels are not those of `num_classes` classes."""
+    classes, unlabelled = len(index.header.classes), int((index.labels < 0).sum())
+    if unlabelled:
+        raise UserError(
+            f"num_classes={num_classes}, but {unlabelled:,} of the {len(index):,} images at {url} have no label: "
+            f"pack them with labels, or train networks that take none with num_classes=null"
+        )
+    if classes != num_classes:
+        mend = f"set num_classes={classes}" if classes > 1 else "train networks that take no labels (num_classes=null)"
+        raise UserError(f"num_classes={num_classes}, but the images at {url} are of {classes} classes: {mend}")
+    if index.labels.max() >= num_classes:
+        raise UserError(
+            f"{url}: damaged: there is a label {index.labels.max()}, and {classes} classes; make the index again with "
+            f"`distgan data index`"
+        )

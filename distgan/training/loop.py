@@ -34,17 +34,17 @@ from distgan.training.events import (
     Trained,
 )
 from distgan.training.job import Job, check_data
+from distgan.training.labels import LabelledGrid, training_grid
 from distgan.training.meter import Meter
 from distgan.training.networks import build_networks, build_objective
 from distgan.training.optimizers import build_optimizers
 from distgan.training.process import choose_threads, prepare_process
 from distgan.training.profiling import StepProfiler, span
 from distgan.training.progress import Progress, due
+from distgan.training.sampling import find_checkpoint
 from distgan.training.state import TrainingState, check_resumable
-from distgan.training.step import DTYPES, RealBatch, Step
+from distgan.training.step import DTYPES, Labels, RealBatch, Step
 from distgan.training.world import World
-
-GRID_SAMPLES = 64
 
 
 def train(job: Job, world: World, reporter: Reporter) -> Summary:
@@ -94,10 +94,13 @@ class Session:
             data_hash=self.index.hash,
             workers=world.size,
             threads=threads,
+            classes=self.index.header.classes if config.num_classes is not None else [],
         )
         if resumed is not None:
             check_resumable(resumed.manifest, config, self.index.hash, job.run.url)
             self.state.restore(resumed)
+        elif job.init_from is not None:
+            self.state.begin_from(find_checkpoint(job.init_from))
         self.guard = DivergenceGuard(job, world, self.checkpoints)
         self.last_checkpoint = newest
         self.resumed = resumed is not None
@@ -123,7 +126,7 @@ class Session:
                 with self.meter.phase("data wait"):
                     groups = batches.next()
                 self.meter.count_bad_samples(sum(group.bad_samples for group in groups))
-                return [group.images for group in groups]
+                return groups
 
             while reason != "plateau" and progress.images < budget:
                 before = progress.images
@@ -269,16 +272,18 @@ class Session:
 
     @torch.inference_mode()
     def _save_samples(self) -> None:
-        """The average generator's images at latents that are the same through the whole run."""
+        """The average generator's images at latents and labels that are the same through the whole run."""
         if self.world.rank == 0:
             progress = self.state.progress
-            images = to_uint8(self.state.ema.network(self._fixed_latents())).cpu()
-            self.reporter.samples(progress.step, progress.kimg, images)
+            grid = training_grid(self.config.num_classes)
+            labels: Labels = () if grid.labels is None else (grid.labels.to(self.world.device),)
+            images = to_uint8(self.state.ema.network(self._fixed_latents(grid), *labels)).cpu()
+            self.reporter.samples(progress.step, progress.kimg, images, grid.columns)
 
-    def _fixed_latents(self) -> Tensor:
+    def _fixed_latents(self, grid: LabelledGrid) -> Tensor:
         generator = torch.Generator().manual_seed(derive_seed(self.config.seed, Purpose.SAMPLE_LATENTS))
-        latents = torch.randn(GRID_SAMPLES, self.config.latent_dim, generator=generator)
-        return latents.to(self.world.device, DTYPES[self.config.training.precision])
+        latents = torch.randn(int(grid.latents.max()) + 1, self.config.latent_dim, generator=generator)
+        return latents[grid.latents].to(self.world.device, DTYPES[self.config.training.precision])
 
     def _save_checkpoint(self) -> None:
         if self.world.rank != 0:

@@ -10,6 +10,7 @@ from distgan.data.storage import Storage
 from distgan.errors import UserError
 from distgan.metrics.features import to_uint8
 from distgan.training.checkpoints import FOLDER, Checkpoint, CheckpointStore, fitting
+from distgan.training.labels import sample_grid
 from distgan.training.networks import build_networks
 from distgan.training.step import DTYPES
 
@@ -45,20 +46,37 @@ def find_checkpoint(url: str) -> Checkpoint:
     raise UserError(f"{url}: its checkpoints are damaged or half written; train it again, or give another run")
 
 
-@torch.inference_mode()
 def sample_images(checkpoint: Checkpoint, count: int, seed: int) -> Tensor:
     """`count` images of the averaged generator, uint8 (count, C, H, W); sample i is the same for every count.
 
-    Raises UserError where the checkpoint's tensors are another network's.
+    Raises UserError where the checkpoint's tensors are another network's, or the network is not of the package.
     """
-    config = build_config(checkpoint.manifest.config, checkpoint.manifest.name)
+    images, _ = labelled_samples(checkpoint, count, seed)
+    return images
+
+
+@torch.inference_mode()
+def labelled_samples(
+    checkpoint: Checkpoint, count: int, seed: int, label: str | None = None, *, trust_code: bool = False
+) -> tuple[Tensor, int | None]:
+    """As `sample_images`, of a label or of all of them (see `labels.sample_grid`); and the columns of their grid.
+
+    With `trust_code` a network may be of a module that the checkpoint names. Raises UserError for an unknown label.
+    """
+    manifest = checkpoint.manifest
+    config = build_config(manifest.config, manifest.name, trust_code=trust_code)
+    grid = sample_grid(count, config.num_classes, label, manifest.classes, manifest.name)
     generator = build_networks(config, torch.device("cpu")).generator.eval()
     with fitting(checkpoint.url):
         generator.load_state_dict(checkpoint.tensors["ema"])
     random, dtype = torch.Generator().manual_seed(seed), DTYPES[config.training.precision]
+    # Always whole batches: the last numbers of a tensor, and the last bits of an image, depend on its size.
+    whole = range(0, int(grid.latents.max()) + 1, _BATCH)
+    latents = torch.cat([torch.randn(_BATCH, config.latent_dim, generator=random) for _ in whole]).to(dtype)
+    count = len(grid.latents)
     images = []
-    for _ in range(0, count, _BATCH):
-        # Always whole batches: the last numbers of a tensor, and the last bits of an image, depend on its size.
-        latents = torch.randn(_BATCH, config.latent_dim, generator=random)
-        images.append(to_uint8(generator(latents.to(dtype))))
-    return torch.cat(images)[:count]
+    for first in range(0, count, _BATCH):
+        rows = torch.arange(first, first + _BATCH).clamp(max=count - 1)
+        labels = () if grid.labels is None else (grid.labels[rows],)
+        images.append(to_uint8(generator(latents[grid.latents[rows]], *labels)))
+    return torch.cat(images)[:count], grid.columns

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -11,11 +11,13 @@ from torch import Tensor
 
 import distgan
 from distgan.config.compare import training_differences
-from distgan.config.load import build_config
+from distgan.config.components import own_names
+from distgan.config.load import build_config, flatten
 from distgan.config.schema import Config
 from distgan.errors import UserError
 from distgan.training.checkpoints import Checkpoint, CheckpointStore, Manifest, checkpoint_name, fitting
 from distgan.training.ema import ExponentialMovingAverage
+from distgan.training.initial import load_initial
 from distgan.training.networks import Networks
 from distgan.training.optimizers import Optimizers
 from distgan.training.progress import Progress
@@ -36,6 +38,8 @@ class TrainingState:
     data_hash: str
     workers: int
     threads: int
+    classes: list[str] = field(default_factory=list)
+    init_from: str | None = None
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Takes over a checkpoint's state in place. Raises UserError where it is another network's."""
@@ -47,6 +51,12 @@ class TrainingState:
             self.optimizers.generator.load_state_dict(tensors["generator_optimizer"])
             self.optimizers.discriminator.load_state_dict(tensors["discriminator_optimizer"])
         self.progress = Progress(**checkpoint.manifest.progress)
+        self.init_from = checkpoint.manifest.init_from
+
+    def begin_from(self, checkpoint: Checkpoint) -> None:
+        """Takes over a checkpoint's weights, and nothing else. Raises UserError where they are another network's."""
+        load_initial(checkpoint, self.networks, self.ema)
+        self.init_from = checkpoint.url
 
     def save(self, store: CheckpointStore, done: Callable[[], None]) -> str:
         """Starts writing a checkpoint of this moment; returns its name."""
@@ -62,6 +72,8 @@ class TrainingState:
             workers=self.workers,
             threads=self.threads,
             progress=progress.as_dict(),
+            classes=self.classes,
+            init_from=self.init_from,
         )
         keep = {progress.best_checkpoint} if progress.best_checkpoint else set()
         store.save(manifest, self._tensors(), keep, self.config.checkpoint.keep_last, done)
@@ -88,8 +100,11 @@ class TrainingState:
 
 def check_resumable(manifest: Manifest, config: Config, data_hash: str, where: str) -> None:
     """Raises UserError, naming the keys, where going on would train something else."""
-    old = build_config(manifest.config, f"{where}/{manifest.name}")
-    differences = training_differences(old, config)
+    differences = _own_code_differences(manifest.config, config)
+    if not differences:
+        # What it names beyond the package is what the user's own configuration names.
+        old = build_config(manifest.config, f"{where}/{manifest.name}", trust_code=True)
+        differences = training_differences(old, config)
     if differences:
         listed = "; ".join(f"{key} was {before} and is {now}" for key, (before, now) in differences.items())
         raise UserError(
@@ -101,6 +116,14 @@ def check_resumable(manifest: Manifest, config: Config, data_hash: str, where: s
             f"{where}: this run has been trained on other data (the hash of index.json differs); "
             f"point data.url to the data it began with, or start a new run with another --name"
         )
+
+
+def _own_code_differences(old: Mapping[str, Any], config: Config) -> dict[str, tuple[Any, Any]]:
+    """Components of the user's own modules, in one of both configurations only; found without importing them."""
+    new = config.model_dump(mode="json")
+    before, after = own_names(old), own_names(new)
+    keys = [key for key in sorted(before.keys() | after.keys()) if before.get(key) != after.get(key)]
+    return {key: (flatten(old).get(key), flatten(new)[key]) for key in keys}
 
 
 def _leaves(tree: Any) -> Iterator[Tensor]:

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from distgan.config.schema import Config
+from distgan.data.stream import Group
+from distgan.training.augmentation import DiffAugment
 from distgan.training.draws import Draws, Purpose
 from distgan.training.objectives import Objective
 from distgan.training.optimizers import Optimizers
@@ -24,8 +26,10 @@ from distgan.training.statistics import RunningStatistics, has_batch_statistics
 from distgan.training.world import World
 
 Terms = dict[str, Tensor]
-# The real images of a batch, uint8 (N, C, H, W), one tensor a group of this worker.
-RealBatch = Sequence[Tensor]
+# The real images of a batch with their labels, one part a group of this worker.
+RealBatch = Sequence[Group]
+# What networks are called with after latents or images: int64 (N,) for a conditional pair of them, else nothing.
+Labels = tuple[Tensor] | tuple[()]
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.float32, "float64": torch.float64}
 
@@ -52,22 +56,35 @@ class Groups:
 class CriticUpdate(nn.Module):
     """The whole loss of a critic update in one forward: this is what data parallelism wraps."""
 
-    def __init__(self, critic: nn.Module, objective: Objective, joint_forward: bool) -> None:
+    def __init__(self, critic: nn.Module, objective: Objective, augment: DiffAugment, joint_forward: bool) -> None:
         super().__init__()
         self.critic = critic
         self.objective = objective
+        self.augment = augment
         self.joint_forward = joint_forward
 
-    def forward(self, real: Tensor, fake: Tensor, draws: Draws) -> tuple[Tensor, Tensor, Terms]:
-        """The loss, the logits of the fakes (N,), and the loss's terms for the log."""
+    def forward(self, real: Tensor, fake: Tensor, draws: Draws, *labels: Tensor) -> tuple[Tensor, Tensor, Terms]:
+        """The loss, the logits of the fakes (N,), and the loss's terms for the log.
+
+        All of them, the penalty too, are of the augmented images: the critic meets no others. Fakes, and what lies
+        between them and the real images, have the labels of the real ones.
+        """
+
+        def critic(images: Tensor) -> Tensor:
+            logits: Tensor = self.critic(images, *labels)
+            return logits
+
+        real = self.augment(real, draws, Purpose.AUGMENTED_REALS)
+        fake = self.augment(fake, draws, Purpose.AUGMENTED_FAKES)
         draws.seed_layers(Purpose.CRITIC_LAYERS)
         if self.joint_forward:
-            real_logits, fake_logits = self.critic(torch.cat([real, fake])).chunk(2)
+            twice = (label.repeat(2) for label in labels)
+            real_logits, fake_logits = self.critic(torch.cat([real, fake]), *twice).chunk(2)
         else:
-            real_logits, fake_logits = self.critic(real), self.critic(fake)
+            real_logits, fake_logits = critic(real), critic(fake)
         real_logits, fake_logits = real_logits.to(draws.dtype), fake_logits.to(draws.dtype)
         adversarial = self.objective.critic_loss(real_logits, fake_logits, draws)
-        penalty = self.objective.penalty(self.critic, real, fake, draws)
+        penalty = self.objective.penalty(critic, real, fake, draws)
         terms = {
             "loss/discriminator": adversarial,
             "logits/real": real_logits.mean(),
@@ -90,13 +107,15 @@ class SimultaneousUpdate(nn.Module):
         self.generator = generator
         self.critic_update = critic_update
 
-    def forward(self, real: Tensor, latents: Tensor, draws: Draws) -> tuple[Tensor, Tensor, Tensor, Terms]:
+    def forward(
+        self, real: Tensor, latents: Tensor, draws: Draws, *labels: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Terms]:
         """The critic's loss, the generator's, the fakes that lie between them, and the terms for the log."""
         draws.seed_layers(Purpose.CRITIC_LATENTS)
         with span("generator"):
-            fake = self.generator(latents)
+            fake = self.generator(latents, *labels)
         with span("critic"):
-            loss, fake_logits, terms = self.critic_update(real, fake, draws)
+            loss, fake_logits, terms = self.critic_update(real, fake, draws, *labels)
         generator_loss = self.critic_update.objective.generator_loss(fake_logits)
         return loss, generator_loss, fake, terms | {"loss/generator": generator_loss}
 
@@ -118,8 +137,9 @@ class Step:
         self.generator, self.discriminator = generator, discriminator
         self.objective, self.optimizers = objective, optimizers
         self.simultaneous = config.objective.updates == "simultaneous"
+        self.augment = DiffAugment(config.training.augment)
         joint_forward = not self.simultaneous and not has_batch_statistics(discriminator)
-        critic_update = CriticUpdate(discriminator, objective, joint_forward)
+        critic_update = CriticUpdate(discriminator, objective, self.augment, joint_forward)
         if self.simultaneous:
             self.parallel_update = world.wrap(SimultaneousUpdate(generator, critic_update))
         else:
@@ -139,6 +159,7 @@ class Step:
         all workers is the mean over all groups.
         """
         objective = self.config.objective
+        self.optimizers.set_rates(critic_updates * self.config.training.batch_size)
         if self.simultaneous:
             return self.both_updates(next_batch(), critic_updates)
         batch: RealBatch = ()
@@ -146,57 +167,62 @@ class Step:
             if offset == 0 or objective.critic_batches == "fresh":
                 batch = next_batch()
             terms = self.critic_update(batch, critic_updates + offset)
-        return terms | self.generator_update(generator_updates)
+        return terms | self.generator_update(batch, generator_updates)
 
     def critic_update(self, batch: RealBatch, update: int) -> Terms:
         """One update of the discriminator against fakes that carry no gradient."""
         with span("critic"):
             self.critic_gradients(batch, update)
         with span("optimizers"):
-            self.optimizers.discriminator.step()
+            self._move_discriminator()
         return self._terms
 
-    def generator_update(self, update: int) -> Terms:
-        """One update of the generator through the frozen discriminator."""
+    def generator_update(self, batch: RealBatch, update: int) -> Terms:
+        """One update of the generator through the frozen discriminator; only the batch's labels are used."""
         with span("generator"):
-            self.generator_gradients(update)
+            self.generator_gradients(batch, update)
         with span("optimizers"):
-            self.optimizers.generator.step()
+            self.optimizers.update_generator()
         return self._terms
 
     def both_updates(self, batch: RealBatch, update: int) -> Terms:
         """Updates both networks with gradients from one forward, taken before either moves."""
         self.simultaneous_gradients(batch, update)
         with span("optimizers"):
-            self.optimizers.discriminator.step()
-            self.optimizers.generator.step()
+            self._move_discriminator()
+            self.optimizers.update_generator()
         return self._terms
 
     def critic_gradients(self, batch: RealBatch, update: int) -> None:
         """Fills the discriminator's gradients and advances the running statistics of both networks."""
         self._begin(self._statistics, self.optimizers.discriminator)
-        for images, group in zip(batch, self.groups.local, strict=True):
+        for part, group in zip(batch, self.groups.local, strict=True):
             draws, last = self._draws(update, group), group == self.groups.local[-1]
+            labels = self._labels(part)
             with _synchronised(self.parallel_critic_update, last):
                 with self._statistics.group(last, self.groups.total, self.world), self._autocast():
                     with torch.no_grad():
-                        fake = self._fakes(self.generator, draws, Purpose.CRITIC_LATENTS)
-                    loss, _, terms = self.parallel_critic_update(self._real(images, draws), fake, draws)
+                        fake = self._fakes(self.generator, draws, Purpose.CRITIC_LATENTS, labels)
+                    real = self._real(part.images, draws)
+                    loss, _, terms = self.parallel_critic_update(real, fake, draws, *labels)
                 torch.autograd.backward(loss * self.groups.loss_weight)
             self._record(terms)
         self._statistics.finish()
 
-    def generator_gradients(self, update: int) -> None:
+    def generator_gradients(self, batch: RealBatch, update: int) -> None:
         """Fills the generator's gradients and advances its running statistics; the discriminator is untouched."""
         self._begin(self._generator_statistics, self.optimizers.generator)
         with _frozen(self.discriminator), self._critic_statistics.held():
-            for group in self.groups.local:
+            for part, group in zip(batch, self.groups.local, strict=True):
                 draws, last = self._draws(update, group), group == self.groups.local[-1]
+                labels = self._labels(part)
                 with _synchronised(self.parallel_generator, last):
                     with self._generator_statistics.group(last, self.groups.total, self.world), self._autocast():
-                        fake = self._fakes(self.parallel_generator, draws, Purpose.GENERATOR_LATENTS)
+                        fake = self._fakes(self.parallel_generator, draws, Purpose.GENERATOR_LATENTS, labels)
+                        fake = self.augment(fake, draws, Purpose.AUGMENTED_GENERATOR_FAKES)
                         draws.seed_layers(Purpose.FROZEN_CRITIC_LAYERS)
-                        loss = self.objective.generator_loss(self.discriminator(fake).to(self._dtype))
+                        logits = self.discriminator(fake, *labels).to(self._dtype)
+                        loss = self.objective.generator_loss(logits)
                     torch.autograd.backward(loss * self.groups.loss_weight)
                 self._record({"loss/generator": loss})
         self._generator_statistics.finish()
@@ -209,12 +235,12 @@ class Step:
         """
         self._begin(self._statistics, self.optimizers.discriminator, self.optimizers.generator)
         weights = list(self.discriminator.parameters())
-        for images, group in zip(batch, self.groups.local, strict=True):
+        for part, group in zip(batch, self.groups.local, strict=True):
             draws, last = self._draws(update, group), group == self.groups.local[-1]
             with _synchronised(self.parallel_update, last):
                 with self._statistics.group(last, self.groups.total, self.world), self._autocast():
-                    latents = self._latents(draws, Purpose.CRITIC_LATENTS)
-                    loss, generator_loss, fake, terms = self.parallel_update(self._real(images, draws), latents, draws)
+                    real, latents = self._real(part.images, draws), self._latents(draws, Purpose.CRITIC_LATENTS)
+                    loss, generator_loss, fake, terms = self.parallel_update(real, latents, draws, *self._labels(part))
                 with span("critic"):
                     torch.autograd.backward(loss * self.groups.loss_weight, inputs=weights, retain_graph=True)
                 with span("generator"):
@@ -233,14 +259,14 @@ class Step:
             return
         size, channels = self.config.image_size, self.config.channels
         blank = torch.zeros((self._group_size, channels, size, size), dtype=torch.uint8)
-        batch = [blank for _ in self.groups.local]
+        batch = [Group(blank, torch.zeros(self._group_size, dtype=torch.int64)) for _ in self.groups.local]
         kept = [[b.clone() for b in network.buffers()] for network in (self.generator, self.discriminator)]
         for _ in range(2):
             if self.simultaneous:
                 self.simultaneous_gradients(batch, 0)
             else:
                 self.critic_gradients(batch, 0)
-                self.generator_gradients(0)
+                self.generator_gradients(batch, 0)
         for network, buffers in zip((self.generator, self.discriminator), kept, strict=True):
             for buffer, value in zip(network.buffers(), buffers, strict=True):
                 buffer.copy_(value)
@@ -251,6 +277,14 @@ class Step:
         for optimizer in optimizers:
             optimizer.zero_grad()
         statistics.begin()
+
+    def _move_discriminator(self) -> None:
+        self.optimizers.update_discriminator()
+        bound = self.objective.clip_value
+        if bound is not None:
+            with torch.no_grad():
+                for parameter in self.discriminator.parameters():
+                    parameter.clamp_(-bound, bound)
 
     def _draws(self, update: int, group: int) -> Draws:
         return Draws(self.config.seed, update, group, self.world.device, self._dtype)
@@ -265,12 +299,16 @@ class Step:
             real = torch.where(chosen, real.flip(3), real)
         return real
 
+    def _labels(self, part: Group) -> Labels:
+        """What the networks are told of a group's images."""
+        return () if self.config.num_classes is None else (part.labels.to(self.world.device, non_blocking=True),)
+
     def _latents(self, draws: Draws, purpose: Purpose) -> Tensor:
         return draws.normal(purpose, self._group_size, self.config.latent_dim)
 
-    def _fakes(self, generator: nn.Module, draws: Draws, purpose: Purpose) -> Tensor:
+    def _fakes(self, generator: nn.Module, draws: Draws, purpose: Purpose, labels: Labels) -> Tensor:
         draws.seed_layers(purpose)
-        fakes: Tensor = generator(self._latents(draws, purpose))
+        fakes: Tensor = generator(self._latents(draws, purpose), *labels)
         return fakes
 
     def _autocast(self) -> AbstractContextManager[None]:
