@@ -114,7 +114,7 @@ def check_combination(config: Config, networks: Networks) -> None:
     if objective.clip_value is not None and _has_spectral_norm(discriminator):
         raise UserError(
             f"{network} normalises its weights by their spectral norm, which undoes the clipping of {name}; "
-            f"use objective.name=hinge, or a discriminator without spectral norm{_how(config)}"
+            f"use objective.name=hinge, or a discriminator without spectral norm{_without_spectral_norm(config)}"
         )
     if isinstance(list(discriminator.modules())[-1], nn.Sigmoid):
         raise UserError(f"{network} ends in a sigmoid, but {name} takes unbounded logits; leave the sigmoid out")
