@@ -20,7 +20,7 @@ from distgan.config.compare import free_keys, training_differences
 from distgan.config.components import CONTEXT, options_model
 from distgan.config.load import build_config, dump_config, flatten, load_config, preset_names, preset_text
 from distgan.config.registry import DISCRIMINATORS, EXTRACTORS, GENERATORS, OBJECTIVES, SOURCES, Registry
-from distgan.config.schema import Config
+from distgan.config.schema import AdamConfig, Config
 from distgan.errors import UserError
 
 pytestmark = pytest.mark.timeout(60)
@@ -42,13 +42,15 @@ def test_the_presets_are_the_sources_recipes() -> None:
     bricks, faces = load_config("dcgan-bricks"), load_config("wgan-gp-faces")
     assert (bricks.training.batch_size, bricks.training.kimg) == (128, 300 * 40)
     assert bricks.objective.updates == "simultaneous"
-    assert bricks.objective.options == {"label_noise": 0.1, "label_flips": 0.0}
+    assert bricks.objective.options == {"label_noise": 0.1, "label_flips": 0.0, "r1_weight": 0.0}
     for adam in (bricks.optimizer.generator, bricks.optimizer.discriminator):
+        assert isinstance(adam, AdamConfig)
         assert (adam.lr, adam.beta1, adam.beta2, adam.eps) == (2e-4, 0.5, 0.999, 1e-7)
     assert (faces.training.batch_size, faces.latent_dim, faces.channels) == (512, 128, 3)
     assert (faces.objective.critic_steps, faces.objective.critic_batches) == (3, "fresh")
-    assert faces.objective.options == {"gp_weight": 10.0, "interpolation": "uniform"}
+    assert faces.objective.options == {"gp_weight": 10.0, "gp_sides": 2, "interpolation": "uniform"}
     for adam in (faces.optimizer.generator, faces.optimizer.discriminator):
+        assert isinstance(adam, AdamConfig)
         assert (adam.lr, adam.beta1, adam.beta2) == (2e-4, 0.5, 0.9)
     assert faces.discriminator.network == "wgan_gp"
     assert faces.training.kimg == pytest.approx(25 * 202.599, abs=1)
@@ -76,6 +78,11 @@ def test_the_keys_that_searches_vary_exist() -> None:
         ("evaluation.patience=null", "evaluation.patience", None),
         ("evaluation.patience=3", "evaluation.patience", 3),
         ("training.samples_every_kimg=0.5", "training.samples_every_kimg", 0.5),
+        ("training.augment=[color, cutout]", "training.augment", ["color", "cutout"]),
+        ("optimizer.generator={name: rmsprop}", "optimizer.generator.lr", 5e-5),
+        ("optimizer.generator={lr: 1}", "optimizer.generator.name", "adam"),
+        ("optimizer.discriminator.max_grad_norm=5", "optimizer.discriminator.max_grad_norm", 5.0),
+        ("optimizer.decay_until_kimg=240", "optimizer.decay_until_kimg", 240.0),
         ("generator.widths=[8, 4, 2]", "generator.widths", [8, 4, 2]),
         ("ema={half_life_kimg: 0}", "ema.half_life_kimg", 0.0),
         (" scale.workers =2", "scale.workers", 2),
@@ -103,10 +110,19 @@ WRONG = [
     ("generator.image_size=64", "generator.image_size: unknown key"),
     ("generator.networks=dcgan", "generator.networks: unknown key; did you mean 'generator.network'"),
     ("generator.network=dcgann", "generator.network: unknown generator network 'dcgann'; did you mean 'dcgan'"),
-    ("objective.name=wgan", "objective.name: unknown objective 'wgan'; did you mean 'wgan_gp'"),
-    ("objective.name=zzz", "unknown objective 'zzz'; there are: bce, wgan_gp"),
+    ("objective.name=wgan-gp", "objective.name: unknown objective 'wgan-gp'; did you mean 'wgan_gp'"),
+    ("objective.name=zzz", "unknown objective 'zzz'; there are: bce, hinge, wgan, wgan_gp"),
+    ("optimizer.generator.name=adm", "optimizer.generator: unknown optimizer 'adm'; did you mean 'adam'"),
+    ("optimizer.generator.name=[1]", r"optimizer.generator: unknown optimizer \[1\]; there are: adam, rmsprop"),
+    ("training.augment=[colour]", "training.augment.0='colour': input should be 'color', 'translation' or 'cutout'"),
     # an option of another component
     ("objective.gp_weight=10", "objective.gp_weight: unknown key"),
+    ("optimizer.generator.alpha=0.9", "optimizer.generator.alpha: not a key of adam"),
+    ("optimizer.generator={name: rmsprop, beta1: 0}", "optimizer.generator.beta1: not a key of rmsprop"),
+    (
+        "optimizer.discriminator={name: rmsprop, alfa: 0}",
+        "optimizer.discriminator.alfa: unknown key; did you mean 'optimizer.discriminator.alpha'",
+    ),
     # wrong types
     ("seed=one", "seed='one': input should be a valid integer"),
     ("training.batch_size=12.5", "training.batch_size=12.5: input should be a valid integer"),
@@ -120,6 +136,8 @@ WRONG = [
     ("channels=2", "channels=2: input should be 1 or 3"),
     ("optimizer.generator.lr=0", "optimizer.generator.lr=0: input should be greater than 0"),
     ("optimizer.generator.beta2=1", "optimizer.generator.beta2=1: input should be less than 1"),
+    ("optimizer.generator={name: rmsprop, alpha: 1}", "optimizer.generator.alpha=1: input should be less than 1"),
+    ("optimizer.generator.max_grad_norm=0", "optimizer.generator.max_grad_norm=0: input should be greater than 0"),
     ("discriminator.dropout=1", "discriminator.dropout=1: input should be less than 1"),
     ("generator.width=10000000", "generator.width=10000000: input should be less than or equal to 4096"),
     ("generator.upsampling=bilinear", "generator.upsampling='bilinear': input should be 'transposed' or 'nearest'"),
@@ -136,6 +154,8 @@ WRONG = [
     ("data=5", "data=5: input should be a valid dictionary"),
     ("generator=dcgan", "generator='dcgan': input should be a valid dictionary"),
     ("objective=null", "objective=None: input should be a valid dictionary"),
+    ("optimizer.generator=adam", "optimizer.generator='adam': input should be a valid dictionary"),
+    ("training.augment=color", "training.augment='color': input should be a valid list"),
     ("objective=[1]", r"objective=\[1\]: input should be a valid dictionary"),
     ("seed.value=1", "seed={'value': 1}: input should be a valid integer"),
     ("image_size.value=1", "override 'image_size.value=1': 'image_size' is a value, not a section"),
@@ -158,6 +178,13 @@ WRONG = [
     ("training.batch_size=100", "training.batch_size=100 must be a multiple of data.streams=16"),
     ("data.streams=7", "data.streams=7 must be a multiple of scale.groups=2"),
     ("scale.workers=5", "scale.workers=5 is more than scale.groups=2"),
+    ("training.augment=[cutout, cutout]", "training.augment: each augmentation once, not cutout, cutout"),
+    ("optimizer.decay_from_kimg=5", "optimizer: decay_from_kimg .* set decay_until_kimg"),
+    (
+        "optimizer={decay_from_kimg: 5, decay_until_kimg: 5}",
+        "optimizer: decay_until_kimg=5 must be more than decay_from_kimg=5",
+    ),
+    ("optimizer.decay_until_kimg=239", "training.kimg=240 goes beyond optimizer.decay_until_kimg=239"),
     ("objective.critic_steps=2", "updates=simultaneous takes both gradients from one forward"),
 ]
 
@@ -264,6 +291,9 @@ def test_free_keys_may_change_and_others_are_named() -> None:
     held = {
         "seed=1": ("seed", 0, 1),
         "optimizer.generator.lr=1e-3": ("optimizer.generator.lr", 8e-4, 1e-3),
+        "optimizer.generator.max_grad_norm=1": ("optimizer.generator.max_grad_norm", None, 1.0),
+        "optimizer.decay_until_kimg=300": ("optimizer.decay_until_kimg", None, 300.0),
+        "training.augment=[color]": ("training.augment", [], ["color"]),
         "generator.width=16": ("generator.width", 32, 16),
         "objective.label_noise=0.1": ("objective.label_noise", 0.0, 0.1),
         "scale.groups=4": ("scale.groups", 2, 4),
@@ -282,6 +312,24 @@ def test_another_component_is_a_difference_of_all_its_options() -> None:
     assert found["objective.name"] == ("wgan_gp", "bce")
     assert found["objective.gp_weight"] == (10.0, None)
     assert found["objective.label_noise"] == (None, 0.1)
+
+
+def test_another_optimizer_is_a_difference() -> None:
+    old = load_config("quickstart")
+    new = load_config("quickstart", ["optimizer.discriminator={name: rmsprop}"])
+    found = training_differences(old, new)
+    assert found["optimizer.discriminator.name"] == ("adam", "rmsprop")
+    assert found["optimizer.discriminator.beta1"] == (0.5, None)
+    assert found["optimizer.discriminator.alpha"] == (None, 0.99)
+
+
+def test_a_configuration_of_before_optimizers_had_names_is_the_same() -> None:
+    config = load_config("quickstart")
+    tree = config.model_dump(mode="json")
+    for network in ("generator", "discriminator"):
+        del tree["optimizer"][network]["name"], tree["optimizer"][network]["max_grad_norm"]
+    del tree["training"]["augment"], tree["objective"]["r1_weight"]
+    assert build_config(tree, "old") == config
 
 
 def test_every_free_key_is_a_key() -> None:
@@ -332,8 +380,13 @@ def _keys_read_in(scope: ast.AST) -> set[str]:
         if isinstance(node, ast.Attribute):
             owner = _kind(node.value, kinds)
             if owner is not None and node.attr in owner.model_fields:
-                found.add(f"{owner.__name__}.{node.attr}")
+                found |= {f"{kind.__name__}.{node.attr}" for kind in owner.__mro__ if node.attr in _own_keys(kind)}
     return found
+
+
+def _own_keys(kind: type) -> set[str]:
+    """The keys that a section declares, without those that it inherits."""
+    return set(vars(kind).get("__annotations__", {})) & set(getattr(kind, "model_fields", {}))
 
 
 def _kind(node: ast.AST, kinds: dict[str, type[BaseModel]]) -> type[BaseModel] | None:
@@ -354,7 +407,8 @@ def test_every_key_is_read_outside_of_config() -> None:
     read |= {f"Config.{name}" for name in CONTEXT}  # by `context_arguments`
     read |= {"GeneratorConfig.network", "DiscriminatorConfig.network"}  # by `build_networks`, one after the other
     read |= {f"Config.{section}" for section in ("generator", "discriminator")}
-    declared = {f"{kind.__name__}.{name}" for kind in _SECTIONS.values() for name in kind.model_fields}
+    read |= {"AdamConfig.name", "RMSPropConfig.name"}  # by pydantic, which chooses the class
+    declared = {f"{kind.__name__}.{name}" for kind in _SECTIONS.values() for name in _own_keys(kind)}
     assert declared - read == set()
 
 

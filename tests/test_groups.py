@@ -36,7 +36,11 @@ SMALL = [
     "scale.groups=4",
     "training.precision=float64",
 ]
-# The recipes that the package ships, sequential updates with batch statistics in the discriminator, and labels.
+NETWORKS = ("generator", "discriminator")
+RMSPROP = "{name: rmsprop, lr: 5.0e-5}"
+AUGMENTED = "training.augment=[color, translation, cutout]"
+# The recipes that the package ships, sequential updates with batch statistics in the discriminator, labels, and every
+# objective and penalty; images augmented, rates that decay and gradients of bounded norm among them.
 CASES = {
     "quickstart": (
         "quickstart",
@@ -52,6 +56,27 @@ CASES = {
     "wgan-gp-faces, reuse": ("wgan-gp-faces", ["objective.critic_batches=reuse", "objective.interpolation=normal"]),
     "conditional": ("wgan-gp-faces", [*CONDITIONAL, "num_classes=3"]),
     "conditional, simultaneous": ("quickstart", [*CONDITIONAL, "num_classes=3", "discriminator.normalised=true"]),
+    "wgan-gp, one side, augmented": (
+        "wgan-gp-faces",
+        ["objective.gp_sides=1", "objective.critic_steps=1", AUGMENTED, "optimizer.discriminator.max_grad_norm=0.1"],
+    ),
+    "wgan": (
+        "dcgan-bricks",
+        ["objective={name: wgan, critic_steps: 2}", *(f"optimizer.{network}={RMSPROP}" for network in NETWORKS)],
+    ),
+    "wgan, simultaneous": (
+        "dcgan-bricks",
+        ["objective={name: wgan, updates: simultaneous}", *(f"optimizer.{network}={RMSPROP}" for network in NETWORKS)],
+    ),
+    "hinge, r1, reuse": (
+        "wgan-gp-faces",
+        ["objective={name: hinge, r1_weight: 10, critic_steps: 2, critic_batches: reuse}", AUGMENTED],
+    ),
+    "bce, r1": (
+        "wgan-gp-faces",
+        ["objective={name: bce, r1_weight: 1}", "training.kimg=1", "optimizer.decay_until_kimg=1"],
+    ),
+    "dcgan-bricks, augmented": ("dcgan-bricks", [AUGMENTED, "optimizer.generator.max_grad_norm=0.01"]),
 }
 
 

@@ -13,9 +13,12 @@ from distgan.training.draws import Draws, Purpose, derive_seed
 from distgan.training.objectives import (
     LOGIT_BOUND,
     BinaryCrossEntropy,
+    Hinge,
+    Objective,
+    Wasserstein,
     WassersteinGradientPenalty,
-    gradient_norms,
 )
+from distgan.training.penalties import gradient_norms
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -134,10 +137,24 @@ def test_bce_generator_loss_takes_clean_labels_and_unbounded_logits() -> None:
     assert BinaryCrossEntropy().penalty(nn.Identity(), logits, logits, draws()) is None
 
 
-def test_wasserstein_numbers() -> None:
-    objective = WassersteinGradientPenalty()
+@pytest.mark.parametrize("objective", [Wasserstein(), WassersteinGradientPenalty()])
+def test_wasserstein_numbers(objective: Objective) -> None:
     assert objective.critic_loss(tensor(1.0, 3.0), tensor(-2.0, 7.0), draws()).item() == 0.5
     assert objective.generator_loss(tensor(-2.0, 7.0)).item() == -2.5
+
+
+def test_hinge_numbers_and_slopes() -> None:
+    # Real: max(0, 1 − D) is 3, 1, 0.5, 0. Fake: max(0, 1 + D) is 0, 1, 1.5, 4.
+    real = tensor(-2.0, 0.0, 0.5, 4.0).requires_grad_()
+    fake = tensor(-4.0, 0.0, 0.5, 3.0).requires_grad_()
+    loss = Hinge().critic_loss(real, fake, draws())
+    assert loss.item() == (3 + 1 + 0.5 + 0) / 4 + (0 + 1 + 1.5 + 4) / 4
+    loss.backward()
+    assert real.grad is not None
+    assert fake.grad is not None
+    assert real.grad.tolist() == [-0.25, -0.25, -0.25, 0]
+    assert fake.grad.tolist() == [0, 0.25, 0.25, 0.25]
+    assert Hinge().generator_loss(tensor(-2.0, 7.0)).item() == -2.5
 
 
 class LinearCritic(nn.Module):

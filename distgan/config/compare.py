@@ -7,17 +7,16 @@ from typing import Any
 from pydantic import BaseModel
 
 from distgan.config.load import flatten
-from distgan.config.schema import Config, Free
+from distgan.config.schema import Config, Free, sections_of
 
 
 def free_keys(model: type[BaseModel] = Config, prefix: str = "") -> set[str]:
     """Dotted keys that may differ between the sessions of one run."""
     keys: set[str] = set()
     for name, field in model.model_fields.items():
-        annotation = field.annotation
-        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            keys |= free_keys(annotation, f"{prefix}{name}.")
-        elif any(isinstance(mark, Free) for mark in field.metadata):
+        for section in sections_of(field):
+            keys |= free_keys(section, f"{prefix}{name}.")
+        if any(isinstance(mark, Free) for mark in field.metadata):
             keys.add(f"{prefix}{name}")
     return keys
 

@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from distgan.config.components import COMPONENTS, options_model, own_names, split_section
-from distgan.config.schema import Config
+from distgan.config.schema import Config, sections_of
 from distgan.config.suggest import did_you_mean
 from distgan.errors import UserError
 
@@ -144,10 +144,9 @@ def _apply_override(tree: dict[str, Any], override: str) -> None:
 def _known_keys(model: type[BaseModel], prefix: str = "") -> list[str]:
     keys: list[str] = []
     for name, field in model.model_fields.items():
-        annotation = field.annotation
         keys.append(f"{prefix}{name}")
-        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            keys += _known_keys(annotation, f"{prefix}{name}.")
+        for section in sections_of(field):
+            keys += _known_keys(section, f"{prefix}{name}.")
     return keys
 
 
@@ -158,8 +157,10 @@ def _describe(
     known = _known_keys(model, dotted) + [f"{dotted}{name}" for name in extra]
     lines = []
     for item in error.errors(include_url=False):
-        key = ".".join([*prefix, *(str(part) for part in item["loc"])])
-        if item["type"] == "extra_forbidden":
+        key = ".".join([*prefix, *_key_parts(model, item["loc"])])
+        if item["type"] == "extra_forbidden" and key in known:
+            lines.append(f"{key}: not a key of {item['loc'][-2]}")
+        elif item["type"] == "extra_forbidden":
             others = [name for name in known if not key.startswith(f"{name}.")]
             lines.append(f"{key}: unknown key{did_you_mean(key, others)}")
         elif item["type"] == "value_error":
@@ -168,3 +169,17 @@ def _describe(
         else:
             lines.append(f"{key}={item['input']!r:.80}: {item['msg'][:1].lower()}{item['msg'][1:]}")
     return lines
+
+
+def _key_parts(model: type[BaseModel], place: tuple[int | str, ...]) -> list[str]:
+    """The parts of the key at a place that pydantic names; the kind of a section of several kinds is none of them."""
+    parts: list[str] = []
+    sections = [model]
+    for part in place:
+        if len(sections) > 1:
+            sections = []
+            continue
+        parts.append(str(part))
+        field = sections[0].model_fields.get(str(part)) if sections else None
+        sections = sections_of(field) if field is not None else []
+    return parts

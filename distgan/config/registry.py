@@ -48,14 +48,22 @@ class Registry(Mapping[str, str]):
 GENERATORS = Registry(
     "generator network",
     {
+        "cgan": "distgan.models.cgan:Generator",
         "dcgan": "distgan.models.dcgan:Generator",
+        "sagan": "distgan.models.sagan:Generator",
+        "sagan_resnet": "distgan.models.sagan_resnet:Generator",
+        "sngan": "distgan.models.sngan:Generator",
     },
 )
 
 DISCRIMINATORS = Registry(
     "discriminator network",
     {
+        "cgan": "distgan.models.cgan:Critic",
         "dcgan": "distgan.models.dcgan:Discriminator",
+        "sagan": "distgan.models.sagan:Discriminator",
+        "sagan_resnet": "distgan.models.sagan_resnet:Discriminator",
+        "sngan": "distgan.models.sngan:Discriminator",
         "wgan_gp": "distgan.models.wgan_gp:Critic",
     },
 )
@@ -64,6 +72,8 @@ OBJECTIVES = Registry(
     "objective",
     {
         "bce": "distgan.training.objectives:BinaryCrossEntropy",
+        "hinge": "distgan.training.objectives:Hinge",
+        "wgan": "distgan.training.objectives:Wasserstein",
         "wgan_gp": "distgan.training.objectives:WassersteinGradientPenalty",
     },
 )

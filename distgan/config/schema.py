@@ -6,15 +6,21 @@ equal by a resume (`config.compare`).
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, get_args
 
 from annotated_types import Ge, Gt, Le, Lt
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic.fields import FieldInfo
+
+from distgan.config.suggest import did_you_mean
 
 # How images of another size become those of the configuration.
 Resize = Literal["none", "bilinear", "bicubic", "lanczos"]
 # What becomes of a sample that does not decode, or has a size that is not wanted.
 BadSamples = Literal["error", "skip"]
+# Random changes of the images that a critic sees (`training.augmentation`).
+Augmentation = Literal["color", "translation", "cutout"]
 
 
 class Free:
@@ -67,16 +73,62 @@ class ObjectiveConfig(Component):
         return self
 
 
-class AdamConfig(Section):
+class OptimizerConfig(Section):
+    """What every optimiser has."""
+
+    max_grad_norm: Annotated[float, Gt(0), Le(1e6)] | None = Field(
+        None, description="scales the gradient of the whole network down to this norm where it is above"
+    )
+
+
+class AdamConfig(OptimizerConfig):
+    name: Literal["adam"] = "adam"
     lr: Annotated[float, Gt(0), Le(1)] = 2e-4
     beta1: Annotated[float, Ge(0), Lt(1)] = 0.5
     beta2: Annotated[float, Ge(0), Lt(1)] = 0.999
     eps: Annotated[float, Gt(0), Le(1)] = 1e-7
 
 
+class RMSPropConfig(OptimizerConfig):
+    name: Literal["rmsprop"]
+    lr: Annotated[float, Gt(0), Le(1)] = 5e-5
+    alpha: Annotated[float, Ge(0), Lt(1)] = Field(0.99, description="weight of the old mean square of the gradient")
+    eps: Annotated[float, Gt(0), Le(1)] = 1e-8
+
+
+OneOptimizer = Annotated[AdamConfig | RMSPropConfig, Field(discriminator="name")]
+OPTIMIZERS = ("adam", "rmsprop")
+
+
 class OptimizersConfig(Section):
-    generator: AdamConfig = AdamConfig()
-    discriminator: AdamConfig = AdamConfig()
+    generator: OneOptimizer = AdamConfig()
+    discriminator: OneOptimizer = AdamConfig()
+    decay_from_kimg: Annotated[float, Ge(0), Le(1e9)] = Field(
+        0.0, description="until here both rates are lr; then they go down linearly"
+    )
+    decay_until_kimg: Kimg | None = Field(None, description="where both rates reach 0; constant rates by default")
+
+    @field_validator("generator", "discriminator", mode="before")
+    @classmethod
+    def _adam_by_default(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping):
+            return values
+        name = values.get("name", "adam")
+        if name not in OPTIMIZERS:
+            raise ValueError(f"unknown optimizer {name!r:.80}{did_you_mean(str(name), OPTIMIZERS)}")
+        return {**values, "name": name}
+
+    @model_validator(mode="after")
+    def _decay_has_a_length(self) -> OptimizersConfig:
+        if self.decay_until_kimg is None and self.decay_from_kimg > 0:
+            raise ValueError(
+                "decay_from_kimg is where the rates begin to go down: set decay_until_kimg, where they end"
+            )
+        if self.decay_until_kimg is not None and self.decay_until_kimg <= self.decay_from_kimg:
+            raise ValueError(
+                f"decay_until_kimg={self.decay_until_kimg:g} must be more than decay_from_kimg={self.decay_from_kimg:g}"
+            )
+        return self
 
 
 class EmaConfig(Section):
@@ -119,10 +171,20 @@ class TrainingConfig(Section):
     )
     precision: Literal["float32", "bfloat16", "float64"] = "float32"
     channels_last: bool = True
+    augment: list[Augmentation] = Field(
+        [], description="random changes, in this order, of all images that the discriminator sees, real and fake"
+    )
     log_every: Annotated[int, Ge(1), Free()] = Field(10, description="steps between two rows of metrics")
     samples_every_kimg: Annotated[Kimg | None, Free()] = Field(
         None, description="sample grids at fixed latents; by default at every evaluation"
     )
+
+    @field_validator("augment")
+    @classmethod
+    def _each_once(cls, augment: list[Augmentation]) -> list[Augmentation]:
+        if len(set(augment)) < len(augment):
+            raise ValueError(f"each augmentation once, not {', '.join(augment)}")
+        return augment
 
 
 class EvaluationConfig(Section):
@@ -202,3 +264,19 @@ class Config(Section):
                 f"raise scale.groups (this changes the recipe) or ask for at most {groups} workers"
             )
         return self
+
+    @model_validator(mode="after")
+    def _rates_last_for_the_budget(self) -> Config:
+        end = self.optimizer.decay_until_kimg
+        if end is not None and self.training.kimg > end:
+            raise ValueError(
+                f"training.kimg={self.training.kimg:g} goes beyond optimizer.decay_until_kimg={end:g}, from where the "
+                f"rates are 0; lower the budget, or in a new run let the rates decay for longer"
+            )
+        return self
+
+
+def sections_of(field: FieldInfo) -> list[type[BaseModel]]:
+    """The section that a field is, or all those that it can be; none where it is a value."""
+    kinds = get_args(field.annotation) or (field.annotation,)
+    return [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]

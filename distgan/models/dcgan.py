@@ -30,7 +30,8 @@ class Generator(nn.Module):
     A transposed convolution from 1x1 to 4x4, then one stage a stride, each but the last with batch
     normalisation and the activation; tanh at the end. `upsampling="nearest"` replaces the transposed
     convolutions after the first by nearest up-sampling and a convolution, with the same parameter count.
-    `width` is the channels of the last hidden stage; they double towards the latent.
+    `width` is the channels of the last hidden stage; they double towards the latent. With `last_bias` it is the
+    generator of WGAN-GP (Foster, ch. 4).
     """
 
     def __init__(
@@ -89,7 +90,8 @@ class Discriminator(nn.Module):
 
     One convolution a stride down to 4x4, batch normalisation after all but the first, activation and
     dropout after each; then a 4x4 convolution to one logit. No convolution has a bias. `width` is the
-    channels of the first stage; they double towards the logit.
+    channels of the first stage; they double towards the logit. There is no sigmoid, so with the objective `wgan`
+    it is the critic of WGAN (Arjovsky et al. 2017), batch normalisation kept.
     """
 
     def __init__(

@@ -51,6 +51,18 @@ def stage_widths(width: int, widths: Sequence[int] | None, num_stages: int) -> l
     return list(widths)
 
 
+def stage_slopes(slope: float, slopes: Sequence[float] | None, num_stages: int) -> list[float]:
+    """LeakyReLU's slope of each stage, from the one next to the image inwards: `slope` everywhere, or `slopes`.
+
+    Raises ValueError when the number of `slopes` is not `num_stages`.
+    """
+    if slopes is None:
+        return [slope] * num_stages
+    if len(slopes) != num_stages:
+        raise ValueError(f"slopes has {len(slopes)} entries, the network has {num_stages} stages")
+    return list(slopes)
+
+
 def same_convolution(inputs: int, outputs: int, kernel_size: int, stride: int, bias: bool) -> list[nn.Module]:
     """The layers of a convolution whose output is 1/stride of its input's height and width.
 
@@ -94,12 +106,15 @@ class LatentToImage(nn.Module):
 
 
 def initialise(network: nn.Module, init: Initialisation) -> None:
-    """Draws all convolution and dense weights: N(0, 0.02) (Radford et al. 2015) or Glorot-uniform; zero biases."""
+    """Draws all convolution, dense and embedding weights: N(0, 0.02) (Radford et al. 2015) or Glorot-uniform.
+
+    Biases become zero.
+    """
     for module in network.modules():
-        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear | nn.Embedding):
             if init == "normal":
                 nn.init.normal_(module.weight, 0.0, 0.02)
             else:
                 nn.init.xavier_uniform_(module.weight)
-            if module.bias is not None:
+            if not isinstance(module, nn.Embedding) and module.bias is not None:
                 nn.init.zeros_(module.bias)

@@ -17,6 +17,7 @@ from distgan.models.layers import (
     initialise,
     resampling_strides,
     same_convolution,
+    stage_slopes,
     stage_widths,
 )
 
@@ -26,7 +27,8 @@ class Critic(nn.Module):
 
     One convolution with bias a stride down to 4x4, activation after each, dropout after all but the first;
     then a 4x4 convolution to one score. Nothing in it mixes the images of a batch, as the gradient penalty
-    demands. `width` is the channels of the first stage; they double towards the score.
+    demands. `width` is the channels of the first stage; they double towards the score. `slopes` sets LeakyReLU's
+    slope stage by stage: the source's code has [0.2, 0.3, 0.2, 0.2].
     """
 
     def __init__(
@@ -40,17 +42,19 @@ class Critic(nn.Module):
         kernel_size: KernelSize = 4,
         activation: Activation = "leaky_relu",
         slope: Probability = 0.2,
+        slopes: list[Probability] | None = None,
         dropout: Probability = 0.3,
         init: Initialisation = "normal",
     ) -> None:
         super().__init__()
         stage_strides = resampling_strides(image_size, strides)
         hidden = stage_widths(width, widths, len(stage_strides))
+        stage_slope = stage_slopes(slope, slopes, len(stage_strides))
         layers: list[nn.Module] = []
         inputs = channels
         for stage, (stride, outputs) in enumerate(zip(stage_strides, hidden, strict=True)):
             layers += same_convolution(inputs, outputs, kernel_size, stride, bias=True)
-            layers.append(activation_layer(activation, slope))
+            layers.append(activation_layer(activation, stage_slope[stage]))
             if stage > 0:
                 layers.append(nn.Dropout(dropout))
             inputs = outputs

@@ -29,6 +29,9 @@ class Purpose(IntEnum):
     SAMPLE_LATENTS = 9
     EVALUATION_LATENTS = 10
     EVALUATION_LABELS = 11
+    AUGMENTED_REALS = 14
+    AUGMENTED_FAKES = 15
+    AUGMENTED_GENERATOR_FAKES = 16  # in a generator update
 
 
 def derive_seed(seed: int, purpose: Purpose, update: int = 0, group: int = 0) -> int:

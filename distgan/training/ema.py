@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import copy
+from itertools import compress
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from distgan.config.schema import EmaConfig
+from distgan.training.spectral import PowerIteration
 
 
 class ExponentialMovingAverage:
     """Averages parameters and running statistics with a half-life in images (Karras et al. 2018, 2020).
+
+    Spectral normalisation is not averaged: each update ends in a power iteration with the averaged weights, from the
+    average's own last vectors. An average of unit vectors is shorter, and the weights would be too large.
 
     Attributes:
         network: the averaged generator, in evaluation mode.
@@ -20,6 +25,9 @@ class ExponentialMovingAverage:
     def __init__(self, generator: nn.Module, config: EmaConfig) -> None:
         self.network = copy.deepcopy(generator).eval().requires_grad_(False)
         self._config = config
+        self._power_iteration = PowerIteration(self.network)
+        vectors = {id(vector) for vector in self._power_iteration.vectors}
+        self._averaged = [id(tensor) not in vectors for tensor in _tensors(self.network)]
 
     def decay(self, images_seen: int, images: int) -> float:
         """The weight of the old average after `images` more, in [0, 1); 0 makes the average follow."""
@@ -32,10 +40,14 @@ class ExponentialMovingAverage:
     def update(self, generator: nn.Module, images_seen: int, images: int) -> None:
         """Moves the average towards `generator`, for a step that consumed `images` real images."""
         weight = 1.0 - self.decay(images_seen, images)
-        average = [*self.network.parameters(), *self.network.buffers()]
-        current = [*generator.parameters(), *generator.buffers()]
-        floating = [(a, c) for a, c in zip(average, current, strict=True) if a.is_floating_point()]
-        torch._foreach_lerp_([a for a, _ in floating], [c for _, c in floating], weight)
-        for a, c in zip(average, current, strict=True):
-            if not a.is_floating_point():
-                a.copy_(c)
+        pairs = list(compress(zip(_tensors(self.network), _tensors(generator), strict=True), self._averaged))
+        floating = [(average, current) for average, current in pairs if average.is_floating_point()]
+        torch._foreach_lerp_([average for average, _ in floating], [current for _, current in floating], weight)
+        for average, current in pairs:
+            if not average.is_floating_point():
+                average.copy_(current)
+        self._power_iteration.advance()
+
+
+def _tensors(network: nn.Module) -> list[Tensor]:
+    return [*network.parameters(), *network.buffers()]

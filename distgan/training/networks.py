@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
+from torch.nn.utils.parametrizations import _SpectralNorm
 
 from distgan.config.components import context_arguments, needs_labels, takes_labels
 from distgan.config.own_code import is_own, why
@@ -16,8 +17,6 @@ from distgan.training.draws import Purpose, derive_seed
 from distgan.training.objectives import Objective
 from distgan.training.statistics import has_batch_statistics
 from distgan.training.step import DTYPES
-
-_OBJECTIVE_METHODS = [name for name, value in vars(Objective).items() if name[:1] != "_" and callable(value)]
 
 
 @dataclass(frozen=True)
@@ -87,9 +86,8 @@ def build_objective(config: Config) -> Objective:
     """The objective that the configuration names. Raises UserError for a user's own that is none."""
     name = config.objective.name
     target = OBJECTIVES.resolve(name)
-    missing = [method for method in _OBJECTIVE_METHODS if not callable(getattr(target, method, None))]
-    if missing:
-        raise UserError(f"objective.name={name}: the class has no method {' and no method '.join(missing)}")
+    if not issubclass(target, Objective):
+        raise UserError(f"objective.name={name}: derive this class from distgan.training.objectives.Objective")
     try:
         objective: Objective = target(**config.objective.options)
     except Exception as error:
@@ -101,15 +99,34 @@ def build_objective(config: Config) -> Objective:
 
 def check_combination(config: Config, networks: Networks) -> None:
     """Raises UserError for networks and objectives that cannot work together."""
-    penalised = getattr(OBJECTIVES.resolve(config.objective.name), "penalised", False)
-    if penalised and has_batch_statistics(networks.discriminator):
+    objective, discriminator = build_objective(config), networks.discriminator
+    network, name = f"discriminator.network={config.discriminator.network}", f"objective.name={config.objective.name}"
+    if objective.penalised and has_batch_statistics(discriminator):
         raise UserError(
-            f"discriminator.network={config.discriminator.network} normalises over the batch, which "
-            f"objective.name={config.objective.name} forbids: its gradient penalty is an image's own; "
-            f"use discriminator.network=wgan_gp"
+            f"{network} normalises over the batch, which {name} forbids: its gradient penalty is an image's own; "
+            f"use discriminator.network={'wgan_gp' if config.num_classes is None else 'cgan'}{_or_no_r1(config)}"
         )
-    if penalised and config.objective.updates == "simultaneous":
+    if objective.penalised and config.objective.updates == "simultaneous":
         raise UserError(
-            f"objective.updates=simultaneous does not go with objective.name={config.objective.name}: "
-            f"its critic is updated several times a step; use objective.updates=sequential"
+            f"objective.updates=simultaneous does not go with {name}: its gradient penalty needs a forward of its own; "
+            f"use objective.updates=sequential{_or_no_r1(config)}"
         )
+    if objective.clip_value is not None and _has_spectral_norm(discriminator):
+        raise UserError(
+            f"{network} normalises its weights by their spectral norm, which undoes the clipping of {name}; "
+            f"use objective.name=hinge, or a discriminator without spectral norm{_how(config)}"
+        )
+    if isinstance(list(discriminator.modules())[-1], nn.Sigmoid):
+        raise UserError(f"{network} ends in a sigmoid, but {name} takes unbounded logits; leave the sigmoid out")
+
+
+def _or_no_r1(config: Config) -> str:
+    return " or objective.r1_weight=0" if config.objective.options.get("r1_weight") else ""
+
+
+def _how(config: Config) -> str:
+    return ": discriminator.spectral_norm=false" if "spectral_norm" in config.discriminator.options else ""
+
+
+def _has_spectral_norm(network: nn.Module) -> bool:
+    return any(isinstance(module, _SpectralNorm) for module in network.modules())

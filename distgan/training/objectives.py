@@ -2,57 +2,73 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Annotated, Literal, Protocol
+from abc import ABC, abstractmethod
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
-from annotated_types import Ge, Le
+from annotated_types import Ge, Gt, Le
 from torch import Tensor
 
 from distgan.training.draws import Draws, Purpose
+from distgan.training.penalties import Critic, gradient_penalty, r1_penalty
 
 # Keras clips probabilities to [1e-7, 1 - 1e-7]; on logits that is ln((1 - 1e-7) / 1e-7).
 LOGIT_BOUND = 16.118
 
-# Images (N, C, H, W) to logits (N,); the labels of a conditional critic are bound already.
-Critic = Callable[[Tensor], Tensor]
+PenaltyWeight = Annotated[float, Ge(0), Le(1e6)]
 
 
-class Objective(Protocol):
-    """The losses of both updates. All are means over the images of one group."""
+class Objective(ABC):
+    """The losses of both updates, of unbounded logits. All are means over the images of one group.
 
+    Attributes:
+        penalised: whether the critic's loss has a penalty on its gradient, which is an image's own: such a critic
+            has no batch statistics, and the penalty needs a forward of its own.
+        clip_value: after each update of the critic all its parameters are clipped to [-clip_value, clip_value];
+            None leaves them.
+    """
+
+    penalised: bool = False
+    clip_value: float | None = None
+
+    @abstractmethod
     def critic_loss(self, real_logits: Tensor, fake_logits: Tensor, draws: Draws) -> Tensor:
         """The adversarial part of the critic's loss, a scalar; logits have shape (N,)."""
-        ...
+
+    @abstractmethod
+    def generator_loss(self, fake_logits: Tensor) -> Tensor:
+        """The generator's loss, a scalar; logits have shape (N,)."""
 
     def penalty(self, critic: Critic, real: Tensor, fake: Tensor, draws: Draws) -> Tensor | None:
-        """The weighted penalty on the critic's gradient, a scalar; None where the objective has none."""
-        ...
+        """The weighted penalty on the critic's gradient, a scalar; None where the objective has none.
 
-    def generator_loss(self, fake_logits: Tensor) -> Tensor:
-        """The generator's loss, a scalar."""
-        ...
+        `critic` maps images (N, C, H, W) to logits (N,); `real` and `fake` are the images that it sees in this
+        update, augmented where the configuration says so.
+        """
+        return None
 
 
-class BinaryCrossEntropy:
+class BinaryCrossEntropy(Objective):
     """The non-saturating GAN loss (Goodfellow et al. 2014) on logits, with noisy and flipped labels.
 
     Real targets are 1 + label_noise·U(0, 1), fake ones −label_noise·U(0, 1); each is exchanged for the other
-    kind with probability label_flips. The critic's loss is the mean of its two halves. Targets outside [0, 1]
-    leave the loss without a minimum, so the critic's logits are clamped to ±16.118; its loss may be negative.
+    kind with probability label_flips. The critic's loss is the mean of its two halves, not their sum. Targets
+    outside [0, 1] leave the loss without a minimum, so the critic's logits are clamped to ±16.118; its loss may be
+    negative. `r1_weight` adds the R1 penalty.
     """
-
-    penalised = False
 
     def __init__(
         self,
         *,
         label_noise: Annotated[float, Ge(0), Le(1)] = 0.1,
         label_flips: Annotated[float, Ge(0), Le(0.5)] = 0.0,
+        r1_weight: PenaltyWeight = 0.0,
     ) -> None:
         self.label_noise = label_noise
         self.label_flips = label_flips
+        self.r1_weight = r1_weight
+        self.penalised = r1_weight > 0
 
     def critic_loss(self, real_logits: Tensor, fake_logits: Tensor, draws: Draws) -> Tensor:
         count = len(real_logits)
@@ -66,18 +82,56 @@ class BinaryCrossEntropy:
         fake_loss = F.binary_cross_entropy_with_logits(_bounded(fake_logits), fake_targets)
         return 0.5 * (real_loss + fake_loss)
 
-    def penalty(self, critic: Critic, real: Tensor, fake: Tensor, draws: Draws) -> Tensor | None:
-        return None
-
     def generator_loss(self, fake_logits: Tensor) -> Tensor:
         return F.binary_cross_entropy_with_logits(fake_logits, torch.ones_like(fake_logits))
 
+    def penalty(self, critic: Critic, real: Tensor, fake: Tensor, draws: Draws) -> Tensor | None:
+        return r1_penalty(critic, real, self.r1_weight) if self.penalised else None
 
-class WassersteinGradientPenalty:
+
+class Hinge(Objective):
+    """The hinge loss (Lim and Ye 2017; Miyato et al. 2018): mean max(0, 1 − D(real)) + mean max(0, 1 + D(fake)).
+
+    The generator's loss is −mean D(fake). `r1_weight` adds the R1 penalty.
+    """
+
+    def __init__(self, *, r1_weight: PenaltyWeight = 0.0) -> None:
+        self.r1_weight = r1_weight
+        self.penalised = r1_weight > 0
+
+    def critic_loss(self, real_logits: Tensor, fake_logits: Tensor, draws: Draws) -> Tensor:
+        return F.relu(1 - real_logits).mean() + F.relu(1 + fake_logits).mean()
+
+    def generator_loss(self, fake_logits: Tensor) -> Tensor:
+        return -fake_logits.mean()
+
+    def penalty(self, critic: Critic, real: Tensor, fake: Tensor, draws: Draws) -> Tensor | None:
+        return r1_penalty(critic, real, self.r1_weight) if self.penalised else None
+
+
+class Wasserstein(Objective):
+    """WGAN (Arjovsky et al. 2017): mean D(fake) − mean D(real), the critic's weights clipped after each update.
+
+    All parameters of the critic are clipped, those of its normalisation included. The generator's loss is
+    −mean D(fake).
+    """
+
+    def __init__(self, *, clip_value: Annotated[float, Gt(0), Le(1e3)] = 0.01) -> None:
+        self.clip_value = clip_value
+
+    def critic_loss(self, real_logits: Tensor, fake_logits: Tensor, draws: Draws) -> Tensor:
+        return fake_logits.mean() - real_logits.mean()
+
+    def generator_loss(self, fake_logits: Tensor) -> Tensor:
+        return -fake_logits.mean()
+
+
+class WassersteinGradientPenalty(Objective):
     """WGAN-GP (Gulrajani et al. 2017): mean D(fake) − mean D(real) + gp_weight · mean (‖∇D(x̂)‖₂ − 1)².
 
     x̂ = x + α (x_fake − x) with one α an image, uniform in [0, 1) or, as some published code has it, standard
-    normal. The generator's loss is −mean D(fake).
+    normal. With `gp_sides: 1` norms below 1 cost nothing: mean max(0, ‖∇D(x̂)‖₂ − 1)² (Petzka et al. 2018). The
+    generator's loss is −mean D(fake).
     """
 
     penalised = True
@@ -85,33 +139,24 @@ class WassersteinGradientPenalty:
     def __init__(
         self,
         *,
-        gp_weight: Annotated[float, Ge(0), Le(1e6)] = 10.0,
+        gp_weight: PenaltyWeight = 10.0,
+        gp_sides: Literal[1, 2] = 2,
         interpolation: Literal["uniform", "normal"] = "uniform",
     ) -> None:
         self.gp_weight = gp_weight
+        self.gp_sides = gp_sides
         self.interpolation = interpolation
 
     def critic_loss(self, real_logits: Tensor, fake_logits: Tensor, draws: Draws) -> Tensor:
         return fake_logits.mean() - real_logits.mean()
 
-    def penalty(self, critic: Critic, real: Tensor, fake: Tensor, draws: Draws) -> Tensor | None:
-        draw = draws.uniform if self.interpolation == "uniform" else draws.normal
-        alpha = draw(Purpose.INTERPOLATION, len(real), 1, 1, 1)
-        norms = gradient_norms(critic, real + alpha * (fake - real))
-        return self.gp_weight * (norms - 1).square().mean()
-
     def generator_loss(self, fake_logits: Tensor) -> Tensor:
         return -fake_logits.mean()
 
-
-def gradient_norms(critic: Critic, images: Tensor) -> Tensor:
-    """‖∇ critic(x)‖₂ of each image, shape (N,), itself differentiable; in float32 or better also under autocast."""
-    images = images.detach().requires_grad_()
-    with torch.autocast(images.device.type, enabled=False):
-        logits = critic(images)
-        (gradient,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
-    norms: Tensor = gradient.flatten(1).norm(dim=1)
-    return norms
+    def penalty(self, critic: Critic, real: Tensor, fake: Tensor, draws: Draws) -> Tensor | None:
+        draw = draws.uniform if self.interpolation == "uniform" else draws.normal
+        alpha = draw(Purpose.INTERPOLATION, len(real), 1, 1, 1)
+        return gradient_penalty(critic, real + alpha * (fake - real), self.gp_weight, self.gp_sides)
 
 
 def _bounded(logits: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The optimisers of both networks."""
+"""The optimisers of both networks, their rates, and gradients of bounded norm."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from distgan.config.schema import AdamConfig, OptimizersConfig
+from distgan.config.schema import AdamConfig, OptimizerConfig, OptimizersConfig, RMSPropConfig
 
 
 @dataclass(frozen=True)
@@ -16,18 +16,62 @@ class Optimizers:
 
     generator: torch.optim.Optimizer
     discriminator: torch.optim.Optimizer
+    config: OptimizersConfig
 
     def zero_grad(self) -> None:
         """Drops the gradients of both networks."""
         self.generator.zero_grad()
         self.discriminator.zero_grad()
 
+    def set_rates(self, images: int) -> None:
+        """Sets the learning rates of a step that begins after so many real images."""
+        factor = decay_factor(self.config, images)
+        _set_rate(self.generator, self.config.generator.lr * factor)
+        _set_rate(self.discriminator, self.config.discriminator.lr * factor)
+
+    def update_generator(self) -> None:
+        """Moves the generator along its gradients, which are complete."""
+        _update(self.generator, self.config.generator)
+
+    def update_discriminator(self) -> None:
+        """Moves the discriminator along its gradients, which are complete."""
+        _update(self.discriminator, self.config.discriminator)
+
 
 def build_optimizers(config: OptimizersConfig, generator: nn.Module, discriminator: nn.Module) -> Optimizers:
     """The optimisers that the configuration names, over all parameters of each network."""
-    return Optimizers(_adam(config.generator, generator), _adam(config.discriminator, discriminator))
+    return Optimizers(_build(config.generator, generator), _build(config.discriminator, discriminator), config)
+
+
+def decay_factor(config: OptimizersConfig, images: int) -> float:
+    """What learning rates are multiplied by after so many real images: 1, then linearly down to 0."""
+    if config.decay_until_kimg is None:
+        return 1.0
+    start, end = config.decay_from_kimg * 1000, config.decay_until_kimg * 1000
+    return min(1.0, max(0.0, (end - images) / (end - start)))
+
+
+def _build(config: AdamConfig | RMSPropConfig, network: nn.Module) -> torch.optim.Optimizer:
+    return _adam(config, network) if isinstance(config, AdamConfig) else _rmsprop(config, network)
 
 
 def _adam(config: AdamConfig, network: nn.Module) -> torch.optim.Optimizer:
     betas = (config.beta1, config.beta2)
     return torch.optim.Adam(network.parameters(), lr=config.lr, betas=betas, eps=config.eps, fused=True)
+
+
+def _rmsprop(config: RMSPropConfig, network: nn.Module) -> torch.optim.Optimizer:
+    return torch.optim.RMSprop(network.parameters(), lr=config.lr, alpha=config.alpha, eps=config.eps)
+
+
+def _set_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+
+
+def _update(optimizer: torch.optim.Optimizer, config: OptimizerConfig) -> None:
+    """A step, the gradient of the whole network first scaled down where its norm is above the configured one."""
+    if config.max_grad_norm is not None:
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        nn.utils.clip_grad_norm_(parameters, config.max_grad_norm)
+    optimizer.step()

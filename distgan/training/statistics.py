@@ -1,4 +1,4 @@
-"""Running statistics of batch normalisation that do not depend on how groups are spread over workers."""
+"""What training forwards change beside gradients, independent of how groups are spread over workers."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from distgan.training.spectral import PowerIteration
 from distgan.training.world import World
 
 
@@ -22,6 +23,9 @@ class RunningStatistics:
 
     Each group starts from the update's initial statistics; where they arrive is averaged over all groups of all
     workers. The all-reduce starts with the last group's forward and has the time of its backward.
+
+    The power iteration of spectral normalisation goes one step on at the start of an update; all its groups then use
+    the same vectors. The weights are the same on every worker, so the vectors are too.
     """
 
     def __init__(self, *networks: nn.Module) -> None:
@@ -32,12 +36,12 @@ class RunningStatistics:
         self._initial: list[Tensor] = []
         self._totals: list[Tensor] = []
         self._finish: Callable[[], None] = _nothing
+        self._power_iteration = PowerIteration(*networks)
 
-    @torch.no_grad()
     def begin(self) -> None:
         """Marks the start of an update."""
-        self._initial = [buffer.clone() for buffer in self._all]
-        self._totals = [torch.zeros_like(buffer) for buffer in self._means]
+        self._power_iteration.advance()
+        self._remember()
 
     @contextmanager
     def group(self, last: bool, num_groups: int, world: World) -> Iterator[None]:
@@ -57,10 +61,15 @@ class RunningStatistics:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Around training forwards that leave the statistics as they are."""
-        self.begin()
+        """Around training forwards that leave the statistics and the power iteration as they are."""
+        self._remember()
         yield
         self._restore()
+
+    @torch.no_grad()
+    def _remember(self) -> None:
+        self._initial = [buffer.clone() for buffer in self._all]
+        self._totals = [torch.zeros_like(buffer) for buffer in self._means]
 
     def _start_averaging(self, num_groups: int, world: World) -> Callable[[], None]:
         arrived = world.start_all_reduce(torch.cat([total.flatten() for total in self._totals]))

@@ -17,6 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from distgan.config.schema import Config
 from distgan.data.stream import Group
+from distgan.training.augmentation import DiffAugment
 from distgan.training.draws import Draws, Purpose
 from distgan.training.objectives import Objective
 from distgan.training.optimizers import Optimizers
@@ -55,22 +56,26 @@ class Groups:
 class CriticUpdate(nn.Module):
     """The whole loss of a critic update in one forward: this is what data parallelism wraps."""
 
-    def __init__(self, critic: nn.Module, objective: Objective, joint_forward: bool) -> None:
+    def __init__(self, critic: nn.Module, objective: Objective, augment: DiffAugment, joint_forward: bool) -> None:
         super().__init__()
         self.critic = critic
         self.objective = objective
+        self.augment = augment
         self.joint_forward = joint_forward
 
     def forward(self, real: Tensor, fake: Tensor, draws: Draws, *labels: Tensor) -> tuple[Tensor, Tensor, Terms]:
         """The loss, the logits of the fakes (N,), and the loss's terms for the log.
 
-        Fakes, and what lies between them and the real images, have the labels of the real ones.
+        All of them, the penalty too, are of the augmented images: the critic meets no others. Fakes, and what lies
+        between them and the real images, have the labels of the real ones.
         """
 
         def critic(images: Tensor) -> Tensor:
             logits: Tensor = self.critic(images, *labels)
             return logits
 
+        real = self.augment(real, draws, Purpose.AUGMENTED_REALS)
+        fake = self.augment(fake, draws, Purpose.AUGMENTED_FAKES)
         draws.seed_layers(Purpose.CRITIC_LAYERS)
         if self.joint_forward:
             twice = (label.repeat(2) for label in labels)
@@ -132,8 +137,9 @@ class Step:
         self.generator, self.discriminator = generator, discriminator
         self.objective, self.optimizers = objective, optimizers
         self.simultaneous = config.objective.updates == "simultaneous"
+        self.augment = DiffAugment(config.training.augment)
         joint_forward = not self.simultaneous and not has_batch_statistics(discriminator)
-        critic_update = CriticUpdate(discriminator, objective, joint_forward)
+        critic_update = CriticUpdate(discriminator, objective, self.augment, joint_forward)
         if self.simultaneous:
             self.parallel_update = world.wrap(SimultaneousUpdate(generator, critic_update))
         else:
@@ -153,6 +159,7 @@ class Step:
         all workers is the mean over all groups.
         """
         objective = self.config.objective
+        self.optimizers.set_rates(critic_updates * self.config.training.batch_size)
         if self.simultaneous:
             return self.both_updates(next_batch(), critic_updates)
         batch: RealBatch = ()
@@ -167,7 +174,7 @@ class Step:
         with span("critic"):
             self.critic_gradients(batch, update)
         with span("optimizers"):
-            self.optimizers.discriminator.step()
+            self._move_discriminator()
         return self._terms
 
     def generator_update(self, batch: RealBatch, update: int) -> Terms:
@@ -175,15 +182,15 @@ class Step:
         with span("generator"):
             self.generator_gradients(batch, update)
         with span("optimizers"):
-            self.optimizers.generator.step()
+            self.optimizers.update_generator()
         return self._terms
 
     def both_updates(self, batch: RealBatch, update: int) -> Terms:
         """Updates both networks with gradients from one forward, taken before either moves."""
         self.simultaneous_gradients(batch, update)
         with span("optimizers"):
-            self.optimizers.discriminator.step()
-            self.optimizers.generator.step()
+            self._move_discriminator()
+            self.optimizers.update_generator()
         return self._terms
 
     def critic_gradients(self, batch: RealBatch, update: int) -> None:
@@ -212,6 +219,7 @@ class Step:
                 with _synchronised(self.parallel_generator, last):
                     with self._generator_statistics.group(last, self.groups.total, self.world), self._autocast():
                         fake = self._fakes(self.parallel_generator, draws, Purpose.GENERATOR_LATENTS, labels)
+                        fake = self.augment(fake, draws, Purpose.AUGMENTED_GENERATOR_FAKES)
                         draws.seed_layers(Purpose.FROZEN_CRITIC_LAYERS)
                         logits = self.discriminator(fake, *labels).to(self._dtype)
                         loss = self.objective.generator_loss(logits)
@@ -269,6 +277,14 @@ class Step:
         for optimizer in optimizers:
             optimizer.zero_grad()
         statistics.begin()
+
+    def _move_discriminator(self) -> None:
+        self.optimizers.update_discriminator()
+        bound = self.objective.clip_value
+        if bound is not None:
+            with torch.no_grad():
+                for parameter in self.discriminator.parameters():
+                    parameter.clamp_(-bound, bound)
 
     def _draws(self, update: int, group: int) -> Draws:
         return Draws(self.config.seed, update, group, self.world.device, self._dtype)

@@ -1,0 +1,120 @@
+"""Conditional GAN (Mirza & Osindero 2014) in the form of Foster, Generative Deep Learning, 2nd ed., ch. 4."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+import torch
+from annotated_types import Ge, Gt
+from torch import Tensor, nn
+
+from distgan.models import dcgan, wgan_gp
+from distgan.models.conditional import one_hot, with_label_planes
+from distgan.models.layers import (
+    Activation,
+    Initialisation,
+    KernelSize,
+    Momentum,
+    Probability,
+    Width,
+    resampling_strides,
+)
+
+
+def _widths(width: int, widths: list[int] | None, image_size: int, strides: Sequence[int] | None) -> list[int]:
+    """The source's: `width` in the stage next to the image, twice as many channels in all others."""
+    num_stages = len(resampling_strides(image_size, strides))
+    return [width, *[2 * width] * (num_stages - 1)] if widths is None else widths
+
+
+class Generator(nn.Module):
+    """Latents (N, latent_dim) and labels (N,) to images (N, channels, image_size, image_size) in [-1, 1].
+
+    DCGAN's generator on latents with the label's one-hot row behind them; its last convolution has a bias. `width`
+    is the channels of the last hidden stage, all others have 2·width; `widths` counts from the image inwards.
+    """
+
+    def __init__(
+        self,
+        *,
+        image_size: int,
+        channels: int,
+        latent_dim: int,
+        num_classes: int,
+        width: Width = 64,
+        widths: list[Width] | None = None,
+        strides: list[Annotated[int, Ge(1)]] | None = None,
+        kernel_size: KernelSize = 4,
+        upsampling: Literal["transposed", "nearest"] = "transposed",
+        activation: Activation = "leaky_relu",
+        slope: Probability = 0.2,
+        norm_momentum: Momentum = 0.1,
+        norm_eps: Annotated[float, Gt(0)] = 1e-3,
+        last_bias: bool = True,
+        init: Initialisation = "normal",
+    ) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.network = dcgan.Generator(
+            image_size=image_size,
+            channels=channels,
+            latent_dim=latent_dim + num_classes,
+            widths=_widths(width, widths, image_size, strides),
+            strides=strides,
+            kernel_size=kernel_size,
+            upsampling=upsampling,
+            activation=activation,
+            slope=slope,
+            norm_momentum=norm_momentum,
+            norm_eps=norm_eps,
+            last_bias=last_bias,
+            init=init,
+        )
+
+    def forward(self, latents: Tensor, labels: Tensor) -> Tensor:
+        images: Tensor = self.network(torch.cat([latents, one_hot(labels, self.num_classes, latents.dtype)], 1))
+        return images
+
+
+class Critic(nn.Module):
+    """Images (N, channels, image_size, image_size) in [-1, 1] and labels (N,) to unbounded scores (N,).
+
+    WGAN-GP's critic on images with a plane a class as further channels. `width` is the channels of the first stage,
+    all others have 2·width.
+    """
+
+    def __init__(
+        self,
+        *,
+        image_size: int,
+        channels: int,
+        num_classes: int,
+        width: Width = 64,
+        widths: list[Width] | None = None,
+        strides: list[Annotated[int, Ge(1)]] | None = None,
+        kernel_size: KernelSize = 4,
+        activation: Activation = "leaky_relu",
+        slope: Probability = 0.2,
+        slopes: list[Probability] | None = None,
+        dropout: Probability = 0.3,
+        init: Initialisation = "normal",
+    ) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.network = wgan_gp.Critic(
+            image_size=image_size,
+            channels=channels + num_classes,
+            widths=_widths(width, widths, image_size, strides),
+            strides=strides,
+            kernel_size=kernel_size,
+            activation=activation,
+            slope=slope,
+            slopes=slopes,
+            dropout=dropout,
+            init=init,
+        )
+
+    def forward(self, images: Tensor, labels: Tensor) -> Tensor:
+        scores: Tensor = self.network(with_label_planes(images, labels, self.num_classes))
+        return scores

@@ -1,0 +1,82 @@
+"""Residual blocks and widths of SNGAN (Miyato et al. 2018) and SAGAN (Zhang et al. 2018)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from distgan.models.layers import stage_widths
+
+
+class GeneratorBlock(nn.Module):
+    """(N, inputs, H, W) to (N, outputs, 2H, 2W): normalise, ReLU, up-sample, 3x3, normalise, ReLU, 3x3.
+
+    Beside it runs a 1x1 convolution, before its nearest up-sampling rather than after it: the same for less work.
+    """
+
+    def __init__(self, inputs: int, outputs: int, norm: Callable[[int], nn.Module]) -> None:
+        super().__init__()
+        self.norm1, self.norm2 = norm(inputs), norm(outputs)
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, padding=1)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1)
+        self.shortcut = nn.Conv2d(inputs, outputs, 1)
+
+    def forward(self, x: Tensor, *labels: Tensor) -> Tensor:
+        h = self.conv1(_upsample(F.relu(self.norm1(x, *labels))))
+        h = self.conv2(F.relu(self.norm2(h, *labels)))
+        out: Tensor = _upsample(self.shortcut(x)) + h
+        return out
+
+
+class DiscriminatorBlock(nn.Module):
+    """(N, inputs, H, W) to (N, outputs, H, W), or half of H and W: ReLU, 3x3, ReLU, 3x3, average over 2x2.
+
+    The `first` block, next to the image, begins without the ReLU. Beside it runs a 1x1 convolution after the average,
+    or nothing where neither channels nor size change. Between the two convolutions are `outputs` channels, as in
+    Zhang et al.'s code.
+    """
+
+    def __init__(self, inputs: int, outputs: int, *, downsample: bool, first: bool = False) -> None:
+        super().__init__()
+        self.first = first
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, padding=1)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1)
+        self.pool = nn.AvgPool2d(2) if downsample else nn.Identity()
+        self.shortcut = nn.Conv2d(inputs, outputs, 1) if downsample or inputs != outputs else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.conv1(x if self.first else F.relu(x))
+        h = self.pool(self.conv2(F.relu(h)))
+        out: Tensor = self.shortcut(self.pool(x)) + h
+        return out
+
+
+def num_upsamplings(image_size: int) -> int:
+    """How often 4x4 doubles. Raises ValueError for an image size that the sources have no residual network for."""
+    if image_size not in {32, 64, 128}:
+        raise ValueError(
+            f"image_size={image_size}: residual networks are made for images of 32, 64 and 128 pixels; "
+            f"use another network or set image_size"
+        )
+    return int(math.log2(image_size // 4))
+
+
+def residual_widths(image_size: int, width: int, widths: Sequence[int] | None, count: int) -> list[int]:
+    """Channels of `count` stages from the image inwards, as the sources have them.
+
+    `width` everywhere at 32 pixels (Miyato et al., table 4); above that it doubles, and the last two are equal
+    (Miyato et al., table 6; Zhang et al.). `widths` replaces them. Raises ValueError when their number is not `count`.
+    """
+    if widths is not None:
+        return stage_widths(width, widths, count)
+    if image_size == 32:
+        return [width] * count
+    doubled = stage_widths(width, None, count - 1)
+    return [*doubled, doubled[-1]]
+
+
+def _upsample(x: Tensor) -> Tensor:
+    return F.interpolate(x, scale_factor=2.0, mode="nearest")

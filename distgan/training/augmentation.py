@@ -1,0 +1,115 @@
+"""DiffAugment (Zhao et al. 2020): random changes of the images that a critic sees, real and fake alike.
+
+They are differentiable, so that the generator learns through them and its own images do not take them on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from distgan.config.schema import Augmentation
+from distgan.training.draws import Draws, Purpose
+
+# Of the image's height and width: the farthest translation, and the side of the square that is cut out.
+TRANSLATION = 0.125
+CUTOUT = 0.5
+
+
+class DiffAugment:
+    """Applies the named augmentations in their order, with draws of its own for each image."""
+
+    def __init__(self, kinds: Sequence[Augmentation]) -> None:
+        self.kinds = tuple(kinds)
+
+    def __call__(self, images: Tensor, draws: Draws, purpose: Purpose) -> Tensor:
+        """Images (N, C, H, W) in [-1, 1] to augmented ones, which brightness and contrast may take out of it."""
+        if not self.kinds:
+            return images
+        # Each kind has its own rows, so that it is the same whatever others are chosen.
+        numbers = draws.uniform(purpose, 7, len(images))
+        for kind in self.kinds:
+            if kind == "color":
+                images = adjust_color(images, *numbers[:3])
+            elif kind == "translation":
+                images = translate(images, *numbers[3:5])
+            else:
+                images = cut_out(images, *numbers[5:7])
+        return images
+
+
+def adjust_color(images: Tensor, brightness: Tensor, saturation: Tensor, contrast: Tensor) -> Tensor:
+    """Adds up to ±0.5, scales the distance from grey by up to 2, then that from the mean by 0.5 to 1.5.
+
+    The other arguments are numbers in [0, 1), one an image, shape (N,).
+    """
+    images = images + (_each(brightness) - 0.5)
+    grey = images.mean(1, keepdim=True)
+    images = grey + (images - grey) * (2 * _each(saturation))
+    mean = images.mean((1, 2, 3), keepdim=True)
+    return mean + (images - mean) * (_each(contrast) + 0.5)
+
+
+def translate(images: Tensor, vertical: Tensor, horizontal: Tensor) -> Tensor:
+    """Moves each image by up to an eighth of its height and width, in whole pixels; what comes in is 0.
+
+    The other arguments are numbers in [0, 1), one an image, shape (N,).
+    """
+    shifts = []
+    for numbers, size in zip((vertical, horizontal), images.shape[2:], strict=True):
+        farthest = int(size * TRANSLATION + 0.5)
+        shifts.append((numbers * (2 * farthest + 1)).floor().long() - farthest)
+    moved: Tensor = _Translation.apply(images, *shifts)  # type: ignore[no-untyped-call]
+    return moved
+
+
+def cut_out(images: Tensor, vertical: Tensor, horizontal: Tensor) -> Tensor:
+    """Sets a square of half the height and width to 0, whose middle is anywhere in the image.
+
+    The other arguments are numbers in [0, 1), one an image, shape (N,).
+    """
+    inside = []
+    for numbers, size in zip((vertical, horizontal), images.shape[2:], strict=True):
+        side = int(size * CUTOUT + 0.5)
+        first = (numbers * (size + 1 - side % 2)).floor().long() - side // 2
+        places = torch.arange(size, device=images.device) - first[:, None]
+        inside.append((places >= 0) & (places < side))
+    rows, columns = inside
+    square = (rows[:, :, None] & columns[:, None, :])[:, None]
+    return images * ~square
+
+
+class _Translation(torch.autograd.Function):
+    """Translation by whole pixels. Its transpose, the way back of a gradient, is the translation back.
+
+    Written so since the gradient of an indexing is a sum in an order that graphics processors do not fix.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, images: Tensor, down: Tensor, right: Tensor) -> Tensor:
+        ctx.save_for_backward(down, right)
+        rows, rows_inside = _sources(down, images.shape[2])
+        columns, columns_inside = _sources(right, images.shape[3])
+        each = torch.arange(len(images), device=images.device)[:, None, None]
+        moved = images.permute(0, 2, 3, 1)[each, rows[:, :, None], columns[:, None, :]]
+        inside = rows_inside[:, :, None] & columns_inside[:, None, :]
+        return moved.masked_fill_(~inside[..., None], 0).permute(0, 3, 1, 2)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        down, right = ctx.saved_tensors
+        back: Tensor = _Translation.apply(gradients[0], -down, -right)  # type: ignore[no-untyped-call]
+        return back, None, None
+
+
+def _sources(shifts: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """Where each place of a moved line comes from, and whether that lies inside: both (N, size)."""
+    places = torch.arange(size, device=shifts.device) - shifts[:, None]
+    return places.clamp(0, size - 1), (places >= 0) & (places < size)
+
+
+def _each(numbers: Tensor) -> Tensor:
+    return numbers[:, None, None, None]

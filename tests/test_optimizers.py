@@ -1,0 +1,155 @@
+"""Optimisers against the papers' algorithms, rates at given steps, gradients of bounded norm."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from distgan.config.schema import AdamConfig, OptimizerConfig, OptimizersConfig, RMSPropConfig
+from distgan.training.optimizers import Optimizers, build_optimizers, decay_factor
+from runs import assert_same_bits, newest, run, tiny_config
+
+pytestmark = pytest.mark.timeout(120)
+
+RMSPROP = "optimizer.discriminator={name: rmsprop, lr: 1.0e-3, max_grad_norm: 0.5}"
+
+
+def network() -> nn.Module:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1)).double()
+
+
+def gradients(like: nn.Module, step: int, scale: float = 1.0) -> list[Tensor]:
+    random = torch.Generator().manual_seed(step)
+    return [scale * torch.randn(p.shape, generator=random, dtype=p.dtype) for p in like.parameters()]
+
+
+def give(module: nn.Module, values: list[Tensor]) -> None:
+    for parameter, value in zip(module.parameters(), values, strict=True):
+        parameter.grad = value.clone()
+
+
+def optimizers(generator: OptimizerConfig, discriminator: OptimizerConfig, **decay: float) -> Optimizers:
+    config = OptimizersConfig(generator=generator, discriminator=discriminator, **decay)  # type: ignore[arg-type]
+    return build_optimizers(config, network(), network())
+
+
+def moved(both: Optimizers) -> list[Tensor]:
+    return both.discriminator.param_groups[0]["params"]  # type: ignore[no-any-return]
+
+
+def test_rmsprop_is_the_literal_one() -> None:
+    critic = network()
+    config = OptimizersConfig(discriminator=RMSPropConfig(name="rmsprop", lr=1e-2, alpha=0.9, eps=1e-4))
+    both = build_optimizers(config, network(), critic)
+    wanted = [p.detach().clone() for p in critic.parameters()]
+    squares = [torch.zeros_like(p) for p in wanted]
+    for step in range(4):
+        values = gradients(critic, step)
+        give(critic, values)
+        both.update_discriminator()
+        for p, square, g in zip(wanted, squares, values, strict=True):
+            square.copy_(0.9 * square + 0.1 * g**2)
+            p -= 1e-2 * g / (square.sqrt() + 1e-4)
+    for found, value in zip(critic.parameters(), wanted, strict=True):
+        torch.testing.assert_close(found.data, value, rtol=1e-12, atol=1e-14)
+
+
+def test_each_network_has_its_optimizer_and_rate() -> None:
+    both = optimizers(AdamConfig(lr=1e-4, beta1=0.0), RMSPropConfig(name="rmsprop", lr=4e-4))
+    assert isinstance(both.generator, torch.optim.Adam)
+    assert both.generator.defaults["fused"]
+    assert isinstance(both.discriminator, torch.optim.RMSprop)
+    both.set_rates(10**9)
+    assert [both.generator.param_groups[0]["lr"], both.discriminator.param_groups[0]["lr"]] == [1e-4, 4e-4]
+
+
+def test_rates_go_down_linearly() -> None:
+    both = optimizers(
+        AdamConfig(lr=1e-3), RMSPropConfig(name="rmsprop", lr=4e-3), decay_from_kimg=10.0, decay_until_kimg=30.0
+    )
+    wanted = {0: 1, 9_999: 1, 10_000: 1, 15_000: 0.75, 20_000: 0.5, 29_000: 0.05, 30_000: 0, 40_000: 0}
+    for images, factor in wanted.items():
+        both.set_rates(images)
+        assert decay_factor(both.config, images) == pytest.approx(factor)
+        assert both.generator.param_groups[0]["lr"] == pytest.approx(1e-3 * factor)
+        assert both.discriminator.param_groups[0]["lr"] == pytest.approx(4e-3 * factor)
+
+
+def test_decay_from_the_beginning() -> None:
+    config = OptimizersConfig(decay_until_kimg=0.1)
+    assert [decay_factor(config, images) for images in (0, 25, 75, 100)] == pytest.approx([1, 0.75, 0.25, 0])
+
+
+@pytest.mark.parametrize("scale", [0.01, 100.0])
+def test_the_norm_of_the_whole_networks_gradient_is_bounded(scale: float) -> None:
+    critic = network()
+    config = OptimizersConfig(discriminator=AdamConfig(max_grad_norm=2.0))
+    both = build_optimizers(config, network(), critic)
+    values = gradients(critic, 0, scale)
+    give(critic, values)
+    both.update_discriminator()
+    norm = math.sqrt(sum(float(value.square().sum()) for value in values))
+    factor = 2 / norm if norm > 2 else 1
+    for parameter, value in zip(critic.parameters(), values, strict=True):
+        torch.testing.assert_close(parameter.grad, value * factor, rtol=1e-6, atol=0.0)
+
+
+def test_without_a_bound_gradients_stay() -> None:
+    critic = network()
+    both = build_optimizers(OptimizersConfig(), network(), critic)
+    values = gradients(critic, 0, 1e6)
+    give(critic, values)
+    both.update_discriminator()
+    assert all(torch.equal(p.grad, value) for p, value in zip(critic.parameters(), values, strict=True))  # type: ignore[arg-type]
+
+
+def test_a_bound_for_one_network_leaves_the_other() -> None:
+    both = optimizers(AdamConfig(max_grad_norm=1e-3), AdamConfig())
+    for optimizer in (both.generator, both.discriminator):
+        for parameter in optimizer.param_groups[0]["params"]:
+            parameter.grad = torch.ones_like(parameter)
+    both.update_generator()
+    both.update_discriminator()
+    assert all(p.grad is not None and p.grad.max() == 1 for p in moved(both))
+    assert all(p.grad.max() < 1e-3 for p in both.generator.param_groups[0]["params"])
+
+
+def test_a_resume_has_the_same_rates_and_bits(data: str, tmp_path: Path) -> None:
+    """Decaying rates, RMSProp, bounded gradients, weight clipping and augmentation, stopped after each step."""
+    config = tiny_config(
+        "quickstart", data, 4, "objective={name: wgan, updates: simultaneous}", RMSPROP, "training.kimg=0.064",
+        "optimizer.decay_from_kimg=0.016", "optimizer.decay_until_kimg=0.08",
+        "training.augment=[color, translation, cutout]",
+    )  # fmt: skip
+    run(config, str(tmp_path), "whole")
+    for step in range(1, 5):
+        run(config, str(tmp_path), "stopped", stop_at=step)
+        # The step began after `step - 1` batches of 16 images; its rate lies on the way from 16 images to 80.
+        factor = min(1.0, (80 - 16 * (step - 1)) / 64)
+        leaves, _ = newest(str(tmp_path), "stopped")
+        for part, rate in (("generator", 8e-4), ("discriminator", 1e-3)):
+            assert leaves[f"/{part}_optimizer/param_groups/0/lr"] == pytest.approx(rate * factor)
+    assert_same_bits(newest(str(tmp_path), "whole"), newest(str(tmp_path), "stopped"))
+
+
+def test_a_raised_budget_changes_no_rate(data: str, tmp_path: Path) -> None:
+    """Where the rates end is a key of its own: the budget may change between sessions."""
+
+    def train(name: str, kimg: float) -> dict[str, Any]:
+        decay = ["optimizer.decay_until_kimg=0.096", f"training.kimg={kimg}", "ema.ramp_up=null"]
+        run(tiny_config("quickstart", data, 4, *decay), str(tmp_path), name)
+        return newest(str(tmp_path), name)[0]
+
+    whole = train("whole", 0.064)
+    train("raised", 0.032)
+    raised = train("raised", 0.064)
+    assert whole.keys() == raised.keys()
+    for path, value in whole.items():
+        assert torch.equal(value, raised[path]) if isinstance(value, Tensor) else value == raised[path], path
