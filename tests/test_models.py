@@ -13,18 +13,11 @@ from distgan.errors import UserError
 from distgan.models.dcgan import Discriminator, Generator
 from distgan.models.wgan_gp import Critic
 from distgan.training.networks import Networks, build_networks, check_combination
+from layer_table import meta, parameters, running_statistics
 
 pytestmark = pytest.mark.timeout(60)
 
 CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
-
-
-def parameters(network: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in network.parameters())
-
-
-def running_statistics(network: nn.Module) -> int:
-    return sum(buffer.numel() for name, buffer in network.named_buffers() if "running" in name)
 
 
 def stages(network: nn.Module, inputs: Tensor) -> list[tuple[tuple[int, ...], int, int]]:
@@ -43,11 +36,6 @@ def stages(network: nn.Module, inputs: Tensor) -> list[tuple[tuple[int, ...], in
             layer.register_forward_hook(note)
     network(inputs)
     return [tuple(row) for row in rows]  # type: ignore[misc]
-
-
-def meta(network: type[nn.Module], **options: object) -> nn.Module:
-    with torch.device("meta"):
-        return network(**options)
 
 
 @pytest.mark.parametrize("upsampling", ["transposed", "nearest"])
@@ -206,6 +194,18 @@ def test_initial_weights_are_the_papers(name: str) -> None:
             if isinstance(layer, nn.BatchNorm2d):
                 assert (layer.weight == 1).all()
                 assert not layer.bias.any()
+
+
+def test_slopes_differ_by_stage_where_they_are_given() -> None:
+    critic = Critic(image_size=64, channels=3, width=2, slopes=[0.2, 0.3, 0.2, 0.2])
+    assert [layer.negative_slope for layer in critic.modules() if isinstance(layer, nn.LeakyReLU)] == [
+        0.2,
+        0.3,
+        0.2,
+        0.2,
+    ]
+    with pytest.raises(ValueError, match="slopes has 2 entries, the network has 4 stages"):
+        Critic(image_size=64, channels=3, width=2, slopes=[0.2, 0.3])
 
 
 def test_glorot_weights_are_selectable() -> None:
