@@ -124,7 +124,7 @@ def _or_no_r1(config: Config) -> str:
     return " or objective.r1_weight=0" if config.objective.options.get("r1_weight") else ""
 
 
-def _how(config: Config) -> str:
+def _without_spectral_norm(config: Config) -> str:
     return ": discriminator.spectral_norm=false" if "spectral_norm" in config.discriminator.options else ""
 
 
