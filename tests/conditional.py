@@ -35,7 +35,14 @@ class Critic(nn.Module):
     """Labels as planes beside the image, and dropout; batch normalisation on request."""
 
     def __init__(
-        self, *, image_size: int, channels: int, num_classes: int, width: int = 4, normalised: bool = False
+        self,
+        *,
+        image_size: int,
+        channels: int,
+        num_classes: int,
+        width: int = 4,
+        dropout: float = 0.3,
+        normalised: bool = False,
     ) -> None:
         super().__init__()
         self.num_classes = num_classes
@@ -43,7 +50,7 @@ class Critic(nn.Module):
             nn.Conv2d(channels + num_classes, width, 4, stride=2, padding=1),
             nn.BatchNorm2d(width) if normalised else nn.Identity(),
             nn.LeakyReLU(0.2),
-            nn.Dropout(0.3),
+            nn.Dropout(dropout),
             nn.Flatten(),
             nn.Linear(width * image_size**2 // 4, 1),
         )

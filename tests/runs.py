@@ -64,6 +64,7 @@ class Recorder:
         self.stop_at, self.on_event = stop_at, on_event
         self.events: list[Event] = []
         self.grids: list[Tensor] = []
+        self.columns: list[int | None] = []
         self.step = 0
 
     def event(self, event: Event) -> None:
@@ -74,6 +75,7 @@ class Recorder:
 
     def samples(self, step: int, kimg: float, images: Tensor, columns: int | None = None) -> None:
         self.grids.append(images)
+        self.columns.append(columns)
 
     def stop_requested(self) -> bool:
         return self.stop_at is not None and self.step >= self.stop_at

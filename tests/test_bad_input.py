@@ -206,6 +206,83 @@ CONFIGURATION = [
     ),
 ]
 
+LABELLED = "train quickstart generator.network=conditional:Generator discriminator.network=conditional:Critic"
+LABELS = [
+    Case("no number of classes", "train quickstart num_classes=few", "num_classes='few': input should be a valid int"),
+    Case("one class", "train quickstart num_classes=1", "num_classes=1: input should be greater than or equal to 2"),
+    Case(
+        "networks without labels",
+        "train quickstart num_classes=3 --dry-run",
+        r"generator\.network=dcgan takes no labels, and num_classes=3 asks for a conditional network",
+    ),
+    Case(
+        "one network without labels",
+        f"{LABELLED} num_classes=3 discriminator.network=dcgan --dry-run",
+        r"discriminator\.network=dcgan takes no labels, and num_classes=3",
+    ),
+    Case(
+        "conditional networks, no classes",
+        f"{LABELLED} --dry-run",
+        "generator.network=conditional:Generator is a conditional network; set num_classes",
+    ),
+    Case(
+        "other number of classes",
+        f"{LABELLED} num_classes=4 data.url={{data}}",
+        "num_classes=4, but the images at {data} are of 3 classes: set num_classes=3",
+    ),
+    Case(
+        "data of no classes",
+        f"{LABELLED} num_classes=3 data.url={{mine}}",
+        r"num_classes=3, but the images at .* are of 0 classes: train networks that take no labels",
+        header(classes=[]),
+    ),
+    Case(
+        "some without labels",
+        f"{LABELLED} num_classes=3 data.url={{mine}}",
+        "num_classes=3, but 1 of the 100 images at {mine} have no label: pack them with labels",
+        columns(labels=put(3, -1)),
+    ),
+    Case(
+        "labels beyond the classes",
+        f"{LABELLED} num_classes=3 data.url={{mine}}",
+        "{mine}: damaged: there is a label 3, and 3 classes; make the index again",
+        columns(labels=put(3, 3)),
+    ),
+    Case("label of none", "sample {run} --label 0", "--label 0: step-.* is of a generator that takes no labels"),
+    Case("all labels of none", "sample {run} --label all", "--label all: step-.* takes no labels; leave --label out"),
+    Case("no own module", "train quickstart generator.network=gone:Net", "gone:Net: there is no module 'gone'; go to"),
+    Case(
+        "no own objective",
+        "train quickstart objective.name=conditional:Loss",
+        "objective.name: conditional:Loss: module 'conditional' has no class 'Loss'; there are: Critic, Generator",
+    ),
+    Case(
+        "own code in a checkpoint",
+        "sample {mine}",
+        r"step-000000002: its configuration runs code of modules outside distgan \(generator\.network=os:system\)",
+        manifest(config={"generator": {"network": "os:system"}}),
+    ),
+    Case(
+        "own code in a run",
+        RESUME,
+        r"generator\.network was os:system and is dcgan; set them back",
+        manifest(config={"generator": {"network": "os:system"}}),
+    ),
+    Case("weights gone", "train {yaml} --name new --init-from {tmp}/gone", "gone: no checkpoints there; give a run's"),
+    Case(
+        "weights of no tensors",
+        "train {yaml} --name new --init-from {mine}",
+        "--init-from .*: its generator is another network than the configuration's: it is missing",
+        state(lambda _: saved({})),
+    ),
+    Case(
+        "weights for a run that exists",
+        f"{RESUME} --init-from {{run}}",
+        "mine is a run already, which began from random weights",
+        manifest(),
+    ),
+]
+
 URLS = [
     Case("empty URL", "train quickstart data.url=", "is not a URL"),
     Case("unknown scheme", "train quickstart data.url=ftp-ish://x/y", "unknown protocol ftp-ish://"),
@@ -651,7 +728,7 @@ STORE = [
     ),
 ]
 
-CASES = [*CONFIGURATION, *URLS, *INDEX, *SHARDS, *SOURCES, *DISKS, *CHECKPOINTS, *S3, *RAY, *STORE]
+CASES = [*CONFIGURATION, *LABELS, *URLS, *INDEX, *SHARDS, *SOURCES, *DISKS, *CHECKPOINTS, *S3, *RAY, *STORE]
 
 
 @pytest.fixture(scope="module")

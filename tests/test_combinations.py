@@ -8,15 +8,66 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from distgan.config.load import load_config
+from distgan.config.registry import DISCRIMINATORS, OBJECTIVES
 from distgan.config.schema import Config
+from distgan.data.stream import Group
 from distgan.errors import UserError
-from distgan.training.networks import Networks, build_networks, check_combination
+from distgan.training.networks import Networks, build_networks, build_objective, check_combination
+from distgan.training.optimizers import build_optimizers
+from distgan.training.step import Step
+from runs import ALONE
 
 pytestmark = pytest.mark.timeout(60)
 
 R1 = "{name: %s, r1_weight: 1}"
 FREE_OF_BATCHES = ["{name: wgan_gp}", R1 % "bce", R1 % "hinge"]
 ANY = ["{name: bce}", "{name: hinge}", "{name: wgan}", "{name: hinge, updates: simultaneous}"]
+
+
+SMALL = [
+    "image_size=32", "channels=1", "latent_dim=8", "generator={network: dcgan, width: 4}", "training.batch_size=8",
+    "data.streams=2", "scale.groups=2", "training.kimg=1", "training.augment=[color, translation, cutout]",
+]  # fmt: skip
+OBJECTIVE_NAMES = ["bce", "hinge", "wgan", "wgan_gp", "bce, r1_weight: 1", "hinge, r1_weight: 1"]
+NORMALISE_BATCHES = {"dcgan"}
+NORMALISE_WEIGHTS = {"sagan", "sagan_resnet", "sngan"}
+
+
+@pytest.mark.parametrize("objective", OBJECTIVE_NAMES)
+@pytest.mark.parametrize("network", DISCRIMINATORS)
+def test_every_network_and_objective_train_or_are_refused(network: str, objective: str) -> None:
+    """The step's own numbers, with a penalty through attention and projections among them, are finite."""
+    labels = ["num_classes=3", "generator={network: cgan, width: 4}"] if network == "cgan" else []
+    config = load_config(
+        "wgan-gp-faces",
+        [*SMALL, f"discriminator={{network: {network}, width: 8}}", f"objective={{name: {objective}}}", *labels],
+    )
+    networks = build_networks(config, ALONE.device)
+    penalised = objective == "wgan_gp" or "r1" in objective
+    if (penalised and network in NORMALISE_BATCHES) or (objective == "wgan" and network in NORMALISE_WEIGHTS):
+        with pytest.raises(UserError, match=r"normalises .*; use"):
+            check_combination(config, networks)
+        return
+    check_combination(config, networks)
+    optimizers = build_optimizers(config.optimizer, networks.generator, networks.discriminator)
+    step = Step(config, networks.generator, networks.discriminator, build_objective(config), optimizers, ALONE)
+    group = Group(torch.zeros(4, 1, 32, 32, dtype=torch.uint8), torch.tensor([0, 1, 2, 0]))
+    terms = step.run(lambda: [group, group], 0, 0)
+    assert all(value.isfinite() for value in terms.values())
+    assert ("loss/penalty" in terms) == penalised
+    for part in (networks.generator, networks.discriminator):
+        assert all(parameter.isfinite().all() for parameter in part.parameters())
+
+
+def test_every_objective_is_in_the_table() -> None:
+    assert set(OBJECTIVES) == {name.partition(",")[0] for name in OBJECTIVE_NAMES}
+
+
+def test_without_spectral_norm_weights_may_be_clipped() -> None:
+    overrides = [*SMALL, "objective={name: wgan}", "discriminator={network: sngan, width: 8}"]
+    with pytest.raises(UserError, match=r"without spectral norm: discriminator\.spectral_norm=false$"):
+        check(load_config("wgan-gp-faces", overrides))
+    check(load_config("wgan-gp-faces", [*overrides, "discriminator.spectral_norm=false"]))
 
 
 class Normalised(nn.Module):

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from distgan.errors import UserError
-from distgan.training.checkpoints import Checkpoint, Manifest
+from distgan.training.checkpoints import Checkpoint, Manifest, fitting
 from distgan.training.ema import ExponentialMovingAverage
 from distgan.training.networks import Networks
 
@@ -15,16 +15,18 @@ from distgan.training.networks import Networks
 def load_initial(checkpoint: Checkpoint, networks: Networks, ema: ExponentialMovingAverage) -> None:
     """Takes over a checkpoint's weights in place. Raises UserError where they are those of other networks."""
     check_initial(checkpoint, networks)
-    networks.generator.load_state_dict(checkpoint.tensors["generator"])
-    networks.discriminator.load_state_dict(checkpoint.tensors["discriminator"])
-    ema.network.load_state_dict(checkpoint.tensors["ema"])
+    with fitting(checkpoint.url):
+        networks.generator.load_state_dict(checkpoint.tensors["generator"])
+        networks.discriminator.load_state_dict(checkpoint.tensors["discriminator"])
+        ema.network.load_state_dict(checkpoint.tensors["ema"])
 
 
 def check_initial(checkpoint: Checkpoint, networks: Networks) -> None:
     """Raises UserError, naming the first tensor, where a checkpoint's are not of these networks' names and shapes."""
     parts = {"generator": networks.generator, "discriminator": networks.discriminator, "ema": networks.generator}
+    tensors = checkpoint.tensors if isinstance(checkpoint.tensors, Mapping) else {}
     for part, network in parts.items():
-        difference = _difference(checkpoint.tensors.get(part), network)
+        difference = _difference(tensors.get(part), network)
         if difference is not None:
             raise UserError(
                 f"--init-from {checkpoint.url}: its {part} is another network than the configuration's: {difference}; "

@@ -73,7 +73,7 @@ def sample_grid(count: int, num_classes: int | None, label: str | None, names: l
     latents = torch.arange(count)
     if label is None:
         return LabelledGrid(latents, latents % num_classes)
-    return LabelledGrid(latents, torch.full((count,), _number_of(label, num_classes, names, where)))
+    return LabelledGrid(latents, torch.full((count,), _number_of(label, num_classes, names[:num_classes], where)))
 
 
 def _number_of(label: str, num_classes: int, names: list[str], where: str) -> int:

@@ -99,8 +99,8 @@ class Session:
         if resumed is not None:
             check_resumable(resumed.manifest, config, self.index.hash, job.run.url)
             self.state.restore(resumed)
-        elif job.init_from is not None:
-            self.state.begin_from(find_checkpoint(job.init_from))
+        elif (initial := world.agree(job.init_from)) is not None:
+            self.state.begin_from(find_checkpoint(initial))
         self.guard = DivergenceGuard(job, world, self.checkpoints)
         self.last_checkpoint = newest
         self.resumed = resumed is not None

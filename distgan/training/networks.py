@@ -104,7 +104,7 @@ def check_combination(config: Config, networks: Networks) -> None:
     if objective.penalised and has_batch_statistics(discriminator):
         raise UserError(
             f"{network} normalises over the batch, which {name} forbids: its gradient penalty is an image's own; "
-            f"use discriminator.network=wgan_gp{_or_no_r1(config)}"
+            f"use discriminator.network={'wgan_gp' if config.num_classes is None else 'cgan'}{_or_no_r1(config)}"
         )
     if objective.penalised and config.objective.updates == "simultaneous":
         raise UserError(
@@ -114,7 +114,7 @@ def check_combination(config: Config, networks: Networks) -> None:
     if objective.clip_value is not None and _has_spectral_norm(discriminator):
         raise UserError(
             f"{network} normalises its weights by their spectral norm, which undoes the clipping of {name}; "
-            f"use another objective, such as objective.name=hinge, or a discriminator without spectral norm"
+            f"use objective.name=hinge, or a discriminator without spectral norm{_without_spectral_norm(config)}"
         )
     if isinstance(list(discriminator.modules())[-1], nn.Sigmoid):
         raise UserError(f"{network} ends in a sigmoid, but {name} takes unbounded logits; leave the sigmoid out")
@@ -122,6 +122,10 @@ def check_combination(config: Config, networks: Networks) -> None:
 
 def _or_no_r1(config: Config) -> str:
     return " or objective.r1_weight=0" if config.objective.options.get("r1_weight") else ""
+
+
+def _without_spectral_norm(config: Config) -> str:
+    return ": discriminator.spectral_norm=false" if "spectral_norm" in config.discriminator.options else ""
 
 
 def _has_spectral_norm(network: nn.Module) -> bool:

@@ -1,0 +1,137 @@
+"""`--init-from`: a new run from the weights of another, and what a resume makes of it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from command_line import Cli, one_line
+from distgan.config.load import dump_config
+from distgan.config.schema import Config
+from distgan.errors import UserError
+from distgan.training.checkpoints import Checkpoint
+from distgan.training.job import Job, make_plan
+from distgan.training.loop import train
+from distgan.training.sampling import find_checkpoint
+from distgan.training.world import World
+from gloo import run_workers
+from runs import ALONE, Recorder, assert_same_bits, newest, pack_bricks, run, tiny_config
+
+pytestmark = [pytest.mark.timeout(90), pytest.mark.usefixtures("one_thread")]
+
+WEIGHTS = ["generator", "discriminator", "ema"]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a run of four steps, `source`, with checkpoints of each two, and other data than its own."""
+    folder = tmp_path_factory.mktemp("initial")
+    pack_bricks(folder / "data", samples=80)
+    pack_bricks(folder / "other", seed=1, samples=80)
+    config = tiny_config("quickstart", f"{folder}/data", 4, "checkpoint.every_kimg=0.032")
+    run(config, str(folder), "source")
+    return folder
+
+
+def new_config(place: Path, steps: int = 3, *overrides: str) -> Config:
+    """Another recipe on other data, with the networks of the source."""
+    changes = ["seed=7", "optimizer.generator.lr=1e-4", "objective.label_noise=0.1"]
+    return tiny_config("quickstart", f"{place}/other", steps, *changes, *overrides)
+
+
+def begin(place: Path, storage: Path, config: Config, source: str, stop_at: int | None = None) -> Checkpoint:
+    """Trains as the command does; the newest checkpoint."""
+    job = make_plan(Job(config, "new", str(storage), init_from=source)).job
+    train(job, ALONE, Recorder(stop_at))
+    return find_checkpoint(str(storage / "new"))
+
+
+def test_a_new_run_has_the_weights_and_nothing_else(place: Path, tmp_path: Path) -> None:
+    source = f"{place}/source/checkpoints/step-000000002"
+    config = new_config(place, 1, "evaluation.at_start=true")
+    job = make_plan(Job(config, "new", str(tmp_path), init_from=source)).job
+    train(job, ALONE, Recorder())
+    begun = find_checkpoint(f"{tmp_path}/new/checkpoints/step-000000000")
+    given = find_checkpoint(source)
+    for part in WEIGHTS:
+        for name, value in given.tensors[part].items():
+            assert torch.equal(begun.tensors[part][name], value), f"{part} {name}"
+    assert not begun.tensors["generator_optimizer"]["state"]
+    assert begun.manifest.progress["images"] == begun.manifest.progress["batches"] == 0
+    assert begun.manifest.init_from == source
+    assert find_checkpoint(f"{place}/source").manifest.init_from is None
+
+
+def test_a_resume_is_not_disturbed(place: Path, tmp_path: Path) -> None:
+    """Stopped and gone on with, with the option and without it, also when the source has gone: the same bits."""
+    source = shutil.copytree(place / "source", tmp_path / "source")
+    config = new_config(place)
+    whole = begin(place, tmp_path / "whole", config, str(source))
+    assert whole.manifest.init_from == f"{source}/checkpoints/{find_checkpoint(str(source)).manifest.name}"
+    begin(place, tmp_path / "stopped", config, str(source), stop_at=1)
+    begin(place, tmp_path / "stopped", config, str(source), stop_at=2)
+    shutil.rmtree(source)
+    last, _ = run(config, str(tmp_path / "stopped"), "new")
+    assert (last.steps, last.resumed_at_kimg) == (3, 0.032)
+    assert_same_bits(newest(str(tmp_path / "stopped"), "new"), newest(str(tmp_path / "whole"), "new"))
+    assert find_checkpoint(f"{tmp_path}/stopped/new").manifest.init_from == whole.manifest.init_from
+
+
+def trained(world: World, job: Job) -> None:
+    train(job, world, Recorder())
+
+
+def test_every_worker_begins_with_them(place: Path, tmp_path: Path) -> None:
+    """In float64 three workers do what one does; the weights that are given are float32."""
+    config = new_config(place, 2, "training.precision=float64")
+    ends = {}
+    for size in (1, 3):
+        run_workers(trained, size, make_plan(Job(config, str(size), str(tmp_path), init_from=f"{place}/source")).job)
+        ends[size] = newest(str(tmp_path), str(size))[0]
+    for path, value in ends[1].items():
+        if isinstance(value, torch.Tensor) and not path.startswith("/generator_optimizer"):
+            torch.testing.assert_close(ends[3][path], value, rtol=1e-9, atol=1e-9)
+
+
+def test_what_does_not_fit_is_one_line(place: Path, tmp_path: Path, cli: Cli) -> None:
+    def told(config: Config, source: str, name: str = "new") -> str:
+        (tmp_path / "new.yaml").write_text(dump_config(config))
+        storage = tmp_path if name == "new" else place
+        return one_line(
+            cli("train", "new.yaml", "--no-ray", "--storage", str(storage), "--name", name, "--init-from", source)
+        )
+
+    source = f"{place}/source"
+    wider = told(new_config(place, 1, "discriminator.width=8"), source)
+    assert (
+        "its discriminator is another network than the configuration's: layers.0.weight is (4, 1, 4, 4) there" in wider
+    )
+    assert "(8, 1, 4, 4) here" in wider
+    other = told(new_config(place, 1, "generator={network: dcgan, width: 4, upsampling: nearest}"), source)
+    assert "its generator is another network" in other
+    assert "missing" in other
+    assert "no checkpoints there" in told(new_config(place, 1), str(tmp_path / "gone"))
+    assert not (tmp_path / "new").exists()
+    exists = told(tiny_config("quickstart", f"{place}/data", 5), source, "source")
+    assert "is a run already, which began from random weights; leave --init-from out" in exists
+
+
+def test_an_existing_run_of_other_beginning(place: Path, tmp_path: Path) -> None:
+    config = new_config(place, 2)
+    source = f"{place}/source/checkpoints/step-000000002"
+    begin(place, tmp_path, config, source, stop_at=1)
+    with pytest.raises(UserError, match=r"which began from .*step-000000002; leave --init-from out"):
+        make_plan(Job(config, "new", str(tmp_path), init_from=f"{place}/source/checkpoints/step-000000004"))
+    assert make_plan(Job(config, "new", str(tmp_path), init_from=f"{place}/source")).job.init_from == source
+    assert make_plan(Job(config, "new", str(tmp_path))).job.init_from == source
+
+
+def test_the_plan_names_the_weights(place: Path, tmp_path: Path, cli: Cli) -> None:
+    (tmp_path / "new.yaml").write_text(dump_config(new_config(place)))
+    result = cli("train", "new.yaml", "--dry-run", "--init-from", f"{place}/source/checkpoints/step-000000002")
+    assert result.code == 0
+    assert "the weights of" in result.out
+    assert "checkpoints/step-000000002" in result.out.replace("\n", "")
