@@ -155,9 +155,9 @@ OTHERS: dict[str, tuple[Form, str, bytes | None, str]] = {
     "records of CIFAR-10": ("cifar-100-binary", "train.bin", bytes(3073), "not whole records of 3,074"),
     "label 10": ("cifar-10-batches-bin", "data_batch_5.bin", b"\x0a" + bytes(3072), "has the label 10"),
     "no names": ("cifar-10-batches-bin", "batches.meta.txt", b"\n", "has no names of classes"),
-    "names no text": ("cifar-10-batches-bin", "batches.meta.txt", b"\xff\xfe", "which is no text"),
+    "names no text": ("cifar-10-batches-bin", "batches.meta.txt", b"\xff\xfe", "a class has a name that is no text"),
     "names no list": ("cifar-10-batches-py", "batches.meta", python2_pickle({"label_names": 3}), "no list 'label_n"),
-    "names of numbers": ("cifar-100-python", "meta", python2_pickle({"fine_label_names": [1]}), "which is no text"),
+    "names of numbers": ("cifar-100-python", "meta", python2_pickle({"fine_label_names": [1]}), "name that is no text"),
     "no names file": ("cifar-100-python", "meta", None, "has none of batches.meta, batches.meta.txt, coarse_"),
 }  # fmt: skip
 
@@ -254,8 +254,15 @@ def test_no_pickle_runs_a_program(tmp_path: Path) -> None:
             assert not harm.exists(), name
 
 
-def test_a_pickle_cannot_ask_for_memory(tmp_path: Path) -> None:
+def test_a_pickle_cannot_ask_for_memory_or_deep_recursion(tmp_path: Path) -> None:
+    deep = b")" + b"\x85" * 200_000  # a tuple in a tuple in a tuple…
     huge = {
+        "a deep key": b"}" + deep + b"Ns.",
+        "deep keys": b"}(" + deep + b"N" + deep + b"Nu.",
+        "a deep key of old": b"(" + deep + b"Nd.",
+        "a deep element": b"\x8f(" + deep + b"\x90.",
+        "a deep frozen element": b"(" + deep + b"\x91.",
+        "a deep whole": deep + b".",
         "a place in the memo": b"Nr\xff\xff\xff\x7f0N.",
         "bytes": b"\x8e" + (2**40).to_bytes(8, "little") + b".",
         "changeable bytes": b"\x96" + (2**40).to_bytes(8, "little") + b".",

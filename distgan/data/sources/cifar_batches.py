@@ -111,7 +111,7 @@ def _text(name: object, where: str) -> str:
     except UnicodeDecodeError:
         text = None
     if not isinstance(text, str) or not text.isprintable() or not text:
-        raise UserError(f"{where}: a class has the name {name!r:.40}, which is no text; {_AGAIN}")
+        raise UserError(f"{where}: a class has a name that is no text; {_AGAIN}")
     return text
 
 

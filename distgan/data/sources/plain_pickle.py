@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import pickle
 import struct
-from typing import Any, BinaryIO
+from collections.abc import Callable
+from typing import Any, BinaryIO, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,12 +71,34 @@ _MEANINGS: dict[tuple[str, str], type] = {
 }
 
 
-class _PlainUnpickler(pickle._Unpickler):
-    """Python's own unpickler in Python: unlike the one in C it takes no more memory than the pickle has bytes."""
+def _with_text_keys(action: Callable[[Any], None], keys: slice) -> Callable[[Any], None]:
+    """The action on an unpickler, if the keys are text. To hash deep tuples ends the interpreter."""
 
-    # This instruction makes room for whatever length it is told. Old protocols, which such files have, lack it.
-    dispatch = {  # noqa: RUF012 - as in the class above
-        code: action for code, action in pickle._Unpickler.dispatch.items() if code != pickle.BYTEARRAY8[0]
+    def checked(unpickler: Any) -> None:
+        if not all(isinstance(key, str | bytes) for key in unpickler.stack[keys]):
+            raise pickle.UnpicklingError("a key that is no text")
+        action(unpickler)
+
+    return checked
+
+
+# Instructions that plain data does without: they call, import or hash what comes, or make room for any length.
+_NOT_NEEDED = (
+    pickle.INST + pickle.OBJ + pickle.NEWOBJ + pickle.NEWOBJ_EX + pickle.PERSID + pickle.BINPERSID + pickle.EXT1
+    + pickle.EXT2 + pickle.EXT4 + pickle.ADDITEMS + pickle.FROZENSET + pickle.BYTEARRAY8 + pickle.NEXT_BUFFER
+)  # fmt: skip
+
+# Instructions that fill a dict, and where the keys then are on the stack.
+_KEYS = {pickle.SETITEM[0]: slice(-2, -1), pickle.SETITEMS[0]: slice(0, None, 2), pickle.DICT[0]: slice(0, None, 2)}
+
+
+class _PlainUnpickler(pickle._Unpickler):
+    """Python's unpickler in Python: unlike the one in C it takes no more memory than the pickle has bytes."""
+
+    dispatch: ClassVar[dict[int, Callable[[Any], None]]] = {
+        code: _with_text_keys(action, _KEYS[code]) if code in _KEYS else action
+        for code, action in pickle._Unpickler.dispatch.items()
+        if code not in _NOT_NEEDED
     }
 
     def find_class(self, module: str, name: str) -> type:
@@ -99,5 +122,4 @@ def load_plain_dict(file: BinaryIO, where: str) -> dict[str, Any]:
         ) from None
     if not isinstance(content, dict):
         raise UserError(f"{where}: holds no table; get the file again")
-    texts = {key: value for key, value in content.items() if isinstance(key, str)}
-    return texts | {key.decode(errors="replace"): content[key] for key in content if isinstance(key, bytes)}
+    return {key.decode(errors="replace") if isinstance(key, bytes) else key: content[key] for key in content}
