@@ -43,10 +43,10 @@ class CelebaSource:
         self.classes: list[str] = []
         self._labels = np.full(len(names), -1, np.int64)
         if label:
-            self.classes = attribute_classes(label)
             text, where = _attribute_list(root, place)
             by_name = read_attributes(io.StringIO(text), where, label)
             _check_same(set(names), by_name.keys(), str(place), where)
+            self.classes = attribute_classes(label)
             self._labels = np.array([by_name[name] for name in names], np.int64)
 
     def __len__(self) -> int:

@@ -105,7 +105,7 @@ class ZipImages:
             file.seek(name_bytes + extra_bytes, os.SEEK_CUR)
             data = file.read(stored)
         if method == zipfile.ZIP_DEFLATED:
-            data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, size)
+            data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, max(size, 1))
         if header[:4] != _LOCAL_HEADER or len(data) != size or zlib.crc32(data) != checksum:
             raise zlib.error("its checksum differs")
         return data
@@ -142,6 +142,8 @@ def _place(path: Path, info: zipfile.ZipInfo) -> tuple[int, int, int, int, int]:
         raise UserError(f"{where}: encrypted; unpack the zip file and give the folder")
     if info.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
         raise UserError(f"{where}: compressed in a way that is not read here; unpack the zip file and give the folder")
+    if not 0 <= info.header_offset < 2**62:
+        raise UserError(f"{where}: lies outside the zip file; get it again")
     if max(info.file_size, info.compress_size) > _MOST_BYTES:
         raise UserError(f"{where}: has {info.file_size:,} bytes, more than {_MOST_BYTES:,}; it is no photograph")
     return info.header_offset, info.compress_size, info.file_size, info.CRC, info.compress_type
