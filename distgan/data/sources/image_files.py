@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import BinaryIO, Protocol
 
 import numpy as np
@@ -124,16 +124,16 @@ def opened_zip(path: Path) -> Iterator[zipfile.ZipFile]:
 
 
 def _is_image(name: str) -> bool:
-    return Path(name).suffix.lower() in SUFFIXES and not name.startswith(".")
+    return name.lower().endswith(tuple(SUFFIXES)) and not name.startswith(".")
 
 
 def _lies_in(info: zipfile.ZipInfo, folder: str) -> bool:
-    path = PurePosixPath(info.filename)
-    return path.parent.name == folder and "__MACOSX" not in path.parts and _is_image(path.name) and not info.is_dir()
+    *folders, name = info.filename.split("/")
+    return folders[-1:] == [folder] and "__MACOSX" not in folders and _is_image(name)
 
 
 def _name(info: zipfile.ZipInfo) -> str:
-    return PurePosixPath(info.filename).name
+    return info.filename.rpartition("/")[2]
 
 
 def _place(path: Path, info: zipfile.ZipInfo) -> tuple[int, int, int, int, int]:
