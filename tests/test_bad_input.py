@@ -12,7 +12,7 @@ import io
 import re
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -55,6 +55,16 @@ from circumstances import (
 from command_line import Cli, one_line
 from distgan.config.load import dump_config
 from distgan.data.images import encode_image
+from miniatures import (
+    ATTRIBUTES,
+    Form,
+    attribute_text,
+    celeba_folder,
+    cifar_archive,
+    cifar_folder,
+    lego_folder,
+    zip_faces,
+)
 from runs import pack_bricks, run, tiny_config
 from toy_data import pack_numbered
 
@@ -112,6 +122,30 @@ def class_folder(name: bytes) -> Make:
     return make
 
 
+def faces(*changes: Callable[[Path], object]) -> Make:
+    """CelebA in miniature as the folder `celeba`, then changes."""
+
+    def make(place: Place) -> None:
+        celeba_folder(place.tmp / "celeba")
+        for change in changes:
+            change(place.tmp / "celeba")
+
+    return make
+
+
+def cifar(name: str, content: bytes, form: Form = "cifar-10-batches-py") -> Make:
+    """CIFAR in miniature in the folder `cifar`, one of its files another."""
+    return lambda place: (cifar_folder(place.tmp / "cifar", form) / name).write_bytes(content)
+
+
+def attribute_list(change: Callable[[str], str]) -> Callable[[Path], object]:
+    return lambda place: (place / "list_attr_celeba.txt").write_text(change(attribute_text()))
+
+
+def lego(place: Place) -> None:
+    lego_folder(place.tmp / "lego")
+
+
 def folder(name: str) -> Make:
     return lambda place: (place.tmp / name).mkdir(parents=True)
 
@@ -127,6 +161,10 @@ NO_PALETTE = GREY[:8] + chunk(b"IHDR", b"\0\0\0\x20\0\0\0\x20\x08\x03\0\0\0") + 
 PACK_NPZ = "data pack a.npz --format npz --out new"
 PACK_IDX = "data pack a-images-idx3-ubyte --format idx --out new"
 PACK_PHOTOS = "data pack photos --format folder --out new"
+PACK_FACES = "data pack celeba --format celeba --out new"
+PACK_ZIP = "data pack img_align_celeba.zip --format celeba --out new"
+PACK_CIFAR = "data pack cifar --format cifar --out new --size 32"
+PACK_LEGO = "data pack lego/dataset --format folder --out new --label-pattern"
 TRAIN_MINE = "train {yaml} --no-ray --storage {tmp} --name new data.url={mine} image_size=32"
 RESUME = "train {yaml} --no-ray --storage {tmp} --name mine"
 
@@ -422,6 +460,145 @@ SOURCES = [
         "labels start at 0; there is a -1",
         files(a_npz=npz(images=np.zeros((2, 4, 4), np.uint8), labels=[0, -1])),
     ),
+    Case("no celeba", PACK_FACES, "^celeba: no such file or folder; give CelebA's folder or img_align_celeba.zip"),
+    Case("celeba empty", PACK_FACES, "^celeba: no images in img_align_celeba; give", folder("celeba")),
+    Case("celeba no zip", PACK_FACES, "^celeba: not a readable zip file: .*; get it again", files(celeba=b"PK")),
+    Case(
+        "zip of other things",
+        PACK_FACES,
+        "^celeba: no images in img_align_celeba; give",
+        lambda place: zip_faces(place.tmp / "celeba", "faces/"),
+    ),
+    Case(
+        "zip cut",
+        PACK_ZIP,
+        "^img_align_celeba.zip: not a readable zip file: ",
+        lambda place: (
+            zip_faces(place.tmp / "whole"),
+            (place.tmp / "img_align_celeba.zip").write_bytes((place.tmp / "whole").read_bytes()[:4000]),
+        ),
+    ),
+    Case(
+        "attribute",
+        f"{PACK_FACES} --label Blonde_Hair",
+        "^--label Blonde_Hair: no such attribute in celeba/list_attr_celeba.txt; did you mean 'Blond_Hair'",
+        faces(),
+    ),
+    Case("attribute twice", f"{PACK_FACES} --label Male --label Male", "^--label Male is given twice", faces()),
+    Case(
+        "attributes without end",
+        f"{PACK_FACES} {' '.join(f'--label {name}' for name in ATTRIBUTES)}",
+        "^--label is given 40 times; more than 12",
+        faces(),
+    ),
+    Case(
+        "no list",
+        f"{PACK_FACES} --label Male",
+        "^celeba: no list_attr_celeba.txt or list_attr_celeba.csv there or beside it",
+        faces(lambda place: (place / "list_attr_celeba.txt").unlink()),
+    ),
+    Case(
+        "list no text",
+        f"{PACK_FACES} --label Male",
+        "celeba/list_attr_celeba.txt: not a text",
+        faces(lambda place: (place / "list_attr_celeba.txt").write_bytes(b"8\n\xff")),
+    ),
+    Case(
+        "list of other things",
+        f"{PACK_FACES} --label Male",
+        "list_attr_celeba.txt: not CelebA's list of attributes",
+        faces(attribute_list(lambda text: "<html>Quota exceeded</html>")),
+    ),
+    Case(
+        "row cut",
+        f"{PACK_FACES} --label Male",
+        "list_attr_celeba.txt: line 10: 000008.jpg has 39 values for 40 attributes; get it again",
+        faces(attribute_list(lambda text: text[:-4])),
+    ),
+    Case(
+        "row with a word",
+        f"{PACK_FACES} --label Young",
+        "list_attr_celeba.txt: line 10: 000008.jpg: Young is x, not 1 or -1",
+        faces(attribute_list(lambda text: f"{text[:-3]}x\n")),
+    ),
+    Case(
+        "image not in the list",
+        f"{PACK_FACES} --label Male",
+        "list_attr_celeba.txt: has no 000009.jpg, which celeba/img_align_celeba has .1 such in all.; get the list",
+        faces(lambda place: (place / "img_align_celeba" / "000009.jpg").write_bytes(b"")),
+    ),
+    Case(
+        "image in the list only",
+        f"{PACK_FACES} --label Male",
+        "celeba/img_align_celeba: has no 000002.jpg, which celeba/list_attr_celeba.txt has .1 such in all.; unpack",
+        faces(lambda place: (place / "img_align_celeba" / "000002.jpg").unlink()),
+    ),
+    Case(
+        "no face",
+        PACK_FACES,
+        "celeba/img_align_celeba/000002.jpg: not a readable image",
+        faces(lambda place: (place / "img_align_celeba" / "000002.jpg").write_bytes(b"\xff\xd8")),
+    ),
+    Case("no cifar", PACK_CIFAR, "^cifar: not found; check the name"),
+    Case("cifar no archive", PACK_CIFAR, "^cifar: not a whole tar file: .*give the folder or", files(cifar=b"hello")),
+    Case(
+        "cifar archive cut",
+        PACK_CIFAR,
+        "^cifar: not a whole tar file: .*give the folder or the .tar.gz",
+        lambda place: (
+            cifar_archive(place.tmp / "whole"),
+            (place.tmp / "cifar").write_bytes((place.tmp / "whole").read_bytes()[:50_000]),
+        ),
+    ),
+    Case("no CIFAR in it", PACK_CIFAR, "^cifar: has none of batches.meta, ", folder("cifar")),
+    Case("cifar batch cut", PACK_CIFAR, "^cifar: data_batch_2: not a whole pickle", cifar("data_batch_2", b"\x80\2}")),
+    Case(
+        "cifar batch that runs code",
+        PACK_CIFAR,
+        "^cifar: data_batch_5: it names os.system, .*refused, since it could run code",
+        cifar("data_batch_5", b"cos\nsystem\n(S'touch new/index.json'\ntR."),
+    ),
+    Case(
+        "cifar records cut",
+        PACK_CIFAR,
+        "^cifar: data_batch_1.bin: its 3,072 bytes are not whole records of 3,073",
+        cifar("data_batch_1.bin", bytes(3072), "cifar-10-batches-bin"),
+    ),
+    Case(
+        "cifar label",
+        PACK_CIFAR,
+        "^cifar: train.bin has the label 200, but fine_label_names.txt names 100 classes",
+        cifar("train.bin", bytes([3, 200, *bytes(3072)]), "cifar-100-binary"),
+    ),
+    Case(
+        "kind of label",
+        f"{PACK_CIFAR} --label corse",
+        "^--label corse: no such labels in CIFAR-100; did you mean 'coarse'",
+        cifar("train.bin", bytes(3074), "cifar-100-binary"),
+    ),
+    Case(
+        "two kinds of label",
+        f"{PACK_CIFAR} --label fine --label coarse",
+        "^--label is given 2 times",
+        cifar("train.bin", bytes(3074), "cifar-100-binary"),
+    ),
+    Case(
+        "label of CIFAR-10",
+        f"{PACK_CIFAR} --label coarse",
+        "^--label coarse: CIFAR-10 has labels of one kind; leave --label away",
+        cifar("readme.html", b""),
+    ),
+    Case("pattern", f"{PACK_LEGO} (.+", r"^--label-pattern '\(\.\+': not a regular expression: ", lego),
+    Case(
+        "pattern that finds nothing",
+        f"{PACK_LEGO} ^[0-9]+_",
+        r"dataset/14719 flat tile corner 2x2 000L.png: --label-pattern .* finds no class in its name '14719 ",
+        lego,
+    ),
+    Case("empty pattern", f"{PACK_LEGO} x*", "--label-pattern 'x.' finds no class in its name", lego),
+    Case("label of npz", f"{PACK_NPZ} --label a", "^--label is not for --format npz, but for celeba and cifar; leave"),
+    Case("pattern of celeba", f"{PACK_FACES} --label-pattern a", "^--label-pattern is not for --format celeba, but"),
+    Case("split of photos", f"{PACK_PHOTOS} --split test", "^--split is not for --format folder, but for cifar; leave"),
     Case(
         "brick size",
         "data render bricks --out new --samples 2 --size 12",
@@ -805,6 +982,7 @@ USAGE = [
     ("data pack x --out y", "--format"),
     ("data pack x --out y --format zip", "zip"),
     ("data pack x --out y --format npz --channels 2", "'1', '3'"),
+    ("data pack x --out y --format cifar --split half", "'train', 'test', 'all'"),
     ("data render bricks --out y --size 4", "greater than or equal to 8"),
     ("data render bricks --out y --samples 0", "greater than or equal to 1"),
     ("data render bricks --out y --samples 1000000000000000000000", "less than or equal to"),

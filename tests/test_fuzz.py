@@ -7,7 +7,9 @@ import dataclasses
 import hashlib
 import io
 import json
+import pickle
 import tarfile
+import zipfile
 import zlib
 from collections.abc import Callable
 from functools import lru_cache
@@ -28,6 +30,9 @@ from distgan.data.images import decode_image, encode_image
 from distgan.data.index import INDEX_NAME, TABLE_NAME, Index
 from distgan.data.order import Order
 from distgan.data.scan import index_shards
+from distgan.data.sources.celeba import CelebaSource
+from distgan.data.sources.celeba_attributes import read_attributes
+from distgan.data.sources.cifar_batches import FORMS as CIFAR
 from distgan.data.sources.folder import FolderSource
 from distgan.data.sources.idx import IdxSource
 from distgan.data.sources.npz import NpzSource
@@ -40,6 +45,7 @@ from distgan.training.job import Job, make_plan
 from distgan.training.networks import build_networks
 from distgan.training.progress import Progress
 from distgan.training.sampling import find_checkpoint, sample_images
+from miniatures import attribute_table, attribute_text, python2_pickle, python_batch, zip_faces
 from runs import TINY
 from toy_data import pack_numbered
 
@@ -316,6 +322,49 @@ def test_idx_files(tmp_path: Path, pictures: bytes, labels: bytes) -> None:
     (tmp_path / "a-images-idx3-ubyte").write_bytes(pictures)
     (tmp_path / "a-labels-idx1-ubyte").write_bytes(labels)
     told(lambda: IdxSource(str(tmp_path))[0])
+
+
+# Downloads.
+
+
+@lru_cache
+def cifar_batches() -> list[bytes]:
+    """Batches of two images, by Python 2 and 3."""
+    batch = python_batch(range(2), "batch", hundred=False)
+    return [python2_pickle(batch), *(pickle.dumps(batch, protocol) for protocol in (0, 2, 4))]
+
+
+@fuzz(300)
+@given(st.deferred(lambda: mutated(cifar_batches())))
+def test_a_cifar_batch(data: bytes) -> None:
+    batch = told(lambda: CIFAR[0].read_batch(io.BytesIO(data), "batch", "class"))
+    if batch is not None:
+        assert batch.images.shape == (len(batch.labels), 3072)
+
+
+@fuzz(150)
+@given(mutated([attribute_text(2).encode(), attribute_table(2).encode()]))
+def test_a_list_of_attributes(data: bytes) -> None:
+    text = data.decode(errors="replace")
+    classes = told(lambda: read_attributes(io.StringIO(text), "list", ["Male", "Young"]))
+    assert classes is None or set(classes.values()) <= set(range(4))
+
+
+@lru_cache
+def zips(folder: Path) -> list[bytes]:
+    for name, method in (("stored", zipfile.ZIP_STORED), ("deflated", zipfile.ZIP_DEFLATED)):
+        zip_faces(folder / name, count=2, method=method, list_attr_celeba_dot_txt=attribute_text(2))
+    return [(folder / name).read_bytes() for name in ("stored", "deflated")]
+
+
+@fuzz(150)
+@given(st.data())
+def test_a_zip_of_faces(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path, data: st.DataObject) -> None:
+    seeds = zips(tmp_path_factory.getbasetemp() / "zips")
+    (tmp_path / "a.zip").write_bytes(data.draw(mutated(seeds)))
+    source = told(lambda: CelebaSource(str(tmp_path / "a.zip"), ["Male"]))
+    if source is not None:
+        told(lambda: [source[number] for number in range(len(source))])
 
 
 # Configurations.

@@ -30,6 +30,7 @@ from distgan.data.sources.rendered_bricks import BrickSource
 from distgan.data.storage import Storage
 from distgan.data.verify import verify
 from distgan.errors import UserError
+from miniatures import BRICKS, lego_folder
 from toy_data import NumberedSource, pack_numbered
 
 pytestmark = pytest.mark.timeout(60)
@@ -251,6 +252,21 @@ def test_a_folder_keeps_colour_and_16_bits(tmp_path: Path) -> None:
     assert source[1][0].shape == (4, 4, 3)
     assert (source[2][0] == 0x80).all()
     assert (source[3][0] == 70).all()
+
+
+def test_classes_in_the_names_of_files(tmp_path: Path) -> None:
+    lego_folder(tmp_path)
+    views = {r"^(.+) [0-9]{3}[LR]$": 4, r"^.+(?= [0-9]{3}[LR])": 4, r"([LR])$": 6, r"[0-9]{3}[LR]": 3}
+    for pattern, images in views.items():
+        source = FolderSource(str(tmp_path / "dataset"), pattern)
+        assert len(source) == 12
+        labels = [source[number][1] for number in range(12)]
+        assert np.bincount(labels).tolist() == [images] * len(source.classes)
+        files = sorted(path.stem for path in (tmp_path / "dataset").iterdir())
+        assert all(source.classes[label] in file for file, label in zip(files, labels, strict=True))
+    assert FolderSource(str(tmp_path / "dataset"), next(iter(views))).classes == sorted(BRICKS)
+    assert FolderSource(str(tmp_path), next(iter(views))).classes == sorted(BRICKS), "folders are no classes then"
+    assert FolderSource(str(tmp_path / "dataset")).classes == []
 
 
 FOLDERS: dict[str, tuple[Callable[[Path], object], str]] = {

@@ -27,8 +27,16 @@ class Encoding(StrEnum):
 
 class Format(StrEnum):
     folder = "folder"
+    celeba = "celeba"
+    cifar = "cifar"
     idx = "idx"
     npz = "npz"
+
+
+class Split(StrEnum):
+    train = "train"
+    test = "test"
+    all = "all"
 
 
 class Channels(StrEnum):
@@ -64,23 +72,47 @@ def bricks(
 
 @app.command()
 def pack(
-    source: Annotated[str, typer.Argument(metavar="SOURCE", help="Folder of images, IDX file or folder, .npz file.")],
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="Folder, archive or file, as said above.")],
     out: Out,
     format: Annotated[Format, typer.Option(help="What the source is.")],  # noqa: A002 - the option's name
     size: Size = 64,
     channels: Annotated[Channels, typer.Option(help="1 for grey, 3 for RGB.")] = Channels.colour,
+    label: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME", help="celeba: an attribute, as Blond_Hair; may be repeated. cifar: fine or coarse."
+        ),
+    ] = None,
+    label_pattern: Annotated[
+        str | None, typer.Option(metavar="REGEX", help="folder: finds the class in a file's name, in its first group.")
+    ] = None,
+    split: Annotated[Split | None, typer.Option(help="cifar: which images; by default train.")] = None,
     seed: Seed = 0,
     encoding: Stored = Encoding.png,
     shard_mb: ShardMb = 64,
 ) -> None:
     """Pack images into WebDataset shards, resized to SIZE x SIZE and shuffled by seed, with an index.
 
-    A folder's sub-folders are its classes. Example: `distgan data pack photos --format folder --out s3://faces`
-    """
-    from distgan.config.registry import SOURCES
-    from distgan.data.pack import PackOptions
+    What SOURCE is, by --format:
 
-    opened: Source = SOURCES.resolve(format.value)(source)
+    - folder: a folder of images; its sub-folders are the classes, or --label-pattern finds them in the files' names
+
+    - celeba: the folder with img_align_celeba (or img_align_celeba.zip) and list_attr_celeba.txt or .csv, or Kaggle's
+    zip file. No labels without --label; of one attribute 0 is "not", 1 "has"; of several their product, the first
+    counting most
+
+    - cifar: CIFAR-10 or CIFAR-100, Python or binary batches, folder or .tar.gz; 32 pixels a side
+
+    - idx: an IDX file (MNIST), or a folder of them; npz: a .npz file with images and labels
+
+    Example: `distgan data pack celeba --format celeba --label Blond_Hair --size 64 --out s3://faces`
+    """
+    from distgan.data.pack import PackOptions
+    from distgan.data.sources.opening import open_source
+
+    options = {"label": label or None, "label_pattern": label_pattern, "split": split and split.value}
+    given = {name: value for name, value in options.items() if value is not None}
+    opened = open_source(format.value, source, given)
     _pack(opened, out, PackOptions(size, int(channels.value), encoding.value, seed, shard_mb * 2**20))
 
 

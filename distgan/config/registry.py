@@ -89,6 +89,8 @@ SOURCES = Registry(
     "data source",
     {
         "folder": "distgan.data.sources.folder:FolderSource",
+        "celeba": "distgan.data.sources.celeba:CelebaSource",
+        "cifar": "distgan.data.sources.cifar:CifarSource",
         "idx": "distgan.data.sources.idx:IdxSource",
         "npz": "distgan.data.sources.npz:NpzSource",
     },

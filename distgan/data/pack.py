@@ -12,9 +12,10 @@ import webdataset as wds
 from distgan.data.encode import StoredAs, encoded_samples
 from distgan.data.images import Encoding
 from distgan.data.index import INDEX_NAME, Index
-from distgan.data.scan import ScannedShard, assemble_index, scan_shard, temporary_folder
+from distgan.data.scan import ScannedShard, assemble_index, scan_shard
 from distgan.data.sources.base import Source
 from distgan.data.storage import Storage, translate_errors
+from distgan.data.temporary import temporary_folder
 from distgan.errors import UserError
 
 

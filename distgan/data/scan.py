@@ -7,10 +7,8 @@ import io
 import json
 import re
 import tarfile
-import tempfile
 import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +20,7 @@ from distgan.data.images import EXTENSIONS, UNREADABLE, native_channels, why_unr
 from distgan.data.index import FORMAT, SHARD_NAME, Header, Index, Shard, block_spans, pack_table
 from distgan.data.sources.base import MAX_LABEL, numbered_classes
 from distgan.data.storage import Storage
+from distgan.data.temporary import temporary_folder
 from distgan.errors import UserError
 
 _LABEL_KEYS = ("cls", "label", "class")
@@ -102,17 +101,6 @@ def assemble_index(
         table_sha256=hashlib.sha256(pack_table(offsets, lengths, labels, checksums)).hexdigest(),
     )
     return Index(header, offsets, lengths, labels, checksums)
-
-
-@contextmanager
-def temporary_folder() -> Iterator[Path]:
-    """A folder for shards under way. Raises UserError where there is no place for one."""
-    try:
-        made = tempfile.TemporaryDirectory(prefix="distgan-")
-    except OSError as error:
-        raise UserError(f"no temporary folder can be made ({error.strerror}); set TMPDIR to one with room") from None
-    with made as folder:
-        yield Path(folder)
 
 
 def index_shards(storage: Storage) -> Index:

@@ -1,0 +1,107 @@
+"""CelebA as it is downloaded, from its own site or from Kaggle: aligned faces and, if wanted, attributes as classes."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distgan.data.sources.celeba_attributes import attribute_classes, read_attributes
+from distgan.data.sources.image_files import FolderImages, ImageFiles, ZipImages, opened_zip
+from distgan.data.storage import translate_errors
+from distgan.errors import UserError
+
+_IMAGES = "img_align_celeba"
+_LISTS = ("list_attr_celeba.txt", "list_attr_celeba.csv")
+_MOST_LIST_BYTES = 2**28
+
+
+class CelebaSource:
+    """The 178x218 colour faces of CelebA, ordered by name.
+
+    `path` is a folder that holds `img_align_celeba` or `img_align_celeba.zip` (also in `Img`), one of these two
+    themselves, or a zip file with the folder `img_align_celeba` inside, as Kaggle's. The list of attributes lies
+    there, beside it, in `Anno`, or in the zip file; it is needed for labels only.
+
+    With `label`, names of attributes, an image's class is which of these it has: of one attribute, 0 where it has it
+    not and 1 where it has; of several, their product, the first one counting most. Without, there are no labels.
+    """
+
+    def __init__(self, path: str, label: Sequence[str] = ()) -> None:
+        """Raises UserError where images or list are missing, or do not belong to each other."""
+        root = Path(path)
+        with translate_errors(path):
+            place = _find_images(root)
+            self._images: ImageFiles = ZipImages(place, _IMAGES) if place.is_file() else FolderImages(place)
+        names = self._images.names
+        if not names:
+            raise UserError(f"{place}: no images in {_IMAGES}; give CelebA's folder or {_IMAGES}.zip as downloaded")
+        self.classes: list[str] = []
+        self._labels = np.full(len(names), -1, np.int64)
+        if label:
+            text, where = _attribute_list(root, place)
+            by_name = read_attributes(io.StringIO(text), where, label)
+            _check_same(set(names), by_name.keys(), str(place), where)
+            self.classes = attribute_classes(label)
+            self._labels = np.array([by_name[name] for name in names], np.int64)
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+    def __getitem__(self, number: int) -> tuple[NDArray[np.uint8], int]:
+        return self._images.read(number), int(self._labels[number])
+
+
+def _find_images(root: Path) -> Path:
+    """The folder of images, or the zip file that has it inside."""
+    if root.is_file():
+        return root
+    if not root.is_dir():
+        raise UserError(f"{root}: no such file or folder; give CelebA's folder or {_IMAGES}.zip as downloaded")
+    for parent in (root, root / "Img"):
+        # Kaggle's folder has another one of the same name inside.
+        for place in (parent / _IMAGES / _IMAGES, parent / _IMAGES):
+            if place.is_dir():
+                return place
+        if (parent / f"{_IMAGES}.zip").is_file():
+            return parent / f"{_IMAGES}.zip"
+    return root
+
+
+def _attribute_list(root: Path, images: Path) -> tuple[str, str]:
+    """The list of attributes, and what to call it in a message."""
+    base = root.parent if root.is_file() or root.name == _IMAGES else root
+    for folder in (base, base / "Anno", base.parent, base.parent / "Anno"):
+        for name in _LISTS:
+            if (folder / name).is_file():
+                with translate_errors(str(folder / name)):
+                    return _decoded((folder / name).read_bytes(), str(folder / name))
+    if images.is_file():
+        with opened_zip(images) as archive:
+            for info in archive.infolist():
+                if PurePosixPath(info.filename).name in _LISTS and info.file_size <= _MOST_LIST_BYTES:
+                    return _decoded(archive.read(info), f"{images}: {info.filename}")
+    raise UserError(f"{root}: no {' or '.join(_LISTS)} there or beside it, which --label needs; put it there")
+
+
+def _decoded(content: bytes, where: str) -> tuple[str, str]:
+    try:
+        return content.decode("utf-8-sig"), where
+    except UnicodeDecodeError:
+        raise UserError(f"{where}: not a text; get it again") from None
+
+
+def _check_same(images: AbstractSet[str], rows: AbstractSet[str], place: str, where: str) -> None:
+    """Raises UserError where an image is not in the list or the other way round."""
+    for missing, lacking, other, remedy in (
+        (images - rows, where, place, "get the list again, or take such images away"),
+        (rows - images, place, where, "unpack the images again, or take such rows out of the list"),
+    ):
+        if missing:
+            raise UserError(
+                f"{lacking}: has no {min(missing)}, which {other} has ({len(missing):,} such in all); {remedy}"
+            )

@@ -1,0 +1,151 @@
+"""CIFAR-10 and CIFAR-100 as they are downloaded: Python or binary batches, in their folder or their archive."""
+
+from __future__ import annotations
+
+import shutil
+import tarfile
+import weakref
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distgan.config.suggest import did_you_mean
+from distgan.data.sources.cifar_batches import FORMS, IMAGE_BYTES, SIDE, Form
+from distgan.data.storage import translate_errors
+from distgan.data.temporary import new_folder, temporary_folder
+from distgan.errors import UserError
+
+_MOST_BYTES = 2**28  # of one file; the largest there is has 156 million
+_NO_TAR = (tarfile.TarError, ArithmeticError, LookupError, ValueError, OSError, EOFError, zlib.error)
+_GIVE = "give the folder or the .tar.gz of CIFAR-10 or CIFAR-100 as downloaded"
+
+
+class CifarSource:
+    """The 32x32 colour images, in the order of the batches; the training images unless `split` says otherwise.
+
+    `path` is the folder of the batches, one that holds it, or the archive (`.tar.gz`). The classes of CIFAR-100 are
+    its 100 fine ones, with `label` "coarse" its 20 coarse ones.
+
+    Of the batches one at a time is in memory; then their images lie in a temporary file (3 KiB an image), which is
+    removed with the source.
+    """
+
+    def __init__(self, path: str, label: Sequence[str] = (), split: Literal["train", "test", "all"] = "train") -> None:
+        """Raises UserError where a file is missing or damaged, or a pickle holds more than plain data."""
+        self._pixels = _PixelFile()
+        labels = []
+        with _folder_of_batches(path) as folder:
+            form = _form_of(folder, path)
+            kind = _kind_of(form, label)
+            with _opened(folder, form.names[kind], path) as file:
+                self.classes = form.read_names(file, f"{path}: {form.names[kind]}", kind)
+            for name in {"train": form.train, "test": form.test, "all": form.train + form.test}[split]:
+                with _opened(folder, name, path) as file:
+                    batch = form.read_batch(file, f"{path}: {name}", kind)
+                if batch.labels.max() >= len(self.classes):
+                    raise UserError(
+                        f"{path}: {name} has the label {batch.labels.max()}, but {form.names[kind]} names "
+                        f"{len(self.classes)} classes; get the download again"
+                    )
+                self._pixels.append(batch.images)
+                labels.append(batch.labels)
+        self._labels = np.concatenate(labels)
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+    def __getitem__(self, number: int) -> tuple[NDArray[np.uint8], int]:
+        planes = self._pixels.read(number).reshape(3, SIDE, SIDE)
+        return planes.transpose(1, 2, 0), int(self._labels[number])
+
+
+class _PixelFile:
+    """Images of 3,072 bytes in a temporary file that goes with this object; its pickled copies read the same file."""
+
+    def __init__(self) -> None:
+        folder = new_folder()
+        self._path = folder / "pixels"
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+
+    def append(self, images: NDArray[np.uint8]) -> None:
+        """Adds images uint8 (N, 3072)."""
+        with translate_errors(str(self._path)), self._path.open("ab") as file:
+            file.write(np.ascontiguousarray(images).data)
+
+    def read(self, number: int) -> NDArray[np.uint8]:
+        """An image, uint8 (3072,)."""
+        return np.fromfile(self._path, np.uint8, IMAGE_BYTES, offset=number * IMAGE_BYTES)
+
+
+@contextmanager
+def _folder_of_batches(path: str) -> Iterator[Path]:
+    """The folder that holds the files; those of an archive lie in a temporary one."""
+    root = Path(path)
+    with translate_errors(path):
+        inside = [root / form.folder for form in FORMS if (root / form.folder).is_dir()]
+    if len(inside) > 1:
+        raise UserError(f"{path}: holds {' and '.join(folder.name for folder in inside)}; give one of them")
+    if inside or root.is_dir():
+        yield inside[0] if inside else root
+        return
+    with temporary_folder() as folder:
+        _unpack(path, folder)
+        yield folder
+
+
+def _unpack(path: str, folder: Path) -> None:
+    """Writes the archive's files that a form names, and no others, into the folder."""
+    wanted = {name for form in FORMS for name in (*form.train, *form.test, *form.names.values())}
+    try:
+        with translate_errors(path), tarfile.open(path) as archive:
+            for member in archive:
+                name = PurePosixPath(member.name).name
+                content = archive.extractfile(member) if name in wanted and member.isreg() else None
+                if content is None:
+                    continue
+                _check_size(member.size, f"{path}: {name}")
+                with translate_errors(str(folder)), (folder / name).open("wb") as file:
+                    shutil.copyfileobj(content, file)
+    except _NO_TAR as error:
+        raise UserError(f"{path}: not a whole tar file: {error}; {_GIVE}") from None
+
+
+def _form_of(folder: Path, path: str) -> Form:
+    for form in FORMS:
+        if any((folder / name).is_file() for name in form.names.values()):
+            return form
+    known = sorted({name for form in FORMS for name in form.names.values()})
+    raise UserError(f"{path}: has none of {', '.join(known)}; {_GIVE}")
+
+
+def _kind_of(form: Form, label: Sequence[str]) -> str:
+    kinds = list(form.names)
+    if not label:
+        return kinds[0]
+    if len(kinds) == 1:
+        raise UserError(f"--label {label[0]}: CIFAR-10 has labels of one kind; leave --label away")
+    if len(label) > 1:
+        raise UserError(f"--label is given {len(label)} times; CIFAR-100's labels are either fine or coarse")
+    if label[0] not in kinds:
+        raise UserError(f"--label {label[0]}: no such labels in CIFAR-100{did_you_mean(label[0], kinds)}")
+    return label[0]
+
+
+def _opened(folder: Path, name: str, path: str) -> BinaryIO:
+    """Raises UserError where there is no such file, or one far larger than CIFAR's."""
+    where = f"{path}: {name}"
+    if not (folder / name).is_file():
+        raise UserError(f"{where}: not there; get the download again")
+    with translate_errors(where):
+        _check_size((folder / name).stat().st_size, where)
+        return (folder / name).open("rb")
+
+
+def _check_size(size: int, where: str) -> None:
+    if size > _MOST_BYTES:
+        raise UserError(f"{where}: has {size:,} bytes, more than any file of CIFAR; {_GIVE}")

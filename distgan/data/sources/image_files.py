@@ -1,0 +1,149 @@
+"""Image files by number, in a folder or inside a zip file."""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from distgan.data.images import UNREADABLE, native_channels, to_pixels, why_unreadable
+from distgan.data.storage import translate_errors
+from distgan.errors import UserError
+
+_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")  # and none that runs a program, as Pillow does for EPS
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+
+# A file's header inside a zip: its first bytes, and how long it is without name and extra field.
+_LOCAL_HEADER, _LOCAL_HEADER_BYTES = b"PK\x03\x04", 30
+_ENCRYPTED = 0x1
+_MOST_BYTES = 2**26  # of one image file
+
+# What zipfile raises for a file that is no zip, or a damaged one.
+_NO_ZIP = (
+    zipfile.BadZipFile, OSError, ValueError, LookupError, EOFError, NotImplementedError, RuntimeError, struct.error,
+    zlib.error,
+)  # fmt: skip
+
+
+def read_image(file: Path | BinaryIO, where: str) -> NDArray[np.uint8]:
+    """uint8 (H, W) or (H, W, 3) of an image file. Raises UserError, naming `where`, for what is none."""
+    try:
+        with Image.open(file, formats=_FORMATS) as image:
+            return to_pixels(image, native_channels(image))
+    except UNREADABLE as error:
+        raise UserError(f"{where}: not a readable image: {why_unreadable(error)}") from None
+
+
+class ImageFiles(Protocol):
+    """Image files, ordered by name."""
+
+    @property
+    def names(self) -> list[str]: ...
+
+    def read(self, number: int) -> NDArray[np.uint8]:
+        """uint8 (H, W) or (H, W, 3). Raises UserError where it cannot be read."""
+        ...
+
+
+class FolderImages:
+    """The image files that lie in a folder itself, not below it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        with translate_errors(str(path)), os.scandir(path) as entries:
+            self.names = sorted(entry.name for entry in entries if _is_image(entry.name) and entry.is_file())
+
+    def read(self, number: int) -> NDArray[np.uint8]:
+        path = self._path / self.names[number]
+        return read_image(path, str(path))
+
+
+class ZipImages:
+    """The image files inside a zip file that lie in folders of one name; nothing is unpacked to the disk.
+
+    Only names and places are kept, so that every process of `pack` can hold them.
+    """
+
+    def __init__(self, path: Path, folder: str) -> None:
+        """Raises UserError where the file is no zip, or holds images that cannot be read from it."""
+        self._path = path
+        with opened_zip(path) as archive:
+            members = [info for info in archive.infolist() if _lies_in(info, folder)]
+        members.sort(key=_name)
+        for info, following in pairwise(members):
+            if _name(info) == _name(following):
+                raise UserError(f"{path}: {_name(info)} is in it twice; unpack the zip file and give the folder")
+        self.names = [_name(info) for info in members]
+        self._places = np.array([_place(path, info) for info in members], np.int64).reshape(-1, 5)
+
+    def read(self, number: int) -> NDArray[np.uint8]:
+        where = f"{self._path}: {self.names[number]}"
+        try:
+            data = self._bytes(number)
+        except (OSError, struct.error, zlib.error) as error:
+            raise UserError(f"{where}: cannot be read from the zip file: {error}; get the file again") from None
+        return read_image(io.BytesIO(data), where)
+
+    def _bytes(self, number: int) -> bytes:
+        """A member's content. Raises zlib.error where it is not what the zip's directory says."""
+        offset, stored, size, checksum, method = self._places[number].tolist()
+        with self._path.open("rb") as file:
+            file.seek(offset)
+            header = file.read(_LOCAL_HEADER_BYTES)
+            name_bytes, extra_bytes = struct.unpack_from("<HH", header, 26)
+            file.seek(name_bytes + extra_bytes, os.SEEK_CUR)
+            data = file.read(stored)
+        if method == zipfile.ZIP_DEFLATED:
+            data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, max(size, 1))
+        if header[:4] != _LOCAL_HEADER or len(data) != size or zlib.crc32(data) != checksum:
+            raise zlib.error("its checksum differs")
+        return data
+
+
+@contextmanager
+def opened_zip(path: Path) -> Iterator[zipfile.ZipFile]:
+    """A zip file to read from. Raises UserError for whatever zipfile says against it, then or later."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            yield archive
+    except UserError:
+        raise
+    except _NO_ZIP as error:
+        raise UserError(f"{path}: not a readable zip file: {error}; get it again") from None
+
+
+def _is_image(name: str) -> bool:
+    return name.lower().endswith(tuple(SUFFIXES)) and not name.startswith(".")
+
+
+def _lies_in(info: zipfile.ZipInfo, folder: str) -> bool:
+    *folders, name = info.filename.split("/")
+    return folders[-1:] == [folder] and "__MACOSX" not in folders and _is_image(name)
+
+
+def _name(info: zipfile.ZipInfo) -> str:
+    return info.filename.rpartition("/")[2]
+
+
+def _place(path: Path, info: zipfile.ZipInfo) -> tuple[int, int, int, int, int]:
+    where = f"{path}: {info.filename}"
+    if info.flag_bits & _ENCRYPTED:
+        raise UserError(f"{where}: encrypted; unpack the zip file and give the folder")
+    if info.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
+        raise UserError(f"{where}: compressed in a way that is not read here; unpack the zip file and give the folder")
+    if not 0 <= info.header_offset < 2**62:
+        raise UserError(f"{where}: lies outside the zip file; get it again")
+    if max(info.file_size, info.compress_size) > _MOST_BYTES:
+        raise UserError(f"{where}: has {info.file_size:,} bytes, more than {_MOST_BYTES:,}; it is no photograph")
+    return info.header_offset, info.compress_size, info.file_size, info.CRC, info.compress_type
