@@ -49,8 +49,6 @@ class Generator(nn.Module):
         return self.second(self.first(latents).relu()).tanh().unflatten(1, self.shape)
 
 class LeastSquares(Objective):
-    penalised = False
-
     def __init__(self, *, target: float = 1.0) -> None:
         self.target = target
 
@@ -59,9 +57,6 @@ class LeastSquares(Objective):
 
     def generator_loss(self, fake_logits):
         return ((fake_logits - self.target) ** 2).mean()
-
-    def penalty(self, critic, real, fake, draws):
-        return None
 """
 )
 OWN = ["generator={network: my_nets:Generator, width: 6}", "objective={name: my_nets:LeastSquares, target: 0.5}"]
