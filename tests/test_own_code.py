@@ -305,12 +305,13 @@ sys.exit(run_training(sys.argv[2], [], workers=2, name="own", **options))
 @pytest.mark.ray
 @pytest.mark.timeout(300)
 def test_ray_workers_get_the_module(trained: Path, place: Path) -> None:
-    """It lies in a folder that only the driver's own path names."""
+    """It lies in a folder that only the driver's own path names; data and runs in folders relative to the driver's."""
+    shutil.copytree(trained / "data", place / "data")
     (place / "modules").mkdir()
     (place / "modules" / "ray_nets.py").write_text(NETS)
     own = [each.replace("my_nets", "ray_nets") for each in OWN]
     sys.path.append(str(place / "modules"))
-    (place / "run.yaml").write_text(dump_config(tiny_config("quickstart", f"{trained}/data", 2, *own)))
+    (place / "run.yaml").write_text(dump_config(tiny_config("quickstart", "data", 2, *own)))
     process = start("-c", DRIVER, str(place / "modules"), "run.yaml", cwd=place)
     output = finish(process, 240)
     assert process.returncode == 0, output
