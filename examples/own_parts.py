@@ -12,7 +12,7 @@ from annotated_types import Ge, Le
 from torch import Tensor, nn
 
 from distgan.training.draws import Draws
-from distgan.training.objectives import Critic, Objective
+from distgan.training.objectives import Objective
 
 Width = Annotated[int, Ge(1), Le(4096)]
 
@@ -45,8 +45,6 @@ class LeastSquares(Objective):
     The critic's loss is the mean of its two halves; the generator's target is `real` too.
     """
 
-    penalised = False
-
     def __init__(self, *, real: Annotated[float, Ge(0.1), Le(10)] = 1.0) -> None:
         self.real = real
 
@@ -55,6 +53,3 @@ class LeastSquares(Objective):
 
     def generator_loss(self, fake_logits: Tensor) -> Tensor:
         return (fake_logits - self.real).square().mean()
-
-    def penalty(self, critic: Critic, real: Tensor, fake: Tensor, draws: Draws) -> Tensor | None:
-        return None

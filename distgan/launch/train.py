@@ -66,9 +66,9 @@ def build_trainer(job: Job, board: Any) -> TorchTrainer:
     return TorchTrainer(
         worker_main,
         train_loop_config={
-            "config": config.model_dump(mode="json"),
+            "config": _with_absolute_data(config),
             "name": job.name,
-            "storage_url": job.storage_url,
+            "storage_url": Storage.open(job.storage_url).url,
             "profile": job.profile,
             "init_from": job.init_from,
             "board": board,
@@ -84,6 +84,14 @@ def build_trainer(job: Job, board: Any) -> TorchTrainer:
             failure_config=FailureConfig(max_failures=config.scale.max_failures),
         ),
     )
+
+
+def _with_absolute_data(config: Config) -> dict[str, Any]:
+    """The configuration as plain values; a relative data.url is made absolute, as workers run in folders of Ray's."""
+    tree = config.model_dump(mode="json")
+    if config.data.url is not None:
+        tree["data"]["url"] = Storage.open(config.data.url).url
+    return tree
 
 
 def worker_main(arguments: dict[str, Any]) -> None:
