@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from conditional import NETWORKS as CONDITIONAL
-from distgan.config.load import load_config
+from distgan.config.load import load_config, preset_names
 from distgan.config.schema import Config
 from distgan.data.stream import Group
 from distgan.training.draws import Draws, Purpose, derive_seed
@@ -22,6 +22,7 @@ from distgan.training.progress import Progress
 from distgan.training.step import RealBatch, Step
 from distgan.training.world import World
 from gloo import run_workers
+from shrunken import shrunken
 
 pytestmark = [pytest.mark.timeout(120), pytest.mark.usefixtures("one_thread")]
 
@@ -39,7 +40,7 @@ SMALL = [
 NETWORKS = ("generator", "discriminator")
 RMSPROP = "{name: rmsprop, lr: 5.0e-5}"
 AUGMENTED = "training.augment=[color, translation, cutout]"
-# The recipes that the package ships, sequential updates with batch statistics in the discriminator, labels, and every
+# Recipes that the package ships, sequential updates with batch statistics in the discriminator, labels, and every
 # objective and penalty; images augmented, rates that decay and gradients of bounded norm among them.
 CASES = {
     "quickstart": (
@@ -79,8 +80,20 @@ CASES = {
     "dcgan-bricks, augmented": ("dcgan-bricks", [AUGMENTED, "optimizer.generator.max_grad_norm=0.01"]),
 }
 
+# All other presets as they are shipped, at small widths.
+SHIPPED = [preset for preset in preset_names() if preset not in CASES]
+ALL = [*CASES, *SHIPPED]
+
+
+# Buffers that every update advances: of batch normalisation, and the power iteration's vectors.
+STATISTICS = ("running_mean", "running_var", "num_batches_tracked", "_u", "_v")
+# Adam divides a gradient by its own size, also where that is rounding: fifteen critic updates of one preset magnify it.
+BOUNDS = {("wgan-gp-cifar", "state after 3 steps"): 1e-8}
+
 
 def small_config(case: str, *overrides: str) -> Config:
+    if case in SHIPPED:
+        return shrunken(case, *overrides)
     preset, changes = CASES[case]
     return load_config(preset, [*SMALL, *changes, *overrides])
 
@@ -134,7 +147,7 @@ def train_steps(step: Step, batches: Batches, first: int, count: int) -> list[di
 
 def measure(world: World) -> dict[str, dict[str, dict[str, Tensor]]]:
     """Of each case: what warming up changes, the first update's gradients, the terms and state after 3 steps."""
-    return {case: measure_case(small_config(case), world) for case in CASES}
+    return {case: measure_case(small_config(case), world) for case in ALL}
 
 
 def measure_case(config: Config, world: World) -> dict[str, dict[str, Tensor]]:
@@ -153,7 +166,7 @@ def measure_case(config: Config, world: World) -> dict[str, dict[str, Tensor]]:
         step.generator_gradients(batches(), 0)
     found["generator gradients"] = gradients_of(networks.generator)
     found["discriminator gradients"] = gradients_of(networks.discriminator)
-    found["statistics"] = {k: v for k, v in state_of(networks).items() if "running" in k or "num_batches" in k}
+    found["statistics"] = {k: v for k, v in state_of(networks).items() if k.rpartition(".")[2] in STATISTICS}
     terms = train_steps(step, batches, 0, 3)[-1]
     found["terms"] = {name: world.all_reduce(value.clone()) for name, value in terms.items()}
     found["state after 3 steps"] = state_of(networks)
@@ -175,14 +188,15 @@ def largest_difference(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> f
     return max(float((found[name] - value).abs().max()) for name, value in wanted.items()) / scale
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", ALL)
 @pytest.mark.parametrize("size", [2, 3, 4])
 def test_a_step_is_the_same_for_every_number_of_workers(size: int, case: str) -> None:
     (alone,), ranks = measured(1), measured(size)
     for quantity, wanted in alone[case].items():
         if quantity == "warm-up changed":
             continue
-        assert largest_difference(ranks[0][case][quantity], wanted) < 1e-10, quantity
+        bound = BOUNDS.get((case, quantity), 1e-10)
+        assert largest_difference(ranks[0][case][quantity], wanted) < bound, quantity
         for other in ranks[1:]:
             assert largest_difference(other[case][quantity], ranks[0][case][quantity]) == 0, quantity
 
@@ -190,7 +204,7 @@ def test_a_step_is_the_same_for_every_number_of_workers(size: int, case: str) ->
 @pytest.mark.parametrize("size", [2, 3, 4])
 def test_warming_up_leaves_no_trace(size: int) -> None:
     for rank in measured(size):
-        assert {case: list(found["warm-up changed"]) for case, found in rank.items()} == {case: [] for case in CASES}
+        assert {case: list(found["warm-up changed"]) for case, found in rank.items()} == {case: [] for case in ALL}
 
 
 def test_groups_and_draws_matter() -> None:

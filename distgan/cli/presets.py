@@ -13,19 +13,28 @@ app = typer.Typer(help="Ready-made configurations.", no_args_is_help=True)
 
 @app.command("list")
 def list_presets() -> None:
-    """List the presets: networks, objective, image size, and where they come from."""
+    """List the presets: networks, objective, image size, parameters, and where they come from."""
+    import torch
+
     from distgan.config.load import load_config, preset_names
+    from distgan.report.words import parameter_count
+    from distgan.training.networks import build_networks
 
     table = Table(show_lines=True)
     table.add_column("preset", no_wrap=True)
     table.add_column("networks, objective", no_wrap=True)
+    table.add_column("parameters", justify="right", no_wrap=True)
     table.add_column("what it is")
     for name in preset_names():
         config = load_config(name)
         image = f"{config.channels}x{config.image_size}x{config.image_size}"
         networks = f"{config.generator.network} + {config.discriminator.network}"
+        built = build_networks(config, torch.device("meta"))
+        sizes = [sum(p.numel() for p in network.parameters()) for network in (built.generator, built.discriminator)]
         what = f"{config.description}\n[dim]{config.source}[/dim]"
-        table.add_row(name, f"{networks}\n{config.objective.name}, {image}", what)
+        table.add_row(
+            name, f"{networks}\n{config.objective.name}, {image}", "\n".join(map(parameter_count, sizes)), what
+        )
     Console().print(table)
 
 
