@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pyarrow.fs
@@ -87,10 +88,12 @@ def build_trainer(job: Job, board: Any) -> TorchTrainer:
 
 
 def _with_absolute_data(config: Config) -> dict[str, Any]:
-    """The configuration as plain values; a relative data.url is made absolute, as workers run in folders of Ray's."""
+    """The configuration as plain values; relative folders become absolute: workers run in folders of Ray's."""
     tree = config.model_dump(mode="json")
     if config.data.url is not None:
         tree["data"]["url"] = Storage.open(config.data.url).url
+    if config.data.cache_dir is not None:
+        tree["data"]["cache_dir"] = str(Path(config.data.cache_dir).absolute())
     return tree
 
 
