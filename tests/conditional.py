@@ -41,14 +41,13 @@ class Critic(nn.Module):
         channels: int,
         num_classes: int,
         width: int = 4,
-        kernel_size: int = 4,
         dropout: float = 0.3,
         normalised: bool = False,
     ) -> None:
         super().__init__()
         self.num_classes = num_classes
         self.layers = nn.Sequential(
-            nn.Conv2d(channels + num_classes, width, kernel_size, stride=2, padding=1),
+            nn.Conv2d(channels + num_classes, width, 4, stride=2, padding=1),
             nn.BatchNorm2d(width) if normalised else nn.Identity(),
             nn.LeakyReLU(0.2),
             nn.Dropout(dropout),

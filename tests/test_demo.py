@@ -11,7 +11,7 @@ from PIL import Image
 
 from processes import TINY, finish, our_processes, start, wait_for
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(400)]
 
 DEMO = Path(__file__).parents[1] / "examples" / "demo.py"
 # The demo renders at 32x32.

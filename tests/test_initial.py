@@ -107,9 +107,9 @@ def test_what_does_not_fit_is_one_line(place: Path, tmp_path: Path, cli: Cli) ->
     source = f"{place}/source"
     wider = told(new_config(place, 1, "discriminator.width=8"), source)
     assert (
-        "its discriminator is another network than the configuration's: layers.0.weight is (4, 1, 3, 3) there" in wider
+        "its discriminator is another network than the configuration's: layers.0.weight is (4, 1, 4, 4) there" in wider
     )
-    assert "(8, 1, 3, 3) here" in wider
+    assert "(8, 1, 4, 4) here" in wider
     other = told(new_config(place, 1, "generator={network: dcgan, width: 4, upsampling: nearest}"), source)
     assert "its generator is another network" in other
     assert "missing" in other

@@ -150,7 +150,7 @@ def test_widths_count_from_the_image_inwards() -> None:
         ("generator.widths=[8, 8]", "generator: widths has 2 entries, the network has 3 stages"),
         ("discriminator.strides=[2, 2]", "discriminator: strides .* lead from 4 to 16, not to 32"),
         ("generator.strides=[]", "generator: strides .* lead from 4 to 4, not to 32"),
-        ("discriminator.strides=[8]", "discriminator: kernel_size 3 is smaller than the stride 8"),
+        ("discriminator.strides=[8]", "discriminator: kernel_size 4 is smaller than the stride 8"),
         ("generator={strides: [1, 2, 2, 2]}", "generator: a transposed convolution of stride 1 needs an odd"),
         pytest.param(
             f"discriminator={{width: 4096, kernel_size: 8, strides: [8{', 1' * 200}]}}",
