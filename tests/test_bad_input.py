@@ -229,6 +229,11 @@ CONFIGURATION = [
     Case("name with a slash", "train quickstart --name a/b", "--name 'a/b': use letters, digits"),
     Case("name above", "train quickstart --name ..", r"--name '\.\.': use letters, digits"),
     Case("no data", "train quickstart", r"data\.url is not set: add data\.url=URL"),
+    Case(
+        "workers, no Ray",
+        "train quickstart --no-ray --workers 2",
+        "--no-ray trains in this process alone, not on 2 workers: start `torchrun --nproc-per-node 2 ",
+    ),
     Case("no data, no Ray", "train quickstart --no-ray", r"data\.url is not set: add data\.url=URL"),
     Case("extractor", "train quickstart data.url={data} evaluation.extractor=fid", "unknown feature extractor 'fid'"),
     Case(

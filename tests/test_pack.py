@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import webdataset as wds
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import ExifTags, Image
 
 from distgan.data.images import Encoding, decode_image, encode_image, resize_image
 from distgan.data.index import INDEX_NAME, Index
@@ -25,6 +25,7 @@ from distgan.data.scan import index_shards
 from distgan.data.sources.base import Source
 from distgan.data.sources.folder import FolderSource
 from distgan.data.sources.idx import IdxSource
+from distgan.data.sources.image_files import read_image
 from distgan.data.sources.npz import NpzSource
 from distgan.data.sources.rendered_bricks import BrickSource
 from distgan.data.storage import Storage
@@ -240,6 +241,17 @@ def test_a_flat_folder_has_no_classes(tmp_path: Path) -> None:
     source = FolderSource(str(tmp_path))
     assert source.classes == []
     assert [(int(source[number][0][0, 0]), source[number][1]) for number in range(2)] == [(97, -1), (98, -1)]
+
+
+@pytest.mark.parametrize("orientation", [*range(1, 9), 77])
+def test_photographs_are_packed_upright(tmp_path: Path, orientation: int) -> None:
+    pixels = np.arange(6, dtype=np.uint8).reshape(2, 3) * 40
+    turned = {1: pixels, 2: pixels[:, ::-1], 3: pixels[::-1, ::-1], 4: pixels[::-1], 5: pixels.T,
+              6: np.rot90(pixels, -1), 7: pixels[::-1, ::-1].T, 8: np.rot90(pixels)}  # fmt: skip
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    Image.fromarray(pixels).save(tmp_path / "a.png", exif=exif)
+    assert np.array_equal(read_image(tmp_path / "a.png", "a.png"), turned.get(orientation, pixels))
 
 
 def test_a_folder_keeps_colour_and_16_bits(tmp_path: Path) -> None:

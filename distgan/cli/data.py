@@ -91,7 +91,7 @@ def pack(
     encoding: Stored = Encoding.png,
     shard_mb: ShardMb = 64,
 ) -> None:
-    """Pack images into WebDataset shards, resized to SIZE x SIZE and shuffled by seed, with an index.
+    """Pack images into WebDataset shards, stretched to SIZE x SIZE and shuffled by seed, with an index.
 
     What SOURCE is, by --format:
 

@@ -60,7 +60,7 @@ def train(
         str | None, typer.Option(help="The run; one that exists is gone on with. By default the preset's name.")
     ] = None,
     no_ray: Annotated[
-        bool, typer.Option("--no-ray", help="Train in this process, or as torchrun says, without Ray.")
+        bool, typer.Option("--no-ray", help="Train without Ray, in this process or the processes of torchrun.")
     ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print configuration, networks and plan; train nothing.")

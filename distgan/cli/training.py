@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from distgan.config.load import load_config
+from distgan.errors import UserError
 
 
 def run_training(
@@ -28,6 +29,8 @@ def run_training(
     given = [*overrides, f"scale.workers={workers}"] if workers is not None else list(overrides)
     config = load_config(preset_or_file, given)
 
+    if no_ray:
+        _check_processes(config.scale.workers)
     if profile:
         os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # read as torch is imported: the profiler's own chatter
     from distgan.training.job import Job, make_plan
@@ -55,3 +58,14 @@ def run_training(
         console.print(summary_table(outcome.summary))
         console.print(f"run: {job.run.url}", highlight=False)
     return outcome.exit_code
+
+
+def _check_processes(workers: int) -> None:
+    """Raises UserError where more workers are asked for than there are processes without Ray."""
+    processes = os.environ.get("WORLD_SIZE", "1")
+    if workers > 1 and processes != str(workers):
+        where = "in this process alone" if processes == "1" else f"in the {processes} processes of torchrun"
+        raise UserError(
+            f"--no-ray trains {where}, not on {workers} workers: start `torchrun --nproc-per-node {workers} "
+            f"-m distgan train ...`, or leave out --no-ray, or ask for 1 worker"
+        )

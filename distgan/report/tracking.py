@@ -28,7 +28,7 @@ class RunFolder:
     - `metrics.jsonl`: one JSON object a line for each event (`distgan.report.rows`);
     - `tensorboard/`: scalars and sample grids by training step;
     - `samples/kimg-000123.400.png`: sample grids;
-    - `curves.png` and `summary.json`: at the end.
+    - `curves.png` and `summary.json`: at the end, unless nothing was trained since they were made.
 
     A local folder is written directly. For remote storage the files are written to a temporary folder, from
     which `flush` and `close` upload them. Nothing else in the storage is touched. Threads may share it.
@@ -44,6 +44,7 @@ class RunFolder:
 
     def __init__(self, storage: Storage, resume_step: int | None) -> None:
         self._lock = threading.Lock()
+        self._has_summary = resume_step is not None and storage.exists("summary.json")
         kept = _kept_lines(storage, resume_step)
         self._mirror: Mirror | None = None
         if storage.local_path is None:
@@ -123,6 +124,8 @@ class RunFolder:
             yield
 
     def _finish(self, summary: Summary) -> None:
+        if self._has_summary and summary.kimg == summary.resumed_at_kimg and summary.reason in ("budget", "plateau"):
+            return  # begun again after its end: the summary of what was trained stays
         self._files.write_bytes("summary.json", (to_json(summary.as_dict(), indent=1) + "\n").encode())
         rows = read_rows(self._folder / _METRICS)
         draw_curves(rows, self._folder / "curves.png", title=summary.name, floor=summary.floor)

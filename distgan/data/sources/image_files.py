@@ -15,7 +15,7 @@ from typing import BinaryIO, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import ExifTags, Image
 
 from distgan.data.images import UNREADABLE, native_channels, to_pixels, why_unreadable
 from distgan.data.storage import translate_errors
@@ -23,6 +23,17 @@ from distgan.errors import UserError
 
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")  # and none that runs a program, as Pillow does for EPS
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+
+# What brings an image upright, by its EXIF orientation; 1 is upright.
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 # A file's header inside a zip: its first bytes, and how long it is without name and extra field.
 _LOCAL_HEADER, _LOCAL_HEADER_BYTES = b"PK\x03\x04", 30
@@ -37,12 +48,22 @@ _NO_ZIP = (
 
 
 def read_image(file: Path | BinaryIO, where: str) -> NDArray[np.uint8]:
-    """uint8 (H, W) or (H, W, 3) of an image file. Raises UserError, naming `where`, for what is none."""
+    """uint8 (H, W) or (H, W, 3) of an image file, upright. Raises UserError, naming `where`, for what is none."""
     try:
         with Image.open(file, formats=_FORMATS) as image:
-            return to_pixels(image, native_channels(image))
+            turn = _TURNS.get(_orientation(image) or 1)
+            return to_pixels(image if turn is None else image.transpose(turn), native_channels(image))
     except UNREADABLE as error:
         raise UserError(f"{where}: not a readable image: {why_unreadable(error)}") from None
+
+
+def _orientation(image: Image.Image) -> int | None:
+    """As the camera noted it in EXIF; None where it did not, or the note is damaged."""
+    try:
+        value = image.getexif().get(ExifTags.Base.Orientation)
+    except (*UNREADABLE, LookupError, TypeError):
+        return None
+    return value if isinstance(value, int) else None
 
 
 class ImageFiles(Protocol):
