@@ -55,7 +55,7 @@ CASES = {
     "dcgan-bricks, sequential": ("dcgan-bricks", ["objective.updates=sequential", "data.flip=true"]),
     "wgan-gp-faces": ("wgan-gp-faces", []),
     "wgan-gp-faces, reuse": ("wgan-gp-faces", ["objective.critic_batches=reuse", "objective.interpolation=normal"]),
-    "conditional": ("wgan-gp-faces", [*CONDITIONAL, "num_classes=3"]),
+    "conditional": ("wgan-gp-faces", [*CONDITIONAL, "num_classes=3", "objective.generator_batch_multiple=2"]),
     "conditional, simultaneous": ("quickstart", [*CONDITIONAL, "num_classes=3", "discriminator.normalised=true"]),
     "wgan-gp, one side, augmented": (
         "wgan-gp-faces",
@@ -316,7 +316,7 @@ def literal_wgan_gp(config: Config, steps: int) -> dict[str, Tensor]:
     networks = build_networks(config, torch.device("cpu"))
     generator, critic = networks.generator, networks.discriminator
     adam_g, adam_d = (Adam(network, 2e-4, (0.5, 0.9), 1e-7) for network in (generator, critic))
-    count = config.training.batch_size
+    count, multiple = config.training.batch_size, config.objective.generator_batch_multiple
     for step in range(steps):
         for update in range(3 * step, 3 * step + 3):
             group = labelled_group(config, update + 1, 0)
@@ -331,7 +331,10 @@ def literal_wgan_gp(config: Config, steps: int) -> dict[str, Tensor]:
             penalty = 10 * ((slope.square().sum((1, 2, 3)).sqrt() - 1) ** 2).mean()
             loss = scores[count:].mean() - scores[:count].mean() + penalty
             adam_d.step(torch.autograd.grad(loss, list(critic.parameters())))
-        latents = torch.randn(count, config.latent_dim, generator=draw(config, Purpose.GENERATOR_LATENTS, step))
+        latents = torch.randn(
+            multiple * count, config.latent_dim, generator=draw(config, Purpose.GENERATOR_LATENTS, step)
+        )
+        labels = tuple(label.repeat(multiple) for label in labels)
         fake = generator(latents.double(), *labels)
         seed_layers(config, Purpose.FROZEN_CRITIC_LAYERS, step)
         adam_g.step(torch.autograd.grad(-critic(fake, *labels).mean(), list(generator.parameters())))

@@ -69,18 +69,21 @@ class RMSProp:
 
 
 WGAN = [
-    "objective={name: wgan, critic_steps: 2, clip_value: 0.02}",
+    "objective={name: wgan, critic_steps: 2, clip_value: 0.02, generator_batch_multiple: 3}",
+    "data.dequantize=true",
     "optimizer.generator={name: rmsprop, lr: 5.0e-5}",
     "optimizer.discriminator={name: rmsprop, lr: 1.0e-3}",
 ]
 
 
 def literal_wgan(config: Config, networks: Networks, steps: int) -> None:
+    """Noise over a grey level on the real images; three times as many fakes in a generator update."""
     generator, critic, batches = networks.generator, networks.discriminator, real_batches()
     generator_rms, critic_rms = RMSProp(generator, 5e-5), RMSProp(critic, 1e-3)
     for step in range(steps):
         for update in (2 * step, 2 * step + 1):
-            numbers, real = draws(config, update), scaled(next(batches))
+            numbers, real = draws(config, update), next(batches).images.double()
+            real = (real + numbers.uniform(Purpose.DEQUANTIZATION, 16, 1, 16, 16)) / 128 - 1
             fake = generator(numbers.normal(Purpose.CRITIC_LATENTS, 16, 8)).detach()
             numbers.seed_layers(Purpose.CRITIC_LAYERS)
             scores = critic(torch.cat([real, fake]))
@@ -88,7 +91,7 @@ def literal_wgan(config: Config, networks: Networks, steps: int) -> None:
             for parameter in critic.parameters():
                 parameter.data.clamp_(-0.02, 0.02)
         numbers = draws(config, step)
-        fake = generator(numbers.normal(Purpose.GENERATOR_LATENTS, 16, 8))
+        fake = generator(numbers.normal(Purpose.GENERATOR_LATENTS, 48, 8))
         numbers.seed_layers(Purpose.FROZEN_CRITIC_LAYERS)
         generator_rms.step(-critic(fake).mean())
 

@@ -89,7 +89,8 @@ def test_the_parts_of_a_preset_go_together(preset: str) -> None:
     check_combination(config, build_networks(config, torch.device("meta")))
 
 
-# What the sources say: learning rates, betas (None for RMSProp), batch, latent, critic steps, thousands of images.
+# Learning rates, betas (None for RMSProp), batch, latent, critic steps, thousands of images: the sources' numbers,
+# but for the budgets of cgan-fashion and sagan-cifar, which train their source's recipe on other data.
 RECIPES = {
     "dcgan-cifar": ((2e-4, 2e-4), (0.5, 0.999), 128, 100, 1, 5000),
     "wgan-bricks": ((5e-5, 5e-5), None, 64, 100, 5, 12_000),

@@ -159,6 +159,17 @@ def test_projection_is_the_formula() -> None:
     assert projected.abs().min() > 0
 
 
+def test_mean_pooling_is_the_sum_over_its_places() -> None:
+    torch.manual_seed(0)
+    options = {"image_size": 32, "channels": 3, "width": 8, "spectral_norm": False}
+    images = torch.randn(4, 3, 32, 32)
+    summing = sngan.Discriminator(**options)
+    averaging = sngan.Discriminator(**options, pooling="mean")
+    averaging.load_state_dict(summing.state_dict())
+    summing.dense.weight.data /= 64
+    torch.testing.assert_close(averaging(images), summing(images))
+
+
 def test_blocks_are_the_formula() -> None:
     torch.manual_seed(0)
     x = torch.randn(2, 3, 4, 4, dtype=torch.float64)

@@ -63,12 +63,21 @@ class ObjectiveConfig(Component):
         "sequential", description="simultaneous: both gradients from one forward, before either update"
     )
 
+    generator_batch_multiple: Annotated[int, Ge(1), Le(16)] = Field(
+        1, description="fakes of a generator update for each real image of a batch"
+    )
+
     @model_validator(mode="after")
     def _simultaneous_has_one_critic_step(self) -> ObjectiveConfig:
         if self.updates == "simultaneous" and self.critic_steps != 1:
             raise ValueError(
                 f"updates=simultaneous takes both gradients from one forward, so critic_steps must be 1 "
                 f"(it is {self.critic_steps}); set objective.updates=sequential"
+            )
+        if self.updates == "simultaneous" and self.generator_batch_multiple != 1:
+            raise ValueError(
+                f"updates=simultaneous has the same fakes in both updates, so generator_batch_multiple must be 1 "
+                f"(it is {self.generator_batch_multiple}); set objective.updates=sequential"
             )
         return self
 
@@ -143,6 +152,7 @@ class DataConfig(Section):
     streams: Annotated[int, Ge(1), Le(4096)] = 16
     window_blocks: Annotated[int, Ge(1), Le(1024)] = Field(8, description="blocks shuffled together")
     flip: bool = Field(False, description="random horizontal flips")
+    dequantize: bool = Field(False, description="noise, uniform over the width of a grey level, on real images")
     resize: Resize = Field(
         "none",
         description="how images of another size are brought to image_size at load, the aspect ratio not kept; "

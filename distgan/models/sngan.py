@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch.nn.functional as F
 from annotated_types import Gt
@@ -88,7 +88,8 @@ class Discriminator(nn.Module):
     Koyama 2018). At 32 pixels four blocks of 128 channels, two of which halve (Miyato et al., table 4); above that the
     blocks halve down to 4x4 from 64 channels on, doubling, and one more keeps size and channels (their table 6).
     At 64 pixels it is the form for 128 with a stage less. The logits are unbounded. All weights are spectrally
-    normalised.
+    normalised. With `pooling: mean` and no spectral normalisation it is the critic of WGAN-GP on CIFAR-10 (Gulrajani
+    et al. 2017).
 
     Raises ValueError for an image size that is not 32, 64 or 128.
     """
@@ -103,10 +104,12 @@ class Discriminator(nn.Module):
         widths: list[Width] | None = None,
         attention: Attention = "none",
         attention_at: AttentionSize | None = None,
+        pooling: Literal["sum", "mean"] = "sum",
         spectral_norm: bool = True,
         init: Initialisation = "glorot",
     ) -> None:
         super().__init__()
+        self.pooling = pooling
         halvings = 2 if num_upsamplings(image_size) == 3 else num_upsamplings(image_size)
         count = 4 if image_size == 32 else halvings + 1
         default = 128 if image_size == 32 else 64
@@ -132,7 +135,7 @@ class Discriminator(nn.Module):
             x = block(x)
             if self.attention is not None and stage == self.attended:
                 x = self.attention(x)
-        features = F.relu(x).sum((2, 3))
+        features = F.relu(x).sum((2, 3)) if self.pooling == "sum" else F.relu(x).mean((2, 3))
         logits: Tensor = self.dense(features).flatten()
         if self.projection is None:
             return logits

@@ -212,13 +212,14 @@ class Step:
     def generator_gradients(self, batch: RealBatch, update: int) -> None:
         """Fills the generator's gradients and advances its running statistics; the discriminator is untouched."""
         self._begin(self._generator_statistics, self.optimizers.generator)
+        multiple = self.config.objective.generator_batch_multiple
         with _frozen(self.discriminator), self._critic_statistics.held():
             for part, group in zip(batch, self.groups.local, strict=True):
                 draws, last = self._draws(update, group), group == self.groups.local[-1]
-                labels = self._labels(part)
+                labels = tuple(label.repeat(multiple) for label in self._labels(part))
                 with _synchronised(self.parallel_generator, last):
                     with self._generator_statistics.group(last, self.groups.total, self.world), self._autocast():
-                        fake = self._fakes(self.parallel_generator, draws, Purpose.GENERATOR_LATENTS, labels)
+                        fake = self._fakes(self.parallel_generator, draws, Purpose.GENERATOR_LATENTS, labels, multiple)
                         fake = self.augment(fake, draws, Purpose.AUGMENTED_GENERATOR_FAKES)
                         draws.seed_layers(Purpose.FROZEN_CRITIC_LAYERS)
                         logits = self.discriminator(fake, *labels).to(self._dtype)
@@ -290,10 +291,13 @@ class Step:
         return Draws(self.config.seed, update, group, self.world.device, self._dtype)
 
     def _real(self, images: Tensor, draws: Draws) -> Tensor:
-        """uint8 to [-1, 1] on the device, half of them flipped where the configuration says so."""
+        """uint8 to [-1, 1] on the device, dequantised and half of them flipped where the configuration says so."""
         device = self.world.device
         real = images.to(device, non_blocking=True).to(self._dtype, memory_format=self._memory_format)
-        real = real / 127.5 - 1
+        if self.config.data.dequantize:
+            real = (real + draws.uniform(Purpose.DEQUANTIZATION, *real.shape)) / 128 - 1
+        else:
+            real = real / 127.5 - 1
         if self.config.data.flip:
             chosen = draws.uniform(Purpose.FLIPS, len(real), 1, 1, 1) < 0.5
             real = torch.where(chosen, real.flip(3), real)
@@ -303,12 +307,14 @@ class Step:
         """What the networks are told of a group's images."""
         return () if self.config.num_classes is None else (part.labels.to(self.world.device, non_blocking=True),)
 
-    def _latents(self, draws: Draws, purpose: Purpose) -> Tensor:
-        return draws.normal(purpose, self._group_size, self.config.latent_dim)
+    def _latents(self, draws: Draws, purpose: Purpose, multiple: int = 1) -> Tensor:
+        return draws.normal(purpose, multiple * self._group_size, self.config.latent_dim)
 
-    def _fakes(self, generator: nn.Module, draws: Draws, purpose: Purpose, labels: Labels) -> Tensor:
+    def _fakes(
+        self, generator: nn.Module, draws: Draws, purpose: Purpose, labels: Sequence[Tensor], multiple: int = 1
+    ) -> Tensor:
         draws.seed_layers(purpose)
-        fakes: Tensor = generator(self._latents(draws, purpose), *labels)
+        fakes: Tensor = generator(self._latents(draws, purpose, multiple), *labels)
         return fakes
 
     def _autocast(self) -> AbstractContextManager[None]:
