@@ -81,7 +81,9 @@ OBJECTIVES = Registry(
 EXTRACTORS = Registry(
     "feature extractor",
     {
-        "fd_lite0": "distgan.metrics.features:EfficientNetLite0Features",
+        "fd_lite0": "distgan.metrics.lite0:EfficientNetLite0Features",
+        "fid": "distgan.metrics.inception_features:InceptionFeatures",
+        "fid_clean": "distgan.metrics.inception_features:CleanInceptionFeatures",
     },
 )
 

@@ -199,6 +199,9 @@ class TrainingConfig(Section):
 
 class EvaluationConfig(Section):
     extractor: str = "fd_lite0"
+    weights: Annotated[str | None, Free()] = Field(
+        None, description="path or URL of the published weights that the extractor needs, where it brings none"
+    )
     every_kimg: Annotated[Kimg, Free()] = 100.0
     at_start: Annotated[bool, Free()] = Field(True, description="also evaluate the untrained generator")
     samples: Annotated[int, Ge(2)] = Field(2048, description="generated images an evaluation")

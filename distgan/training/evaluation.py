@@ -22,6 +22,7 @@ from distgan.metrics.frechet import FeatureSums, GaussianStatistics, frechet_dis
 from distgan.training.draws import Purpose, derive_seed
 from distgan.training.labels import drawn_labels
 from distgan.training.step import DTYPES, Labels
+from distgan.training.weights import extractor_weights
 from distgan.training.world import World
 
 # Fixed parts of the work, so that results do not depend on the number of workers.
@@ -51,7 +52,8 @@ class Evaluator:
         self._config, self._world = config, world
         self._index, self._decoder = decoder.index, decoder
         self._places = [data.child(_STATISTICS), run.child(_STATISTICS)]
-        self._extractor: FeatureExtractor = load_extractor(config.evaluation.extractor, world.device)
+        weights = extractor_weights(config.evaluation)
+        self._extractor: FeatureExtractor = load_extractor(config.evaluation.extractor, world.device, weights)
         self.metric = metric_name(config.evaluation.extractor, config.evaluation.samples)
         self.real = self._real_statistics()
 

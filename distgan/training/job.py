@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from distgan.config.registry import EXTRACTORS
 from distgan.config.schema import Config
 from distgan.data.index import Index
 from distgan.data.order import Order
@@ -19,6 +18,7 @@ from distgan.training.layers import layers_of
 from distgan.training.networks import Networks, build_networks, build_objective, check_combination
 from distgan.training.sampling import find_checkpoint
 from distgan.training.state import check_resumable
+from distgan.training.weights import with_weights
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -78,7 +78,7 @@ def make_plan(job: Job, *, dry_run: bool = False) -> Plan:
     check_combination(config, networks)
     parts = {"generator": networks.generator, "discriminator": networks.discriminator}
     layers = {name: layers_of(network, config, name) for name, network in parts.items()}
-    EXTRACTORS.resolve(config.evaluation.extractor)
+    job = replace(job, config=with_weights(config))
     index = None
     if config.data.url is not None:
         index = Index.load(Storage.open(config.data.url))
