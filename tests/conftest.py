@@ -17,6 +17,15 @@ from distgan.store.seaweedfs import StoreHandle, down, up
 from runs import pack_bricks
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cache_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test reads or fills the user's own cache folder, nor takes weights that the user has named."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        patch.delenv("DISTGAN_FID_WEIGHTS", raising=False)
+        yield
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("skips")
     group.addoption("--strict-skips", action="store_true", help="fail where a test is skipped")

@@ -26,6 +26,7 @@ from distgan.training.evaluation import Evaluator
 from distgan.training.events import Trained
 from distgan.training.job import Job
 from distgan.training.loop import train
+from distgan.training.real_images import real_images
 from distgan.training.world import World
 from gloo import run_until_death, run_workers
 from runs import ALONE, BATCH, Recorder, assert_same_bits, newest, run, tiny_config
@@ -158,11 +159,14 @@ def test_a_block_of_bad_samples_is_an_error(tmp_path: Path) -> None:
 # The real statistics.
 
 
+def decoder_of(storage: Storage, config: Config) -> SampleDecoder:
+    index = Index.load(storage)
+    return SampleDecoder(index, BlockReader(storage, index), config)
+
+
 def evaluator(storage: Storage, *overrides: str) -> Evaluator:
     config = tiny_config("quickstart", storage.url, 1, "evaluation.real_samples=null", *overrides)
-    index = Index.load(storage)
-    decoder = SampleDecoder(index, BlockReader(storage, index), config)
-    return Evaluator(config, ALONE, storage, decoder, storage.child("run"))
+    return Evaluator(config, ALONE, storage, decoder_of(storage, config))
 
 
 def test_real_statistics_are_of_the_good_samples(tmp_path: Path) -> None:
@@ -171,7 +175,8 @@ def test_real_statistics_are_of_the_good_samples(tmp_path: Path) -> None:
         evaluator(storage)
     skipping = evaluator(storage, "data.bad_samples=skip")
     assert skipping.real.statistics.count == 96
-    images = torch.from_numpy(np.concatenate(list(skipping._real_images(np.arange(100)))))
+    decoder = decoder_of(storage, tiny_config("quickstart", storage.url, 1, "data.bad_samples=skip"))
+    images = torch.from_numpy(np.concatenate(list(real_images(decoder, np.arange(100)))))
     assert numbers_of(Group(images, images[:0])) == [number for number in range(100) if number not in (0, 3, 4, 99)]
     # Kept ones are judged as fresh ones are, and nobody who wants to hear of bad samples is given them.
     for _ in range(2):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -20,8 +19,11 @@ from distgan.data.pack import PackOptions, pack
 from distgan.data.sources.rendered_bricks import BrickSource
 from distgan.data.storage import Storage
 from distgan.errors import UserError
-from distgan.training.evaluation import Evaluator, RealStatistics, metric_name
+from distgan.metrics.measures import metric_name
+from distgan.metrics.statistics_file import RealStatistics
+from distgan.training.evaluation import Evaluation, Evaluator
 from distgan.training.networks import build_networks
+from distgan.training.real_images import real_images
 from distgan.training.world import World
 from gloo import run_workers
 from runs import ALONE, pack_bricks, tiny_config
@@ -39,7 +41,7 @@ def make_evaluator(config: Config, world: World = ALONE) -> Evaluator:
     storage = Storage.open(str(config.data.url))
     index = Index.load(storage)
     decoder = SampleDecoder(index, BlockReader(storage, index), config)
-    return Evaluator(config, world, storage, decoder, storage.child("run"))
+    return Evaluator(config, world, storage, decoder)
 
 
 def measure(world: World, data: str) -> tuple[float, RealStatistics]:
@@ -90,7 +92,7 @@ def test_real_statistics_are_computed_once(data: str, tmp_path: Path, monkeypatc
     other = make_evaluator(config_of(url, "evaluation.real_samples=20")).real
     assert read
     assert other.statistics.count == 20
-    assert len(list((tmp_path / "data" / "statistics").glob("*.json"))) == 2
+    assert len(list((tmp_path / "data" / "statistics").glob("*.npz"))) == 2
 
 
 def test_real_statistics_are_those_of_the_resized_images(tmp_path: Path) -> None:
@@ -105,7 +107,7 @@ def test_real_statistics_are_those_of_the_resized_images(tmp_path: Path) -> None
     keys = [("data.resize=lanczos",), ("data.resize=bilinear", "image_size=32"), ("data.resize=bilinear",)]
     others = [make_evaluator(config_of(url, *each)).real for each in keys]
     assert len({found.floor, *(other.floor for other in others)}) == 3
-    assert len(list((tmp_path / "data" / "statistics").glob("*.json"))) == 3
+    assert len(list((tmp_path / "data" / "statistics").glob("*.npz"))) == 3
 
 
 def test_all_images_by_default_and_not_more_than_there_are(data: str, tmp_path: Path) -> None:
@@ -117,22 +119,25 @@ def test_all_images_by_default_and_not_more_than_there_are(data: str, tmp_path: 
 def test_statistics_half_written_are_computed_again(data: str, tmp_path: Path) -> None:
     url = str(shutil.copytree(data, tmp_path / "data", ignore=shutil.ignore_patterns("statistics")))
     first = make_evaluator(config_of(url)).real
-    (note,) = (tmp_path / "data" / "statistics").glob("*.json")
-    assert json.loads(note.read_text()) == {"samples": 150, "floor": first.floor}
-    note.unlink()
-    assert make_evaluator(config_of(url)).real.floor == first.floor
-    note.with_suffix(".npz").unlink()
-    assert make_evaluator(config_of(url)).real.floor == first.floor
-    for damaged in ("{", "{}", "[]", "null"):
-        note.write_text(damaged)
+    (file,) = (tmp_path / "data" / "statistics").iterdir()
+    whole = file.read_bytes()
+    with np.load(file) as arrays:
+        assert arrays["mu"].shape == (320,)
+        assert arrays["sigma"].shape == (320, 320)
+        assert (arrays["count"], arrays["floor"]) == (150, first.floor)
+        assert (arrays["extractor"], arrays["image_size"]) == ("fd_lite0", 16)
+    for damaged in (b"", whole[: len(whole) // 2], b"\x93NUMPY"):
+        file.write_bytes(damaged)
         assert make_evaluator(config_of(url)).real.floor == first.floor
-        assert json.loads(note.read_text())["floor"] == first.floor
+        assert file.read_bytes() == whole
 
 
 def test_a_better_generator_is_nearer(data: str) -> None:
     """One that repeats real images is far nearer than one that draws noise."""
-    evaluator = make_evaluator(config_of(data))
-    images = torch.from_numpy(np.concatenate(list(evaluator._real_images(np.arange(0, 300, 2)))))
+    config = config_of(data)
+    evaluator, storage = make_evaluator(config), Storage.open(data)
+    decoder = SampleDecoder(Index.load(storage), BlockReader(storage, Index.load(storage)), config)
+    images = torch.from_numpy(np.concatenate(list(real_images(decoder, np.arange(0, 300, 2)))))
     assert images.shape == (150, 1, 16, 16)
 
     class Replay(torch.nn.Module):
@@ -174,8 +179,84 @@ def test_an_image_that_cannot_be_decoded_is_named(data: str, monkeypatch: pytest
         make_evaluator(config_of(url))
 
 
+MEASURES = ["kernel", "precision", "recall", "density", "coverage"]
+
+
+def everything(world: World, data: str) -> Evaluation:
+    config = config_of(data, "training.precision=float64", f"evaluation.metrics=[{', '.join(MEASURES)}]")
+    return make_evaluator(config, world).evaluate(build_networks(config, world.device).generator.eval())
+
+
+def test_all_measures_are_the_same_for_every_number_of_workers(data: str, tmp_path: Path) -> None:
+    """The real features are computed anew by each of them."""
+    found = {}
+    for size in (1, 2, 3):
+        copy = shutil.copytree(data, tmp_path / str(size), ignore=shutil.ignore_patterns("statistics"))
+        found[size] = run_workers(everything, size, str(copy))
+    names = {"fd_lite0_100", "kd_lite0_100", "kd_lite0_100_std", *(f"{name}_lite0_100" for name in MEASURES[1:])}
+    (alone,) = found[1]
+    assert alone.values.keys() == names
+    assert alone.values["fd_lite0_100"] == alone.distance
+    assert {"features", "frechet", "kernel", "manifold"} == alone.seconds.keys()
+    for ranks in found.values():
+        for other in ranks:
+            assert other.values == ranks[0].values
+            for name, value in alone.values.items():
+                assert other.values[name] == pytest.approx(value, rel=1e-5, abs=1e-6)
+
+
+def test_real_features_are_kept_and_are_as_many_as_samples(
+    data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = str(shutil.copytree(data, tmp_path / "data", ignore=shutil.ignore_patterns("statistics")))
+    config = config_of(url, "evaluation.metrics=[coverage]")
+    generator = build_networks(config, ALONE.device).generator.eval()
+    first = make_evaluator(config).evaluate(generator)
+    (file,) = (tmp_path / "data" / "statistics").glob("*.npy")
+    kept = np.load(file)
+    assert (kept.shape, kept.dtype) == ((100, 320), np.float32)
+
+    def unread(*_: Any) -> None:
+        raise AssertionError("real images were read again")
+
+    monkeypatch.setattr(BlockReader, "read", unread)
+    assert make_evaluator(config).evaluate(generator).values == first.values
+    monkeypatch.undo()
+    file.write_bytes(b"damaged")
+    assert make_evaluator(config).evaluate(generator).values == first.values
+    assert np.array_equal(np.load(file), kept)
+
+
 @pytest.mark.parametrize(
-    ("samples", "name"), [(500, "fd_lite0_500"), (999, "fd_lite0_999"), (2048, "fd_lite0_2k"), (10_000, "fd_lite0_10k")]
+    ("overrides", "message"),
+    [
+        (["evaluation.metrics=[inception_score]"], "inception_score needs an extractor with logits, such as fid"),
+        (["evaluation.metrics=[recall]", "evaluation.samples=5"], "more than 5 images .* evaluation.samples=5"),
+        (["evaluation.metrics=[recall]", "evaluation.real_samples=5"], "more than 5 images .* 5 real images"),
+    ],
 )
-def test_names_say_the_count(samples: int, name: str) -> None:
-    assert metric_name("fd_lite0", samples) == name
+def test_what_cannot_be_measured_is_refused_at_once(data: str, overrides: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        make_evaluator(config_of(data, *overrides))
+
+
+@pytest.mark.parametrize(
+    ("measure", "extractor", "samples", "whole", "name"),
+    [
+        ("frechet", "fd_lite0", 500, True, "fd_lite0_500"),
+        ("frechet", "fd_lite0", 999, False, "fd_lite0_999"),
+        ("frechet", "fd_lite0", 2048, True, "fd_lite0_2k"),
+        ("kernel", "fd_lite0", 10_000, True, "kd_lite0_10k"),
+        ("precision", "fd_lite0", 10_000, True, "precision_lite0_10k"),
+        ("frechet", "fid", 50_000, True, "fid50k_full"),
+        ("frechet", "fid", 50_000, False, "fid50k"),
+        ("frechet", "fid_clean", 10_000, True, "fid_clean10k_full"),
+        ("kernel", "fid", 50_000, True, "kid50k"),
+        ("inception_score", "fid", 50_000, True, "is50k"),
+        ("recall", "fid", 50_000, True, "recall50k"),
+        ("frechet", "vgg", 5000, True, "fd_vgg_5k"),
+    ],
+)
+def test_names_say_network_and_count(measure: str, extractor: str, samples: int, whole: bool, name: str) -> None:
+    """Only what the published network measures is called FID, KID or IS."""
+    assert metric_name(measure, extractor, samples, whole) == name

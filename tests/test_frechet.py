@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import io
-from dataclasses import replace
-
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -180,50 +176,3 @@ def test_features_that_are_not_finite_are_refused_after_the_all_reduce(value: fl
     joint = sums_of(features[:64]) + sums_of(features[64:])
     with pytest.raises(UserError, match="not finite"):
         joint.statistics()
-
-
-# --- bytes ----------------------------------------------------------------------------------------------
-
-
-def test_bytes_keep_every_bit_and_are_reproducible() -> None:
-    statistics = sums_of(draw(50, 6, 1)).statistics()
-    data = statistics.to_bytes()
-    again = GaussianStatistics.from_bytes(data)
-    assert torch.equal(again.mean, statistics.mean)
-    assert torch.equal(again.covariance, statistics.covariance)
-    assert again.count == 50
-    assert again.to_bytes() == data
-
-
-def npz(**arrays: object) -> bytes:
-    buffer = io.BytesIO()
-    np.savez(buffer, **arrays)  # type: ignore[arg-type]
-    return buffer.getvalue()
-
-
-def test_damaged_bytes_are_refused_with_their_source() -> None:
-    whole = sums_of(draw(50, 6, 1)).statistics()
-    data = whole.to_bytes()
-    flipped = bytearray(data)
-    flipped[len(data) // 2] ^= 0xFF
-    lopsided = whole.covariance.clone()
-    lopsided[0, 1] += 1
-    plain = {"mean": np.zeros(3), "covariance": np.eye(3), "count": np.int64(5)}
-    damaged = {
-        "empty": b"",
-        "text": b"not a zip file",
-        "short": data[: len(data) // 2],
-        "flipped": bytes(flipped),
-        "array alone": data[data.index(b"\x93NUMPY") :],
-        "no count": npz(mean=plain["mean"], covariance=plain["covariance"]),
-        "pickle": npz(**{**plain, "mean": np.array([object()])}),
-        "float32": npz(**{**plain, "mean": np.zeros(3, np.float32)}),
-        "dimension": npz(**{**plain, "mean": np.zeros(4)}),
-        "one image": npz(**{**plain, "count": np.int64(1)}),
-        "nan": replace(whole, mean=whole.mean * float("nan")).to_bytes(),
-        "lopsided": replace(whole, covariance=lopsided).to_bytes(),
-    }
-    assert GaussianStatistics.from_bytes(npz(**plain)).count == 5
-    for kind, content in damaged.items():
-        with pytest.raises(UserError, match=r"^s3://bucket/stats\.npz is damaged"):
-            pytest.fail(f"{kind}: {GaussianStatistics.from_bytes(content, 's3://bucket/stats.npz')}")

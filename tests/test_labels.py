@@ -89,7 +89,7 @@ def evaluate(world: World, data: str) -> tuple[float, list[Tensor]]:
     # One kind more frequent than the others, and one that is not there.
     index = dataclasses.replace(index, labels=np.where(index.labels == 1, 0, index.labels))
     decoder = SampleDecoder(index, BlockReader(storage, index), config)
-    evaluator = Evaluator(config, world, storage, decoder, storage.child("run"))
+    evaluator = Evaluator(config, world, storage, decoder)
     told = Told(build_networks(config, world.device).generator.eval())
     return evaluator.distance(told), told.labels
 

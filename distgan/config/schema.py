@@ -197,10 +197,16 @@ class TrainingConfig(Section):
         return augment
 
 
+Measure = Literal["kernel", "precision", "recall", "density", "coverage", "inception_score"]
+
+
 class EvaluationConfig(Section):
     extractor: str = "fd_lite0"
     weights: Annotated[str | None, Free()] = Field(
         None, description="path or URL of the published weights that the extractor needs, where it brings none"
+    )
+    metrics: Annotated[list[Measure], Free()] = Field(
+        [], description="measured beside the Fréchet distance, over the same features"
     )
     every_kimg: Annotated[Kimg, Free()] = 100.0
     at_start: Annotated[bool, Free()] = Field(True, description="also evaluate the untrained generator")

@@ -7,12 +7,8 @@ Equilibrium" (2017).
 
 from __future__ import annotations
 
-import io
-import zipfile
-import zlib
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -25,55 +21,12 @@ class GaussianStatistics:
 
     mean: (d,) float64 on the CPU.
     covariance: (d, d) float64 on the CPU, symmetric, normalised by `count - 1`.
-    count: how many features they were taken from, at least 2.
+    count: how many features they were taken from; 0 where that is not known.
     """
 
     mean: Tensor
     covariance: Tensor
     count: int
-
-    def to_bytes(self) -> bytes:
-        """An `.npz` file's contents: `mean`, `covariance`, `count`. Equal statistics give equal bytes."""
-        buffer = io.BytesIO()
-        count = np.array(self.count, dtype=np.int64)
-        np.savez(buffer, mean=self.mean.numpy(), covariance=self.covariance.numpy(), count=count)
-        return buffer.getvalue()
-
-    @classmethod
-    def from_bytes(cls, data: bytes, source: str = "the stored feature statistics") -> GaussianStatistics:
-        """Read what `to_bytes` wrote.
-
-        source: the file or URL that `data` came from, for the message.
-
-        Raises UserError where `data` is damaged or something else.
-        """
-        try:
-            with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-                mean, covariance, count = archive["mean"], archive["covariance"], archive["count"]
-        except (
-            ValueError,
-            KeyError,
-            EOFError,
-            OSError,
-            TypeError,
-            IndexError,
-            zipfile.BadZipFile,
-            zlib.error,
-        ) as e:
-            raise damaged(source, "it cannot be read as an .npz file with mean, covariance and count") from e
-        if mean.dtype != np.float64 or covariance.dtype != np.float64 or count.dtype != np.int64:
-            raise damaged(source, "an array in it has the wrong type")
-        if mean.ndim != 1 or mean.size == 0 or covariance.shape != (mean.size, mean.size) or count.shape != ():
-            raise damaged(source, f"mean {mean.shape} and covariance {covariance.shape} do not go together")
-        if not (np.isfinite(mean).all() and np.isfinite(covariance).all()) or count < 2:
-            raise damaged(source, "it has values that are not finite, or fewer than 2 images")
-        if not np.array_equal(covariance, covariance.T):
-            raise damaged(source, "its covariance is not symmetric")
-        return cls(torch.from_numpy(mean), torch.from_numpy(covariance), int(count))
-
-
-def damaged(source: str, reason: str) -> UserError:
-    return UserError(f"{source} is damaged: {reason}; delete it and have it computed again")
 
 
 @dataclass

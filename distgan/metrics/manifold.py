@@ -16,6 +16,7 @@ from distgan.errors import UserError
 
 # The papers' neighbours.
 PRECISION_NEIGHBOURS, DENSITY_NEIGHBOURS = 3, 5
+MOST_NEIGHBOURS = max(PRECISION_NEIGHBOURS, DENSITY_NEIGHBOURS)
 _ROWS = 512
 
 

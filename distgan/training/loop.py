@@ -110,7 +110,7 @@ class Session:
         self.step.warm_up()
         self.profiler = StepProfiler(job.run, world.device) if job.profile and world.rank == 0 else None
         with self.meter.phase("real statistics"):
-            self.evaluator = Evaluator(config, world, data, self.decoder, job.run)
+            self.evaluator = Evaluator(config, world, data, self.decoder)
 
     def run(self) -> Summary:
         """Trains until the budget is used, the distance stays, or somebody asks to stop."""

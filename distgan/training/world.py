@@ -56,6 +56,19 @@ class World:
         dist.broadcast_object_list(box, src=0, device=self.device)
         return box[0]
 
+    def gather_rows(self, rows: Tensor) -> Tensor | None:
+        """The rows (n, d) of all workers, in the order of their ranks, on rank 0; None on the others."""
+        if self.size == 1:
+            return rows
+        counts = torch.zeros(self.size, dtype=torch.int64, device=self.device)
+        counts[self.rank] = len(rows)
+        most = int(self.all_reduce(counts).max())
+        padded = torch.zeros(most, rows.shape[1], dtype=rows.dtype, device=self.device)
+        padded[: len(rows)] = rows
+        parts = [torch.empty_like(padded) for _ in range(self.size)] if self.rank == 0 else None
+        dist.gather(padded, parts)
+        return None if parts is None else torch.cat([part[:n] for part, n in zip(parts, counts.tolist(), strict=True)])
+
     def wrap(self, module: nn.Module) -> nn.Module:
         """`module` with its gradients averaged over the workers; itself when there is one worker.
 

@@ -1,0 +1,175 @@
+"""The real side of an evaluation: statistics and features of the data set, computed once by all workers and kept."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from distgan.config.schema import Config
+from distgan.data.decode import SampleDecoder, check_bad_samples
+from distgan.data.index import Block
+from distgan.data.storage import NotFoundError, Storage
+from distgan.errors import UserError
+from distgan.metrics.features import FeatureExtractor
+from distgan.metrics.frechet import FeatureSums, GaussianStatistics, frechet_distance
+from distgan.metrics.statistics_file import DamagedError, RealStatistics
+from distgan.training.weights import cache_folder
+from distgan.training.world import World
+
+T = TypeVar("T")
+
+# A fixed part of the work, so that results do not depend on the number of workers.
+CHUNK = 64
+_FOLDER = "statistics"
+_SELECTION_SEED = 0
+
+
+class RealImages:
+    """A data set as evaluations see it. All its methods are called on every rank together.
+
+    What is computed is kept beside the data, or in this machine's cache folder where the data cannot be written.
+    Files appear whole, so that several jobs may compute the same ones at once; damaged ones are computed again.
+    """
+
+    def __init__(
+        self, config: Config, world: World, data: Storage, decoder: SampleDecoder, extractor: FeatureExtractor
+    ) -> None:
+        self._config, self._world, self._decoder, self._extractor = config, world, decoder, extractor
+        self._places = [data.child(_FOLDER), Storage.open(str(cache_folder())).child(_FOLDER)]
+        total = len(decoder.index)
+        self.count = min(total, config.evaluation.real_samples or total)
+        self.is_whole = self.count == total
+
+    def statistics(self) -> RealStatistics:
+        """Of the good ones among the selected images. Raises UserError where too many are bad."""
+        name = f"{self._key(self.count)}.npz"
+        real = self._world.agree(self._kept_statistics(name) if self._world.rank == 0 else None)
+        if real is None:
+            one, other = (self._joined(self._sums(half)) for half in self._halves())
+            floor = between(self._world, one.statistics(), other.statistics())
+            real = RealStatistics((one + other).statistics(), floor, self._extractor.name, self._config.image_size)
+            if self._world.rank == 0:
+                self._keep(name, real.to_bytes())
+        check_bad_samples(self.count - real.statistics.count, self._config.data)
+        return real
+
+    def features(self, count: int) -> Tensor:
+        """Features of the first `count` images of the selection, fewer where there are fewer: (n, d), on rank 0.
+
+        Other ranks get none of them: (0, d).
+        """
+        count = min(count, self.count)
+        name = f"{self._key(count)}-features.npy"
+        kept = self._kept_features(name) if self._world.rank == 0 else None
+        if not self._world.agree(kept is not None):
+            parts = list(self._feature_chunks(np.sort(self._selection()[:count])))
+            share = torch.cat(parts) if parts else torch.zeros(0, self._extractor.dimension)
+            kept = self._world.gather_rows(share)
+            if kept is not None:
+                self._keep(name, _npy(kept))
+        return kept if kept is not None else torch.zeros(0, self._extractor.dimension)
+
+    def _key(self, count: int) -> str:
+        """What is kept depends on this."""
+        config, extractor = self._config, self._extractor.name
+        images = [config.image_size, config.data.resize, config.data.bad_samples]
+        everything = [self._decoder.index.hash, extractor, count, _SELECTION_SEED, *images]
+        digest = hashlib.sha256(json.dumps(everything).encode()).hexdigest()
+        return f"{extractor}-{count}-{digest[:16]}"
+
+    def _kept_statistics(self, name: str) -> RealStatistics | None:
+        return self._kept(name, RealStatistics.from_bytes)
+
+    def _kept_features(self, name: str) -> Tensor | None:
+        dimension = self._extractor.dimension
+        return self._kept(name, lambda data, source: _from_npy(data, source, dimension))
+
+    def _kept(self, name: str, read: Callable[[bytes, str], T]) -> T | None:
+        """A kept file's contents; None where there is no good one."""
+        for place in self._places:
+            try:
+                return read(place.read_bytes(name), f"{place.url}/{name}")
+            except (NotFoundError, DamagedError):
+                continue
+        return None
+
+    def _keep(self, name: str, data: bytes) -> None:
+        beside_data, cache = self._places
+        try:
+            beside_data.write_bytes(name, data)
+        except UserError:
+            cache.write_bytes(name, data)
+
+    def _selection(self) -> NDArray[np.int64]:
+        return np.random.default_rng(_SELECTION_SEED).permutation(len(self._decoder.index))[: self.count]
+
+    def _halves(self) -> list[NDArray[np.int64]]:
+        """Sample numbers of two random halves of the selection, each in the order of the data."""
+        return [np.sort(part) for part in np.array_split(self._selection(), 2)]
+
+    def _sums(self, samples: NDArray[np.int64]) -> FeatureSums:
+        """Sums over this rank's share of the samples."""
+        sums = FeatureSums.zeros(self._extractor.dimension, self._world.device)
+        for features in self._feature_chunks(samples):
+            sums.update(features)
+        return sums
+
+    def _joined(self, sums: FeatureSums) -> FeatureSums:
+        return FeatureSums.from_tensor(self._world.all_reduce(sums.to_tensor()), self._extractor.dimension)
+
+    def _feature_chunks(self, samples: NDArray[np.int64]) -> Iterator[Tensor]:
+        """Of this rank's contiguous share of ascending sample numbers."""
+        chunks = -(-len(samples) // CHUNK)
+        first, stop = (chunks * rank // self._world.size for rank in (self._world.rank, self._world.rank + 1))
+        for chunk in real_images(self._decoder, samples[first * CHUNK : stop * CHUNK]):
+            yield self._extractor(torch.from_numpy(chunk).to(self._world.device))
+
+
+def real_images(decoder: SampleDecoder, samples: NDArray[np.int64]) -> Iterator[NDArray[np.uint8]]:
+    """The images of ascending sample numbers, uint8 (up to CHUNK, C, H, W), each block read once.
+
+    Bad samples are left out where they are to be skipped.
+    """
+    block: Block | None = None
+    data, chunk = b"", []
+    for sample in samples.tolist():
+        if block is None or sample >= block.stop:
+            block = decoder.block_of(sample)
+            (data,) = decoder.reader.read([block])
+        image = decoder.decode(sample, block, data)
+        if image is not None:
+            chunk.append(image)
+        if len(chunk) == CHUNK:
+            yield np.stack(chunk)
+            chunk = []
+    if chunk:
+        yield np.stack(chunk)
+
+
+def between(world: World, one: GaussianStatistics, other: GaussianStatistics) -> float:
+    """The Fréchet distance, computed once: ranks on unlike hardware would differ in the last bits."""
+    return world.agree(frechet_distance(one, other) if world.rank == 0 else 0.0)
+
+
+def _npy(features: Tensor) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, features.cpu().numpy(), allow_pickle=False)
+    return buffer.getvalue()
+
+
+def _from_npy(data: bytes, source: str, dimension: int) -> Tensor:
+    try:
+        features = np.load(io.BytesIO(data), allow_pickle=False)
+        if features.dtype != np.float32 or features.ndim != 2 or features.shape[1] != dimension:
+            raise ValueError
+    except (ValueError, EOFError, OSError) as error:
+        raise DamagedError(f"{source} is damaged") from error
+    return torch.from_numpy(features)
