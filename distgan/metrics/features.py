@@ -11,8 +11,10 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from distgan.config.own_code import is_own
 from distgan.config.registry import EXTRACTORS
 from distgan.errors import UserError
+from distgan.metrics.own_features import OwnFeatures
 
 
 class FeatureExtractor(Protocol):
@@ -48,7 +50,8 @@ class PublishedWeights:
 
 def published_weights(name: str) -> PublishedWeights | None:
     """The file that the extractor called `name` needs; None where it brings its own weights."""
-    weights: PublishedWeights | None = getattr(EXTRACTORS.resolve(name), "published", None)
+    target = EXTRACTORS.resolve(name)
+    weights: PublishedWeights | None = None if is_own(name) else getattr(target, "published", None)
     return weights
 
 
@@ -59,8 +62,10 @@ def load_extractor(name: str, device: torch.device | str = "cpu", weights: Path 
 
     Raises UserError where there is none, or where `module:Class` is no extractor.
     """
-    build = EXTRACTORS.resolve(name)
-    extractor: FeatureExtractor = build(device) if weights is None else build(device, weights)
+    target = EXTRACTORS.resolve(name)
+    if is_own(name):
+        return OwnFeatures(target, device, name)
+    extractor: FeatureExtractor = target(device) if weights is None else target(device, weights)
     return extractor
 
 
