@@ -116,7 +116,7 @@ class Session:
         """Trains until the budget is used, the distance stays, or somebody asks to stop."""
         config, progress = self.config, self.state.progress
         self._report_start()
-        if progress.step == 0 and progress.latest is None and config.evaluation.at_start:
+        if progress.step == 0 and not progress.evaluations and config.evaluation.at_start:
             self._evaluate()
         budget = round(config.training.kimg * 1000)
         reason: StopReason = "plateau" if progress.plateaued(config.evaluation) else "budget"
@@ -237,17 +237,17 @@ class Session:
         progress, evaluation = self.state.progress, self.config.evaluation
         with self.meter.phase("evaluation"):
             distance = self.evaluator.distance(self.state.ema.network)
-        improved = progress.judge(distance, evaluation, checkpoint_name(progress.step))
-        assert progress.best is not None
+        progress.evaluated(distance)
+        best, without_improvement = progress.best, progress.without_improvement(evaluation)
         event = Evaluated(
             step=progress.step,
             kimg=progress.kimg,
             metric=self.evaluator.metric,
             distance=distance,
-            best=progress.best,
-            best_kimg=progress.best_images / 1000,
-            improved=improved,
-            without_improvement=progress.without_improvement,
+            best=best.distance if best else None,
+            best_kimg=best.kimg if best else None,
+            improved=best is not None and without_improvement == 0,
+            without_improvement=without_improvement,
             patience=evaluation.patience,
             seconds=self.meter.last_seconds,
         )
@@ -297,7 +297,7 @@ class Session:
         """The last checkpoint where there is none of this moment, and the summary."""
         self._meet_before_saving()
         progress = self.state.progress
-        last = checkpoint_name(progress.step)
+        best, latest, last = progress.best, progress.latest, checkpoint_name(progress.step)
         if self.world.rank == 0:
             with self.meter.phase("checkpoint"):
                 self.checkpoints.wait()
@@ -309,14 +309,16 @@ class Session:
             metric=self.evaluator.metric,
             reason=reason,
             kimg=progress.kimg,
+            budget_kimg=self.config.training.kimg,
             steps=progress.step,
             untrained=progress.untrained,
-            best=progress.best,
-            best_kimg=progress.best_images / 1000 if progress.best is not None else None,
-            final=progress.latest,
+            best=best.distance if best else None,
+            best_kimg=best.kimg if best else None,
+            latest=latest.distance if latest else None,
+            latest_kimg=latest.kimg if latest else None,
             floor=self.evaluator.real.floor,
-            without_improvement=progress.without_improvement,
-            best_checkpoint=progress.best_checkpoint,
+            without_improvement=progress.without_improvement(self.config.evaluation),
+            best_checkpoint=checkpoint_name(best.step) if best else None,
             last_checkpoint=last,
             workers=self.world.size,
             resumed_at_kimg=self.resumed_at_kimg,
@@ -325,7 +327,7 @@ class Session:
             distgan=distgan.__version__,
         )
         if self.profiler is not None:
-            self.reporter.event(self.profiler.finish(self.meter.steps, summary.seconds))
+            self.reporter.event(self.profiler.finish())
         if self.world.rank == 0:
             self.reporter.event(Finished(summary))
         return summary
