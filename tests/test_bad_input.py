@@ -656,6 +656,24 @@ DISKS = [
     Case("run on a full disk", "train {yaml} --no-ray --storage {full} --name x", "no space left", full_disk),
     Case("grid below a file", "sample {run} --out {yaml}/x.png", "--out .*x.png: cannot be written"),
     Case(
+        "array on a full disk",
+        "sample {run} --count 9000 --out {full}/x.npy",
+        "x.npy: cannot be .*: No space",
+        full_disk,
+    ),
+    Case(
+        "archive on a full disk",
+        "sample {run} --count 9000 --out {full}/x.npz",
+        "x.npz: cannot be .*: No space",
+        full_disk,
+    ),
+    Case(
+        "images on a full disk",
+        "sample {run} --count 900 --out {full}/x/",
+        "x/: cannot be written: No space",
+        full_disk,
+    ),
+    Case(
         "grid on a full disk",
         "sample {run} --out a.png",
         "a.png: cannot be written: No space",

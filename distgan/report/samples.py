@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -129,10 +130,12 @@ def _counted(samples: Samples, drawn: Drawn) -> Iterator[torch.Tensor]:
 
 @contextmanager
 def _whole(path: Path) -> Iterator[Path]:
-    """A path beside `path` that takes its place when the block ends without an error."""
+    """A path beside `path` that takes its place, durably, when the block ends without an error."""
     partial = path.with_name(f".{path.name}.partial")
     try:
         yield partial
+        with partial.open("rb+") as file:
+            os.fsync(file.fileno())
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
