@@ -107,7 +107,7 @@ def way_on(summary: Summary) -> str:
         evaluations = summary.without_improvement
         changes.append(f"evaluation.patience above {evaluations} (or null)")
     if summary.kimg >= summary.budget_kimg:
-        changes.append(f"training.kimg above {summary.kimg:g}")
+        changes.append(f"training.kimg above {summary.kimg:.10g}")
     return "the same command" + (f" with {' and '.join(changes)}" if changes else "")
 
 
