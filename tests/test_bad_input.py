@@ -656,6 +656,24 @@ DISKS = [
     Case("run on a full disk", "train {yaml} --no-ray --storage {full} --name x", "no space left", full_disk),
     Case("grid below a file", "sample {run} --out {yaml}/x.png", "--out .*x.png: cannot be written"),
     Case(
+        "array on a full disk",
+        "sample {run} --count 9000 --out {full}/x.npy",
+        "x.npy: cannot be .*: No space",
+        full_disk,
+    ),
+    Case(
+        "archive on a full disk",
+        "sample {run} --count 9000 --out {full}/x.npz",
+        "x.npz: cannot be .*: No space",
+        full_disk,
+    ),
+    Case(
+        "images on a full disk",
+        "sample {run} --count 900 --out {full}/x/",
+        "x/: cannot be written: No space",
+        full_disk,
+    ),
+    Case(
         "grid on a full disk",
         "sample {run} --out a.png",
         "a.png: cannot be written: No space",
@@ -667,7 +685,15 @@ CHECKPOINTS = [
     Case("no run", "sample {tmp}/gone", "gone: no checkpoints there; give a run's folder"),
     Case("a data set", "sample {data}", "no checkpoints there; give a run's folder"),
     Case("a file, no run", "sample {yaml}", "run.yaml"),
-    Case("grid of another kind", "sample {tmp}/gone --out grid.jpg", r"--out grid\.jpg: grids are written as PNG"),
+    Case(
+        "samples of another kind",
+        "sample {tmp}/gone --out grid.jpg",
+        r"--out grid\.jpg: .* in \.png \(a grid\), \.npy",
+    ),
+    Case("samples in a bucket", "sample {tmp}/gone --out s3://runs/x/", "--out s3://runs/x/: .*this machine's disk"),
+    Case("samples among others", "sample {run} --out {data}", "the folder is not empty; give the name of a new one"),
+    Case("samples nowhere", "sample {run} --count 1 --out {yaml}/", "--out .*: cannot be written: File exists"),
+    Case("too large a grid", "sample {tmp}/gone --count 65537", "--count 65537: a grid has at most 65536 images"),
     Case("checkpoint gone", "sample {run}/checkpoints/step-000000009", "no whole checkpoint there"),
     Case(
         "checkpoints without manifests", "sample {mine}", "no checkpoints there", checkpoint_file("manifest.json", None)
@@ -703,7 +729,7 @@ CHECKPOINTS = [
         "newer format",
         "sample {mine}",
         r"can read \(written by version 9\.0\)",
-        manifest(format="distgan-checkpoint-2", distgan="9.0"),
+        manifest(format="distgan-checkpoint-3", distgan="9.0"),
     ),
     Case(
         "progress of words",
@@ -717,7 +743,22 @@ CHECKPOINTS = [
         r"manifest\.json is damaged; delete",
         manifest(progress={"epoch": 3}),
     ),
-    Case("best elsewhere", "sample {mine}", "a name has parts", manifest(progress={"best_checkpoint": "../../x"})),
+    Case(
+        "evaluations of words",
+        "sample {mine}",
+        r"manifest\.json is damaged; delete",
+        manifest(progress={"evaluations": [{"step": 1, "images": 16, "distance": "good"}]}),
+    ),
+    Case(
+        "checkpoint of no run",
+        "sample {run} --checkpoint ../x",
+        r"--checkpoint \.\./x: .*give best, last, or .* step-",
+    ),
+    Case(
+        "checkpoint of a checkpoint",
+        "sample {run}/checkpoints/step-000000002 --checkpoint last",
+        "--checkpoint last: .* is a checkpoint itself; give the run's folder",
+    ),
     Case(
         "other networks",
         "sample {mine}",

@@ -43,7 +43,7 @@ from distgan.store.seaweedfs import status
 from distgan.training.checkpoints import CheckpointStore, Manifest, checkpoint_name
 from distgan.training.job import Job, make_plan
 from distgan.training.networks import build_networks
-from distgan.training.progress import Progress
+from distgan.training.progress import Evaluation, Progress
 from distgan.training.sampling import find_checkpoint, sample_images
 from miniatures import attribute_table, attribute_text, python2_pickle, python_batch, zip_faces
 from runs import TINY
@@ -421,7 +421,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = load_config("quickstart", TINY)
     folder = tmp_path_factory.mktemp("fuzz") / "run"
     weights = build_networks(config, torch.device("cpu")).generator.state_dict()
-    progress = Progress(step=1, images=16, best=2.5, best_checkpoint=checkpoint_name(1))
+    progress = Progress(step=1, images=16, evaluations=[Evaluation(1, 16, 2.5)])
     made = Manifest(
         distgan="0", name=checkpoint_name(1), step=1, kimg=0.016, config=config.model_dump(mode="json"),
         data_hash="0", workers=1, threads=1, progress=dataclasses.asdict(progress),
@@ -442,7 +442,7 @@ def test_a_manifest(checkpoint: Path, data: st.DataObject) -> None:
         path.write_bytes(data.draw(st.one_of(changed_json(json.loads(kept)), mutated([kept]))))
         found = told(lambda: find_checkpoint(str(checkpoint)))
         if found is not None:
-            Progress(**found.manifest.progress)
+            Progress.from_dict(found.manifest.progress)
             told(lambda: sample_images(found, 1, 0))
     finally:
         path.write_bytes(kept)

@@ -21,11 +21,12 @@ from distgan.config.schema import Config
 from distgan.data.blocks import BlockReader
 from distgan.data.decode import SampleDecoder
 from distgan.data.index import Index
+from distgan.data.sources.npz import NpzSource
 from distgan.data.storage import Storage
 from distgan.training.evaluation import Evaluator
 from distgan.training.labels import drawn_labels, sample_grid, training_grid
 from distgan.training.networks import build_networks
-from distgan.training.sampling import find_checkpoint, labelled_samples
+from distgan.training.sampling import draw_samples, find_checkpoint
 from distgan.training.world import World
 from gloo import run_workers
 from runs import Recorder, assert_same_bits, newest, run, tiny_config
@@ -187,7 +188,8 @@ def literal_images(run: Path, latents: int, seed: int, labels: list[int]) -> Ten
 
 
 def samples(run: Path, *arguments: Any) -> tuple[Tensor, int | None]:
-    return labelled_samples(find_checkpoint(str(run)), *arguments, trust_code=True)
+    drawn = draw_samples(find_checkpoint(str(run)), *arguments, trust_code=True)
+    return torch.cat(list(drawn.batches)), drawn.columns
 
 
 def assert_images(found: Tensor, wanted: Tensor) -> None:
@@ -231,6 +233,19 @@ def test_the_command_draws_a_column_a_label(trained: tuple[Path, Recorder], cli:
     assert (width - 2) // 3 == (height - 2) // 2
     manifest = json.loads((folder / "checkpoints" / "step-000000003" / "manifest.json").read_text())
     assert manifest["classes"] == CLASSES
+
+
+def test_an_archive_holds_images_and_labels(trained: tuple[Path, Recorder], cli: Cli, tmp_path: Path) -> None:
+    folder, _ = trained
+    for label, wanted in (["all", [0, 1, 2, 0, 1, 2]], [CLASSES[1], [1] * 8], [None, [0, 1, 2, 0, 1, 2, 0, 1]]):
+        chosen = [] if label is None else ["--label", str(label)]
+        result = cli("sample", str(folder), "--count", "8", *chosen, "--trust-code", "--out", "samples.npz")
+        assert result.code == 0, result.err
+        source = NpzSource(str(tmp_path / "samples.npz"))
+        assert [source[number][1] for number in range(len(source))] == wanted
+        images, _ = samples(folder, 8, 0, label)
+        found = np.stack([source[number][0] for number in range(len(source))])
+        assert np.array_equal(found, images.permute(0, 2, 3, 1).numpy())
 
 
 def test_a_wrong_label_is_one_line(trained: tuple[Path, Recorder], cli: Cli) -> None:

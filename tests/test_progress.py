@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 from torch import nn
 
 from distgan.config.schema import EmaConfig, EvaluationConfig
 from distgan.training.ema import ExponentialMovingAverage
-from distgan.training.progress import Progress, due
+from distgan.training.progress import Evaluation, Progress, due
 
 
 @pytest.mark.parametrize(
@@ -38,49 +40,58 @@ def test_due_happens_as_often_as_it_should() -> None:
         assert times == step * 200 // 2000
 
 
-# Distances, with what each is judged: an improvement, evaluations without one, the best so far.
+# Distances, with what each is judged: evaluations without an improvement, the best so far.
 JUDGED = {
-    "steadily better": (0.01, [(100, True, 0, 100), (90, True, 0, 90), (80, True, 0, 80)]),
-    "better by less than asked": (0.01, [(100, True, 0, 100), (99.5, False, 1, 99.5), (98, True, 0, 98)]),
-    "exactly what is asked is not more than it": (0.5, [(100, True, 0, 100), (50, False, 1, 50)]),
-    "creeping": (0.1, [(100, True, 0, 100), (95, False, 1, 95), (90, False, 2, 90), (85, False, 3, 85)]),
-    "worse": (0.01, [(100, True, 0, 100), (120, False, 1, 100), (101, False, 2, 100), (90, True, 0, 90)]),
-    "equal, with nothing asked": (0.0, [(100, True, 0, 100), (100, False, 1, 100), (99.999, True, 0, 99.999)]),
+    "steadily better": (0.01, [(100, 0, 100), (90, 0, 90), (80, 0, 80)]),
+    "better by less than asked": (0.01, [(100, 0, 100), (99.5, 1, 99.5), (98, 0, 98)]),
+    "exactly what is asked is not more than it": (0.5, [(100, 0, 100), (50, 1, 50)]),
+    "creeping": (0.1, [(100, 0, 100), (95, 1, 95), (90, 2, 90), (85, 3, 85)]),
+    "worse": (0.01, [(100, 0, 100), (120, 1, 100), (101, 2, 100), (90, 0, 90)]),
+    "equal, with nothing asked": (0.0, [(100, 0, 100), (100, 1, 100), (99.999, 0, 99.999)]),
 }
 
 
+@pytest.mark.parametrize("untrained", [None, 1.0, 1000.0])
 @pytest.mark.parametrize("case", JUDGED)
-def test_judge(case: str) -> None:
+def test_judged(case: str, untrained: float | None) -> None:
+    """What the generator was at the beginning changes nothing, however good it was."""
     min_improvement, rows = JUDGED[case]
     config, progress = EvaluationConfig(min_improvement=min_improvement), Progress()
-    best_step = 0
-    for step, (distance, improved, without, best) in enumerate(rows):
+    if untrained is not None:
+        progress.evaluated(untrained)
+        assert (progress.best, progress.latest, progress.without_improvement(config)) == (None, None, 0)
+    best_step = 1
+    for step, (distance, without, best) in enumerate(rows, 1):
+        best_step = step if progress.best is None or distance < progress.best.distance else best_step
         progress.step, progress.images = step, step * 1000
-        best_step = step if progress.best is None or distance < progress.best else best_step
-        assert progress.judge(distance, config, f"step {step}") is improved
-        assert (progress.without_improvement, progress.best, progress.latest) == (without, best, distance)
-        assert (progress.best_checkpoint, progress.best_images) == (f"step {best_step}", best_step * 1000)
-        assert progress.untrained == rows[0][0]
+        progress.evaluated(distance)
+        assert progress.without_improvement(config) == without
+        assert progress.best == Evaluation(best_step, best_step * 1000, best)
+        assert progress.latest == Evaluation(step, step * 1000, distance)
+        assert progress.untrained == untrained
 
 
-def test_only_step_0_is_untrained() -> None:
-    progress = Progress(step=3)
-    progress.judge(5.0, EvaluationConfig(), "step 3")
-    assert progress.untrained is None
+def test_of_equal_distances_the_first_is_best() -> None:
+    evaluations = [Evaluation(step, step * 16, 5.0) for step in (1, 2, 3)]
+    assert Progress(evaluations=evaluations).best == evaluations[0]
 
 
 @pytest.mark.parametrize(
-    ("patience", "without_improvement", "expected"),
-    [(None, 1000, False), (1, 0, False), (1, 1, True), (3, 2, False), (3, 3, True), (3, 4, True)],
+    ("patience", "min_improvement", "expected"),
+    [(None, 0.1, False), (1, 0.1, True), (3, 0.1, True), (4, 0.1, False), (3, 0.01, False), (1, 0.01, False)],
 )
-def test_plateaued(patience: int | None, without_improvement: int, expected: bool) -> None:
-    progress = Progress(without_improvement=without_improvement)
-    assert progress.plateaued(EvaluationConfig(patience=patience)) is expected
+def test_another_session_judges_all_evaluations_by_its_own_rule(
+    patience: int | None, min_improvement: float, expected: bool
+) -> None:
+    creeping = Progress(evaluations=[Evaluation(step, step * 16, 100 - 4 * step) for step in range(5)])
+    config = EvaluationConfig(patience=patience, min_improvement=min_improvement)
+    assert creeping.plateaued(config) is expected
 
 
 def test_progress_survives_being_written_down() -> None:
-    progress = Progress(step=3, critic_updates=9, batches=9, images=144, best=1.5, best_checkpoint="step-000000002")
-    assert Progress(**progress.as_dict()) == progress
+    evaluations = [Evaluation(0, 0, 9.5), Evaluation(3, 144, 1 / 3)]
+    progress = Progress(step=3, critic_updates=9, batches=9, images=144, evaluations=evaluations)
+    assert Progress.from_dict(json.loads(json.dumps(progress.as_dict()))) == progress
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,8 @@ def test_killed_and_resumed_job_ends_with_the_same_bits(data: str, bucket: str, 
     assert summary["kimg"] == pytest.approx(2.016)
     assert summary["workers"] == 2
     assert summary["floor"] > 0
-    assert {"curves.png", "metrics.jsonl", "samples", "tensorboard"} <= set(whole.list())
+    kept = {"checkpoints", "curves.png", "metrics.jsonl", "samples", "summary.json", "tensorboard"}
+    assert set(whole.list()) == kept
     assert our_processes() == before
 
     # Ctrl-C after a while: the state is saved, the exit code says so, no process stays.
@@ -70,6 +71,7 @@ def test_killed_and_resumed_job_ends_with_the_same_bits(data: str, bucket: str, 
     output = finish(process)
     assert process.returncode == 130, output
     assert json.loads(broken.read_bytes("summary.json"))["reason"] == "interrupted"
+    assert set(broken.list()) == kept
     assert our_processes() == before
 
     # The same command goes on; a worker is killed on the way, and Ray Train starts the group again.
@@ -83,6 +85,7 @@ def test_killed_and_resumed_job_ends_with_the_same_bits(data: str, bucket: str, 
     assert process.returncode == 0, output
     assert "image budget used up" in output, output
     assert our_processes() == before
+    assert set(broken.list()) == kept
 
     last = summary["last_checkpoint"]
     assert_same_bits(state_tensors(whole, last), state_tensors(broken, last))

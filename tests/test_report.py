@@ -42,11 +42,13 @@ SUMMARY = Summary(
     metric=METRIC,
     reason="budget",
     kimg=100.0,
+    budget_kimg=100.0,
     steps=782,
     untrained=2701.0,
     best=757.0,
     best_kimg=90.0,
-    final=760.0,
+    latest=760.0,
+    latest_kimg=100.0,
     floor=45.0,
     without_improvement=3,
     best_checkpoint="best",
@@ -111,7 +113,7 @@ def test_a_local_run_leaves_its_files(tmp_path: Path) -> None:
         folder.samples(10, 123.4, images())
         folder.event(trained(20, math.nan))
         folder.event(Checkpointed(20, 2.0, "000020"))
-        folder.event(Finished(replace(SUMMARY, final=math.nan)))
+        folder.event(Finished(replace(SUMMARY, latest=math.nan)))
         assert not folder.stop_requested()
     assert read_rows(tmp_path / "metrics.jsonl")[1:3] == [
         {
@@ -127,7 +129,7 @@ def test_a_local_run_leaves_its_files(tmp_path: Path) -> None:
     with Image.open(tmp_path / "samples" / "kimg-000123.400.png") as picture:
         assert picture.size == (3 * 66 + 2, 2 * 66 + 2)
     summary = json.loads((tmp_path / "summary.json").read_text())
-    assert summary == replace(SUMMARY, final=None).as_dict()
+    assert summary == replace(SUMMARY, latest=None).as_dict()
     with Image.open(tmp_path / "curves.png") as picture:
         assert picture.width > 800
     board = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
@@ -299,12 +301,13 @@ def test_without_a_terminal_there_are_plain_lines() -> None:
     with display:
         display.message("starting [Ray]")
         display.event(STARTED)
-        display.event(evaluated(0, 2701.0))
+        display.event(evaluated(0, 2701.0, best=None, best_kimg=None, improved=False))
         for second in range(1, 11):
             clock.now = float(second)
             display.event(trained(10 * second))
         display.event(Checkpointed(100, 10.0, "000100"))
-        worse = evaluated(100, 2800.0, improved=False, best=2701.0, best_kimg=0.0, without_improvement=1)
+        display.event(evaluated(90, 2701.0))
+        worse = evaluated(100, 2800.0, improved=False, best=2701.0, best_kimg=9.0, without_improvement=1)
         display.event(worse)
         display.event(Finished(SUMMARY))
     lines = output.getvalue().splitlines()
@@ -312,12 +315,13 @@ def test_without_a_terminal_there_are_plain_lines() -> None:
     assert "2 workers" in lines[1]
     assert "3.6 M" in lines[1]
     assert "40,000 images" in lines[1]
-    assert f"{METRIC} 2,701" in lines[2]
+    assert f"{METRIC} 2,701 (untrained)" in lines[2]
     assert [line.split(" of ")[0] for line in lines[3:5]] == ["1", "6"]
     assert "415.0 images/s, generator 0.800, discriminator 1.20, 1:39 left" in lines[3]
-    assert f"{METRIC} 2,800 (best 2,701 at 0 kimg, 1 of 5 evaluations without improvement)" in lines[5]
-    assert "image budget used up" in lines[6]
-    assert len(lines) == 7
+    assert f"{METRIC} 2,701 (best so far)" in lines[5]
+    assert f"{METRIC} 2,800 (best 2,701 at 9 kimg, 1 of 5 evaluations without improvement)" in lines[6]
+    assert "image budget used up" in lines[7]
+    assert len(lines) == 8
 
 
 def test_on_a_terminal_there_is_one_live_panel() -> None:
@@ -325,6 +329,9 @@ def test_on_a_terminal_there_is_one_live_panel() -> None:
     display, output = terminal(clock, live=True)
     with display:
         display.event(STARTED)
+        display.event(evaluated(0, 2800.0, best=None, best_kimg=None, improved=False))
+        display.event(trained(0))
+        assert "2,800   untrained" in output.getvalue()
         clock.now = 10.0
         display.event(trained(100))
         display.event(evaluated(100, 2701.0))
@@ -378,6 +385,8 @@ def test_the_summary_tells_why_it_stopped_and_how_good_it_is() -> None:
         "data wait 0:12 (5%, within training)",
         f"{METRIC} best",
         "757.0 at 90 kimg",
+        f"{METRIC} final ",
+        "to go on: the same command with training.kimg above 100",
         "26.8%",
         "45.0",
     ):
@@ -387,8 +396,70 @@ def test_the_summary_tells_why_it_stopped_and_how_good_it_is() -> None:
     assert "interrupted" in table_text(replace(SUMMARY, reason="interrupted", resumed_at_kimg=51.2))
 
 
+def test_a_session_that_trains_nothing_says_so() -> None:
+    text = table_text(replace(SUMMARY, resumed_at_kimg=SUMMARY.kimg, images_per_second=0.0))
+    assert "100 kimg in 782 steps, 2 workers, nothing in this session" in text
+    assert "images/s" not in text
+
+
+def test_a_distance_that_is_not_of_the_end_is_not_called_final() -> None:
+    text = table_text(replace(SUMMARY, reason="interrupted", kimg=104.2))
+    assert "final" not in text
+    assert f"{METRIC} latest" in text
+    assert "760.0 at 100 kimg, none since" in text
+
+
+# What an earlier session ended with, and whether it stays where the next trains nothing.
+ENDS = {
+    "the same end": (SUMMARY, True),
+    "another reason": (replace(SUMMARY, reason="interrupted"), False),
+    "a later end, of which the checkpoint is lost": (replace(SUMMARY, kimg=120.0), False),
+    "none": (None, False),
+}
+
+
+@pytest.mark.parametrize("where", ["local", "remote"])
+@pytest.mark.parametrize("end", ENDS)
+def test_the_summary_of_the_same_end_stays(end: str, where: str, tmp_path: Path, remote: Storage) -> None:
+    storage = remote if where == "remote" else Storage.open(str(tmp_path))
+    earlier, stays = ENDS[end]
+    if earlier is not None:
+        with RunFolder(storage, None) as folder:
+            folder.event(Finished(earlier))
+    again = replace(SUMMARY, resumed_at_kimg=SUMMARY.kimg, images_per_second=0.0)
+    with RunFolder(storage, SUMMARY.steps) as folder:
+        folder.event(Finished(again))
+    found = json.loads(storage.read_bytes("summary.json"))
+    assert found == (earlier if stays and earlier is not None else again).as_dict()
+
+
+def test_what_was_trained_again_to_the_same_end_is_told(tmp_path: Path) -> None:
+    for session in (SUMMARY, replace(SUMMARY, resumed_at_kimg=50.0)):
+        with RunFolder(Storage.open(str(tmp_path)), 400) as folder:
+            folder.event(Finished(session))
+    assert json.loads((tmp_path / "summary.json").read_text())["resumed_at_kimg"] == 50.0
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b'"x"', b"\xff"])
+def test_a_damaged_summary_is_replaced(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "summary.json").write_bytes(content)
+    with RunFolder(Storage.open(str(tmp_path)), SUMMARY.steps) as folder:
+        folder.event(Finished(replace(SUMMARY, resumed_at_kimg=SUMMARY.kimg)))
+    assert json.loads((tmp_path / "summary.json").read_text())["kimg"] == SUMMARY.kimg
+
+
+def test_curves_of_an_untrained_generator_have_no_best(tmp_path: Path) -> None:
+    with RunFolder(Storage.open(str(tmp_path)), None) as folder:
+        folder.event(evaluated(0, 2701.0, best=None, best_kimg=None, improved=False))
+        folder.event(Finished(replace(SUMMARY, best=None, best_kimg=None)))
+    assert (tmp_path / "curves.png").exists()
+    board = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert f"distance/{METRIC}_best" not in board.Tags()["scalars"]
+
+
 def test_a_summary_without_distances_shows_none() -> None:
-    bare = replace(SUMMARY, untrained=None, best=None, best_kimg=None, final=None, floor=None, best_checkpoint=None)
+    measured = ("untrained", "best", "best_kimg", "latest", "latest_kimg", "floor", "best_checkpoint")
+    bare = replace(SUMMARY, **dict.fromkeys(measured))  # type: ignore[arg-type]
     assert METRIC not in table_text(bare)
     assert remaining_share(bare) is None
     assert remaining_share(replace(SUMMARY, untrained=45.0)) is None

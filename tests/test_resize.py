@@ -112,4 +112,4 @@ def test_a_run_on_images_of_several_sizes(tmp_path: Path, foreign: Storage) -> N
     keys = ["channels=3", "data.resize=bilinear", "evaluation.real_samples=null", "evaluation.samples=4"]
     summary, _ = run(tiny_config("quickstart", foreign.url, 2, *keys), str(tmp_path / "runs"))
     assert (summary.reason, summary.steps) == ("budget", 2)
-    assert summary.final is not None
+    assert summary.latest is not None

@@ -19,6 +19,7 @@ from distgan.training.evaluation import Evaluator
 from distgan.training.events import Checkpointed, Evaluated, Event, Finished, Started, Trained
 from distgan.training.job import Job
 from distgan.training.loop import train
+from distgan.training.sampling import find_checkpoint
 from distgan.training.world import World
 from gloo import run_until_death, run_workers
 from runs import (
@@ -72,7 +73,7 @@ def test_stopping_at_every_step_changes_no_bit(size: int, family: str, data: str
         assert reasons == ["interrupted"] * (STEPS - 1) + ["budget"]
     whole = newest(str(tmp_path), "whole")
     assert whole[1]["step"] == STEPS
-    assert whole[1]["latest"] is not None
+    assert [evaluation["step"] for evaluation in whole[1]["evaluations"]] == [2, 4, 6]
     assert_same_bits(newest(str(tmp_path), "stopped"), whole)
 
 
@@ -135,7 +136,8 @@ def test_another_number_of_workers_goes_on(data: str, tmp_path: Path) -> None:
     for path, value in alone[0].items():
         torch.testing.assert_close(grown[0][path], value, rtol=1e-6, atol=1e-9, msg=lambda text, p=path: f"{p}: {text}")
     assert grown[1]["batches"] == alone[1]["batches"] == STEPS
-    assert grown[1]["latest"] == pytest.approx(alone[1]["latest"], rel=1e-3)
+    distances = [[evaluation["distance"] for evaluation in run[1]["evaluations"]] for run in (grown, alone)]
+    assert distances[0] == pytest.approx(distances[1], rel=1e-3)
 
 
 def started(world: World, config: Config, storage: str) -> None:
@@ -263,15 +265,15 @@ def test_a_used_budget_ends_at_once_and_a_raised_one_goes_on(data: str, tmp_path
     first, _ = run(short, str(tmp_path))
     again, recorder = run(short, str(tmp_path))
     assert [type(event) for event in recorder.events] == [Started, Finished]
-    assert (again.reason, again.steps, again.final) == ("budget", 2, first.final)
+    assert (again.reason, again.steps, again.latest) == ("budget", 2, first.latest)
     assert again.last_checkpoint == first.last_checkpoint == checkpoint_name(2)
 
     raised, recorder = run(long, str(tmp_path))
     assert [event.step for event in recorder.of(Trained)] == [3, 4]
     run(long, str(tmp_path), "whole")
     leaves, _ = newest(str(tmp_path))
-    whole, progress = newest(str(tmp_path), "whole")
-    assert_same_bits((leaves, progress), (whole, progress))
+    whole, _ = newest(str(tmp_path), "whole")
+    assert_same_bits((leaves, {}), (whole, {}))
     assert raised.resumed_at_kimg == 2 * BATCH / 1000
 
 
@@ -296,11 +298,36 @@ def test_the_last_and_the_best_are_kept(
     summary, recorder = run(config, str(tmp_path))
     assert checkpoints(str(tmp_path)).names() == [checkpoint_name(step) for step in kept]
     assert (summary.best, summary.best_kimg, summary.best_checkpoint) == (5.0, BATCH / 1000, checkpoint_name(1))
-    assert (summary.untrained, summary.final, summary.last_checkpoint) == (10.0, 8.0, checkpoint_name(4))
-    assert [event.improved for event in recorder.of(Evaluated)] == [True, True, False, False, False]
+    assert (summary.untrained, summary.latest, summary.last_checkpoint) == (10.0, 8.0, checkpoint_name(4))
+    assert [event.improved for event in recorder.of(Evaluated)] == [False, True, False, False, False]
     assert [event.step for event in recorder.of(Checkpointed)] == [0, 1, 2, 3, 4]
     assert len(recorder.grids) == 5
     assert recorder.grids[0].shape == (64, 1, 16, 16)
+
+
+def test_the_untrained_generator_is_never_the_best(data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that only makes it worse keeps the best of what it trained, and its plateau ends it all the same."""
+    script_distances(monkeypatch, 10.0, 30.0, 20.0, 25.0, 22.0, 99.0)
+    config = tiny_config(
+        "quickstart", data, 9, "evaluation.at_start=true", "evaluation.every_kimg=0.016", "evaluation.patience=2",
+        "checkpoint.keep_last=1",
+    )  # fmt: skip
+    for stop_at in (1, 2, 3):
+        run(config, str(tmp_path), stop_at=stop_at)
+    summary, recorder = run(config, str(tmp_path))
+    assert (summary.reason, summary.steps, summary.untrained) == ("plateau", 4, 10.0)
+    assert (summary.best, summary.best_checkpoint, summary.latest) == (20.0, checkpoint_name(2), 22.0)
+    assert [event.without_improvement for event in recorder.of(Evaluated)] == [2]
+    assert checkpoints(str(tmp_path)).names() == [checkpoint_name(2), checkpoint_name(4)]
+    assert find_checkpoint(f"{tmp_path}/run").manifest.name == checkpoint_name(2)
+
+
+def test_a_run_that_was_stopped_before_it_was_measured_has_no_best(data: str, tmp_path: Path) -> None:
+    summary, recorder = run(tiny_config("quickstart", data, 9, "evaluation.at_start=true"), str(tmp_path), stop_at=1)
+    (event,) = recorder.of(Evaluated)
+    assert (event.best, event.best_kimg, event.improved) == (None, None, False)
+    assert (summary.best, summary.best_checkpoint, summary.latest) == (None, None, None)
+    assert find_checkpoint(f"{tmp_path}/run").manifest.name == checkpoint_name(1)
 
 
 def test_checkpoints_between_evaluations(data: str, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from distgan.cli.main import app
 from distgan.config.load import build_config
 from distgan.data.storage import Storage
 from distgan.errors import UserError
+from distgan.report.samples import write_samples
 from distgan.training.networks import build_networks
 from distgan.training.sampling import find_checkpoint, sample_images
 from runs import pack_bricks, run, tiny_config
@@ -38,7 +39,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run(tiny_config("quickstart", pack_bricks(folder / "data", samples=80), 2, *changes), str(folder))
     manifest = folder / "run" / "checkpoints" / NAMES[1] / "manifest.json"
     tree = json.loads(manifest.read_text())
-    tree["progress"]["best_checkpoint"] = NAMES[0]
+    tree["progress"]["evaluations"] = [{"step": step, "images": step, "distance": 1.0} for step in (1, 2)]
     manifest.write_text(json.dumps(tree))
     return folder / "run"
 
@@ -55,6 +56,16 @@ def test_a_run_gives_its_best_checkpoint_and_a_checkpoint_itself(trained: Path) 
             assert find_checkpoint(f"{trained}/checkpoints/{name}{end}").manifest.name == name
 
 
+def test_a_run_gives_the_checkpoint_that_is_asked_for(trained: Path) -> None:
+    for which, name in {"best": NAMES[0], "last": NAMES[1], NAMES[1]: NAMES[1]}.items():
+        assert find_checkpoint(str(trained), which).manifest.name == name
+    for which in ("step-000000009", "newest", ""):
+        with pytest.raises(UserError, match=f"--checkpoint {which}: .*{NAMES[0]}, {NAMES[1]}"):
+            find_checkpoint(str(trained), which)
+    with pytest.raises(UserError, match="is a checkpoint itself"):
+        find_checkpoint(f"{trained}/checkpoints/{NAMES[1]}", "last")
+
+
 def test_relative_paths_work(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(trained.parent)
     assert find_checkpoint("run").manifest.name == NAMES[0]
@@ -65,7 +76,7 @@ def test_relative_paths_work(trained: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_run_that_was_never_measured_gives_its_newest(copied: Path) -> None:
     manifest = copied / "checkpoints" / NAMES[1] / "manifest.json"
     tree = json.loads(manifest.read_text())
-    tree["progress"]["best_checkpoint"] = None
+    tree["progress"]["evaluations"] = []
     manifest.write_text(json.dumps(tree))
     assert find_checkpoint(str(copied)).manifest.name == NAMES[1]
 
@@ -140,6 +151,48 @@ def test_command_writes_a_grid(trained: Path, tmp_path: Path) -> None:
     assert np.array_equal(pixels[2 : 2 + 16 * scale : scale, 2 : 2 + 16 * scale : scale], wanted[0, 0].numpy())
 
 
+def test_every_kind_of_file_holds_the_same_images(trained: Path, tmp_path: Path) -> None:
+    wanted = sample_images(find_checkpoint(str(trained), "last"), 130, seed=3).permute(0, 2, 3, 1).numpy()
+    told: list[int] = []
+    for out in ("new/samples.npy", "new/samples.npz", "new/v1.5/", "new/images"):
+        name, number = write_samples(
+            str(trained), f"{tmp_path}/{out}", count=130, seed=3, which="last", drawn=told.append
+        )
+        assert (name, number) == (NAMES[1], 130)
+    assert told == [64, 128, 130] * 4
+    array = np.load(tmp_path / "new" / "samples.npy", allow_pickle=False)
+    assert array.dtype == np.uint8
+    assert np.array_equal(array, wanted)
+    with np.load(tmp_path / "new" / "samples.npz", allow_pickle=False) as archive:
+        assert archive.files == ["arr_0"]
+        assert np.array_equal(archive["arr_0"], wanted)
+    for folder in ("v1.5", "images"):
+        files = sorted((tmp_path / "new" / folder).iterdir())
+        assert [file.name for file in files] == [f"{number:06}.png" for number in range(130)]
+        images = [np.asarray(Image.open(file)) for file in files]
+        assert np.array_equal(np.stack(images)[..., None], wanted)
+    names = sorted(path.name for path in (tmp_path / "new").iterdir())
+    assert names == ["images", "samples.npy", "samples.npz", "v1.5"]
+
+
+@pytest.mark.parametrize("out", ["samples.npy", "samples.npz", "images/"])
+def test_what_cannot_be_finished_is_not_there(out: str, trained: Path, tmp_path: Path) -> None:
+    def interrupt(done: int) -> None:
+        if done > 64:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_samples(str(trained), f"{tmp_path}/{out}", count=130, drawn=interrupt)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_empty_folder_is_filled_and_a_full_one_is_not(trained: Path, tmp_path: Path) -> None:
+    write_samples(str(trained), str(tmp_path), count=2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["000000.png", "000001.png"]
+    with pytest.raises(UserError, match="not empty"):
+        write_samples(str(trained), str(tmp_path), count=1)
+
+
 @pytest.mark.parametrize("wrong", [["--count", "0"], ["--seed", "-1"], ["--count", "many"]])
 def test_command_refuses_values_out_of_range(wrong: list[str], trained: Path) -> None:
     assert CliRunner().invoke(app, ["sample", str(trained), *wrong]).exit_code == 2
@@ -152,7 +205,7 @@ def test_mistakes_are_told(trained: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no whole checkpoint"):
         find_checkpoint(f"{trained}/checkpoints/step-000000009")
     for out, message in (
-        ("grid.jpg", "PNG"),
+        ("grid.jpg", "ends in .png"),
         (str(trained / "checkpoints" / NAMES[0] / "state.pt" / "x.png"), "--out"),
     ):
         result = CliRunner().invoke(app, ["sample", str(trained), "--count", "1", "--out", out])

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from distgan.report import words
 from distgan.training.checkpoints import checkpoint_name
+from distgan.training.evaluation import Evaluator
 from distgan.training.events import Evaluated, Finished, Trained
 from distgan.training.progress import Progress
 from runs import checkpoints, run, tiny_config
@@ -23,13 +25,44 @@ def test_a_plateau_stops_the_run_and_is_remembered(data: str, tmp_path: Path) ->
     assert [event.without_improvement for event in recorder.of(Evaluated)] == [0, 1, 2]
     assert recorder.of(Finished)[0].summary == summary
 
-    again, recorder = run(config, str(tmp_path))
+    longer = tiny_config("quickstart", data, 90, *frozen, "evaluation.patience=2")
+    again, recorder = run(longer, str(tmp_path))
     assert (again.reason, again.steps) == ("plateau", 3)
     assert not recorder.of(Trained)
+    assert words.way_on(again) == "the same command with evaluation.patience above 2 (or null)"
 
     patient = tiny_config("quickstart", data, 50, *frozen, "evaluation.patience=3")
     summary, recorder = run(patient, str(tmp_path))
     assert (summary.reason, summary.steps) == ("plateau", 4)
+
+
+def test_after_a_plateau_a_smaller_improvement_may_do(
+    data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All evaluations are judged anew, also those of earlier sessions."""
+    creeping = iter([100.0, 98.0, 96.0, 94.0, 94.0, 94.0])
+    monkeypatch.setattr(Evaluator, "distance", lambda self, generator: next(creeping))
+    keys = ["evaluation.every_kimg=0.016", "evaluation.patience=2"]
+    summary, _ = run(tiny_config("quickstart", data, 50, *keys, "evaluation.min_improvement=0.1"), str(tmp_path))
+    assert (summary.reason, summary.steps, summary.best) == ("plateau", 3, 96.0)
+    summary, recorder = run(
+        tiny_config("quickstart", data, 50, *keys, "evaluation.min_improvement=0.01"), str(tmp_path)
+    )
+    assert [event.without_improvement for event in recorder.of(Evaluated)] == [0, 1, 2]
+    assert (summary.reason, summary.steps) == ("plateau", 6)
+
+
+def test_the_way_on_names_what_ended_the_run(data: str, tmp_path: Path) -> None:
+    keys = ["evaluation.every_kimg=0.016", "evaluation.min_improvement=0.99"]
+    summary, _ = run(tiny_config("quickstart", data, 2, *keys), str(tmp_path))
+    assert words.way_on(summary) == "the same command with training.kimg above 0.032"
+    summary, _ = run(tiny_config("quickstart", data, 2, *keys, "evaluation.patience=1"), str(tmp_path))
+    assert (summary.reason, words.way_on(summary)) == (
+        "plateau",
+        "the same command with evaluation.patience above 1 (or null) and training.kimg above 0.032",
+    )
+    summary, _ = run(tiny_config("quickstart", data, 4, *keys), str(tmp_path), stop_at=3)
+    assert (summary.reason, words.way_on(summary)) == ("interrupted", "the same command")
 
 
 def test_the_untrained_generator_is_measured_once_if_wanted(data: str, tmp_path: Path) -> None:
@@ -49,9 +82,11 @@ def test_the_untrained_generator_is_measured_once_if_wanted(data: str, tmp_path:
 def test_stopping_in_the_last_step_counts_as_done(data: str, tmp_path: Path) -> None:
     summary, recorder = run(tiny_config("quickstart", data, 2), str(tmp_path), stop_at=2)
     assert summary.reason == "budget"
-    assert summary.final == recorder.of(Evaluated)[-1].distance
+    assert summary.latest == recorder.of(Evaluated)[-1].distance
     manifest = tmp_path / "run" / "checkpoints" / checkpoint_name(2) / "manifest.json"
-    assert Progress(**json.loads(manifest.read_text())["progress"]).latest == summary.final
+    latest = Progress.from_dict(json.loads(manifest.read_text())["progress"]).latest
+    assert latest is not None
+    assert (latest.distance, latest.kimg) == (summary.latest, summary.latest_kimg)
 
 
 def test_a_session_ends_when_its_time_is_over_and_the_next_goes_on(data: str, tmp_path: Path) -> None:

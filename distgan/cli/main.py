@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import signal
 import sys
-from pathlib import Path
 from types import FrameType
 from typing import Annotated, NoReturn
 
@@ -79,7 +78,8 @@ def train(
     """Train a GAN, or go on with a run that was stopped.
 
     The run's folder STORAGE/NAME gets checkpoints, metrics.jsonl, TensorBoard events, sample grids, curves.png
-    and summary.json. Ctrl-C saves the state and ends the run; the same command goes on with it.
+    and summary.json. Ctrl-C saves the state and ends the run; the same command goes on with it. Beyond its end a run
+    goes on with a higher training.kimg; after a plateau, with a higher evaluation.patience (or null).
 
     Example: `distgan train quickstart data.url=s3://bricks --workers 2 --storage s3://runs --name first`
     """
@@ -96,9 +96,22 @@ def train(
 @app.command()
 def sample(
     source: Annotated[str, typer.Argument(metavar="RUN_OR_CHECKPOINT", help="Folder or URL of either.")],
-    count: Annotated[int, typer.Option(min=1, max=65536, help="Images in the grid.")] = 64,
+    count: Annotated[int, typer.Option(min=1, max=10_000_000, help="How many; in a grid at most 65,536.")] = 64,
     seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Draws the latents.")] = 0,
-    out: Annotated[Path, typer.Option(help="The PNG to write.")] = Path("grid.png"),
+    out: Annotated[
+        str,
+        typer.Option(
+            metavar="FILE|FOLDER/",
+            help="x.png: one grid. x/: a PNG each. x.npy, x.npz: an array uint8 (N, H, W, C), in x.npz as arr_0, "
+            "with the labels as arr_1.",
+        ),
+    ] = "grid.png",
+    checkpoint: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|best|last", help="Which of a run's checkpoints, as step-000004250; by default the best."
+        ),
+    ] = None,
     label: Annotated[
         str | None,
         typer.Option(
@@ -110,11 +123,15 @@ def sample(
         bool, typer.Option("--trust-code", help="Run code of the modules outside distgan that the checkpoint names.")
     ] = False,
 ) -> None:
-    """Draw a grid of samples from a run's best checkpoint, or from a given one, on the CPU."""
-    from distgan.report.samples import write_samples
+    """Draw samples from a run's best checkpoint, or from another one, on the CPU.
 
-    checkpoint, drawn = write_samples(source, count, seed, out, label, trust_code=trust_code)
-    print(f"{out}: {drawn} samples of {checkpoint}, seed {seed}{'' if label is None else f', label {label}'}")
+    Sample i is the same for every --count and in every kind of file.
+
+    Example: `distgan sample s3://runs/first --count 50000 --out samples.npz`
+    """
+    from distgan.cli.sampling import run_sampling
+
+    run_sampling(source, count, seed, out, label, checkpoint, trust_code=trust_code)
 
 
 def main() -> None:
@@ -123,7 +140,9 @@ def main() -> None:
     try:
         app(prog_name=app.info.name)
     except UserError as error:
-        print(f"distgan: error: {error}", file=sys.stderr)
+        from distgan.launch.mistakes import tell
+
+        tell(str(error))
         sys.exit(2)
 
 

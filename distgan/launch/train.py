@@ -9,7 +9,6 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import pyarrow.fs
 import ray
 import ray.train
 import ray.train.torch
@@ -25,6 +24,7 @@ from distgan.errors import UserError
 from distgan.launch.board import create_board
 from distgan.launch.cluster import ray_cluster
 from distgan.launch.lost import lost_processes_as_one_line
+from distgan.launch.notes import RayStorage, ray_notes
 from distgan.launch.outcome import Outcome
 from distgan.launch.signals import StopWish, stop_on_signals
 from distgan.report import words
@@ -46,16 +46,17 @@ def train_on_ray(job: Job, address: str | None) -> Outcome:
     with stop_on_signals() as wish, Display() as display:
         display.message("starting Ray" if address is None else f"connecting to Ray at {address}")
         sources = own_sources(own_names(job.config.model_dump()).values())
-        with ray_cluster(address, sources) as own, lost_processes_as_one_line(job.run.url):
+        run = job.run
+        with ray_notes(run) as notes, ray_cluster(address, sources) as own, lost_processes_as_one_line(run.url):
             display.message(f"starting {words.plural(job.config.scale.workers, 'worker')}")
             board = create_board()
-            trainer = build_trainer(job, board)
+            trainer = build_trainer(job, board, notes)
             fit = _Background(trainer.fit)
             summary = _follow(board, fit, display, wish, own)
     return Outcome(summary, wish.exit_code)
 
 
-def build_trainer(job: Job, board: Any) -> TorchTrainer:
+def build_trainer(job: Job, board: Any, notes: RayStorage) -> TorchTrainer:
     """The Ray Train run of a job. Raises UserError where the cluster cannot hold its workers."""
     config = job.config
     resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
@@ -63,7 +64,7 @@ def build_trainer(job: Job, board: Any) -> TorchTrainer:
     cpus = min(1.0, resources.get("CPU", 0.0) / config.scale.workers)
     if cpus == 0:
         raise UserError("the Ray cluster has no processors for workers; add a node")
-    path, filesystem = _ray_storage(job.run.child("ray"))
+    path, filesystem = notes
     return TorchTrainer(
         worker_main,
         train_loop_config={
@@ -129,15 +130,8 @@ class RayReporter(RunReporter):
 
     def evaluated(self, event: Evaluated) -> None:
         """Metrics and a pointer for Ray; every rank must come here."""
-        ray.train.report(
-            {
-                event.metric: event.distance,
-                "best": event.best,
-                "kimg": event.kimg,
-                "step": event.step,
-                "run": self._run_url,
-            }
-        )
+        metrics = {event.metric: event.distance, "kimg": event.kimg, "step": event.step, "run": self._run_url}
+        ray.train.report(metrics if event.best is None else metrics | {"best": event.best})
 
 
 class _Background:
@@ -199,10 +193,3 @@ def _use_gpu(config: Config, resources: dict[str, float]) -> bool:
             f"ask for fewer workers or add nodes"
         )
     return config.scale.device != "cpu" and gpus >= workers
-
-
-def _ray_storage(storage: Storage) -> tuple[str, pyarrow.fs.FileSystem | None]:
-    """Where Ray keeps its own notes of the run, through the same fsspec as everything else."""
-    if storage.is_local:
-        return str(storage.local_path), None
-    return storage.root, pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(storage.fs))

@@ -85,8 +85,10 @@ def _draw_distance(axes: Axes, rows: Sequence[dict[str, Any]], floor: float | No
     if rows[0]["step"] == 0:
         label = f"untrained: {number(distance[0])}"
         axes.plot(kimg[0], distance[0], "s", color=_GREY, markersize=8, label=label, clip_on=False)
-    label = f"best: {number(last['best'])} at {kimg_count(last['best_kimg'])} kimg"
-    axes.plot(last["best_kimg"], last["best"], "*", color=_BEST, markersize=15, label=label, zorder=4, clip_on=False)
+    if last["best"] is not None:
+        label = f"best: {number(last['best'])} at {kimg_count(last['best_kimg'])} kimg"
+        place = last["best_kimg"], last["best"]
+        axes.plot(*place, "*", color=_BEST, markersize=15, label=label, zorder=4, clip_on=False)
     if floor is not None:
         axes.axhline(floor, color=_GREY, linestyle="--", linewidth=1.2, label=f"floor: {number(floor)}")
     _scale(axes, np.append(distance, [] if floor is None else [floor]))

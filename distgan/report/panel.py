@@ -82,5 +82,5 @@ def _losses(event: Trained) -> Text:
 
 def _distance(event: Evaluated) -> Text:
     now = Text(words.number(event.distance), "bold green" if event.improved else "bold")
-    best = f"   best {words.number(event.best)} at {words.kimg_count(event.best_kimg)} kimg"
-    return now + Text(f"{best}   {words.waiting(event)}")
+    parts = [words.best(event)] if event.best is None else [words.best(event), words.waiting(event)]
+    return now + Text("".join(f"   {part}" for part in parts))

@@ -49,9 +49,10 @@ class Scalars:
         self._add(values, event.step)
 
     def evaluated(self, event: Evaluated) -> None:
-        """The distance and the best so far, under the metric's name."""
-        values = {f"distance/{event.metric}": event.distance, f"distance/{event.metric}_best": event.best}
-        self._add(values | {"progress/kimg": event.kimg}, event.step)
+        """The distance and the best so far, if there is one, under the metric's name."""
+        name = f"distance/{event.metric}"
+        best = {} if event.best is None else {f"{name}_best": event.best}
+        self._add({name: event.distance, **best, "progress/kimg": event.kimg}, event.step)
 
     def picture(self, step: int, picture: Image.Image) -> None:
         """A grid of samples."""

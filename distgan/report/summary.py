@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -13,8 +14,11 @@ from distgan.training.events import Summary
 _WITHIN = {"data wait": "training"}
 
 
-def summary_table(summary: Summary) -> Table:
-    """What the run did: why it stopped, how far it came, how long that took, how good it is, what is kept."""
+def summary_table(summary: Summary) -> RenderableType:
+    """What the run did: why it stopped, how far it came, how long that took, how good it is, what is kept.
+
+    Below it, how to go on with the run.
+    """
     table = Table(title=Text(summary.name, "bold"), title_justify="left", show_header=False)
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
@@ -22,14 +26,15 @@ def summary_table(summary: Summary) -> Table:
     table.add_row("trained", Text(_trained(summary)))
     if summary.seconds:
         table.add_row("time", Text(_time(summary.seconds)))
-    table.add_row("speed", Text(f"{words.number(summary.images_per_second)} images/s"))
+    if summary.images_per_second > 0:
+        table.add_row("speed", Text(f"{words.number(summary.images_per_second)} images/s"))
     table.add_section()
     for label, value in _distances(summary):
         table.add_row(Text(label), Text(value))
     table.add_section()
     table.add_row("best checkpoint", Text(summary.best_checkpoint or "none"))
     table.add_row("last checkpoint", Text(summary.last_checkpoint or "none"))
-    return table
+    return Group(table, Text(f"to go on: {words.way_on(summary)}"))
 
 
 def remaining_share(summary: Summary) -> float | None:
@@ -43,7 +48,9 @@ def remaining_share(summary: Summary) -> float | None:
 def _trained(summary: Summary) -> str:
     workers = words.plural(summary.workers, "worker")
     told = f"{words.kimg_count(summary.kimg)} kimg in {words.plural(summary.steps, 'step')}, {workers}"
-    if summary.resumed_at_kimg:
+    if summary.resumed_at_kimg == summary.kimg > 0:
+        told += ", nothing in this session"
+    elif summary.resumed_at_kimg:
         told += f", resumed at {words.kimg_count(summary.resumed_at_kimg)} kimg"
     return told
 
@@ -65,8 +72,12 @@ def _distances(summary: Summary) -> Iterator[tuple[str, str]]:
     if summary.best is not None:
         at = "" if summary.best_kimg is None else f" at {words.kimg_count(summary.best_kimg)} kimg"
         yield f"{summary.metric} best", words.number(summary.best) + at
-    if summary.final is not None:
-        yield f"{summary.metric} final", words.number(summary.final)
+    if summary.latest is not None and summary.latest_kimg is not None:
+        if summary.latest_kimg == summary.kimg:
+            yield f"{summary.metric} final", words.number(summary.latest)
+        else:
+            at = f"{words.number(summary.latest)} at {words.kimg_count(summary.latest_kimg)} kimg"
+            yield f"{summary.metric} latest", f"{at}, none since"
     if summary.floor is not None:
         yield f"{summary.metric} floor", f"{words.number(summary.floor)} (two halves of the real data)"
     share = remaining_share(summary)

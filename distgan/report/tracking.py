@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from torch import Tensor
 
@@ -19,6 +21,7 @@ from distgan.report.scalars import Scalars
 from distgan.training.events import Checkpointed, Evaluated, Event, Finished, Summary, Trained
 
 _METRICS = "metrics.jsonl"
+_SUMMARY = "summary.json"
 _PICTURE_SIZE = 64
 
 
@@ -28,7 +31,8 @@ class RunFolder:
     - `metrics.jsonl`: one JSON object a line for each event (`distgan.report.rows`);
     - `tensorboard/`: scalars and sample grids by training step;
     - `samples/kimg-000123.400.png`: sample grids;
-    - `curves.png` and `summary.json`: at the end, unless nothing was trained since they were made.
+    - `curves.png` and `summary.json`: at the end, unless those of the same end are there: then they stay, with the
+      times and the speed of the session that trained.
 
     A local folder is written directly. For remote storage the files are written to a temporary folder, from
     which `flush` and `close` upload them. Nothing else in the storage is touched. Threads may share it.
@@ -44,7 +48,7 @@ class RunFolder:
 
     def __init__(self, storage: Storage, resume_step: int | None) -> None:
         self._lock = threading.Lock()
-        self._has_summary = resume_step is not None and storage.exists("summary.json")
+        self._earlier_summary = {} if resume_step is None else _read_summary(storage)
         kept = _kept_lines(storage, resume_step)
         self._mirror: Mirror | None = None
         if storage.local_path is None:
@@ -124,11 +128,21 @@ class RunFolder:
             yield
 
     def _finish(self, summary: Summary) -> None:
-        if self._has_summary and summary.kimg == summary.resumed_at_kimg and summary.reason in ("budget", "plateau"):
-            return  # begun again after its end: the summary of what was trained stays
-        self._files.write_bytes("summary.json", (to_json(summary.as_dict(), indent=1) + "\n").encode())
+        told, ended = self._earlier_summary, {"kimg": summary.kimg, "reason": summary.reason}
+        if summary.kimg == summary.resumed_at_kimg and ended.items() <= told.items():
+            return  # begun again after its end
+        self._files.write_bytes(_SUMMARY, (to_json(summary.as_dict(), indent=1) + "\n").encode())
         rows = read_rows(self._folder / _METRICS)
         draw_curves(rows, self._folder / "curves.png", title=summary.name, floor=summary.floor)
+
+
+def _read_summary(storage: Storage) -> dict[str, Any]:
+    """The summary of an earlier session; empty where there is none that can be read."""
+    try:
+        found = json.loads(storage.read_bytes(_SUMMARY))
+    except (NotFoundError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _kept_lines(storage: Storage, resume_step: int | None) -> bytes:

@@ -65,6 +65,13 @@ def progress(kimg: float, budget_kimg: float) -> str:
     return f"{kimg_count(kimg)} of {kimg_count(budget_kimg)} kimg"
 
 
+def best(event: Evaluated) -> str:
+    """The best so far and where it was, or that there is none yet."""
+    if event.best is None or event.best_kimg is None:
+        return "untrained"
+    return f"best {number(event.best)} at {kimg_count(event.best_kimg)} kimg"
+
+
 def waiting(event: Evaluated) -> str:
     """How many evaluations have passed without an improvement, and how many may."""
     if event.patience is None:
@@ -74,11 +81,10 @@ def waiting(event: Evaluated) -> str:
 
 def evaluation(event: Evaluated) -> str:
     """The distance and how it compares with the best."""
-    compared = (
-        "best so far"
-        if event.improved
-        else f"best {number(event.best)} at {kimg_count(event.best_kimg)} kimg, {waiting(event)}"
-    )
+    if event.improved:
+        compared = "best so far"
+    else:
+        compared = best(event) if event.best is None else f"{best(event)}, {waiting(event)}"
     return f"{event.metric} {number(event.distance)} ({compared})"
 
 
@@ -94,11 +100,26 @@ def stop_reason(summary: Summary) -> str:
     return f"plateau: no better distance in the last {times}"
 
 
+def way_on(summary: Summary) -> str:
+    """What to change in the same command, so that the run goes on."""
+    changes = []
+    if summary.reason == "plateau":
+        evaluations = summary.without_improvement
+        changes.append(f"evaluation.patience above {evaluations} (or null)")
+    if summary.kimg >= summary.budget_kimg:
+        changes.append(f"training.kimg above {summary.kimg:.10g}")
+    return "the same command" + (f" with {' and '.join(changes)}" if changes else "")
+
+
 def profile(event: Profiled) -> str:
-    """A line a part of a step, with its share; then where the trace is."""
-    if not event.milliseconds:
+    """A line a part of a step, with its share; then what is not in them, and where the trace is."""
+    if not event.steps:
         return "profile: the session had too few steps to record"
-    whole = event.milliseconds["step"]
-    lines = [f"{name:>12} {value:9.2f} ms {value / whole:5.0%}" for name, value in event.milliseconds.items()]
-    lines[0] += "  of which:"
-    return "\n".join(["profile of a step", *lines, f"trace: {event.folder}/trace.json.gz"])
+    parts = dict(event.milliseconds)
+    whole, collective = parts.pop("step"), parts.pop("all-reduce")
+    lines = [f"profile of a step, mean of {event.steps}: {whole:.2f} ms, of which"]
+    lines += [f"{name:>12} {value:9.2f} ms {value / whole:5.0%}" for name, value in parts.items()]
+    if collective > 0:
+        lines.append(f"  beside them, all-reduces take {collective:.2f} ms")
+    lines.append("  between steps: evaluations and checkpoints, whose shares of the session stand under `time`")
+    return "\n".join([*lines, f"trace: {event.folder}/trace.json.gz"])

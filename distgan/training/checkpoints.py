@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, ParamSpec
 
 import torch
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 import distgan
 from distgan.data.storage import NotFoundError, Storage
@@ -22,6 +22,7 @@ from distgan.errors import UserError
 from distgan.training.progress import Progress
 
 FOLDER = "checkpoints"
+_FORMAT: Literal["distgan-checkpoint-2"] = "distgan-checkpoint-2"
 _STATE_NAME = "state.pt"
 _MANIFEST_NAME = "manifest.json"
 _ATTEMPTS = 5
@@ -41,7 +42,7 @@ class Manifest(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    format: Literal["distgan-checkpoint-1"] = "distgan-checkpoint-1"
+    format: Literal["distgan-checkpoint-2"] = _FORMAT
     distgan: str
     name: str
     step: int
@@ -59,7 +60,7 @@ class Manifest(BaseModel):
     @field_validator("progress")
     @classmethod
     def _is_progress(cls, value: dict[str, Any]) -> dict[str, Any]:
-        return TypeAdapter(Progress).validate_python(value).as_dict()
+        return Progress.from_dict(value).as_dict()
 
 
 @dataclass(frozen=True)
@@ -188,9 +189,10 @@ class CheckpointStore:
         try:
             return Manifest.model_validate(content)
         except ValidationError:
-            written_by = content.get("distgan", "unknown") if isinstance(content, dict) else "unknown"
+            said = content if isinstance(content, dict) else {}
+            written_by = said.get("distgan", "unknown")
             where = f"{self._storage.url}/{name}"
-            if written_by == distgan.__version__:
+            if written_by == distgan.__version__ and said.get("format") == _FORMAT:
                 raise UserError(f"{where}: its {_MANIFEST_NAME} is damaged; delete this checkpoint") from None
             raise UserError(
                 f"{where}: not a checkpoint that distgan {distgan.__version__} can read "

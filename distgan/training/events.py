@@ -44,14 +44,17 @@ class Trained:
 
 @dataclass(frozen=True)
 class Evaluated:
-    """A Fréchet distance was measured; `metric` is its name with the number of samples."""
+    """A Fréchet distance was measured; `metric` is its name with the number of samples.
+
+    At step 0 it is that of the generator that the run began with, which is not yet a best one.
+    """
 
     step: int
     kimg: float
     metric: str
     distance: float
-    best: float
-    best_kimg: float
+    best: float | None
+    best_kimg: float | None
     improved: bool
     without_improvement: int
     patience: int | None
@@ -72,6 +75,9 @@ class Summary:
     """How a run ended. Distances are None where they were not measured.
 
     Attributes:
+        budget_kimg: how far the run was to go.
+        untrained: distance of the generator that the run began with.
+        best, latest: distances of what the run has trained; the latest need not be of the end.
         floor: distance between two halves of the real data: what no generator is expected to beat.
         reason: why it stopped.
         without_improvement: evaluations in a row, up to the last one, that brought nothing better.
@@ -82,11 +88,13 @@ class Summary:
     metric: str
     reason: StopReason
     kimg: float
+    budget_kimg: float
     steps: int
     untrained: float | None
     best: float | None
     best_kimg: float | None
-    final: float | None
+    latest: float | None
+    latest_kimg: float | None
     floor: float | None
     without_improvement: int
     best_checkpoint: str | None
@@ -113,11 +121,13 @@ class Profiled:
     """Where the time of a step went, on rank 0.
 
     Attributes:
-        milliseconds: of a step: the whole `step` and its parts, `all-reduce`, which runs beside them, and what comes
-            between steps, spread over them all; empty where the session was too short to record.
+        steps: how many were recorded; 0 where the session was too short.
+        milliseconds: means over them: the whole `step`, its parts, which add up to it, and `all-reduce`, which runs
+            beside them. What comes between steps (evaluations, checkpoints) is in the summary's `seconds`.
         folder: URL of the folder with the trace.
     """
 
+    steps: int
     milliseconds: dict[str, float]
     folder: str
 

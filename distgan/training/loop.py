@@ -5,9 +5,6 @@ from __future__ import annotations
 from contextlib import closing
 from pathlib import Path
 
-import torch
-from torch import Tensor
-
 import distgan
 from distgan.data.blocks import BlockReader
 from distgan.data.cache import BlockCache
@@ -17,10 +14,8 @@ from distgan.data.order import Order
 from distgan.data.storage import Storage
 from distgan.data.stream import BatchStream
 from distgan.errors import UserError
-from distgan.metrics.features import to_uint8
 from distgan.training.checkpoints import Checkpoint, CheckpointStore, checkpoint_name
 from distgan.training.divergence import DivergenceGuard
-from distgan.training.draws import Purpose, derive_seed
 from distgan.training.ema import ExponentialMovingAverage
 from distgan.training.evaluation import Evaluator
 from distgan.training.events import (
@@ -33,8 +28,8 @@ from distgan.training.events import (
     Summary,
     Trained,
 )
+from distgan.training.grid import SampleGrid
 from distgan.training.job import Job, check_data
-from distgan.training.labels import LabelledGrid, training_grid
 from distgan.training.meter import Meter
 from distgan.training.networks import build_networks, build_objective
 from distgan.training.optimizers import build_optimizers
@@ -43,7 +38,7 @@ from distgan.training.profiling import StepProfiler, span
 from distgan.training.progress import Progress, due
 from distgan.training.sampling import find_checkpoint
 from distgan.training.state import TrainingState, check_resumable
-from distgan.training.step import DTYPES, Labels, RealBatch, Step
+from distgan.training.step import RealBatch, Step
 from distgan.training.world import World
 
 
@@ -109,6 +104,7 @@ class Session:
         self.step = Step(config, networks.generator, networks.discriminator, objective, self.state.optimizers, world)
         self.step.warm_up()
         self.profiler = StepProfiler(job.run, world.device) if job.profile and world.rank == 0 else None
+        self.grid = SampleGrid(config, world.device)
         with self.meter.phase("real statistics"):
             self.evaluator = Evaluator(config, world, data, self.decoder)
 
@@ -116,7 +112,7 @@ class Session:
         """Trains until the budget is used, the distance stays, or somebody asks to stop."""
         config, progress = self.config, self.state.progress
         self._report_start()
-        if progress.step == 0 and progress.latest is None and config.evaluation.at_start:
+        if progress.step == 0 and not progress.evaluations and config.evaluation.at_start:
             self._evaluate()
         budget = round(config.training.kimg * 1000)
         reason: StopReason = "plateau" if progress.plateaued(config.evaluation) else "budget"
@@ -237,17 +233,17 @@ class Session:
         progress, evaluation = self.state.progress, self.config.evaluation
         with self.meter.phase("evaluation"):
             distance = self.evaluator.distance(self.state.ema.network)
-        improved = progress.judge(distance, evaluation, checkpoint_name(progress.step))
-        assert progress.best is not None
+        progress.evaluated(distance)
+        best, without_improvement = progress.best, progress.without_improvement(evaluation)
         event = Evaluated(
             step=progress.step,
             kimg=progress.kimg,
             metric=self.evaluator.metric,
             distance=distance,
-            best=progress.best,
-            best_kimg=progress.best_images / 1000,
-            improved=improved,
-            without_improvement=progress.without_improvement,
+            best=best.distance if best else None,
+            best_kimg=best.kimg if best else None,
+            improved=best is not None and without_improvement == 0,
+            without_improvement=without_improvement,
             patience=evaluation.patience,
             seconds=self.meter.last_seconds,
         )
@@ -270,20 +266,10 @@ class Session:
         if checkpoint_due:
             self._save_checkpoint()
 
-    @torch.inference_mode()
     def _save_samples(self) -> None:
-        """The average generator's images at latents and labels that are the same through the whole run."""
         if self.world.rank == 0:
-            progress = self.state.progress
-            grid = training_grid(self.config.num_classes)
-            labels: Labels = () if grid.labels is None else (grid.labels.to(self.world.device),)
-            images = to_uint8(self.state.ema.network(self._fixed_latents(grid), *labels)).cpu()
-            self.reporter.samples(progress.step, progress.kimg, images, grid.columns)
-
-    def _fixed_latents(self, grid: LabelledGrid) -> Tensor:
-        generator = torch.Generator().manual_seed(derive_seed(self.config.seed, Purpose.SAMPLE_LATENTS))
-        latents = torch.randn(int(grid.latents.max()) + 1, self.config.latent_dim, generator=generator)
-        return latents[grid.latents].to(self.world.device, DTYPES[self.config.training.precision])
+            progress, images = self.state.progress, self.grid.images(self.state.ema.network)
+            self.reporter.samples(progress.step, progress.kimg, images, self.grid.columns)
 
     def _save_checkpoint(self) -> None:
         if self.world.rank != 0:
@@ -297,7 +283,7 @@ class Session:
         """The last checkpoint where there is none of this moment, and the summary."""
         self._meet_before_saving()
         progress = self.state.progress
-        last = checkpoint_name(progress.step)
+        best, latest, last = progress.best, progress.latest, checkpoint_name(progress.step)
         if self.world.rank == 0:
             with self.meter.phase("checkpoint"):
                 self.checkpoints.wait()
@@ -309,14 +295,16 @@ class Session:
             metric=self.evaluator.metric,
             reason=reason,
             kimg=progress.kimg,
+            budget_kimg=self.config.training.kimg,
             steps=progress.step,
             untrained=progress.untrained,
-            best=progress.best,
-            best_kimg=progress.best_images / 1000 if progress.best is not None else None,
-            final=progress.latest,
+            best=best.distance if best else None,
+            best_kimg=best.kimg if best else None,
+            latest=latest.distance if latest else None,
+            latest_kimg=latest.kimg if latest else None,
             floor=self.evaluator.real.floor,
-            without_improvement=progress.without_improvement,
-            best_checkpoint=progress.best_checkpoint,
+            without_improvement=progress.without_improvement(self.config.evaluation),
+            best_checkpoint=checkpoint_name(best.step) if best else None,
             last_checkpoint=last,
             workers=self.world.size,
             resumed_at_kimg=self.resumed_at_kimg,
@@ -325,7 +313,7 @@ class Session:
             distgan=distgan.__version__,
         )
         if self.profiler is not None:
-            self.reporter.event(self.profiler.finish(self.meter.steps, summary.seconds))
+            self.reporter.event(self.profiler.finish())
         if self.world.rank == 0:
             self.reporter.event(Finished(summary))
         return summary

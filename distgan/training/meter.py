@@ -20,7 +20,6 @@ class Meter:
     Each step's terms stay on the device until the workers meet: a step waits for nothing.
 
     Attributes:
-        steps: steps of this session.
         last_seconds: how long the phase that ended last took.
     """
 
@@ -31,7 +30,7 @@ class Meter:
         self._rows: list[Tensor] = []
         self._bad_samples = 0
         self._sums: dict[str, float] = defaultdict(float)
-        self.steps = self._steps = self._images = self._all_images = 0
+        self._steps = self._images = self._all_images = 0
         self._training_at_take = 0.0
         self.last_seconds = 0.0
 
@@ -48,7 +47,6 @@ class Meter:
         """Takes a step's terms, this worker's shares of their means, and its real images."""
         self._names = sorted(terms)
         self._rows.append(torch.stack([terms[name] for name in self._names]))
-        self.steps += 1
         self._steps += 1
         self._images += images
         self._all_images += images

@@ -42,11 +42,10 @@ class StepProfiler:
         """A step has ended."""
         self._profiler.step()
 
-    def finish(self, steps: int, seconds: dict[str, float]) -> Profiled:
-        """The parts of a step, those that come once in many steps taken from the session's `seconds` over `steps`."""
+    def finish(self) -> Profiled:
+        """The parts of a step: those of the steps that were recorded."""
         self._profiler.stop()
-        between = {name: 1000 * seconds.get(name, 0.0) / max(steps, 1) for name in ("evaluation", "checkpoint")}
-        return Profiled(self._parts | between if self._parts else {}, self._storage.url)
+        return Profiled(_RECORDED if self._parts else 0, self._parts, self._storage.url)
 
     def _keep(self, profiler: profile) -> None:
         with tempfile.TemporaryDirectory() as folder:

@@ -1,24 +1,44 @@
-"""How far a run is: counters, and what early stopping knows."""
+"""How far a run is: counters, and the evaluations that early stopping judges."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import math
+from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, TypeAdapter
 
 from distgan.config.schema import Config, EvaluationConfig
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A Fréchet distance, and after how many generator updates and real images it was measured."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    step: int
+    images: int
+    distance: float
+
+    @property
+    def kimg(self) -> float:
+        return self.images / 1000
 
 
 @dataclass
 class Progress:
     """Plain numbers that, with the seed, fix all that comes.
 
+    What is best and whether the distance stays is said of the evaluations anew each time, so that a session with
+    another `evaluation.patience` or `min_improvement` judges all of them by its own.
+
     Attributes:
         step: generator updates done.
         batches: real batches taken from the data, the position in its order.
         images: real images that the critic consumed; kimg are thousands of these.
         bad_samples: different samples so far in whose place another was taken.
+        evaluations: all of the run, in their order; one at step 0 is of the generator that the run began with.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
@@ -27,17 +47,37 @@ class Progress:
     critic_updates: int = 0
     batches: int = 0
     images: int = 0
-    untrained: float | None = None
-    latest: float | None = None
-    best: float | None = None
-    best_images: int = 0
-    best_checkpoint: str | None = None
-    without_improvement: int = 0
     bad_samples: int = 0
+    evaluations: list[Evaluation] = field(default_factory=list)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Progress:
+        """The inverse of `as_dict`. Raises pydantic's ValidationError for what is none."""
+        return TypeAdapter(cls).validate_python(values)
 
     @property
     def kimg(self) -> float:
         return self.images / 1000
+
+    @property
+    def untrained(self) -> float | None:
+        """The distance of the generator that the run began with, where it was measured."""
+        return next((evaluation.distance for evaluation in self.evaluations if evaluation.step == 0), None)
+
+    @property
+    def trained(self) -> list[Evaluation]:
+        """The evaluations of what the run has trained: the others compete for nothing."""
+        return [evaluation for evaluation in self.evaluations if evaluation.step > 0]
+
+    @property
+    def latest(self) -> Evaluation | None:
+        """The last of the trained ones."""
+        return next(reversed(self.trained), None)
+
+    @property
+    def best(self) -> Evaluation | None:
+        """The trained one of the smallest distance, of equal ones the first."""
+        return min(self.trained, key=lambda evaluation: evaluation.distance, default=None)
 
     def advance(self, config: Config) -> int:
         """Counts one step; returns the real images that it consumed."""
@@ -49,24 +89,24 @@ class Progress:
         self.images += images
         return images
 
-    def judge(self, distance: float, config: EvaluationConfig, checkpoint: str) -> bool:
-        """Takes an evaluation's distance into account; whether it is an improvement.
+    def evaluated(self, distance: float) -> None:
+        """Takes down an evaluation of this moment."""
+        self.evaluations.append(Evaluation(self.step, self.images, distance))
 
-        The best is the smallest distance seen; patience is restored only by one that is smaller by at least
-        `min_improvement` of the best.
+    def without_improvement(self, config: EvaluationConfig) -> int:
+        """How many trained evaluations in a row, up to the last, brought no improvement.
+
+        An improvement is the first of them, and one below the best before it by more than `min_improvement` of it.
         """
-        self.latest = distance
-        if self.step == 0:
-            self.untrained = distance
-        improved = self.best is None or distance < self.best * (1 - config.min_improvement)
-        self.without_improvement = 0 if improved else self.without_improvement + 1
-        if self.best is None or distance < self.best:
-            self.best, self.best_images, self.best_checkpoint = distance, self.images, checkpoint
-        return improved
+        best, count = math.inf, 0
+        for evaluation in self.trained:
+            count = 0 if evaluation.distance < best * (1 - config.min_improvement) else count + 1
+            best = min(best, evaluation.distance)
+        return count
 
     def plateaued(self, config: EvaluationConfig) -> bool:
         """Whether patience is at its end."""
-        return config.patience is not None and self.without_improvement >= config.patience
+        return config.patience is not None and self.without_improvement(config) >= config.patience
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -2,66 +2,95 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from distgan.config.load import build_config
 from distgan.data.storage import Storage
 from distgan.errors import UserError
 from distgan.metrics.features import to_uint8
-from distgan.training.checkpoints import FOLDER, Checkpoint, CheckpointStore, fitting
-from distgan.training.labels import sample_grid
+from distgan.training.checkpoints import FOLDER, Checkpoint, CheckpointStore, checkpoint_name, fitting
+from distgan.training.labels import LabelledGrid, sample_grid
 from distgan.training.networks import build_networks
+from distgan.training.progress import Progress
 from distgan.training.step import DTYPES
 
+BEST, LAST = "best", "last"
 _BATCH = 64
 
 
-def find_checkpoint(url: str) -> Checkpoint:
-    """The checkpoint at `url`, or the best of the run at `url` (its newest, where none was evaluated).
+def find_checkpoint(url: str, which: str | None = None) -> Checkpoint:
+    """The checkpoint at `url`, or one of the run at `url`: the `best`, the `last` or that of a name.
 
-    Raises UserError where there is none, or none whole.
+    By default it is the best. Where no trained generator was evaluated, or its checkpoint is damaged, the best is the
+    last whole one. Raises UserError where there is none, or none whole, or `url` is a checkpoint and `which` is given.
     """
     folder = Storage.open(url)
     parent, _, name = folder.url.rpartition("/")
     above, _, kind = parent.rpartition("/")
     if kind == FOLDER and name.startswith("step-"):
+        if which is not None:
+            raise UserError(f"--checkpoint {which}: {url} is a checkpoint itself; give the run's folder instead")
         checkpoint = CheckpointStore(Storage.open(above)).load(name)
         if checkpoint is None:
             raise UserError(
                 f"{url}: no whole checkpoint there; give the run's folder to use another of its checkpoints"
             )
         return checkpoint
-    store = CheckpointStore(folder)
+    return _checkpoint_of_run(CheckpointStore(folder), BEST if which is None else which, url)
+
+
+def _checkpoint_of_run(store: CheckpointStore, which: str, url: str) -> Checkpoint:
     newest = store.newest_manifest()
     if newest is None:
         raise UserError(f"{url}: no checkpoints there; give a run's folder (storage/name) or one of its checkpoints")
-    best = newest.progress.get("best_checkpoint")
-    checkpoint = store.load(best) if best else None
-    if checkpoint is None:
-        whole = store.newest_name()
-        checkpoint = store.load(whole) if whole else None
-    if checkpoint is not None:
+    if which not in {BEST, LAST}:
+        checkpoint = store.load(which) if which in store.names() else None
+        if checkpoint is None:
+            raise UserError(
+                f"--checkpoint {which}: {url} has no whole checkpoint of that name; give {BEST}, {LAST}, or one of "
+                f"{', '.join(store.names()[-5:])}"
+            )
         return checkpoint
-    raise UserError(f"{url}: its checkpoints are damaged or half written; train it again, or give another run")
+    best = Progress.from_dict(newest.progress).best
+    if which == BEST and best is not None:
+        checkpoint = store.load(checkpoint_name(best.step))
+        if checkpoint is not None:
+            return checkpoint
+    whole = store.newest_name()
+    checkpoint = store.load(whole) if whole else None
+    if checkpoint is None:
+        raise UserError(f"{url}: its checkpoints are damaged or half written; train it again, or give another run")
+    return checkpoint
 
 
-def sample_images(checkpoint: Checkpoint, count: int, seed: int) -> Tensor:
-    """`count` images of the averaged generator, uint8 (count, C, H, W); sample i is the same for every count.
+@dataclass(frozen=True)
+class Samples:
+    """Images of the averaged generator, drawn as they are asked for; sample i is the same for every count.
 
-    Raises UserError where the checkpoint's tensors are another network's, or the network is not of the package.
+    Attributes:
+        shape: (N, C, H, W).
+        batches: the images in their order, uint8 (up to 64, C, H, W); to be read once.
+        labels: of a conditional generator, int64 (N,).
+        columns: images in a row, where labels ask for a number of them.
     """
-    images, _ = labelled_samples(checkpoint, count, seed)
-    return images
+
+    shape: tuple[int, int, int, int]
+    batches: Iterator[Tensor]
+    labels: Tensor | None
+    columns: int | None
 
 
-@torch.inference_mode()
-def labelled_samples(
+def draw_samples(
     checkpoint: Checkpoint, count: int, seed: int, label: str | None = None, *, trust_code: bool = False
-) -> tuple[Tensor, int | None]:
-    """As `sample_images`, of a label or of all of them (see `labels.sample_grid`); and the columns of their grid.
+) -> Samples:
+    """`count` images of a label, or for the label `all` a column of each (see `labels.sample_grid`).
 
-    With `trust_code` a network may be of a module that the checkpoint names. Raises UserError for an unknown label.
+    With `trust_code` a network may be of a module that the checkpoint names. Raises UserError, before anything is
+    drawn, for an unknown label, for another network's tensors, and for networks beyond the package without trust.
     """
     manifest = checkpoint.manifest
     config = build_config(manifest.config, manifest.name, trust_code=trust_code)
@@ -69,14 +98,40 @@ def labelled_samples(
     generator = build_networks(config, torch.device("cpu")).generator.eval()
     with fitting(checkpoint.url):
         generator.load_state_dict(checkpoint.tensors["ema"])
-    random, dtype = torch.Generator().manual_seed(seed), DTYPES[config.training.precision]
-    # Always whole batches: the last numbers of a tensor, and the last bits of an image, depend on its size.
-    whole = range(0, int(grid.latents.max()) + 1, _BATCH)
-    latents = torch.cat([torch.randn(_BATCH, config.latent_dim, generator=random) for _ in whole]).to(dtype)
+    shape = (len(grid.latents), config.channels, config.image_size, config.image_size)
+    latents = _Latents(config.latent_dim, seed, DTYPES[config.training.precision])
+    return Samples(shape, _batches(generator, grid, latents), grid.labels, grid.columns)
+
+
+def sample_images(checkpoint: Checkpoint, count: int, seed: int) -> Tensor:
+    """`count` images of the averaged generator, uint8 (count, C, H, W). Raises UserError as `draw_samples` does."""
+    return torch.cat(list(draw_samples(checkpoint, count, seed).batches))
+
+
+class _Latents:
+    """Normal latents by their numbers, which may only ascend; those that are behind are forgotten."""
+
+    def __init__(self, dimension: int, seed: int, dtype: torch.dtype) -> None:
+        self._random, self._dtype = torch.Generator().manual_seed(seed), dtype
+        self._first, self._drawn = 0, torch.empty(0, dimension)
+
+    def take(self, numbers: Tensor) -> Tensor:
+        """Latents of these numbers, (len(numbers), dimension)."""
+        while self._first + len(self._drawn) <= int(numbers[-1]):
+            # Always whole batches: the last numbers of a tensor depend on its size.
+            more = torch.randn(_BATCH, self._drawn.shape[1], generator=self._random)
+            self._drawn = torch.cat([self._drawn, more])
+        behind = int(numbers[0]) - self._first
+        self._first, self._drawn = self._first + behind, self._drawn[behind:]
+        return self._drawn[numbers - self._first].to(self._dtype)
+
+
+def _batches(generator: nn.Module, grid: LabelledGrid, latents: _Latents) -> Iterator[Tensor]:
+    """Always runs whole batches: the last bits of an image depend on their size."""
     count = len(grid.latents)
-    images = []
     for first in range(0, count, _BATCH):
         rows = torch.arange(first, first + _BATCH).clamp(max=count - 1)
         labels = () if grid.labels is None else (grid.labels[rows],)
-        images.append(to_uint8(generator(latents[grid.latents[rows]], *labels)))
-    return torch.cat(images)[:count], grid.columns
+        with torch.inference_mode():
+            images = to_uint8(generator(latents.take(grid.latents[rows]), *labels))
+        yield images[: count - first]

@@ -50,7 +50,7 @@ class TrainingState:
             self.ema.network.load_state_dict(tensors["ema"])
             self.optimizers.generator.load_state_dict(tensors["generator_optimizer"])
             self.optimizers.discriminator.load_state_dict(tensors["discriminator_optimizer"])
-        self.progress = Progress(**checkpoint.manifest.progress)
+        self.progress = Progress.from_dict(checkpoint.manifest.progress)
         self.init_from = checkpoint.manifest.init_from
 
     def begin_from(self, checkpoint: Checkpoint) -> None:
@@ -75,7 +75,7 @@ class TrainingState:
             classes=self.classes,
             init_from=self.init_from,
         )
-        keep = {progress.best_checkpoint} if progress.best_checkpoint else set()
+        keep = {checkpoint_name(progress.best.step)} if progress.best is not None else set()
         store.save(manifest, self._tensors(), keep, self.config.checkpoint.keep_last, done)
         return name
 

@@ -1,0 +1,23 @@
+"""What `distgan sample` does with its arguments."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+
+def run_sampling(
+    source: str, count: int, seed: int, out: str, label: str | None, which: str | None, *, trust_code: bool
+) -> None:
+    """Draws the samples, with a bar on a terminal, and says what was written."""
+    from distgan.report.samples import write_samples
+
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("sampling", total=count)
+        checkpoint, number = write_samples(
+            source, out, count=count, seed=seed, label=label, which=which, trust_code=trust_code,
+            drawn=lambda done: progress.update(task, completed=done),
+        )  # fmt: skip
+    print(f"{out}: {number} samples of {checkpoint}, seed {seed}{'' if label is None else f', label {label}'}")
