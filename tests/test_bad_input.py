@@ -182,21 +182,36 @@ CONFIGURATION = [
         "key in file", "train a.yaml", r"a.yaml: data.ulr: unknown key; .*'data\.url'", files(a_yaml=b"data: {ulr: x}")
     ),
     Case("type in file", "train a.yaml", "a.yaml: channels='one'", files(a_yaml=b"channels: one")),
-    Case("list for a number", "train a.yaml", r"a.yaml: seed=\[1\]: input should be", files(a_yaml=b"seed: [1]")),
+    Case(
+        "list for a number",
+        "train a.yaml",
+        r"a.yaml: seed=\[1\]: allowed: integer, 0 to",
+        files(a_yaml=b"seed: [1]"),
+    ),
     Case("key", "train quickstart sed=1", r"preset quickstart: sed: unknown key; did you mean 'seed'"),
     Case("nested key", "train quickstart training.batchsize=1", r"training\.batchsize: unknown key; .*\.batch_size'"),
     Case("no value", "train quickstart seed", "override 'seed': write KEY=VALUE"),
-    Case("not offered", "train quickstart image_size=48", "image_size=48: input should be 16, 32, 64 or 128"),
+    Case("not offered", "train quickstart image_size=48", "image_size=48: allowed: 16, 32, 64 or 128"),
     Case(
-        "no number", "train quickstart optimizer.generator.lr=nan", r"optimizer\.generator\.lr='nan': input should be"
+        "no number",
+        "train quickstart optimizer.generator.lr=nan",
+        r"optimizer\.generator\.lr='nan': allowed: number",
     ),
-    Case("budget without end", "train quickstart training.kimg=1e306", r"training\.kimg=.*: input should be less than"),
-    Case("threads", "train quickstart scale.threads=1000000", r"scale\.threads=1000000: input should be less than"),
+    Case(
+        "budget without end",
+        "train quickstart training.kimg=1e306",
+        r"kimg=.*: allowed: number above 0, at most 1e9",
+    ),
+    Case("threads", "train quickstart scale.threads=1000000", r"scale\.threads=1000000: allowed: integer, 1 to 1024"),
     Case("objective", "train quickstart objective.name=lsgan", "unknown objective 'lsgan'; did you mean 'wgan'"),
     Case("workers", "train quickstart --workers 5", r"scale\.workers=5 is more than scale\.groups=2"),
-    Case("no workers", "train quickstart --workers 0", r"scale\.workers=0: input should be greater than or equal to 1"),
+    Case("no workers", "train quickstart --workers 0", r"scale\.workers=0: allowed: integer, 1 to 4096"),
     Case("batch", "train quickstart training.batch_size=100", "must be a multiple of data.streams=16"),
-    Case("huge batch", "train quickstart training.batch_size=160000000000", "batch_size=.*: input should be less than"),
+    Case(
+        "huge batch",
+        "train quickstart training.batch_size=160000000000",
+        "batch_size=.*: allowed: integer, 2 to 10",
+    ),
     Case("groups", "train quickstart scale.groups=3", r"data\.streams=16 must be a multiple of scale\.groups=3"),
     Case(
         "widths", "train quickstart generator.widths=[1,2] --dry-run", "widths has 2 entries, the network has 3 stages"
@@ -251,8 +266,12 @@ CONFIGURATION = [
 
 LABELLED = "train quickstart generator.network=conditional:Generator discriminator.network=conditional:Critic"
 LABELS = [
-    Case("no number of classes", "train quickstart num_classes=few", "num_classes='few': input should be a valid int"),
-    Case("one class", "train quickstart num_classes=1", "num_classes=1: input should be greater than or equal to 2"),
+    Case(
+        "no number of classes",
+        "train quickstart num_classes=few",
+        "num_classes='few': allowed: integer, 2 to 4096",
+    ),
+    Case("one class", "train quickstart num_classes=1", "num_classes=1: allowed: integer, 2 to 4096, or null"),
     Case(
         "networks without labels",
         "train quickstart num_classes=3 --dry-run",

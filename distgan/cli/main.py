@@ -14,7 +14,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from distgan import __version__
-from distgan.cli import data, presets, store
+from distgan.cli import data, keys, presets, store
 from distgan.errors import UserError
 
 app = typer.Typer(
@@ -28,6 +28,7 @@ app = typer.Typer(
 app.add_typer(data.app, name="data")
 app.add_typer(presets.app, name="presets")
 app.add_typer(store.app, name="store")
+app.command()(keys.keys)
 
 
 def _print_version(wanted: bool) -> None:
