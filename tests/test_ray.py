@@ -59,7 +59,7 @@ def test_killed_and_resumed_job_ends_with_the_same_bits(data: str, bucket: str, 
     assert summary["kimg"] == pytest.approx(2.016)
     assert summary["workers"] == 2
     assert summary["floor"] > 0
-    assert {"curves.png", "metrics.jsonl", "samples", "tensorboard"} <= set(whole.list())
+    assert {"config.yaml", "curves.png", "metrics.jsonl", "samples", "tensorboard"} <= set(whole.list())
     assert our_processes() == before
 
     # Ctrl-C after a while: the state is saved, the exit code says so, no process stays.

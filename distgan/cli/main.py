@@ -48,7 +48,9 @@ def root(
 
 @app.command()
 def train(
-    config: Annotated[str, typer.Argument(metavar="PRESET_OR_FILE", help="A preset's name or a YAML file.")],
+    config: Annotated[
+        str, typer.Argument(metavar="PRESET_OR_FILE", help="A preset's name, or a YAML file or its URL.")
+    ],
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="As in optimizer.generator.lr=1e-4.")
     ] = None,
@@ -64,7 +66,8 @@ def train(
         bool, typer.Option("--no-ray", help="Train without Ray, in this process or the processes of torchrun.")
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print configuration, networks and plan; train nothing.")
+        bool,
+        typer.Option("--dry-run", help="Only print: the whole configuration as YAML, and the plan to stderr."),
     ] = False,
     profile: Annotated[
         bool, typer.Option("--profile", help="Record some steps: a trace, and a table of where their time goes.")
@@ -79,8 +82,10 @@ def train(
 ) -> None:
     """Train a GAN, or go on with a run that was stopped.
 
-    The run's folder STORAGE/NAME gets checkpoints, metrics.jsonl, TensorBoard events, sample grids, curves.png
-    and summary.json. Ctrl-C saves the state and ends the run; the same command goes on with it.
+    The run's folder STORAGE/NAME gets checkpoints, config.yaml, metrics.jsonl, TensorBoard events, sample grids,
+    curves.png and summary.json. Ctrl-C saves the state and ends the run; the same command goes on with it.
+    `distgan keys` lists the keys for KEY=VALUE. The config.yaml of a run, or what --dry-run prints, is a FILE
+    that starts the same run anew.
 
     Example: `distgan train quickstart data.url=s3://bricks --workers 2 --storage s3://runs --name first`
     """

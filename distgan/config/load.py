@@ -49,14 +49,21 @@ def load_config(preset_or_file: str, overrides: Sequence[str] = ()) -> Config:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"cannot read the configuration {path!s:.100}: {reason}") from None
+    return parse_config(text, where, overrides, trust_code=True)
+
+
+def parse_config(text: str, where: str, overrides: Sequence[str] = (), *, trust_code: bool = False) -> Config:
+    """The configuration that is a YAML file's text, with `KEY=VALUE` overrides; as `build_config` otherwise."""
     tree = _parse_yaml(text, where)
     for override in overrides:
         _apply_override(tree, override)
-    return build_config(tree, where, trust_code=True)
+    return build_config(tree, where, trust_code=trust_code, to_trust="copy it here, and name that file")
 
 
-def build_config(tree: Mapping[str, Any], where: str, *, trust_code: bool = False) -> Config:
-    """Checks a plain tree of values; `where` names its origin in errors.
+def build_config(
+    tree: Mapping[str, Any], where: str, *, trust_code: bool = False, to_trust: str = "add --trust-code"
+) -> Config:
+    """Checks a plain tree of values; `where` names its origin in errors, `to_trust` what makes it trusted.
 
     With `trust_code` the modules of components that are not the package's own (`module:Class`) are imported.
     Raises UserError, without it, for a tree that names any: whoever wrote it chooses what is run.
@@ -66,7 +73,7 @@ def build_config(tree: Mapping[str, Any], where: str, *, trust_code: bool = Fals
         listed = ", ".join(f"{key}={name}" for key, name in own.items())
         raise UserError(
             f"{where}: its configuration runs code of modules outside distgan ({listed:.300}); if you trust who made "
-            f"it, and these are the modules that you expect, add --trust-code"
+            f"it, and these are the modules that you expect, {to_trust}"
         )
     problems: list[str] = []
     for section, (schema, key, registry) in COMPONENTS.items():
