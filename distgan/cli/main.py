@@ -14,7 +14,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from distgan import __version__
-from distgan.cli import data, keys, presets, store
+from distgan.cli import data, keys, presets, store, usage
 from distgan.errors import UserError
 
 app = typer.Typer(
@@ -127,10 +127,15 @@ def main() -> None:
     """Runs the command line: exit code 2 and one line for a user's mistake, 143 for SIGTERM."""
     signal.signal(signal.SIGTERM, _end)
     try:
-        app(prog_name=app.info.name)
+        sys.exit(app(prog_name=app.info.name, standalone_mode=False))
     except UserError as error:
-        print(f"distgan: error: {error}", file=sys.stderr)
-        sys.exit(2)
+        message = str(error)
+    except usage.UsageError as error:
+        if usage.shows_help(error):
+            sys.exit(2)
+        message = usage.usage_line(error)
+    print(f"distgan: error: {message}", file=sys.stderr)
+    sys.exit(2)
 
 
 def _end(number: int, frame: FrameType | None) -> NoReturn:
