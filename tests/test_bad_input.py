@@ -175,7 +175,7 @@ CONFIGURATION = [
     Case("folder as file", "train a.yaml", r"cannot read the configuration a\.yaml: .*directory", folder("a.yaml")),
     Case("not UTF-8", "train a.yaml", "cannot read the configuration a.yaml: .*utf-8", files(a_yaml=b"seed: \xff")),
     Case("a list", "train a.yaml", "a.yaml: a configuration is a mapping of keys", files(a_yaml=b"- seed\n- 1\n")),
-    Case("no YAML", "train a.yaml", "a.yaml: not valid YAML: ", files(a_yaml=b"data:\n\turl: x\n")),
+    Case("no YAML", "train a.yaml", "a.yaml: not valid YAML in line 2: ", files(a_yaml=b"data:\n\turl: x\n")),
     Case("impossible tag", "train a.yaml", "a.yaml: not valid YAML: ", files(a_yaml=b"seed: !!bool 7\n")),
     Case("code", "train a.yaml", "a.yaml: not valid YAML", files(a_yaml=b"seed: !!python/object/apply:os.getpid []\n")),
     Case(

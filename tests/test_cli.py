@@ -88,7 +88,7 @@ def test_a_group_alone_shows_its_help(cli: Cli, group: str) -> None:
 
 
 def test_help_is_light() -> None:
-    """Help, presets as written, and the parsing of `train` need neither torch nor Ray."""
+    """Help, presets as written, and the parsing of `train` need neither torch nor Ray nor anything else of weight."""
     script = """
 import sys
 from distgan.cli.main import main
@@ -103,6 +103,24 @@ print(sorted({"torch", "ray", "numpy", "s3fs", "matplotlib"} & set(sys.modules))
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=50, check=True)
     assert run.stdout.splitlines()[-1] == "[]"
     assert run.stderr == ""
+
+
+def test_what_looks_at_data_or_checks_a_configuration_is_as_light_as_is_said(data: Path) -> None:
+    """As the README has it: `data info` and `data verify` without torch, the checks of a configuration without Ray."""
+    script = """
+import sys
+from distgan.cli.main import main
+url = sys.argv[1]
+lines = {"data info": "torch", "data verify": "torch", "train quickstart --dry-run": "ray"}
+for line, heavy in lines.items():
+    sys.argv = ["distgan", *line.split(), url if heavy == "torch" else f"data.url={url}"]
+    try:
+        main()
+    except SystemExit as ended:
+        assert not ended.code, line
+    assert not {heavy, "ray"} & set(sys.modules), line
+"""
+    subprocess.run([sys.executable, "-c", script, str(data)], capture_output=True, timeout=50, check=True)
 
 
 @pytest.mark.parametrize(
