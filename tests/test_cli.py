@@ -11,7 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import typer
+import yaml
 from typer.core import TyperCommand, TyperGroup
 
 from command_line import Cli, Result, one_line
@@ -20,6 +22,9 @@ from distgan.cli import main as cli_main
 from distgan.config.load import load_config, preset_names, preset_text
 from distgan.data.index import Index
 from distgan.data.storage import Storage
+from distgan.errors import UserError
+from distgan.launch.device import check_device
+from distgan.training.sampling import find_checkpoint
 from toy_data import pack_numbered
 
 pytestmark = pytest.mark.timeout(60)
@@ -83,7 +88,7 @@ def test_a_group_alone_shows_its_help(cli: Cli, group: str) -> None:
 
 
 def test_help_is_light() -> None:
-    """Help, presets as written, and the parsing of `train` need neither torch nor Ray."""
+    """Help, presets as written, and the parsing of `train` need neither torch nor Ray nor anything else of weight."""
     script = """
 import sys
 from distgan.cli.main import main
@@ -98,6 +103,42 @@ print(sorted({"torch", "ray", "numpy", "s3fs", "matplotlib"} & set(sys.modules))
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=50, check=True)
     assert run.stdout.splitlines()[-1] == "[]"
     assert run.stderr == ""
+
+
+def test_what_looks_at_data_or_checks_a_configuration_is_as_light_as_is_said(data: Path) -> None:
+    """As the README has it: `data info` and `data verify` without torch, the checks of a configuration without Ray."""
+    script = """
+import sys
+from distgan.cli.main import main
+url = sys.argv[1]
+lines = {"data info": "torch", "data verify": "torch", "train quickstart --dry-run": "ray"}
+for line, heavy in lines.items():
+    sys.argv = ["distgan", *line.split(), url if heavy == "torch" else f"data.url={url}"]
+    try:
+        main()
+    except SystemExit as ended:
+        assert not ended.code, line
+    assert not {heavy, "ray"} & set(sys.modules), line
+"""
+    subprocess.run([sys.executable, "-c", script, str(data)], capture_output=True, timeout=50, check=True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [(["--name", "first"], "quickstart, run first in runs: loading torch"), (["--dry-run"], "# dry run of quickstart")],
+)
+def test_the_first_words_of_a_run_come_before_torch(arguments: list[str], line: str) -> None:
+    script = """
+import sys
+from distgan.cli.main import main
+sys.modules["torch"] = None
+main()
+"""
+    command = [sys.executable, "-c", script, "train", "quickstart", *arguments]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
+    assert run.stdout.startswith(line)
+    assert run.stdout.count("\n") == 1
+    assert "import of torch halted" in run.stderr
 
 
 def test_the_module_runs_and_exits_with_2(tmp_path: Path) -> None:
@@ -156,17 +197,65 @@ def test_a_dry_run_prints_counts_and_plan(cli: Cli, name: str) -> None:
     shown = cli("train", name, "--dry-run", "--workers", "3", "training.log_every=7")
     assert shown.code == 0, shown
     for words in DRY_RUNS[name]:
-        assert words in shown.out
+        assert words in shown.err
     assert "log_every: 7" in shown.out
-    assert re.search(r"groups a worker\s+│ 1 to 2", shown.out)
-    assert re.search(r"goes on from\s+│ the beginning", shown.out)
-    assert "512x4x4" in shown.out
+    assert re.search(r"groups a worker\s+│ 1 to 2", shown.err)
+    assert re.search(r"goes on from\s+│ the beginning", shown.err)
+    assert "512x4x4" in shown.err
+
+
+def test_what_a_dry_run_prints_is_a_configuration(cli: Cli, data: Path, tmp_path: Path) -> None:
+    given = ["--workers", "2", "training.log_every=7", f"data.url={data.name}", "data.cache_dir=cache"]
+    (tmp_path / data.name).symlink_to(data)
+    printed = cli("train", "quickstart", "--dry-run", *given)
+    assert printed.code == 0, printed
+    (tmp_path / "again").mkdir()
+    (tmp_path / "again" / "f.yaml").write_text(printed.out)
+    config = load_config(str(tmp_path / "again" / "f.yaml"))
+    assert (config.scale.workers, config.training.log_every) == (2, 7)
+    assert (config.data.url, config.data.cache_dir) == (f"{tmp_path}/{data.name}", f"{tmp_path}/cache")
+    again = cli("train", "again/f.yaml", "--dry-run")
+    assert yaml.safe_load(again.out) == yaml.safe_load(printed.out)
+
+
+@pytest.mark.parametrize("started", [[], ["--no-ray"]])
+def test_gpus_that_are_not_there_are_missed_by_a_dry_run_too(
+    cli: Cli, started: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    command = ["train", "quickstart", "scale.device=cuda", *started]
+    said = "scale.device=cuda: this machine has no usable GPU; use scale.device=auto or cpu"
+    assert one_line(cli(*command, "--dry-run")) == one_line(cli(*command)) == said
+
+
+def test_the_gpus_of_a_cluster_are_not_known_before_the_start(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    command = ["train", "quickstart", "scale.device=cuda", "--dry-run"]
+    shown = cli(*command, "--address", "head:6379")
+    assert shown.code == 0, shown
+    assert "whether Ray at head:6379 has a GPU for each worker is known at the start only" in shown.err
+    monkeypatch.setenv("RAY_ADDRESS", "other:6379")
+    assert "whether Ray at other:6379" in cli(*command).err
+
+
+@pytest.mark.parametrize(("gpus", "workers", "device"), [(0, 1, "cpu"), (1, 1, "cuda"), (1, 2, "cpu"), (2, 2, "cuda")])
+def test_auto_takes_gpus_where_each_worker_has_one(
+    gpus: int, workers: int, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: gpus > 0)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: gpus)
+    assert check_device("auto", workers, None, no_ray=False) == device
+    assert check_device("cpu", workers, "head:6379", no_ray=False) == "cpu"
+    if gpus < workers:
+        with pytest.raises(UserError, match=r"scale\.device=cuda.*this machine has"):
+            check_device("cuda", workers, "local", no_ray=False)
 
 
 def test_a_dry_run_with_data_counts_epochs(cli: Cli, data: Path, tmp_path: Path) -> None:
     shown = cli("train", "quickstart", "--dry-run", f"data.url={data}", "training.kimg=1")
-    assert "100 images at" in shown.out
-    assert "10.0 epochs" in shown.out
+    assert "100 images at" in shown.err
+    assert "10.0 epochs" in shown.err
     assert not (tmp_path / "runs" / "quickstart").exists()
 
 
@@ -197,6 +286,20 @@ def test_pack_and_index_from_the_command_line(cli: Cli, tmp_path: Path) -> None:
     assert (indexed.code, indexed.out) == (0, packed.out)
 
 
+def test_the_configuration_of_a_run_in_a_bucket(cli: Cli, bucket: str) -> None:
+    url = f"{bucket}/first/config.yaml"
+    assert one_line(cli("train", url)).startswith(f"{url}: no such file")
+    printed = cli("train", "quickstart", "--dry-run", "seed=7").out
+    Storage.open(bucket).write_bytes("first/config.yaml", printed.encode())
+    again = cli("train", url, "--dry-run", "training.kimg=9").out
+    assert yaml.safe_load(again)["seed"] == 7
+    assert yaml.safe_load(again)["training"]["kimg"] == 9
+    Storage.open(bucket).write_bytes("first/config.yaml", b"generator: {network: 'os:system'}")
+    assert "os:system" in one_line(cli("train", url, "--dry-run"))
+    Storage.open(bucket).write_bytes("first/config.yaml", b"seed: \xff")
+    assert "utf-8" in one_line(cli("train", url))
+
+
 def test_a_tiny_run_ends_with_its_summary(cli: Cli, data: Path, tmp_path: Path) -> None:
     tiny = ["generator.width=4", "discriminator.width=4", "training.batch_size=16", "training.kimg=0.032"]
     tiny += ["evaluation.at_start=false", "evaluation.samples=16", "evaluation.real_samples=16", "scale.threads=1"]
@@ -208,6 +311,12 @@ def test_a_tiny_run_ends_with_its_summary(cli: Cli, data: Path, tmp_path: Path) 
     assert json.loads(summary)["seconds"]["training"] > 0
     assert cli(*command).code == 0
     assert (tmp_path / "runs" / "tiny" / "summary.json").read_bytes() == summary
+    written = tmp_path / "runs" / "tiny" / "config.yaml"
+    assert load_config(str(written)) == load_config("quickstart", [f"data.url={data}", *tiny])
+    assert cli("train", str(written), "--no-ray", "--name", "anew").code == 0
+    states = [find_checkpoint(f"runs/{name}").tensors["ema"] for name in ("tiny", "anew")]
+    for key, value in states[0].items():
+        assert torch.equal(value, states[1][key])
     sampled = cli("sample", "runs/tiny", "--count", "4", "--seed", "1", "--out", "out/four.png")
     assert sampled.code == 0, sampled
     assert "4 samples of" in sampled.out

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 from pydantic import BaseModel
+from typing_extensions import Doc
 
 import distgan
 from distgan.config import schema
@@ -107,16 +108,26 @@ WRONG = [
     ("training.batch-size=64", "training.batch-size: unknown key; did you mean 'training.batch_size'"),
     ("objective.label_nose=0", "objective.label_nose: unknown key; did you mean 'objective.label_noise'"),
     ("discriminator.drop_out=0", "discriminator.drop_out: unknown key; did you mean 'discriminator.dropout'"),
-    ("generator.image_size=64", "generator.image_size: unknown key"),
+    ("generator.image_size=64", "generator.image_size: unknown key; did you mean 'image_size'"),
     ("generator.networks=dcgan", "generator.networks: unknown key; did you mean 'generator.network'"),
     ("generator.network=dcgann", "generator.network: unknown generator network 'dcgann'; did you mean 'dcgan'"),
     ("objective.name=wgan-gp", "objective.name: unknown objective 'wgan-gp'; did you mean 'wgan_gp'"),
     ("objective.name=zzz", "unknown objective 'zzz'; there are: bce, hinge, wgan, wgan_gp"),
     ("optimizer.generator.name=adm", "optimizer.generator: unknown optimizer 'adm'; did you mean 'adam'"),
     ("optimizer.generator.name=[1]", r"optimizer.generator: unknown optimizer \[1\]; there are: adam, rmsprop"),
-    ("training.augment=[colour]", "training.augment.0='colour': input should be 'color', 'translation' or 'cutout'"),
+    ("training.augment=[colour]", "training.augment.0='colour': allowed: color, translation or cutout"),
+    ("lr=1", "lr: unknown key; did you mean 'optimizer.discriminator.lr' or 'optimizer.generator.lr'"),
+    # no name is near: how they are listed
+    ("colour=1", "colour: unknown key; `distgan keys` lists them"),
+    ("training.speed=1", "training.speed: unknown key; `distgan keys training` lists them"),
+    ("objective.zzz=1", "objective.zzz: unknown key; `distgan keys objective` lists them"),
+    (
+        "optimizer.generator.zzz=1",
+        "optimizer.generator.zzz: unknown key; `distgan keys optimizer.generator` lists them",
+    ),
+    ("training." + "x" * 300 + "=1", "xxx...: unknown key; `distgan keys training` lists them"),
     # an option of another component
-    ("objective.gp_weight=10", "objective.gp_weight: unknown key"),
+    ("objective.gp_weight=10", "objective.gp_weight: unknown key; it is an option of wgan_gp, not of bce"),
     ("optimizer.generator.alpha=0.9", "optimizer.generator.alpha: not a key of adam"),
     ("optimizer.generator={name: rmsprop, beta1: 0}", "optimizer.generator.beta1: not a key of rmsprop"),
     (
@@ -124,40 +135,46 @@ WRONG = [
         "optimizer.discriminator.alfa: unknown key; did you mean 'optimizer.discriminator.alpha'",
     ),
     # wrong types
-    ("seed=one", "seed='one': input should be a valid integer"),
-    ("training.batch_size=12.5", "training.batch_size=12.5: input should be a valid integer"),
-    ("data.flip=sometimes", "data.flip='sometimes': input should be a valid boolean"),
-    ("generator.network=[1]", r"generator.network=\[1\]: input should be a valid string"),
-    ("generator.widths=[a, 1, 2]", "generator.widths.0='a': input should be a valid integer"),
-    ("seed=null", "seed=None: input should be a valid integer"),
-    ("description=2020-01-01", "description=datetime.date.*: input should be a valid string"),
+    ("seed=one", "seed='one': allowed: integer, 0 to 4294967295"),
+    ("training.batch_size=12.5", "training.batch_size=12.5: allowed: integer, 2 to 1048576"),
+    ("data.flip=sometimes", "data.flip='sometimes': allowed: true or false"),
+    ("generator.network=[1]", r"generator.network=\[1\]: allowed: text"),
+    ("generator.widths=[a, 1, 2]", "generator.widths.0='a': allowed: integer, 1 to 4096"),
+    ("seed=null", "seed=null: allowed: integer, 0 to 4294967295"),
+    ("description=2020-01-01", r"description=datetime.date\(2020, 1, 1\): allowed: text"),
     # out of range
-    ("image_size=48", "image_size=48: input should be 16, 32, 64 or 128"),
-    ("channels=2", "channels=2: input should be 1 or 3"),
-    ("optimizer.generator.lr=0", "optimizer.generator.lr=0: input should be greater than 0"),
-    ("optimizer.generator.beta2=1", "optimizer.generator.beta2=1: input should be less than 1"),
-    ("optimizer.generator={name: rmsprop, alpha: 1}", "optimizer.generator.alpha=1: input should be less than 1"),
-    ("optimizer.generator.max_grad_norm=0", "optimizer.generator.max_grad_norm=0: input should be greater than 0"),
-    ("discriminator.dropout=1", "discriminator.dropout=1: input should be less than 1"),
-    ("generator.width=10000000", "generator.width=10000000: input should be less than or equal to 4096"),
-    ("generator.upsampling=bilinear", "generator.upsampling='bilinear': input should be 'transposed' or 'nearest'"),
-    ("evaluation.patience=0", "evaluation.patience=0: input should be greater than or equal to 1"),
-    ("checkpoint.every_kimg=0", "checkpoint.every_kimg=0: input should be greater than 0"),
-    ("seed=-1", "seed=-1: input should be greater than or equal to 0"),
-    ("seed=4294967296", "seed=4294967296: input should be less than 4294967296"),
+    ("image_size=48", "image_size=48: allowed: 16, 32, 64 or 128"),
+    ("channels=2", "channels=2: allowed: 1 or 3"),
+    ("optimizer.generator.lr=0", "optimizer.generator.lr=0: allowed: number above 0, at most 1"),
+    ("optimizer.generator.beta2=1", "optimizer.generator.beta2=1: allowed: number at least 0, below 1"),
+    (
+        "optimizer.generator={name: rmsprop, alpha: 1}",
+        "optimizer.generator.alpha=1: allowed: number at least 0",
+    ),
+    (
+        "optimizer.generator.max_grad_norm=0",
+        "max_grad_norm=0: allowed: number above 0, at most 1e6, or null",
+    ),
+    ("discriminator.dropout=1", "discriminator.dropout=1: allowed: number at least 0, below 1"),
+    ("generator.width=10000000", "generator.width=10000000: allowed: integer, 1 to 4096"),
+    ("generator.upsampling=bilinear", "generator.upsampling='bilinear': allowed: transposed or nearest"),
+    ("evaluation.patience=0", "evaluation.patience=0: allowed: integer, 1 or more, or null"),
+    ("checkpoint.every_kimg=0", "checkpoint.every_kimg=0: allowed: number above 0, at most 1e9, or null"),
+    ("seed=-1", "seed=-1: allowed: integer, 0 to 4294967295"),
+    ("seed=4294967296", "seed=4294967296: allowed: integer, 0 to 4294967295"),
     # numbers that are none
-    ("training.kimg=.nan", "training.kimg=nan: input should be a finite number"),
-    ("optimizer.generator.lr=.nan", "optimizer.generator.lr=nan: input should be"),
-    ("training.kimg=.inf", "training.kimg=inf: input should be a finite number"),
-    ("objective.label_noise=.nan", "objective.label_noise=nan: input should be"),
+    ("training.kimg=.nan", "training.kimg=nan: allowed: number above 0, at most 1e9"),
+    ("optimizer.generator.lr=.nan", "optimizer.generator.lr=nan: allowed: number above 0, at most 1"),
+    ("training.kimg=.inf", "training.kimg=inf: allowed: number above 0, at most 1e9"),
+    ("objective.label_noise=.nan", "objective.label_noise=nan: allowed: number at least 0, at most 1"),
     # sections and values in each other's place
-    ("data=5", "data=5: input should be a valid dictionary"),
-    ("generator=dcgan", "generator='dcgan': input should be a valid dictionary"),
-    ("objective=null", "objective=None: input should be a valid dictionary"),
-    ("optimizer.generator=adam", "optimizer.generator='adam': input should be a valid dictionary"),
-    ("training.augment=color", "training.augment='color': input should be a valid list"),
-    ("objective=[1]", r"objective=\[1\]: input should be a valid dictionary"),
-    ("seed.value=1", "seed={'value': 1}: input should be a valid integer"),
+    ("data=5", "data=5: a section of keys, not a value"),
+    ("generator=dcgan", "generator='dcgan': a section of keys, not a value"),
+    ("objective=null", "objective=null: a section of keys, not a value"),
+    ("optimizer.generator=adam", "optimizer.generator='adam': a section of keys, not a value"),
+    ("training.augment=color", "training.augment='color': allowed: list, each color, translation or cutout"),
+    ("objective=[1]", r"objective=\[1\]: a section of keys, not a value"),
+    ("seed.value=1", r"seed=\{'value': 1\}: allowed: integer, 0 to 4294967295"),
     ("image_size.value=1", "override 'image_size.value=1': 'image_size' is a value, not a section"),
     ("generator={1: 2}", "generator.1=1: keys should be strings"),
     # no override at all
@@ -165,6 +182,7 @@ WRONG = [
     ("=1", "override '=1': write KEY=VALUE"),
     ("training.=1", "override 'training.=1': write KEY=VALUE"),
     ("a..b=1", "override 'a..b=1': write KEY=VALUE"),
+    ("x" * 300, "x: write KEY=VALUE"),
     # no YAML: PyYAML raises more than its own errors
     ("seed=[1", r"override 'seed=\[1': the value is not valid YAML; quote it"),
     ("seed=2020-99-99", "override 'seed=2020-99-99': the value is not valid YAML"),
@@ -172,8 +190,8 @@ WRONG = [
     ("seed=!!python/object:os.system x", "the value is not valid YAML"),
     ("seed=\0", "the value is not valid YAML"),
     pytest.param("seed=" + "[" * 1200, "the value is not valid YAML", id="deep"),
-    ("seed=&a [*a]", "input should be a valid integer"),
-    ("data=&a {url: *a}", "data.url=.*: input should be a valid string"),
+    ("seed=&a [*a]", r"seed=\[\[...\]\]: allowed: integer, 0 to 4294967295"),
+    ("data=&a {url: *a}", r"data.url=\{'url': \{...\}\}: allowed: text, or null"),
     # combinations
     ("training.batch_size=100", "training.batch_size=100 must be a multiple of data.streams=16"),
     ("data.streams=7", "data.streams=7 must be a multiple of scale.groups=2"),
@@ -195,7 +213,7 @@ def test_a_wrong_override_is_named(override: str, message: str) -> None:
     with pytest.raises(UserError, match=message) as caught:
         load_config("quickstart", [override])
     assert "\n" not in str(caught.value)
-    assert len(str(caught.value)) < 2500
+    assert len(str(caught.value)) < 200
 
 
 def test_several_mistakes_are_told_together() -> None:
@@ -426,7 +444,8 @@ def test_every_option_of_a_component_is_read_and_checked(component: Any) -> None
     assert set(options.model_fields) <= loaded
     assert not set(options.model_fields) & set(CONTEXT)
     for name, field in options.model_fields.items():
-        assert field.annotation not in {int, float} or field.metadata, f"{name} has no range"
+        ranges = [mark for mark in field.metadata if not isinstance(mark, Doc)]
+        assert field.annotation not in {int, float} or ranges, f"{name} has no range"
 
 
 @pytest.mark.parametrize(

@@ -95,8 +95,8 @@ def test_own_components_are_built_with_their_options() -> None:
 def test_options_of_own_components_are_checked() -> None:
     for override, message in (
         ("generator.widht=5", "generator.widht: unknown key; did you mean 'generator.width'"),
-        ("generator.width=0", "generator.width=0: input should be greater than 0"),
-        ("objective.target=x", r"objective.target='x': input should be a valid number"),
+        ("generator.width=0", "generator.width=0: allowed: integer, 1 or more"),
+        ("objective.target=x", "objective.target='x': allowed: number"),
     ):
         with pytest.raises(UserError, match=message):
             load_config("quickstart", [*OWN, override])

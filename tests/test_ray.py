@@ -59,7 +59,7 @@ def test_killed_and_resumed_job_ends_with_the_same_bits(data: str, bucket: str, 
     assert summary["kimg"] == pytest.approx(2.016)
     assert summary["workers"] == 2
     assert summary["floor"] > 0
-    kept = {"checkpoints", "curves.png", "metrics.jsonl", "samples", "summary.json", "tensorboard"}
+    kept = {"checkpoints", "config.yaml", "curves.png", "metrics.jsonl", "samples", "summary.json", "tensorboard"}
     assert set(whole.list()) == kept
     assert our_processes() == before
 

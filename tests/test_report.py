@@ -26,6 +26,7 @@ from distgan.report.curves import draw_curves
 from distgan.report.display import Display
 from distgan.report.grids import image_grid, png_bytes
 from distgan.report.pace import Pace
+from distgan.report.reporter import RunReporter
 from distgan.report.rows import read_rows
 from distgan.report.summary import remaining_share, summary_table
 from distgan.report.tracking import RunFolder
@@ -35,7 +36,22 @@ pytestmark = pytest.mark.timeout(60)
 
 METRIC = "fd_lite0_2k"
 STARTED = Started(
-    "toy", False, 0, 0.0, 100.0, 2, 4, 1, "cpu", 128, 3_600_000, 812_000, "s3://bucket/bricks", 40_000, METRIC
+    "toy",
+    False,
+    0,
+    0.0,
+    100.0,
+    2,
+    4,
+    1,
+    "cpu",
+    128,
+    3_600_000,
+    812_000,
+    "s3://bucket/bricks",
+    40_000,
+    METRIC,
+    "seed: 1\n",
 )
 SUMMARY = Summary(
     name="toy",
@@ -115,6 +131,7 @@ def test_a_local_run_leaves_its_files(tmp_path: Path) -> None:
         folder.event(Checkpointed(20, 2.0, "000020"))
         folder.event(Finished(replace(SUMMARY, latest=math.nan)))
         assert not folder.stop_requested()
+    assert (tmp_path / "config.yaml").read_text() == "seed: 1\n"
     assert read_rows(tmp_path / "metrics.jsonl")[1:3] == [
         {
             "event": "trained",
@@ -159,6 +176,15 @@ def test_a_killed_and_resumed_run_has_each_step_once(where: str, tmp_path: Path,
     board = EventAccumulator(str(tmp_path / "board")).Reload()
     found = [(e.step, round(e.value, 1)) for e in board.Scalars("loss/generator")]
     assert found == [(10, 0.8), (20, 0.8), (30, 0.5), (40, 0.5), (50, 0.5)]
+
+
+def test_the_configuration_is_there_from_the_start(recording: Recording) -> None:
+    reporter = RunReporter(recording, lambda event: None, lambda: False)
+    reporter.event(STARTED)
+    assert recording.began.wait(30)
+    recording.gate.set()
+    reporter.close()
+    assert recording.read_bytes("config.yaml") == b"seed: 1\n"
 
 
 def test_a_run_that_begins_again_keeps_no_metrics(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from distgan import __version__
-from distgan.cli import data, presets, store
+from distgan.cli import data, keys, presets, store, usage
 from distgan.errors import UserError
 
 app = typer.Typer(
@@ -27,6 +27,7 @@ app = typer.Typer(
 app.add_typer(data.app, name="data")
 app.add_typer(presets.app, name="presets")
 app.add_typer(store.app, name="store")
+app.command()(keys.keys)
 
 
 def _print_version(wanted: bool) -> None:
@@ -46,7 +47,9 @@ def root(
 
 @app.command()
 def train(
-    config: Annotated[str, typer.Argument(metavar="PRESET_OR_FILE", help="A preset's name or a YAML file.")],
+    config: Annotated[
+        str, typer.Argument(metavar="PRESET_OR_FILE", help="A preset's name, or a YAML file or its URL.")
+    ],
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="As in optimizer.generator.lr=1e-4.")
     ] = None,
@@ -62,7 +65,8 @@ def train(
         bool, typer.Option("--no-ray", help="Train without Ray, in this process or the processes of torchrun.")
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print configuration, networks and plan; train nothing.")
+        bool,
+        typer.Option("--dry-run", help="Only print: the whole configuration as YAML, and the plan to stderr."),
     ] = False,
     profile: Annotated[
         bool, typer.Option("--profile", help="Record some steps: a trace, and a table of where their time goes.")
@@ -77,9 +81,11 @@ def train(
 ) -> None:
     """Train a GAN, or go on with a run that was stopped.
 
-    The run's folder STORAGE/NAME gets checkpoints, metrics.jsonl, TensorBoard events, sample grids, curves.png
-    and summary.json. Ctrl-C saves the state and ends the run; the same command goes on with it. Beyond its end a run
-    goes on with a higher training.kimg; after a plateau, with a higher evaluation.patience (or null).
+    The run's folder STORAGE/NAME gets checkpoints, config.yaml, metrics.jsonl, TensorBoard events, sample grids,
+    curves.png and summary.json. Ctrl-C saves the state and ends the run; the same command goes on with it. Beyond its
+    end a run goes on with a higher training.kimg; after a plateau, with a higher evaluation.patience (or null).
+    `distgan keys` lists the keys for KEY=VALUE. The config.yaml of a run, or what --dry-run prints, is a FILE that
+    starts the same run anew.
 
     Example: `distgan train quickstart data.url=s3://bricks --workers 2 --storage s3://runs --name first`
     """
@@ -138,12 +144,17 @@ def main() -> None:
     """Runs the command line: exit code 2 and one line for a user's mistake, 143 for SIGTERM."""
     signal.signal(signal.SIGTERM, _end)
     try:
-        app(prog_name=app.info.name)
+        sys.exit(app(prog_name=app.info.name, standalone_mode=False))
     except UserError as error:
-        from distgan.launch.mistakes import tell
+        message = str(error)
+    except usage.UsageError as error:
+        if usage.shows_help(error):
+            sys.exit(2)
+        message = usage.usage_line(error)
+    from distgan.launch.mistakes import tell
 
-        tell(str(error))
-        sys.exit(2)
+    tell(message)
+    sys.exit(2)
 
 
 def _end(number: int, frame: FrameType | None) -> NoReturn:

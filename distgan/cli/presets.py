@@ -29,8 +29,7 @@ def list_presets() -> None:
         config = load_config(name)
         image = f"{config.channels}x{config.image_size}x{config.image_size}"
         networks = f"{config.generator.network} + {config.discriminator.network}"
-        built = build_networks(config, torch.device("meta"))
-        sizes = [sum(p.numel() for p in network.parameters()) for network in (built.generator, built.discriminator)]
+        sizes = build_networks(config, torch.device("meta")).parameter_counts.values()
         what = f"{config.description}\n[dim]{config.source}[/dim]"
         table.add_row(
             name, f"{networks}\n{config.objective.name}, {image}", "\n".join(map(parameter_count, sizes)), what

@@ -8,9 +8,6 @@ from pathlib import Path
 
 from rich.console import Console
 
-from distgan.config.load import load_config
-from distgan.errors import UserError
-
 
 def run_training(
     preset_or_file: str,
@@ -26,23 +23,30 @@ def run_training(
     init_from: str | None,
 ) -> int:
     """Checks the job, then prints its plan or trains it; returns the exit code."""
-    given = [*overrides, f"scale.workers={workers}"] if workers is not None else list(overrides)
-    config = load_config(preset_or_file, given)
-
-    if no_ray:
-        _check_processes(config.scale.workers)
+    run_name = name or Path(preset_or_file).stem
+    if os.environ.get("RANK", "0") == "0":  # of torchrun; the imports below take seconds
+        what = repr(preset_or_file if dry_run else f"{preset_or_file}, run {run_name} in {storage}")[1:-1]
+        print(f"{'# dry run of ' if dry_run else ''}{what}: loading torch", flush=True)
     if profile:
         os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # read as torch is imported: the profiler's own chatter
+    from distgan.launch.device import check_device
+    from distgan.training.configuration import read_configuration
     from distgan.training.job import Job, make_plan
 
-    asked = Job(config, name or Path(preset_or_file).stem, storage, profile, init_from)
-    plan = make_plan(asked, dry_run=dry_run)
+    given = [*overrides, f"scale.workers={workers}"] if workers is not None else list(overrides)
+    config = read_configuration(preset_or_file, given)
+    if no_ray:
+        from distgan.launch.here import check_processes
+
+        check_processes(config.scale.workers)
+    device = check_device(config.scale.device, config.scale.workers, address, no_ray=no_ray)
+    plan = make_plan(Job(config, run_name, storage, profile, init_from), dry_run=dry_run)
     job = plan.job
-    console = Console(soft_wrap=True)
     if dry_run:
         from distgan.report.plan import print_plan
 
-        print_plan(plan, console)
+        print(job.as_yaml(), end="", flush=True)
+        print_plan(plan, device, Console(soft_wrap=True, stderr=True))
         return 0
     if no_ray:
         from distgan.launch.here import train_here
@@ -55,17 +59,7 @@ def run_training(
     if outcome.summary is not None:
         from distgan.report.summary import summary_table
 
+        console = Console(soft_wrap=True)
         console.print(summary_table(outcome.summary))
         console.print(f"run: {job.run.url}", highlight=False)
     return outcome.exit_code
-
-
-def _check_processes(workers: int) -> None:
-    """Raises UserError where more workers are asked for than there are processes without Ray."""
-    processes = os.environ.get("WORLD_SIZE", "1")
-    if workers > 1 and processes != str(workers):
-        where = "in this process alone" if processes == "1" else f"in the {processes} processes of torchrun"
-        raise UserError(
-            f"--no-ray trains {where}, not on {workers} workers: start `torchrun --nproc-per-node {workers} "
-            f"-m distgan train ...`, or leave out --no-ray, or ask for 1 worker"
-        )

@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, create_model
 
+from distgan.config.allowed import either
 from distgan.config.own_code import is_own, why
 from distgan.config.registry import DISCRIMINATORS, GENERATORS, OBJECTIVES, Registry
 from distgan.config.schema import DiscriminatorConfig, GeneratorConfig, ObjectiveConfig, Section
@@ -58,6 +59,13 @@ def _field(parameter: inspect.Parameter, hints: Mapping[str, Any]) -> Any:
     if parameter.name not in hints:
         raise UserError(f"its parameter `{parameter}` has no type; write one, as in `width: int = 64`")
     return hints[parameter.name], ... if parameter.default is inspect.Parameter.empty else parameter.default
+
+
+def option_of_others(section: str, name: str, option: str) -> str:
+    """`; it is an option of …, not of NAME` where other components of the section have it; else nothing."""
+    _, _, registry = COMPONENTS[section]
+    others = [other for other in registry if option in options_model(registry.resolve(other)).model_fields]
+    return f"; it is an option of {either(others)}, not of {name}" if others else ""
 
 
 def takes_labels(target: type[Any]) -> bool:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
-from distgan.config.components import COMPONENTS, options_model, own_names, split_section
-from distgan.config.schema import Config, sections_of
+from distgan.config.components import COMPONENTS, option_of_others, options_model, own_names, split_section
+from distgan.config.mistakes import mistakes
+from distgan.config.schema import Config
 from distgan.config.suggest import did_you_mean
 from distgan.errors import UserError
 
@@ -29,7 +31,7 @@ def preset_names() -> list[str]:
 def preset_text(name: str) -> str:
     """A preset's YAML with its comments. Raises UserError for an unknown name."""
     if name not in preset_names():
-        raise UserError(f"unknown preset {name!r}{did_you_mean(name, preset_names())}")
+        raise UserError(f"unknown preset {name!r:.100}{did_you_mean(name, preset_names())}")
     return (_PRESETS / f"{name}.yaml").read_text(encoding="utf-8")
 
 
@@ -45,15 +47,23 @@ def load_config(preset_or_file: str, overrides: Sequence[str] = ()) -> Config:
         else:
             text, where = preset_text(preset_or_file), f"preset {preset_or_file}"
     except (OSError, ValueError) as error:
-        raise UserError(f"cannot read the configuration {path}: {error}") from None
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"cannot read the configuration {path!s:.100}: {reason}") from None
+    return parse_config(text, where, overrides, trust_code=True)
+
+
+def parse_config(text: str, where: str, overrides: Sequence[str] = (), *, trust_code: bool = False) -> Config:
+    """The configuration that is a YAML file's text, with `KEY=VALUE` overrides; as `build_config` otherwise."""
     tree = _parse_yaml(text, where)
     for override in overrides:
         _apply_override(tree, override)
-    return build_config(tree, where, trust_code=True)
+    return build_config(tree, where, trust_code=trust_code, to_trust="copy it here, and name that file")
 
 
-def build_config(tree: Mapping[str, Any], where: str, *, trust_code: bool = False) -> Config:
-    """Checks a plain tree of values; `where` names its origin in errors.
+def build_config(
+    tree: Mapping[str, Any], where: str, *, trust_code: bool = False, to_trust: str = "add --trust-code"
+) -> Config:
+    """Checks a plain tree of values; `where` names its origin in errors, `to_trust` what makes it trusted.
 
     With `trust_code` the modules of components that are not the package's own (`module:Class`) are imported.
     Raises UserError, without it, for a tree that names any: whoever wrote it chooses what is run.
@@ -63,7 +73,7 @@ def build_config(tree: Mapping[str, Any], where: str, *, trust_code: bool = Fals
         listed = ", ".join(f"{key}={name}" for key, name in own.items())
         raise UserError(
             f"{where}: its configuration runs code of modules outside distgan ({listed:.300}); if you trust who made "
-            f"it, and these are the modules that you expect, add --trust-code"
+            f"it, and these are the modules that you expect, {to_trust}"
         )
     problems: list[str] = []
     for section, (schema, key, registry) in COMPONENTS.items():
@@ -78,7 +88,7 @@ def build_config(tree: Mapping[str, Any], where: str, *, trust_code: bool = Fals
             model = options_model(registry.resolve(name), schema.model_fields)
             checked = model.model_validate(options).model_dump()
         except ValidationError as error:
-            problems += _describe(error, model, (section,), extra=schema.model_fields)
+            problems += mistakes(error, model, section, schema.model_fields, partial(option_of_others, section, name))
             checked = {}
         except UserError as error:
             problems.append(f"{section}.{key}: {error}")
@@ -87,7 +97,7 @@ def build_config(tree: Mapping[str, Any], where: str, *, trust_code: bool = Fals
     try:
         config = Config.model_validate(values)
     except ValidationError as error:
-        problems += _describe(error, Config, ())
+        problems += mistakes(error, Config)
     if problems:
         shown = problems if len(problems) <= 3 else [*problems[:3], f"and {len(problems) - 3} more"]
         raise UserError(f"{where}: {'; '.join(shown)}")
@@ -114,7 +124,7 @@ def _parse_yaml(text: str, where: str) -> dict[str, Any]:
     try:
         tree = yaml.safe_load(text)
     except _NOT_YAML as error:
-        raise UserError(f"{where}: not valid YAML: {error}") from None
+        raise UserError(f"{where}: not valid YAML{_reason(error)}") from None
     if tree is None:
         return {}
     if not isinstance(tree, dict) or not all(isinstance(key, str) for key in tree):
@@ -122,11 +132,20 @@ def _parse_yaml(text: str, where: str) -> dict[str, Any]:
     return tree
 
 
+def _reason(error: Exception) -> str:
+    """Where a text is no YAML, and why, in few words."""
+    mark = getattr(error, "problem_mark", None)
+    place = f" in line {mark.line + 1}" if mark is not None else ""
+    return f"{place}: {getattr(error, 'problem', None) or error!s:.100}"
+
+
 def _apply_override(tree: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     parts = key.strip().split(".")
     if not equals or not all(parts):
-        raise UserError(f"override {override!r}: write KEY=VALUE with a dotted key, as in optimizer.generator.lr=1e-4")
+        raise UserError(
+            f"override {override!r:.80}: write KEY=VALUE with a dotted key, as in optimizer.generator.lr=1e-4"
+        )
     try:
         value = yaml.safe_load(text) if text.strip() else text
     except _NOT_YAML:
@@ -135,51 +154,7 @@ def _apply_override(tree: dict[str, Any], override: str) -> None:
     for part in parts[:-1]:
         child = node.get(part, {})
         if not isinstance(child, dict):
-            raise UserError(f"override {override!r}: {part!r} is a value, not a section")
+            raise UserError(f"override {override!r:.80}: {part!r:.40} is a value, not a section")
         node[part] = dict(child)  # a YAML alias may share the section with another one
         node = node[part]
     node[parts[-1]] = value
-
-
-def _known_keys(model: type[BaseModel], prefix: str = "") -> list[str]:
-    keys: list[str] = []
-    for name, field in model.model_fields.items():
-        keys.append(f"{prefix}{name}")
-        for section in sections_of(field):
-            keys += _known_keys(section, f"{prefix}{name}.")
-    return keys
-
-
-def _describe(
-    error: ValidationError, model: type[BaseModel], prefix: tuple[str, ...], extra: Iterable[str] = ()
-) -> list[str]:
-    dotted = "".join(f"{part}." for part in prefix)
-    known = _known_keys(model, dotted) + [f"{dotted}{name}" for name in extra]
-    lines = []
-    for item in error.errors(include_url=False):
-        key = ".".join([*prefix, *_key_parts(model, item["loc"])])
-        if item["type"] == "extra_forbidden" and key in known:
-            lines.append(f"{key}: not a key of {item['loc'][-2]}")
-        elif item["type"] == "extra_forbidden":
-            others = [name for name in known if not key.startswith(f"{name}.")]
-            lines.append(f"{key}: unknown key{did_you_mean(key, others)}")
-        elif item["type"] == "value_error":
-            reason = str(item["ctx"]["error"])
-            lines.append(f"{key}: {reason}" if key else reason)
-        else:
-            lines.append(f"{key}={item['input']!r:.80}: {item['msg'][:1].lower()}{item['msg'][1:]}")
-    return lines
-
-
-def _key_parts(model: type[BaseModel], place: tuple[int | str, ...]) -> list[str]:
-    """The parts of the key at a place that pydantic names; the kind of a section of several kinds is none of them."""
-    parts: list[str] = []
-    sections = [model]
-    for part in place:
-        if len(sections) > 1:
-            sections = []
-            continue
-        parts.append(str(part))
-        field = sections[0].model_fields.get(str(part)) if sections else None
-        sections = sections_of(field) if field is not None else []
-    return parts

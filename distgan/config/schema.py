@@ -46,15 +46,15 @@ class Component(Section):
 
 
 class GeneratorConfig(Component):
-    network: str = "dcgan"
+    network: str = Field("dcgan", description="the generator's kind; `module:Class` is a class of your own")
 
 
 class DiscriminatorConfig(Component):
-    network: str = "dcgan"
+    network: str = Field("dcgan", description="the discriminator's kind; `module:Class` is a class of your own")
 
 
 class ObjectiveConfig(Component):
-    name: str = "bce"
+    name: str = Field("bce", description="what is minimised; `module:Class` is a class of your own")
     critic_steps: Annotated[int, Ge(1), Le(100)] = Field(1, description="critic updates a generator update")
     critic_batches: Literal["fresh", "reuse"] = Field(
         "fresh", description="a new real batch for each critic update of a step, or one for all of them"
@@ -91,18 +91,18 @@ class OptimizerConfig(Section):
 
 
 class AdamConfig(OptimizerConfig):
-    name: Literal["adam"] = "adam"
-    lr: Annotated[float, Gt(0), Le(1)] = 2e-4
-    beta1: Annotated[float, Ge(0), Lt(1)] = 0.5
-    beta2: Annotated[float, Ge(0), Lt(1)] = 0.999
-    eps: Annotated[float, Gt(0), Le(1)] = 1e-7
+    name: Literal["adam"] = Field("adam", description="kind of optimiser")
+    lr: Annotated[float, Gt(0), Le(1)] = Field(2e-4, description="learning rate")
+    beta1: Annotated[float, Ge(0), Lt(1)] = Field(0.5, description="weight of the old mean of the gradient")
+    beta2: Annotated[float, Ge(0), Lt(1)] = Field(0.999, description="weight of the old mean square of the gradient")
+    eps: Annotated[float, Gt(0), Le(1)] = Field(1e-7, description="added to the root of the mean square")
 
 
 class RMSPropConfig(OptimizerConfig):
-    name: Literal["rmsprop"]
-    lr: Annotated[float, Gt(0), Le(1)] = 5e-5
+    name: Literal["rmsprop"] = Field(description="kind of optimiser")
+    lr: Annotated[float, Gt(0), Le(1)] = Field(5e-5, description="learning rate")
     alpha: Annotated[float, Ge(0), Lt(1)] = Field(0.99, description="weight of the old mean square of the gradient")
-    eps: Annotated[float, Gt(0), Le(1)] = 1e-8
+    eps: Annotated[float, Gt(0), Le(1)] = Field(1e-8, description="added to the root of the mean square")
 
 
 OneOptimizer = Annotated[AdamConfig | RMSPropConfig, Field(discriminator="name")]
@@ -141,7 +141,9 @@ class OptimizersConfig(Section):
 
 
 class EmaConfig(Section):
-    half_life_kimg: Annotated[float, Ge(0), Le(1e9)] = Field(10.0, description="0 switches the average off")
+    half_life_kimg: Annotated[float, Ge(0), Le(1e9)] = Field(
+        10.0, description="of the average of the generator's weights; 0 switches it off"
+    )
     ramp_up: Annotated[float, Gt(0), Le(1)] | None = Field(
         0.05, description="half-life is at most this fraction of the kimg trained so far"
     )
@@ -149,7 +151,9 @@ class EmaConfig(Section):
 
 class DataConfig(Section):
     url: Annotated[str | None, Free()] = Field(None, description="folder or bucket that holds index.json")
-    streams: Annotated[int, Ge(1), Le(4096)] = 16
+    streams: Annotated[int, Ge(1), Le(4096)] = Field(
+        16, description="parts of the data that a batch takes equally from; a multiple of scale.groups"
+    )
     window_blocks: Annotated[int, Ge(1), Le(1024)] = Field(8, description="blocks shuffled together")
     flip: bool = Field(False, description="random horizontal flips")
     dequantize: bool = Field(False, description="noise, uniform over the width of a grey level, on real images")
@@ -165,12 +169,12 @@ class DataConfig(Section):
     max_bad_samples: Annotated[int, Ge(0), Free()] = Field(
         100, description="with bad_samples=skip: more of them than this, over all workers, end the run"
     )
-    prefetch_batches: Annotated[int, Ge(1), Le(64), Free()] = 3
-    memory_mb: Annotated[int, Ge(0), Free()] = Field(1024, description="decoded samples kept, a worker")
+    prefetch_batches: Annotated[int, Ge(1), Le(64), Free()] = Field(3, description="batches decoded ahead of the loop")
+    memory_mb: Annotated[int, Ge(0), Free()] = Field(1024, description="decoded samples kept in memory, MiB a worker")
     cache_dir: Annotated[str | None, Free()] = Field(
         None, description="folder for a cache of remote blocks that all workers of a node share"
     )
-    cache_mb: Annotated[int, Ge(1), Free()] = 16_384
+    cache_mb: Annotated[int, Ge(1), Free()] = Field(16_384, description="of cache_dir at most, MiB")
 
 
 class TrainingConfig(Section):
@@ -179,8 +183,10 @@ class TrainingConfig(Section):
     max_minutes: Annotated[float | None, Gt(0), Le(1e6), Free()] = Field(
         None, description="also end, evaluated and saved, once a session has lasted so long; it can be gone on with"
     )
-    precision: Literal["float32", "bfloat16", "float64"] = "float32"
-    channels_last: bool = True
+    precision: Literal["float32", "bfloat16", "float64"] = Field(
+        "float32", description="bfloat16 is autocast, with the gradient penalty in float32"
+    )
+    channels_last: bool = Field(True, description="memory format of images; the faster one on most hardware")
     augment: list[Augmentation] = Field(
         [], description="random changes, in this order, of all images that the discriminator sees, real and fake"
     )
@@ -201,14 +207,14 @@ Measure = Literal["kernel", "precision", "recall", "density", "coverage", "incep
 
 
 class EvaluationConfig(Section):
-    extractor: str = "fd_lite0"
+    extractor: str = Field("fd_lite0", description="features that the distance is measured on")
     weights: Annotated[str | None, Free()] = Field(
         None, description="path or URL of the published weights that the extractor needs, where it brings none"
     )
     metrics: Annotated[list[Measure], Free()] = Field(
         [], description="measured beside the Fréchet distance, over the same features"
     )
-    every_kimg: Annotated[Kimg, Free()] = 100.0
+    every_kimg: Annotated[Kimg, Free()] = Field(100.0, description="thousands of real images between two evaluations")
     at_start: Annotated[bool, Free()] = Field(True, description="also evaluate the untrained generator")
     samples: Annotated[int, Ge(2)] = Field(2048, description="generated images an evaluation")
     real_samples: Annotated[int, Ge(4)] | None = Field(
@@ -226,11 +232,13 @@ class CheckpointConfig(Section):
     every_kimg: Annotated[Kimg | None, Free()] = Field(
         None, description="also between evaluations; by default at evaluations and at the end"
     )
-    keep_last: Annotated[int, Ge(1), Free()] = 2
+    keep_last: Annotated[int, Ge(1), Free()] = Field(2, description="newest checkpoints kept, besides the best")
 
 
 class ScaleConfig(Section):
-    workers: Annotated[int, Ge(1), Le(4096), Free()] = 1
+    workers: Annotated[int, Ge(1), Le(4096), Free()] = Field(
+        1, description="processes that share a batch; at most scale.groups"
+    )
     groups: Annotated[int, Ge(1), Le(4096)] = Field(
         4, description="equal parts of a batch that batch statistics and random draws belong to"
     )
@@ -238,19 +246,21 @@ class ScaleConfig(Section):
         None,
         description="torch threads a worker; by default the processors of a host shared among its workers",
     )
-    device: Annotated[Literal["auto", "cpu", "cuda"], Free()] = "auto"
+    device: Annotated[Literal["auto", "cpu", "cuda"], Free()] = Field(
+        "auto", description="auto: GPUs where there is one for each worker"
+    )
     max_failures: Annotated[int, Ge(0), Free()] = Field(3, description="restarts after lost workers")
 
 
 class Config(Section):
     """Everything that a run is made of."""
 
-    description: Annotated[str, Free()] = ""
-    source: Annotated[str, Free()] = ""
-    seed: Annotated[int, Ge(0), Lt(2**32)] = 0
-    image_size: Literal[16, 32, 64, 128] = 64
-    channels: Literal[1, 3] = 3
-    latent_dim: Annotated[int, Ge(1), Le(4096)] = 100
+    description: Annotated[str, Free()] = Field("", description="what the configuration is, in words")
+    source: Annotated[str, Free()] = Field("", description="whose recipe it is")
+    seed: Annotated[int, Ge(0), Lt(2**32)] = Field(0, description="draws weights, order of the data and all else")
+    image_size: Literal[16, 32, 64, 128] = Field(64, description="pixels a side")
+    channels: Literal[1, 3] = Field(3, description="1 for grey, 3 for RGB")
+    latent_dim: Annotated[int, Ge(1), Le(4096)] = Field(100, description="numbers that an image is made from")
     num_classes: Annotated[int, Ge(2), Le(4096)] | None = Field(
         None, description="classes of a conditional pair of networks; none: labels are not used"
     )

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import ray
 
 from distgan.errors import UserError
+from distgan.launch.device import cluster_address
 from distgan.launch.head import check_head
 
 _OBJECT_STORE_BYTES = 100_000_000
@@ -33,10 +34,10 @@ def ray_cluster(address: str | None, sources: Sequence[str] = ()) -> Iterator[bo
     """
     for key, value in _QUIET.items():
         os.environ.setdefault(key, value)
-    address = address or os.environ.get("RAY_ADDRESS") or None
-    own = address in {None, "local"}
-    if not own:
-        check_head(str(address))
+    address = cluster_address(address)
+    own = address is None
+    if address is not None:
+        check_head(address)
     runtime = {"py_modules": list(sources)} if sources else None
     try:
         if own:

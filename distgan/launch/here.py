@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import closing
 
 import torch.distributed as dist
 
+from distgan.errors import UserError
 from distgan.launch.outcome import Outcome
 from distgan.launch.signals import stop_on_signals
 from distgan.report.display import Display
@@ -14,6 +16,17 @@ from distgan.training.events import Event
 from distgan.training.job import Job
 from distgan.training.loop import train
 from distgan.training.world import join_torchrun
+
+
+def check_processes(workers: int) -> None:
+    """Raises UserError where more workers are asked for than there are processes without Ray."""
+    processes = os.environ.get("WORLD_SIZE", "1")
+    if workers > 1 and processes != str(workers):
+        where = "in this process alone" if processes == "1" else f"in the {processes} processes of torchrun"
+        raise UserError(
+            f"--no-ray trains {where}, not on {workers} workers: start `torchrun --nproc-per-node {workers} "
+            f"-m distgan train ...`, or leave out --no-ray, or ask for 1 worker"
+        )
 
 
 def train_here(job: Job) -> Outcome:

@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -68,7 +67,7 @@ def build_trainer(job: Job, board: Any, notes: RayStorage) -> TorchTrainer:
     return TorchTrainer(
         worker_main,
         train_loop_config={
-            "config": _with_absolute_data(config),
+            "config": config.model_dump(mode="json"),
             "name": job.name,
             "storage_url": Storage.open(job.storage_url).url,
             "profile": job.profile,
@@ -86,16 +85,6 @@ def build_trainer(job: Job, board: Any, notes: RayStorage) -> TorchTrainer:
             failure_config=FailureConfig(max_failures=config.scale.max_failures),
         ),
     )
-
-
-def _with_absolute_data(config: Config) -> dict[str, Any]:
-    """The configuration as plain values; relative folders become absolute: workers run in folders of Ray's."""
-    tree = config.model_dump(mode="json")
-    if config.data.url is not None:
-        tree["data"]["url"] = Storage.open(config.data.url).url
-    if config.data.cache_dir is not None:
-        tree["data"]["cache_dir"] = str(Path(config.data.cache_dir).absolute())
-    return tree
 
 
 def worker_main(arguments: dict[str, Any]) -> None:

@@ -8,10 +8,13 @@ from typing import Annotated, Literal
 import torch
 from annotated_types import Ge, Le
 from torch import Tensor, nn
+from typing_extensions import Doc
 
 Form = Literal["plain", "pooled"]
-Attention = Literal["none", "plain", "pooled"]
-AttentionSize = Annotated[int, Ge(4), Le(128)]
+Attention = Annotated[
+    Literal["none", "plain", "pooled"], Doc("self-attention: the paper's formula, or its authors' code, or none")
+]
+AttentionSize = Annotated[int, Ge(4), Le(128), Doc("pixels a side where attention is; the source's by default")]
 
 
 class SelfAttention2d(nn.Module):

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
 
 import torch
-from annotated_types import Ge, Gt
 from torch import Tensor, nn
 
 from distgan.models import dcgan, wgan_gp
 from distgan.models.conditional import one_hot, with_label_planes
 from distgan.models.layers import (
     Activation,
+    Dropout,
+    Epsilon,
     Initialisation,
     KernelSize,
+    LastBias,
     Momentum,
-    Probability,
+    Slope,
+    Slopes,
+    Strides,
+    Upsampling,
     Width,
+    Widths,
     resampling_strides,
 )
 
@@ -43,15 +48,15 @@ class Generator(nn.Module):
         latent_dim: int,
         num_classes: int,
         width: Width = 64,
-        widths: list[Width] | None = None,
-        strides: list[Annotated[int, Ge(1)]] | None = None,
+        widths: Widths = None,
+        strides: Strides = None,
         kernel_size: KernelSize = 4,
-        upsampling: Literal["transposed", "nearest"] = "transposed",
+        upsampling: Upsampling = "transposed",
         activation: Activation = "leaky_relu",
-        slope: Probability = 0.2,
+        slope: Slope = 0.2,
         norm_momentum: Momentum = 0.1,
-        norm_eps: Annotated[float, Gt(0)] = 1e-3,
-        last_bias: bool = True,
+        norm_eps: Epsilon = 1e-3,
+        last_bias: LastBias = True,
         init: Initialisation = "normal",
     ) -> None:
         super().__init__()
@@ -91,13 +96,13 @@ class Critic(nn.Module):
         channels: int,
         num_classes: int,
         width: Width = 64,
-        widths: list[Width] | None = None,
-        strides: list[Annotated[int, Ge(1)]] | None = None,
+        widths: Widths = None,
+        strides: Strides = None,
         kernel_size: KernelSize = 4,
         activation: Activation = "leaky_relu",
-        slope: Probability = 0.2,
-        slopes: list[Probability] | None = None,
-        dropout: Probability = 0.3,
+        slope: Slope = 0.2,
+        slopes: Slopes = None,
+        dropout: Dropout = 0.3,
         init: Initialisation = "normal",
     ) -> None:
         super().__init__()

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
-
-from annotated_types import Ge, Gt
 from torch import Tensor, nn
 
 from distgan.models.layers import (
     Activation,
+    Dropout,
+    Epsilon,
     Initialisation,
     KernelSize,
+    LastBias,
     LatentToImage,
     Momentum,
-    Probability,
+    Slope,
+    Strides,
+    Upsampling,
     Width,
+    Widths,
     activation_layer,
     initialise,
     resampling_strides,
@@ -41,15 +44,15 @@ class Generator(nn.Module):
         channels: int,
         latent_dim: int,
         width: Width = 64,
-        widths: list[Width] | None = None,
-        strides: list[Annotated[int, Ge(1)]] | None = None,
+        widths: Widths = None,
+        strides: Strides = None,
         kernel_size: KernelSize = 4,
-        upsampling: Literal["transposed", "nearest"] = "transposed",
+        upsampling: Upsampling = "transposed",
         activation: Activation = "leaky_relu",
-        slope: Probability = 0.2,
+        slope: Slope = 0.2,
         norm_momentum: Momentum = 0.1,
-        norm_eps: Annotated[float, Gt(0)] = 1e-3,
-        last_bias: bool = False,
+        norm_eps: Epsilon = 1e-3,
+        last_bias: LastBias = False,
         init: Initialisation = "normal",
     ) -> None:
         super().__init__()
@@ -100,14 +103,14 @@ class Discriminator(nn.Module):
         image_size: int,
         channels: int,
         width: Width = 64,
-        widths: list[Width] | None = None,
-        strides: list[Annotated[int, Ge(1)]] | None = None,
+        widths: Widths = None,
+        strides: Strides = None,
         kernel_size: KernelSize = 4,
         activation: Activation = "leaky_relu",
-        slope: Probability = 0.2,
-        dropout: Probability = 0.3,
+        slope: Slope = 0.2,
+        dropout: Dropout = 0.3,
         norm_momentum: Momentum = 0.1,
-        norm_eps: Annotated[float, Gt(0)] = 1e-3,
+        norm_eps: Epsilon = 1e-3,
         init: Initialisation = "normal",
     ) -> None:
         super().__init__()

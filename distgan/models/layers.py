@@ -8,13 +8,22 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
 from torch import Tensor, nn
+from typing_extensions import Doc
 
-Activation = Literal["relu", "leaky_relu"]
-Initialisation = Literal["normal", "glorot"]
-Probability = Annotated[float, Ge(0), Lt(1)]
-Width = Annotated[int, Ge(1), Le(4096)]
-Momentum = Annotated[float, Gt(0), Le(1)]
-KernelSize = Annotated[int, Ge(2), Le(9)]
+# Types of the networks' options, each with its range and a line of what it is.
+Activation = Annotated[Literal["relu", "leaky_relu"], Doc("after each hidden layer")]
+Initialisation = Annotated[Literal["normal", "glorot"], Doc("first weights: N(0, 0.02), or Glorot-uniform")]
+Slope = Annotated[float, Ge(0), Lt(1), Doc("of leaky_relu below 0")]
+Slopes = Annotated[list[Slope] | None, Doc("slope of each stage from the image inwards, instead of slope")]
+Dropout = Annotated[float, Ge(0), Lt(1), Doc("probability with which a hidden value is left out")]
+Width = Annotated[int, Ge(1), Le(4096), Doc("channels of the stage next to the image; the other stages follow it")]
+Widths = Annotated[list[Width] | None, Doc("channels of each stage from the image inwards, instead of width")]
+Strides = Annotated[list[Annotated[int, Ge(1)]] | None, Doc("change of size at each stage; 2 each by default")]
+Momentum = Annotated[float, Gt(0), Le(1), Doc("weight of the new batch in batch normalisation's running statistics")]
+Epsilon = Annotated[float, Gt(0), Doc("added to the variance in batch normalisation")]
+KernelSize = Annotated[int, Ge(2), Le(9), Doc("pixels a side of the convolutions' kernels")]
+Upsampling = Annotated[Literal["transposed", "nearest"], Doc("transposed convolutions, or repeated pixels convolved")]
+LastBias = Annotated[bool, Doc("a bias in the last convolution")]
 
 _MAX_CHANNELS = 65_536
 

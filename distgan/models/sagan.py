@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from itertools import accumulate
 from operator import mul
-from typing import Annotated
 
-from annotated_types import Ge, Gt
 from torch import Tensor, nn
 
 from distgan.models.attention import Attention, AttentionSize, SelfAttention2d, attention_stage
 from distgan.models.layers import (
     Activation,
+    Epsilon,
     Initialisation,
     KernelSize,
     Momentum,
-    Probability,
+    Slope,
+    Strides,
     Width,
+    Widths,
     activation_layer,
     initialise,
     resampling_strides,
@@ -24,7 +25,7 @@ from distgan.models.layers import (
     same_transposed_convolution,
     stage_widths,
 )
-from distgan.models.spectral import normalise_spectrally
+from distgan.models.spectral import SpectralNorm, normalise_spectrally
 
 
 class Generator(nn.Module):
@@ -43,16 +44,16 @@ class Generator(nn.Module):
         channels: int,
         latent_dim: int,
         width: Width = 16,
-        widths: list[Width] | None = None,
-        strides: list[Annotated[int, Ge(1)]] | None = None,
+        widths: Widths = None,
+        strides: Strides = None,
         kernel_size: KernelSize = 4,
         activation: Activation = "relu",
-        slope: Probability = 0.1,
+        slope: Slope = 0.1,
         norm_momentum: Momentum = 0.1,
-        norm_eps: Annotated[float, Gt(0)] = 1e-3,
+        norm_eps: Epsilon = 1e-3,
         attention: Attention = "plain",
         attention_at: AttentionSize | None = None,
-        spectral_norm: bool = True,
+        spectral_norm: SpectralNorm = True,
         init: Initialisation = "glorot",
     ) -> None:
         super().__init__()
@@ -101,14 +102,14 @@ class Discriminator(nn.Module):
         image_size: int,
         channels: int,
         width: Width = 32,
-        widths: list[Width] | None = None,
-        strides: list[Annotated[int, Ge(1)]] | None = None,
+        widths: Widths = None,
+        strides: Strides = None,
         kernel_size: KernelSize = 4,
         activation: Activation = "leaky_relu",
-        slope: Probability = 0.1,
+        slope: Slope = 0.1,
         attention: Attention = "plain",
         attention_at: AttentionSize | None = None,
-        spectral_norm: bool = True,
+        spectral_norm: SpectralNorm = True,
         init: Initialisation = "glorot",
     ) -> None:
         super().__init__()

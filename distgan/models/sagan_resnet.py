@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from annotated_types import Gt
-
 from distgan.models import sngan
 from distgan.models.attention import Attention, AttentionSize
-from distgan.models.layers import Initialisation, Momentum, Width
+from distgan.models.layers import Epsilon, Initialisation, Momentum, Width, Widths
+from distgan.models.spectral import SpectralNorm
 
 
 class Generator(sngan.Generator):
@@ -25,12 +22,12 @@ class Generator(sngan.Generator):
         latent_dim: int,
         num_classes: int | None = None,
         width: Width | None = None,
-        widths: list[Width] | None = None,
+        widths: Widths = None,
         norm_momentum: Momentum = 0.1,
-        norm_eps: Annotated[float, Gt(0)] = 2e-5,
+        norm_eps: Epsilon = 2e-5,
         attention: Attention = "pooled",
         attention_at: AttentionSize | None = None,
-        spectral_norm: bool = True,
+        spectral_norm: SpectralNorm = True,
         init: Initialisation = "glorot",
     ) -> None:
         super().__init__(
@@ -62,10 +59,10 @@ class Discriminator(sngan.Discriminator):
         channels: int,
         num_classes: int | None = None,
         width: Width | None = None,
-        widths: list[Width] | None = None,
+        widths: Widths = None,
         attention: Attention = "pooled",
         attention_at: AttentionSize | None = None,
-        spectral_norm: bool = True,
+        spectral_norm: SpectralNorm = True,
         init: Initialisation = "glorot",
     ) -> None:
         super().__init__(

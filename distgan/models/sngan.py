@@ -6,14 +6,14 @@ from itertools import pairwise
 from typing import Annotated, Literal
 
 import torch.nn.functional as F
-from annotated_types import Gt
 from torch import Tensor, nn
+from typing_extensions import Doc
 
 from distgan.models.attention import Attention, AttentionSize, SelfAttention2d, attention_stage
 from distgan.models.conditional import ConditionalBatchNorm2d
-from distgan.models.layers import Initialisation, Momentum, Width, initialise
+from distgan.models.layers import Epsilon, Initialisation, Momentum, Width, Widths, initialise
 from distgan.models.residual import DiscriminatorBlock, GeneratorBlock, num_upsamplings, residual_widths
-from distgan.models.spectral import normalise_spectrally
+from distgan.models.spectral import SpectralNorm, normalise_spectrally
 
 
 class Generator(nn.Module):
@@ -36,12 +36,12 @@ class Generator(nn.Module):
         latent_dim: int,
         num_classes: int | None = None,
         width: Width | None = None,
-        widths: list[Width] | None = None,
+        widths: Widths = None,
         norm_momentum: Momentum = 0.1,
-        norm_eps: Annotated[float, Gt(0)] = 2e-5,
+        norm_eps: Epsilon = 2e-5,
         attention: Attention = "none",
         attention_at: AttentionSize | None = None,
-        spectral_norm: bool = False,
+        spectral_norm: SpectralNorm = False,
         init: Initialisation = "glorot",
     ) -> None:
         super().__init__()
@@ -101,11 +101,11 @@ class Discriminator(nn.Module):
         channels: int,
         num_classes: int | None = None,
         width: Width | None = None,
-        widths: list[Width] | None = None,
+        widths: Widths = None,
         attention: Attention = "none",
         attention_at: AttentionSize | None = None,
-        pooling: Literal["sum", "mean"] = "sum",
-        spectral_norm: bool = True,
+        pooling: Annotated[Literal["sum", "mean"], Doc("over all places, before the last layer")] = "sum",
+        spectral_norm: SpectralNorm = True,
         init: Initialisation = "glorot",
     ) -> None:
         super().__init__()

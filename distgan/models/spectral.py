@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import _SpectralNorm, spectral_norm
 from torch.nn.utils.parametrize import register_parametrization
+from typing_extensions import Doc
+
+SpectralNorm = Annotated[bool, Doc("divide the weights by their largest singular value")]
 
 
 def normalise_spectrally(network: nn.Module) -> None:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from annotated_types import Ge
 from torch import Tensor, nn
 
 from distgan.models.layers import (
     Activation,
+    Dropout,
     Initialisation,
     KernelSize,
-    Probability,
+    Slope,
+    Slopes,
+    Strides,
     Width,
+    Widths,
     activation_layer,
     initialise,
     resampling_strides,
@@ -37,13 +38,13 @@ class Critic(nn.Module):
         image_size: int,
         channels: int,
         width: Width = 64,
-        widths: list[Width] | None = None,
-        strides: list[Annotated[int, Ge(1)]] | None = None,
+        widths: Widths = None,
+        strides: Strides = None,
         kernel_size: KernelSize = 4,
         activation: Activation = "leaky_relu",
-        slope: Probability = 0.2,
-        slopes: list[Probability] | None = None,
-        dropout: Probability = 0.3,
+        slope: Slope = 0.2,
+        slopes: Slopes = None,
+        dropout: Dropout = 0.3,
         init: Initialisation = "normal",
     ) -> None:
         super().__init__()

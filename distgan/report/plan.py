@@ -5,14 +5,11 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
-from distgan.config.load import dump_config
 from distgan.training.job import Plan
 
 
-def print_plan(plan: Plan, console: Console) -> None:
-    """Prints the resolved configuration, the networks, and the run's arithmetic."""
-    config = plan.job.config
-    console.print(dump_config(config), highlight=False, markup=False)
+def print_plan(plan: Plan, device: str, console: Console) -> None:
+    """Prints the networks and the run's arithmetic; `device` says where its workers compute."""
     for name, rows in plan.layers.items():
         table = Table(title=f"{name}: {plan.parameters[name]:,} parameters", title_justify="left")
         table.add_column("layer")
@@ -22,12 +19,12 @@ def print_plan(plan: Plan, console: Console) -> None:
             table.add_row(layer, shape, f"{parameters:,}" if parameters else "")
         console.print(table)
     table = Table(title="plan", title_justify="left", show_header=False)
-    for key, value in _arithmetic(plan):
+    for key, value in _arithmetic(plan, device):
         table.add_row(key, value)
     console.print(table)
 
 
-def _arithmetic(plan: Plan) -> list[tuple[str, str]]:
+def _arithmetic(plan: Plan, device: str) -> list[tuple[str, str]]:
     config = plan.job.config
     batch, groups, streams = config.training.batch_size, config.scale.groups, config.data.streams
     workers = config.scale.workers
@@ -39,6 +36,7 @@ def _arithmetic(plan: Plan) -> list[tuple[str, str]]:
             f"{batch} images: {groups} groups of {batch // groups}, {batch // streams} from each of {streams} streams",
         ),
         ("workers", f"{workers}"),
+        ("device", device),
         ("groups a worker", _range(shares)),
         ("images a worker", _range([share * batch // groups for share in shares])),
         ("streams a worker", _range([share * streams // groups for share in shares])),

@@ -26,7 +26,7 @@ class RunReporter:
             self._folder = RunFolder(self._run, event.step if event.resumed else None)
         assert self._folder is not None
         self._folder.event(event)
-        if isinstance(event, Checkpointed | Evaluated | Finished):
+        if isinstance(event, Started | Checkpointed | Evaluated | Finished):
             self._folder.flush()
         if isinstance(event, Finished):
             self.close()

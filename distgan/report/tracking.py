@@ -1,4 +1,4 @@
-"""What a run leaves behind in its folder: metrics, TensorBoard events, sample grids, curves and a summary."""
+"""What a run leaves behind in its folder: configuration, metrics, TensorBoard events, samples, curves, summary."""
 
 from __future__ import annotations
 
@@ -13,12 +13,11 @@ from typing import Any
 from torch import Tensor
 
 from distgan.data.storage import NotFoundError, Storage, translate_errors
-from distgan.report.curves import draw_curves
 from distgan.report.grids import image_grid, png_bytes
 from distgan.report.mirror import Mirror
 from distgan.report.rows import event_row, lines_until, read_rows, to_json
 from distgan.report.scalars import Scalars
-from distgan.training.events import Checkpointed, Evaluated, Event, Finished, Summary, Trained
+from distgan.training.events import Checkpointed, Evaluated, Event, Finished, Started, Summary, Trained
 
 _METRICS = "metrics.jsonl"
 _SUMMARY = "summary.json"
@@ -28,6 +27,7 @@ _PICTURE_SIZE = 64
 class RunFolder:
     """The `Reporter` that writes into a run's storage:
 
+    - `config.yaml`: the whole configuration of the newest session;
     - `metrics.jsonl`: one JSON object a line for each event (`distgan.report.rows`);
     - `tensorboard/`: scalars and sample grids by training step;
     - `samples/kimg-000123.400.png`: sample grids;
@@ -76,6 +76,8 @@ class RunFolder:
     def event(self, event: Event) -> None:
         """Write the event down. Drawing the curves of a `Finished` takes about a second."""
         with self._working():
+            if isinstance(event, Started):
+                self._files.write_bytes("config.yaml", event.configuration.encode())
             if isinstance(event, Trained | Evaluated | Checkpointed):
                 self._metrics.write(to_json(event_row(event)) + "\n")
                 self._metrics.flush()
@@ -132,6 +134,8 @@ class RunFolder:
         if summary.kimg == summary.resumed_at_kimg and ended.items() <= told.items():
             return  # begun again after its end
         self._files.write_bytes(_SUMMARY, (to_json(summary.as_dict(), indent=1) + "\n").encode())
+        from distgan.report.curves import draw_curves  # with matplotlib, which only the end of a run needs
+
         rows = read_rows(self._folder / _METRICS)
         draw_curves(rows, self._folder / "curves.png", title=summary.name, floor=summary.floor)
 

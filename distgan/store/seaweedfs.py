@@ -148,7 +148,8 @@ def make_buckets(handle: StoreHandle, names: Sequence[str]) -> None:
             if name not in present:
                 client.create_bucket(Bucket=name)
     except (BotoCoreError, ClientError) as error:
-        raise UserError(f"{handle.endpoint}: the buckets {', '.join(names)} cannot be made: {error}") from None
+        reason = f"{' '.join(str(error).split()):.120}"
+        raise UserError(f"{handle.endpoint}: the buckets {', '.join(names)} cannot be made: {reason}") from None
 
 
 def _weed() -> str:

@@ -214,7 +214,7 @@ def fitting(checkpoint: str) -> Iterator[None]:
         EOFError,
         pickle.UnpicklingError,
     ) as error:
-        reason = "" if isinstance(error, pickle.UnpicklingError) else f" ({' '.join(str(error).split()):.200})"
+        reason = "" if isinstance(error, pickle.UnpicklingError) else f" ({' '.join(str(error).split()):.120})"
         raise UserError(
             f"{checkpoint}: its tensors are not those of the run's networks{reason}; "
             f"give another checkpoint, or start a new run with another --name"

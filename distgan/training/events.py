@@ -13,7 +13,7 @@ StopReason = Literal["budget", "plateau", "time", "interrupted"]
 
 @dataclass(frozen=True)
 class Started:
-    """A session of a run begins, new or resumed; `step` and `kimg` say where."""
+    """A session of a run begins, new or resumed; `step` and `kimg` say where; `configuration` is a YAML file's text."""
 
     name: str
     resumed: bool
@@ -30,6 +30,7 @@ class Started:
     data_url: str
     data_samples: int
     metric: str
+    configuration: str
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 
+import distgan
+from distgan.config.load import dump_config
 from distgan.config.schema import Config
 from distgan.data.index import Index
 from distgan.data.order import Order
@@ -40,6 +43,15 @@ class Job:
     def run(self) -> Storage:
         return Storage.open(self.storage_url).child(self.name)
 
+    def as_yaml(self) -> str:
+        """The text of a file that starts the same run anew: all keys, and above them a comment that says how."""
+        beginning = "" if self.init_from is None else f" --init-from {self.init_from}"
+        return (
+            f"# The whole configuration of the run {self.name}, by distgan {distgan.__version__}. The same run anew:\n"
+            f"#   distgan train THIS_FILE --name NEW_NAME{beginning}\n"
+            f"{dump_config(self.config)}"
+        )
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -47,7 +59,7 @@ class Plan:
 
     Attributes:
         layers: of each network a line a layer: name, output shape, parameters.
-        job: the one that was planned, `init_from` now being a checkpoint.
+        job: the one that was planned, folders of its data now absolute and `init_from` a checkpoint.
         resumes: the checkpoint that the job goes on from.
     """
 
@@ -76,9 +88,8 @@ def make_plan(job: Job, *, dry_run: bool = False) -> Plan:
     networks = build_networks(config, torch.device("meta"))
     build_objective(config)
     check_combination(config, networks)
-    parts = {"generator": networks.generator, "discriminator": networks.discriminator}
-    layers = {name: layers_of(network, config, name) for name, network in parts.items()}
-    job = replace(job, config=with_weights(config))
+    layers = {name: layers_of(getattr(networks, name), config, name) for name in ("generator", "discriminator")}
+    config = with_weights(config)
     index = None
     if config.data.url is not None:
         index = Index.load(Storage.open(config.data.url))
@@ -94,14 +105,24 @@ def make_plan(job: Job, *, dry_run: bool = False) -> Plan:
     manifest = CheckpointStore(job.run).newest_manifest()
     if manifest is not None and index is not None:
         check_resumable(manifest, config, index.hash, job.run.url)
-    job = replace(job, init_from=_beginning(job, manifest, networks))
+    job = replace(job, config=_with_absolute_data(config), init_from=_beginning(job, manifest, networks))
     return Plan(
         job=job,
         index=index,
         layers=layers,
-        parameters={name: sum(p.numel() for p in network.parameters()) for name, network in parts.items()},
+        parameters=networks.parameter_counts,
         resumes=manifest,
     )
+
+
+def _with_absolute_data(config: Config) -> Config:
+    """The configuration as it holds in every folder: workers run in other ones, and so may the run's next start."""
+    places: dict[str, str] = {}
+    if config.data.url is not None:
+        places["url"] = Storage.open(config.data.url).url
+    if config.data.cache_dir is not None:
+        places["cache_dir"] = str(Path(config.data.cache_dir).absolute())
+    return config.model_copy(update={"data": config.data.model_copy(update=places)})
 
 
 def _beginning(job: Job, manifest: Manifest | None, networks: Networks) -> str | None:

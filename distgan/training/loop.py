@@ -174,7 +174,7 @@ class Session:
     def _report_start(self) -> None:
         if self.world.rank != 0:
             return
-        config, networks = self.config, self.state.networks
+        config, parameters = self.config, self.state.networks.parameter_counts
         self.reporter.event(
             Started(
                 name=self.job.name,
@@ -187,11 +187,12 @@ class Session:
                 threads=self.state.threads,
                 device=str(self.world.device.type),
                 batch_size=config.training.batch_size,
-                generator_parameters=sum(p.numel() for p in networks.generator.parameters()),
-                discriminator_parameters=sum(p.numel() for p in networks.discriminator.parameters()),
+                generator_parameters=parameters["generator"],
+                discriminator_parameters=parameters["discriminator"],
                 data_url=str(config.data.url),
                 data_samples=len(self.index),
                 metric=self.evaluator.metric,
+                configuration=self.job.as_yaml(),
             )
         )
 

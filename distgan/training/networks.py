@@ -29,6 +29,12 @@ class Networks:
     generator: nn.Module
     discriminator: nn.Module
 
+    @property
+    def parameter_counts(self) -> dict[str, int]:
+        """Parameters of each, by the section of the configuration that it is built from."""
+        parts = {"generator": self.generator, "discriminator": self.discriminator}
+        return {name: sum(parameter.numel() for parameter in part.parameters()) for name, part in parts.items()}
+
 
 def build_networks(config: Config, device: torch.device) -> Networks:
     """Both networks with initial weights drawn from the configuration's seed; on "meta" without weights.

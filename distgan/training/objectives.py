@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from annotated_types import Ge, Gt, Le
 from torch import Tensor
+from typing_extensions import Doc
 
 from distgan.training.draws import Draws, Purpose
 from distgan.training.penalties import Critic, gradient_penalty, r1_penalty
@@ -16,7 +17,7 @@ from distgan.training.penalties import Critic, gradient_penalty, r1_penalty
 # Keras clips probabilities to [1e-7, 1 - 1e-7]; on logits that is ln((1 - 1e-7) / 1e-7).
 LOGIT_BOUND = 16.118
 
-PenaltyWeight = Annotated[float, Ge(0), Le(1e6)]
+R1Weight = Annotated[float, Ge(0), Le(1e6), Doc("of the penalty on the gradient at real images; 0: none")]
 
 
 class Objective(ABC):
@@ -61,9 +62,9 @@ class BinaryCrossEntropy(Objective):
     def __init__(
         self,
         *,
-        label_noise: Annotated[float, Ge(0), Le(1)] = 0.1,
-        label_flips: Annotated[float, Ge(0), Le(0.5)] = 0.0,
-        r1_weight: PenaltyWeight = 0.0,
+        label_noise: Annotated[float, Ge(0), Le(1), Doc("width of the uniform noise on the critic's targets")] = 0.1,
+        label_flips: Annotated[float, Ge(0), Le(0.5), Doc("probability with which a target is the other one")] = 0.0,
+        r1_weight: R1Weight = 0.0,
     ) -> None:
         self.label_noise = label_noise
         self.label_flips = label_flips
@@ -95,7 +96,7 @@ class Hinge(Objective):
     The generator's loss is −mean D(fake). `r1_weight` adds the R1 penalty.
     """
 
-    def __init__(self, *, r1_weight: PenaltyWeight = 0.0) -> None:
+    def __init__(self, *, r1_weight: R1Weight = 0.0) -> None:
         self.r1_weight = r1_weight
         self.penalised = r1_weight > 0
 
@@ -116,7 +117,11 @@ class Wasserstein(Objective):
     −mean D(fake).
     """
 
-    def __init__(self, *, clip_value: Annotated[float, Gt(0), Le(1e3)] = 0.01) -> None:
+    def __init__(
+        self,
+        *,
+        clip_value: Annotated[float, Gt(0), Le(1e3), Doc("the critic's weights are clipped to this size")] = 0.01,
+    ) -> None:
         self.clip_value = clip_value
 
     def critic_loss(self, real_logits: Tensor, fake_logits: Tensor, draws: Draws) -> Tensor:
@@ -139,9 +144,11 @@ class WassersteinGradientPenalty(Objective):
     def __init__(
         self,
         *,
-        gp_weight: PenaltyWeight = 10.0,
-        gp_sides: Literal[1, 2] = 2,
-        interpolation: Literal["uniform", "normal"] = "uniform",
+        gp_weight: Annotated[float, Ge(0), Le(1e6), Doc("of the gradient penalty")] = 10.0,
+        gp_sides: Annotated[Literal[1, 2], Doc("1: gradients of a norm below 1 cost nothing")] = 2,
+        interpolation: Annotated[
+            Literal["uniform", "normal"], Doc("how a place between a real image and a fake is drawn")
+        ] = "uniform",
     ) -> None:
         self.gp_weight = gp_weight
         self.gp_sides = gp_sides

@@ -106,7 +106,8 @@ def check_resumable(manifest: Manifest, config: Config, data_hash: str, where: s
         old = build_config(manifest.config, f"{where}/{manifest.name}", trust_code=True)
         differences = training_differences(old, config)
     if differences:
-        listed = "; ".join(f"{key} was {before} and is {now}" for key, (before, now) in differences.items())
+        told = [f"{key} was {before} and is {now}" for key, (before, now) in differences.items()]
+        listed = "; ".join(told if len(told) <= 4 else [*told[:3], f"and {len(told) - 3} more"])
         raise UserError(
             f"{where}: this run has been trained with another configuration: {listed}; "
             f"set them back to go on with it, or start a new run with another --name"

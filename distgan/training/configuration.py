@@ -1,0 +1,28 @@
+"""The configuration that a user names: a preset, a file, or the URL of a file such as another run's config.yaml."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from distgan.config.load import load_config, parse_config
+from distgan.config.schema import Config
+from distgan.data.storage import NotFoundError, Storage
+from distgan.errors import UserError
+
+
+def read_configuration(name: str, overrides: Sequence[str] = ()) -> Config:
+    """The configuration called `name`, with `KEY=VALUE` overrides.
+
+    Raises UserError for what cannot be read or cannot work, and for a file from elsewhere that names modules outside
+    distgan: whoever wrote it chooses what is run.
+    """
+    if "://" not in name:
+        return load_config(name, overrides)
+    folder, _, file = name.rpartition("/")
+    try:
+        text = Storage.open(folder).read_bytes(file).decode("utf-8")
+    except NotFoundError:
+        raise UserError(f"{name:.200}: no such file; name a YAML file, as the config.yaml of a run") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"cannot read the configuration {name:.200}: {error}") from None
+    return parse_config(text, name, overrides)
