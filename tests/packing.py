@@ -43,9 +43,9 @@ def number_of(pixels: NDArray[np.uint8]) -> int:
     return int(pixels[0, 0, 0]) * 256 + int(pixels[0, 0, 1])
 
 
-def encoded(image: Image.Image, kind: str = "PNG") -> bytes:
+def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
     buffer = io.BytesIO()
-    image.save(buffer, kind)
+    image.save(buffer, kind, **options)
     return buffer.getvalue()
 
 

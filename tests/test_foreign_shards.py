@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import gzip
 import io
+import re
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -125,6 +127,44 @@ def test_a_wrong_shard_is_named(tmp_path: Path, name: str) -> None:
     with pytest.raises(UserError, match=message):
         index_shards(Storage.open(str(tmp_path)))
     assert not (tmp_path / INDEX_NAME).exists()
+
+
+BAD_SAMPLES: list[tuple[dict[str, Any], str]] = [
+    ({"jpg": b"no image"}, r"^a\.tar: train/00001\.jpg: not a readable image: unknown format$"),
+    ({"png": grey(1, "GIF"), "cls": "1"}, r"^a\.tar: train/00002\.png: not a readable image: unknown format$"),
+    ({"jpg": grey(1), "cls": "cat"}, r"^a\.tar: train/00003\.cls: the label 'cat' is not"),
+    ({"jpg": grey(1), "json": b"{"}, r"^a\.tar: train/00004\.json: not valid JSON"),
+    ({"jpg": grey(1), "png": grey(1, "PNG")}, r"^a\.tar: train/00005\.png: a second image"),
+]
+
+
+def test_bad_samples_are_left_out_of_the_index(tmp_path: Path) -> None:
+    good = [{"png": grey(value, "PNG"), "cls": value} for value in (10, 20)]
+    write_foreign(tmp_path / "a.tar", [good[0], *[sample for sample, _ in BAD_SAMPLES], good[1]])
+    write_foreign(tmp_path / "b.tar", [{"png": grey(30, "PNG"), "cls": 30}])
+    storage = Storage.open(str(tmp_path))
+    with pytest.raises(UserError, match=r"00001\.jpg: not a readable image: .*; --bad skip leaves such samples out$"):
+        index_shards(storage)
+    assert not storage.exists(INDEX_NAME)
+    skipped: list[str] = []
+    index = index_shards(storage, "skip", skipped.append)
+    assert len(skipped) == len(BAD_SAMPLES)
+    for reason, (_, message) in zip(skipped, BAD_SAMPLES, strict=True):
+        assert re.search(message, reason)
+    assert index.labels.tolist() == [10, 20, 30]
+    assert [int(image[0, 0, 0]) for image in pixels_of(tmp_path, index)] == [10, 20, 30]
+    assert [shard.samples for shard in index.header.shards] == [2, 1]
+    assert verify(storage) == [], "its blocks span what is left out"
+
+
+def test_a_shard_without_a_good_sample_is_an_error_all_the_same(tmp_path: Path) -> None:
+    write_foreign(tmp_path / "a.tar", [{"jpg": b"x"}, {"jpg": b"y"}])
+    write_foreign(tmp_path / "b.tar", [{"jpg": grey(1)}])
+    with pytest.raises(UserError, match=r"a\.tar: none of its 2 samples can be used; take this shard away"):
+        index_shards(Storage.open(str(tmp_path)), "skip")
+    (tmp_path / "a.tar").write_bytes(b"no tar")
+    with pytest.raises(UserError, match=r"a\.tar: not a whole, uncompressed tar file"):
+        index_shards(Storage.open(str(tmp_path)), "skip")
 
 
 def test_a_cut_shard_is_no_shard(tmp_path: Path) -> None:

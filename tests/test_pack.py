@@ -12,7 +12,7 @@ import webdataset as wds
 from numpy.typing import NDArray
 
 from distgan.data.images import Encoding
-from distgan.data.index import INDEX_NAME, Index
+from distgan.data.index import Index
 from distgan.data.pack import PackOptions, pack
 from distgan.data.sources.rendered_bricks import BrickSource
 from distgan.data.storage import Storage
@@ -107,14 +107,78 @@ def test_a_data_set_is_not_overwritten(tmp_path: Path) -> None:
 
 
 class BrokenSource(NumberedSource):
+    """Of which some cannot be read."""
+
+    bad = frozenset({40, 41, 99})
+
     def __getitem__(self, number: int) -> tuple[NDArray[np.uint8], int]:
-        if number == 40:
-            raise UserError("photo-40.png: not a readable image")
+        if number in self.bad:
+            raise UserError(f"photo-{number}.png: not a readable image")
         return super().__getitem__(number)
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-def test_a_broken_source_leaves_no_index(tmp_path: Path, processes: int) -> None:
-    with pytest.raises(UserError, match=r"photo-40\.png: not a readable image"):
-        pack_here(BrokenSource(150), tmp_path, shard_bytes=10_000, processes=processes)
-    assert not (tmp_path / INDEX_NAME).exists()
+def test_a_bad_image_ends_it_and_nothing_stays(tmp_path: Path, processes: int) -> None:
+    deep = tmp_path / "new" / "deep"
+    message = r"photo-(40|41|99)\.png: not a readable image; --bad skip leaves such images out$"
+    with pytest.raises(UserError, match=message):
+        pack_here(BrokenSource(150), deep, shard_bytes=10_000, processes=processes)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_was_there_before_stays(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match="not a readable image"):
+        pack_here(BrokenSource(150), tmp_path, shard_bytes=10_000)
+    assert contents(tmp_path) == {"notes.txt": b"mine"}
+
+
+def test_an_interrupted_pack_leaves_nothing(tmp_path: Path) -> None:
+    def stop(done: int) -> None:
+        if done == 100:
+            assert (tmp_path / "new" / "shard-00001.tar").exists()
+            raise KeyboardInterrupt
+
+    options = PackOptions(16, 1, shard_bytes=10_000, processes=1)
+    with pytest.raises(KeyboardInterrupt):
+        pack(NumberedSource(150), Storage.open(str(tmp_path / "new")), options, stop)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failed_pack_leaves_nothing_in_a_bucket(bucket: str) -> None:
+    storage = Storage.open(f"{bucket}/photos")
+    options = PackOptions(16, 1, shard_bytes=10_000, processes=1)
+    with pytest.raises(UserError, match="not a readable image"):
+        pack(BrokenSource(150), storage, options)
+    assert storage.list() == []
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_bad_images_are_left_out(tmp_path: Path, processes: int) -> None:
+    told: list[int] = []
+    skipped: list[str] = []
+    options = PackOptions(16, 1, shard_bytes=10_000, processes=processes, bad="skip")
+    index = pack(BrokenSource(150), Storage.open(str(tmp_path)), options, told.append, skipped.append)
+    assert sorted(skipped) == [f"photo-{number}.png: not a readable image" for number in sorted(BrokenSource.bad)]
+    assert told == list(range(1, 151))
+    numbers = [number_of(image) for image in pixels_of(tmp_path, index)]
+    assert sorted(numbers) == sorted(set(range(150)) - BrokenSource.bad)
+    assert index.labels.tolist() == [number % 3 for number in numbers]
+    with tarfile.open(tmp_path / "shard-00001.tar") as archive:
+        first = index.header.shards[0].samples
+        assert archive.getnames()[0] == f"{first:08d}.cls", "keys count what is there"
+    assert verify(Storage.open(str(tmp_path))) == []
+
+
+def test_bad_images_alone_are_no_data_set(tmp_path: Path) -> None:
+    source = BrokenSource(1)
+    source.__dict__["bad"] = frozenset({0})
+    with pytest.raises(UserError, match="nothing to pack: none of the 1 images can be used"):
+        pack_here(source, tmp_path / "new", bad="skip")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_good_images_are_packed_as_ever(tmp_path: Path) -> None:
+    for bad in ("error", "skip"):
+        pack_here(NumberedSource(20), tmp_path / bad, bad=bad)
+    assert contents(tmp_path / "error") == contents(tmp_path / "skip")
