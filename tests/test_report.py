@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import re
 import threading
 import uuid
 from dataclasses import replace
@@ -385,6 +386,14 @@ def test_the_summary_tells_why_it_stopped_and_how_good_it_is() -> None:
     assert remaining_share(SUMMARY) == pytest.approx((757 - 45) / (2701 - 45))
     assert "no better distance in the last 3 evaluations" in table_text(replace(SUMMARY, reason="plateau"))
     assert "interrupted" in table_text(replace(SUMMARY, reason="interrupted", resumed_at_kimg=51.2))
+
+
+def test_the_summary_counts_samples_that_were_passed_over() -> None:
+    assert "bad samples" not in table_text(SUMMARY)
+    for count, shown in ((0, "0 passed over"), (1200, "1,200 passed over")):
+        assert re.search(
+            rf"bad samples +│ {shown} \(data\.bad_samples=skip\)", table_text(replace(SUMMARY, bad_samples=count))
+        )
 
 
 def test_a_summary_without_distances_shows_none() -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Make, look at and check data sets.", no_args_is_help=True)
 _NAMED = 5  # of what was left out
+_SMALL = 1024  # samples; enough of them need not wait for torch to hear so
 
 render = typer.Typer(help="Render data sets.", no_args_is_help=True)
 app.add_typer(render, name="render")
@@ -181,11 +182,14 @@ def index(
 
 @app.command()
 def info(url: Url) -> None:
-    """Print what a data set holds."""
+    """Print what a data set holds, and whether it is small for a run of the default configuration."""
     from distgan.data.index import Index
     from distgan.data.storage import Storage
 
-    _print_index(url, Index.load(Storage.open(url)))
+    opened = Index.load(Storage.open(url))
+    _print_index(url, opened)
+    if len(opened) < _SMALL:
+        _print_few_images(len(opened))
 
 
 @app.command()
@@ -220,6 +224,18 @@ def _pack(source: Source, out: str, options: PackOptions) -> None:
         )
     _print_index(out, packed)
     _print_skipped(skipped)
+
+
+def _print_few_images(samples: int) -> None:
+    from distgan.config.schema import Config
+    from distgan.metrics.features import feature_count
+    from distgan.report import words
+    from distgan.training.few_images import few_images
+
+    config = Config()
+    few = few_images(samples, config, feature_count(config.evaluation.extractor))
+    if few is not None:
+        print(f"warning: {words.few_images(few)}")
 
 
 def _print_skipped(reasons: list[str]) -> None:

@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from distgan.config.load import dump_config
+from distgan.report import words
 from distgan.training.job import Plan
 
 
@@ -25,6 +26,8 @@ def print_plan(plan: Plan, console: Console) -> None:
     for key, value in _arithmetic(plan):
         table.add_row(key, value)
     console.print(table)
+    if plan.few_images is not None:
+        console.print(f"warning: {words.few_images(plan.few_images)}", highlight=False, markup=False)
 
 
 def _arithmetic(plan: Plan) -> list[tuple[str, str]]:
