@@ -113,7 +113,7 @@ def pack(
     ] = None,
     background: Annotated[
         str,
-        typer.Option(metavar="COLOUR", help="What transparency lies on and padding has: white, black or #rrggbb."),
+        typer.Option(metavar="COLOUR", help="What transparency lies on and padding has: white, black or '#rrggbb'."),
     ] = "white",
     bad: Annotated[
         Bad, typer.Option(help="An image that cannot be read, or is smaller than --crop: end, or leave it out.")
