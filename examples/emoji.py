@@ -51,6 +51,9 @@ class EmojiSource:
         except OSError as error:
             raise UserError(f"{path}: cannot be read: {error}; unpack the package again") from None
 
+    def name(self, number: int) -> str:
+        return str(self._items[number][0])
+
 
 def on_white(image: Image.Image) -> NDArray[np.uint8]:
     """Any image, transparent where it likes, as uint8 (H, W, 3) on a white ground."""

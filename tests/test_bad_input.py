@@ -422,6 +422,12 @@ SHARDS = [
     Case("deep attributes", "data index foreign", r"a\.json: not valid JSON", foreign(("a.json", b"[" * 100_000))),
     Case("sparse image", "data index foreign", "a.png: stored as a sparse file", foreign(("a.png", GREY), sparse=True)),
     Case("label of words", "data index foreign", "the label 'cat' is not", foreign(("a.png", GREY), ("a.cls", b"cat"))),
+    Case(
+        "no good sample to index",
+        "data index foreign --bad skip",
+        "a.tar: none of its 1 samples can be used; take this shard away",
+        foreign(("a.jpg", b"x")),
+    ),
     Case("no image to index", "data index foreign", r"a\.jpg: not a readable image", foreign(("a.jpg", b"\xff\xd8"))),
 ]
 
@@ -620,6 +626,19 @@ SOURCES = [
         lego,
     ),
     Case("empty pattern", f"{PACK_LEGO} x*", "--label-pattern 'x.' finds no class in its name", lego),
+    Case("background", f"{PACK_PHOTOS} --background red", "^--background 'red' is not white, black or #rrggbb$"),
+    Case(
+        "crop larger than the image",
+        f"{PACK_PHOTOS} --crop 40",
+        "^photos/a.png: it has 32x32 pixels, fewer than --crop 40; --bad skip leaves such images out$",
+        photos(GREY),
+    ),
+    Case(
+        "no good photo",
+        f"{PACK_PHOTOS} --bad skip",
+        "/new: nothing to pack: none of the 1 images can be used",
+        photos(b"hello"),
+    ),
     Case("label of npz", f"{PACK_NPZ} --label a", "^--label is not for --format npz, but for celeba and cifar; leave"),
     Case("pattern of celeba", f"{PACK_FACES} --label-pattern a", "^--label-pattern is not for --format celeba, but"),
     Case("split of photos", f"{PACK_PHOTOS} --split test", "^--split is not for --format folder, but for cifar; leave"),

@@ -207,9 +207,10 @@ def counts(recorder: Recorder) -> list[float]:
 
 
 def whole_and_stopped(world: World, config: Config, storage: str) -> list[float]:
-    _, recorder = run(config, storage, "whole", world=world)
+    summary, recorder = run(config, storage, "whole", world=world)
     for step in (2, 4, STEPS):
-        run(config, storage, "stopped", world=world, stop_at=step)
+        stopped, _ = run(config, storage, "stopped", world=world, stop_at=step)
+    assert summary.bad_samples == stopped.bad_samples == len(SMALL_BAD)
     return counts(recorder)
 
 
@@ -254,7 +255,8 @@ def finish(world: World, config: Config, storage: str, name: str) -> None:
 def test_good_data_are_trained_on_as_ever(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     url = write_shards(tmp_path / "data", [], count=64).url
-    run(config_of(url), str(tmp_path), "skip")
-    _, recorder = run(config_of(url, "data.bad_samples=error"), str(tmp_path), "error")
+    skipping, _ = run(config_of(url), str(tmp_path), "skip")
+    strict, recorder = run(config_of(url, "data.bad_samples=error"), str(tmp_path), "error")
     assert_same_bits(newest(str(tmp_path), "skip"), newest(str(tmp_path), "error"))
     assert "data/bad_samples" not in recorder.of(Trained)[0].terms
+    assert (skipping.bad_samples, strict.bad_samples) == (0, None)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +16,7 @@ import pytest
 import torch
 import typer
 import yaml
+from PIL import Image
 from typer.core import TyperCommand, TyperGroup
 
 from command_line import Cli, Result, one_line
@@ -298,6 +301,38 @@ def test_the_configuration_of_a_run_in_a_bucket(cli: Cli, bucket: str) -> None:
     assert "os:system" in one_line(cli("train", url, "--dry-run"))
     Storage.open(bucket).write_bytes("first/config.yaml", b"seed: \xff")
     assert "utf-8" in one_line(cli("train", url))
+
+
+def test_what_is_left_out_is_said(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    for number in range(9):
+        image = Image.new("L", (20, 10), 9)
+        image.save(tmp_path / "photos" / f"{number}.png")
+        (tmp_path / "photos" / f"{number}.txt").write_text("")
+    for number in range(7):
+        (tmp_path / "photos" / f"bad-{number}.jpg").write_bytes(b"x")
+    (tmp_path / "photos" / "film.mp4").write_bytes(b"")
+    pack = ["data", "pack", "photos", "--format", "folder", "--size", "16", "--fit", "pad", "--background", "#808080"]
+    failed = one_line(cli(*pack, "--out", "new/one"))
+    assert re.fullmatch(r"photos/bad-\d\.jpg: not a readable image: unknown format; --bad skip leaves .*", failed)
+    assert not (tmp_path / "new").exists()
+    lines = cli(*pack, "--out", "new/one", "--bad", "skip").out.splitlines()
+    assert lines[0] == "new/one: 9 images, 3x16x16"
+    assert lines[4] == "7 bad samples left out:"
+    assert all(
+        re.fullmatch(r"  photos/bad-\d\.jpg: not a readable image: unknown format", line) for line in lines[5:10]
+    )
+    assert lines[10:] == ["  and 2 more", "10 files left out: 9 .txt, 1 .mp4"]
+    shutil.copytree(tmp_path / "new" / "one", tmp_path / "again")
+    with tarfile.open(tmp_path / "again" / "shard-00000.tar", "a") as archive:
+        archive.add(tmp_path / "photos" / "bad-0.jpg", "bad-0.jpg")
+    assert "; --bad skip leaves such samples out" in one_line(cli("data", "index", "again"))
+    indexed = cli("data", "index", "again", "--bad", "skip").out.splitlines()
+    assert indexed[0] == "again: 9 images, 3x16x16"
+    assert indexed[4:] == [
+        "1 bad sample left out:",
+        "  shard-00000.tar: bad-0.jpg: not a readable image: unknown format",
+    ]
 
 
 def test_a_tiny_run_ends_with_its_summary(cli: Cli, data: Path, tmp_path: Path) -> None:

@@ -31,6 +31,8 @@ MADE = {
         3,
         ["not Blond_Hair, not Smiling", "not Blond_Hair, Smiling", "Blond_Hair, not Smiling", "Blond_Hair, Smiling"],
     ),
+    "faces-108": (8, 3, []),
+    "faces-128": (8, 3, []),
     "cifar10": (30, 3, CLASSES),
     "cifar100-coarse": (30, 3, COARSE),
     "cifar10-all": (36, 3, CLASSES),
@@ -55,5 +57,5 @@ def test_a_command(cli: Cli, tmp_path: Path, command: list[str]) -> None:
     out = command[command.index("--out") + 1]
     header = Index.load(Storage.open(str(tmp_path / out))).header
     assert (header.samples, header.channels, header.classes) == MADE[out]
-    assert header.image_size == (32 if out.startswith("cifar") else 64)
+    assert header.image_size == (32 if out.startswith("cifar") else 128 if out == "faces-128" else 64)
     assert cli("data", "verify", out).code == 0

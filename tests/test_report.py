@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import re
 import threading
 import uuid
 from dataclasses import replace
@@ -481,6 +482,14 @@ def test_curves_of_an_untrained_generator_have_no_best(tmp_path: Path) -> None:
     assert (tmp_path / "curves.png").exists()
     board = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     assert f"distance/{METRIC}_best" not in board.Tags()["scalars"]
+
+
+def test_the_summary_counts_samples_that_were_passed_over() -> None:
+    assert "bad samples" not in table_text(SUMMARY)
+    for count, shown in ((0, "0 passed over"), (1200, "1,200 passed over")):
+        assert re.search(
+            rf"bad samples +│ {shown} \(data\.bad_samples=skip\)", table_text(replace(SUMMARY, bad_samples=count))
+        )
 
 
 def test_a_summary_without_distances_shows_none() -> None:

@@ -44,6 +44,9 @@ class NumberedSource:
         pixels[0, 0, 0], pixels[0, 1, 0] = divmod(number, 256)
         return pixels, number % self.num_classes if self.num_classes else -1
 
+    def name(self, number: int) -> str:
+        return f"sample {number}"
+
 
 def numbers_of(group: Group) -> list[int]:
     """The sample numbers that a group's images spell."""

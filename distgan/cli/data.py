@@ -10,11 +10,16 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 if TYPE_CHECKING:
+    from collections import Counter
+
     from distgan.data.index import Index
     from distgan.data.pack import PackOptions
     from distgan.data.sources.base import Source
 
 app = typer.Typer(help="Make, look at and check data sets.", no_args_is_help=True)
+_NAMED = 5  # of what was left out
+_SMALL = 1024  # samples; enough of them need not wait for torch to hear so
+
 render = typer.Typer(help="Render data sets.", no_args_is_help=True)
 app.add_typer(render, name="render")
 
@@ -37,6 +42,17 @@ class Split(StrEnum):
     train = "train"
     test = "test"
     all = "all"
+
+
+class Fit(StrEnum):
+    stretch = "stretch"
+    crop = "crop"
+    pad = "pad"
+
+
+class Bad(StrEnum):
+    error = "error"
+    skip = "skip"
 
 
 class Channels(StrEnum):
@@ -87,11 +103,26 @@ def pack(
         str | None, typer.Option(metavar="REGEX", help="folder: finds the class in a file's name, in its first group.")
     ] = None,
     split: Annotated[Split | None, typer.Option(help="cifar: which images; by default train.")] = None,
+    fit: Annotated[
+        Fit,
+        typer.Option(help="An image that is not square: stretched, cut to its centred square, or padded to one."),
+    ] = Fit.stretch,
+    crop: Annotated[
+        int | None,
+        typer.Option(min=1, max=65_536, metavar="PIXELS", help="First take the centred square of so many pixels."),
+    ] = None,
+    background: Annotated[
+        str,
+        typer.Option(metavar="COLOUR", help="What transparency lies on and padding has: white, black or '#rrggbb'."),
+    ] = "white",
+    bad: Annotated[
+        Bad, typer.Option(help="An image that cannot be read, or is smaller than --crop: end, or leave it out.")
+    ] = Bad.error,
     seed: Seed = 0,
     encoding: Stored = Encoding.png,
     shard_mb: ShardMb = 64,
 ) -> None:
-    """Pack images into WebDataset shards, stretched to SIZE x SIZE and shuffled by seed, with an index.
+    """Pack images into WebDataset shards, resized to SIZE x SIZE and shuffled by seed, with an index.
 
     What SOURCE is, by --format:
 
@@ -107,31 +138,58 @@ def pack(
 
     Example: `distgan data pack celeba --format celeba --label Blond_Hair --size 64 --out s3://faces`
     """
+    from distgan.data.images import parse_colour
     from distgan.data.pack import PackOptions
+    from distgan.data.sources.folder import FolderSource
     from distgan.data.sources.opening import open_source
+    from distgan.errors import UserError
 
-    options = {"label": label or None, "label_pattern": label_pattern, "split": split and split.value}
-    given = {name: value for name, value in options.items() if value is not None}
+    asked = {"label": label or None, "label_pattern": label_pattern, "split": split and split.value}
+    given = {name: value for name, value in asked.items() if value is not None}
+    try:
+        ground = parse_colour(background)
+    except ValueError as error:
+        raise UserError(f"--background {error}") from None
     opened = open_source(format.value, source, given)
-    _pack(opened, out, PackOptions(size, int(channels.value), encoding.value, seed, shard_mb * 2**20))
+    options = PackOptions(
+        size, int(channels.value), encoding.value, seed, shard_mb * 2**20,
+        fit=fit.value, crop=crop, background=ground, bad=bad.value,
+    )  # fmt: skip
+    _pack(opened, out, options)
+    if isinstance(opened, FolderSource):
+        _print_left_out(opened.left_out)
 
 
 @app.command()
-def index(url: Annotated[str, typer.Argument(metavar="URL", help="Folder or URL with .tar files.")]) -> None:
-    """Make the index of WebDataset shards that other software wrote (KEY.png|jpg|webp and KEY.cls or KEY.json)."""
+def index(
+    url: Annotated[str, typer.Argument(metavar="URL", help="Folder or URL with .tar files.")],
+    bad: Annotated[
+        Bad, typer.Option(help="A sample whose image or label cannot be read: end, or leave it out of the index.")
+    ] = Bad.error,
+) -> None:
+    """Make the index of WebDataset shards that other software wrote (KEY.png|jpg|webp and KEY.cls or KEY.json).
+
+    Of each image the header is read. One that is damaged behind it is found by `distgan data verify`, and is
+    data.bad_samples' to judge in training.
+    """
     from distgan.data.scan import index_shards
     from distgan.data.storage import Storage
 
-    _print_index(url, index_shards(Storage.open(url)))
+    skipped: list[str] = []
+    _print_index(url, index_shards(Storage.open(url), bad.value, skipped.append))
+    _print_skipped(skipped)
 
 
 @app.command()
 def info(url: Url) -> None:
-    """Print what a data set holds."""
+    """Print what a data set holds, and whether it is small for a run of the default configuration."""
     from distgan.data.index import Index
     from distgan.data.storage import Storage
 
-    _print_index(url, Index.load(Storage.open(url)))
+    opened = Index.load(Storage.open(url))
+    _print_index(url, opened)
+    if len(opened) < _SMALL:
+        _print_few_images(len(opened))
 
 
 @app.command()
@@ -158,10 +216,47 @@ def _pack(source: Source, out: str, options: PackOptions) -> None:
     from distgan.data.pack import pack as pack_source
     from distgan.data.storage import Storage
 
+    skipped: list[str] = []
     with _progress() as progress:
         task = progress.add_task("packing", total=len(source))
-        packed = pack_source(source, Storage.open(out), options, lambda done: progress.update(task, completed=done))
+        packed = pack_source(
+            source, Storage.open(out), options, lambda done: progress.update(task, completed=done), skipped.append
+        )
     _print_index(out, packed)
+    _print_skipped(skipped)
+
+
+def _print_few_images(samples: int) -> None:
+    from distgan.config.schema import Config
+    from distgan.metrics.features import feature_count
+    from distgan.report import words
+    from distgan.training.few_images import few_images
+
+    config = Config()
+    few = few_images(samples, config, feature_count(config.evaluation.extractor))
+    if few is not None:
+        print(f"warning: {words.few_images(few)}")
+
+
+def _print_skipped(reasons: list[str]) -> None:
+    """How many samples were left out, and why the first few were."""
+    if reasons:
+        print(f"{len(reasons):,} bad {'sample' if len(reasons) == 1 else 'samples'} left out:")
+        for reason in reasons[:_NAMED]:
+            print(f"  {reason}")
+        if len(reasons) > _NAMED:
+            print(f"  and {len(reasons) - _NAMED:,} more")
+
+
+def _print_left_out(suffixes: Counter[str]) -> None:
+    """How many files are no images, and of which kinds they are."""
+    if suffixes:
+        ordered = sorted(suffixes.items(), key=lambda item: (-item[1], item[0]))
+        kinds = [f"{count:,} {suffix or 'without a suffix'}" for suffix, count in ordered[:_NAMED]]
+        if len(ordered) > _NAMED:
+            kinds.append(f"{sum(count for _, count in ordered[_NAMED:]):,} of other kinds")
+        total = suffixes.total()
+        print(f"{total:,} {'file' if total == 1 else 'files'} left out: {', '.join(kinds)}")
 
 
 def _print_index(url: str, opened: Index) -> None:

@@ -1,4 +1,4 @@
-"""Reads, resizes and encodes a source's samples in several processes.
+"""Reads, fits and encodes a source's samples in several processes.
 
 A module of its own, so that these processes load nothing else.
 """
@@ -9,12 +9,13 @@ import multiprocessing
 import os
 import signal
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 
-from distgan.data.images import Encoding, encode_image, resize_image
+from distgan.data.fitting import Fit, fit_image
+from distgan.data.images import WHITE, Colour, Encoding, encode_image
 from distgan.data.sources.base import Source
 from distgan.errors import UserError
 
@@ -23,17 +24,24 @@ _CHUNK = 64
 
 @dataclass(frozen=True)
 class StoredAs:
-    """What images become: pixels a side (bilinear, the aspect ratio not kept), channels, and file format."""
+    """What images become: pixels a side, channels, and file format; and how (`fitting.fit_image`)."""
 
     image_size: int
     channels: int
     encoding: Encoding = "png"
+    fit: Fit = "stretch"
+    crop: int | None = None
+    background: Colour = WHITE
+
+
+# Image bytes and label; of a sample that cannot be used the error that says why.
+Encoded = tuple[bytes, int] | UserError
 
 
 def encoded_samples(
     source: Source, stored_as: StoredAs, order: Sequence[int], processes: int | None = None
-) -> Iterator[tuple[bytes, int]]:
-    """Image bytes and label of the source's samples in the given order; by default in a process a processor."""
+) -> Generator[Encoded, None, None]:
+    """The source's samples in the given order; by default in a process a processor."""
     chunks = [list(order[start : start + _CHUNK]) for start in range(0, len(order), _CHUNK)]
     processes = min(processes or os.cpu_count() or 1, len(chunks))
     if processes <= 1:
@@ -57,13 +65,21 @@ def encoded_samples(
         pool.shutdown(cancel_futures=True)
 
 
-def _encode_chunk(source: Source, stored_as: StoredAs, numbers: list[int]) -> list[tuple[bytes, int]]:
-    encoded = []
-    for number in numbers:
+def _encode_chunk(source: Source, stored_as: StoredAs, numbers: list[int]) -> list[Encoded]:
+    return [_encode(source, stored_as, number) for number in numbers]
+
+
+def _encode(source: Source, stored_as: StoredAs, number: int) -> Encoded:
+    try:
         pixels, label = source[number]
-        resized = resize_image(pixels, stored_as.image_size, stored_as.channels)
-        encoded.append((encode_image(resized, stored_as.encoding), label))
-    return encoded
+        fitted = fit_image(
+            pixels, stored_as.image_size, stored_as.channels, stored_as.fit, stored_as.crop, stored_as.background
+        )
+    except UserError as error:
+        return error
+    except ValueError as error:
+        return UserError(f"{source.name(number)}: {error}")
+    return encode_image(fitted, stored_as.encoding), label
 
 
 # Set once in each process of the pool, so that a source travels once and not with every chunk.
@@ -77,6 +93,6 @@ def _share_source(source: Source, stored_as: StoredAs) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _encode_shared_chunk(numbers: list[int]) -> list[tuple[bytes, int]]:
+def _encode_shared_chunk(numbers: list[int]) -> list[Encoded]:
     assert _shared is not None
     return _encode_chunk(*_shared, numbers)

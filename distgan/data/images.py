@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import struct
 from typing import TYPE_CHECKING, Literal
 
@@ -15,6 +16,9 @@ if TYPE_CHECKING:  # the processes that encode need no configuration
     from distgan.config.schema import Resize
 
 Encoding = Literal["png", "jpg", "webp"]
+# Red, green and blue, 0 to 255.
+Colour = tuple[int, int, int]
+WHITE: Colour = (255, 255, 255)
 EXTENSIONS = ("png", "jpg", "jpeg", "webp")
 _MODES = {1: "L", 3: "RGB"}
 _FILTERS: dict[Resize, Image.Resampling] = {
@@ -23,7 +27,7 @@ _FILTERS: dict[Resize, Image.Resampling] = {
     "lanczos": Image.Resampling.LANCZOS,
 }
 _MOST_PIXELS = 2**26
-_GREY_MODES = {"1", "L", "LA", "I;16", "I;16B", "I;16L"}
+_GREY_MODES = {"1", "L", "LA", "La", "I;16", "I;16B", "I;16L"}
 
 # What Pillow raises for bytes that are no image, or only a part or a parody of one.
 UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, AssertionError, struct.error, Image.DecompressionBombError)
@@ -34,28 +38,74 @@ def why_unreadable(error: Exception) -> str:
     return "unknown format" if isinstance(error, UnidentifiedImageError) else str(error)
 
 
+def parse_colour(text: str) -> Colour:
+    """`white`, `black` or `#rrggbb`. Raises ValueError for anything else."""
+    named = {"white": "#ffffff", "black": "#000000"}.get(text, text)
+    if not re.fullmatch("#[0-9a-fA-F]{6}", named):
+        raise ValueError(f"{text!r} is not white, black or #rrggbb")
+    red, green, blue = bytes.fromhex(named[1:])
+    return red, green, blue
+
+
 def native_channels(image: Image.Image) -> int:
     """1 for a grey image, with or without transparency, 3 for any other."""
     return 1 if image.mode in _GREY_MODES else 3
 
 
-def to_pixels(image: Image.Image, channels: int) -> NDArray[np.uint8]:
-    """uint8 (H, W) for one channel, (H, W, 3) for three; transparency is dropped.
+def native_pixels(image: Image.Image) -> NDArray[np.uint8]:
+    """uint8 with the channels that the image has: (H, W) or (H, W, 3), with transparency (H, W, 2) or (H, W, 4).
 
-    Raises ValueError for whole or real numbers of 32 bits, whose white is unknown.
+    Raises ValueError as `to_pixels` does.
+    """
+    image = _with_8_bits(image)
+    mode = _MODES[native_channels(image)] + ("A" if image.has_transparency_data else "")
+    return np.asarray(image if image.mode == mode else image.convert(mode))
+
+
+def to_pixels(image: Image.Image, channels: int) -> NDArray[np.uint8]:
+    """uint8 (H, W) for one channel, (H, W, 3) for three; transparency is composed on white.
+
+    Raises ValueError for numbers of 32 bits, whose white is unknown, and for colours of no palette.
+    """
+    image = composed(_with_8_bits(image), WHITE)
+    return np.asarray(image if image.mode == _MODES[channels] else image.convert(_MODES[channels]))
+
+
+def composed(image: Image.Image, background: Colour) -> Image.Image:
+    """The image on a ground of one colour where it has transparency, else as it is."""
+    if not image.has_transparency_data:
+        return image
+    if image.mode == "La":
+        image = image.convert("LA")
+    ground = Image.new("RGBA", image.size, background)
+    return Image.alpha_composite(ground, image.convert("RGBA")).convert("RGB")
+
+
+def _with_8_bits(image: Image.Image) -> Image.Image:
+    """The image, loaded, with 8 bits a channel. Of grey with 16 the transparent shade, if any, becomes an alpha.
+
+    Raises ValueError where its colours cannot be known.
     """
     if image.mode in {"I", "F"}:
         raise ValueError("its pixels have 32 bits; store it with 8 or 16")
-    if image.mode.startswith("I;16"):
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    return np.asarray(image if image.mode == _MODES[channels] else image.convert(_MODES[channels]))
+    image.load()
+    if image.mode == "P" and image.palette is None:
+        raise ValueError("its colours are numbers, and no palette says which they are")
+    if not image.mode.startswith("I;16"):
+        return image
+    wide, transparent = np.asarray(image), image.info.get("transparency")
+    grey = Image.fromarray((wide >> 8).astype(np.uint8))
+    if transparent is None:
+        return grey
+    return Image.merge("LA", (grey, Image.fromarray(np.where(wide == transparent, 0, 255).astype(np.uint8))))
 
 
 def decode_image(data: bytes, image_size: int | None, channels: int, resize: Resize = "none") -> NDArray[np.uint8]:
     """Bytes of a PNG, JPEG or WebP image to uint8 (channels, image_size, image_size); without a size, of its own.
 
-    Grey and colour are converted. Raises ValueError where they are no image, or one of another size and `resize`
-    is "none". The size is read before the pixels are, so that an image of absurd size takes neither time nor memory.
+    Grey and colour are converted, transparency is composed on white. Raises ValueError where they are no image, or
+    one of another size and `resize` is "none". The size is read before the pixels are, so that an image of absurd size
+    takes neither time nor memory.
     """
     if data[:2] == b"\xff\xd8":
         height, width, *_ = simplejpeg.decode_jpeg_header(data)

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import webdataset as wds
 
-from distgan.data.encode import StoredAs, encoded_samples
-from distgan.data.images import Encoding
-from distgan.data.index import INDEX_NAME, Index
+from distgan.data.encode import Encoded, StoredAs, encoded_samples
+from distgan.data.fitting import Fit
+from distgan.data.images import WHITE, Colour, Encoding
+from distgan.data.index import INDEX_NAME, TABLE_NAME, Index
 from distgan.data.scan import ScannedShard, assemble_index, scan_shard
 from distgan.data.sources.base import Source
 from distgan.data.storage import Storage, translate_errors
 from distgan.data.temporary import temporary_folder
 from distgan.errors import UserError
+
+if TYPE_CHECKING:
+    from distgan.config.schema import BadSamples
 
 
 @dataclass(frozen=True)
@@ -24,10 +32,14 @@ class PackOptions:
     """How images are stored.
 
     Attributes:
-        image_size: pixels a side; other sizes are resized bilinearly, the aspect ratio not kept.
+        image_size: pixels a side; other sizes are resized bilinearly.
         seed: draws the order of samples in the shards, so that sorted sources mix.
         shard_bytes: a shard is closed once it is at least this large.
         processes: processes that read, resize and encode; by default one a processor.
+        fit: what becomes of an image that is not square.
+        crop: pixels a side of the centred square that is taken of each image before.
+        background: what transparency is composed on, and what padding is filled with.
+        bad: whether an image that cannot be read, or is smaller than `crop`, is an error or left out.
     """
 
     image_size: int
@@ -36,43 +48,92 @@ class PackOptions:
     seed: int = 0
     shard_bytes: int = 64 * 2**20
     processes: int | None = None
+    fit: Fit = "stretch"
+    crop: int | None = None
+    background: Colour = WHITE
+    bad: BadSamples = "error"
 
 
 def pack(
-    source: Source, storage: Storage, options: PackOptions, progress: Callable[[int], None] = lambda _: None
+    source: Source,
+    storage: Storage,
+    options: PackOptions,
+    progress: Callable[[int], None] = lambda _: None,
+    skipped: Callable[[str], None] = lambda _: None,
 ) -> Index:
     """Writes shards, then the index, into the storage; returns the index.
 
     A sample is `KEY.png|jpg|webp` and, where it has a label, `KEY.cls`. The same source and options give the same
-    bytes. `progress` is told the samples done so far. Raises UserError where the storage holds a data set already.
+    bytes. `progress` is told the samples done so far, `skipped` why one is left out. Raises UserError where the
+    storage holds a data set already, and for a bad image that is not to be left out. What fails, or is interrupted,
+    leaves nothing behind.
     """
-    storage.prepare()
-    if storage.exists(INDEX_NAME):
-        raise UserError(f"{storage.url}: holds a data set already; choose another place or delete it")
-    scanned: list[ScannedShard] = []
     order = np.random.default_rng([options.seed, len(source)]).permutation(len(source)).tolist()
-    stored_as = StoredAs(options.image_size, options.channels, options.encoding)
-    samples = encoded_samples(source, stored_as, order, options.processes)
-    done = 0
-    with temporary_folder() as folder:
-        while done < len(source):
+    stored_as = StoredAs(
+        options.image_size, options.channels, options.encoding, options.fit, options.crop, options.background
+    )
+    scanned: list[ScannedShard] = []
+    count = 0
+    with (
+        _undone_if_it_fails(storage) as written,
+        temporary_folder() as folder,
+        closing(encoded_samples(source, stored_as, order, options.processes)) as encoded,
+    ):
+        if storage.exists(INDEX_NAME):
+            raise UserError(f"{storage.url}: holds a data set already; choose another place or delete it")
+        samples = _good_ones(encoded, options.bad, progress, skipped)
+        for first in samples:
             path = folder / f"shard-{len(scanned):05d}.tar"
-            done += _write_shard(path, samples, options, done, progress)
+            count += _write_shard(path, chain([first], samples), options, count)
             scanned.append(scan_shard(path))
+            written.append(path.name)
             storage.upload(path, path.name)
             path.unlink()
-    index = assemble_index(scanned, source.classes, options.channels)
-    index.save(storage)
+        if not scanned:
+            raise UserError(f"{storage.url}: nothing to pack: none of the {len(source):,} images can be used")
+        index = assemble_index(scanned, source.classes, options.channels)
+        written += [TABLE_NAME, INDEX_NAME]
+        index.save(storage)
     return index
 
 
-def _write_shard(
-    path: Path,
-    samples: Iterator[tuple[bytes, int]],
-    options: PackOptions,
-    done: int,
-    progress: Callable[[int], None],
-) -> int:
+@contextmanager
+def _undone_if_it_fails(storage: Storage) -> Iterator[list[str]]:
+    """Makes the folder, for files whose names are put into the list; takes them and it away if the block fails.
+
+    Folders that were there before stay, as does what others have put into the new ones.
+    """
+    path = storage.local_path
+    absent = [] if path is None else [folder for folder in (path, *path.parents) if not os.path.lexists(folder)]
+    written: list[str] = []
+    try:
+        storage.prepare()
+        yield written
+    except BaseException:
+        with suppress(UserError):
+            for name in written:
+                storage.delete(name)
+        with suppress(OSError):
+            for folder in absent:
+                folder.rmdir()
+        raise
+
+
+def _good_ones(
+    encoded: Iterator[Encoded], bad: BadSamples, progress: Callable[[int], None], skipped: Callable[[str], None]
+) -> Iterator[tuple[bytes, int]]:
+    """The samples that can be used. Raises UserError for one that cannot, if `bad` is "error"."""
+    for number, sample in enumerate(encoded, 1):
+        if not isinstance(sample, UserError):
+            yield sample
+        elif bad == "skip":
+            skipped(str(sample))
+        else:
+            raise UserError(f"{sample}; --bad skip leaves such images out")
+        progress(number)
+
+
+def _write_shard(path: Path, samples: Iterator[tuple[bytes, int]], options: PackOptions, done: int) -> int:
     """Writes one shard of samples from number `done` on; returns how many."""
     count = 0
     with (
@@ -86,7 +147,6 @@ def _write_shard(
                 sample["cls"] = str(label).encode()
             writer.write(sample)
             count += 1
-            progress(done + count)
             if file.tell() >= options.shard_bytes:
                 break
     return count

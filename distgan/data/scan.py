@@ -8,9 +8,10 @@ import json
 import re
 import tarfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
@@ -22,6 +23,9 @@ from distgan.data.sources.base import MAX_LABEL, numbered_classes
 from distgan.data.storage import Storage
 from distgan.data.temporary import temporary_folder
 from distgan.errors import UserError
+
+if TYPE_CHECKING:  # the processes that encode need no configuration
+    from distgan.config.schema import BadSamples
 
 _LABEL_KEYS = ("cls", "label", "class")
 
@@ -50,25 +54,38 @@ class ScannedShard:
     checksums: list[int]
 
 
-def scan_shard(path: Path) -> ScannedShard:
-    """Reads a whole shard. Raises UserError, naming shard and key, for whatever distgan cannot train on."""
+def scan_shard(path: Path, bad: BadSamples = "error", skipped: Callable[[str], None] = lambda _: None) -> ScannedShard:
+    """Reads a whole shard; of each image its header only.
+
+    Raises UserError, naming shard and key, for a sample that distgan cannot train on, unless bad ones are to be left
+    out: then `skipped` is told of it. A shard that cannot be read, or has no good sample, is an error all the same.
+    """
     if not re.fullmatch(SHARD_NAME, path.name):
         raise UserError(f"{path.name}: a shard's name has letters, digits, '.', '_' and '-' only; rename it")
     data = path.read_bytes()
     samples: dict[str, ScannedSample] = {}
+    faults: dict[str, str] = {}
     try:
         with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as archive:
             for member in archive:
                 key, extension = base_plus_ext(member.name)
                 if not member.isfile() or not key or extension is None:
                     continue
-                if member.issparse():
-                    raise UserError(f"{path.name}: {member.name}: stored as a sparse file; write the shard without")
                 content = data[member.offset_data : member.offset_data + member.size]
-                _add_member(samples.setdefault(key, ScannedSample(key)), extension.lower(), member, content, path)
+                try:
+                    _add_member(samples.setdefault(key, ScannedSample(key)), extension.lower(), member, content, path)
+                except UserError as error:
+                    if bad == "error":
+                        raise UserError(f"{error}; --bad skip leaves such samples out") from None
+                    faults.setdefault(key, str(error))
     except _NO_TAR as error:
         raise UserError(f"{path.name}: not a whole, uncompressed tar file: {error}") from None
-    found = sorted((each for each in samples.values() if each.offset >= 0), key=lambda each: each.offset)
+    for fault in faults.values():
+        skipped(fault)
+    good = (each for key, each in samples.items() if each.offset >= 0 and key not in faults)
+    found = sorted(good, key=lambda each: each.offset)
+    if not found and faults:
+        raise UserError(f"{path.name}: none of its {len(faults)} samples can be used; take this shard away")
     if not found:
         raise UserError(f"{path.name}: no images ({', '.join(EXTENSIONS)}) in it")
     shard = Shard(name=path.name, samples=len(found), bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
@@ -103,8 +120,11 @@ def assemble_index(
     return Index(header, offsets, lengths, labels, checksums)
 
 
-def index_shards(storage: Storage) -> Index:
-    """Makes and saves the index of all `.tar` files of a folder. Raises UserError where there are none."""
+def index_shards(storage: Storage, bad: BadSamples = "error", skipped: Callable[[str], None] = lambda _: None) -> Index:
+    """Makes and saves the index of all `.tar` files of a folder. Raises UserError as `scan_shard` does, or for none.
+
+    A sample that is left out is not in the index: its bytes stay in the shard, and nobody asks for them.
+    """
     names = [name for name in storage.list() if name.endswith(".tar")]
     if not names:
         raise UserError(f"{storage.url}: no .tar files there")
@@ -113,7 +133,7 @@ def index_shards(storage: Storage) -> Index:
         for name in names:
             path = folder / name
             storage.download(name, path)
-            scanned.append(scan_shard(path))
+            scanned.append(scan_shard(path, bad, skipped))
             path.unlink()
     index = assemble_index(scanned)
     index.save(storage)
@@ -122,6 +142,8 @@ def index_shards(storage: Storage) -> Index:
 
 def _add_member(sample: ScannedSample, extension: str, member: tarfile.TarInfo, content: bytes, path: Path) -> None:
     where = f"{path.name}: {member.name}"
+    if member.issparse():
+        raise UserError(f"{where}: stored as a sparse file; write the shard without")
     if extension in EXTENSIONS:
         if sample.offset >= 0:
             raise UserError(f"{where}: a second image of the same key")

@@ -55,6 +55,12 @@ def published_weights(name: str) -> PublishedWeights | None:
     return weights
 
 
+def feature_count(name: str) -> int | None:
+    """How many numbers the extractor called `name` makes of an image; None where only the loaded one knows."""
+    dimension = getattr(EXTRACTORS.resolve(name), "dimension", None)
+    return dimension if isinstance(dimension, int) else None
+
+
 def load_extractor(name: str, device: torch.device | str = "cpu", weights: Path | None = None) -> FeatureExtractor:
     """The extractor that the registry, or a user's own module, calls `name`, on `device`.
 

@@ -12,7 +12,7 @@ from rich.live import Live
 from distgan.report import words
 from distgan.report.pace import Pace
 from distgan.report.panel import View, render
-from distgan.training.events import Evaluated, Event, Finished, Profiled, Started, Trained
+from distgan.training.events import Evaluated, Event, FewImages, Finished, Profiled, Started, Trained
 
 _SECONDS_BETWEEN_LINES = 5.0
 
@@ -55,6 +55,9 @@ class Display:
             self._start(event)
         if isinstance(event, Profiled):
             self.message(words.profile(event))
+            return
+        if isinstance(event, FewImages):
+            self.message(f"warning: {words.few_images(event)}")
             return
         assert self._view is not None, "a run's first event is Started"
         self._update(self._view, event)

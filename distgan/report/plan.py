@@ -5,6 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
+from distgan.report import words
 from distgan.training.job import Plan
 
 
@@ -22,6 +23,8 @@ def print_plan(plan: Plan, device: str, console: Console) -> None:
     for key, value in _arithmetic(plan, device):
         table.add_row(key, value)
     console.print(table)
+    if plan.few_images is not None:
+        console.print(f"warning: {words.few_images(plan.few_images)}", highlight=False, markup=False)
 
 
 def _arithmetic(plan: Plan, device: str) -> list[tuple[str, str]]:

@@ -28,6 +28,8 @@ def summary_table(summary: Summary) -> RenderableType:
         table.add_row("time", Text(_time(summary.seconds)))
     if summary.images_per_second > 0:
         table.add_row("speed", Text(f"{words.number(summary.images_per_second)} images/s"))
+    if summary.bad_samples is not None:
+        table.add_row("bad samples", Text(f"{summary.bad_samples:,} passed over (data.bad_samples=skip)"))
     table.add_section()
     for label, value in _distances(summary):
         table.add_row(Text(label), Text(value))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from distgan.training.events import Evaluated, Profiled, Started, Summary, Trained
+from distgan.training.events import Evaluated, FewImages, Profiled, Started, Summary, Trained
 
 
 def number(value: float) -> str:
@@ -58,6 +58,24 @@ def networks(event: Started) -> str:
 def data(event: Started) -> str:
     """What is read."""
     return f"{event.data_url} ({event.data_samples:,} images)"
+
+
+def few_images(event: FewImages) -> str:
+    """What the data are too few for."""
+    parts = []
+    if event.features is not None:
+        parts.append(
+            f"the distance is taken of {event.compared:,} real ones, not more than its {event.features:,} features, "
+            f"so that it lacks rank and says little"
+        )
+    if event.real_samples is not None:
+        parts.append(f"{event.samples:,} are fewer than evaluation.real_samples={event.real_samples}")
+    if event.batch_size is not None:
+        parts.append(
+            f"{event.samples:,} do not fill {event.batches} batches of {event.batch_size}, "
+            f"so that a discriminator soon knows them by heart"
+        )
+    return f"few images: {'; '.join(parts)}"
 
 
 def progress(kimg: float, budget_kimg: float) -> str:

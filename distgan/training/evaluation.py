@@ -44,6 +44,7 @@ class Evaluator:
         self._config, self._world, self._index = config, world, decoder.index
         weights = extractor_weights(config.evaluation)
         self._extractor: FeatureExtractor = load_extractor(config.evaluation.extractor, world.device, weights)
+        self.num_features = self._extractor.dimension
         self._real_images = RealImages(config, world, data, decoder, self._extractor)
         evaluation = config.evaluation
         check_measures(evaluation.metrics, self._extractor, evaluation.samples, self._real_images.count)

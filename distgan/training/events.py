@@ -34,6 +34,26 @@ class Started:
 
 
 @dataclass(frozen=True)
+class FewImages:
+    """The data are too few for something; what they are enough for is None.
+
+    Attributes:
+        samples: images of the data set.
+        compared: how many of them the distance is taken of.
+        features: numbers that the extractor makes of an image; with as many images or fewer, covariances lack rank.
+        real_samples: what `evaluation.real_samples` asks for.
+        batch_size: of which the data do not fill `batches`.
+    """
+
+    samples: int
+    compared: int
+    features: int | None
+    real_samples: int | None
+    batch_size: int | None
+    batches: int
+
+
+@dataclass(frozen=True)
 class Trained:
     """Means over the last `training.log_every` steps; `terms` are losses and the like by name."""
 
@@ -83,6 +103,7 @@ class Summary:
         reason: why it stopped.
         without_improvement: evaluations in a row, up to the last one, that brought nothing better.
         seconds: wall-clock seconds of this session by phase (`total`, `training`, `evaluation`, …).
+        bad_samples: different samples that were passed over; None where they are not to be.
     """
 
     name: str
@@ -104,6 +125,7 @@ class Summary:
     resumed_at_kimg: float
     images_per_second: float
     seconds: dict[str, float] = field(default_factory=dict)
+    bad_samples: int | None = None
     distgan: str = ""
 
     def as_dict(self) -> dict[str, Any]:
@@ -133,7 +155,7 @@ class Profiled:
     folder: str
 
 
-Event = Started | Trained | Evaluated | Checkpointed | Profiled | Finished
+Event = Started | FewImages | Trained | Evaluated | Checkpointed | Profiled | Finished
 
 
 class Reporter(Protocol):

@@ -15,7 +15,10 @@ from distgan.data.index import Index
 from distgan.data.order import Order
 from distgan.data.storage import Storage
 from distgan.errors import UserError
+from distgan.metrics.features import feature_count
 from distgan.training.checkpoints import CheckpointStore, Manifest
+from distgan.training.events import FewImages
+from distgan.training.few_images import few_images
 from distgan.training.initial import check_initial, check_same_beginning
 from distgan.training.layers import layers_of
 from distgan.training.networks import Networks, build_networks, build_objective, check_combination
@@ -61,6 +64,7 @@ class Plan:
         layers: of each network a line a layer: name, output shape, parameters.
         job: the one that was planned, folders of its data now absolute and `init_from` a checkpoint.
         resumes: the checkpoint that the job goes on from.
+        few_images: what the data are too few for, if anything.
     """
 
     job: Job
@@ -68,6 +72,7 @@ class Plan:
     layers: dict[str, list[tuple[str, str, int]]]
     parameters: dict[str, int]
     resumes: Manifest | None
+    few_images: FewImages | None = None
 
     @property
     def steps(self) -> int:
@@ -105,6 +110,9 @@ def make_plan(job: Job, *, dry_run: bool = False) -> Plan:
     manifest = CheckpointStore(job.run).newest_manifest()
     if manifest is not None and index is not None:
         check_resumable(manifest, config, index.hash, job.run.url)
+    few = None
+    if index is not None:
+        few = few_images(len(index), config, feature_count(config.evaluation.extractor))
     job = replace(job, config=_with_absolute_data(config), init_from=_beginning(job, manifest, networks))
     return Plan(
         job=job,
@@ -112,6 +120,7 @@ def make_plan(job: Job, *, dry_run: bool = False) -> Plan:
         layers=layers,
         parameters=networks.parameter_counts,
         resumes=manifest,
+        few_images=few,
     )
 
 

@@ -28,6 +28,7 @@ from distgan.training.events import (
     Summary,
     Trained,
 )
+from distgan.training.few_images import few_images
 from distgan.training.grid import SampleGrid
 from distgan.training.job import Job, check_data
 from distgan.training.meter import Meter
@@ -195,6 +196,9 @@ class Session:
                 configuration=self.job.as_yaml(),
             )
         )
+        few = few_images(len(self.index), config, self.evaluator.num_features)
+        if few is not None:
+            self.reporter.event(few)
 
     def _meet(self) -> None:
         """Brings together what the workers have seen; all of them come here.
@@ -311,6 +315,7 @@ class Session:
             resumed_at_kimg=self.resumed_at_kimg,
             images_per_second=self.meter.mean_images_per_second(),
             seconds=self.meter.seconds(),
+            bad_samples=progress.bad_samples if self.config.data.bad_samples == "skip" else None,
             distgan=distgan.__version__,
         )
         if self.profiler is not None:

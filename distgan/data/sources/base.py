@@ -26,5 +26,12 @@ class Source(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, number: int) -> tuple[NDArray[np.uint8], int]:
-        """Image uint8 (H, W) or (H, W, C) and label (−1 for none). Raises UserError where it cannot be read."""
+        """Image uint8 (H, W) or (H, W, C) and label (−1 for none). Raises UserError where it cannot be read.
+
+        C is 1 for grey and 3 for colour, 2 and 4 for these with transparency (0 is clear, 255 opaque).
+        """
+        ...
+
+    def name(self, number: int) -> str:
+        """What to call an image in a message."""
         ...

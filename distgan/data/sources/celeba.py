@@ -55,6 +55,9 @@ class CelebaSource:
     def __getitem__(self, number: int) -> tuple[NDArray[np.uint8], int]:
         return self._images.read(number), int(self._labels[number])
 
+    def name(self, number: int) -> str:
+        return self._images.place(number)
+
 
 def _find_images(root: Path) -> Path:
     """The folder of images, or the zip file that has it inside."""

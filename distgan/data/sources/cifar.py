@@ -37,7 +37,7 @@ class CifarSource:
 
     def __init__(self, path: str, label: Sequence[str] = (), split: Literal["train", "test", "all"] = "train") -> None:
         """Raises UserError where a file is missing or damaged, or a pickle holds more than plain data."""
-        self._pixels = _PixelFile()
+        self._path, self._pixels = path, _PixelFile()
         labels = []
         with _folder_of_batches(path) as folder:
             form = _form_of(folder, path)
@@ -62,6 +62,9 @@ class CifarSource:
     def __getitem__(self, number: int) -> tuple[NDArray[np.uint8], int]:
         planes = self._pixels.read(number).reshape(3, SIDE, SIDE)
         return planes.transpose(1, 2, 0), int(self._labels[number])
+
+    def name(self, number: int) -> str:
+        return f"{self._path}: image {number}"
 
 
 class _PixelFile:

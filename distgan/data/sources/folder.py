@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,9 @@ class FolderSource:
     and the folders nothing: the pattern is searched in a name without its suffix, and what its first group matched,
     or all of it where it has no group, is the class. `^(.+) [0-9]{3}[LR]$` finds "3001 brick 2x4" in
     "3001 brick 2x4 000L.png".
+
+    Attributes:
+        left_out: how many files below the folder are no images, by their suffix in lower case; "" for none.
     """
 
     def __init__(self, path: str, label_pattern: str | None = None) -> None:
@@ -28,7 +32,9 @@ class FolderSource:
         with translate_errors(path):
             if not root.is_dir():
                 raise UserError(f"{path}: no such folder of images")
-            files = sorted(file for file in root.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+            present = sorted(file for file in root.rglob("*") if file.is_file())
+        files = [file for file in present if file.suffix.lower() in SUFFIXES]
+        self.left_out = Counter(file.suffix.lower() for file in present if file.suffix.lower() not in SUFFIXES)
         if not files:
             raise UserError(f"{path}: no image files below it ({', '.join(sorted(SUFFIXES))})")
         labels = _folders(root, files) if label_pattern is None else _matches(label_pattern, files)
@@ -44,7 +50,10 @@ class FolderSource:
 
     def __getitem__(self, number: int) -> tuple[NDArray[np.uint8], int]:
         path, label = self._items[number]
-        return read_image(path, str(path)), label
+        return read_image(path, self.name(number)), label
+
+    def name(self, number: int) -> str:
+        return str(self._items[number][0])
 
 
 def _folders(root: Path, files: list[Path]) -> list[str]:

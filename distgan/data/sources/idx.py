@@ -27,7 +27,7 @@ class IdxSource:
     """
 
     def __init__(self, path: str) -> None:
-        given = Path(path)
+        self._path, given = path, Path(path)
         with translate_errors(path):
             files = sorted(given.glob("*images-idx3-ubyte*")) if given.is_dir() else [given]
         files = [file for file in files if file.suffix != ".gz" or file.with_suffix("") not in files]
@@ -51,6 +51,9 @@ class IdxSource:
 
     def __getitem__(self, number: int) -> tuple[NDArray[np.uint8], int]:
         return self._images[number], int(self._labels[number])
+
+    def name(self, number: int) -> str:
+        return f"{self._path}: image {number}"
 
 
 def read_idx(path: Path) -> NDArray[np.uint8]:

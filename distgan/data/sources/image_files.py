@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
-from distgan.data.images import UNREADABLE, native_channels, to_pixels, why_unreadable
+from distgan.data.images import UNREADABLE, native_pixels, why_unreadable
 from distgan.data.storage import translate_errors
 from distgan.errors import UserError
 
@@ -48,11 +48,14 @@ _NO_ZIP = (
 
 
 def read_image(file: Path | BinaryIO, where: str) -> NDArray[np.uint8]:
-    """uint8 (H, W) or (H, W, 3) of an image file, upright. Raises UserError, naming `where`, for what is none."""
+    """uint8 (H, W) or (H, W, C) of an image file, upright. Raises UserError, naming `where`, for what is none.
+
+    C is 2 for grey and 4 for colour with transparency, 3 for colour without.
+    """
     try:
         with Image.open(file, formats=_FORMATS) as image:
             turn = _TURNS.get(_orientation(image) or 1)
-            return to_pixels(image if turn is None else image.transpose(turn), native_channels(image))
+            return native_pixels(image if turn is None else image.transpose(turn))
     except UNREADABLE as error:
         raise UserError(f"{where}: not a readable image: {why_unreadable(error)}") from None
 
@@ -72,8 +75,12 @@ class ImageFiles(Protocol):
     @property
     def names(self) -> list[str]: ...
 
+    def place(self, number: int) -> str:
+        """Where an image lies, for messages."""
+        ...
+
     def read(self, number: int) -> NDArray[np.uint8]:
-        """uint8 (H, W) or (H, W, 3). Raises UserError where it cannot be read."""
+        """uint8 (H, W) or (H, W, 2 to 4), as of `read_image`. Raises UserError where it cannot be read."""
         ...
 
 
@@ -85,9 +92,11 @@ class FolderImages:
         with translate_errors(str(path)), os.scandir(path) as entries:
             self.names = sorted(entry.name for entry in entries if _is_image(entry.name) and entry.is_file())
 
+    def place(self, number: int) -> str:
+        return str(self._path / self.names[number])
+
     def read(self, number: int) -> NDArray[np.uint8]:
-        path = self._path / self.names[number]
-        return read_image(path, str(path))
+        return read_image(self._path / self.names[number], self.place(number))
 
 
 class ZipImages:
@@ -108,8 +117,11 @@ class ZipImages:
         self.names = [_name(info) for info in members]
         self._places = np.array([_place(path, info) for info in members], np.int64).reshape(-1, 5)
 
+    def place(self, number: int) -> str:
+        return f"{self._path}: {self.names[number]}"
+
     def read(self, number: int) -> NDArray[np.uint8]:
-        where = f"{self._path}: {self.names[number]}"
+        where = self.place(number)
         try:
             data = self._bytes(number)
         except (OSError, struct.error, zlib.error) as error:

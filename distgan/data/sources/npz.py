@@ -29,6 +29,7 @@ class NpzSource:
     """
 
     def __init__(self, path: str) -> None:
+        self._path = path
         try:
             with np.load(path, allow_pickle=False) as archive:
                 arrays = {key: np.asarray(archive[key]) for key in archive.files}
@@ -66,3 +67,6 @@ class NpzSource:
 
     def __getitem__(self, number: int) -> tuple[NDArray[np.uint8], int]:
         return self._images[number], int(self._labels[number])
+
+    def name(self, number: int) -> str:
+        return f"{self._path}: image {number}"

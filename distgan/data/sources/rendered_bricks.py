@@ -25,3 +25,6 @@ class BrickSource:
 
     def __getitem__(self, number: int) -> tuple[NDArray[np.uint8], int]:
         return render_brick(self._seed, number, self._size, self._channels)
+
+    def name(self, number: int) -> str:
+        return f"brick {number}"

@@ -1,0 +1,134 @@
+"""IDX files and NumPy archives as sources."""
+
+from __future__ import annotations
+
+import gzip
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from distgan.data.sources.idx import IdxSource
+from distgan.data.sources.npz import NpzSource
+from distgan.errors import UserError
+
+pytestmark = pytest.mark.timeout(60)
+
+
+def idx(array: NDArray[np.uint8], kind: int = 8) -> bytes:
+    return bytes([0, 0, kind, array.ndim]) + b"".join(size.to_bytes(4, "big") for size in array.shape) + array.tobytes()
+
+
+IMAGES = np.arange(6 * 4 * 4, dtype=np.uint8).reshape(6, 4, 4)
+LABELS = np.array([3, 1, 0, 1, 2, 4], np.uint8)
+
+
+@pytest.mark.parametrize("pack_file", [bytes, gzip.compress], ids=["plain", "gzip"])
+def test_idx_files(tmp_path: Path, pack_file: Callable[[bytes], bytes]) -> None:
+    suffix = ".gz" if pack_file is gzip.compress else ""
+    images = tmp_path / f"train-images-idx3-ubyte{suffix}"
+    images.write_bytes(pack_file(idx(IMAGES)))
+    unlabelled = IdxSource(str(images))
+    assert (unlabelled.classes, unlabelled[0][1]) == ([], -1)
+    (tmp_path / f"train-labels-idx1-ubyte{suffix}").write_bytes(pack_file(idx(LABELS)))
+    source = IdxSource(str(images))
+    assert len(source) == 6
+    assert [source[number][1] for number in range(6)] == LABELS.tolist()
+    assert np.array_equal(source[5][0], IMAGES[5])
+    assert source.classes == ["0", "1", "2", "3", "4"]
+
+
+def test_a_folder_of_idx_files_is_joined_and_a_file_is_taken_once(tmp_path: Path) -> None:
+    for name in ("t10k", "train"):
+        (tmp_path / f"{name}-images-idx3-ubyte").write_bytes(idx(IMAGES))
+    (tmp_path / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(idx(IMAGES)))
+    (tmp_path / "train-labels-idx1-ubyte").write_bytes(idx(LABELS))
+    source = IdxSource(str(tmp_path))
+    assert [source[number][1] for number in range(len(source))] == [-1] * 6 + LABELS.tolist()
+
+
+IDX: dict[str, tuple[dict[str, bytes], str]] = {
+    "nothing": ({}, "no .*-images-idx3-ubyte files in it"),
+    "empty": ({"a-images-idx3-ubyte": b""}, "not an IDX file of unsigned bytes"),
+    "text": ({"a-images-idx3-ubyte": b"hello world, no images"}, "not an IDX file of unsigned bytes"),
+    "floats": ({"a-images-idx3-ubyte": idx(IMAGES, kind=13)}, "not an IDX file of unsigned bytes"),
+    "cut": ({"a-images-idx3-ubyte": idx(IMAGES)[:-1]}, "has 95 bytes of data where its header announces 96"),
+    "cut header": ({"a-images-idx3-ubyte": idx(IMAGES)[:9]}, "not an IDX file of unsigned bytes"),
+    "cut gzip": ({"a-images-idx3-ubyte.gz": gzip.compress(idx(IMAGES))[:-12]}, "cannot be read"),
+    "wrong gzip": ({"a-images-idx3-ubyte.gz": b"\x1f\x8b" + b"\0" * 30}, "cannot be read"),
+    "labels as images": ({"a-images-idx3-ubyte": idx(LABELS)}, "has 1 dimensions, not the 3"),
+    "no images": ({"a-images-idx3-ubyte": idx(IMAGES[:0])}, "holds no images"),
+    "no pixels": ({"a-images-idx3-ubyte": idx(np.zeros((5, 0, 4), np.uint8))}, "holds no images"),
+    "labels too few": (
+        {"a-images-idx3-ubyte": idx(IMAGES), "a-labels-idx1-ubyte": idx(LABELS[:5])},
+        r"has shape \(5,\) beside 6 images",
+    ),
+    "two sizes": (
+        {"a-images-idx3-ubyte": idx(IMAGES), "b-images-idx3-ubyte": idx(IMAGES.reshape(6, 2, 8))},
+        "images of different sizes",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", IDX)
+def test_a_wrong_idx_file_is_named(tmp_path: Path, name: str) -> None:
+    files, message = IDX[name]
+    for file, content in files.items():
+        (tmp_path / file).write_bytes(content)
+    with pytest.raises(UserError, match=message) as caught:
+        IdxSource(str(tmp_path))
+    assert str(tmp_path) in str(caught.value)
+
+
+@pytest.mark.parametrize(("image_key", "label_key"), [("images", "labels"), ("x_train", "y_train"), ("arr_0", "arr_1")])
+def test_npz_archives(tmp_path: Path, image_key: str, label_key: str) -> None:
+    path = tmp_path / "data.npz"
+    np.savez_compressed(path, **{image_key: IMAGES[..., None], label_key: LABELS[:, None]})
+    source = NpzSource(str(path))
+    assert [source[number][1] for number in range(len(source))] == LABELS.tolist()
+    assert np.array_equal(source[3][0], IMAGES[3, :, :, None])
+    assert source.classes == ["0", "1", "2", "3", "4"]
+    np.savez(path, **{image_key: IMAGES})
+    assert (NpzSource(str(path)).classes, NpzSource(str(path))[0][1]) == ([], -1)
+
+
+NPZ: dict[str, tuple[dict[str, Any], str]] = {
+    "other names": ({"pictures": IMAGES}, "has pictures, but none of images, x"),
+    "floats": ({"images": IMAGES / 255}, "images are float64"),
+    "planes first": ({"images": np.zeros((2, 3, 8, 8), np.uint8)}, r"images are uint8 \(2, 3, 8, 8\)"),
+    "no images": ({"images": IMAGES[:0]}, "holds no images"),
+    "no images, no labels": ({"images": IMAGES[:0], "labels": LABELS[:0]}, "holds no images"),
+    "labels too few": ({"images": IMAGES, "labels": LABELS[:5]}, "labels must be 6 integers"),
+    "one-hot labels": ({"images": IMAGES, "labels": np.eye(6, dtype=int)}, "labels must be 6 integers"),
+    "real labels": ({"images": IMAGES, "labels": LABELS / 2}, "labels must be 6 integers"),
+    "negative labels": ({"images": IMAGES, "labels": LABELS.astype(int) - 1}, "labels start at 0; there is a -1"),
+    "identities": ({"images": IMAGES, "labels": LABELS.astype(int) + 10**9}, "label 1000000004 is above 65535"),
+    "objects": ({"images": np.array([{}], object)}, r"not a readable \.npz archive"),
+}
+
+
+@pytest.mark.parametrize("name", NPZ)
+def test_a_wrong_npz_archive_is_named(tmp_path: Path, name: str) -> None:
+    arrays, message = NPZ[name]
+    np.savez(tmp_path / "data.npz", **arrays)
+    with pytest.raises(UserError, match=message):
+        NpzSource(str(tmp_path / "data.npz"))
+
+
+def test_files_that_are_no_npz_archive(tmp_path: Path) -> None:
+    whole = io.BytesIO()
+    np.savez_compressed(whole, images=IMAGES)
+    array = io.BytesIO()
+    np.save(array, IMAGES)
+    middle = len(whole.getvalue()) // 3
+    spoilt = whole.getvalue()[:middle] + b"\xff" * 30 + whole.getvalue()[middle + 30 :]
+    for content in (b"", b"text", whole.getvalue()[:-30], array.getvalue(), spoilt, b"\x80\x04pickle"):
+        (tmp_path / "data.npz").write_bytes(content)
+        with pytest.raises(UserError, match=r"data\.npz: not a readable \.npz archive"):
+            NpzSource(str(tmp_path / "data.npz"))
+    with pytest.raises(UserError, match="not a readable"):
+        NpzSource(str(tmp_path / "gone.npz"))

@@ -1,0 +1,78 @@
+"""Data sets that are small for what a run does with them: one line in the plan, at the start and in `data info`."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from command_line import Cli
+from distgan.config.load import load_config
+from distgan.metrics.features import feature_count
+from distgan.report import words
+from distgan.report.display import Display
+from distgan.training.events import FewImages, Started
+from distgan.training.few_images import few_images
+from runs import pack_bricks, run, tiny_config
+from toy_data import pack_numbered
+
+pytestmark = pytest.mark.timeout(60)
+
+CONFIG = load_config("quickstart", ["evaluation.real_samples=null", "training.batch_size=64"])
+RANK = "the distance is taken of {} real ones, not more than its 320 features, so that it lacks rank and says little"
+HEART = "100 do not fill 4 batches of 64, so that a discriminator soon knows them by heart"
+
+
+def said(samples: int, real_samples: int | None, features: int | None = 320) -> str | None:
+    evaluation = CONFIG.evaluation.model_copy(update={"real_samples": real_samples})
+    few = few_images(samples, CONFIG.model_copy(update={"evaluation": evaluation}), features)
+    return few and words.few_images(few)
+
+
+def test_what_a_data_set_is_too_few_for() -> None:
+    wanted = "are fewer than evaluation.real_samples=2048"
+    assert said(321, None) is None
+    assert said(320, None) == f"few images: {RANK.format(320)}"
+    assert said(255, None, None) == f"few images: {HEART.replace('100', '255')}"
+    assert said(256, None, None) is None
+    assert said(2047, 2048) == f"few images: 2,047 {wanted}"
+    assert said(2048, 2048) is None
+    assert said(70_000, 64) == f"few images: {RANK.format(64)}"
+    assert said(100, 2048) == f"few images: {RANK.format(100)}; 100 {wanted}; {HEART}"
+
+
+def test_extractors_tell_their_features() -> None:
+    assert {name: feature_count(name) for name in ("fd_lite0", "fid")} == {"fd_lite0": 320, "fid": 2048}
+
+
+def test_the_plan_and_data_info_warn(cli: Cli, tmp_path: Path) -> None:
+    pack_numbered(tmp_path / "few", 100, size=32)
+    pack_numbered(tmp_path / "many", 600, size=32)
+    plan = ["train", "quickstart", "--dry-run", "evaluation.real_samples=null", "training.batch_size=64"]
+    warned = cli(*plan, "data.url=few").out
+    assert warned.splitlines()[-1] == f"warning: few images: {RANK.format(100)}; {HEART}"
+    assert "few images" not in cli(*plan, "data.url=many").out
+    info = cli("data", "info", "few").out.splitlines()
+    assert info[-1].startswith(f"warning: few images: {RANK.format(100)}; 100 do not fill 4 batches of 128")
+    assert "few images" not in cli("data", "info", "many").out
+
+
+def test_a_run_says_so_once_at_its_start(tmp_path: Path) -> None:
+    data = pack_bricks(tmp_path / "data", samples=330)
+    _, recorder = run(tiny_config("quickstart", data, 1, "evaluation.real_samples=null"), str(tmp_path), "enough")
+    assert not recorder.of(FewImages)
+    _, recorder = run(tiny_config("quickstart", data, 1, "evaluation.real_samples=64"), str(tmp_path), "few")
+    assert [type(event) for event in recorder.events[:2]] == [Started, FewImages]
+    assert recorder.of(FewImages) == [FewImages(330, 64, 320, None, None, 4)]
+    console = Console(file=io.StringIO(), width=80)
+    with Display(console) as display:
+        for event in recorder.events:
+            display.event(event)
+        display.event(replace(recorder.events[0], kimg=0.016))
+    assert isinstance(console.file, io.StringIO)
+    lines = console.file.getvalue().splitlines()
+    assert lines[1] == f"warning: few images: {RANK.format(64)}"
+    assert sum("few images" in line for line in lines) == 1
