@@ -8,11 +8,12 @@ PYTEST_ARGS ?=
 FASHION_MNIST ?= /usr/share/datasets/fashion-mnist
 PHOTOGRAPHS := photographs-output
 
-.PHONY: help install demo photographs test test-all lint format clean
+.PHONY: help install demo photographs labels test test-all lint format clean
 
 help:
 	@echo "make demo         the main job on an embedded S3 server, in minutes"
 	@echo "make photographs  a small DCGAN on Fashion-MNIST, in minutes"
+	@echo "make labels       a small conditional GAN on Fashion-MNIST, and whether it obeys, in minutes"
 	@echo "make test         the test suite"
 	@echo "make test-all     the test suite and what is slow"
 	@echo "make lint         ruff and mypy"
@@ -34,6 +35,16 @@ photographs: $(INSTALLED) $(PHOTOGRAPHS)/data/index.json
 	$(BIN)/distgan train quickstart data.url=$(PHOTOGRAPHS)/data training.kimg=96 evaluation.every_kimg=24 \
 		--no-ray --storage $(PHOTOGRAPHS) --name run
 	$(BIN)/distgan sample $(PHOTOGRAPHS)/run --count 64 --seed 0 --out $(PHOTOGRAPHS)/samples.png
+
+labels: $(INSTALLED) $(PHOTOGRAPHS)/data/index.json
+	$(BIN)/distgan train cgan-fashion data.url=$(PHOTOGRAPHS)/data generator.width=16 discriminator.width=16 \
+		optimizer.generator.lr=2e-3 optimizer.discriminator.lr=1e-3 \
+		optimizer.decay_from_kimg=36 optimizer.decay_until_kimg=72 \
+		training.batch_size=16 training.kimg=72 scale.groups=1 \
+		evaluation.every_kimg=36 evaluation.samples=2048 --no-ray --storage $(PHOTOGRAPHS) --name labels
+	$(BIN)/distgan sample $(PHOTOGRAPHS)/labels --label all --count 80 --seed 0 --out $(PHOTOGRAPHS)/labels.png
+	$(BIN)/python examples/label_agreement.py $(PHOTOGRAPHS)/labels --data $(PHOTOGRAPHS)/data \
+		--json $(PHOTOGRAPHS)/labels.json
 
 $(PHOTOGRAPHS)/data/index.json: | $(INSTALLED) $(FASHION_MNIST)
 	$(BIN)/distgan data pack $(FASHION_MNIST) --format idx --out $(@D) --size 32 --channels 1

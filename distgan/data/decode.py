@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tarfile
 from bisect import bisect_right
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +32,21 @@ class SampleDecoder:
     def block_of(self, sample: int) -> Block:
         """The block that a sample lies in."""
         return self.index.blocks[bisect_right(self._block_starts, sample) - 1]
+
+    def images(self, samples: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+        """Ascending sample numbers, each with its image; a block is read once.
+
+        Bad samples are left out where they are to be skipped. Raises UserError, naming shard and sample, where not.
+        """
+        block: Block | None = None
+        data = b""
+        for sample in samples.tolist():
+            if block is None or sample >= block.stop:
+                block = self.block_of(sample)
+                (data,) = self.reader.read([block])
+            image = self.decode(sample, block, data)
+            if image is not None:
+                yield sample, image
 
     def decode_or_next(self, sample: int, block: Block, data: bytes) -> tuple[int, NDArray[np.uint8]]:
         """The image of a sample of `block`, or of the first good one after it in the block, taken as a ring; and whose.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import json
 from collections.abc import Callable, Iterator
 from typing import TypeVar
@@ -15,7 +16,6 @@ from torch import Tensor
 
 from distgan.config.schema import Config
 from distgan.data.decode import SampleDecoder, check_bad_samples
-from distgan.data.index import Block
 from distgan.data.storage import NotFoundError, Storage
 from distgan.errors import UserError
 from distgan.metrics.features import FeatureExtractor
@@ -138,19 +138,8 @@ def real_images(decoder: SampleDecoder, samples: NDArray[np.int64]) -> Iterator[
 
     Bad samples are left out where they are to be skipped.
     """
-    block: Block | None = None
-    data, chunk = b"", []
-    for sample in samples.tolist():
-        if block is None or sample >= block.stop:
-            block = decoder.block_of(sample)
-            (data,) = decoder.reader.read([block])
-        image = decoder.decode(sample, block, data)
-        if image is not None:
-            chunk.append(image)
-        if len(chunk) == CHUNK:
-            yield np.stack(chunk)
-            chunk = []
-    if chunk:
+    images = (image for _, image in decoder.images(samples))
+    while chunk := list(itertools.islice(images, CHUNK)):
         yield np.stack(chunk)
 
 
