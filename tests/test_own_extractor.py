@@ -26,7 +26,7 @@ def test_a_run_is_judged_by_it_under_its_own_name(data: str, tmp_path: object) -
     config = tiny_config("quickstart", data, 2, "evaluation.extractor=own_extractors:Moments")
     summary, _ = run(config, str(tmp_path), "own")
     assert summary.metric == f"fd_moments_{config.evaluation.samples}"
-    assert summary.final is not None
+    assert summary.best is not None
 
 
 @pytest.mark.parametrize(

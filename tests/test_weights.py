@@ -11,8 +11,8 @@ import pytest
 
 from distgan.config.load import load_config
 from distgan.errors import UserError
-from distgan.metrics.features import PublishedWeights
-from distgan.metrics.inception_features import InceptionFeatures
+from distgan.metrics import known
+from distgan.metrics.known import KnownExtractor, PublishedWeights
 from distgan.training.weights import VARIABLE, cache_folder, extractor_weights, with_weights
 
 pytestmark = pytest.mark.timeout(60)
@@ -23,7 +23,7 @@ PUBLISHED = PublishedWeights("port.pth", hashlib.sha256(BYTES).hexdigest(), "htt
 
 @pytest.fixture(autouse=True)
 def published(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(InceptionFeatures, "published", PUBLISHED)
+    monkeypatch.setattr(known, "KNOWN", {name: KnownExtractor(2048, PUBLISHED) for name in ("fid", "fid_clean")})
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv(VARIABLE, raising=False)
 

@@ -228,7 +228,7 @@ def _pack(source: Source, out: str, options: PackOptions) -> None:
 
 def _print_few_images(samples: int) -> None:
     from distgan.config.schema import Config
-    from distgan.metrics.features import feature_count
+    from distgan.metrics.known import feature_count
     from distgan.report import words
     from distgan.training.few_images import few_images
 

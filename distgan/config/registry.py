@@ -32,15 +32,21 @@ class Registry(Mapping[str, str]):
     def __len__(self) -> int:
         return len(self._entries)
 
+    def require(self, name: str) -> None:
+        """Raises UserError where there is no component `name`; a user's own module is imported for that."""
+        if is_own(name):
+            import_own(name)
+        elif name not in self._entries:
+            raise UserError(f"unknown {self.kind} {name!r}{did_you_mean(name, self._entries)}")
+
     def resolve(self, name: str) -> Any:
         """The class called `name`, or that of a user's own module where `name` is `module:Class`.
 
         Raises UserError with the nearest name when there is none.
         """
+        self.require(name)
         if is_own(name):
             return import_own(name)
-        if name not in self._entries:
-            raise UserError(f"unknown {self.kind} {name!r}{did_you_mean(name, self._entries)}")
         module, _, attribute = self._entries[name].partition(":")
         return getattr(importlib.import_module(module), attribute)
 

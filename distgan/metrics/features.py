@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -33,38 +32,10 @@ class FeatureExtractor(Protocol):
         """uint8 (N, C, H, W) with C = 1 or 3, on any device -> float32 (N, dimension) on its own device."""
 
 
-@dataclass(frozen=True)
-class PublishedWeights:
-    """A file of weights that an extractor is defined by, and that its users fetch themselves.
-
-    Attributes:
-        file: the name that it is known by.
-        sha256: of its bytes, in hexadecimal.
-        page: where it can be had.
-    """
-
-    file: str
-    sha256: str
-    page: str
-
-
-def published_weights(name: str) -> PublishedWeights | None:
-    """The file that the extractor called `name` needs; None where it brings its own weights."""
-    target = EXTRACTORS.resolve(name)
-    weights: PublishedWeights | None = None if is_own(name) else getattr(target, "published", None)
-    return weights
-
-
-def feature_count(name: str) -> int | None:
-    """How many numbers the extractor called `name` makes of an image; None where only the loaded one knows."""
-    dimension = getattr(EXTRACTORS.resolve(name), "dimension", None)
-    return dimension if isinstance(dimension, int) else None
-
-
 def load_extractor(name: str, device: torch.device | str = "cpu", weights: Path | None = None) -> FeatureExtractor:
     """The extractor that the registry, or a user's own module, calls `name`, on `device`.
 
-    weights: the file that `published_weights` names, checked by the caller.
+    weights: the file that `known.published_weights` names, checked by the caller.
 
     Raises UserError where there is none, or where `module:Class` is no extractor.
     """

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from distgan.errors import UserError
-from distgan.metrics.features import PublishedWeights, checked_images, exact_arithmetic
+from distgan.metrics.features import checked_images, exact_arithmetic
 from distgan.metrics.inception import FEATURES, IMAGE_SIZE, InceptionV3
+from distgan.metrics.known import INCEPTION_WEIGHTS
 from distgan.metrics.resize import resize_as_pillow, resize_as_tensorflow
 
 
@@ -23,11 +24,6 @@ class InceptionFeatures:
 
     name = "fid"
     dimension = FEATURES
-    published = PublishedWeights(
-        file="pt_inception-2015-12-05-6726825d.pth",
-        sha256="6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
-        page="https://github.com/mseitzer/pytorch-fid/releases/tag/fid_weights",
-    )
     batch = 32
 
     def __init__(self, device: torch.device | str, weights: Path) -> None:
@@ -39,7 +35,7 @@ class InceptionFeatures:
         except Exception as error:
             reason = " ".join(str(error).split())
             raise UserError(
-                f"{weights}: not the weights of {self.name}: {reason:.200}; give {self.published.file}"
+                f"{weights}: not the weights of {self.name}: {reason:.200}; give {INCEPTION_WEIGHTS.file}"
             ) from error
         network.eval().requires_grad_(False)
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -15,7 +15,7 @@ from distgan.data.index import Index
 from distgan.data.order import Order
 from distgan.data.storage import Storage
 from distgan.errors import UserError
-from distgan.metrics.features import feature_count
+from distgan.metrics.known import feature_count
 from distgan.training.checkpoints import CheckpointStore, Manifest
 from distgan.training.events import FewImages
 from distgan.training.few_images import few_images

@@ -7,10 +7,11 @@ import hashlib
 import os
 from pathlib import Path
 
+from distgan.config.registry import EXTRACTORS
 from distgan.config.schema import Config, EvaluationConfig
 from distgan.data.storage import Storage
 from distgan.errors import UserError
-from distgan.metrics.features import PublishedWeights, published_weights
+from distgan.metrics.known import PublishedWeights, published_weights
 
 VARIABLE = "DISTGAN_FID_WEIGHTS"
 
@@ -22,6 +23,7 @@ def with_weights(config: Config) -> Config:
     does not exist, or whose weights were not given.
     """
     evaluation = config.evaluation
+    EXTRACTORS.require(evaluation.extractor)
     published = published_weights(evaluation.extractor)
     if published is None:
         return config
