@@ -21,7 +21,7 @@ from distgan.data.storage import Storage
 from distgan.errors import UserError
 from distgan.metrics.measures import metric_name
 from distgan.metrics.statistics_file import RealStatistics
-from distgan.training.evaluation import Evaluation, Evaluator
+from distgan.training.evaluation import Evaluator, Scores
 from distgan.training.networks import build_networks
 from distgan.training.real_images import real_images
 from distgan.training.world import World
@@ -182,7 +182,7 @@ def test_an_image_that_cannot_be_decoded_is_named(data: str, monkeypatch: pytest
 MEASURES = ["kernel", "precision", "recall", "density", "coverage"]
 
 
-def everything(world: World, data: str) -> Evaluation:
+def everything(world: World, data: str) -> Scores:
     config = config_of(data, "training.precision=float64", f"evaluation.metrics=[{', '.join(MEASURES)}]")
     return make_evaluator(config, world).evaluate(build_networks(config, world.device).generator.eval())
 
@@ -193,16 +193,16 @@ def test_all_measures_are_the_same_for_every_number_of_workers(data: str, tmp_pa
     for size in (1, 2, 3):
         copy = shutil.copytree(data, tmp_path / str(size), ignore=shutil.ignore_patterns("statistics"))
         found[size] = run_workers(everything, size, str(copy))
-    names = {"fd_lite0_100", "kd_lite0_100", "kd_lite0_100_std", *(f"{name}_lite0_100" for name in MEASURES[1:])}
+    names = {"kd_lite0_100", "kd_lite0_100_std", *(f"{name}_lite0_100" for name in MEASURES[1:])}
     (alone,) = found[1]
-    assert alone.values.keys() == names
-    assert alone.values["fd_lite0_100"] == alone.distance
+    assert alone.more.keys() == names
     assert {"features", "frechet", "kernel", "manifold"} == alone.seconds.keys()
     for ranks in found.values():
         for other in ranks:
-            assert other.values == ranks[0].values
-            for name, value in alone.values.items():
-                assert other.values[name] == pytest.approx(value, rel=1e-5, abs=1e-6)
+            assert (other.distance, other.more) == (ranks[0].distance, ranks[0].more)
+            assert other.distance == pytest.approx(alone.distance, rel=1e-6)
+            for name, value in alone.more.items():
+                assert other.more[name] == pytest.approx(value, rel=1e-5, abs=1e-6)
 
 
 def test_real_features_are_kept_and_are_as_many_as_samples(
@@ -220,10 +220,10 @@ def test_real_features_are_kept_and_are_as_many_as_samples(
         raise AssertionError("real images were read again")
 
     monkeypatch.setattr(BlockReader, "read", unread)
-    assert make_evaluator(config).evaluate(generator).values == first.values
+    assert make_evaluator(config).evaluate(generator).more == first.more
     monkeypatch.undo()
     file.write_bytes(b"damaged")
-    assert make_evaluator(config).evaluate(generator).values == first.values
+    assert make_evaluator(config).evaluate(generator).more == first.more
     assert np.array_equal(np.load(file), kept)
 
 

@@ -22,7 +22,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from distgan.data.storage import Storage
 from distgan.errors import UserError
-from distgan.report import scalars
+from distgan.report import scalars, words
 from distgan.report.curves import draw_curves
 from distgan.report.display import Display
 from distgan.report.grids import image_grid, png_bytes
@@ -498,3 +498,16 @@ def test_a_summary_without_distances_shows_none() -> None:
     assert METRIC not in table_text(bare)
     assert remaining_share(bare) is None
     assert remaining_share(replace(SUMMARY, untrained=45.0)) is None
+
+
+def test_further_measures_are_written_shown_and_told(tmp_path: Path) -> None:
+    more = {"kd_lite0_2k": 0.012345, "kd_lite0_2k_std": 0.001, "recall_lite0_2k": 0.5}
+    event = evaluated(10, 900.0, more=more, seconds_of={"features": 17.0, "kernel": 0.5})
+    assert words.evaluation(event) == f"{METRIC} 900.0 (best so far), kd_lite0_2k 0.0123, recall_lite0_2k 0.5"
+    with RunFolder(Storage.open(str(tmp_path)), None) as folder:
+        folder.event(event)
+    (row,) = read_rows(tmp_path / "metrics.jsonl")
+    assert more.items() <= row.items()
+    assert (row["seconds/features"], row["seconds/kernel"]) == (17.0, 0.5)
+    board = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert board.Scalars("measure/recall_lite0_2k")[0].value == 0.5

@@ -14,9 +14,10 @@ Row = dict[str, Any]
 
 
 def event_row(event: Trained | Evaluated | Checkpointed) -> Row:
-    """The event as one flat row: `event` is its kind, the terms of a `Trained` are keys of their own."""
+    """The event as one flat row: `event` is its kind; terms, measures and seconds are keys of their own."""
     row: Row = {"event": type(event).__name__.lower()} | asdict(event)
-    row |= row.pop("terms", {})
+    row |= row.pop("terms", {}) | row.pop("more", {})
+    row |= {f"seconds/{kind}": seconds for kind, seconds in row.pop("seconds_of", {}).items()}
     return row
 
 

@@ -98,12 +98,13 @@ def waiting(event: Evaluated) -> str:
 
 
 def evaluation(event: Evaluated) -> str:
-    """The distance and how it compares with the best."""
+    """The distance, how it compares with the best, and the other measures."""
     if event.improved:
         compared = "best so far"
     else:
         compared = best(event) if event.best is None else f"{best(event)}, {waiting(event)}"
-    return f"{event.metric} {number(event.distance)} ({compared})"
+    more = "".join(f", {name} {value:.3g}" for name, value in event.more.items() if not name.endswith("_std"))
+    return f"{event.metric} {number(event.distance)} ({compared}){more}"
 
 
 def stop_reason(summary: Summary) -> str:

@@ -24,16 +24,11 @@ from distgan.training.world import World
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """What one pass over samples gave.
-
-    distance: the Fréchet distance.
-    values: everything measured, by the names that metrics are reported under, the distance among them.
-    seconds: by kind of work.
-    """
+class Scores:
+    """What one pass over samples gave: the Fréchet distance, other measures by name, and seconds by kind of work."""
 
     distance: float
-    values: dict[str, float]
+    more: dict[str, float]
     seconds: dict[str, float]
 
 
@@ -53,7 +48,7 @@ class Evaluator:
         needs_real = NEEDS_REAL_FEATURES.intersection(evaluation.metrics)
         self._real_features = self._real_images.features(evaluation.samples) if needs_real else torch.empty(0)
 
-    def evaluate(self, generator: nn.Module) -> Evaluation:
+    def evaluate(self, generator: nn.Module) -> Scores:
         """Of a generator in evaluation mode; the same on every rank."""
         begin = time.perf_counter()
         metrics = self._config.evaluation.metrics
@@ -68,8 +63,9 @@ class Evaluator:
         distance = between(self._world, sums.statistics(), self.real.statistics)
         seconds = {"features": measured - begin, "frechet": time.perf_counter() - measured}
         more = self._measured(kept) if metrics else Measured({}, {})
-        values = {self._name(name): value for name, value in more.values.items()}
-        return Evaluation(distance, {self.metric: distance, **values}, seconds | more.seconds)
+        return Scores(
+            distance, {self._name(name): value for name, value in more.values.items()}, seconds | more.seconds
+        )
 
     def distance(self, generator: nn.Module) -> float:
         """The Fréchet distance alone."""

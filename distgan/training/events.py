@@ -67,7 +67,8 @@ class Trained:
 class Evaluated:
     """A Fréchet distance was measured; `metric` is its name with the number of samples.
 
-    At step 0 it is that of the generator that the run began with, which is not yet a best one.
+    At step 0 it is that of the generator that the run began with, which is not yet a best one. `more` are the other
+    measures by their names, `seconds_of` the parts of the time.
     """
 
     step: int
@@ -80,6 +81,8 @@ class Evaluated:
     without_improvement: int
     patience: int | None
     seconds: float
+    more: dict[str, float] = field(default_factory=dict)
+    seconds_of: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

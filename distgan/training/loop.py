@@ -237,20 +237,22 @@ class Session:
         self._meet_before_saving()
         progress, evaluation = self.state.progress, self.config.evaluation
         with self.meter.phase("evaluation"):
-            distance = self.evaluator.distance(self.state.ema.network)
-        progress.evaluated(distance)
+            scores = self.evaluator.evaluate(self.state.ema.network)
+        progress.evaluated(scores.distance)
         best, without_improvement = progress.best, progress.without_improvement(evaluation)
         event = Evaluated(
             step=progress.step,
             kimg=progress.kimg,
             metric=self.evaluator.metric,
-            distance=distance,
+            distance=scores.distance,
+            more=scores.more,
             best=best.distance if best else None,
             best_kimg=best.kimg if best else None,
             improved=best is not None and without_improvement == 0,
             without_improvement=without_improvement,
             patience=evaluation.patience,
             seconds=self.meter.last_seconds,
+            seconds_of=scores.seconds,
         )
         if self.world.rank == 0:
             self.reporter.event(event)
