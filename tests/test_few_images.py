@@ -11,7 +11,7 @@ from rich.console import Console
 
 from command_line import Cli
 from distgan.config.load import load_config
-from distgan.metrics.features import feature_count
+from distgan.metrics.known import feature_count
 from distgan.report import words
 from distgan.report.display import Display
 from distgan.training.events import FewImages, Started
@@ -52,9 +52,9 @@ def test_the_plan_and_data_info_warn(cli: Cli, tmp_path: Path) -> None:
     pack_numbered(tmp_path / "few", 100, size=32)
     pack_numbered(tmp_path / "many", 600, size=32)
     plan = ["train", "quickstart", "--dry-run", "evaluation.real_samples=null", "training.batch_size=64"]
-    warned = cli(*plan, "data.url=few").out
+    warned = cli(*plan, "data.url=few").err
     assert warned.splitlines()[-1] == f"warning: few images: {RANK.format(100)}; {HEART}"
-    assert "few images" not in cli(*plan, "data.url=many").out
+    assert "few images" not in cli(*plan, "data.url=many").err
     info = cli("data", "info", "few").out.splitlines()
     assert info[-1].startswith(f"warning: few images: {RANK.format(100)}; 100 do not fill 4 batches of 128")
     assert "few images" not in cli("data", "info", "many").out

@@ -127,10 +127,12 @@ def test_a_bad_image_ends_it_and_nothing_stays(tmp_path: Path, processes: int) -
 
 
 def test_what_was_there_before_stays(tmp_path: Path) -> None:
-    (tmp_path / "notes.txt").write_text("mine")
+    for name in ("notes.txt", "shard-00000.tar"):
+        (tmp_path / name).write_text("mine")
     with pytest.raises(UserError, match="not a readable image"):
         pack_here(BrokenSource(150), tmp_path, shard_bytes=10_000)
-    assert contents(tmp_path) == {"notes.txt": b"mine"}
+    assert contents(tmp_path).keys() == {"notes.txt", "shard-00000.tar"}
+    assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
 def test_an_interrupted_pack_leaves_nothing(tmp_path: Path) -> None:

@@ -6,20 +6,14 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from distgan.cli.data_printing import print_few_images, print_index, print_left_out, print_skipped, progress_bar
 
 if TYPE_CHECKING:
-    from collections import Counter
-
-    from distgan.data.index import Index
     from distgan.data.pack import PackOptions
     from distgan.data.sources.base import Source
 
 app = typer.Typer(help="Make, look at and check data sets.", no_args_is_help=True)
-_NAMED = 5  # of what was left out
-_SMALL = 1024  # samples; enough of them need not wait for torch to hear so
-
 render = typer.Typer(help="Render data sets.", no_args_is_help=True)
 app.add_typer(render, name="render")
 
@@ -157,7 +151,7 @@ def pack(
     )  # fmt: skip
     _pack(opened, out, options)
     if isinstance(opened, FolderSource):
-        _print_left_out(opened.left_out)
+        print_left_out(opened.left_out)
 
 
 @app.command()
@@ -176,8 +170,8 @@ def index(
     from distgan.data.storage import Storage
 
     skipped: list[str] = []
-    _print_index(url, index_shards(Storage.open(url), bad.value, skipped.append))
-    _print_skipped(skipped)
+    print_index(url, index_shards(Storage.open(url), bad.value, skipped.append))
+    print_skipped(skipped)
 
 
 @app.command()
@@ -187,9 +181,8 @@ def info(url: Url) -> None:
     from distgan.data.storage import Storage
 
     opened = Index.load(Storage.open(url))
-    _print_index(url, opened)
-    if len(opened) < _SMALL:
-        _print_few_images(len(opened))
+    print_index(url, opened)
+    print_few_images(len(opened))
 
 
 @app.command()
@@ -202,7 +195,7 @@ def verify(url: Url) -> None:
 
     storage = Storage.open(url)
     total = len(Index.load(storage))
-    with _progress() as progress:
+    with progress_bar() as progress:
         task = progress.add_task("verifying", total=total)
         faults = verify_data(storage, lambda done: progress.update(task, completed=done))
     for fault in faults:
@@ -217,65 +210,10 @@ def _pack(source: Source, out: str, options: PackOptions) -> None:
     from distgan.data.storage import Storage
 
     skipped: list[str] = []
-    with _progress() as progress:
+    with progress_bar() as progress:
         task = progress.add_task("packing", total=len(source))
         packed = pack_source(
             source, Storage.open(out), options, lambda done: progress.update(task, completed=done), skipped.append
         )
-    _print_index(out, packed)
-    _print_skipped(skipped)
-
-
-def _print_few_images(samples: int) -> None:
-    from distgan.config.schema import Config
-    from distgan.metrics.known import feature_count
-    from distgan.report import words
-    from distgan.training.few_images import few_images
-
-    config = Config()
-    few = few_images(samples, config, feature_count(config.evaluation.extractor))
-    if few is not None:
-        print(f"warning: {words.few_images(few)}")
-
-
-def _print_skipped(reasons: list[str]) -> None:
-    """How many samples were left out, and why the first few were."""
-    if reasons:
-        print(f"{len(reasons):,} bad {'sample' if len(reasons) == 1 else 'samples'} left out:")
-        for reason in reasons[:_NAMED]:
-            print(f"  {reason}")
-        if len(reasons) > _NAMED:
-            print(f"  and {len(reasons) - _NAMED:,} more")
-
-
-def _print_left_out(suffixes: Counter[str]) -> None:
-    """How many files are no images, and of which kinds they are."""
-    if suffixes:
-        ordered = sorted(suffixes.items(), key=lambda item: (-item[1], item[0]))
-        kinds = [f"{count:,} {suffix or 'without a suffix'}" for suffix, count in ordered[:_NAMED]]
-        if len(ordered) > _NAMED:
-            kinds.append(f"{sum(count for _, count in ordered[_NAMED:]):,} of other kinds")
-        total = suffixes.total()
-        print(f"{total:,} {'file' if total == 1 else 'files'} left out: {', '.join(kinds)}")
-
-
-def _print_index(url: str, opened: Index) -> None:
-    header = opened.header
-    labelled = int((opened.labels >= 0).sum())
-    megabytes = sum(shard.bytes for shard in header.shards) / 1e6
-    shape = f"{header.channels}x{header.image_size}x{header.image_size}"
-    if header.image_size is None:
-        shape = f"{header.channels} channels, several sizes (train with data.resize)"
-    lines = [
-        f"{url}: {header.samples:,} images, {shape}",
-        f"  {len(header.shards)} shards, {megabytes:.1f} MB, {len(opened.blocks):,} blocks",
-        f"  {len(header.classes)} classes, {labelled:,} labelled",
-        f"  hash {opened.hash}",
-    ]
-    print("\n".join(lines))
-
-
-def _progress() -> Progress:
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    console = Console(stderr=True)
-    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+    print_index(out, packed)
+    print_skipped(skipped)

@@ -101,18 +101,21 @@ def pack(
 def _undone_if_it_fails(storage: Storage) -> Iterator[list[str]]:
     """Makes the folder, for files whose names are put into the list; takes them and it away if the block fails.
 
-    Folders that were there before stay, as does what others have put into the new ones.
+    What was there before stays, as does what others have put into a new folder.
     """
     path = storage.local_path
     absent = [] if path is None else [folder for folder in (path, *path.parents) if not os.path.lexists(folder)]
+    present: list[str] = []
     written: list[str] = []
     try:
         storage.prepare()
+        present = storage.list()
         yield written
     except BaseException:
         with suppress(UserError):
             for name in written:
-                storage.delete(name)
+                if name not in present:
+                    storage.delete(name)
         with suppress(OSError):
             for folder in absent:
                 folder.rmdir()
