@@ -144,6 +144,14 @@ main()
     assert "import of torch halted" in run.stderr
 
 
+def test_the_first_words_of_a_run_repeat_no_password(cli: Cli) -> None:
+    for arguments in (["s3://me:secret@b/config.yaml"], ["quickstart", "--storage", "s3://me:secret@b/runs"]):
+        for dry in ([], ["--dry-run"]):
+            result = cli("train", *arguments, *dry)
+            assert result.code == 2
+            assert "secret" not in result.out + result.err
+
+
 def test_the_module_runs_and_exits_with_2(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "distgan", "train", "quikstart"]
     run = subprocess.run(command, capture_output=True, text=True, timeout=50, cwd=tmp_path, check=False)

@@ -19,7 +19,15 @@ import distgan
 from distgan.config import schema
 from distgan.config.compare import free_keys, training_differences
 from distgan.config.components import CONTEXT, options_model
-from distgan.config.load import build_config, dump_config, flatten, load_config, preset_names, preset_text
+from distgan.config.load import (
+    build_config,
+    dump_config,
+    flatten,
+    load_config,
+    preset_names,
+    preset_text,
+    without_credentials,
+)
 from distgan.config.registry import DISCRIMINATORS, EXTRACTORS, GENERATORS, OBJECTIVES, SOURCES, Registry
 from distgan.config.schema import AdamConfig, Config
 from distgan.errors import UserError
@@ -247,6 +255,18 @@ def test_a_wrong_file_is_named(name: str, tmp_path: Path) -> None:
         load_config(str(path))
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url", ["s3://me:secret@bucket/x", "https://secret@host/x", "http://a:secret@h", "sftp://a:secret@h"]
+)
+@pytest.mark.parametrize("key", ["data.url", "data.cache_dir", "evaluation.weights", "description"])
+def test_a_password_is_refused_and_not_repeated(url: str, key: str) -> None:
+    with pytest.raises(UserError, match=f"{key}: no passwords in a URL") as caught:
+        load_config("quickstart", [f"{key}={url}"])
+    assert "secret" not in str(caught.value)
+    assert "secret" not in without_credentials(f"run x in {url} and {url}")
+    assert load_config("quickstart", [f"{key}=sftp://me@host/x"])
 
 
 def test_an_empty_file_is_all_defaults(tmp_path: Path) -> None:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from rich.console import Console
 
+from distgan.config.load import without_credentials
+
 
 def run_training(
     preset_or_file: str,
@@ -25,8 +27,8 @@ def run_training(
     """Checks the job, then prints its plan or trains it; returns the exit code."""
     run_name = name or Path(preset_or_file).stem
     if os.environ.get("RANK", "0") == "0":  # of torchrun; the imports below take seconds
-        what = repr(preset_or_file if dry_run else f"{preset_or_file}, run {run_name} in {storage}")[1:-1]
-        print(f"{'# dry run of ' if dry_run else ''}{what}: loading torch", flush=True)
+        what = f"# dry run of {preset_or_file}" if dry_run else f"{preset_or_file}, run {run_name} in {storage}"
+        print(f"{repr(without_credentials(what))[1:-1]}: loading torch", flush=True)
     if profile:
         os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # read as torch is imported: the profiler's own chatter
     from distgan.launch.device import check_device

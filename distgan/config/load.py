@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from functools import partial
 from importlib import resources
@@ -21,6 +22,8 @@ _PRESETS = resources.files("distgan.config") / "presets"
 
 # What PyYAML raises for text: its own errors, and Python's for scalars such as 2020-99-99 or nesting without end.
 _NOT_YAML = (yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
+
+_CREDENTIALS = re.compile(r"\b(https?|[A-Za-z][A-Za-z0-9+.-]*(?=://[^/@\s]*:))://[^/\s]*@")
 
 
 def preset_names() -> list[str]:
@@ -101,7 +104,15 @@ def build_config(
     if problems:
         shown = problems if len(problems) <= 3 else [*problems[:3], f"and {len(problems) - 3} more"]
         raise UserError(f"{where}: {'; '.join(shown)}")
+    for key, value in flatten(config.model_dump()).items():
+        if isinstance(value, str) and without_credentials(value) != value:
+            raise UserError(f"{where}: {key}: no passwords in a URL; use the environment or a profile file")
     return config
+
+
+def without_credentials(text: str) -> str:
+    """The text with an ellipsis for passwords and tokens in URLs; a configuration with any is refused."""
+    return _CREDENTIALS.sub(r"\1://…@", text)
 
 
 def dump_config(config: Config) -> str:
