@@ -37,11 +37,11 @@ photographs: $(INSTALLED) $(PHOTOGRAPHS)/data/index.json
 	$(BIN)/distgan sample $(PHOTOGRAPHS)/run --count 64 --seed 0 --out $(PHOTOGRAPHS)/samples.png
 
 labels: $(INSTALLED) $(PHOTOGRAPHS)/data/index.json
-	$(BIN)/distgan train cgan-fashion data.url=$(PHOTOGRAPHS)/data generator.width=16 discriminator.width=16 \
-		optimizer.generator.lr=2e-3 optimizer.discriminator.lr=1e-3 \
-		optimizer.decay_from_kimg=36 optimizer.decay_until_kimg=72 \
-		training.batch_size=16 training.kimg=72 scale.groups=1 \
-		evaluation.every_kimg=36 evaluation.samples=2048 --no-ray --storage $(PHOTOGRAPHS) --name labels
+	$(BIN)/distgan train cgan-fashion data.url=$(PHOTOGRAPHS)/data generator.width=16 discriminator.width=32 \
+		optimizer.generator.lr=3e-3 optimizer.discriminator.lr=1e-3 training.batch_size=16 scale.groups=1 \
+		training.kimg=72 training.log_every=50 ema.ramp_up=0.25 \
+		evaluation.every_kimg=24 evaluation.samples=2048 evaluation.real_samples=4096 \
+		--no-ray --storage $(PHOTOGRAPHS) --name labels
 	$(BIN)/distgan sample $(PHOTOGRAPHS)/labels --label all --count 80 --seed 0 --out $(PHOTOGRAPHS)/labels.png
 	$(BIN)/python examples/label_agreement.py $(PHOTOGRAPHS)/labels --data $(PHOTOGRAPHS)/data \
 		--json $(PHOTOGRAPHS)/labels.json
