@@ -16,7 +16,7 @@ from distgan.errors import UserError
 from distgan.training import checkpoints as checkpoints_module
 from distgan.training.checkpoints import Manifest, checkpoint_name
 from distgan.training.evaluation import Evaluator
-from distgan.training.events import Checkpointed, Evaluated, Event, Finished, Started, Trained
+from distgan.training.events import Checkpointed, Evaluated, Event, FewImages, Finished, Started, Trained
 from distgan.training.job import Job
 from distgan.training.loop import train
 from distgan.training.sampling import find_checkpoint
@@ -264,7 +264,7 @@ def test_a_used_budget_ends_at_once_and_a_raised_one_goes_on(data: str, tmp_path
     short, long = tiny_config("quickstart", data, 2), tiny_config("quickstart", data, 4)
     first, _ = run(short, str(tmp_path))
     again, recorder = run(short, str(tmp_path))
-    assert [type(event) for event in recorder.events] == [Started, Finished]
+    assert [type(event) for event in recorder.events] == [Started, FewImages, Finished]
     assert (again.reason, again.steps, again.latest) == ("budget", 2, first.latest)
     assert again.last_checkpoint == first.last_checkpoint == checkpoint_name(2)
 
