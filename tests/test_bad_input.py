@@ -250,7 +250,31 @@ CONFIGURATION = [
         "--no-ray trains in this process alone, not on 2 workers: start `torchrun --nproc-per-node 2 ",
     ),
     Case("no data, no Ray", "train quickstart --no-ray", r"data\.url is not set: add data\.url=URL"),
-    Case("extractor", "train quickstart data.url={data} evaluation.extractor=fid", "unknown feature extractor 'fid'"),
+    Case(
+        "extractor",
+        "train quickstart data.url={data} evaluation.extractor=fd_light0",
+        r"unknown feature extractor .*fd_lite0",
+    ),
+    Case(
+        "no FID weights",
+        "train quickstart data.url={data} evaluation.extractor=fid",
+        r"evaluation\.extractor=fid measures with published weights, which were not given; download pt_inception",
+    ),
+    Case(
+        "missing FID weights",
+        "train quickstart data.url={data} evaluation.extractor=fid evaluation.weights=nowhere.pth --no-ray",
+        r"nowhere\.pth: there are no weights of evaluation\.extractor=fid",
+    ),
+    Case(
+        "other FID weights",
+        "train quickstart data.url={data} evaluation.extractor=fid evaluation.weights={data}/index.json --no-ray",
+        r"index\.json: not the published weights: its SHA-256 begins with .*; download pt_inception",
+    ),
+    Case(
+        "measure",
+        "train quickstart data.url={data} evaluation.metrics=[kid]",
+        r"evaluation\.metrics.*'?kernel'?",
+    ),
     Case(
         "image size",
         "train quickstart data.url={data} image_size=64",
