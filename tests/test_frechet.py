@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
+from scipy.linalg import sqrtm  # type: ignore[import-untyped]
 from torch import Tensor
 
 from distgan.errors import UserError
@@ -176,3 +178,17 @@ def test_features_that_are_not_finite_are_refused_after_the_all_reduce(value: fl
     joint = sums_of(features[:64]) + sums_of(features[64:])
     with pytest.raises(UserError, match="not finite"):
         joint.statistics()
+
+
+# --- another way ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("count", "other", "dimension"), [(200, 300, 40), (1000, 700, 128)])
+def test_distance_is_that_of_the_matrix_square_root(count: int, other: int, dimension: int) -> None:
+    """As the common tools compute it, where the covariances are of full rank."""
+    one = sums_of(draw(count, dimension, 1, smallest_exponent=-1)).statistics()
+    two = sums_of(draw(other, dimension, 2, smallest_exponent=-1) * 1.3 + 0.1).statistics()
+    root = sqrtm(one.covariance.numpy() @ two.covariance.numpy())
+    wanted = float((one.mean - two.mean).square().sum() + one.covariance.trace() + two.covariance.trace())
+    wanted -= 2 * float(np.trace(root).real)
+    assert frechet_distance(one, two) == pytest.approx(wanted, rel=1e-6)
