@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -17,6 +18,7 @@ from distgan.data.pack import PackOptions, pack
 from distgan.data.sources.rendered_bricks import BrickSource
 from distgan.data.storage import Storage
 from distgan.training.checkpoints import CheckpointStore
+from distgan.training.evaluation import Evaluator, Scores
 from distgan.training.events import Evaluated, Event, Summary, Trained
 from distgan.training.job import Job
 from distgan.training.loop import train
@@ -55,6 +57,12 @@ def tiny_config(preset: str, data_url: str, steps: int, *overrides: str) -> Conf
     tree = [*TINY, f"data.url={data_url}"]
     critic_steps = load_config(preset, [*tree, *overrides]).objective.critic_steps
     return load_config(preset, [*tree, f"training.kimg={steps * critic_steps * BATCH / 1000}", *overrides])
+
+
+def script_distances(monkeypatch: pytest.MonkeyPatch, *distances: float) -> None:
+    """Evaluations measure these, one after another."""
+    remaining = iter(distances)
+    monkeypatch.setattr(Evaluator, "evaluate", lambda self, generator: Scores(next(remaining), {}, {}))
 
 
 class Recorder:

@@ -15,7 +15,6 @@ from distgan.data.storage import Storage
 from distgan.errors import UserError
 from distgan.training import checkpoints as checkpoints_module
 from distgan.training.checkpoints import Manifest, checkpoint_name
-from distgan.training.evaluation import Evaluator
 from distgan.training.events import Checkpointed, Evaluated, Event, FewImages, Finished, Started, Trained
 from distgan.training.job import Job
 from distgan.training.loop import train
@@ -32,6 +31,7 @@ from runs import (
     newest,
     pack_bricks,
     run,
+    script_distances,
     tiny_config,
 )
 
@@ -278,12 +278,6 @@ def test_a_used_budget_ends_at_once_and_a_raised_one_goes_on(data: str, tmp_path
 
 
 # What is kept.
-
-
-def script_distances(monkeypatch: pytest.MonkeyPatch, *distances: float) -> None:
-    """Evaluations measure these, one after another."""
-    remaining = iter(distances)
-    monkeypatch.setattr(Evaluator, "distance", lambda self, generator: next(remaining))
 
 
 @pytest.mark.parametrize(("keep_last", "kept"), [(1, [1, 4]), (2, [1, 3, 4]), (9, [0, 1, 2, 3, 4])])

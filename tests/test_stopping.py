@@ -9,10 +9,9 @@ import pytest
 
 from distgan.report import words
 from distgan.training.checkpoints import checkpoint_name
-from distgan.training.evaluation import Evaluator
 from distgan.training.events import Evaluated, Finished, Trained
 from distgan.training.progress import Progress
-from runs import checkpoints, run, tiny_config
+from runs import checkpoints, run, script_distances, tiny_config
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -40,8 +39,7 @@ def test_after_a_plateau_a_smaller_improvement_may_do(
     data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All evaluations are judged anew, also those of earlier sessions."""
-    creeping = iter([100.0, 98.0, 96.0, 94.0, 94.0, 94.0])
-    monkeypatch.setattr(Evaluator, "distance", lambda self, generator: next(creeping))
+    script_distances(monkeypatch, 100.0, 98.0, 96.0, 94.0, 94.0, 94.0)
     keys = ["evaluation.every_kimg=0.016", "evaluation.patience=2"]
     summary, _ = run(tiny_config("quickstart", data, 50, *keys, "evaluation.min_improvement=0.1"), str(tmp_path))
     assert (summary.reason, summary.steps, summary.best) == ("plateau", 3, 96.0)
