@@ -133,5 +133,6 @@ def test_the_plan_names_the_weights(place: Path, tmp_path: Path, cli: Cli) -> No
     (tmp_path / "new.yaml").write_text(dump_config(new_config(place)))
     result = cli("train", "new.yaml", "--dry-run", "--init-from", f"{place}/source/checkpoints/step-000000002")
     assert result.code == 0
-    assert "the weights of" in result.out
-    assert "checkpoints/step-000000002" in result.out.replace("\n", "")
+    assert "the weights of" in result.err
+    assert "checkpoints/step-000000002" in result.err.replace("\n", "")
+    assert f"--init-from {place}/source/checkpoints/step-000000002" in result.out
