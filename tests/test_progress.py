@@ -85,7 +85,25 @@ def test_another_session_judges_all_evaluations_by_its_own_rule(
 ) -> None:
     creeping = Progress(evaluations=[Evaluation(step, step * 16, 100 - 4 * step) for step in range(5)])
     config = EvaluationConfig(patience=patience, min_improvement=min_improvement)
-    assert creeping.plateaued(config) is expected
+    assert (creeping.verdict(config) == "plateau") is expected
+
+
+@pytest.mark.parametrize(("warm_up_kimg", "without"), [(0.0, 3), (1.9, 3), (2.0, 3), (2.1, 2), (4.0, 1), (4.1, 0)])
+def test_what_comes_before_the_end_of_the_warm_up_does_not_try_patience(warm_up_kimg: float, without: int) -> None:
+    worse = Progress(evaluations=[Evaluation(step, step * 1000, 100.0 + step) for step in (1, 2, 3, 4)])
+    config = EvaluationConfig(warm_up_kimg=warm_up_kimg, patience=3)
+    assert worse.without_improvement(config) == without
+    assert worse.verdict(config) == ("plateau" if without == 3 else None)
+
+
+@pytest.mark.parametrize(("target", "expected"), [(None, "plateau"), (49.9, "plateau"), (50.0, "target")])
+def test_a_target_once_reached_ends_the_run(target: float | None, expected: str) -> None:
+    """Whatever came after; the untrained generator cannot reach it."""
+    config = EvaluationConfig(target=target, patience=1)
+    begun = Progress(evaluations=[Evaluation(0, 0, 1.0)])
+    assert begun.verdict(config) is None
+    rows = [*begun.evaluations, Evaluation(1, 16, 50.0), Evaluation(2, 32, 60.0)]
+    assert Progress(evaluations=rows).verdict(config) == expected
 
 
 def test_progress_survives_being_written_down() -> None:

@@ -50,6 +50,18 @@ def test_after_a_plateau_a_smaller_improvement_may_do(
     assert (summary.reason, summary.steps) == ("plateau", 6)
 
 
+def test_a_target_stops_the_run(data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script_distances(monkeypatch, 1.0, 100.0, 80.0, 70.0)
+    keys = ["evaluation.every_kimg=0.016", "evaluation.at_start=true"]
+    summary, _ = run(tiny_config("quickstart", data, 50, *keys, "evaluation.target=80"), str(tmp_path))
+    assert (summary.reason, summary.steps, summary.best) == ("target", 2, 80.0)
+    assert words.stop_reason(summary) == "evaluation.target reached"
+    assert words.way_on(summary) == "the same command with a lower evaluation.target (or null)"
+    summary, recorder = run(tiny_config("quickstart", data, 50, *keys, "evaluation.target=75"), str(tmp_path))
+    assert (summary.reason, summary.steps) == ("target", 3)
+    assert [event.step for event in recorder.of(Evaluated)] == [3]
+
+
 def test_the_way_on_names_what_ended_the_run(data: str, tmp_path: Path) -> None:
     keys = ["evaluation.every_kimg=0.016", "evaluation.min_improvement=0.99"]
     summary, _ = run(tiny_config("quickstart", data, 2, *keys), str(tmp_path))

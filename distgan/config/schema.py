@@ -226,6 +226,12 @@ class EvaluationConfig(Section):
     min_improvement: Annotated[float, Ge(0), Lt(1), Free()] = Field(
         0.01, description="what counts as an improvement: this fraction of the best distance"
     )
+    warm_up_kimg: Annotated[float, Ge(0), Le(1e9), Free()] = Field(
+        0.0, description="evaluations before this do not count against patience"
+    )
+    target: Annotated[float | None, Ge(0), Free()] = Field(
+        None, description="stop when the distance is at most this; never by default"
+    )
 
 
 class CheckpointConfig(Section):

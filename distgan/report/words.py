@@ -115,6 +115,8 @@ def stop_reason(summary: Summary) -> str:
         return "time used up, state saved"
     if summary.reason == "interrupted":
         return "interrupted, state saved"
+    if summary.reason == "target":
+        return "evaluation.target reached"
     times = "evaluation" if summary.without_improvement == 1 else f"{summary.without_improvement} evaluations"
     return f"plateau: no better distance in the last {times}"
 
@@ -125,6 +127,8 @@ def way_on(summary: Summary) -> str:
     if summary.reason == "plateau":
         evaluations = summary.without_improvement
         changes.append(f"evaluation.patience above {evaluations} (or null)")
+    if summary.reason == "target":
+        changes.append("a lower evaluation.target (or null)")
     if summary.kimg >= summary.budget_kimg:
         changes.append(f"training.kimg above {summary.kimg:.10g}")
     return "the same command" + (f" with {' and '.join(changes)}" if changes else "")

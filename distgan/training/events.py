@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 if TYPE_CHECKING:  # a process that only hands events on needs no torch
     from torch import Tensor
 
-StopReason = Literal["budget", "plateau", "time", "interrupted"]
+# What early stopping decides, and whatever else ends a run.
+Verdict = Literal["plateau", "target"]
+StopReason = Literal["budget", "time", "interrupted"] | Verdict
 
 
 @dataclass(frozen=True)

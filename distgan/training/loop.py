@@ -116,7 +116,7 @@ class Session:
         if progress.step == 0 and not progress.evaluations and config.evaluation.at_start:
             self._evaluate()
         budget = round(config.training.kimg * 1000)
-        reason: StopReason = "plateau" if progress.plateaued(config.evaluation) else "budget"
+        verdict, stop = progress.verdict(config.evaluation), None
         with closing(self._open_batches()) as batches:
 
             def next_batch() -> RealBatch:
@@ -125,7 +125,7 @@ class Session:
                 self.meter.count_bad_samples(sum(group.bad_samples for group in groups))
                 return groups
 
-            while reason != "plateau" and progress.images < budget:
+            while stop is None and verdict is None and progress.images < budget:
                 before = progress.images
                 with self.meter.phase("training"):
                     terms = self.step.run(next_batch, progress.critic_updates, progress.step)
@@ -140,14 +140,12 @@ class Session:
                 # What is due at this step comes before a stop: a resume goes on with the next step.
                 if due(before, progress.images, config.evaluation.every_kimg) or ended:
                     self._evaluate()
-                    if progress.plateaued(config.evaluation):
-                        reason = "plateau"
+                    verdict = progress.verdict(config.evaluation)
                 else:
                     self._save_samples_and_checkpoint_if_due(before)
-                if stop is not None and reason != "plateau" and progress.images < budget:
-                    reason = stop
-                    break
-        return self._finish(reason)
+        if verdict is not None or stop is None or progress.images >= budget:
+            return self._finish(verdict or "budget")
+        return self._finish(stop)
 
     def _load(self, name: str) -> Checkpoint:
         """The checkpoint that rank 0 found. Raises UserError where this rank cannot read it."""

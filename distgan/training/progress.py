@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from pydantic import ConfigDict, TypeAdapter
 
 from distgan.config.schema import Config, EvaluationConfig
+from distgan.training.events import Verdict
 
 
 @dataclass(frozen=True)
@@ -97,16 +98,22 @@ class Progress:
         """How many trained evaluations in a row, up to the last, brought no improvement.
 
         An improvement is the first of them, and one below the best before it by more than `min_improvement` of it.
+        None is asked for before `warm_up_kimg`.
         """
         best, count = math.inf, 0
         for evaluation in self.trained:
-            count = 0 if evaluation.distance < best * (1 - config.min_improvement) else count + 1
+            improved = evaluation.distance < best * (1 - config.min_improvement)
+            count = 0 if improved or evaluation.kimg < config.warm_up_kimg else count + 1
             best = min(best, evaluation.distance)
         return count
 
-    def plateaued(self, config: EvaluationConfig) -> bool:
-        """Whether patience is at its end."""
-        return config.patience is not None and self.without_improvement(config) >= config.patience
+    def verdict(self, config: EvaluationConfig) -> Verdict | None:
+        """Why early stopping ends the run, where it does: the target is reached, or patience is at its end."""
+        if config.target is not None and self.best is not None and self.best.distance <= config.target:
+            return "target"
+        if config.patience is not None and self.without_improvement(config) >= config.patience:
+            return "plateau"
+        return None
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
