@@ -33,8 +33,7 @@ from distgan.data.storage import Storage
 from distgan.errors import UserError
 from distgan.training.checkpoints import Checkpoint
 from distgan.training.job import check_data
-from distgan.training.labels import sample_grid
-from distgan.training.sampling import find_checkpoint, labelled_samples
+from distgan.training.sampling import draw_samples, find_checkpoint
 
 REAL_IMAGES, HELD_OUT_OF = 18_000, 6
 EPOCHS, BATCH = 5, 64
@@ -102,11 +101,11 @@ def agreement(
     classifier = trained_classifier(images[held_out:], labels[held_out:], config, seed)
 
     count = max(1, samples // num_classes) * num_classes
-    asked = sample_grid(count, num_classes, None, manifest.classes, manifest.name).labels
-    assert asked is not None
-    drawn, _ = labelled_samples(checkpoint, count, seed, trust_code=trust_code)
+    drawn = draw_samples(checkpoint, count, seed, trust_code=trust_code)
+    assert drawn.labels is not None
+    found = torch.cat([predictions(classifier, batch) for batch in drawn.batches])
     real = confusion(labels[:held_out], predictions(classifier, images[:held_out]), num_classes)
-    return compared(real, confusion(asked, predictions(classifier, drawn), num_classes), manifest.classes)
+    return compared(real, confusion(drawn.labels, found, num_classes), manifest.classes)
 
 
 def real_images(index: Index, config: Config, seed: int) -> tuple[Tensor, Tensor]:
