@@ -42,8 +42,8 @@ labels: $(INSTALLED) $(PHOTOGRAPHS)/data/index.json
 		training.kimg=72 training.log_every=50 ema.ramp_up=0.25 \
 		evaluation.every_kimg=24 evaluation.samples=2048 evaluation.real_samples=4096 \
 		--no-ray --storage $(PHOTOGRAPHS) --name labels
-	$(BIN)/distgan sample $(PHOTOGRAPHS)/labels --label all --count 80 --seed 0 --out $(PHOTOGRAPHS)/labels.png
-	$(BIN)/python examples/label_agreement.py $(PHOTOGRAPHS)/labels --data $(PHOTOGRAPHS)/data \
+	$(BIN)/distgan sample $(PHOTOGRAPHS)/labels --checkpoint last --label all --count 80 --seed 0 --out $(PHOTOGRAPHS)/labels.png
+	$(BIN)/python examples/label_agreement.py $(PHOTOGRAPHS)/labels --checkpoint last --data $(PHOTOGRAPHS)/data \
 		--json $(PHOTOGRAPHS)/labels.json
 
 $(PHOTOGRAPHS)/data/index.json: | $(INSTALLED) $(FASHION_MNIST)

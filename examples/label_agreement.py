@@ -58,6 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", metavar="RUN_OR_CHECKPOINT", help="folder or URL of either")
     parser.add_argument("--data", required=True, metavar="URL", help="the data set that the run was trained on")
+    parser.add_argument("--checkpoint", metavar="NAME|best|last", help="of a run; the best by default")
     parser.add_argument("--samples", type=int, default=2000, help="samples of all labels together")
     parser.add_argument("--seed", type=int, default=0, help="draws latents, real images and the classifier's weights")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures there")
@@ -66,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if not (1 <= arguments.samples <= 65536 and 0 <= arguments.seed < 2**63):
             raise UserError("--samples is from 1 to 65536, --seed from 0 to 2^63 - 1; give others")
-        checkpoint = find_checkpoint(arguments.source)
+        checkpoint = find_checkpoint(arguments.source, arguments.checkpoint)
         classes = agreement(checkpoint, arguments.data, arguments.samples, arguments.seed, arguments.trust_code)
         report(checkpoint, classes, arguments.json)
     except UserError as error:
