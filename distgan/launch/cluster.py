@@ -23,6 +23,8 @@ _QUIET = {
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
 }
+# Whoever watches for a cloud's notice that a machine is taken away is a process more on this one.
+_ALONE = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}
 
 
 @contextmanager
@@ -32,10 +34,10 @@ def ray_cluster(address: str | None, sources: Sequence[str] = ()) -> Iterator[bo
     `sources` are files and folders of Python modules that workers, wherever they are, can import.
     Yields whether the cluster is its own. Raises UserError where the address cannot be used.
     """
-    for key, value in _QUIET.items():
-        os.environ.setdefault(key, value)
     address = cluster_address(address)
     own = address is None
+    for key, value in (_QUIET | _ALONE if own else _QUIET).items():
+        os.environ.setdefault(key, value)
     if address is not None:
         check_head(address)
     runtime = {"py_modules": list(sources)} if sources else None
