@@ -49,6 +49,7 @@ def assert_same_bits(one: object, other: object) -> None:
         assert one == other
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_job_ends_with_the_same_bits(data: str, bucket: str, tmp_path: Path) -> None:
     before = our_processes()
     command = ["train", "quickstart", f"data.url={data}", *TINY, "--workers", "2", "--storage", bucket]
