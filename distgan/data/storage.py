@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-import uuid
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,12 +22,12 @@ from distgan.data.storage_urls import (
     root_of,
     split_url,
 )
+from distgan.data.whole_files import TEMPORARY, replacing
 from distgan.errors import UserError
 
 __all__ = ["NotFoundError", "Storage", "translate_errors"]
 
 _WITH_FOLDERS = ("hdfs", "webhdfs", "sftp", "ssh", "smb", "ftp")
-_TEMPORARY = ".distgan-"
 _BROKEN_BODY = (
     aiohttp.ClientPayloadError,
     boto.IncompleteReadError,
@@ -137,7 +136,7 @@ class Storage:
         path = self._path(name)
         with self._errors(name):
             if self.is_local:
-                with _replacing(Path(path)) as temporary:
+                with replacing(Path(path)) as temporary:
                     temporary.write_bytes(data)
             else:
                 self._make_parents(path)
@@ -150,7 +149,7 @@ class Storage:
             pass
         with self._errors(name):
             if self.is_local:
-                with _replacing(Path(path)) as temporary:
+                with replacing(Path(path)) as temporary:
                     shutil.copyfile(local, temporary)
             else:
                 self._make_parents(path)
@@ -161,7 +160,7 @@ class Storage:
         path = self._path(name)
         with translate_errors(str(local.parent)):
             local.parent.mkdir(parents=True, exist_ok=True)
-        with self._errors(name), _replacing(local) as temporary:
+        with self._errors(name), replacing(local) as temporary:
             self.fs.get_file(path, str(temporary))
 
     def list(self) -> list[str]:
@@ -175,7 +174,7 @@ class Storage:
                 return []
         prefix = f"{self.root.rstrip('/')}/"
         names = {path[len(prefix) :].rstrip("/") for path in paths if path.startswith(prefix)}
-        return sorted(name for name in names if name and not name.startswith(_TEMPORARY))
+        return sorted(name for name in names if name and not name.startswith(TEMPORARY))
 
     def delete(self, name: str) -> None:
         """Remove a file, or a folder with all that is in it. Nothing happens where neither exists."""
@@ -287,22 +286,3 @@ def _read_whole(read: Callable[[], Any]) -> bytes:
         except _BROKEN_BODY:
             continue
     return bytes(read())
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` that takes its place, durably, when the block ends without an error."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f"{_TEMPORARY}{uuid.uuid4().hex}"
-    try:
-        yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 import torch
 
+from distgan.data.whole_files import replacing
 from distgan.errors import UserError
 from distgan.report.grids import image_grid, png_bytes
 from distgan.training.sampling import Samples, draw_samples, find_checkpoint
@@ -98,12 +97,12 @@ def _write_images(samples: Samples, folder: Path, drawn: Drawn) -> None:
 
 
 def _write_npy(samples: Samples, path: Path, drawn: Drawn) -> None:
-    with _whole(path) as partial, partial.open("wb") as file:
+    with replacing(path) as partial, partial.open("wb") as file:
         _write_array(samples, file, drawn)
 
 
 def _write_npz(samples: Samples, path: Path, drawn: Drawn) -> None:
-    with _whole(path) as partial, zipfile.ZipFile(partial, "w") as archive:
+    with replacing(path) as partial, zipfile.ZipFile(partial, "w") as archive:
         with archive.open("arr_0.npy", "w", force_zip64=True) as file:
             _write_array(samples, file, drawn)
         if samples.labels is not None:
@@ -126,16 +125,3 @@ def _counted(samples: Samples, drawn: Drawn) -> Iterator[torch.Tensor]:
         yield images
         done += len(images)
         drawn(done)
-
-
-@contextmanager
-def _whole(path: Path) -> Iterator[Path]:
-    """A path beside `path` that takes its place, durably, when the block ends without an error."""
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        yield partial
-        with partial.open("rb+") as file:
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
