@@ -19,7 +19,7 @@ from distgan.errors import UserError
 
 
 class EmojiSource:
-    """The emoji of an unpacked `emoji-datasource-google`, uint8 (64, 64, 3) on white; their categories are the classes.
+    """The emoji of an unpacked `emoji-datasource-google`, uint8 (64, 64, 4); their categories are the classes.
 
     An emoji's skin tones are images of their own in its category.
     """
@@ -47,18 +47,12 @@ class EmojiSource:
         path, label = self._items[number]
         try:
             with Image.open(path) as image:
-                return on_white(image), label
+                return np.asarray(image.convert("RGBA")), label
         except OSError as error:
             raise UserError(f"{path}: cannot be read: {error}; unpack the package again") from None
 
     def name(self, number: int) -> str:
         return str(self._items[number][0])
-
-
-def on_white(image: Image.Image) -> NDArray[np.uint8]:
-    """Any image, transparent where it likes, as uint8 (H, W, 3) on a white ground."""
-    ground = Image.new("RGBA", image.size, "white")
-    return np.asarray(Image.alpha_composite(ground, image.convert("RGBA")).convert("RGB"))
 
 
 def main() -> int:
