@@ -95,6 +95,30 @@ def test_real_statistics_are_computed_once(data: str, tmp_path: Path, monkeypatc
     assert len(list((tmp_path / "data" / "statistics").glob("*.npz"))) == 2
 
 
+def test_statistics_of_data_that_cannot_be_written_are_kept_on_this_machine(
+    data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = str(shutil.copytree(data, tmp_path / "data", ignore=shutil.ignore_patterns("statistics")))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    write = Storage.write_bytes
+
+    def refused(self: Storage, name: str, content: bytes) -> None:
+        if self.url.startswith(url):
+            raise UserError(f"{self.url}/{name}: read only")
+        write(self, name, content)
+
+    monkeypatch.setattr(Storage, "write_bytes", refused)
+    first = make_evaluator(config_of(url)).real
+    assert not (tmp_path / "data" / "statistics").exists()
+    assert len(list((tmp_path / "cache" / "distgan" / "statistics").glob("*.npz"))) == 1
+
+    def unread(*_: Any) -> None:
+        raise AssertionError("real images were read again")
+
+    monkeypatch.setattr(BlockReader, "read", unread)
+    assert make_evaluator(config_of(url)).real.floor == first.floor
+
+
 def test_real_statistics_are_those_of_the_resized_images(tmp_path: Path) -> None:
     url, one_size = str(tmp_path / "data"), str(tmp_path / "one size")
     for folder, size in ((url, 32), (one_size, 16)):

@@ -10,6 +10,7 @@ import fsspec
 import pytest
 
 from distgan.config.load import load_config
+from distgan.data.storage import Storage
 from distgan.errors import UserError
 from distgan.metrics import known
 from distgan.metrics.known import KnownExtractor, PublishedWeights
@@ -59,7 +60,10 @@ def test_the_variable_reaches_other_machines_as_an_absolute_path(file: Path, mon
     ("overrides", "message"),
     [
         ([], "evaluation.extractor=fid measures with published weights, which were not given; download port.pth from "),
-        (["evaluation.weights=/nowhere.pth"], "/nowhere.pth: there are no weights of evaluation.extractor=fid"),
+        (
+            ["evaluation.weights=/nowhere.pth"],
+            "/nowhere.pth: there are no weights of evaluation.extractor=fid on this machine; download port.pth ",
+        ),
     ],
 )
 def test_missing_weights_are_one_line_that_says_where_to_get_them(overrides: list[str], message: str) -> None:
@@ -74,11 +78,19 @@ def test_a_file_with_another_hash_is_refused(file: Path) -> None:
         found("evaluation.extractor=fid", f"evaluation.weights={file}")
 
 
-def test_remote_weights_are_fetched_once(bucket: str, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_remote_weights_are_fetched_once(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By whichever process comes first, while the others wait; then they are read from the cache."""
     url = f"{bucket}/weights/port.pth"
     with fsspec.open(url, "wb") as remote:
         remote.write(BYTES)
+    downloads, download = tmp_path / "downloads", Storage.download
+
+    def counted(self: Storage, name: str, local: Path) -> None:
+        with downloads.open("a") as log:
+            log.write(f"{name}\n")
+        download(self, name, local)
+
+    monkeypatch.setattr(Storage, "download", counted)
     context = multiprocessing.get_context("fork")
     processes = [
         context.Process(target=found, args=("evaluation.extractor=fid", f"evaluation.weights={url}")) for _ in range(3)
@@ -88,6 +100,7 @@ def test_remote_weights_are_fetched_once(bucket: str, file: Path, monkeypatch: p
     for process in processes:
         process.join(30)
         assert process.exitcode == 0
+    assert downloads.read_text() == "port.pth\n"
     fsspec.open(url, "wb").fs.rm(url)
     path = found("evaluation.extractor=fid", f"evaluation.weights={url}")
     assert path == cache_folder() / "port.pth"

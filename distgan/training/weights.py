@@ -52,7 +52,10 @@ def extractor_weights(evaluation: EvaluationConfig) -> Path | None:
     if file.local_path is None:
         return _fetched(evaluation.weights, published)
     if not file.local_path.is_file():
-        raise UserError(f"{file.url}: there are no weights of evaluation.extractor={evaluation.extractor}")
+        raise UserError(
+            f"{file.url}: there are no weights of evaluation.extractor={evaluation.extractor} on this machine; "
+            f"{_help(published)}"
+        )
     _check(file.local_path, file.url, published)
     return file.local_path
 
