@@ -27,7 +27,7 @@ from distgan.training.optimizers import build_optimizers
 from distgan.training.process import prepare_process
 from distgan.training.progress import Progress
 from distgan.training.step import Step
-from distgan.training.world import World
+from distgan.world import World
 
 _CONTEXT = multiprocessing.get_context("spawn")
 

@@ -113,7 +113,8 @@ def real_images(index: Index, config: Config, seed: int) -> tuple[Tensor, Tensor
     """Images drawn from a data set, as the run reads them, in random order: uint8 (N, C, H, W), int64 (N,)."""
     random = np.random.default_rng(seed)
     chosen = np.sort(random.permutation(len(index))[:REAL_IMAGES])
-    decoder = SampleDecoder(index, BlockReader(Storage.open(str(config.data.url)), index), config)
+    reader = BlockReader(Storage.open(str(config.data.url)), index)
+    decoder = SampleDecoder(index, reader, config.image_shape, config.data)
     numbers, images = zip(*decoder.images(chosen), strict=True)
     order = random.permutation(len(numbers))
     return torch.from_numpy(np.stack(images)[order]), torch.from_numpy(index.labels[np.array(numbers)[order]])

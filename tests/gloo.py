@@ -19,7 +19,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from distgan.training.world import World
+from distgan.world import World
 
 # Forked from a process that has imported torch and started nothing, so a worker costs milliseconds. The second
 # module is what torch imports, for seconds, in the first step of an optimiser.

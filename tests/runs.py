@@ -17,12 +17,12 @@ from distgan.config.schema import Config
 from distgan.data.pack import PackOptions, pack
 from distgan.data.sources.rendered_bricks import BrickSource
 from distgan.data.storage import Storage
+from distgan.evaluation.evaluator import Evaluator, Scores
 from distgan.training.checkpoints import CheckpointStore
-from distgan.training.evaluation import Evaluator, Scores
 from distgan.training.events import Evaluated, Event, Summary, Trained
 from distgan.training.job import Job
 from distgan.training.loop import train
-from distgan.training.world import World
+from distgan.world import World
 
 ALONE = World(0, 1, torch.device("cpu"))
 BATCH = 16

@@ -12,7 +12,7 @@ import pytest
 import torch
 import webdataset as wds
 
-from distgan.config.schema import Config
+from distgan.config.schema import Config, DataConfig
 from distgan.data.blocks import BlockReader
 from distgan.data.decode import SampleDecoder
 from distgan.data.images import encode_image
@@ -22,12 +22,12 @@ from distgan.data.scan import index_shards
 from distgan.data.storage import Storage
 from distgan.data.stream import Group
 from distgan.errors import UserError
-from distgan.training.evaluation import Evaluator
+from distgan.evaluation.evaluator import Evaluator
+from distgan.evaluation.real_images import real_images
 from distgan.training.events import Trained
 from distgan.training.job import Job
 from distgan.training.loop import train
-from distgan.training.real_images import real_images
-from distgan.training.world import World
+from distgan.world import World
 from gloo import run_until_death, run_workers
 from runs import ALONE, BATCH, Recorder, assert_same_bits, newest, run, tiny_config
 from toy_data import NumberedSource, numbers_of, open_stream
@@ -108,7 +108,7 @@ def test_workers_and_resumes_pass_over_the_same(storage: Storage, workers: int) 
 
 def test_a_bad_sample_is_named(storage: Storage) -> None:
     index = Index.load(storage)
-    decoder = SampleDecoder(index, BlockReader(storage, index), Config(image_size=16, channels=1))
+    decoder = SampleDecoder(index, BlockReader(storage, index), (1, 16, 16), DataConfig())
     for sample in BAD:
         block = decoder.block_of(sample)
         (data,) = decoder.reader.read([block])
@@ -122,7 +122,7 @@ def test_a_bad_sample_is_named(storage: Storage) -> None:
 
 def test_without_a_tar_header_the_number_names_it(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
     index = Index.load(storage)
-    decoder = SampleDecoder(index, BlockReader(storage, index), Config(image_size=16, channels=1))
+    decoder = SampleDecoder(index, BlockReader(storage, index), (1, 16, 16), DataConfig())
     monkeypatch.setattr(decoder.reader, "bytes_before", lambda *_: b"x" * 512)
     (data,) = decoder.reader.read(index.blocks[:1])
     with pytest.raises(UserError, match=r"^s-00\.tar: sample 0 at byte \d+ cannot be used"):
@@ -161,7 +161,7 @@ def test_a_block_of_bad_samples_is_an_error(tmp_path: Path) -> None:
 
 def decoder_of(storage: Storage, config: Config) -> SampleDecoder:
     index = Index.load(storage)
-    return SampleDecoder(index, BlockReader(storage, index), config)
+    return SampleDecoder(index, BlockReader(storage, index), config.image_shape, config.data)
 
 
 def evaluator(storage: Storage, *overrides: str) -> Evaluator:

@@ -22,7 +22,7 @@ from distgan.training.job import Job
 from distgan.training.loop import train
 from distgan.training.meter import Meter
 from distgan.training.objectives import BinaryCrossEntropy
-from distgan.training.world import World
+from distgan.world import World
 from gloo import run_workers
 from runs import ALONE, Recorder, assert_same_bits, checkpoints, newest, run, tiny_config
 

@@ -19,12 +19,12 @@ from distgan.data.pack import PackOptions, pack
 from distgan.data.sources.rendered_bricks import BrickSource
 from distgan.data.storage import Storage
 from distgan.errors import UserError
+from distgan.evaluation.evaluator import Evaluator, Scores
+from distgan.evaluation.real_images import real_images
 from distgan.metrics.measures import metric_name
 from distgan.metrics.statistics_file import RealStatistics
-from distgan.training.evaluation import Evaluator, Scores
 from distgan.training.networks import build_networks
-from distgan.training.real_images import real_images
-from distgan.training.world import World
+from distgan.world import World
 from gloo import run_workers
 from runs import ALONE, pack_bricks, tiny_config
 
@@ -40,7 +40,7 @@ def config_of(data: str, *overrides: str) -> Config:
 def make_evaluator(config: Config, world: World = ALONE) -> Evaluator:
     storage = Storage.open(str(config.data.url))
     index = Index.load(storage)
-    decoder = SampleDecoder(index, BlockReader(storage, index), config)
+    decoder = SampleDecoder(index, BlockReader(storage, index), config.image_shape, config.data)
     return Evaluator(config, world, storage, decoder)
 
 
@@ -160,7 +160,9 @@ def test_a_better_generator_is_nearer(data: str) -> None:
     """One that repeats real images is far nearer than one that draws noise."""
     config = config_of(data)
     evaluator, storage = make_evaluator(config), Storage.open(data)
-    decoder = SampleDecoder(Index.load(storage), BlockReader(storage, Index.load(storage)), config)
+    decoder = SampleDecoder(
+        Index.load(storage), BlockReader(storage, Index.load(storage)), config.image_shape, config.data
+    )
     images = torch.from_numpy(np.concatenate(list(real_images(decoder, np.arange(0, 300, 2)))))
     assert images.shape == (150, 1, 16, 16)
 

@@ -11,7 +11,7 @@ from distgan.training.networks import build_networks, build_objective
 from distgan.training.optimizers import build_optimizers
 from distgan.training.process import prepare_process
 from distgan.training.step import Step
-from distgan.training.world import World
+from distgan.world import World
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 

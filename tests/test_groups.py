@@ -20,7 +20,7 @@ from distgan.training.networks import Networks, build_networks, build_objective
 from distgan.training.optimizers import build_optimizers
 from distgan.training.progress import Progress
 from distgan.training.step import RealBatch, Step
-from distgan.training.world import World
+from distgan.world import World
 from gloo import run_workers
 from shrunken import shrunken
 

@@ -16,7 +16,7 @@ from distgan.training.checkpoints import Checkpoint
 from distgan.training.job import Job, make_plan
 from distgan.training.loop import train
 from distgan.training.sampling import find_checkpoint
-from distgan.training.world import World
+from distgan.world import World
 from gloo import run_workers
 from runs import ALONE, Recorder, assert_same_bits, newest, pack_bricks, run, tiny_config
 

@@ -23,11 +23,11 @@ from distgan.data.decode import SampleDecoder
 from distgan.data.index import Index
 from distgan.data.sources.npz import NpzSource
 from distgan.data.storage import Storage
-from distgan.training.evaluation import Evaluator
+from distgan.evaluation.evaluator import Evaluator
 from distgan.training.labels import drawn_labels, sample_grid, training_grid
 from distgan.training.networks import build_networks
 from distgan.training.sampling import draw_samples, find_checkpoint
-from distgan.training.world import World
+from distgan.world import World
 from gloo import run_workers
 from runs import Recorder, assert_same_bits, newest, run, tiny_config
 from toy_data import pack_numbered
@@ -89,7 +89,7 @@ def evaluate(world: World, data: str) -> tuple[float, list[Tensor]]:
     index = Index.load(storage)
     # One kind more frequent than the others, and one that is not there.
     index = dataclasses.replace(index, labels=np.where(index.labels == 1, 0, index.labels))
-    decoder = SampleDecoder(index, BlockReader(storage, index), config)
+    decoder = SampleDecoder(index, BlockReader(storage, index), config.image_shape, config.data)
     evaluator = Evaluator(config, world, storage, decoder)
     told = Told(build_networks(config, world.device).generator.eval())
     return evaluator.distance(told), told.labels

@@ -18,7 +18,7 @@ from distgan.training.networks import build_networks, build_objective, check_com
 from distgan.training.optimizers import build_optimizers
 from distgan.training.progress import Progress
 from distgan.training.step import RealBatch, Step
-from distgan.training.world import World
+from distgan.world import World
 from layer_table import parameters, running_statistics
 from shrunken import shrunken
 

@@ -13,7 +13,7 @@ from distgan.report import words
 from distgan.training.events import Event, Profiled
 from distgan.training.job import Job
 from distgan.training.loop import train
-from distgan.training.world import World
+from distgan.world import World
 from gloo import run_workers
 from runs import Recorder, pack_bricks, tiny_config
 

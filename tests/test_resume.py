@@ -19,7 +19,7 @@ from distgan.training.events import Checkpointed, Evaluated, Event, FewImages, F
 from distgan.training.job import Job
 from distgan.training.loop import train
 from distgan.training.sampling import find_checkpoint
-from distgan.training.world import World
+from distgan.world import World
 from gloo import run_until_death, run_workers
 from runs import (
     ALONE,

@@ -16,7 +16,7 @@ from distgan.config.load import load_config
 from distgan.config.schema import Config, EmaConfig
 from distgan.models import sagan, sagan_resnet
 from distgan.training.ema import ExponentialMovingAverage
-from distgan.training.world import World
+from distgan.world import World
 from gloo import run_workers
 from test_groups import Batches, build_step, largest_difference, measure_case, state_of
 

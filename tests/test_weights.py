@@ -12,9 +12,9 @@ import pytest
 from distgan.config.load import load_config
 from distgan.data.storage import Storage
 from distgan.errors import UserError
+from distgan.evaluation.weights import VARIABLE, cache_folder, extractor_weights, with_weights
 from distgan.metrics import known
 from distgan.metrics.known import KnownExtractor, PublishedWeights
-from distgan.training.weights import VARIABLE, cache_folder, extractor_weights, with_weights
 
 pytestmark = pytest.mark.timeout(60)
 

@@ -118,7 +118,7 @@ def open_stream(
         data=DataConfig(resize=resize, bad_samples=bad_samples),
     )
     return BatchStream(
-        SampleDecoder(index, reader or BlockReader(storage, index), config),
+        SampleDecoder(index, reader or BlockReader(storage, index), config.image_shape, config.data),
         Order(index, seed, streams, window_blocks),
         groups=groups,
         num_groups=num_groups,

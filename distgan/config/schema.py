@@ -214,6 +214,9 @@ class EvaluationConfig(Section):
     metrics: Annotated[list[Measure], Free()] = Field(
         [], description="measured beside the Fréchet distance, over the same features"
     )
+    monitor: Annotated[Literal["frechet"] | Measure, Free()] = Field(
+        "frechet", description="the measure that says which checkpoint is best and when to stop"
+    )
     every_kimg: Annotated[Kimg, Free()] = Field(100.0, description="thousands of real images between two evaluations")
     at_start: Annotated[bool, Free()] = Field(True, description="also evaluate the untrained generator")
     samples: Annotated[int, Ge(2)] = Field(2048, description="generated images an evaluation")
@@ -224,14 +227,26 @@ class EvaluationConfig(Section):
         None, description="stop after so many evaluations in a row without improvement; never by default"
     )
     min_improvement: Annotated[float, Ge(0), Lt(1), Free()] = Field(
-        0.01, description="what counts as an improvement: this fraction of the best distance"
+        0.01, description="what counts as an improvement: more than this fraction of the best value"
+    )
+    min_improvement_absolute: Annotated[float, Ge(0), Free()] = Field(
+        0.0, description="and more than this, in the measure's own unit"
     )
     warm_up_kimg: Annotated[float, Ge(0), Le(1e9), Free()] = Field(
         0.0, description="evaluations before this do not count against patience"
     )
-    target: Annotated[float | None, Ge(0), Free()] = Field(
-        None, description="stop when the distance is at most this; never by default"
+    target: Annotated[float | None, Free()] = Field(
+        None, description="stop when the monitored measure is as good as this; never by default"
     )
+    asynchronous: Annotated[bool, Free()] = Field(
+        False, description="on Ray, evaluate beside the training; each result is applied at the next evaluation"
+    )
+    processors: Annotated[int, Ge(1), Le(1024), Free()] = Field(1, description="of an asynchronous evaluation, at most")
+
+    @property
+    def measures(self) -> list[str]:
+        """What is measured beside the Fréchet distance."""
+        return list(dict.fromkeys([*self.metrics, *([self.monitor] if self.monitor != "frechet" else [])]))
 
 
 class CheckpointConfig(Section):
@@ -280,6 +295,11 @@ class Config(Section):
     evaluation: EvaluationConfig = EvaluationConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
     scale: ScaleConfig = ScaleConfig()
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width)."""
+        return self.channels, self.image_size, self.image_size
 
     @model_validator(mode="after")
     def _batch_divides(self) -> Config:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from distgan.config.schema import Config, DataConfig
+from distgan.config.schema import DataConfig
 from distgan.data.blocks import BlockReader
 from distgan.data.images import decode_image
 from distgan.data.index import TAR_UNIT, Block, Index
@@ -17,16 +17,15 @@ from distgan.errors import UserError
 
 
 class SampleDecoder:
-    """Decodes the samples of a data set to uint8 (channels, image_size, image_size).
+    """Decodes the samples of a data set to uint8 images of one shape, (channels, height, width), height = width.
 
     A bad sample is one whose bytes are as the index says, but are no image, or one of another size and `resize` is
     "none". What takes its place follows from the data alone, so that every worker and every resume agree.
     """
 
-    def __init__(self, index: Index, reader: BlockReader, config: Config) -> None:
-        self.index, self.reader = index, reader
-        self.shape = (config.channels, config.image_size, config.image_size)
-        self._resize, self._bad_samples = config.data.resize, config.data.bad_samples
+    def __init__(self, index: Index, reader: BlockReader, shape: tuple[int, int, int], config: DataConfig) -> None:
+        self.index, self.reader, self.shape = index, reader, shape
+        self._resize, self._bad_samples = config.resize, config.bad_samples
         self._block_starts = [block.first for block in index.blocks]
 
     def block_of(self, sample: int) -> Block:

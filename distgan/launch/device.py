@@ -7,7 +7,7 @@ import os
 import torch
 
 from distgan.errors import UserError
-from distgan.training.world import choose_device
+from distgan.world import choose_device
 
 
 def cluster_address(address: str | None) -> str | None:

@@ -15,7 +15,7 @@ from distgan.report.reporter import RunReporter
 from distgan.training.events import Event
 from distgan.training.job import Job
 from distgan.training.loop import train
-from distgan.training.world import join_torchrun
+from distgan.world import join_torchrun
 
 
 def check_processes(workers: int) -> None:

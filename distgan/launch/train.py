@@ -32,7 +32,7 @@ from distgan.report.reporter import RunReporter
 from distgan.training.events import Evaluated, Finished, Started, Summary
 from distgan.training.job import Job
 from distgan.training.loop import train
-from distgan.training.world import World
+from distgan.world import World
 
 _POLL_S = 0.3
 
@@ -119,7 +119,7 @@ class RayReporter(RunReporter):
 
     def evaluated(self, event: Evaluated) -> None:
         """Metrics and a pointer for Ray; every rank must come here."""
-        metrics = {event.metric: event.distance, "kimg": event.kimg, "step": event.step, "run": self._run_url}
+        metrics = {event.metric: event.value, "kimg": event.kimg, "step": event.step, "run": self._run_url}
         ray.train.report(metrics if event.best is None else metrics | {"best": event.best})
 
 

@@ -16,8 +16,14 @@ from distgan.metrics.manifold import MOST_NEIGHBOURS, manifold
 
 _MANIFOLD = frozenset({"precision", "recall", "density", "coverage"})
 NEEDS_REAL_FEATURES = _MANIFOLD | {"kernel"}
+_HIGHER_IS_BETTER = _MANIFOLD | {"inception_score"}
 # Extractors whose distances have the published names, and what their names add.
 _PUBLISHED = {"fid": "", "fid_clean": "_clean"}
+
+
+def higher_is_better(measure: str) -> bool:
+    """Whether better images give a measure a greater value."""
+    return measure in _HIGHER_IS_BETTER
 
 
 def metric_name(measure: str, extractor: str, samples: int, whole: bool = False) -> str:

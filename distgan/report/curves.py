@@ -71,7 +71,7 @@ def _draw_losses(axes: Axes, rows: Sequence[dict[str, Any]]) -> None:
 
 
 def _draw_distance(axes: Axes, rows: Sequence[dict[str, Any]], floor: float | None) -> None:
-    rows = [row for row in rows if row["distance"] is not None]
+    rows = [row for row in rows if row["value"] is not None]
     if not rows:
         _style(axes, "distance")
         _note(axes, "no evaluation yet")
@@ -79,8 +79,8 @@ def _draw_distance(axes: Axes, rows: Sequence[dict[str, Any]], floor: float | No
     last = rows[-1]
     metric = last["metric"]
     rows = [row for row in rows if row["metric"] == metric]
-    kimg, distance = _column(rows, "kimg"), _column(rows, "distance")
-    _style(axes, f"{metric} (lower is better)")
+    kimg, distance = _column(rows, "kimg"), _column(rows, "value")
+    _style(axes, f"{metric} ({'higher' if last['higher_is_better'] else 'lower'} is better)")
     axes.plot(kimg, distance, color=_DISTANCE, linewidth=1.8, marker="o", markersize=4, label=metric)
     if rows[0]["step"] == 0:
         label = f"untrained: {number(distance[0])}"

@@ -32,8 +32,14 @@ def read_rows(path: Path) -> list[Row]:
 
 
 def lines_until(data: bytes, step: int) -> bytes:
-    """The lines of a `metrics.jsonl` up to training step `step`, without those that a kill left half-written."""
-    return b"".join(line + b"\n" for row, line in _parsed(data) if row["step"] <= step)
+    """The lines of a `metrics.jsonl` that were written up to training step `step`, without half-written ones."""
+    return b"".join(line + b"\n" for row, line in _parsed(data) if _written_at(row) <= step)
+
+
+def _written_at(row: Row) -> int:
+    """The training step of a row, or the later one at which the result of an evaluation came."""
+    reported = row.get("reported_step", 0)
+    return max(row["step"], reported) if isinstance(reported, int) else int(row["step"])
 
 
 def _parsed(data: bytes) -> list[tuple[Row, bytes]]:

@@ -53,7 +53,7 @@ class Scalars:
         name = f"distance/{event.metric}"
         best = {} if event.best is None else {f"{name}_best": event.best}
         more = {f"measure/{name}": value for name, value in event.more.items()}
-        self._add({name: event.distance, **best, **more, "progress/kimg": event.kimg}, event.step)
+        self._add({name: event.value, **best, **more, "progress/kimg": event.kimg}, event.step)
 
     def picture(self, step: int, picture: Image.Image) -> None:
         """A grid of samples."""

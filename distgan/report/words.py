@@ -104,7 +104,7 @@ def evaluation(event: Evaluated) -> str:
     else:
         compared = best(event) if event.best is None else f"{best(event)}, {waiting(event)}"
     more = "".join(f", {name} {value:.3g}" for name, value in event.more.items() if not name.endswith("_std"))
-    return f"{event.metric} {number(event.distance)} ({compared}){more}"
+    return f"{event.metric} {number(event.value)} ({compared}){more}"
 
 
 def stop_reason(summary: Summary) -> str:
@@ -118,7 +118,7 @@ def stop_reason(summary: Summary) -> str:
     if summary.reason == "target":
         return "evaluation.target reached"
     times = "evaluation" if summary.without_improvement == 1 else f"{summary.without_improvement} evaluations"
-    return f"plateau: no better distance in the last {times}"
+    return f"plateau: no better {summary.metric} in the last {times}"
 
 
 def way_on(summary: Summary) -> str:
@@ -128,7 +128,7 @@ def way_on(summary: Summary) -> str:
         evaluations = summary.without_improvement
         changes.append(f"evaluation.patience above {evaluations} (or null)")
     if summary.reason == "target":
-        changes.append("a lower evaluation.target (or null)")
+        changes.append("another evaluation.target (or null)")
     if summary.kimg >= summary.budget_kimg:
         changes.append(f"training.kimg above {summary.kimg:.10g}")
     return "the same command" + (f" with {' and '.join(changes)}" if changes else "")

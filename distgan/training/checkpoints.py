@@ -156,6 +156,11 @@ class CheckpointStore:
             failure, self._failure = self._failure, None
             raise failure
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether no write is under way."""
+        return self._thread is None or not self._thread.is_alive()
+
     def settle(self) -> None:
         """Returns when no write is under way, whatever became of it."""
         if self._thread is not None:

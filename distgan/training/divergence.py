@@ -11,7 +11,7 @@ from distgan.training.checkpoints import FOLDER, CheckpointStore
 from distgan.training.job import Job
 from distgan.training.progress import Progress
 from distgan.training.state import TrainingState
-from distgan.training.world import World
+from distgan.world import World
 
 
 class DivergenceGuard:

@@ -67,24 +67,32 @@ class Trained:
 
 @dataclass(frozen=True)
 class Evaluated:
-    """A Fréchet distance was measured; `metric` is its name with the number of samples.
+    """The average generator of `step` was measured.
 
-    At step 0 it is that of the generator that the run began with, which is not yet a best one. `more` are the other
-    measures by their names, `seconds_of` the parts of the time.
+    Attributes:
+        metric: the monitored measure's name, by default that of the Fréchet distance, with the number of samples.
+        value: what it was; at step 0 it is of the generator that the run began with, which is not yet a best one.
+        improved: whether it counts as an improvement.
+        reported_step: when the run got to know it, later than `step` where it was measured aside.
+        more: the other measures by their names.
+        seconds_of: the parts of the time.
+        higher_is_better: of the value.
     """
 
     step: int
     kimg: float
     metric: str
-    distance: float
+    value: float
     best: float | None
     best_kimg: float | None
     improved: bool
     without_improvement: int
     patience: int | None
     seconds: float
+    reported_step: int = 0
     more: dict[str, float] = field(default_factory=dict)
     seconds_of: dict[str, float] = field(default_factory=dict)
+    higher_is_better: bool = False
 
 
 @dataclass(frozen=True)
@@ -98,13 +106,15 @@ class Checkpointed:
 
 @dataclass(frozen=True)
 class Summary:
-    """How a run ended. Distances are None where they were not measured.
+    """How a run ended. Values of the monitored measure are None where it was not measured.
 
     Attributes:
+        metric: the monitored measure's name.
         budget_kimg: how far the run was to go.
-        untrained: distance of the generator that the run began with.
-        best, latest: distances of what the run has trained; the latest need not be of the end.
-        floor: distance between two halves of the real data: what no generator is expected to beat.
+        untrained: value of the generator that the run began with.
+        best, latest: values of what the run has trained; the latest need not be of the end.
+        floor: Fréchet distance between two halves of the real data, which no generator is expected to beat; None
+            where another measure is monitored.
         reason: why it stopped.
         without_improvement: evaluations in a row, up to the last one, that brought nothing better.
         seconds: wall-clock seconds of this session by phase (`total`, `training`, `evaluation`, …).

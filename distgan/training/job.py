@@ -15,6 +15,7 @@ from distgan.data.index import Index
 from distgan.data.order import Order
 from distgan.data.storage import Storage
 from distgan.errors import UserError
+from distgan.evaluation.weights import with_weights
 from distgan.metrics.known import feature_count
 from distgan.training.checkpoints import CheckpointStore, Manifest
 from distgan.training.events import FewImages
@@ -24,7 +25,6 @@ from distgan.training.layers import layers_of
 from distgan.training.networks import Networks, build_networks, build_objective, check_combination
 from distgan.training.sampling import find_checkpoint
 from distgan.training.state import check_resumable
-from distgan.training.weights import with_weights
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 

@@ -14,10 +14,10 @@ from distgan.data.order import Order
 from distgan.data.storage import Storage
 from distgan.data.stream import BatchStream
 from distgan.errors import UserError
+from distgan.evaluation.evaluator import Evaluator
 from distgan.training.checkpoints import Checkpoint, CheckpointStore, checkpoint_name
 from distgan.training.divergence import DivergenceGuard
 from distgan.training.ema import ExponentialMovingAverage
-from distgan.training.evaluation import Evaluator
 from distgan.training.events import (
     Checkpointed,
     Evaluated,
@@ -31,6 +31,7 @@ from distgan.training.events import (
 from distgan.training.few_images import few_images
 from distgan.training.grid import SampleGrid
 from distgan.training.job import Job, check_data
+from distgan.training.measurements import Measurements
 from distgan.training.meter import Meter
 from distgan.training.networks import build_networks, build_objective
 from distgan.training.optimizers import build_optimizers
@@ -40,12 +41,16 @@ from distgan.training.progress import Progress, due
 from distgan.training.sampling import find_checkpoint
 from distgan.training.state import TrainingState, check_resumable
 from distgan.training.step import RealBatch, Step
-from distgan.training.world import World
+from distgan.training.validation import Validation
+from distgan.world import World
 
 
-def train(job: Job, world: World, reporter: Reporter) -> Summary:
-    """Trains from the newest checkpoint, or from the beginning, to the end; called on every rank alike."""
-    session = Session(job, world, reporter)
+def train(job: Job, world: World, reporter: Reporter, validation: Validation | None = None) -> Summary:
+    """Trains from the newest checkpoint, or from the beginning, to the end; called on every rank alike.
+
+    With `validation`, evaluations are made aside: result k is applied at evaluation k + 1, and the last is made here.
+    """
+    session = Session(job, world, reporter, validation)
     try:
         return session.run()
     finally:
@@ -55,7 +60,7 @@ def train(job: Job, world: World, reporter: Reporter) -> Summary:
 class Session:
     """One uninterrupted stretch of a run on one worker."""
 
-    def __init__(self, job: Job, world: World, reporter: Reporter) -> None:
+    def __init__(self, job: Job, world: World, reporter: Reporter, validation: Validation | None = None) -> None:
         config = job.config
         self.job, self.config, self.world, self.reporter = job, config, world, reporter
         if world.size > config.scale.groups:
@@ -78,7 +83,7 @@ class Session:
         cache = None
         if config.data.cache_dir is not None and not data.is_local:
             cache = BlockCache(Path(config.data.cache_dir), config.data.cache_mb * 2**20)
-        self.decoder = SampleDecoder(self.index, BlockReader(data, self.index, cache), config)
+        self.decoder = SampleDecoder(self.index, BlockReader(data, self.index, cache), config.image_shape, config.data)
 
         networks = build_networks(config, world.device)
         self.state = TrainingState(
@@ -107,16 +112,19 @@ class Session:
         self.profiler = StepProfiler(job.run, world.device) if job.profile and world.rank == 0 else None
         self.grid = SampleGrid(config, world.device)
         with self.meter.phase("real statistics"):
-            self.evaluator = Evaluator(config, world, data, self.decoder)
+            self.evaluator = Evaluator(config.evaluation, config.data, world, data, self.decoder)
+        self.measurements = Measurements(
+            config, self.state, self.evaluator, self.index.labels, self.checkpoints, world, validation
+        )
 
     def run(self) -> Summary:
-        """Trains until the budget is used, the distance stays, or somebody asks to stop."""
+        """Trains until the budget is used, early stopping ends it, or somebody asks to stop."""
         config, progress = self.config, self.state.progress
         self._report_start()
-        if progress.step == 0 and not progress.evaluations and config.evaluation.at_start:
-            self._evaluate()
         budget = round(config.training.kimg * 1000)
-        verdict, stop = progress.verdict(config.evaluation), None
+        if progress.step == 0 and not progress.evaluations and not progress.pending and config.evaluation.at_start:
+            self._evaluate(last=False)
+        verdict, stop = self.measurements.judgement.verdict, None
         with closing(self._open_batches()) as batches:
 
             def next_batch() -> RealBatch:
@@ -139,8 +147,8 @@ class Session:
                 ended = progress.images >= budget or stop == "time"
                 # What is due at this step comes before a stop: a resume goes on with the next step.
                 if due(before, progress.images, config.evaluation.every_kimg) or ended:
-                    self._evaluate()
-                    verdict = progress.verdict(config.evaluation)
+                    self._evaluate(last=ended)
+                    verdict = self.measurements.judgement.verdict
                 else:
                     self._save_samples_and_checkpoint_if_due(before)
         if verdict is not None or stop is None or progress.images >= budget:
@@ -190,7 +198,7 @@ class Session:
                 discriminator_parameters=parameters["discriminator"],
                 data_url=str(config.data.url),
                 data_samples=len(self.index),
-                metric=self.evaluator.metric,
+                metric=self.measurements.metric,
                 configuration=self.job.as_yaml(),
             )
         )
@@ -214,7 +222,10 @@ class Session:
         self.guard.check_state(self.state)
 
     def _log_and_ask_to_stop(self) -> StopReason | None:
-        """Reports the means since the last call; why rank 0 has to stop, if it has. All ranks meet here."""
+        """Reports the means since the last call; why rank 0 has to stop, if it has. All ranks meet here.
+
+        An evaluation aside begins here, once its checkpoint is whole.
+        """
         self._meet()
         terms, images_per_second = self.meter.take()
         progress = self.state.progress
@@ -228,35 +239,38 @@ class Session:
                 stop = "interrupted"
             elif minutes is not None and self.meter.elapsed() >= 60 * minutes:
                 stop = "time"
-        return self.world.agree(stop)
+        stop, may_begin = self.world.agree((stop, self.measurements.can_begin))
+        if may_begin:
+            with self.meter.phase("evaluation"):
+                self.measurements.begin()
+        return stop
 
-    def _evaluate(self) -> None:
-        """Measures the average generator, lets early stopping judge it, and saves both result and state."""
+    def _evaluate(self, *, last: bool) -> None:
+        """Applies the result of an evaluation aside; measures the average generator here, or has it measured.
+
+        Saves the state, with a result that is measured here.
+        """
         self._meet_before_saving()
-        progress, evaluation = self.state.progress, self.config.evaluation
+        measurements = self.measurements
         with self.meter.phase("evaluation"):
-            scores = self.evaluator.evaluate(self.state.ema.network)
-        progress.evaluated(scores.distance)
-        best, without_improvement = progress.best, progress.without_improvement(evaluation)
-        event = Evaluated(
-            step=progress.step,
-            kimg=progress.kimg,
-            metric=self.evaluator.metric,
-            distance=scores.distance,
-            more=scores.more,
-            best=best.distance if best else None,
-            best_kimg=best.kimg if best else None,
-            improved=best is not None and without_improvement == 0,
-            without_improvement=without_improvement,
-            patience=evaluation.patience,
-            seconds=self.meter.last_seconds,
-            seconds_of=scores.seconds,
-        )
-        if self.world.rank == 0:
-            self.reporter.event(event)
+            self._tell(measurements.pending_result())
+            measured = measurements.here() if last or not measurements.is_aside else None
+        if measured is None and measurements.judgement.verdict is None:
+            measurements.put_aside()
+        if measured is not None and self.world.rank == 0:
+            self.reporter.event(measured)
         if self.config.training.samples_every_kimg is None:
             self._save_samples()
         self._save_checkpoint()
+        if measured is not None:
+            self.reporter.evaluated(measured)
+
+    def _tell(self, event: Evaluated | None) -> None:
+        """Reports an evaluation that was made aside."""
+        if event is None:
+            return
+        if self.world.rank == 0:
+            self.reporter.event(event)
         self.reporter.evaluated(event)
 
     def _save_samples_and_checkpoint_if_due(self, before: int) -> None:
@@ -288,27 +302,29 @@ class Session:
         """The last checkpoint where there is none of this moment, and the summary."""
         self._meet_before_saving()
         progress = self.state.progress
-        best, latest, last = progress.best, progress.latest, checkpoint_name(progress.step)
+        judgement, last = self.measurements.judgement, checkpoint_name(progress.step)
+        best, latest = judgement.best, judgement.latest
         if self.world.rank == 0:
             with self.meter.phase("checkpoint"):
                 self.checkpoints.wait()
             if last != self.last_checkpoint:
                 self._save_checkpoint()
                 self.checkpoints.wait()
+        is_distance = self.config.evaluation.monitor == "frechet"
         summary = Summary(
             name=self.job.name,
-            metric=self.evaluator.metric,
+            metric=self.measurements.metric,
             reason=reason,
             kimg=progress.kimg,
             budget_kimg=self.config.training.kimg,
             steps=progress.step,
-            untrained=progress.untrained,
-            best=best.distance if best else None,
+            untrained=judgement.untrained,
+            best=best.value if best else None,
             best_kimg=best.kimg if best else None,
-            latest=latest.distance if latest else None,
+            latest=latest.value if latest else None,
             latest_kimg=latest.kimg if latest else None,
-            floor=self.evaluator.real.floor,
-            without_improvement=progress.without_improvement(self.config.evaluation),
+            floor=self.evaluator.real.floor if is_distance else None,
+            without_improvement=judgement.without_improvement,
             best_checkpoint=checkpoint_name(best.step) if best else None,
             last_checkpoint=last,
             workers=self.world.size,

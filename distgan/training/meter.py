@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from distgan.training.profiling import span
-from distgan.training.world import World
+from distgan.world import World
 
 
 class Meter:

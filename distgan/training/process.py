@@ -9,7 +9,7 @@ import platform
 import torch
 
 from distgan.training.checkpoints import Manifest
-from distgan.training.world import World
+from distgan.world import World
 
 # Parameters of glibc's mallopt, from its malloc.h.
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3

@@ -2,37 +2,43 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
 from pydantic import ConfigDict, TypeAdapter
 
-from distgan.config.schema import Config, EvaluationConfig
-from distgan.training.events import Verdict
+from distgan.config.schema import Config
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A Fréchet distance, and after how many generator updates and real images it was measured."""
+    """A Fréchet distance and other measures, and after how many generator updates and real images they were taken."""
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     step: int
     images: int
     distance: float
+    more: dict[str, float] = field(default_factory=dict)
 
-    @property
-    def kimg(self) -> float:
-        return self.images / 1000
+    def value(self, measure: str) -> float | None:
+        """What it found for a measure, as the configuration calls it; None where it was not taken."""
+        return self.distance if measure == "frechet" else self.more.get(measure)
+
+
+@dataclass(frozen=True)
+class Pending:
+    """An evaluation that is under way: of the checkpoint of this step."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    step: int
+    images: int
 
 
 @dataclass
 class Progress:
     """Plain numbers that, with the seed, fix all that comes.
-
-    What is best and whether the distance stays is said of the evaluations anew each time, so that a session with
-    another `evaluation.patience` or `min_improvement` judges all of them by its own.
 
     Attributes:
         step: generator updates done.
@@ -40,6 +46,7 @@ class Progress:
         images: real images that the critic consumed; kimg are thousands of these.
         bad_samples: different samples so far in whose place another was taken.
         evaluations: all of the run, in their order; one at step 0 is of the generator that the run began with.
+        pending: one whose result is not among them yet.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
@@ -50,6 +57,7 @@ class Progress:
     images: int = 0
     bad_samples: int = 0
     evaluations: list[Evaluation] = field(default_factory=list)
+    pending: Pending | None = None
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Progress:
@@ -59,26 +67,6 @@ class Progress:
     @property
     def kimg(self) -> float:
         return self.images / 1000
-
-    @property
-    def untrained(self) -> float | None:
-        """The distance of the generator that the run began with, where it was measured."""
-        return next((evaluation.distance for evaluation in self.evaluations if evaluation.step == 0), None)
-
-    @property
-    def trained(self) -> list[Evaluation]:
-        """The evaluations of what the run has trained: the others compete for nothing."""
-        return [evaluation for evaluation in self.evaluations if evaluation.step > 0]
-
-    @property
-    def latest(self) -> Evaluation | None:
-        """The last of the trained ones."""
-        return next(reversed(self.trained), None)
-
-    @property
-    def best(self) -> Evaluation | None:
-        """The trained one of the smallest distance, of equal ones the first."""
-        return min(self.trained, key=lambda evaluation: evaluation.distance, default=None)
 
     def advance(self, config: Config) -> int:
         """Counts one step; returns the real images that it consumed."""
@@ -90,30 +78,11 @@ class Progress:
         self.images += images
         return images
 
-    def evaluated(self, distance: float) -> None:
-        """Takes down an evaluation of this moment."""
-        self.evaluations.append(Evaluation(self.step, self.images, distance))
-
-    def without_improvement(self, config: EvaluationConfig) -> int:
-        """How many trained evaluations in a row, up to the last, brought no improvement.
-
-        An improvement is the first of them, and one below the best before it by more than `min_improvement` of it.
-        None is asked for before `warm_up_kimg`.
-        """
-        best, count = math.inf, 0
-        for evaluation in self.trained:
-            improved = evaluation.distance < best * (1 - config.min_improvement)
-            count = 0 if improved or evaluation.kimg < config.warm_up_kimg else count + 1
-            best = min(best, evaluation.distance)
-        return count
-
-    def verdict(self, config: EvaluationConfig) -> Verdict | None:
-        """Why early stopping ends the run, where it does: the target is reached, or patience is at its end."""
-        if config.target is not None and self.best is not None and self.best.distance <= config.target:
-            return "target"
-        if config.patience is not None and self.without_improvement(config) >= config.patience:
-            return "plateau"
-        return None
+    def evaluated(self, distance: float, more: dict[str, float] | None = None) -> None:
+        """Takes down the evaluation that was pending, else one of this moment."""
+        of = self.pending or Pending(self.step, self.images)
+        self.evaluations.append(Evaluation(of.step, of.images, distance, more or {}))
+        self.pending = None
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -13,6 +13,7 @@ from distgan.data.storage import Storage
 from distgan.errors import UserError
 from distgan.metrics.features import to_uint8
 from distgan.training.checkpoints import FOLDER, Checkpoint, CheckpointStore, checkpoint_name, fitting
+from distgan.training.early_stopping import best_score
 from distgan.training.labels import LabelledGrid, sample_grid
 from distgan.training.networks import build_networks
 from distgan.training.progress import Progress
@@ -55,7 +56,8 @@ def _checkpoint_of_run(store: CheckpointStore, which: str, url: str) -> Checkpoi
                 f"{', '.join(store.names()[-5:])}"
             )
         return checkpoint
-    best = Progress.from_dict(newest.progress).best
+    evaluations = Progress.from_dict(newest.progress).evaluations
+    best = best_score(evaluations, newest.config.get("evaluation", {}).get("monitor", "frechet"))
     if which == BEST and best is not None:
         checkpoint = store.load(checkpoint_name(best.step))
         if checkpoint is not None:

@@ -16,6 +16,7 @@ from distgan.config.load import build_config, flatten
 from distgan.config.schema import Config
 from distgan.errors import UserError
 from distgan.training.checkpoints import Checkpoint, CheckpointStore, Manifest, checkpoint_name, fitting
+from distgan.training.early_stopping import best_score
 from distgan.training.ema import ExponentialMovingAverage
 from distgan.training.initial import load_initial
 from distgan.training.networks import Networks
@@ -75,7 +76,8 @@ class TrainingState:
             classes=self.classes,
             init_from=self.init_from,
         )
-        keep = {checkpoint_name(progress.best.step)} if progress.best is not None else set()
+        pinned = best_score(progress.evaluations, self.config.evaluation.monitor), progress.pending
+        keep = {checkpoint_name(one.step) for one in pinned if one is not None}
         store.save(manifest, self._tensors(), keep, self.config.checkpoint.keep_last, done)
         return name
 

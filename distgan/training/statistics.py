@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from distgan.training.spectral import PowerIteration
-from distgan.training.world import World
+from distgan.world import World
 
 
 def has_batch_statistics(network: nn.Module) -> bool:

@@ -24,7 +24,7 @@ from distgan.training.optimizers import Optimizers
 from distgan.training.profiling import span
 from distgan.training.statistics import RunningStatistics, has_batch_statistics
 from distgan.training.updates import CriticUpdate, SimultaneousUpdate, Terms
-from distgan.training.world import World
+from distgan.world import World
 
 # The real images of a batch with their labels, one part a group of this worker.
 RealBatch = Sequence[Group]

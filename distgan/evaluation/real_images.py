@@ -14,20 +14,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from distgan.config.schema import Config
+from distgan.config.schema import DataConfig, EvaluationConfig
 from distgan.data.decode import SampleDecoder, check_bad_samples
 from distgan.data.storage import NotFoundError, Storage
 from distgan.errors import UserError
+from distgan.evaluation.images import CHUNK
+from distgan.evaluation.weights import cache_folder
 from distgan.metrics.features import FeatureExtractor
 from distgan.metrics.frechet import FeatureSums, GaussianStatistics, frechet_distance
 from distgan.metrics.statistics_file import DamagedError, RealStatistics
-from distgan.training.weights import cache_folder
-from distgan.training.world import World
+from distgan.world import World
 
 T = TypeVar("T")
 
-# A fixed part of the work, so that results do not depend on the number of workers.
-CHUNK = 64
 _FOLDER = "statistics"
 _SELECTION_SEED = 0
 
@@ -40,12 +39,19 @@ class RealImages:
     """
 
     def __init__(
-        self, config: Config, world: World, data: Storage, decoder: SampleDecoder, extractor: FeatureExtractor
+        self,
+        evaluation: EvaluationConfig,
+        data: DataConfig,
+        world: World,
+        storage: Storage,
+        decoder: SampleDecoder,
+        extractor: FeatureExtractor,
     ) -> None:
-        self._config, self._world, self._decoder, self._extractor = config, world, decoder, extractor
-        self._places = [data.child(_FOLDER), Storage.open(str(cache_folder())).child(_FOLDER)]
+        self._data, self._world, self._decoder, self._extractor = data, world, decoder, extractor
+        self._places = [storage.child(_FOLDER), Storage.open(str(cache_folder())).child(_FOLDER)]
+        self._image_size = decoder.shape[1]
         total = len(decoder.index)
-        self.count = min(total, config.evaluation.real_samples or total)
+        self.count = min(total, evaluation.real_samples or total)
         self.is_whole = self.count == total
 
     def statistics(self) -> RealStatistics:
@@ -55,10 +61,10 @@ class RealImages:
         if real is None:
             one, other = (self._joined(self._sums(half)) for half in self._halves())
             floor = between(self._world, one.statistics(), other.statistics())
-            real = RealStatistics((one + other).statistics(), floor, self._extractor.name, self._config.image_size)
+            real = RealStatistics((one + other).statistics(), floor, self._extractor.name, self._image_size)
             if self._world.rank == 0:
                 self._keep(name, real.to_bytes())
-        check_bad_samples(self.count - real.statistics.count, self._config.data)
+        check_bad_samples(self.count - real.statistics.count, self._data)
         return real
 
     def features(self, count: int) -> Tensor:
@@ -79,8 +85,8 @@ class RealImages:
 
     def _key(self, count: int) -> str:
         """What is kept depends on this."""
-        config, extractor = self._config, self._extractor.name
-        images = [config.image_size, config.data.resize, config.data.bad_samples]
+        extractor = self._extractor.name
+        images = [self._image_size, self._data.resize, self._data.bad_samples]
         everything = [self._decoder.index.hash, extractor, count, _SELECTION_SEED, *images]
         digest = hashlib.sha256(json.dumps(everything).encode()).hexdigest()
         return f"{extractor}-{count}-{digest[:16]}"

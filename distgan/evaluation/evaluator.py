@@ -1,0 +1,109 @@
+"""Measures images against a data set's, every rank doing its share."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from distgan.config.schema import DataConfig, EvaluationConfig
+from distgan.data.decode import SampleDecoder
+from distgan.data.storage import Storage
+from distgan.evaluation.images import CHUNK, ImageSource
+from distgan.evaluation.real_images import RealImages, between
+from distgan.evaluation.weights import extractor_weights
+from distgan.metrics.features import FeatureExtractor, load_extractor
+from distgan.metrics.frechet import FeatureSums
+from distgan.metrics.measures import NEEDS_REAL_FEATURES, Measured, check_measures, measure, metric_name
+from distgan.world import World
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What one pass over images gave.
+
+    Attributes:
+        distance: the Fréchet distance.
+        more: other measures as the configuration calls them, and what those that spread over subsets have as `_std`.
+        diversity: root of the mean squared distance between two of the images' features, over that between two real
+            ones' features: 0 where all images are alike, 1 where they are as different as real ones.
+        seconds: by kind of work.
+    """
+
+    distance: float
+    more: dict[str, float]
+    diversity: float
+    seconds: dict[str, float]
+
+
+class Evaluator:
+    """Measures images against one data set. All its methods are called on every rank together.
+
+    Attributes:
+        real: statistics of the real images.
+        num_features: numbers that the extractor makes of an image.
+    """
+
+    def __init__(
+        self, evaluation: EvaluationConfig, data: DataConfig, world: World, storage: Storage, decoder: SampleDecoder
+    ) -> None:
+        self._evaluation, self._world = evaluation, world
+        weights = extractor_weights(evaluation)
+        self._extractor: FeatureExtractor = load_extractor(evaluation.extractor, world.device, weights)
+        self.num_features = self._extractor.dimension
+        self._real_images = RealImages(evaluation, data, world, storage, decoder, self._extractor)
+        self._metrics = evaluation.measures
+        check_measures(self._metrics, self._extractor, evaluation.samples, self._real_images.count)
+        self.real = self._real_images.statistics()
+        needs_real = NEEDS_REAL_FEATURES.intersection(self._metrics)
+        self._real_features = self._real_images.features(evaluation.samples) if needs_real else torch.empty(0)
+
+    def evaluate(self, images: ImageSource) -> Scores:
+        """The same on every rank."""
+        begin = time.perf_counter()
+        sums, kept = FeatureSums.zeros(self._extractor.dimension, self._world.device), []
+        for chunk in self._share(images):
+            features = self._extractor(chunk)
+            sums.update(features)
+            if self._metrics:
+                kept.append(features)
+        measured = time.perf_counter()
+        sums = FeatureSums.from_tensor(self._world.all_reduce(sums.to_tensor()), self._extractor.dimension)
+        fake, real = sums.statistics(), self.real.statistics
+        distance = between(self._world, fake, real)
+        seconds = {"features": measured - begin, "frechet": time.perf_counter() - measured}
+        more = self._measured(kept, images.count) if self._metrics else Measured({}, {})
+        spread = float(fake.covariance.trace() / real.covariance.trace().clamp_min(torch.finfo(torch.float64).tiny))
+        return Scores(distance, more.values, math.sqrt(max(spread, 0.0)), seconds | more.seconds)
+
+    def name(self, measured: str) -> str:
+        """How a measure, or the `_std` of one, is called in reports: with extractor and number of samples."""
+        measure_of, is_deviation = measured.removesuffix("_std"), measured.endswith("_std")
+        named = metric_name(measure_of, self._extractor.name, self._evaluation.samples, self._real_images.is_whole)
+        return f"{named}_std" if is_deviation else named
+
+    def _share(self, images: ImageSource) -> Iterator[Tensor]:
+        """This rank's chunks; chunk c belongs to rank c mod world size."""
+        for number in range(self._world.rank, -(-images.count // CHUNK), self._world.size):
+            yield images.chunk(number).to(self._world.device)
+
+    def _measured(self, kept: list[Tensor], count: int) -> Measured:
+        """What needs all features in one place: on rank 0, whose numbers all get."""
+        empty = torch.zeros(0, self._extractor.dimension, device=self._world.device)
+        gathered = self._world.gather_rows(torch.cat([empty, *kept]))
+        found = Measured({}, {})
+        if gathered is not None:
+            fake = gathered[self._order(count).to(gathered.device)]
+            found = measure(self._metrics, self._real_features.to(fake.device), fake, self._extractor)
+        return self._world.agree(found)
+
+    def _order(self, count: int) -> Tensor:
+        """Where image i is among the rows gathered from the ranks, for each i."""
+        size = self._world.size
+        rows = torch.split(torch.arange(count), CHUNK)
+        places = torch.cat([part for rank in range(size) for part in rows[rank::size]])
+        return places.argsort()
