@@ -243,11 +243,6 @@ class EvaluationConfig(Section):
     )
     processors: Annotated[int, Ge(1), Le(1024), Free()] = Field(1, description="of an asynchronous evaluation, at most")
 
-    @property
-    def measures(self) -> list[str]:
-        """What is measured beside the Fréchet distance."""
-        return list(dict.fromkeys([*self.metrics, *([self.monitor] if self.monitor != "frechet" else [])]))
-
 
 class CheckpointConfig(Section):
     every_kimg: Annotated[Kimg | None, Free()] = Field(

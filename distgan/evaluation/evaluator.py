@@ -18,7 +18,7 @@ from distgan.evaluation.real_images import RealImages, between
 from distgan.evaluation.weights import extractor_weights
 from distgan.metrics.features import FeatureExtractor, load_extractor
 from distgan.metrics.frechet import FeatureSums
-from distgan.metrics.measures import NEEDS_REAL_FEATURES, Measured, check_measures, measure, metric_name
+from distgan.metrics.measures import NEEDS_REAL_FEATURES, Measured, check_measures, measure, measures_of, metric_name
 from distgan.world import World
 
 
@@ -56,7 +56,7 @@ class Evaluator:
         self._extractor: FeatureExtractor = load_extractor(evaluation.extractor, world.device, weights)
         self.num_features = self._extractor.dimension
         self._real_images = RealImages(evaluation, data, world, storage, decoder, self._extractor)
-        self._metrics = evaluation.measures
+        self._metrics = measures_of(evaluation)
         check_measures(self._metrics, self._extractor, evaluation.samples, self._real_images.count)
         self.real = self._real_images.statistics()
         needs_real = NEEDS_REAL_FEATURES.intersection(self._metrics)
