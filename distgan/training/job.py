@@ -149,6 +149,12 @@ def _beginning(job: Job, manifest: Manifest | None, networks: Networks) -> str |
 
 def check_data(config: Config, index: Index) -> None:
     """Raises UserError where the data set is not what the configuration asks for."""
+    check_images(config, index)
+    Order(index, config.seed, config.data.streams, config.data.window_blocks)
+
+
+def check_images(config: Config, index: Index) -> None:
+    """Raises UserError where the data set's images or labels are not those of the configuration's networks."""
     size, channels = index.header.image_size, index.header.channels
     if channels != config.channels:
         raise UserError(
@@ -163,7 +169,6 @@ def check_data(config: Config, index: Index) -> None:
         )
     if config.num_classes is not None:
         _check_labels(config.num_classes, index, str(config.data.url))
-    Order(index, config.seed, config.data.streams, config.data.window_blocks)
 
 
 def _check_labels(num_classes: int, index: Index, url: str) -> None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from distgan.config.load import build_config
+from distgan.config.schema import Config
 from distgan.data.storage import Storage
 from distgan.errors import UserError
 from distgan.metrics.features import to_uint8
@@ -69,6 +70,14 @@ def _checkpoint_of_run(store: CheckpointStore, which: str, url: str) -> Checkpoi
     return checkpoint
 
 
+def average_generator(config: Config, checkpoint: Checkpoint, device: torch.device) -> nn.Module:
+    """A checkpoint's averaged generator, in evaluation mode. Raises UserError where it is another network's."""
+    generator = build_networks(config, device).generator.eval().requires_grad_(False)
+    with fitting(checkpoint.url):
+        generator.load_state_dict(checkpoint.tensors["ema"])
+    return generator
+
+
 @dataclass(frozen=True)
 class Samples:
     """Images of the averaged generator, drawn as they are asked for; sample i is the same for every count.
@@ -97,9 +106,7 @@ def draw_samples(
     manifest = checkpoint.manifest
     config = build_config(manifest.config, manifest.name, trust_code=trust_code)
     grid = sample_grid(count, config.num_classes, label, manifest.classes, manifest.name)
-    generator = build_networks(config, torch.device("cpu")).generator.eval()
-    with fitting(checkpoint.url):
-        generator.load_state_dict(checkpoint.tensors["ema"])
+    generator = average_generator(config, checkpoint, torch.device("cpu"))
     shape = (len(grid.latents), config.channels, config.image_size, config.image_size)
     latents = _Latents(config.latent_dim, seed, DTYPES[config.training.precision])
     return Samples(shape, _batches(generator, grid, latents), grid.labels, grid.columns)
