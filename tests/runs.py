@@ -24,6 +24,7 @@ from distgan.training.events import Evaluated, Event, Summary, Trained
 from distgan.training.fakes import GeneratedImages
 from distgan.training.job import Job
 from distgan.training.loop import train
+from distgan.training.validation import Validation
 from distgan.world import World
 
 ALONE = World(0, 1, torch.device("cpu"))
@@ -103,11 +104,17 @@ class Recorder:
 
 
 def run(
-    config: Config, storage: str, name: str = "run", *, world: World = ALONE, stop_at: int | None = None
+    config: Config,
+    storage: str,
+    name: str = "run",
+    *,
+    world: World = ALONE,
+    stop_at: int | None = None,
+    validation: Validation | None = None,
 ) -> tuple[Summary, Recorder]:
     """Trains, or goes on training; stops once `stop_at` steps are done."""
     recorder = Recorder(stop_at)
-    return train(Job(config, name, storage), world, recorder), recorder
+    return train(Job(config, name, storage), world, recorder, validation), recorder
 
 
 def checkpoints(storage: str, name: str = "run") -> CheckpointStore:
