@@ -111,3 +111,29 @@ def test_an_address_where_nothing_listens_is_one_line(data: str, bucket: str, tm
     assert process.returncode == 2, output
     assert "distgan: error: Ray at 127.0.0.1:1: nothing answers" in output
     assert "Traceback" not in output
+
+
+@pytest.mark.slow
+def test_evaluations_beside_the_training_find_what_those_within_it_do(data: str, bucket: str, tmp_path: Path) -> None:
+    """The same weights to the bit, and the same values: on Ray beside the training, without Ray within it."""
+    before = our_processes()
+    command = ["train", "quickstart", f"data.url={data}", *TINY, "--workers", "1", "--storage", bucket]
+    keys = ["evaluation.every_kimg=0.5", "evaluation.metrics=[recall]"]
+    output = finish(distgan(*command, *keys, "evaluation.asynchronous=true", "--name", "beside", cwd=tmp_path))
+    assert "image budget used up" in output, output
+    output = finish(distgan(*command, *keys, "--no-ray", "--name", "within", cwd=tmp_path))
+    assert "image budget used up" in output, output
+    assert our_processes() == before
+
+    beside, within = (Storage.open(bucket).child(name) for name in ("beside", "within"))
+    last = json.loads(within.read_bytes("summary.json"))["last_checkpoint"]
+    assert_same_bits(state_tensors(beside, last), state_tensors(within, last))
+    found, wanted = (
+        [row for row in map(json.loads, run.read_bytes("metrics.jsonl").splitlines()) if row["event"] == "evaluated"]
+        for run in (beside, within)
+    )
+    assert [row["step"] for row in found] == [row["step"] for row in wanted] == [0, 16, 32, 47, 63]
+    assert [row["reported_step"] for row in found] == [16, 32, 47, 63, 63]
+    for one, other in zip(found, wanted, strict=True):
+        assert one["value"] == pytest.approx(other["value"], rel=1e-6)
+        assert one["recall_lite0_64"] == pytest.approx(other["recall_lite0_64"], abs=1e-6)

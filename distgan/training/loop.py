@@ -286,7 +286,9 @@ class Session:
             self._save_checkpoint()
 
     def _save_samples(self) -> None:
-        if self.world.rank == 0:
+        if self.world.rank != 0:
+            return
+        with self.meter.phase("samples"):
             progress, images = self.state.progress, self.grid.images(self.state.ema.network)
             self.reporter.samples(progress.step, progress.kimg, images, self.grid.columns)
 
