@@ -15,6 +15,7 @@ from distgan.data.index import Index
 from distgan.data.order import Order
 from distgan.data.storage import Storage
 from distgan.errors import UserError
+from distgan.evaluation.given_statistics import check_given_statistics
 from distgan.evaluation.weights import with_weights
 from distgan.metrics.known import feature_count
 from distgan.training.checkpoints import CheckpointStore, Manifest
@@ -95,6 +96,8 @@ def make_plan(job: Job, *, dry_run: bool = False) -> Plan:
     check_combination(config, networks)
     layers = {name: layers_of(getattr(networks, name), config, name) for name in ("generator", "discriminator")}
     config = with_weights(config)
+    if config.evaluation.statistics is not None:
+        check_given_statistics(config.evaluation, config.evaluation.statistics, config.image_size)
     index = None
     if config.data.url is not None:
         index = Index.load(Storage.open(config.data.url))
@@ -131,7 +134,10 @@ def _with_absolute_data(config: Config) -> Config:
         places["url"] = Storage.open(config.data.url).url
     if config.data.cache_dir is not None:
         places["cache_dir"] = str(Path(config.data.cache_dir).absolute())
-    return config.model_copy(update={"data": config.data.model_copy(update=places)})
+    data, evaluation = config.data.model_copy(update=places), config.evaluation
+    if evaluation.statistics is not None:
+        evaluation = evaluation.model_copy(update={"statistics": Storage.open(evaluation.statistics).url})
+    return config.model_copy(update={"data": data, "evaluation": evaluation})
 
 
 def _beginning(job: Job, manifest: Manifest | None, networks: Networks) -> str | None:
