@@ -8,9 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from distgan.config.load import load_config
 from distgan.config.schema import Config
@@ -20,8 +21,10 @@ from distgan.data.storage import Storage
 from distgan.evaluation.evaluator import Evaluator, Scores
 from distgan.training.checkpoints import CheckpointStore
 from distgan.training.events import Evaluated, Event, Summary, Trained
+from distgan.training.fakes import GeneratedImages
 from distgan.training.job import Job
 from distgan.training.loop import train
+from distgan.training.validation import Validation
 from distgan.world import World
 
 ALONE = World(0, 1, torch.device("cpu"))
@@ -62,7 +65,12 @@ def tiny_config(preset: str, data_url: str, steps: int, *overrides: str) -> Conf
 def script_distances(monkeypatch: pytest.MonkeyPatch, *distances: float) -> None:
     """Evaluations measure these, one after another."""
     remaining = iter(distances)
-    monkeypatch.setattr(Evaluator, "evaluate", lambda self, generator: Scores(next(remaining), {}, {}))
+    monkeypatch.setattr(Evaluator, "evaluate", lambda self, images: Scores(next(remaining), {}, 1.0, {}))
+
+
+def generated(config: Config, generator: nn.Module) -> GeneratedImages:
+    """The images of an unconditional generator that an evaluation measures."""
+    return GeneratedImages(config, np.zeros(1, np.int64), torch.device("cpu"), generator)
 
 
 class Recorder:
@@ -96,11 +104,17 @@ class Recorder:
 
 
 def run(
-    config: Config, storage: str, name: str = "run", *, world: World = ALONE, stop_at: int | None = None
+    config: Config,
+    storage: str,
+    name: str = "run",
+    *,
+    world: World = ALONE,
+    stop_at: int | None = None,
+    validation: Validation | None = None,
 ) -> tuple[Summary, Recorder]:
     """Trains, or goes on training; stops once `stop_at` steps are done."""
     recorder = Recorder(stop_at)
-    return train(Job(config, name, storage), world, recorder), recorder
+    return train(Job(config, name, storage), world, recorder, validation), recorder
 
 
 def checkpoints(storage: str, name: str = "run") -> CheckpointStore:

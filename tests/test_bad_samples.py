@@ -166,7 +166,7 @@ def decoder_of(storage: Storage, config: Config) -> SampleDecoder:
 
 def evaluator(storage: Storage, *overrides: str) -> Evaluator:
     config = tiny_config("quickstart", storage.url, 1, "evaluation.real_samples=null", *overrides)
-    return Evaluator(config, ALONE, storage, decoder_of(storage, config))
+    return Evaluator(config.evaluation, config.data, ALONE, storage, decoder_of(storage, config))
 
 
 def test_real_statistics_are_of_the_good_samples(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from distgan.metrics.statistics_file import RealStatistics
 from distgan.training.networks import build_networks
 from distgan.world import World
 from gloo import run_workers
-from runs import ALONE, pack_bricks, tiny_config
+from runs import ALONE, generated, pack_bricks, tiny_config
 
 pytestmark = [pytest.mark.timeout(120), pytest.mark.usefixtures("one_thread")]
 
@@ -41,14 +41,14 @@ def make_evaluator(config: Config, world: World = ALONE) -> Evaluator:
     storage = Storage.open(str(config.data.url))
     index = Index.load(storage)
     decoder = SampleDecoder(index, BlockReader(storage, index), config.image_shape, config.data)
-    return Evaluator(config, world, storage, decoder)
+    return Evaluator(config.evaluation, config.data, world, storage, decoder)
 
 
 def measure(world: World, data: str) -> tuple[float, RealStatistics]:
     config = config_of(data, "training.precision=float64")
     evaluator = make_evaluator(config, world)
     generator = build_networks(config, world.device).generator.eval()
-    return evaluator.distance(generator), evaluator.real
+    return evaluator.evaluate(generated(config, generator)).distance, evaluator.real
 
 
 def test_a_distance_is_the_same_for_every_number_of_workers(data: str, tmp_path: Path) -> None:
@@ -179,8 +179,12 @@ def test_a_better_generator_is_nearer(data: str) -> None:
         def forward(self, latents: torch.Tensor) -> torch.Tensor:
             return torch.rand(len(latents), 1, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
 
-    assert evaluator.distance(Replay()) < evaluator.real.floor * 2
-    assert evaluator.distance(Noise()) > evaluator.real.floor * 5
+    assert evaluator.real.floor is not None
+    replay, noise = (evaluator.evaluate(generated(config, each)) for each in (Replay(), Noise()))
+    assert replay.distance < evaluator.real.floor * 2
+    assert replay.diversity == pytest.approx(1, abs=0.1)
+    assert noise.distance > evaluator.real.floor * 5
+    assert noise.diversity < 0.7
 
 
 def test_a_diverged_generator_is_a_users_error(data: str) -> None:
@@ -189,7 +193,7 @@ def test_a_diverged_generator_is_a_users_error(data: str) -> None:
             return torch.full((len(latents), 1, 16, 16), float("nan"))
 
     with pytest.raises(UserError, match="diverged"):
-        make_evaluator(config_of(data)).distance(Diverged())
+        make_evaluator(config_of(data)).evaluate(generated(config_of(data), Diverged()))
 
 
 def test_an_image_that_cannot_be_decoded_is_named(data: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -210,7 +214,9 @@ MEASURES = ["kernel", "precision", "recall", "density", "coverage"]
 
 def everything(world: World, data: str) -> Scores:
     config = config_of(data, "training.precision=float64", f"evaluation.metrics=[{', '.join(MEASURES)}]")
-    return make_evaluator(config, world).evaluate(build_networks(config, world.device).generator.eval())
+    return make_evaluator(config, world).evaluate(
+        generated(config, build_networks(config, world.device).generator.eval())
+    )
 
 
 def test_all_measures_are_the_same_for_every_number_of_workers(data: str, tmp_path: Path) -> None:
@@ -219,7 +225,7 @@ def test_all_measures_are_the_same_for_every_number_of_workers(data: str, tmp_pa
     for size in (1, 2, 3):
         copy = shutil.copytree(data, tmp_path / str(size), ignore=shutil.ignore_patterns("statistics"))
         found[size] = run_workers(everything, size, str(copy))
-    names = {"kd_lite0_100", "kd_lite0_100_std", *(f"{name}_lite0_100" for name in MEASURES[1:])}
+    names = {"kernel_std", *MEASURES}
     (alone,) = found[1]
     assert alone.more.keys() == names
     assert {"features", "frechet", "kernel", "manifold"} == alone.seconds.keys()
@@ -236,8 +242,8 @@ def test_real_features_are_kept_and_are_as_many_as_samples(
 ) -> None:
     url = str(shutil.copytree(data, tmp_path / "data", ignore=shutil.ignore_patterns("statistics")))
     config = config_of(url, "evaluation.metrics=[coverage]")
-    generator = build_networks(config, ALONE.device).generator.eval()
-    first = make_evaluator(config).evaluate(generator)
+    images = generated(config, build_networks(config, ALONE.device).generator.eval())
+    first = make_evaluator(config).evaluate(images)
     (file,) = (tmp_path / "data" / "statistics").glob("*.npy")
     kept = np.load(file)
     assert (kept.shape, kept.dtype) == ((100, 320), np.float32)
@@ -246,10 +252,10 @@ def test_real_features_are_kept_and_are_as_many_as_samples(
         raise AssertionError("real images were read again")
 
     monkeypatch.setattr(BlockReader, "read", unread)
-    assert make_evaluator(config).evaluate(generator).more == first.more
+    assert make_evaluator(config).evaluate(images).more == first.more
     monkeypatch.undo()
     file.write_bytes(b"damaged")
-    assert make_evaluator(config).evaluate(generator).more == first.more
+    assert make_evaluator(config).evaluate(images).more == first.more
     assert np.array_equal(np.load(file), kept)
 
 

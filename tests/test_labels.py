@@ -24,6 +24,7 @@ from distgan.data.index import Index
 from distgan.data.sources.npz import NpzSource
 from distgan.data.storage import Storage
 from distgan.evaluation.evaluator import Evaluator
+from distgan.training.fakes import GeneratedImages
 from distgan.training.labels import drawn_labels, sample_grid, training_grid
 from distgan.training.networks import build_networks
 from distgan.training.sampling import draw_samples, find_checkpoint
@@ -90,9 +91,9 @@ def evaluate(world: World, data: str) -> tuple[float, list[Tensor]]:
     # One kind more frequent than the others, and one that is not there.
     index = dataclasses.replace(index, labels=np.where(index.labels == 1, 0, index.labels))
     decoder = SampleDecoder(index, BlockReader(storage, index), config.image_shape, config.data)
-    evaluator = Evaluator(config, world, storage, decoder)
+    evaluator = Evaluator(config.evaluation, config.data, world, storage, decoder)
     told = Told(build_networks(config, world.device).generator.eval())
-    return evaluator.distance(told), told.labels
+    return evaluator.evaluate(GeneratedImages(config, index.labels, world.device, told)).distance, told.labels
 
 
 def test_labels_of_an_evaluation_do_not_depend_on_the_workers(data: str) -> None:

@@ -1,4 +1,4 @@
-"""Counters, early stopping and the moving average of weights: plain arithmetic."""
+"""Counters and the moving average of weights: plain arithmetic."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from distgan.config.schema import EmaConfig, EvaluationConfig
+from distgan.config.schema import EmaConfig
 from distgan.training.ema import ExponentialMovingAverage
-from distgan.training.progress import Evaluation, Progress, due
+from distgan.training.progress import Evaluation, Pending, Progress, due
 
 
 @pytest.mark.parametrize(
@@ -40,76 +40,19 @@ def test_due_happens_as_often_as_it_should() -> None:
         assert times == step * 200 // 2000
 
 
-# Distances, with what each is judged: evaluations without an improvement, the best so far.
-JUDGED = {
-    "steadily better": (0.01, [(100, 0, 100), (90, 0, 90), (80, 0, 80)]),
-    "better by less than asked": (0.01, [(100, 0, 100), (99.5, 1, 99.5), (98, 0, 98)]),
-    "exactly what is asked is not more than it": (0.5, [(100, 0, 100), (50, 1, 50)]),
-    "creeping": (0.1, [(100, 0, 100), (95, 1, 95), (90, 2, 90), (85, 3, 85)]),
-    "worse": (0.01, [(100, 0, 100), (120, 1, 100), (101, 2, 100), (90, 0, 90)]),
-    "equal, with nothing asked": (0.0, [(100, 0, 100), (100, 1, 100), (99.999, 0, 99.999)]),
-}
-
-
-@pytest.mark.parametrize("untrained", [None, 1.0, 1000.0])
-@pytest.mark.parametrize("case", JUDGED)
-def test_judged(case: str, untrained: float | None) -> None:
-    """What the generator was at the beginning changes nothing, however good it was."""
-    min_improvement, rows = JUDGED[case]
-    config, progress = EvaluationConfig(min_improvement=min_improvement), Progress()
-    if untrained is not None:
-        progress.evaluated(untrained)
-        assert (progress.best, progress.latest, progress.without_improvement(config)) == (None, None, 0)
-    best_step = 1
-    for step, (distance, without, best) in enumerate(rows, 1):
-        best_step = step if progress.best is None or distance < progress.best.distance else best_step
-        progress.step, progress.images = step, step * 1000
-        progress.evaluated(distance)
-        assert progress.without_improvement(config) == without
-        assert progress.best == Evaluation(best_step, best_step * 1000, best)
-        assert progress.latest == Evaluation(step, step * 1000, distance)
-        assert progress.untrained == untrained
-
-
-def test_of_equal_distances_the_first_is_best() -> None:
-    evaluations = [Evaluation(step, step * 16, 5.0) for step in (1, 2, 3)]
-    assert Progress(evaluations=evaluations).best == evaluations[0]
-
-
-@pytest.mark.parametrize(
-    ("patience", "min_improvement", "expected"),
-    [(None, 0.1, False), (1, 0.1, True), (3, 0.1, True), (4, 0.1, False), (3, 0.01, False), (1, 0.01, False)],
-)
-def test_another_session_judges_all_evaluations_by_its_own_rule(
-    patience: int | None, min_improvement: float, expected: bool
-) -> None:
-    creeping = Progress(evaluations=[Evaluation(step, step * 16, 100 - 4 * step) for step in range(5)])
-    config = EvaluationConfig(patience=patience, min_improvement=min_improvement)
-    assert (creeping.verdict(config) == "plateau") is expected
-
-
-@pytest.mark.parametrize(("warm_up_kimg", "without"), [(0.0, 3), (1.9, 3), (2.0, 3), (2.1, 2), (4.0, 1), (4.1, 0)])
-def test_what_comes_before_the_end_of_the_warm_up_does_not_try_patience(warm_up_kimg: float, without: int) -> None:
-    worse = Progress(evaluations=[Evaluation(step, step * 1000, 100.0 + step) for step in (1, 2, 3, 4)])
-    config = EvaluationConfig(warm_up_kimg=warm_up_kimg, patience=3)
-    assert worse.without_improvement(config) == without
-    assert worse.verdict(config) == ("plateau" if without == 3 else None)
-
-
-@pytest.mark.parametrize(("target", "expected"), [(None, "plateau"), (49.9, "plateau"), (50.0, "target")])
-def test_a_target_once_reached_ends_the_run(target: float | None, expected: str) -> None:
-    """Whatever came after; the untrained generator cannot reach it."""
-    config = EvaluationConfig(target=target, patience=1)
-    begun = Progress(evaluations=[Evaluation(0, 0, 1.0)])
-    assert begun.verdict(config) is None
-    rows = [*begun.evaluations, Evaluation(1, 16, 50.0), Evaluation(2, 32, 60.0)]
-    assert Progress(evaluations=rows).verdict(config) == expected
-
-
 def test_progress_survives_being_written_down() -> None:
-    evaluations = [Evaluation(0, 0, 9.5), Evaluation(3, 144, 1 / 3)]
-    progress = Progress(step=3, critic_updates=9, batches=9, images=144, evaluations=evaluations)
+    evaluations = [Evaluation(0, 0, 9.5), Evaluation(3, 144, 1 / 3, {"kernel": -1e-5})]
+    pending = Pending(4, 192)
+    progress = Progress(step=4, critic_updates=12, batches=12, images=192, evaluations=evaluations, pending=pending)
     assert Progress.from_dict(json.loads(json.dumps(progress.as_dict()))) == progress
+
+
+def test_a_result_is_of_the_checkpoint_that_was_measured() -> None:
+    progress = Progress(step=9, images=432, pending=Pending(4, 192))
+    progress.evaluated(5.0, {"recall": 0.25})
+    progress.evaluated(4.0)
+    assert progress.evaluations == [Evaluation(4, 192, 5.0, {"recall": 0.25}), Evaluation(9, 432, 4.0)]
+    assert progress.pending is None
 
 
 @pytest.mark.parametrize(

@@ -419,7 +419,7 @@ def test_the_summary_tells_why_it_stopped_and_how_good_it_is() -> None:
     ):
         assert part in text
     assert remaining_share(SUMMARY) == pytest.approx((757 - 45) / (2701 - 45))
-    assert "no better distance in the last 3 evaluations" in table_text(replace(SUMMARY, reason="plateau"))
+    assert f"no better {METRIC} in the last 3 evaluations" in table_text(replace(SUMMARY, reason="plateau"))
     assert "interrupted" in table_text(replace(SUMMARY, reason="interrupted", resumed_at_kimg=51.2))
 
 

@@ -56,7 +56,7 @@ def test_a_target_stops_the_run(data: str, tmp_path: Path, monkeypatch: pytest.M
     summary, _ = run(tiny_config("quickstart", data, 50, *keys, "evaluation.target=80"), str(tmp_path))
     assert (summary.reason, summary.steps, summary.best) == ("target", 2, 80.0)
     assert words.stop_reason(summary) == "evaluation.target reached"
-    assert words.way_on(summary) == "the same command with a lower evaluation.target (or null)"
+    assert words.way_on(summary) == "the same command with another evaluation.target (or null)"
     summary, recorder = run(tiny_config("quickstart", data, 50, *keys, "evaluation.target=75"), str(tmp_path))
     assert (summary.reason, summary.steps) == ("target", 3)
     assert [event.step for event in recorder.of(Evaluated)] == [3]
@@ -79,7 +79,7 @@ def test_the_untrained_generator_is_measured_once_if_wanted(data: str, tmp_path:
     config = tiny_config("quickstart", data, 2, "evaluation.at_start=true")
     summary, recorder = run(config, str(tmp_path), stop_at=1)
     (event,) = recorder.of(Evaluated)
-    assert (event.step, summary.untrained) == (0, event.distance)
+    assert (event.step, summary.untrained) == (0, event.value)
     resumed, recorder = run(config, str(tmp_path))
     assert [event.step for event in recorder.of(Evaluated)] == [2]
     assert resumed.untrained == summary.untrained
@@ -92,11 +92,10 @@ def test_the_untrained_generator_is_measured_once_if_wanted(data: str, tmp_path:
 def test_stopping_in_the_last_step_counts_as_done(data: str, tmp_path: Path) -> None:
     summary, recorder = run(tiny_config("quickstart", data, 2), str(tmp_path), stop_at=2)
     assert summary.reason == "budget"
-    assert summary.latest == recorder.of(Evaluated)[-1].distance
+    assert summary.latest == recorder.of(Evaluated)[-1].value
     manifest = tmp_path / "run" / "checkpoints" / checkpoint_name(2) / "manifest.json"
-    latest = Progress.from_dict(json.loads(manifest.read_text())["progress"]).latest
-    assert latest is not None
-    assert (latest.distance, latest.kimg) == (summary.latest, summary.latest_kimg)
+    latest = Progress.from_dict(json.loads(manifest.read_text())["progress"]).evaluations[-1]
+    assert (latest.distance, latest.images / 1000) == (summary.latest, summary.latest_kimg)
 
 
 def test_a_session_ends_when_its_time_is_over_and_the_next_goes_on(data: str, tmp_path: Path) -> None:

@@ -246,14 +246,10 @@ class EvaluationConfig(Section):
     )
     processors: Annotated[int, Ge(1), Le(1024), Free()] = Field(1, description="of an asynchronous evaluation, at most")
 
-    @property
-    def measures(self) -> list[str]:
-        """What is measured beside the Fréchet distance."""
-        return list(dict.fromkeys([*self.metrics, *([self.monitor] if self.monitor != "frechet" else [])]))
-
     @model_validator(mode="after")
     def _statistics_are_enough(self) -> EvaluationConfig:
-        beyond = [measure for measure in self.measures if measure != "inception_score"]
+        asked = dict.fromkeys([*self.metrics, self.monitor])
+        beyond = [measure for measure in asked if measure not in {"frechet", "inception_score"}]
         if self.statistics is not None and beyond:
             raise ValueError(
                 f"a file of statistics has no features of real images, which {', '.join(beyond)} "

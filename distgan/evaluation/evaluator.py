@@ -19,7 +19,7 @@ from distgan.evaluation.real_images import RealImages, RealSide, between
 from distgan.evaluation.weights import extractor_weights
 from distgan.metrics.features import FeatureExtractor, load_extractor
 from distgan.metrics.frechet import FeatureSums
-from distgan.metrics.measures import NEEDS_REAL_FEATURES, Measured, check_measures, measure, metric_name
+from distgan.metrics.measures import NEEDS_REAL_FEATURES, Measured, check_measures, measure, measures_of, metric_name
 from distgan.world import World
 
 
@@ -54,7 +54,7 @@ class Comparison:
     ) -> None:
         self._evaluation, self._world, self._extractor, self._real_side = evaluation, world, extractor, real_side
         self.num_features = extractor.dimension
-        self._metrics = evaluation.measures
+        self._metrics = measures_of(evaluation)
         needs_real = NEEDS_REAL_FEATURES.intersection(self._metrics)
         check_measures(
             self._metrics, extractor, evaluation.samples, real_side.count if needs_real else evaluation.samples

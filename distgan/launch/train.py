@@ -17,7 +17,6 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from distgan.config.components import own_names
 from distgan.config.load import build_config
 from distgan.config.own_code import own_sources
-from distgan.config.schema import Config
 from distgan.data.storage import Storage
 from distgan.errors import UserError
 from distgan.launch.board import create_board
@@ -25,7 +24,9 @@ from distgan.launch.cluster import ray_cluster
 from distgan.launch.lost import lost_processes_as_one_line
 from distgan.launch.notes import RayStorage, ray_notes
 from distgan.launch.outcome import Outcome
+from distgan.launch.resources import plan_resources
 from distgan.launch.signals import StopWish, stop_on_signals
+from distgan.launch.validation import RayValidation, validation_config
 from distgan.report import words
 from distgan.report.display import Display
 from distgan.report.reporter import RunReporter
@@ -57,12 +58,7 @@ def train_on_ray(job: Job, address: str | None) -> Outcome:
 
 def build_trainer(job: Job, board: Any, notes: RayStorage) -> TorchTrainer:
     """The Ray Train run of a job. Raises UserError where the cluster cannot hold its workers."""
-    config = job.config
-    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    use_gpu = _use_gpu(config, resources)
-    cpus = min(1.0, resources.get("CPU", 0.0) / config.scale.workers)
-    if cpus == 0:
-        raise UserError("the Ray cluster has no processors for workers; add a node")
+    config, resources = job.config, plan_resources(job.config)
     path, filesystem = notes
     return TorchTrainer(
         worker_main,
@@ -74,10 +70,13 @@ def build_trainer(job: Job, board: Any, notes: RayStorage) -> TorchTrainer:
             "init_from": job.init_from,
             "board": board,
         },
-        torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo"),
+        torch_config=TorchConfig(backend="nccl" if resources.use_gpu else "gloo"),
         scaling_config=ScalingConfig(
-            num_workers=config.scale.workers, use_gpu=use_gpu, resources_per_worker={"CPU": cpus}
+            num_workers=config.scale.workers,
+            use_gpu=resources.use_gpu,
+            resources_per_worker={"CPU": resources.worker_cpus},
         ),
+        validation_config=validation_config(job, resources),  # type: ignore[call-arg]
         run_config=RunConfig(
             name=f"{job.name}-{time.strftime('%Y%m%d-%H%M%S')}",
             storage_path=path,
@@ -104,7 +103,8 @@ def worker_main(arguments: dict[str, Any]) -> None:
         names = ("name", "storage_url", "profile", "init_from")
         job = Job(config, **{name: arguments[name] for name in names})
         with closing(RayReporter(job.run, board)) as reporter:
-            train(job, world, reporter)
+            aside = RayValidation(world, job.run.url) if config.evaluation.asynchronous else None
+            train(job, world, reporter, aside)
     except UserError as error:
         ray.get(board.put_mistake.remote(str(error)))
         raise
@@ -171,14 +171,3 @@ def _follow(board: Any, fit: _Background, display: Display, wish: StopWish, own:
         if ended:
             fit.raise_error()
             return summary
-
-
-def _use_gpu(config: Config, resources: dict[str, float]) -> bool:
-    """Whether each worker gets a GPU: where the cluster has enough of them and the configuration allows it."""
-    gpus, workers = int(resources.get("GPU", 0)), config.scale.workers
-    if config.scale.device == "cuda" and gpus < workers:
-        raise UserError(
-            f"scale.device=cuda with {workers} workers: the Ray cluster has {gpus} GPUs; "
-            f"ask for fewer workers or add nodes"
-        )
-    return config.scale.device != "cpu" and gpus >= workers

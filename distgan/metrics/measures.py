@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from distgan.config.schema import EvaluationConfig
 from distgan.errors import UserError
 from distgan.metrics.features import FeatureExtractor
 from distgan.metrics.inception_score import SPLITS, InceptionScore, inception_score
@@ -38,6 +39,12 @@ def metric_name(measure: str, extractor: str, samples: int, whole: bool = False)
         return f"{base}{_PUBLISHED[extractor]}{count}{'_full' if measure == 'frechet' and whole else ''}"
     base = {"frechet": "fd", "kernel": "kd"}.get(measure, measure)
     return f"{base}_{extractor.removeprefix('fd_')}_{count}"
+
+
+def measures_of(config: EvaluationConfig) -> list[str]:
+    """What a configuration has measured beside the Fréchet distance: the monitored measure too."""
+    monitored = [] if config.monitor == "frechet" else [config.monitor]
+    return list(dict.fromkeys([*config.metrics, *monitored]))
 
 
 @dataclass(frozen=True)

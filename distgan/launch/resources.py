@@ -1,0 +1,53 @@
+"""What of a Ray cluster a run's workers get, and what is left for its evaluations aside."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import ray
+
+from distgan.config.schema import Config
+from distgan.errors import UserError
+
+
+@dataclass(frozen=True)
+class Resources:
+    """Processors of each worker, a fraction where there are fewer than workers; whether each has a GPU.
+
+    `validation_cpus` and `validation_gpus` are those of an evaluation aside.
+    """
+
+    worker_cpus: float
+    use_gpu: bool
+    validation_cpus: float = 0.0
+    validation_gpus: int = 0
+
+
+def plan_resources(config: Config) -> Resources:
+    """Shares the connected cluster. Raises UserError where it cannot hold the workers."""
+    found: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    workers, evaluation = config.scale.workers, config.evaluation
+    use_gpu, gpus = _use_gpu(config, found), int(found.get("GPU", 0))
+    aside = evaluation.processors if evaluation.asynchronous else 0
+    # Rounded down: shares of a processor that are rounded up would not fit beside each other.
+    share = math.floor(min(1.0, found.get("CPU", 0.0) / (workers + aside)) * 100) / 100
+    if share == 0:
+        raise UserError("the Ray cluster has no processors for workers; add a node")
+    return Resources(
+        worker_cpus=share,
+        use_gpu=use_gpu,
+        validation_cpus=aside * share if aside * share <= 1 else math.floor(aside * share),
+        validation_gpus=1 if aside and use_gpu and gpus > workers else 0,
+    )
+
+
+def _use_gpu(config: Config, found: dict[str, float]) -> bool:
+    """Whether each worker gets a GPU: where the cluster has enough of them and the configuration allows it."""
+    gpus, workers = int(found.get("GPU", 0)), config.scale.workers
+    if config.scale.device == "cuda" and gpus < workers:
+        raise UserError(
+            f"scale.device=cuda with {workers} workers: the Ray cluster has {gpus} GPUs; "
+            f"ask for fewer workers or add nodes"
+        )
+    return config.scale.device != "cpu" and gpus >= workers

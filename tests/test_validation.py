@@ -1,0 +1,167 @@
+"""Evaluations aside: what they find is applied at a fixed place, whenever it comes and whoever is killed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from distgan.config.schema import Config
+from distgan.data.storage import Storage
+from distgan.errors import UserError
+from distgan.evaluation.evaluator import Scores
+from distgan.report.reporter import RunReporter
+from distgan.training.checkpoints import CheckpointStore
+from distgan.training.events import Evaluated
+from distgan.training.job import Job
+from distgan.training.loop import train
+from distgan.training.standalone import score_checkpoint
+from distgan.world import World
+from gloo import run_workers
+from runs import ALONE, assert_same_bits, checkpoints, newest, run, tiny_config
+
+pytestmark = [pytest.mark.timeout(120), pytest.mark.usefixtures("one_thread")]
+
+# Evaluations at steps 0, 3, 6, 9 and at the end, 10; checkpoints in between, of which all but the last are deleted.
+STEPS = 10
+KEYS = [
+    "evaluation.every_kimg=0.048",
+    "evaluation.at_start=true",
+    "evaluation.asynchronous=true",
+    "checkpoint.every_kimg=0.016",
+    "checkpoint.keep_last=1",
+]
+
+
+class Aside:
+    """Measures a checkpoint when its result is asked for, as late as can be; it must be there then.
+
+    Any scores can be scripted instead, by checkpoint.
+    """
+
+    def __init__(self, config: Config, storage: str, world: World = ALONE, **scripted: float) -> None:
+        self.config, self.world, self.scripted = config, world, scripted
+        self.store = CheckpointStore(Storage.open(storage).child("run"))
+        self.begun: list[str] = []
+
+    def begin(self, checkpoint: str) -> None:
+        assert self.store.load(checkpoint) is not None
+        self.begun.append(checkpoint)
+
+    def result(self, checkpoint: str) -> Scores:
+        assert checkpoint == self.begun[-1]
+        if self.scripted:
+            return Scores(self.scripted[checkpoint], {}, 1.0, {})
+        found = self.store.load(checkpoint)
+        assert found is not None, "the checkpoint under evaluation was deleted"
+        return score_checkpoint(self.config, found, self.world)
+
+
+def evaluated(progress: dict[str, Any]) -> list[int]:
+    return [evaluation["step"] for evaluation in progress["evaluations"]]
+
+
+def whole_run(world: World, data: str, storage: str, keys: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    config = tiny_config("quickstart", data, STEPS, *keys)
+    aside = Aside(config, storage, world) if config.evaluation.asynchronous else None
+    run(config, storage, world=world, validation=aside)
+    return world.agree(newest(storage) if world.rank == 0 else ({}, {}))
+
+
+def test_the_results_are_those_of_evaluations_here(data: str, tmp_path: Path) -> None:
+    aside = whole_run(ALONE, data, str(tmp_path / "aside"), KEYS)
+    here = whole_run(ALONE, data, str(tmp_path / "here"), [*KEYS, "evaluation.asynchronous=false"])
+    assert evaluated(aside[1]) == [0, 3, 6, 9, 10]
+    assert_same_bits(aside, here)
+
+
+def test_with_two_workers_too(data: str, tmp_path: Path) -> None:
+    aside, _ = run_workers(whole_run, 2, data, str(tmp_path / "aside"), KEYS)
+    here, _ = run_workers(whole_run, 2, data, str(tmp_path / "here"), [*KEYS, "evaluation.asynchronous=false"])
+    assert evaluated(aside[1]) == [0, 3, 6, 9, 10]
+    assert_same_bits(aside, here)
+
+
+def test_a_result_is_applied_at_the_next_evaluation(data: str, tmp_path: Path) -> None:
+    config = tiny_config("quickstart", data, STEPS, *KEYS)
+    _, recorder = run(config, str(tmp_path), validation=Aside(config, str(tmp_path)))
+    events = recorder.of(Evaluated)
+    assert [(event.step, event.reported_step) for event in events] == [(0, 3), (3, 6), (6, 9), (9, 10), (10, 10)]
+    kept = checkpoints(str(tmp_path)).names()
+    best = min(events[1:], key=lambda event: event.value)
+    assert set(kept) == {f"step-{step:09d}" for step in (best.step, STEPS)}
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_stopped_at_any_step_it_ends_as_if_it_had_not_been(data: str, tmp_path: Path, killed: bool) -> None:
+    """A killed session's newest checkpoint is not whole, so that the next begins before it."""
+    wanted = whole_run(ALONE, data, str(tmp_path / "whole"), KEYS)
+    storage = str(tmp_path / "stopped")
+    config = tiny_config("quickstart", data, STEPS, *KEYS)
+    for stop_at in (1, 3, 4, 6, 7):
+        run(config, storage, stop_at=stop_at, validation=Aside(config, storage))
+        last = checkpoints(storage).names()[-1]
+        if killed and stop_at % 2 and len(checkpoints(storage).names()) > 1:
+            (tmp_path / "stopped" / "run" / "checkpoints" / last / "state.pt").write_bytes(b"half")
+    run(config, storage, validation=Aside(config, storage))
+    assert_same_bits(newest(storage), wanted)
+
+
+def test_metrics_have_each_evaluation_once_however_often_it_is_told(data: str, tmp_path: Path) -> None:
+    """Killed between a result and the checkpoint that holds it, a run hears of it again."""
+    config = tiny_config("quickstart", data, STEPS, *KEYS)
+    job = Job(config, "run", str(tmp_path))
+    stopped = iter([False] * 6 + [True] * 9)
+    for stop in (lambda: next(stopped), lambda: False):
+        reporter = RunReporter(job.run, lambda _: None, stop)
+        train(job, ALONE, reporter, Aside(config, str(tmp_path)))
+        reporter.close()
+        newest_folder = tmp_path / "run" / "checkpoints" / checkpoints(str(tmp_path)).names()[-1]
+        if "000000007" in newest_folder.name:
+            shutil.rmtree(newest_folder)
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows if row["event"] == "evaluated"] == [0, 3, 6, 9, 10]
+
+
+def test_early_stopping_is_one_evaluation_behind(data: str, tmp_path: Path) -> None:
+    """Nothing begins that nobody will hear of."""
+    config = tiny_config("quickstart", data, STEPS, *KEYS, "evaluation.target=5")
+    scripted = {"step-000000000": 1.0, "step-000000003": 9.0, "step-000000006": 4.0}
+    aside = Aside(config, str(tmp_path), **scripted)
+    summary, _ = run(config, str(tmp_path), validation=aside)
+    assert (summary.reason, summary.steps, summary.best) == ("target", 9, 4.0)
+    assert summary.best_checkpoint == "step-000000006"
+    assert summary.last_checkpoint == "step-000000009"
+    assert aside.begun == list(scripted)
+    again, recorder = run(config, str(tmp_path), validation=Aside(config, str(tmp_path)))
+    assert (again.reason, again.steps) == ("target", 9)
+    assert not recorder.of(Evaluated)
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_what_one_session_left_the_next_measures_itself(data: str, tmp_path: Path, gone: bool) -> None:
+    """Where the checkpoint is still there."""
+    keys = [*KEYS, "checkpoint.keep_last=9"]
+    config = tiny_config("quickstart", data, STEPS, *keys)
+    run(config, str(tmp_path), stop_at=4, validation=Aside(config, str(tmp_path)))
+    assert newest(str(tmp_path))[1]["pending"]["step"] == 3
+    if gone:
+        shutil.rmtree(tmp_path / "run" / "checkpoints" / "step-000000003")
+    run(tiny_config("quickstart", data, STEPS, *keys, "evaluation.asynchronous=false"), str(tmp_path))
+    progress = newest(str(tmp_path))[1]
+    assert evaluated(progress) == ([0, 6, 9, 10] if gone else [0, 3, 6, 9, 10])
+    assert progress["pending"] is None
+
+
+def test_an_evaluation_that_fails_ends_the_run(data: str, tmp_path: Path) -> None:
+    class Failing(Aside):
+        def result(self, checkpoint: str) -> Scores:
+            raise UserError(f"{checkpoint} cannot be evaluated")
+
+    config = tiny_config("quickstart", data, STEPS, *KEYS)
+    with pytest.raises(UserError, match="step-000000000 cannot be evaluated"):
+        run(config, str(tmp_path), validation=Failing(config, str(tmp_path)))
+    assert newest(str(tmp_path))[1]["pending"]["step"] == 0
