@@ -247,7 +247,7 @@ CONFIGURATION = [
     Case(
         "workers, no Ray",
         "train quickstart --no-ray --workers 2",
-        "--no-ray trains in this process alone, not on 2 workers: start `torchrun --nproc-per-node 2 ",
+        "--no-ray works in this process alone, not on 2 workers: start `torchrun --nproc-per-node 2 ",
     ),
     Case("no data, no Ray", "train quickstart --no-ray", r"data\.url is not set: add data\.url=URL"),
     Case(

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ValidationError
 
+from distgan.config.components import own_names
 from distgan.config.load import build_config
 from distgan.config.mistakes import mistakes
+from distgan.config.own_code import own_sources
 from distgan.config.schema import Config, DataConfig, EvaluationConfig
 from distgan.data.index import Index
 from distgan.data.storage import Storage
@@ -77,6 +79,17 @@ class EvaluationJob:
     def against(self) -> str:
         """URL of what it is compared with."""
         return str(self.evaluation.statistics or self.data.url)
+
+    @property
+    def device(self) -> Literal["auto", "cpu"]:
+        """A GPU where there is one, unless the run was bound to the CPU."""
+        return "cpu" if self.config is not None and self.config.scale.device == "cpu" else "auto"
+
+    @property
+    def own_sources(self) -> list[str]:
+        """Files and folders of the user's own modules that workers must be able to import."""
+        tree = {"evaluation": self.evaluation.model_dump()} if self.config is None else self.config.model_dump()
+        return own_sources(own_names(tree).values())
 
 
 def plan_evaluation(source: str, options: EvaluationOptions) -> EvaluationJob:
