@@ -11,6 +11,7 @@ from distgan.cli.data_printing import print_few_images, print_index, print_left_
 from distgan.cli.evaluate import Address, Extractor, NoRay, Workers
 
 if TYPE_CHECKING:
+    from distgan.config.schema import Resize
     from distgan.data.pack import PackOptions
     from distgan.data.sources.base import Source
 
@@ -246,7 +247,7 @@ def stats(
 
     if out is not None:
         check_out(out)
-    fitting = None if resize is None else resize.value
+    fitting: Resize | None = None if resize is None else resize.value
     job = plan_statistics(url, size=size, resize=fitting, extractor=extractor, real_samples=real_samples)
     places = measure.Workers(workers, address, no_ray, "auto", job.own_sources)
     with measuring_bars({"real images": job.images}) as (told, say):

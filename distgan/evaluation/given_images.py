@@ -133,7 +133,7 @@ class ImageArray:
             self._file.seek(self._begin + first * size)
             data = self._file.read(images * size)
             pixels = np.frombuffer(data, np.uint8).reshape(images, height, width, channels)
-        return torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)))
+        return torch.from_numpy(pixels.transpose(0, 3, 1, 2).copy())
 
     @contextmanager
     def _reading(self) -> Iterator[None]:

@@ -17,11 +17,11 @@ from distgan.config.schema import Config, DataConfig, EvaluationConfig
 from distgan.data.index import Index
 from distgan.data.storage import Storage
 from distgan.errors import UserError
-from distgan.evaluation.given_images import GivenImages, is_given, open_images
+from distgan.evaluation.given_images import is_given, open_images
 from distgan.evaluation.given_statistics import check_given_statistics
 from distgan.evaluation.weights import VARIABLE, located_weights
 from distgan.metrics.short_names import parse_metrics
-from distgan.training.job import check_images
+from distgan.training.job import check_labels
 from distgan.training.sampling import find_checkpoint
 
 
@@ -126,7 +126,9 @@ def _job_of_run(source: str, options: EvaluationOptions) -> EvaluationJob:
     index = _index(data)
     notes = []
     if index is not None:
-        check_images(config, index)
+        _check_same(config.image_shape, checkpoint.url, index, data)
+        if config.num_classes is not None:
+            check_labels(config.num_classes, index, str(data.url))
         if options.data is None and index.hash != manifest.data_hash:
             notes.append(f"{data.url} is not the data set any more that the run was trained on")
     real_images, more = _real_side(config.evaluation, index, config.image_size)
@@ -166,7 +168,7 @@ def _job_of_images(source: str, options: EvaluationOptions) -> EvaluationJob:
     data = _located_data(DataConfig(), options, needs_labels=False)
     index = _index(data)
     if index is not None:
-        _check_same(images, source, index, str(data.url))
+        _check_same(images.shape, source, index, data)
     real_images, notes = _real_side(evaluation, index, images.shape[1])
     return EvaluationJob(
         source=str(Path(source).absolute()),
@@ -233,17 +235,17 @@ def _real_side(evaluation: EvaluationConfig, index: Index | None, image_size: in
     )
 
 
-def _check_same(images: GivenImages, source: str, index: Index, url: str) -> None:
-    """Raises UserError for images of other channels or another size than the data."""
-    channels, image_size, _ = images.shape
-    if channels != index.header.channels:
+def _check_same(shape: tuple[int, int, int], source: str, index: Index, data: DataConfig) -> None:
+    """Raises UserError where the data's images are of other channels, or of another size and not to be resized."""
+    (channels, size, _), of_data = shape, index.header
+    if channels != of_data.channels:
         kinds = {1: "grey", 3: "RGB"}
         raise UserError(
-            f"{source}: its images are {kinds[channels]}, and those at {url} are {kinds[index.header.channels]}; "
+            f"{source}: its images are {kinds[channels]}, and those at {data.url} are {kinds[of_data.channels]}; "
             f"convert one side, or compare with other data"
         )
-    if image_size != index.header.image_size:
+    if size != of_data.image_size and data.resize == "none":
         raise UserError(
-            f"{source}: its images have {image_size} pixels a side, and those at {url} "
-            f"{index.header.image_size or 'several sizes'}; pack the data with --size {image_size}, or the images anew"
+            f"{source}: its images have {size} pixels a side, and those at {data.url} have "
+            f"{of_data.image_size or 'several sizes'}; compare with data that were packed with --size {size}"
         )

@@ -155,12 +155,6 @@ def _beginning(job: Job, manifest: Manifest | None, networks: Networks) -> str |
 
 def check_data(config: Config, index: Index) -> None:
     """Raises UserError where the data set is not what the configuration asks for."""
-    check_images(config, index)
-    Order(index, config.seed, config.data.streams, config.data.window_blocks)
-
-
-def check_images(config: Config, index: Index) -> None:
-    """Raises UserError where the data set's images or labels are not those of the configuration's networks."""
     size, channels = index.header.image_size, index.header.channels
     if channels != config.channels:
         raise UserError(
@@ -174,10 +168,11 @@ def check_images(config: Config, index: Index) -> None:
             f"{mend}, or pack the data with --size {config.image_size}"
         )
     if config.num_classes is not None:
-        _check_labels(config.num_classes, index, str(config.data.url))
+        check_labels(config.num_classes, index, str(config.data.url))
+    Order(index, config.seed, config.data.streams, config.data.window_blocks)
 
 
-def _check_labels(num_classes: int, index: Index, url: str) -> None:
+def check_labels(num_classes: int, index: Index, url: str) -> None:
     """Raises UserError where the data's labels are not those of `num_classes` classes."""
     classes, unlabelled = len(index.header.classes), int((index.labels < 0).sum())
     if unlabelled:
