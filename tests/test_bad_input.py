@@ -55,6 +55,8 @@ from circumstances import (
 from command_line import Cli, one_line
 from distgan.config.load import dump_config
 from distgan.data.images import encode_image
+from distgan.metrics.frechet import GaussianStatistics
+from distgan.metrics.statistics_file import RealStatistics
 from miniatures import (
     ATTRIBUTES,
     Form,
@@ -93,6 +95,12 @@ def npz(**arrays: object) -> bytes:
     return buffer.getvalue()
 
 
+def npy(array: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    return buffer.getvalue()
+
+
 def saved(value: object) -> bytes:
     buffer = io.BytesIO()
     torch.save(value, buffer)
@@ -111,6 +119,26 @@ def photos(content: bytes) -> Make:
         (place.tmp / "photos" / "a.png").write_bytes(content)
 
     return make
+
+
+def images(*contents: tuple[int, ...] | bytes) -> Make:
+    """The folder `images` with black images of these shapes, or files of these bytes: `0.png` and on."""
+
+    def make(place: Place) -> None:
+        (place.tmp / "images").mkdir()
+        for number, content in enumerate(contents):
+            if not isinstance(content, bytes):
+                content = encode_image(np.zeros((*content, 1)[:3], np.uint8), "png")
+            (place.tmp / "images" / f"{number}.png").write_bytes(content)
+
+    return make
+
+
+def statistics(features: int, extractor: str | None = None, image_size: int | None = None) -> Make:
+    """The file `given.npz`, by default as a foreign tool writes it."""
+    mean, covariance = torch.zeros(features).double(), torch.eye(features).double()
+    given = RealStatistics(GaussianStatistics(mean, covariance, 0), None, extractor, image_size)
+    return files(given_npz=given.to_bytes())
 
 
 def class_folder(name: bytes) -> Make:
@@ -247,7 +275,7 @@ CONFIGURATION = [
     Case(
         "workers, no Ray",
         "train quickstart --no-ray --workers 2",
-        "--no-ray trains in this process alone, not on 2 workers: start `torchrun --nproc-per-node 2 ",
+        "--no-ray works in this process alone, not on 2 workers: start `torchrun --nproc-per-node 2 ",
     ),
     Case("no data, no Ray", "train quickstart --no-ray", r"data\.url is not set: add data\.url=URL"),
     Case(
@@ -1013,7 +1041,185 @@ STORE = [
     ),
 ]
 
-CASES = [*CONFIGURATION, *LABELS, *URLS, *INDEX, *SHARDS, *SOURCES, *DISKS, *CHECKPOINTS, *S3, *RAY, *STORE]
+FOLDER = "evaluate {tmp}/images --data {data}"
+TWO = images((32, 32), (32, 32))
+WITH_STATISTICS = "evaluate {run} --statistics {tmp}/given.npz"
+
+EVALUATION = [
+    Case("nothing to compare with", "evaluate {tmp}/images", "--data is missing: the URL of the data set", TWO),
+    Case(
+        "folder without images", FOLDER, "images: no images in it .png, jpg, jpeg, webp; those in sub-folders", images()
+    ),
+    Case(
+        "mixed sizes",
+        FOLDER,
+        "1.png: is 16x16 pixels, grey, and 0.png is 32x32 pixels, grey; all must have one size",
+        images((32, 32), (16, 16)),
+    ),
+    Case("mixed channels", FOLDER, "1.png: is 32x32 pixels, RGB, and 0.png is ", images((32, 32), (32, 32, 3))),
+    Case(
+        "other channels than the data",
+        FOLDER,
+        "images: its images are RGB, and those at {data} are grey; convert",
+        images((32, 32, 3), (32, 32, 3)),
+    ),
+    Case(
+        "other size than the data",
+        FOLDER,
+        "images: its images have 16 pixels a side, and those at {data} have 32; compare with data that were packed",
+        images((16, 16), (16, 16)),
+    ),
+    Case("oblong images", FOLDER, "images: its images are 32x16 pixels, grey; only square", images((16, 32), (16, 32))),
+    Case("one image", FOLDER, "images: one image alone has no distance; give at least 2", images((32, 32))),
+    Case("too few images", f"{FOLDER} --samples 3", "--samples 3: .*images holds 2 images; make more of them", TWO),
+    Case("image of no image", FOLDER, "0.png: not a readable image: unknown format; write it again", images(b"text")),
+    Case(
+        "half an image",
+        FOLDER,
+        "1.png: cannot be used: not a whole PNG.*; write it again, or leave it out",
+        images((32, 32), GREY[:60]),
+    ),
+    Case("npz of no zip", "evaluate {tmp}/x.npz --data {data}", "not a whole .npz file of images", files(x_npz=b"no")),
+    Case("no array there", "evaluate {tmp}/x.npy --data {data}", "x.npy: not found; check the name"),
+    Case(
+        "npz without arr_0",
+        "evaluate {tmp}/x.npz --data {data}",
+        r"x.npz: not a whole .npz file of images \(it has no arr_0\); write it again",
+        files(x_npz=npz(images=np.zeros((2, 32, 32), np.uint8))),
+    ),
+    Case(
+        "array of floats",
+        "evaluate {tmp}/x.npz --data {data}",
+        r"x.npz: holds float64 \(2, 32, 32\); images must be uint8",
+        files(x_npz=npz(arr_0=np.zeros((2, 32, 32)))),
+    ),
+    Case(
+        "array of nothing",
+        "evaluate {tmp}/x.npz --data {data}",
+        "x.npz: holds no images",
+        files(x_npz=npz(arr_0=np.zeros((0, 32, 32), np.uint8))),
+    ),
+    Case(
+        "array cut",
+        "evaluate {tmp}/x.npy --data {data}",
+        "x.npy: not a whole .npy file of images; write it again",
+        files(x_npy=npy(np.zeros((4, 32, 32), np.uint8))[:-100]),
+    ),
+    Case("nothing to evaluate", "evaluate {tmp}/gone --data {data}", "gone: no checkpoints there; give a run's folder"),
+    Case("no data there", "evaluate {run} --data {tmp}/gone", "no index; name the folder that"),
+    Case("run of another size", "evaluate {run} --data {data}", "its images have 16 pixels a side, .* {data} have 32;"),
+    Case("no such metric", "evaluate {run} --metrics fdi", "--metrics: unknown metric 'fdi'; did you mean 'fid'"),
+    Case("no metric", "evaluate {run} --metrics kid,,pr", "--metrics: unknown metric ''; there are: coverage, "),
+    Case("two extractors", "evaluate {run} --metrics fid,fd_lite0", "fid and fd_lite0 are distances by different"),
+    Case(
+        "metric of another extractor",
+        "evaluate {run} --metrics fid --extractor fd_lite0",
+        "--extractor fd_lite0: --metrics fid asks for fid; name one of them",
+    ),
+    Case(
+        "no such extractor", "evaluate {run} --extractor fd_lite", "unknown feature extractor 'fd_lite'; did you mean"
+    ),
+    Case(
+        "no weights", "evaluate {run} --metrics fid", "measures with published weights, which were not given; download"
+    ),
+    Case(
+        "weights of another hash",
+        "evaluate {run} --metrics fid",
+        "weights.pth: not the published weights: its SHA-256 begins with",
+        all_of(files(weights_pth=b"other"), environment(DISTGAN_FID_WEIGHTS="weights.pth")),
+    ),
+    Case("score without logits", "evaluate {run} --metrics is", "inception_score needs an extractor with logits"),
+    Case("too few for recall", "evaluate {run} --metrics pr --samples 5", "needs more than 5 images on either side"),
+    Case(
+        "statistics of another extractor",
+        WITH_STATISTICS,
+        "given.npz: statistics of the extractor fid, and images are to be measured with fd_lite0; measure",
+        statistics(320, "fid", 16),
+    ),
+    Case(
+        "statistics of another size",
+        WITH_STATISTICS,
+        "given.npz: statistics of images of 64 pixels, and those to be measured have 16; give",
+        statistics(320, "fd_lite0", 64),
+    ),
+    Case(
+        "statistics of another dimension",
+        WITH_STATISTICS,
+        "given.npz: statistics of 2048 features, and the extractor fd_lite0 makes 320; measure with",
+        statistics(2048),
+    ),
+    Case("no statistics there", WITH_STATISTICS, "given.npz: no such file of statistics; `distgan data stats --out`"),
+    Case("statistics of none", WITH_STATISTICS, "given.npz is no file of feature stat", files(given_npz=b"no")),
+    Case(
+        "kernel distance of statistics",
+        f"{WITH_STATISTICS} --metrics kid",
+        "evaluation: a file of statistics has no features of real images, which kernel needs",
+        statistics(320),
+    ),
+    Case(
+        "to train against statistics of another size",
+        "train {yaml} --name new evaluation.statistics={tmp}/given.npz",
+        "given.npz: statistics of images of 64 pixels, and those to be measured have 16",
+        statistics(320, "fd_lite0", 64),
+    ),
+    Case(
+        "statistics to watch recall by",
+        "train {yaml} --name new evaluation.statistics={tmp}/given.npz evaluation.monitor=recall",
+        "evaluation: a file of statistics has no features of real images, which recall needs",
+    ),
+    Case(
+        "classes of statistics", f"{WITH_STATISTICS} --per-class", "--per-class is of real images, and a file of stat"
+    ),
+    Case(
+        "classes of none", "evaluate {run} --per-class", "--per-class: .*step-.* is of a generator that takes no label"
+    ),
+    Case("classes of a folder", f"{FOLDER} --per-class", "--per-class is for runs and checkpoints", TWO),
+    Case("checkpoint of a folder", f"{FOLDER} --checkpoint last", "--checkpoint last is for runs and checkp", TWO),
+    Case("folder as JSON", "evaluate {run} --json {tmp}", "--json .*: give the name of a file on this machine, or -"),
+    Case(
+        "JSON elsewhere", "evaluate {run} --json s3://a/b", "--json s3://a/b: give the name of a file on this machine"
+    ),
+    Case(
+        "own code to evaluate",
+        "evaluate {mine}",
+        r"step-000000002: its configuration runs code of modules outside distgan \(generator\.network=os:system\)",
+        manifest(config={"generator": {"network": "os:system"}}),
+    ),
+    Case("two workers, one process", "evaluate {run} --no-ray --workers 2", "-m distgan evaluate ...`, or leave out"),
+    Case("nothing to take statistics of", "data stats {tmp}", r"/index\.json: no index; name the folder"),
+    Case(
+        "statistics of several sizes",
+        "data stats {mine}",
+        "its images have several sizes; say with",
+        header(image_size=None),
+    ),
+    Case(
+        "statistics elsewhere",
+        "data stats {data} --out s3://a/b.npz",
+        "--out s3://a/b.npz: give the name of an .npz file",
+    ),
+    Case(
+        "statistics under no name",
+        "data stats {data} --out {tmp}/stats",
+        "--out .*stats: give the name of an .npz file",
+    ),
+    Case("statistics of no size", "data stats {data} --size 16 --resize none", "have not 16 pixels; name a filter"),
+]
+
+CASES = [
+    *CONFIGURATION,
+    *EVALUATION,
+    *LABELS,
+    *URLS,
+    *INDEX,
+    *SHARDS,
+    *SOURCES,
+    *DISKS,
+    *CHECKPOINTS,
+    *S3,
+    *RAY,
+    *STORE,
+]
 
 
 @pytest.fixture(scope="module")
@@ -1105,6 +1311,10 @@ USAGE = [
     ("data render bricks --out y --samples 1000000000000000000000", "less than or equal to"),
     ("data render bricks --out y --seed -1", "greater than or equal to 0"),
     ("data render bricks --out y --shard-mb 0", "greater than or equal to 1"),
+    ("evaluate", "missing argument 'SOURCE'; see `distgan evaluate --help`"),
+    ("evaluate x --samples 1", "greater than or equal to 2"),
+    ("evaluate x --metric fid", "no such option: '--metric'; did you mean '--metrics'?"),
+    ("data stats x --real-samples 3", "greater than or equal to 4"),
     ("sample x --count 0", "greater than or equal to 1"),
     ("sample x --seed 99999999999999999999", "less than or equal to"),
     ("store up --port high", "valid integer"),

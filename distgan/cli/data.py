@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from distgan.cli.data_printing import print_few_images, print_index, print_left_out, print_skipped, progress_bar
+from distgan.cli.evaluate import Address, Extractor, NoRay, Workers
 
 if TYPE_CHECKING:
+    from distgan.config.schema import Resize
     from distgan.data.pack import PackOptions
     from distgan.data.sources.base import Source
 
@@ -47,6 +49,13 @@ class Fit(StrEnum):
 class Bad(StrEnum):
     error = "error"
     skip = "skip"
+
+
+class Filter(StrEnum):
+    none = "none"
+    bilinear = "bilinear"
+    bicubic = "bicubic"
+    lanczos = "lanczos"
 
 
 class Channels(StrEnum):
@@ -203,6 +212,51 @@ def verify(url: Url) -> None:
     if faults:
         raise UserError(f"{url}: faults found: {len(faults)}; upload or pack those shards again")
     print(f"{url}: {total:,} samples, all as the index says")
+
+
+@app.command()
+def stats(
+    url: Url,
+    size: Annotated[
+        int | None, typer.Option(min=8, max=4096, help="Pixels a side, the image_size of runs; by default the data's.")
+    ] = None,
+    resize: Annotated[
+        Filter | None, typer.Option(help="As data.resize of the runs; by default bilinear for images of another size.")
+    ] = None,
+    extractor: Extractor = None,
+    real_samples: Annotated[
+        int | None, typer.Option(min=4, help="As evaluation.real_samples of the runs; by default all images.")
+    ] = None,
+    workers: Workers = 1,
+    out: Annotated[
+        str | None,
+        typer.Option(metavar="FILE.npz", help="Also write a copy, whose mu and sigma other tools read."),
+    ] = None,
+    address: Address = None,
+    no_ray: NoRay = False,
+) -> None:
+    """Compute the statistics that runs and `distgan evaluate` compare with, and keep them where they look.
+
+    They are kept beside the data, or in this machine's cache folder where the data cannot be written. Runs look for
+    those of their image_size, data.resize, evaluation.extractor and evaluation.real_samples.
+    """
+    from distgan.cli.measuring import measuring_bars
+    from distgan.launch import measure
+    from distgan.report.kept_statistics import check_out, statistics_lines, write_statistics
+    from distgan.training.data_statistics import compute_statistics, plan_statistics
+
+    if out is not None:
+        check_out(out)
+    fitting: Resize | None = None if resize is None else resize.value
+    job = plan_statistics(url, size=size, resize=fitting, extractor=extractor, real_samples=real_samples)
+    places = measure.Workers(workers, address, no_ray, "auto", job.own_sources)
+    with measuring_bars({"real images": job.images}) as (told, say):
+        found = measure.measure("data stats", compute_statistics, job, places, told, say)
+    if found is None:
+        return
+    if out is not None:
+        write_statistics(found, out)
+    print("\n".join(statistics_lines(job, found, out)))
 
 
 def _pack(source: Source, out: str, options: PackOptions) -> None:

@@ -71,7 +71,8 @@ def _printable(text: str) -> str:
     return text.encode(errors="backslashreplace").decode()
 
 
-def progress_bar() -> Progress:
+def progress_bar(console: Console | None = None) -> Progress:
+    """A bar on standard error, where that is a terminal."""
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    console = Console(stderr=True)
+    console = console or Console(stderr=True)
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)

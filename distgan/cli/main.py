@@ -13,7 +13,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from distgan import __version__
-from distgan.cli import data, keys, presets, store, usage
+from distgan.cli import data, evaluate, keys, presets, store, usage
 from distgan.errors import UserError
 
 app = typer.Typer(
@@ -28,6 +28,7 @@ app.add_typer(data.app, name="data")
 app.add_typer(presets.app, name="presets")
 app.add_typer(store.app, name="store")
 app.command()(keys.keys)
+app.command()(evaluate.evaluate)
 
 
 def _print_version(wanted: bool) -> None:

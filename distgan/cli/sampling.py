@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from distgan.cli.data_printing import progress_bar
 
 
 def run_sampling(
@@ -12,9 +11,7 @@ def run_sampling(
     """Draws the samples, with a bar on a terminal, and says what was written."""
     from distgan.report.samples import write_samples
 
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+    with progress_bar() as progress:
         task = progress.add_task("sampling", total=count)
         checkpoint, number = write_samples(
             source, out, count=count, seed=seed, label=label, which=which, trust_code=trust_code,

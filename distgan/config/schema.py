@@ -211,6 +211,9 @@ class EvaluationConfig(Section):
     weights: Annotated[str | None, Free()] = Field(
         None, description="path or URL of the published weights that the extractor needs, where it brings none"
     )
+    statistics: Annotated[str | None, Free()] = Field(
+        None, description="path or URL of an .npz file with mu and sigma to measure against, in place of the data's own"
+    )
     metrics: Annotated[list[Measure], Free()] = Field(
         [], description="measured beside the Fréchet distance, over the same features"
     )
@@ -242,6 +245,17 @@ class EvaluationConfig(Section):
         False, description="on Ray, evaluate beside the training; each result is applied at the next evaluation"
     )
     processors: Annotated[int, Ge(1), Le(1024), Free()] = Field(1, description="of an asynchronous evaluation, at most")
+
+    @model_validator(mode="after")
+    def _statistics_are_enough(self) -> EvaluationConfig:
+        asked = dict.fromkeys([*self.metrics, self.monitor])
+        beyond = [measure for measure in asked if measure not in {"frechet", "inception_score"}]
+        if self.statistics is not None and beyond:
+            raise ValueError(
+                f"a file of statistics has no features of real images, which {', '.join(beyond)} "
+                f"need{'s' if len(beyond) == 1 else ''}; measure against images, or the Fréchet distance alone"
+            )
+        return self
 
 
 class CheckpointConfig(Section):

@@ -13,8 +13,9 @@ from torch import Tensor
 from distgan.config.schema import DataConfig, EvaluationConfig
 from distgan.data.decode import SampleDecoder
 from distgan.data.storage import Storage
+from distgan.evaluation.given_statistics import GivenStatistics
 from distgan.evaluation.images import CHUNK, ImageSource
-from distgan.evaluation.real_images import RealImages, between
+from distgan.evaluation.real_images import RealImages, RealSide, between
 from distgan.evaluation.weights import extractor_weights
 from distgan.metrics.features import FeatureExtractor, load_extractor
 from distgan.metrics.frechet import FeatureSums
@@ -40,8 +41,8 @@ class Scores:
     seconds: dict[str, float]
 
 
-class Evaluator:
-    """Measures images against one data set. All its methods are called on every rank together.
+class Comparison:
+    """Measures images against real ones. All its methods are called on every rank together.
 
     Attributes:
         real: statistics of the real images.
@@ -49,18 +50,17 @@ class Evaluator:
     """
 
     def __init__(
-        self, evaluation: EvaluationConfig, data: DataConfig, world: World, storage: Storage, decoder: SampleDecoder
+        self, evaluation: EvaluationConfig, world: World, extractor: FeatureExtractor, real_side: RealSide
     ) -> None:
-        self._evaluation, self._world = evaluation, world
-        weights = extractor_weights(evaluation)
-        self._extractor: FeatureExtractor = load_extractor(evaluation.extractor, world.device, weights)
-        self.num_features = self._extractor.dimension
-        self._real_images = RealImages(evaluation, data, world, storage, decoder, self._extractor)
+        self._evaluation, self._world, self._extractor, self._real_side = evaluation, world, extractor, real_side
+        self.num_features = extractor.dimension
         self._metrics = measures_of(evaluation)
-        check_measures(self._metrics, self._extractor, evaluation.samples, self._real_images.count)
-        self.real = self._real_images.statistics()
         needs_real = NEEDS_REAL_FEATURES.intersection(self._metrics)
-        self._real_features = self._real_images.features(evaluation.samples) if needs_real else torch.empty(0)
+        check_measures(
+            self._metrics, extractor, evaluation.samples, real_side.count if needs_real else evaluation.samples
+        )
+        self.real = real_side.statistics()
+        self._real_features = real_side.features(evaluation.samples) if needs_real else torch.empty(0)
 
     def evaluate(self, images: ImageSource) -> Scores:
         """The same on every rank."""
@@ -83,7 +83,7 @@ class Evaluator:
     def name(self, measured: str) -> str:
         """How a measure, or the `_std` of one, is called in reports: with extractor and number of samples."""
         measure_of, is_deviation = measured.removesuffix("_std"), measured.endswith("_std")
-        named = metric_name(measure_of, self._extractor.name, self._evaluation.samples, self._real_images.is_whole)
+        named = metric_name(measure_of, self._extractor.name, self._evaluation.samples, self._real_side.is_whole)
         return f"{named}_std" if is_deviation else named
 
     def _share(self, images: ImageSource) -> Iterator[Tensor]:
@@ -107,3 +107,23 @@ class Evaluator:
         rows = torch.split(torch.arange(count), CHUNK)
         places = torch.cat([part for rank in range(size) for part in rows[rank::size]])
         return places.argsort()
+
+
+class Evaluator(Comparison):
+    """Measures images against the real side of a configuration: its data set, or the statistics that it names."""
+
+    def __init__(
+        self, evaluation: EvaluationConfig, data: DataConfig, world: World, storage: Storage, decoder: SampleDecoder
+    ) -> None:
+        extractor = configured_extractor(evaluation, world)
+        real_side: RealSide
+        if evaluation.statistics is not None:
+            real_side = GivenStatistics(evaluation.statistics, world, extractor, decoder.shape[1])
+        else:
+            real_side = RealImages(evaluation, data, world, storage, decoder, extractor)
+        super().__init__(evaluation, world, extractor, real_side)
+
+
+def configured_extractor(evaluation: EvaluationConfig, world: World) -> FeatureExtractor:
+    """The extractor on this rank's device. Raises UserError where it, or the weights that it needs, cannot be had."""
+    return load_extractor(evaluation.extractor, world.device, extractor_weights(evaluation))

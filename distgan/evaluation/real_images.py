@@ -7,7 +7,7 @@ import io
 import itertools
 import json
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -27,15 +27,35 @@ from distgan.world import World
 
 T = TypeVar("T")
 
+
+class RealSide(Protocol):
+    """What images are measured against. Its methods are called on every rank together.
+
+    count: how many real images; 0 where that is not known. is_whole: whether they are all images of their data set.
+    """
+
+    count: int
+    is_whole: bool
+
+    def statistics(self) -> RealStatistics: ...
+
+    def features(self, count: int) -> Tensor:
+        """Of `count` of the images, fewer where there are fewer: (n, d) on rank 0, (0, d) on the others."""
+        ...
+
+
 _FOLDER = "statistics"
 _SELECTION_SEED = 0
 
 
 class RealImages:
-    """A data set as evaluations see it. All its methods are called on every rank together.
+    """A data set, or what it has of one label, as evaluations see it. See `RealSide`.
 
     What is computed is kept beside the data, or in this machine's cache folder where the data cannot be written.
     Files appear whole, so that several jobs may compute the same ones at once; damaged ones are computed again.
+
+    Attributes:
+        kept_at: where the statistics are kept, on rank 0 once they are asked for.
     """
 
     def __init__(
@@ -46,13 +66,15 @@ class RealImages:
         storage: Storage,
         decoder: SampleDecoder,
         extractor: FeatureExtractor,
+        label: int | None = None,
     ) -> None:
         self._data, self._world, self._decoder, self._extractor = data, world, decoder, extractor
         self._places = [storage.child(_FOLDER), Storage.open(str(cache_folder())).child(_FOLDER)]
         self._image_size = decoder.shape[1]
-        total = len(decoder.index)
-        self.count = min(total, evaluation.real_samples or total)
-        self.is_whole = self.count == total
+        self._label, self._drawn = label, min(len(decoder.index), evaluation.real_samples or len(decoder.index))
+        self.is_whole = self._drawn == len(decoder.index)
+        self.count = len(self._selection())
+        self.kept_at: str | None = None
 
     def statistics(self) -> RealStatistics:
         """Of the good ones among the selected images. Raises UserError where too many are bad."""
@@ -63,7 +85,7 @@ class RealImages:
             floor = between(self._world, one.statistics(), other.statistics())
             real = RealStatistics((one + other).statistics(), floor, self._extractor.name, self._image_size)
             if self._world.rank == 0:
-                self._keep(name, real.to_bytes())
+                self.kept_at = self._keep(name, real.to_bytes())
         check_bad_samples(self.count - real.statistics.count, self._data)
         return real
 
@@ -88,11 +110,17 @@ class RealImages:
         extractor = self._extractor.name
         images = [self._image_size, self._data.resize, self._data.bad_samples]
         everything = [self._decoder.index.hash, extractor, count, _SELECTION_SEED, *images]
+        if self._label is not None:
+            everything += [self._label, self._drawn]
         digest = hashlib.sha256(json.dumps(everything).encode()).hexdigest()
         return f"{extractor}-{count}-{digest[:16]}"
 
     def _kept_statistics(self, name: str) -> RealStatistics | None:
-        return self._kept(name, RealStatistics.from_bytes)
+        def read(data: bytes, source: str) -> RealStatistics:
+            statistics, self.kept_at = RealStatistics.from_bytes(data, source), source
+            return statistics
+
+        return self._kept(name, read)
 
     def _kept_features(self, name: str) -> Tensor | None:
         dimension = self._extractor.dimension
@@ -107,15 +135,20 @@ class RealImages:
                 continue
         return None
 
-    def _keep(self, name: str, data: bytes) -> None:
+    def _keep(self, name: str, data: bytes) -> str:
+        """Where it is kept."""
         beside_data, cache = self._places
         try:
             beside_data.write_bytes(name, data)
         except UserError:
             cache.write_bytes(name, data)
+            return f"{cache.url}/{name}"
+        return f"{beside_data.url}/{name}"
 
     def _selection(self) -> NDArray[np.int64]:
-        return np.random.default_rng(_SELECTION_SEED).permutation(len(self._decoder.index))[: self.count]
+        index = self._decoder.index
+        drawn = np.random.default_rng(_SELECTION_SEED).permutation(len(index))[: self._drawn]
+        return drawn if self._label is None else drawn[index.labels[drawn] == self._label]
 
     def _halves(self) -> list[NDArray[np.int64]]:
         """Sample numbers of two random halves of the selection, each in the order of the data."""

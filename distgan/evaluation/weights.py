@@ -17,24 +17,27 @@ VARIABLE = "DISTGAN_FID_WEIGHTS"
 
 
 def with_weights(config: Config) -> Config:
+    """The configuration with `located_weights` in it."""
+    return config.model_copy(update={"evaluation": located_weights(config.evaluation)})
+
+
+def located_weights(evaluation: EvaluationConfig) -> EvaluationConfig:
     """The configuration with the place of its extractor's weights in it, as other machines' processes need it.
 
     It is `evaluation.weights`, or the environment variable DISTGAN_FID_WEIGHTS. Raises UserError for an extractor that
     does not exist, or whose weights were not given.
     """
-    evaluation = config.evaluation
     EXTRACTORS.require(evaluation.extractor)
     published = published_weights(evaluation.extractor)
     if published is None:
-        return config
+        return evaluation
     source = evaluation.weights or os.environ.get(VARIABLE)
     if not source:
         raise UserError(
             f"evaluation.extractor={evaluation.extractor} measures with published weights, which were not given; "
             f"{_help(published)}"
         )
-    place = Storage.open(source).url
-    return config.model_copy(update={"evaluation": evaluation.model_copy(update={"weights": place})})
+    return evaluation.model_copy(update={"weights": Storage.open(source).url})
 
 
 def extractor_weights(evaluation: EvaluationConfig) -> Path | None:

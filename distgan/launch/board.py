@@ -6,21 +6,19 @@ from typing import Any
 
 import ray
 
-from distgan.training.events import Event
-
 
 class Board:
     """Collects what rank 0 tells until the driver takes it."""
 
     def __init__(self) -> None:
-        self._events: list[Event] = []
+        self._events: list[object] = []
         self._stop = False
         self._mistake: str | None = None
 
-    def put(self, event: Event) -> None:
+    def put(self, event: object) -> None:
         self._events.append(event)
 
-    def take(self) -> tuple[list[Event], str | None]:
+    def take(self) -> tuple[list[object], str | None]:
         """The events since the last call, and the mistake that ends the run, if a worker met one."""
         events, self._events = self._events, []
         return events, self._mistake

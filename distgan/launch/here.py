@@ -18,14 +18,14 @@ from distgan.training.loop import train
 from distgan.world import join_torchrun
 
 
-def check_processes(workers: int) -> None:
-    """Raises UserError where more workers are asked for than there are processes without Ray."""
+def check_processes(workers: int, command: str = "train") -> None:
+    """Raises UserError, naming the `command`, where more workers are asked for than there are processes without Ray."""
     processes = os.environ.get("WORLD_SIZE", "1")
     if workers > 1 and processes != str(workers):
         where = "in this process alone" if processes == "1" else f"in the {processes} processes of torchrun"
         raise UserError(
-            f"--no-ray trains {where}, not on {workers} workers: start `torchrun --nproc-per-node {workers} "
-            f"-m distgan train ...`, or leave out --no-ray, or ask for 1 worker"
+            f"--no-ray works {where}, not on {workers} workers: start `torchrun --nproc-per-node {workers} "
+            f"-m distgan {command} ...`, or leave out --no-ray, or ask for 1 worker"
         )
 
 

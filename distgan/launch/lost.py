@@ -20,8 +20,11 @@ _LOST = (RayActorError, OutOfMemoryError, NodeDiedError, WorkerCrashedError, Loc
 
 
 @contextmanager
-def lost_processes_as_one_line(run_url: str) -> Iterator[None]:
-    """Turns Ray's errors of killed processes and dead nodes into a UserError; all others pass."""
+def lost_processes_as_one_line(run_url: str, way_on: str = "goes on from the last checkpoint") -> Iterator[None]:
+    """Turns Ray's errors of killed processes and dead nodes into a UserError; all others pass.
+
+    `way_on` is what the same command does when it is given again.
+    """
     try:
         yield
     except (WorkerGroupError, ControllerError, *_LOST) as error:
@@ -35,8 +38,7 @@ def lost_processes_as_one_line(run_url: str) -> Iterator[None]:
             reason = "processes were killed or a node was lost"
             remedy = "look at the cluster's nodes"
         raise UserError(
-            f"{run_url}: the Ray cluster lost processes of this run: {reason}; {remedy}; "
-            f"the same command goes on from the last checkpoint"
+            f"{run_url}: the Ray cluster lost processes of this run: {reason}; {remedy}; the same command {way_on}"
         ) from None
 
 

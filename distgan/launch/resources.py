@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import ray
 
-from distgan.config.schema import Config
+from distgan.config.schema import EvaluationConfig, ScaleConfig
 from distgan.errors import UserError
 
 
@@ -24,12 +24,11 @@ class Resources:
     validation_gpus: int = 0
 
 
-def plan_resources(config: Config) -> Resources:
-    """Shares the connected cluster. Raises UserError where it cannot hold the workers."""
+def plan_resources(scale: ScaleConfig, evaluation: EvaluationConfig | None = None) -> Resources:
+    """Shares the connected cluster, also with evaluations aside. Raises UserError where it cannot hold the workers."""
     found: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    workers, evaluation = config.scale.workers, config.evaluation
-    use_gpu, gpus = _use_gpu(config, found), int(found.get("GPU", 0))
-    aside = evaluation.processors if evaluation.asynchronous else 0
+    workers, use_gpu, gpus = scale.workers, _use_gpu(scale, found), int(found.get("GPU", 0))
+    aside = evaluation.processors if evaluation is not None and evaluation.asynchronous else 0
     # Rounded down: shares of a processor that are rounded up would not fit beside each other.
     share = math.floor(min(1.0, found.get("CPU", 0.0) / (workers + aside)) * 100) / 100
     if share == 0:
@@ -42,12 +41,12 @@ def plan_resources(config: Config) -> Resources:
     )
 
 
-def _use_gpu(config: Config, found: dict[str, float]) -> bool:
+def _use_gpu(scale: ScaleConfig, found: dict[str, float]) -> bool:
     """Whether each worker gets a GPU: where the cluster has enough of them and the configuration allows it."""
-    gpus, workers = int(found.get("GPU", 0)), config.scale.workers
-    if config.scale.device == "cuda" and gpus < workers:
+    gpus, workers = int(found.get("GPU", 0)), scale.workers
+    if scale.device == "cuda" and gpus < workers:
         raise UserError(
             f"scale.device=cuda with {workers} workers: the Ray cluster has {gpus} GPUs; "
             f"ask for fewer workers or add nodes"
         )
-    return config.scale.device != "cpu" and gpus >= workers
+    return scale.device != "cpu" and gpus >= workers

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable
 from contextlib import closing
 from typing import Any
 
 import ray
 import ray.train
-import ray.train.torch
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
@@ -19,6 +16,7 @@ from distgan.config.load import build_config
 from distgan.config.own_code import own_sources
 from distgan.data.storage import Storage
 from distgan.errors import UserError
+from distgan.launch.background import Background
 from distgan.launch.board import create_board
 from distgan.launch.cluster import ray_cluster
 from distgan.launch.lost import lost_processes_as_one_line
@@ -27,13 +25,13 @@ from distgan.launch.outcome import Outcome
 from distgan.launch.resources import plan_resources
 from distgan.launch.signals import StopWish, stop_on_signals
 from distgan.launch.validation import RayValidation, validation_config
+from distgan.launch.workers import worker_world
 from distgan.report import words
 from distgan.report.display import Display
 from distgan.report.reporter import RunReporter
 from distgan.training.events import Evaluated, Finished, Started, Summary
 from distgan.training.job import Job
 from distgan.training.loop import train
-from distgan.world import World
 
 _POLL_S = 0.3
 
@@ -51,14 +49,14 @@ def train_on_ray(job: Job, address: str | None) -> Outcome:
             display.message(f"starting {words.plural(job.config.scale.workers, 'worker')}")
             board = create_board()
             trainer = build_trainer(job, board, notes)
-            fit = _Background(trainer.fit)
+            fit = Background(trainer.fit)
             summary = _follow(board, fit, display, wish, own)
     return Outcome(summary, wish.exit_code)
 
 
 def build_trainer(job: Job, board: Any, notes: RayStorage) -> TorchTrainer:
     """The Ray Train run of a job. Raises UserError where the cluster cannot hold its workers."""
-    config, resources = job.config, plan_resources(job.config)
+    config, resources = job.config, plan_resources(job.config.scale, job.config.evaluation)
     path, filesystem = notes
     return TorchTrainer(
         worker_main,
@@ -91,13 +89,7 @@ def worker_main(arguments: dict[str, Any]) -> None:
     board = arguments["board"]
     if ray.get(board.mistake.remote()) is not None:
         return  # a restart after a mistake that a restart cannot mend
-    context = ray.train.get_context()
-    world = World(
-        rank=context.get_world_rank(),
-        size=context.get_world_size(),
-        device=ray.train.torch.get_device(),
-        local_size=context.get_local_world_size(),
-    )
+    world = worker_world()
     try:
         config = build_config(arguments["config"], "job", trust_code=True)
         names = ("name", "storage_url", "profile", "init_from")
@@ -123,32 +115,7 @@ class RayReporter(RunReporter):
         ray.train.report(metrics if event.best is None else metrics | {"best": event.best})
 
 
-class _Background:
-    """A call in a thread, whose outcome can be asked for."""
-
-    def __init__(self, call: Callable[[], object]) -> None:
-        self._call = call
-        self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-
-    def ended(self, within_s: float) -> bool:
-        """Whether it has ended; waits so long for it."""
-        self._thread.join(within_s)
-        return not self._thread.is_alive()
-
-    def raise_error(self) -> None:
-        if self._error is not None:
-            raise self._error
-
-    def _run(self) -> None:
-        try:
-            self._call()
-        except BaseException as error:  # noqa: BLE001 - raised in the main thread
-            self._error = error
-
-
-def _follow(board: Any, fit: _Background, display: Display, wish: StopWish, own: bool) -> Summary | None:
+def _follow(board: Any, fit: Background, display: Display, wish: StopWish, own: bool) -> Summary | None:
     """Shows what the board says until the run has ended. Raises UserError for a worker's."""
     summary: Summary | None = None
     asked = started = False

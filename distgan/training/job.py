@@ -15,6 +15,7 @@ from distgan.data.index import Index
 from distgan.data.order import Order
 from distgan.data.storage import Storage
 from distgan.errors import UserError
+from distgan.evaluation.given_statistics import check_given_statistics
 from distgan.evaluation.weights import with_weights
 from distgan.metrics.known import feature_count
 from distgan.training.checkpoints import CheckpointStore, Manifest
@@ -95,6 +96,8 @@ def make_plan(job: Job, *, dry_run: bool = False) -> Plan:
     check_combination(config, networks)
     layers = {name: layers_of(getattr(networks, name), config, name) for name in ("generator", "discriminator")}
     config = with_weights(config)
+    if config.evaluation.statistics is not None:
+        check_given_statistics(config.evaluation, config.evaluation.statistics, config.image_size)
     index = None
     if config.data.url is not None:
         index = Index.load(Storage.open(config.data.url))
@@ -131,7 +134,10 @@ def _with_absolute_data(config: Config) -> Config:
         places["url"] = Storage.open(config.data.url).url
     if config.data.cache_dir is not None:
         places["cache_dir"] = str(Path(config.data.cache_dir).absolute())
-    return config.model_copy(update={"data": config.data.model_copy(update=places)})
+    data, evaluation = config.data.model_copy(update=places), config.evaluation
+    if evaluation.statistics is not None:
+        evaluation = evaluation.model_copy(update={"statistics": Storage.open(evaluation.statistics).url})
+    return config.model_copy(update={"data": data, "evaluation": evaluation})
 
 
 def _beginning(job: Job, manifest: Manifest | None, networks: Networks) -> str | None:
@@ -149,12 +155,6 @@ def _beginning(job: Job, manifest: Manifest | None, networks: Networks) -> str |
 
 def check_data(config: Config, index: Index) -> None:
     """Raises UserError where the data set is not what the configuration asks for."""
-    check_images(config, index)
-    Order(index, config.seed, config.data.streams, config.data.window_blocks)
-
-
-def check_images(config: Config, index: Index) -> None:
-    """Raises UserError where the data set's images or labels are not those of the configuration's networks."""
     size, channels = index.header.image_size, index.header.channels
     if channels != config.channels:
         raise UserError(
@@ -168,10 +168,11 @@ def check_images(config: Config, index: Index) -> None:
             f"{mend}, or pack the data with --size {config.image_size}"
         )
     if config.num_classes is not None:
-        _check_labels(config.num_classes, index, str(config.data.url))
+        check_labels(config.num_classes, index, str(config.data.url))
+    Order(index, config.seed, config.data.streams, config.data.window_blocks)
 
 
-def _check_labels(num_classes: int, index: Index, url: str) -> None:
+def check_labels(num_classes: int, index: Index, url: str) -> None:
     """Raises UserError where the data's labels are not those of `num_classes` classes."""
     classes, unlabelled = len(index.header.classes), int((index.labels < 0).sum())
     if unlabelled:

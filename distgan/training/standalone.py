@@ -1,21 +1,36 @@
-"""Measures a checkpoint outside the loop that made it: with data, extractor and generator opened for the purpose."""
+"""Measurements outside the loop: of a checkpoint or of images, with all that they need opened for the purpose."""
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
-from distgan.config.schema import Config
+import numpy as np
+
+from distgan.config.schema import Config, DataConfig
 from distgan.data.blocks import BlockReader
 from distgan.data.cache import BlockCache
 from distgan.data.decode import SampleDecoder
 from distgan.data.index import Index
 from distgan.data.storage import Storage
-from distgan.evaluation.evaluator import Evaluator, Scores
+from distgan.errors import UserError
+from distgan.evaluation.evaluator import Comparison, Evaluator, Scores, configured_extractor
+from distgan.evaluation.given_images import open_images
+from distgan.evaluation.given_statistics import GivenStatistics
+from distgan.evaluation.progress import CountedFeatures, Told, nobody
+from distgan.evaluation.real_images import RealImages, RealSide
 from distgan.training.checkpoints import Checkpoint
+from distgan.training.evaluation_job import EvaluationJob
 from distgan.training.fakes import GeneratedImages
-from distgan.training.job import check_images
-from distgan.training.sampling import average_generator
+from distgan.training.findings import ClassFinding, Finding, Findings
+from distgan.training.process import choose_threads, prepare_process
+from distgan.training.sampling import average_generator, find_checkpoint
 from distgan.world import World
+
+# Real images of a class: the floor is between two halves, each of at least two.
+_LEAST_OF_A_CLASS = 4
+# Under which name the seconds of a measure are noted, where it is not its own.
+_SECONDS = dict.fromkeys(("precision", "recall", "density", "coverage"), "manifold")
 
 
 def score_checkpoint(config: Config, checkpoint: Checkpoint, world: World) -> Scores:
@@ -25,21 +40,122 @@ def score_checkpoint(config: Config, checkpoint: Checkpoint, world: World) -> Sc
     extractor needs them (`with_weights`). With the run's own values, workers and threads (`process.prepare_process`)
     the scores are those of the run to the bit.
 
-    Raises UserError for data that are not there or do not go with the generator, and for tensors of another network.
+    Raises UserError for data that are missing or damaged, and for tensors of another network.
     """
-    decoder = open_decoder(config)
+    decoder = open_decoder(config.data, config.image_shape)
     evaluator = Evaluator(config.evaluation, config.data, world, Storage.open(str(config.data.url)), decoder)
     generator = average_generator(config, checkpoint, world.device)
     return evaluator.evaluate(GeneratedImages(config, decoder.index.labels, world.device, generator))
 
 
-def open_decoder(config: Config) -> SampleDecoder:
-    """The data set of a configuration, which names one. Raises UserError where it is not what the networks make."""
-    assert config.data.url is not None
-    data = Storage.open(config.data.url)
-    index = Index.load(data)
-    check_images(config, index)
+def open_decoder(data: DataConfig, shape: tuple[int, int, int]) -> SampleDecoder:
+    """The images of a data set, (channels, height, width). Raises UserError where it is missing or damaged."""
+    assert data.url is not None
+    storage = Storage.open(data.url)
+    index = Index.load(storage)
     cache = None
-    if config.data.cache_dir is not None and not data.is_local:
-        cache = BlockCache(Path(config.data.cache_dir), config.data.cache_mb * 2**20)
-    return SampleDecoder(index, BlockReader(data, index, cache), config.image_shape, config.data)
+    if data.cache_dir is not None and not storage.is_local:
+        cache = BlockCache(Path(data.cache_dir), data.cache_mb * 2**20)
+    return SampleDecoder(index, BlockReader(storage, index, cache), shape, data)
+
+
+def evaluate(job: EvaluationJob, world: World, told: Told = nobody) -> Findings:
+    """Runs the job; called on every rank, and the same on each. Sets the threads of this process.
+
+    Raises UserError where something cannot be read, and for images that cannot be measured.
+    """
+    return _Measurement(job, world, told).findings()
+
+
+class _Measurement:
+    """A job under way on one worker."""
+
+    def __init__(self, job: EvaluationJob, world: World, told: Told) -> None:
+        self._begin = time.perf_counter()
+        self._job, self._world, config = job, world, job.config
+        self._checkpoint = find_checkpoint(job.source) if config is not None else None
+        manifest = self._checkpoint.manifest if self._checkpoint is not None else None
+        threads = choose_threads(config.scale.threads if config is not None else None, world, manifest)
+        prepare_process(world.agree(threads), world.device)
+        self._extractor = CountedFeatures(configured_extractor(job.evaluation, world), told)
+        self._decoder = open_decoder(job.data, job.shape) if job.data.url is not None else None
+        self._classes = self._decoder.index.header.classes if self._decoder is not None else []
+
+    def findings(self) -> Findings:
+        job, world = self._job, self._world
+        images = open_images(job.source, job.evaluation.samples) if job.config is None else self._generated(job.config)
+        sides = self._sides_of_classes() if job.per_class else []
+        comparison = Comparison(job.evaluation, world, self._extractor, self._real_side())
+        real_until = time.perf_counter()
+        self._extractor.stage = "images"
+        scores = comparison.evaluate(images)
+        images_until = time.perf_counter()
+        classes = [self._class(label, side) for label, side in enumerate(sides)]
+        end = time.perf_counter()
+        seconds = {"real images": real_until - self._begin, "features": scores.seconds["features"]}
+        if classes:
+            seconds["classes"] = end - images_until
+        return Findings(
+            extractor=self._extractor.name,
+            features=self._extractor.dimension,
+            samples=job.evaluation.samples,
+            real_images=comparison.real.statistics.count,
+            floor=comparison.real.floor,
+            measures=[_finding(measure, scores, comparison) for measure in job.measures],
+            classes=classes,
+            seconds=seconds | {"total": end - self._begin},
+            workers=world.size,
+            device=world.device.type,
+        )
+
+    def _real_side(self) -> RealSide:
+        job = self._job
+        if job.evaluation.statistics is not None:
+            return GivenStatistics(job.evaluation.statistics, self._world, self._extractor, job.shape[1])
+        return self._real_images()
+
+    def _real_images(self, label: int | None = None) -> RealImages:
+        assert self._decoder is not None
+        data = self._job.data
+        storage = Storage.open(str(data.url))
+        return RealImages(self._job.evaluation, data, self._world, storage, self._decoder, self._extractor, label)
+
+    def _generated(self, config: Config, label: int | None = None) -> GeneratedImages:
+        assert self._checkpoint is not None
+        labels = self._decoder.index.labels if self._decoder is not None else np.empty(0, np.int64)
+        generator = average_generator(config, self._checkpoint, self._world.device)
+        return GeneratedImages(config, labels, self._world.device, generator, label)
+
+    def _sides_of_classes(self) -> list[RealImages]:
+        """The real images of each class. Raises UserError where one has too few."""
+        sides = [self._real_images(label) for label in range(len(self._classes))]
+        for name, side in zip(self._classes, sides, strict=True):
+            if side.count < _LEAST_OF_A_CLASS:
+                raise UserError(
+                    f"--per-class: {self._job.against} has {side.count} real images of the class {name!r:.80}, and a "
+                    f"distance needs {_LEAST_OF_A_CLASS}; raise --real-samples, or leave --per-class out"
+                )
+        return sides
+
+    def _class(self, label: int, side: RealImages) -> ClassFinding:
+        config = self._job.config
+        assert config is not None
+        samples = max(2, config.evaluation.samples // len(self._classes))
+        evaluation = config.evaluation.model_copy(update={"samples": samples, "metrics": []})
+        self._extractor.stage = "real images"
+        comparison = Comparison(evaluation, self._world, self._extractor, side)
+        self._extractor.stage = "images"
+        images = self._generated(config.model_copy(update={"evaluation": evaluation}), label)
+        distance = comparison.evaluate(images).distance
+        return ClassFinding(label, self._classes[label], samples, comparison.real.statistics.count, distance)
+
+
+def _finding(measure: str, scores: Scores, comparison: Comparison) -> Finding:
+    value = scores.distance if measure == "frechet" else scores.more[measure]
+    return Finding(
+        measure=measure,
+        name=comparison.name(measure),
+        value=value,
+        deviation=scores.more.get(f"{measure}_std"),
+        seconds=scores.seconds[_SECONDS.get(measure, measure)],
+    )

@@ -1,0 +1,125 @@
+"""`distgan evaluate`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+if TYPE_CHECKING:
+    from distgan.training.evaluation_job import EvaluationJob, EvaluationOptions
+    from distgan.training.findings import Findings
+
+Workers = Annotated[int, typer.Option(min=1, max=4096, help="Processes that share the work, on Ray if more than one.")]
+Address = Annotated[
+    str | None, typer.Option(help="Ray cluster to work on; by default RAY_ADDRESS, or one started here.")
+]
+NoRay = Annotated[bool, typer.Option("--no-ray", help="In this process or the processes of torchrun.")]
+Extractor = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="fd_lite0, fid, fid_clean, or module:Class; by default the run's, or fd_lite0."),
+]
+RealSamples = Annotated[
+    int | None, typer.Option(min=4, help="Real images at most, drawn by seed; by default the run's number, or all.")
+]
+
+
+def evaluate(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SOURCE",
+            help="Folder or URL of a run or checkpoint, a folder of images (PNG, JPEG, WebP), or an .npy or .npz file "
+            "as `distgan sample` writes it.",
+        ),
+    ],
+    data: Annotated[
+        str | None, typer.Option(metavar="URL", help="Data set to compare with; by default the run's own.")
+    ] = None,
+    metrics: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAMES",
+            help="Joined by commas: fid, fid_clean, fd_lite0 (the Fréchet distance, and by which extractor), frechet, "
+            "kid, pr (precision and recall), dc (density and coverage), is. By default frechet.",
+        ),
+    ] = None,
+    samples: Annotated[
+        int | None,
+        typer.Option(min=2, max=10_000_000, help="Images that are measured; by default the run's number, or all."),
+    ] = None,
+    workers: Workers = 1,
+    checkpoint: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|best|last", help="Which of a run's checkpoints, as step-000004250; by default the best."
+        ),
+    ] = None,
+    extractor: Extractor = None,
+    real_samples: RealSamples = None,
+    statistics: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE.npz", help="Compare with this file's mu and sigma, of this or another tool, not with images."
+        ),
+    ] = None,
+    per_class: Annotated[
+        bool, typer.Option("--per-class", help="Of a conditional generator: also the distance of each class.")
+    ] = False,
+    json: Annotated[
+        str | None, typer.Option("--json", metavar="FILE|-", help="Also write JSON; `-` prints that and nothing else.")
+    ] = None,
+    trust_code: Annotated[
+        bool, typer.Option("--trust-code", help="Run code of the modules outside distgan that the checkpoint names.")
+    ] = False,
+    address: Address = None,
+    no_ray: NoRay = False,
+) -> None:
+    """Measure a run's best checkpoint, or another one, or images from anywhere, against a data set.
+
+    Measured as its run was, a checkpoint has the distance that the run printed. Statistics of the real images are kept
+    beside the data, or in this machine's cache folder, and computed once.
+
+    Examples: `distgan evaluate s3://runs/first --metrics fd_lite0,kid,pr --samples 10000 --workers 4`,
+    `distgan evaluate samples.npz --data s3://bricks/32`
+    """
+    from distgan.training.evaluation_job import EvaluationOptions
+
+    options = EvaluationOptions(
+        data=data, metrics=metrics, samples=samples, checkpoint=checkpoint, extractor=extractor,
+        real_samples=real_samples, statistics=statistics, per_class=per_class, trust_code=trust_code,
+    )  # fmt: skip
+    _evaluate(source, options, json, workers, address, no_ray=no_ray)
+
+
+def _evaluate(
+    source: str, options: EvaluationOptions, json: str | None, workers: int, address: str | None, *, no_ray: bool
+) -> None:
+    from distgan.cli.measuring import measuring_bars
+    from distgan.launch import measure
+    from distgan.report.scores import check_json_path
+    from distgan.training.evaluation_job import plan_evaluation
+    from distgan.training.standalone import evaluate as evaluate_job
+
+    if json not in {None, "-"}:
+        check_json_path(str(json))
+    job = plan_evaluation(source, options)
+    places = measure.Workers(workers, address, no_ray, job.device, job.own_sources)
+    with measuring_bars({"real images": job.real_images, "images": job.evaluation.samples}) as (told, say):
+        found = measure.measure("evaluate", evaluate_job, job, places, told, say)
+    if found is not None:
+        _print(job, found, json)
+
+
+def _print(job: EvaluationJob, found: Findings, json: str | None) -> None:
+    from distgan.report.rows import to_json
+    from distgan.report.scores import scores_document, scores_table, write_document
+
+    document = scores_document(job, found)
+    if json == "-":
+        print(to_json(document, indent=1))
+        return
+    Console(soft_wrap=True).print(scores_table(job, found))
+    if json is not None:
+        write_document(document, json)

@@ -1,0 +1,194 @@
+"""Images that are there already, to be measured: a folder of files, or an array as `distgan sample` writes it."""
+
+from __future__ import annotations
+
+import tokenize
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from distgan.data.images import EXTENSIONS, UNREADABLE, decode_image, native_channels, why_unreadable
+from distgan.data.storage import translate_errors
+from distgan.errors import UserError
+from distgan.evaluation.images import CHUNK
+
+_SUFFIXES = {f".{extension}" for extension in EXTENSIONS}
+_ARRAYS = {".npy", ".npz"}
+_IN_NPZ = "arr_0"
+
+# What NumPy and zipfile raise for a file that is no array, or a damaged one.
+_NO_ARRAY = (
+    ValueError, TypeError, EOFError, KeyError, SyntaxError, RuntimeError, OverflowError, MemoryError,
+    tokenize.TokenError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+
+
+class GivenImages(Protocol):
+    """An `ImageSource` of square images of one size.
+
+    count: how many are measured, of `available`. shape: (channels, height, width).
+    """
+
+    count: int
+    available: int
+    shape: tuple[int, int, int]
+
+    def chunk(self, number: int) -> Tensor: ...
+
+
+def is_given(source: str) -> bool:
+    """Whether `source` names an array or a folder that is no run's and no checkpoint."""
+    path = Path(source)
+    if path.suffix.lower() in _ARRAYS:
+        return True
+    checkpoints = "checkpoints"
+    return path.is_dir() and not (path / checkpoints).is_dir() and path.absolute().parent.name != checkpoints
+
+
+def open_images(source: str, count: int | None = None) -> GivenImages:
+    """The first `count` images at a path, by default all of them.
+
+    Raises UserError where there are none, or too few, or they cannot be read or are not of one size.
+    """
+    path = Path(source)
+    return ImageArray(path, count) if path.suffix.lower() in _ARRAYS else ImageFolder(path, count)
+
+
+class ImageFolder:
+    """The PNG, JPEG and WebP files that lie in a folder itself, ordered by name. See `GivenImages`."""
+
+    def __init__(self, path: Path, count: int | None = None) -> None:
+        """Reads the sizes of all images, and no more."""
+        with translate_errors(str(path)):
+            files = sorted(file for file in path.iterdir() if file.suffix.lower() in _SUFFIXES and file.is_file())
+        if not files:
+            raise UserError(
+                f"{path}: no images in it ({', '.join(EXTENSIONS)}; those in sub-folders do not count); give a folder "
+                f"of images, an .npy or .npz file, or a run that has checkpoints"
+            )
+        self.available, self.count = len(files), _checked_count(count, len(files), path)
+        self._files = files[: self.count]
+        self.shape = _header(files[0])
+        for file in self._files:
+            shape = _header(file)
+            if shape != self.shape:
+                raise UserError(
+                    f"{file}: is {_words(shape)}, and {files[0].name} is {_words(self.shape)}; all must have one "
+                    f"size and the same channels: bring them to it, or leave the others out"
+                )
+        _check_square(self.shape, path)
+
+    def chunk(self, number: int) -> Tensor:
+        """Raises UserError for a file that cannot be decoded."""
+        files = self._files[number * CHUNK : (number + 1) * CHUNK]
+        return torch.from_numpy(np.stack([self._decoded(file) for file in files]))
+
+    def _decoded(self, file: Path) -> NDArray[np.uint8]:
+        with translate_errors(str(file)):
+            data = file.read_bytes()
+        try:
+            return decode_image(data, self.shape[1], self.shape[0])
+        except ValueError as error:
+            raise UserError(f"{file}: cannot be used: {error}; write it again, or leave it out") from None
+
+
+class ImageArray:
+    """uint8 (N, H, W, 1 or 3), or (N, H, W): an .npy file, or `arr_0` of an .npz file. See `GivenImages`.
+
+    It is read chunk by chunk, and need not fit in memory. Ascending chunks are read fastest.
+    """
+
+    def __init__(self, path: Path, count: int | None = None) -> None:
+        self._path = path
+        with self._reading():
+            self._file = _opened_array(path)
+            shape, fortran, dtype = _array_header(self._file)
+            self._begin = self._file.tell()
+        if dtype != np.uint8 or fortran or len(shape) not in {3, 4} or (len(shape) == 4 and shape[3] not in {1, 3}):
+            raise UserError(
+                f"{path}: holds {dtype} {shape}{' in Fortran order' if fortran else ''}; images must be uint8 "
+                f"(N, H, W, 1 or 3)"
+            )
+        if 0 in shape:
+            raise UserError(f"{path}: holds no images; give another file")
+        self.available, self.count = shape[0], _checked_count(count, shape[0], path)
+        self.shape = (shape[3] if len(shape) == 4 else 1, shape[1], shape[2])
+        _check_square(self.shape, path)
+
+    def chunk(self, number: int) -> Tensor:
+        """Raises UserError where the file ends before, or is damaged."""
+        channels, height, width = self.shape
+        first = number * CHUNK
+        images, size = min(CHUNK, self.count - first), channels * height * width
+        with self._reading():
+            self._file.seek(self._begin + first * size)
+            data = self._file.read(images * size)
+            pixels = np.frombuffer(data, np.uint8).reshape(images, height, width, channels)
+        return torch.from_numpy(pixels.transpose(0, 3, 1, 2).copy())
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Raises UserError for what NumPy and zipfile say against the file, and for what the disk does."""
+        try:
+            with translate_errors(str(self._path)):
+                yield
+        except _NO_ARRAY as error:
+            raise UserError(
+                f"{self._path}: not a whole {self._path.suffix} file of images{_reason(error)}; write it again"
+            ) from None
+
+
+def _opened_array(path: Path) -> IO[bytes]:
+    """The bytes of an array in NumPy's own format, to seek in."""
+    if path.suffix.lower() == ".npy":
+        return path.open("rb")
+    return zipfile.ZipFile(path).open(f"{_IN_NPZ}.npy")
+
+
+def _array_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, whether in Fortran order, and type; `file` is then where the numbers begin."""
+    if np.lib.format.read_magic(file) == (1, 0):
+        return np.lib.format.read_array_header_1_0(file)
+    return np.lib.format.read_array_header_2_0(file)
+
+
+def _reason(error: Exception) -> str:
+    return f" (it has no {_IN_NPZ})" if isinstance(error, KeyError) else ""
+
+
+def _header(file: Path) -> tuple[int, int, int]:
+    """(channels, height, width) of an image file, without its pixels."""
+    with translate_errors(str(file)):
+        opened = file.open("rb")
+    try:
+        with opened, Image.open(opened, formats=("PNG", "JPEG", "WEBP")) as image:
+            return native_channels(image), image.height, image.width
+    except UNREADABLE as error:
+        raise UserError(
+            f"{file}: not a readable image: {why_unreadable(error)}; write it again, or leave it out"
+        ) from None
+
+
+def _checked_count(wanted: int | None, available: int, path: Path) -> int:
+    if wanted is not None and wanted > available:
+        raise UserError(f"--samples {wanted}: {path} holds {available:,} images; make more of them, or ask for fewer")
+    return available if wanted is None else wanted
+
+
+def _check_square(shape: tuple[int, int, int], path: Path) -> None:
+    if shape[1] != shape[2]:
+        raise UserError(f"{path}: its images are {_words(shape)}; only square ones are measured")
+
+
+def _words(shape: tuple[int, int, int]) -> str:
+    channels, height, width = shape
+    return f"{width}x{height} pixels, {'grey' if channels == 1 else 'RGB'}"

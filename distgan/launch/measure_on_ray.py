@@ -1,0 +1,109 @@
+"""A measurement under Ray Train: workers on a cluster's nodes, one bar on the driver."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Generic
+
+import ray
+from ray.train import RunConfig, ScalingConfig
+from ray.train.torch import TorchConfig, TorchTrainer
+
+from distgan.config.schema import ScaleConfig
+from distgan.errors import UserError
+from distgan.evaluation.progress import Stage, Told
+from distgan.launch.background import Background
+from distgan.launch.board import create_board
+from distgan.launch.cluster import ray_cluster
+from distgan.launch.lost import lost_processes_as_one_line
+from distgan.launch.measure import J, R, Work, Workers
+from distgan.launch.resources import plan_resources
+from distgan.launch.signals import StopWish, stop_on_signals
+from distgan.launch.workers import worker_world
+from distgan.report import words
+
+_POLL_S = 0.3
+
+
+@dataclass(frozen=True)
+class _Result(Generic[R]):
+    """What rank 0 puts on the board at the end."""
+
+    value: R
+
+
+def measure_on_ray(work: Work[J, R], job: J, workers: Workers, told: Told, say: Callable[[str], None]) -> R:
+    """See `launch.measure.measure`."""
+    with stop_on_signals() as wish:
+        say("starting Ray" if workers.address is None else f"connecting to Ray at {workers.address}")
+        with (
+            tempfile.TemporaryDirectory(prefix="distgan-") as notes,
+            ray_cluster(workers.address, workers.sources),
+            lost_processes_as_one_line("the measurement", "measures it anew"),
+        ):
+            say(f"starting {words.plural(workers.count, 'worker')}")
+            board = create_board()
+            fit = Background(_trainer(work, job, workers, board, notes).fit)
+            result: _Result[R] | None = _follow(board, fit, told, wish)
+    if result is None:
+        sys.exit(wish.exit_code)
+    return result.value
+
+
+def worker_main(arguments: dict[str, Any]) -> None:
+    """What Ray Train runs on every worker."""
+    board, world = arguments["board"], worker_world()
+
+    def told(stage: Stage, images: int) -> None:
+        board.put.remote((stage, images))
+
+    try:
+        result = arguments["work"](arguments["job"], world, told)
+        if world.rank == 0:
+            ray.get(board.put.remote(_Result(result)))
+    except UserError as error:
+        ray.get(board.put_mistake.remote(str(error)))
+        raise
+
+
+def _trainer(work: Work[J, R], job: J, workers: Workers, board: Any, notes: str) -> TorchTrainer:
+    """`notes`: a folder of this machine. Nothing is reported, so no other one looks for it."""
+    scale = ScaleConfig(workers=workers.count, device=workers.device)
+    resources = plan_resources(scale)
+    return TorchTrainer(
+        worker_main,
+        train_loop_config={"work": work, "job": job, "board": board},
+        torch_config=TorchConfig(backend="nccl" if resources.use_gpu else "gloo"),
+        scaling_config=ScalingConfig(
+            num_workers=workers.count,
+            use_gpu=resources.use_gpu,
+            resources_per_worker={"CPU": resources.worker_cpus},
+        ),
+        run_config=RunConfig(name="measurement", storage_path=notes),
+    )
+
+
+def _follow(board: Any, fit: Background, told: Told, wish: StopWish) -> _Result[Any] | None:
+    """Hands on what the workers tell until they have ended; None where that is wished before.
+
+    Raises UserError for a worker's.
+    """
+    result: _Result[Any] | None = None
+    while not wish.wished:
+        ended = fit.ended(_POLL_S)
+        events, mistake = ray.get(board.take.remote())
+        for event in events:
+            if isinstance(event, _Result):
+                result = event
+            else:
+                told(*event)
+        if mistake is not None:
+            raise UserError(mistake)
+        if ended:
+            fit.raise_error()
+            assert result is not None, "the workers ended without a result"
+            return result
+    return None

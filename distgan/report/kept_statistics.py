@@ -1,0 +1,37 @@
+"""Statistics of a data set, told and copied."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from distgan.data.storage import translate_errors
+from distgan.data.whole_files import replacing
+from distgan.errors import UserError
+from distgan.report import words
+from distgan.training.data_statistics import KeptStatistics, StatisticsJob
+
+
+def statistics_lines(job: StatisticsJob, found: KeptStatistics, copy: str | None) -> list[str]:
+    """What they are of, where they are kept, and the floor."""
+    real, (channels, size, _) = found.real, job.shape
+    resized = "" if job.data.resize == "none" else f", data.resize={job.data.resize}"
+    lines = [
+        f"{job.data.url}: statistics of {real.statistics.count:,} images, {channels}x{size}x{size}{resized}",
+        f"  extractor {real.extractor}, {len(real.statistics.mean):,} features",
+        f"  kept at {found.kept_at}",
+    ]
+    if real.floor is not None:
+        lines.insert(2, f"  floor {words.number(real.floor)} (two halves of the images)")
+    return lines if copy is None else [*lines, f"  copied to {copy}"]
+
+
+def check_out(out: str) -> None:
+    """Raises UserError for what is no name of an .npz file on this machine."""
+    if "://" in out or not out.endswith(".npz") or Path(out).is_dir():
+        raise UserError(f"--out {out}: give the name of an .npz file on this machine")
+
+
+def write_statistics(found: KeptStatistics, out: str) -> None:
+    """Writes a copy, which appears whole. Raises UserError where it cannot."""
+    with translate_errors(out), replacing(Path(out)) as partial:
+        partial.write_bytes(found.real.to_bytes())

@@ -1,0 +1,54 @@
+"""What an evaluation of its own found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One measure: as the configuration and as reports call it, its value, and its deviation where it has one.
+
+    `seconds` are its own, without those of the features; what is computed together (precision, recall and their kin)
+    has the same ones.
+    """
+
+    measure: str
+    name: str
+    value: float
+    deviation: float | None
+    seconds: float
+
+
+@dataclass(frozen=True)
+class ClassFinding:
+    """The Fréchet distance between generated and real images of one class."""
+
+    label: int
+    name: str
+    samples: int
+    real_images: int
+    distance: float
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a job found.
+
+    Attributes:
+        extractor: its name; features: numbers that it makes of an image.
+        real_images: how many it was compared with; 0 where nobody knows.
+        floor: the distance between two halves of the real images, where it is known.
+        seconds: of the real side, of the images' features, of the classes, and in all.
+    """
+
+    extractor: str
+    features: int
+    samples: int
+    real_images: int
+    floor: float | None
+    measures: list[Finding]
+    classes: list[ClassFinding]
+    seconds: dict[str, float]
+    workers: int
+    device: str
