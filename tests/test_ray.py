@@ -104,6 +104,34 @@ def kill_a_worker(before: dict[int, str]) -> bool:
     return False
 
 
+@pytest.mark.slow
+def test_two_workers_evaluate_as_one_does_and_leave_nothing(data: str, bucket: str, tmp_path: Path) -> None:
+    before = our_processes()
+    train = ["train", "quickstart", f"data.url={data}", *TINY, "training.kimg=0.1", "--no-ray", "--storage", bucket]
+    finish(distgan(*train, "--name", "run", cwd=tmp_path))
+    command = ["evaluate", f"{bucket}/run", "--metrics", "frechet,kid", "--json"]
+    for name, workers in (("one", "1"), ("two", "2")):
+        process = distgan(*command, f"{name}.json", "--workers", workers, cwd=tmp_path)
+        output = finish(process)
+        assert process.returncode == 0, output
+        assert f"{workers} worker{'s' if workers == '2' else ''} on cpu" in output
+    one, two = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("one", "two"))
+    assert two["metrics"] == pytest.approx(one["metrics"], rel=1e-6)
+    assert (one["workers"], two["workers"]) == (1, 2)
+    assert our_processes() == before
+
+    # Ctrl-C ends it at once. Of more samples than can be drawn meanwhile.
+    process = distgan(*command, "more.json", "--workers", "2", "--samples", "1000000", cwd=tmp_path)
+    assert process.stdout is not None
+    assert any("starting 2 workers" in line for line in process.stdout)
+    process.send_signal(signal.SIGINT)
+    output = finish(process)
+    assert process.returncode == 130, output
+    assert "Traceback" not in output
+    assert not (tmp_path / "more.json").exists()
+    wait_for(lambda: our_processes().keys() <= before.keys(), 20)
+
+
 def test_an_address_where_nothing_listens_is_one_line(data: str, bucket: str, tmp_path: Path) -> None:
     command = ["train", "quickstart", f"data.url={data}", *TINY, "--workers", "1", "--storage", bucket]
     process = distgan(*command, "--address", "127.0.0.1:1", cwd=tmp_path)
