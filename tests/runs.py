@@ -62,7 +62,7 @@ def tiny_config(preset: str, data_url: str, steps: int, *overrides: str) -> Conf
 def script_distances(monkeypatch: pytest.MonkeyPatch, *distances: float) -> None:
     """Evaluations measure these, one after another."""
     remaining = iter(distances)
-    monkeypatch.setattr(Evaluator, "evaluate", lambda self, generator: Scores(next(remaining), {}, {}))
+    monkeypatch.setattr(Evaluator, "evaluate", lambda self, generator: Scores(next(remaining), {}, {}, diversity=1.0))
 
 
 class Recorder:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from distgan.config.schema import Config
 from distgan.data.decode import SampleDecoder
 from distgan.data.storage import Storage
+from distgan.metrics.diversity import diversity
 from distgan.metrics.features import FeatureExtractor, load_extractor, to_uint8
 from distgan.metrics.frechet import FeatureSums
 from distgan.metrics.measures import NEEDS_REAL_FEATURES, Measured, check_measures, measure, metric_name
@@ -25,11 +26,15 @@ from distgan.training.world import World
 
 @dataclass(frozen=True)
 class Scores:
-    """What one pass over samples gave: the Fréchet distance, other measures by name, and seconds by kind of work."""
+    """What one pass over samples gave: the Fréchet distance, other measures by name, and seconds by kind of work.
+
+    `diversity` is how far samples lie apart against real images (`metrics.diversity`).
+    """
 
     distance: float
     more: dict[str, float]
     seconds: dict[str, float]
+    diversity: float
 
 
 class Evaluator:
@@ -60,12 +65,12 @@ class Evaluator:
                 kept.append(features)
         measured = time.perf_counter()
         sums = FeatureSums.from_tensor(self._world.all_reduce(sums.to_tensor()), self._extractor.dimension)
-        distance = between(self._world, sums.statistics(), self.real.statistics)
+        generated = sums.statistics()
+        distance = between(self._world, generated, self.real.statistics)
         seconds = {"features": measured - begin, "frechet": time.perf_counter() - measured}
         more = self._measured(kept) if metrics else Measured({}, {})
-        return Scores(
-            distance, {self._name(name): value for name, value in more.values.items()}, seconds | more.seconds
-        )
+        named = {self._name(name): value for name, value in more.values.items()}
+        return Scores(distance, named, seconds | more.seconds, diversity(generated, self.real.statistics))
 
     def distance(self, generator: nn.Module) -> float:
         """The Fréchet distance alone."""

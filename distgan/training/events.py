@@ -70,7 +70,8 @@ class Evaluated:
     """A Fréchet distance was measured; `metric` is its name with the number of samples.
 
     At step 0 it is that of the generator that the run began with, which is not yet a best one. `more` are the other
-    measures by their names, `seconds_of` the parts of the time.
+    measures by their names, `seconds_of` the parts of the time, `diversity` how far samples lie apart
+    (`metrics.diversity`).
     """
 
     step: int
@@ -85,6 +86,7 @@ class Evaluated:
     seconds: float
     more: dict[str, float] = field(default_factory=dict)
     seconds_of: dict[str, float] = field(default_factory=dict)
+    diversity: float | None = None
 
 
 @dataclass(frozen=True)

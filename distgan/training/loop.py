@@ -251,6 +251,7 @@ class Session:
             patience=evaluation.patience,
             seconds=self.meter.last_seconds,
             seconds_of=scores.seconds,
+            diversity=scores.diversity,
         )
         if self.world.rank == 0:
             self.reporter.event(event)
