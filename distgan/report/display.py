@@ -12,7 +12,7 @@ from rich.live import Live
 from distgan.report import words
 from distgan.report.pace import Pace
 from distgan.report.panel import View, render
-from distgan.training.events import Evaluated, Event, FewImages, Finished, Profiled, Started, Trained
+from distgan.training.events import Evaluated, Event, FewImages, Finished, Profiled, Started, Trained, Warned
 
 _SECONDS_BETWEEN_LINES = 5.0
 
@@ -58,6 +58,9 @@ class Display:
             return
         if isinstance(event, FewImages):
             self.message(f"warning: {words.few_images(event)}")
+            return
+        if isinstance(event, Warned):
+            self.message(f"warning: {words.ill_health(event)}")
             return
         assert self._view is not None, "a run's first event is Started"
         self._update(self._view, event)

@@ -17,7 +17,7 @@ from distgan.report.grids import image_grid, png_bytes
 from distgan.report.mirror import Mirror
 from distgan.report.rows import event_row, lines_until, read_rows, to_json
 from distgan.report.scalars import Scalars
-from distgan.training.events import Checkpointed, Evaluated, Event, Finished, Started, Summary, Trained
+from distgan.training.events import Checkpointed, Evaluated, Event, Finished, Started, Summary, Trained, Warned
 
 _METRICS = "metrics.jsonl"
 _SUMMARY = "summary.json"
@@ -78,7 +78,7 @@ class RunFolder:
         with self._working():
             if isinstance(event, Started):
                 self._files.write_bytes("config.yaml", event.configuration.encode())
-            if isinstance(event, Trained | Evaluated | Checkpointed):
+            if isinstance(event, Trained | Evaluated | Warned | Checkpointed):
                 self._metrics.write(to_json(event_row(event)) + "\n")
                 self._metrics.flush()
             if isinstance(event, Trained):

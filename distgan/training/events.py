@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 if TYPE_CHECKING:  # a process that only hands events on needs no torch
     from torch import Tensor
 
+# States of ill health (`training.health`).
+State = Literal["discriminator overpowers", "mode collapse", "dead generator", "diverged"]
 # What early stopping decides, and whatever else ends a run.
-Verdict = Literal["plateau", "target"]
+Verdict = Literal["plateau", "target"] | State
 StopReason = Literal["budget", "time", "interrupted"] | Verdict
 
 
@@ -99,6 +101,27 @@ class Checkpointed:
 
 
 @dataclass(frozen=True)
+class Warned:
+    """A run is not healthy.
+
+    Attributes:
+        step, kimg: when the state first began, in the event when it begins.
+        seen: the numbers that show it.
+        remedy: what helps, in configuration keys.
+        times: how often it has begun.
+        until_kimg: where it last ended; None while it goes on.
+    """
+
+    step: int
+    kimg: float
+    state: State
+    seen: str
+    remedy: str
+    times: int = 1
+    until_kimg: float | None = None
+
+
+@dataclass(frozen=True)
 class Summary:
     """How a run ended. Distances are None where they were not measured.
 
@@ -111,6 +134,7 @@ class Summary:
         without_improvement: evaluations in a row, up to the last one, that brought nothing better.
         seconds: wall-clock seconds of this session by phase (`total`, `training`, `evaluation`, …).
         bad_samples: different samples that were passed over; None where they are not to be.
+        health: the states of ill health that the run has been in, oldest first.
     """
 
     name: str
@@ -134,6 +158,7 @@ class Summary:
     seconds: dict[str, float] = field(default_factory=dict)
     bad_samples: int | None = None
     distgan: str = ""
+    health: list[Warned] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -162,7 +187,7 @@ class Profiled:
     folder: str
 
 
-Event = Started | FewImages | Trained | Evaluated | Checkpointed | Profiled | Finished
+Event = Started | FewImages | Trained | Evaluated | Warned | Checkpointed | Profiled | Finished
 
 
 class Reporter(Protocol):

@@ -24,12 +24,15 @@ from distgan.training.events import (
     Finished,
     Reporter,
     Started,
+    State,
     StopReason,
     Summary,
     Trained,
+    Verdict,
 )
 from distgan.training.few_images import few_images
 from distgan.training.grid import SampleGrid
+from distgan.training.health import WINDOW
 from distgan.training.job import Job, check_data
 from distgan.training.meter import Meter
 from distgan.training.networks import build_networks, build_objective
@@ -37,6 +40,7 @@ from distgan.training.optimizers import build_optimizers
 from distgan.training.process import choose_threads, prepare_process
 from distgan.training.profiling import StepProfiler, span
 from distgan.training.progress import Progress, due
+from distgan.training.remedies import warning
 from distgan.training.sampling import find_checkpoint
 from distgan.training.state import TrainingState, check_resumable
 from distgan.training.step import RealBatch, Step
@@ -116,7 +120,7 @@ class Session:
         if progress.step == 0 and not progress.evaluations and config.evaluation.at_start:
             self._evaluate()
         budget = round(config.training.kimg * 1000)
-        verdict, stop = progress.verdict(config.evaluation), None
+        verdict, stop = self._verdict(), None
         with closing(self._open_batches()) as batches:
 
             def next_batch() -> RealBatch:
@@ -135,12 +139,14 @@ class Session:
                 if self.profiler is not None:
                     self.profiler.step()
                 self.meter.count(terms, images)
+                if progress.step % WINDOW == 0:
+                    self._meet()
                 stop = self._log_and_ask_to_stop() if progress.step % config.training.log_every == 0 else None
-                ended = progress.images >= budget or stop == "time"
+                ended = progress.images >= budget or stop == "time" or self._unhealthy() is not None
                 # What is due at this step comes before a stop: a resume goes on with the next step.
                 if due(before, progress.images, config.evaluation.every_kimg) or ended:
                     self._evaluate()
-                    verdict = progress.verdict(config.evaluation)
+                    verdict = self._verdict()
                 else:
                     self._save_samples_and_checkpoint_if_due(before)
         if verdict is not None or stop is None or progress.images >= budget:
@@ -204,9 +210,12 @@ class Session:
         Raises UserError, on every rank, for a loss that is not finite and for too many bad samples.
         """
         terms, bad_samples = self.meter.meet(self.world)
-        self.guard.check_losses(terms, self.state.progress)
-        self.state.progress.bad_samples += bad_samples
-        check_bad_samples(self.state.progress.bad_samples, self.config.data)
+        progress = self.state.progress
+        self.guard.check_losses(terms, progress)
+        progress.bad_samples += bad_samples
+        check_bad_samples(progress.bad_samples, self.config.data)
+        begun = progress.health.trained(terms, progress.step, progress.images, self.step.objective.chance_loss)
+        self._warn(begun)
 
     def _meet_before_saving(self) -> None:
         """As `_meet`; also raises UserError where the state itself is not finite."""
@@ -237,6 +246,7 @@ class Session:
         with self.meter.phase("evaluation"):
             scores = self.evaluator.evaluate(self.state.ema.network)
         progress.evaluated(scores.distance)
+        begun = progress.health.evaluated(scores.diversity, progress.step, progress.images)
         best, without_improvement = progress.best, progress.without_improvement(evaluation)
         event = Evaluated(
             step=progress.step,
@@ -255,10 +265,25 @@ class Session:
         )
         if self.world.rank == 0:
             self.reporter.event(event)
+        self._warn(begun)
         if self.config.training.samples_every_kimg is None:
             self._save_samples()
         self._save_checkpoint()
         self.reporter.evaluated(event)
+
+    def _unhealthy(self) -> State | None:
+        """The state of ill health that ends the run, where one is to."""
+        ongoing = self.state.progress.health.ongoing
+        return ongoing[0] if ongoing and self.config.health.stop else None
+
+    def _verdict(self) -> Verdict | None:
+        return self.state.progress.verdict(self.config.evaluation) or self._unhealthy()
+
+    def _warn(self, begun: list[State]) -> None:
+        if self.world.rank == 0:
+            spells = self.state.progress.health.spells
+            for state in begun:
+                self.reporter.event(warning(state, spells[state], self.config))
 
     def _save_samples_and_checkpoint_if_due(self, before: int) -> None:
         images = self.state.progress.images
@@ -318,6 +343,7 @@ class Session:
             seconds=self.meter.seconds(),
             bad_samples=progress.bad_samples if self.config.data.bad_samples == "skip" else None,
             distgan=distgan.__version__,
+            health=[warning(state, spell, self.config) for state, spell in progress.health.spells.items()],
         )
         if self.profiler is not None:
             self.reporter.event(self.profiler.finish())

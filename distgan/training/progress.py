@@ -10,6 +10,7 @@ from pydantic import ConfigDict, TypeAdapter
 
 from distgan.config.schema import Config, EvaluationConfig
 from distgan.training.events import Verdict
+from distgan.training.health import Health
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class Progress:
         images: real images that the critic consumed; kimg are thousands of these.
         bad_samples: different samples so far in whose place another was taken.
         evaluations: all of the run, in their order; one at step 0 is of the generator that the run began with.
+        health: whether it is healthy, and what that is judged by.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
@@ -50,6 +52,7 @@ class Progress:
     images: int = 0
     bad_samples: int = 0
     evaluations: list[Evaluation] = field(default_factory=list)
+    health: Health = field(default_factory=Health)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Progress:
