@@ -155,10 +155,7 @@ def test_weights_that_an_optimiser_spoilt_are_not_saved(
     data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spoil_weights_at_the_bad_step(monkeypatch)
-    with pytest.raises(
-        UserError,
-        match=r"at update 6 \(0\.096 kimg\): the numbers of discriminator are not all finite; the last finite",
-    ):
+    with pytest.raises(UserError, match=r"at update 6 \(0\.096 kimg\): the numbers of discriminator are not"):
         run(tiny_config("quickstart", data, 20, *EVERY_TWO), str(tmp_path))
     assert checkpoints(str(tmp_path)).names() == [checkpoint_name(4)]
 

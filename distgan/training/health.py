@@ -23,7 +23,7 @@ WINDOW = 50
 # In the first updates much is extreme that means nothing: they are not judged.
 WARM_UP = 200
 
-_WATCHED = (*symptoms.SIZES, "accuracy/real", "accuracy/fake")
+_WATCHED = {*symptoms.SIZES, "loss/adversarial", "accuracy/real", "accuracy/fake"}
 # After how many windows, or evaluations, in a row that speak against what is the case a state begins or ends.
 _WINDOWS: dict[State, int] = {"discriminator overpowers": 4, "dead generator": 4, "diverged": 2}
 _EVALUATIONS: dict[State, int] = {"mode collapse": 2}
@@ -87,7 +87,7 @@ class Health:
         objective's.
         """
         for row in terms:
-            for name in _WATCHED:
+            for name in _WATCHED & row.keys():
                 self.sums[name] = self.sums.get(name, 0.0) + row[name]
         self.updates += len(terms)
         if step % WINDOW or not self.updates:
@@ -96,7 +96,7 @@ class Health:
         self.sums, self.updates = {}, 0
         signs = self._signs(means, chance_loss) if step > WARM_UP else {}
         self.largest_gradient = max(self.largest_gradient, means[symptoms.GRADIENT])
-        if step > WARM_UP and "diverged" not in signs:
+        if "diverged" not in signs:
             for name in symptoms.SIZES:
                 self.logs[name] = self.logs.get(name, 0.0) + symptoms.log_size(means, name)
             self.windows += 1
@@ -109,10 +109,10 @@ class Health:
         """
         if step == 0:
             return []
-        self.widest = max(self.widest, diversity)
+        widest, self.widest = self.widest, max(self.widest, diversity)
         if step <= WARM_UP or "discriminator overpowers" in self.ongoing:
             return []
-        return self._judge(symptoms.alike(diversity, self.widest), _EVALUATIONS, step, images)
+        return self._judge(symptoms.alike(diversity, widest), _EVALUATIONS, step, images)
 
     def _signs(self, means: Means, chance_loss: float | None) -> Signs:
         typical = {name: math.exp(total / self.windows) for name, total in self.logs.items()}

@@ -16,16 +16,19 @@ Means = Mapping[str, float]
 Signs = dict[State, str]
 
 GRADIENT = "gradients/generator"
-# What explodes, and below which size it is small whatever its past was.
-SIZES = {"loss/generator": 1.0, "loss/discriminator": 1.0, GRADIENT: 1e-3, "gradients/discriminator": 1e-3}
+LOSSES = ("loss/generator", "loss/discriminator")
+SIZES = (*LOSSES, GRADIENT, "gradients/discriminator")
 
 _COLLAPSED_LOSS = 0.05
 _ALMOST_ALL = 0.95
 _NO_GRADIENT = 1e-6
 _EXPLODED = 100.0
+_SMALL = 1.0
+_BEYOND = 1e5
 _ALIKE = 0.3
 _FALLEN = 0.75
 _ALL_ALIKE = 0.1
+_RISING = 1.1
 
 
 def discriminator_overpowers(means: Means, chance_loss: float | None, largest_gradient: float) -> Signs:
@@ -47,8 +50,8 @@ def discriminator_overpowers(means: Means, chance_loss: float | None, largest_gr
     return {
         "discriminator overpowers": (
             f"its loss was {loss:.2g} ({chance_loss:.2g} for one that cannot tell) and it told {real:.1%} of the real "
-            f"and {fake:.1%} of the generated images; the generator's gradient had a norm of {means[GRADIENT]:.2g} "
-            f"(at most {largest_gradient:.2g} before)"
+            f"and {fake:.1%} of the generated images; the generator's gradient had a norm of {means[GRADIENT]:.3g} "
+            f"(at most {largest_gradient:.3g} before)"
         )
     }
 
@@ -59,37 +62,49 @@ def no_gradient(means: Means, largest_gradient: float) -> Signs:
     if gradient > _NO_GRADIENT * largest_gradient:
         return {}
     return {
-        "dead generator": f"its gradient had a norm of {gradient:.2g}, and of up to {largest_gradient:.2g} before",
+        "dead generator": f"its gradient had a norm of {gradient:.3g}, and of up to {largest_gradient:.3g} before",
     }
 
 
 def exploded(means: Means, typical: Means) -> Signs:
-    """A loss or a gradient is 100 times what is typical of the run so far; in healthy ones up to 17 times."""
+    """A loss or a gradient is 100 times what is typical of the run so far, or a loss beyond any scale.
+
+    In healthy runs none gets to 9 times. Sizes below 1 count as 1: a Wasserstein critic's gradients begin a thousand
+    times smaller than they soon are, and its loss passes through 0. A run can explode before it has a past, but no
+    objective here has losses of 100,000: those of a Wasserstein critic with slopes of 1 are as large as images are
+    far apart, some hundred.
+    """
+    beyond = [name for name in LOSSES if abs(means[name]) >= _BEYOND]
+    if beyond:
+        return {"diverged": f"{beyond[0]} was {means[beyond[0]]:.3g}"}
     factors = {name: _size(means, name) / size for name, size in typical.items()}
     name = max(factors, key=lambda key: factors[key], default=None)
     if name is None or factors[name] < _EXPLODED:
         return {}
-    return {"diverged": f"{name} was {means[name]:.3g} in size, {factors[name]:,.0f} times what it was before"}
+    return {"diverged": f"{name} was {means[name]:.3g}, {factors[name]:,.0f} times the size that is typical of the run"}
 
 
 def log_size(means: Means, name: str) -> float:
-    """The logarithm of a term's size, of which the mean over the past is what is typical."""
+    """The logarithm of a term's size, at least 0; its mean over the past is that of what is typical."""
     return math.log(_size(means, name))
 
 
 def alike(diversity: float, widest: float) -> Signs:
-    """Samples lie much closer together than real images do, and have lain a third farther apart, or never apart at all.
+    """Samples lie much closer together than real images do, and have lain a third farther apart, or never farther.
 
-    `widest` is the largest diversity (`metrics.diversity`) of all evaluations of what was trained, this one included.
-    Below 0.3 samples are alike; healthy runs have 0.4 to 0.9. That an untrained generator's are alike too (0.02 to
-    0.04 of a DCGAN) is no collapse, nor that they begin to differ only slowly: only a generator that has never
-    exceeded 0.1 is in it without having fallen.
+    `widest` is the largest diversity (`metrics.diversity`) of earlier evaluations of what was trained, 0 where there
+    is none. Below 0.3 samples are alike; healthy runs have 0.4 to 0.9. That an untrained generator's are alike too
+    (0.02 to 0.04 of a DCGAN) is no collapse, nor that they begin to differ only slowly: a generator that has not
+    fallen is in it only below 0.1, where it does not get better.
     """
-    if diversity >= _ALIKE or max(_FALLEN * widest, _ALL_ALIKE) <= diversity:
+    if diversity < min(_ALIKE, _FALLEN * widest):
+        before = f"{widest:.2g} times at most before"
+    elif max(diversity, widest) < _ALL_ALIKE and diversity <= _RISING * widest:
+        before = "never farther before"
+    else:
         return {}
-    before = f"{widest:.2g} times at most before" if diversity < widest else "never farther"
     return {"mode collapse": f"samples lay {diversity:.2g} times as far apart as real images, {before}"}
 
 
 def _size(means: Means, name: str) -> float:
-    return max(abs(means[name]), SIZES[name])
+    return max(abs(means[name]), _SMALL)
