@@ -20,7 +20,7 @@ LOSSES = ("loss/generator", "loss/discriminator")
 SIZES = (*LOSSES, GRADIENT, "gradients/discriminator")
 
 _COLLAPSED_LOSS = 0.05
-_ALMOST_ALL = 0.95
+_ALMOST_ALL = 0.98
 _NO_GRADIENT = 1e-6
 _EXPLODED = 100.0
 _SMALL = 1.0
