@@ -70,7 +70,8 @@ class Evaluator:
         seconds = {"features": measured - begin, "frechet": time.perf_counter() - measured}
         more = self._measured(kept) if metrics else Measured({}, {})
         named = {self._name(name): value for name, value in more.values.items()}
-        return Scores(distance, named, seconds | more.seconds, diversity(generated, self.real.statistics))
+        spread = self._world.agree(diversity(generated, self.real.statistics))
+        return Scores(distance, named, seconds | more.seconds, spread)
 
     def distance(self, generator: nn.Module) -> float:
         """The Fréchet distance alone."""

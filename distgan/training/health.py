@@ -23,7 +23,7 @@ WINDOW = 50
 # In the first updates much is extreme that means nothing: they are not judged.
 WARM_UP = 200
 
-_WATCHED = {*symptoms.SIZES, "loss/adversarial", "accuracy/real", "accuracy/fake"}
+_WATCHED = (*symptoms.SIZES, "loss/adversarial", "accuracy/real", "accuracy/fake")
 # After how many windows, or evaluations, in a row that speak against what is the case a state begins or ends.
 _WINDOWS: dict[State, int] = {"discriminator overpowers": 4, "dead generator": 4, "diverged": 2}
 _EVALUATIONS: dict[State, int] = {"mode collapse": 2}
@@ -87,8 +87,9 @@ class Health:
         objective's.
         """
         for row in terms:
-            for name in _WATCHED & row.keys():
-                self.sums[name] = self.sums.get(name, 0.0) + row[name]
+            for name in _WATCHED:
+                if name in row:
+                    self.sums[name] = self.sums.get(name, 0.0) + row[name]
         self.updates += len(terms)
         if step % WINDOW or not self.updates:
             return []

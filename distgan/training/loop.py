@@ -141,6 +141,7 @@ class Session:
                 self.meter.count(terms, images)
                 if progress.step % WINDOW == 0:
                     self._meet()
+                    progress.health = self.world.agree(progress.health)  # logarithms differ on unlike hardware
                 stop = self._log_and_ask_to_stop() if progress.step % config.training.log_every == 0 else None
                 ended = progress.images >= budget or stop == "time" or self._unhealthy() is not None
                 # What is due at this step comes before a stop: a resume goes on with the next step.
