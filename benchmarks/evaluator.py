@@ -30,6 +30,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from benchmarks.report import console, machine, print_ratio
+from distgan.assessment.measure import open_decoder
 from distgan.config.load import load_config
 from distgan.config.schema import Config
 from distgan.data.storage import Storage
@@ -39,7 +40,6 @@ from distgan.metrics.inception import FEATURES
 from distgan.training.fakes import GeneratedImages
 from distgan.training.networks import build_networks
 from distgan.training.process import prepare_process
-from distgan.training.standalone import open_decoder
 from distgan.world import World
 
 _CONTEXT = multiprocessing.get_context("spawn")

@@ -15,12 +15,12 @@ import pytest
 import torch
 
 from command_line import Cli
+from distgan.assessment.data_statistics import compute_statistics, plan_statistics
+from distgan.assessment.measure import open_decoder
 from distgan.data.blocks import BlockReader
 from distgan.data.storage import Storage
 from distgan.evaluation.evaluator import Evaluator
 from distgan.metrics.statistics_file import RealStatistics
-from distgan.training.data_statistics import compute_statistics, plan_statistics
-from distgan.training.standalone import open_decoder
 from distgan.world import World
 from gloo import run_workers
 from runs import ALONE, tiny_config

@@ -22,6 +22,7 @@ from distgan.training.job import Job
 from distgan.training.loop import train
 from distgan.training.meter import Meter
 from distgan.training.objectives import BinaryCrossEntropy
+from distgan.training.optimizers import Optimizers
 from distgan.world import World
 from gloo import run_workers
 from runs import ALONE, Recorder, assert_same_bits, checkpoints, newest, run, tiny_config
@@ -116,13 +117,13 @@ def test_infinite_losses_end_a_run_too(poison: str, data: str, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("size", [1, 2])
-def test_weights_that_a_finite_loss_spoilt_are_not_saved(size: int, data: str, tmp_path: Path) -> None:
+def test_weights_that_a_finite_loss_spoils_are_not_saved(size: int, data: str, tmp_path: Path) -> None:
     config = tiny_config("quickstart", data, 20, "training.log_every=1", *EVERY_TWO)
     answers = on_workers(size, poisoned, config, str(tmp_path), "gradient")
     message, kinds, saved = answers[0]
     assert {answer[0] for answer in answers} == {message}
-    assert "at update 6 (0.096 kimg): the numbers of discriminator are not all finite; the last finite" in message
-    assert kinds.count(Trained) == 6
+    assert "at update 6 (0.096 kimg): gradients/discriminator is nan; the last finite" in message
+    assert kinds.count(Trained) == 5
     assert saved == [2, 4]
     assert checkpoints(str(tmp_path)).names() == [checkpoint_name(4)]
     # What is kept goes on, and as if nothing had been.
@@ -135,12 +136,34 @@ def finish(world: World, config: Config, storage: str, name: str) -> None:
     run(config, storage, name, world=world)
 
 
-def test_the_next_loss_shows_spoilt_weights(data: str, tmp_path: Path) -> None:
-    config = tiny_config("quickstart", data, 20, "training.log_every=3")
-    ((message, kinds, _),) = on_workers(1, poisoned, config, str(tmp_path), "gradient")
-    assert "at update 7 (0.112 kimg): " in message
-    assert "loss/discriminator is nan" in message
-    assert kinds.count(Trained) == 2
+def spoil_weights_at_the_bad_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As an optimiser does whose numbers overflow: loss and gradient of that update are good."""
+    updates = []
+    update_discriminator = Optimizers.update_discriminator
+
+    def spoil(optimizers: Optimizers) -> None:
+        update_discriminator(optimizers)
+        updates.append(1)
+        if len(updates) == BAD_STEP:
+            with torch.no_grad():
+                optimizers.discriminator.param_groups[0]["params"][0][0] = torch.inf
+
+    monkeypatch.setattr(Optimizers, "update_discriminator", spoil)
+
+
+def test_weights_that_an_optimiser_spoilt_are_not_saved(
+    data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spoil_weights_at_the_bad_step(monkeypatch)
+    with pytest.raises(UserError, match=r"at update 6 \(0\.096 kimg\): the numbers of discriminator are not"):
+        run(tiny_config("quickstart", data, 20, *EVERY_TWO), str(tmp_path))
+    assert checkpoints(str(tmp_path)).names() == [checkpoint_name(4)]
+
+
+def test_the_next_loss_shows_spoilt_weights(data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spoil_weights_at_the_bad_step(monkeypatch)
+    with pytest.raises(UserError, match=r"at update 7 \(0\.112 kimg\): .*loss/discriminator is nan"):
+        run(tiny_config("quickstart", data, 20, "training.log_every=3"), str(tmp_path))
 
 
 def test_the_command_line_prints_one_line(

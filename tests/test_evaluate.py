@@ -14,6 +14,10 @@ from PIL import Image
 
 from command_line import Cli
 from conditional import NETWORKS
+from distgan.assessment.data_statistics import compute_statistics, plan_statistics
+from distgan.assessment.findings import Findings
+from distgan.assessment.job import EvaluationOptions, plan_evaluation
+from distgan.assessment.measure import evaluate, open_decoder, score_checkpoint
 from distgan.config.load import build_config, load_config
 from distgan.errors import UserError
 from distgan.evaluation.evaluator import Scores
@@ -24,12 +28,8 @@ from distgan.metrics.short_names import parse_metrics
 from distgan.metrics.statistics_file import RealStatistics
 from distgan.report.samples import write_samples
 from distgan.report.scores import notes
-from distgan.training.data_statistics import compute_statistics, plan_statistics
-from distgan.training.evaluation_job import EvaluationOptions, plan_evaluation
 from distgan.training.fakes import GeneratedImages
-from distgan.training.findings import Findings
 from distgan.training.sampling import average_generator, find_checkpoint
-from distgan.training.standalone import evaluate, open_decoder, score_checkpoint
 from distgan.world import World
 from gloo import run_workers
 from runs import ALONE, TINY, pack_bricks, run, tiny_config

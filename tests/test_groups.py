@@ -430,6 +430,10 @@ def test_terms_are_means_over_the_batch() -> None:
         "accuracy/real": (real_logits > 0).double().mean(),
         "accuracy/fake": (fake_logits <= 0).double().mean(),
     }
+    parts = {"discriminator": networks.discriminator, "generator": networks.generator}
+    for name, network in parts.items():
+        gradients = torch.autograd.grad(wanted[f"loss/{name}"], list(network.parameters()), retain_graph=True)
+        wanted[f"gradients/{name}"] = torch.cat([gradient.flatten() for gradient in gradients]).norm()
     terms = step.run(Batches(config, step.groups.local), 0, 0)
     assert terms.keys() == wanted.keys()
     for name, value in wanted.items():

@@ -11,6 +11,11 @@ from distgan.config.registry import DISCRIMINATORS, EXTRACTORS, GENERATORS, OBJE
 
 PACKAGE = Path(distgan.__file__).parent
 
+# Rooms, from the ground up.
+GROUND = {"errors", "world", "config", "data", "models", "metrics"}
+RUN = GROUND | {"evaluation", "health", "training"}
+ALL = RUN | {"assessment", "report", "launch", "store"}
+
 # What each room may import of the others.
 ALLOWED: dict[str, set[str]] = {
     "__init__": set(),
@@ -22,22 +27,12 @@ ALLOWED: dict[str, set[str]] = {
     "metrics": {"errors", "config"},
     "store": {"errors", "config", "data"},
     "evaluation": {"errors", "world", "config", "data", "metrics"},
-    "training": {"errors", "world", "config", "data", "models", "metrics", "evaluation"},
-    "report": {"errors", "world", "config", "data", "models", "metrics", "evaluation", "training"},
-    "launch": {"errors", "world", "config", "data", "models", "metrics", "evaluation", "training", "report"},
-    "cli": {
-        "errors",
-        "world",
-        "config",
-        "data",
-        "models",
-        "metrics",
-        "evaluation",
-        "training",
-        "report",
-        "launch",
-        "store",
-    },
+    "health": {"errors", "config"},
+    "training": GROUND | {"evaluation", "health"},
+    "assessment": RUN,
+    "report": RUN | {"assessment"},
+    "launch": RUN | {"assessment", "report"},
+    "cli": ALL,
     "__main__": {"cli"},
 }
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -181,8 +181,9 @@ def test_the_penalty_of_a_linear_critic_is_known() -> None:
     assert gradient_norms(critic, real).tolist() == pytest.approx([3.0] * 5)
     penalty = WassersteinGradientPenalty(gp_weight=10).penalty(critic, real, fake, draws())
     assert penalty is not None
-    assert penalty.item() == pytest.approx(10 * (3 - 1) ** 2)
-    penalty.backward()
+    assert penalty.loss.item() == pytest.approx(10 * (3 - 1) ** 2)
+    assert penalty.norm.item() == pytest.approx(3)
+    penalty.loss.backward()
     # d/dw 10 (‖w‖ − 1)² = 20 (‖w‖ − 1) w / ‖w‖
     assert critic.weight.grad is not None
     assert critic.weight.grad.flatten().tolist() == pytest.approx([20 * 2 * 1.5 / 3] * 4)
@@ -193,8 +194,9 @@ def test_a_critic_without_slope_has_a_finite_penalty() -> None:
     images = torch.randn(3, 1, 2, 2, dtype=DTYPE)
     penalty = WassersteinGradientPenalty(gp_weight=10).penalty(critic, images, -images, draws())
     assert penalty is not None
-    assert penalty.item() == 10
-    penalty.backward()
+    assert penalty.loss.item() == 10
+    assert penalty.norm.item() == 0
+    penalty.loss.backward()
     assert critic.weight.grad is not None
     assert critic.weight.grad.isfinite().all()
 
@@ -208,7 +210,8 @@ def test_the_penalty_is_taken_between_real_and_fake(interpolation: str) -> None:
     penalty = objective.penalty(SquaredCritic(), real, fake, numbers)
     assert penalty is not None
     # Norms 0 at the real image, 5 at the fake one and 1.25 a quarter of the way to it.
-    assert penalty.item() == pytest.approx(2 * ((0 - 1) ** 2 + (5 - 1) ** 2 + (1.25 - 1) ** 2) / 3)
+    assert penalty.norm.item() == pytest.approx((0 + 5 + 1.25) / 3)
+    assert penalty.loss.item() == pytest.approx(2 * ((0 - 1) ** 2 + (5 - 1) ** 2 + (1.25 - 1) ** 2) / 3)
     assert numbers.kinds == [(interpolation, Purpose.INTERPOLATION)]  # type: ignore[attr-defined]
 
 
@@ -242,7 +245,7 @@ def test_the_penaltys_gradient_agrees_with_finite_differences() -> None:
     def penalty() -> Tensor:
         value = objective.penalty(critic, real, fake, draws())
         assert value is not None
-        return value
+        return value.loss
 
     penalty().backward()
     convolutions = [layer for layer in critic.modules() if isinstance(layer, nn.Conv2d)]
@@ -269,7 +272,8 @@ def test_the_penalty_reaches_neither_the_images_nor_the_generator() -> None:
     numbers = Draws(0, 0, 0, torch.device("cpu"), torch.float32)
     penalty = WassersteinGradientPenalty().penalty(critic, torch.randn(3, 1, 16, 16), source.tanh(), numbers)
     assert penalty is not None
-    penalty.backward()
+    penalty.loss.backward()
+    assert not penalty.norm.requires_grad
     assert source.grad is None
 
 

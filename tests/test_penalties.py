@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -41,8 +43,9 @@ class Quadratic:
 def test_r1_of_a_linear_critic_is_known() -> None:
     weights = torch.tensor([1.0, -2.0, 0.5, 3.0], dtype=DTYPE, requires_grad=True)
     penalty = r1_penalty(lambda x: x.flatten(1) @ weights, images(5, 1, 2, 2), weight=8)
-    assert penalty.item() == pytest.approx(8 / 2 * (1 + 4 + 0.25 + 9))
-    penalty.backward()  # d/dw 8/2 ‖w‖² = 8 w
+    assert penalty.loss.item() == pytest.approx(8 / 2 * (1 + 4 + 0.25 + 9))
+    assert penalty.norm.item() == pytest.approx(math.sqrt(1 + 4 + 0.25 + 9))
+    penalty.loss.backward()  # d/dw 8/2 ‖w‖² = 8 w
     assert weights.grad is not None
     assert weights.grad.tolist() == pytest.approx([8.0, -16.0, 4.0, 24.0])
 
@@ -54,8 +57,9 @@ def test_r1_is_taken_at_the_real_images(objective: Objective) -> None:
     penalty = objective.penalty(Quadratic(weights), real, fake, DRAWS)
     assert penalty is not None
     flat = real.flatten(1)
-    assert penalty.item() == pytest.approx(1.5 * (weights * flat).square().sum(1).mean().item(), rel=1e-12)
-    penalty.backward()
+    assert penalty.loss.item() == pytest.approx(1.5 * (weights * flat).square().sum(1).mean().item(), rel=1e-12)
+    assert penalty.norm.item() == pytest.approx((weights * flat).norm(dim=1).mean().item(), rel=1e-12)
+    penalty.loss.backward()
     assert weights.grad is not None
     wanted = 3 * weights.detach() * flat.square().mean(0)
     assert weights.grad.tolist() == pytest.approx(wanted.tolist(), rel=1e-12)
@@ -67,9 +71,10 @@ def test_only_norms_above_1_cost_with_one_side() -> None:
     weights = torch.ones(1, dtype=DTYPE, requires_grad=True)
     one = gradient_penalty(Quadratic(weights), points, weight=2, sides=1)
     two = gradient_penalty(Quadratic(weights), points, weight=2, sides=2)
-    assert one.item() == pytest.approx(2 * (3 - 1) ** 2 / 4)
-    assert two.item() == pytest.approx(2 * (1 + 0.25 + 0 + 4) / 4)
-    one.backward()  # d/dw 2/4 (3w − 1)² = 2 · 3 · (3w − 1) / 2
+    assert one.loss.item() == pytest.approx(2 * (3 - 1) ** 2 / 4)
+    assert two.loss.item() == pytest.approx(2 * (1 + 0.25 + 0 + 4) / 4)
+    assert one.norm.item() == two.norm.item() == pytest.approx((0 + 0.5 + 1 + 3) / 4)
+    one.loss.backward()  # d/dw 2/4 (3w − 1)² = 2 · 3 · (3w − 1) / 2
     assert weights.grad is not None
     assert weights.grad.item() == pytest.approx(6.0)
 
@@ -94,7 +99,7 @@ def test_a_penaltys_gradient_agrees_with_finite_differences(name: str) -> None:
     def penalty() -> Tensor:
         value = PENALISED[name].penalty(critic, real, fake, DRAWS)
         assert value is not None
-        return value
+        return value.loss
 
     penalty().backward()
     step, random = 1e-6, torch.Generator().manual_seed(0)
@@ -118,14 +123,14 @@ def test_a_penalty_reaches_neither_the_images_nor_the_generator(name: str) -> No
     critic = Critic(image_size=16, channels=1, width=2, init="glorot").double()
     penalty = PENALISED[name].penalty(critic, sources[0].tanh(), sources[1].tanh(), DRAWS)
     assert penalty is not None
-    penalty.backward()
+    penalty.loss.backward()
     assert [source.grad for source in sources] == [None, None]
 
 
 def test_r1_is_in_float32_under_autocast() -> None:
     critic = Critic(image_size=16, channels=1, width=2, dropout=0)
     real = images(3, 1, 16, 16).float()
-    plain = r1_penalty(critic, real, 10)
+    plain = r1_penalty(critic, real, 10).loss
     with torch.autocast("cpu", torch.bfloat16):
         assert critic(real).dtype == torch.bfloat16
-        assert torch.equal(r1_penalty(critic, real, 10), plain)
+        assert torch.equal(r1_penalty(critic, real, 10).loss, plain)

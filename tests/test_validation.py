@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from distgan.assessment.measure import score_checkpoint
 from distgan.config.schema import Config
 from distgan.data.storage import Storage
 from distgan.errors import UserError
@@ -18,7 +19,6 @@ from distgan.training.checkpoints import CheckpointStore
 from distgan.training.events import Evaluated
 from distgan.training.job import Job
 from distgan.training.loop import train
-from distgan.training.standalone import score_checkpoint
 from distgan.world import World
 from gloo import run_workers
 from runs import ALONE, assert_same_bits, checkpoints, newest, run, tiny_config

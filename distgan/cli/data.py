@@ -240,10 +240,10 @@ def stats(
     They are kept beside the data, or in this machine's cache folder where the data cannot be written. Runs look for
     those of their image_size, data.resize, evaluation.extractor and evaluation.real_samples.
     """
+    from distgan.assessment.data_statistics import compute_statistics, plan_statistics
     from distgan.cli.measuring import measuring_bars
     from distgan.launch import measure
     from distgan.report.kept_statistics import check_out, statistics_lines, write_statistics
-    from distgan.training.data_statistics import compute_statistics, plan_statistics
 
     if out is not None:
         check_out(out)

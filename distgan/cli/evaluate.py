@@ -8,8 +8,8 @@ import typer
 from rich.console import Console
 
 if TYPE_CHECKING:
-    from distgan.training.evaluation_job import EvaluationJob, EvaluationOptions
-    from distgan.training.findings import Findings
+    from distgan.assessment.findings import Findings
+    from distgan.assessment.job import EvaluationJob, EvaluationOptions
 
 Workers = Annotated[int, typer.Option(min=1, max=4096, help="Processes that share the work, on Ray if more than one.")]
 Address = Annotated[
@@ -84,7 +84,7 @@ def evaluate(
     Examples: `distgan evaluate s3://runs/first --metrics fd_lite0,kid,pr --samples 10000 --workers 4`,
     `distgan evaluate samples.npz --data s3://bricks/32`
     """
-    from distgan.training.evaluation_job import EvaluationOptions
+    from distgan.assessment.job import EvaluationOptions
 
     options = EvaluationOptions(
         data=data, metrics=metrics, samples=samples, checkpoint=checkpoint, extractor=extractor,
@@ -96,11 +96,11 @@ def evaluate(
 def _evaluate(
     source: str, options: EvaluationOptions, json: str | None, workers: int, address: str | None, *, no_ray: bool
 ) -> None:
+    from distgan.assessment.job import plan_evaluation
+    from distgan.assessment.measure import evaluate as evaluate_job
     from distgan.cli.measuring import measuring_bars
     from distgan.launch import measure
     from distgan.report.scores import check_json_path
-    from distgan.training.evaluation_job import plan_evaluation
-    from distgan.training.standalone import evaluate as evaluate_job
 
     if json not in {None, "-"}:
         check_json_path(str(json))

@@ -258,6 +258,12 @@ class EvaluationConfig(Section):
         return self
 
 
+class HealthConfig(Section):
+    stop: Annotated[bool, Free()] = Field(
+        False, description="also end, evaluated and saved, where the run is found not to be healthy; else it only warns"
+    )
+
+
 class CheckpointConfig(Section):
     every_kimg: Annotated[Kimg | None, Free()] = Field(
         None, description="also between evaluations; by default at evaluations and at the end"
@@ -302,6 +308,7 @@ class Config(Section):
     training: TrainingConfig = TrainingConfig()
     data: DataConfig = DataConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    health: HealthConfig = HealthConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
     scale: ScaleConfig = ScaleConfig()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from distgan.evaluation.given_statistics import GivenStatistics
 from distgan.evaluation.images import CHUNK, ImageSource
 from distgan.evaluation.real_images import RealImages, RealSide, between
 from distgan.evaluation.weights import extractor_weights
+from distgan.metrics.diversity import diversity
 from distgan.metrics.features import FeatureExtractor, load_extractor
 from distgan.metrics.frechet import FeatureSums
 from distgan.metrics.measures import NEEDS_REAL_FEATURES, Measured, check_measures, measure, measures_of, metric_name
@@ -30,8 +30,7 @@ class Scores:
     Attributes:
         distance: the Fréchet distance.
         more: other measures as the configuration calls them, and what those that spread over subsets have as `_std`.
-        diversity: root of the mean squared distance between two of the images' features, over that between two real
-            ones' features: 0 where all images are alike, 1 where they are as different as real ones.
+        diversity: how far the images lie apart against real ones (`metrics.diversity`).
         seconds: by kind of work.
     """
 
@@ -77,8 +76,8 @@ class Comparison:
         distance = between(self._world, fake, real)
         seconds = {"features": measured - begin, "frechet": time.perf_counter() - measured}
         more = self._measured(kept, images.count) if self._metrics else Measured({}, {})
-        spread = float(fake.covariance.trace() / real.covariance.trace().clamp_min(torch.finfo(torch.float64).tiny))
-        return Scores(distance, more.values, math.sqrt(max(spread, 0.0)), seconds | more.seconds)
+        spread = self._world.agree(diversity(fake, real))
+        return Scores(distance, more.values, spread, seconds | more.seconds)
 
     def name(self, measured: str) -> str:
         """How a measure, or the `_std` of one, is called in reports: with extractor and number of samples."""

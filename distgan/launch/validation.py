@@ -10,6 +10,7 @@ import ray.train
 import torch
 from ray.train import Checkpoint, ValidationConfig, ValidationTaskConfig
 
+from distgan.assessment.measure import score_checkpoint
 from distgan.config.load import build_config
 from distgan.data.storage import Storage
 from distgan.errors import UserError
@@ -18,7 +19,6 @@ from distgan.launch.resources import Resources
 from distgan.training.checkpoints import CheckpointStore
 from distgan.training.job import Job
 from distgan.training.process import prepare_process
-from distgan.training.standalone import score_checkpoint
 from distgan.world import World
 
 

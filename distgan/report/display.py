@@ -9,6 +9,7 @@ from types import TracebackType
 from rich.console import Console, RenderableType
 from rich.live import Live
 
+from distgan.health.states import Warned
 from distgan.report import words
 from distgan.report.pace import Pace
 from distgan.report.panel import View, render
@@ -58,6 +59,9 @@ class Display:
             return
         if isinstance(event, FewImages):
             self.message(f"warning: {words.few_images(event)}")
+            return
+        if isinstance(event, Warned):
+            self.message(f"warning: {words.ill_health(event)}")
             return
         assert self._view is not None, "a run's first event is Started"
         self._update(self._view, event)

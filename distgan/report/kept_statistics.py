@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from distgan.assessment.data_statistics import KeptStatistics, StatisticsJob
 from distgan.data.storage import translate_errors
 from distgan.data.whole_files import replacing
 from distgan.errors import UserError
 from distgan.report import words
-from distgan.training.data_statistics import KeptStatistics, StatisticsJob
 
 
 def statistics_lines(job: StatisticsJob, found: KeptStatistics, copy: str | None) -> list[str]:

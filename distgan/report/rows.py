@@ -8,12 +8,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from distgan.health.states import Warned
 from distgan.training.events import Checkpointed, Evaluated, Trained
 
 Row = dict[str, Any]
 
 
-def event_row(event: Trained | Evaluated | Checkpointed) -> Row:
+def event_row(event: Trained | Evaluated | Warned | Checkpointed) -> Row:
     """The event as one flat row: `event` is its kind; terms, measures and seconds are keys of their own."""
     row: Row = {"event": type(event).__name__.lower()} | asdict(event)
     row |= row.pop("terms", {}) | row.pop("more", {})

@@ -49,10 +49,12 @@ class Scalars:
         self._add(values, event.step)
 
     def evaluated(self, event: Evaluated) -> None:
-        """The distance and the best so far, if there is one, under the metric's name; the other measures."""
+        """The distance and the best so far, if there is one, under the metric's name; the other measures, diversity."""
         name = f"distance/{event.metric}"
         best = {} if event.best is None else {f"{name}_best": event.best}
         more = {f"measure/{name}": value for name, value in event.more.items()}
+        if event.diversity is not None:
+            more["measure/diversity"] = event.diversity
         self._add({name: event.value, **best, **more, "progress/kimg": event.kimg}, event.step)
 
     def picture(self, step: int, picture: Image.Image) -> None:

@@ -10,13 +10,13 @@ from rich.table import Table
 from rich.text import Text
 
 import distgan
+from distgan.assessment.findings import ClassFinding, Finding, Findings
+from distgan.assessment.job import EvaluationJob
 from distgan.data.storage import translate_errors
 from distgan.data.whole_files import replacing
 from distgan.errors import UserError
 from distgan.report import words
 from distgan.report.rows import to_json
-from distgan.training.evaluation_job import EvaluationJob
-from distgan.training.findings import ClassFinding, Finding, Findings
 
 
 def scores_table(job: EvaluationJob, found: Findings) -> RenderableType:

@@ -33,6 +33,10 @@ def summary_table(summary: Summary) -> RenderableType:
     table.add_section()
     for label, value in _distances(summary):
         table.add_row(Text(label), Text(value))
+    if summary.health:
+        table.add_section()
+        for event in summary.health:
+            table.add_row("not healthy", Text(words.ill_health(event)))
     table.add_section()
     table.add_row("best checkpoint", Text(summary.best_checkpoint or "none"))
     table.add_row("last checkpoint", Text(summary.last_checkpoint or "none"))

@@ -13,6 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from distgan.data.storage import NotFoundError, Storage, translate_errors
+from distgan.health.states import Warned
 from distgan.report.grids import image_grid, png_bytes
 from distgan.report.mirror import Mirror
 from distgan.report.rows import event_row, lines_until, read_rows, to_json
@@ -78,7 +79,7 @@ class RunFolder:
         with self._working():
             if isinstance(event, Started):
                 self._files.write_bytes("config.yaml", event.configuration.encode())
-            if isinstance(event, Trained | Evaluated | Checkpointed):
+            if isinstance(event, Trained | Evaluated | Warned | Checkpointed):
                 self._metrics.write(to_json(event_row(event)) + "\n")
                 self._metrics.flush()
             if isinstance(event, Trained):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
+from distgan.health.states import State, Warned
 from distgan.training.events import Evaluated, FewImages, Profiled, Started, Summary, Trained
 
 
@@ -78,6 +81,14 @@ def few_images(event: FewImages) -> str:
     return f"few images: {'; '.join(parts)}"
 
 
+def ill_health(event: Warned) -> str:
+    """A state and where it began, what was seen, and what helps."""
+    begin, end = kimg_count(event.kimg), event.until_kimg
+    where = f"since {begin} kimg" if end is None else f"from {begin} to {kimg_count(end)} kimg"
+    again = f", {event.times} times" if event.times > 1 else ""
+    return f"{event.state} {where}{again}: {event.seen}; {event.remedy}"
+
+
 def progress(kimg: float, budget_kimg: float) -> str:
     """`123.4 of 1,000 kimg`."""
     return f"{kimg_count(kimg)} of {kimg_count(budget_kimg)} kimg"
@@ -104,6 +115,7 @@ def evaluation(event: Evaluated) -> str:
     else:
         compared = best(event) if event.best is None else f"{best(event)}, {waiting(event)}"
     more = "".join(f", {name} {value:.3g}" for name, value in event.more.items() if not name.endswith("_std"))
+    more += "" if event.diversity is None else f", diversity {event.diversity:.2f}"
     return f"{event.metric} {number(event.value)} ({compared}){more}"
 
 
@@ -117,6 +129,8 @@ def stop_reason(summary: Summary) -> str:
         return "interrupted, state saved"
     if summary.reason == "target":
         return "evaluation.target reached"
+    if summary.reason != "plateau":
+        return f"{summary.reason} (health.stop)"
     times = "evaluation" if summary.without_improvement == 1 else f"{summary.without_improvement} evaluations"
     return f"plateau: no better {summary.metric} in the last {times}"
 
@@ -129,6 +143,8 @@ def way_on(summary: Summary) -> str:
         changes.append(f"evaluation.patience above {evaluations} (or null)")
     if summary.reason == "target":
         changes.append("another evaluation.target (or null)")
+    if summary.reason in get_args(State):
+        changes.append("health.stop=false")
     if summary.kimg >= summary.budget_kimg:
         changes.append(f"training.kimg above {summary.kimg:.10g}")
     return "the same command" + (f" with {' and '.join(changes)}" if changes else "")

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from distgan.health.states import State, Warned
+
 if TYPE_CHECKING:  # a process that only hands events on needs no torch
     from torch import Tensor
 
 # What early stopping decides, and whatever else ends a run.
-Verdict = Literal["plateau", "target"]
+Verdict = Literal["plateau", "target"] | State
 StopReason = Literal["budget", "time", "interrupted"] | Verdict
 
 
@@ -77,6 +79,7 @@ class Evaluated:
         more: the other measures by their names.
         seconds_of: the parts of the time.
         higher_is_better: of the value.
+        diversity: how far the samples lie apart (`metrics.diversity`).
     """
 
     step: int
@@ -93,6 +96,7 @@ class Evaluated:
     more: dict[str, float] = field(default_factory=dict)
     seconds_of: dict[str, float] = field(default_factory=dict)
     higher_is_better: bool = False
+    diversity: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -119,6 +123,7 @@ class Summary:
         without_improvement: evaluations in a row, up to the last one, that brought nothing better.
         seconds: wall-clock seconds of this session by phase (`total`, `training`, `evaluation`, …).
         bad_samples: different samples that were passed over; None where they are not to be.
+        health: the states of ill health that the run has been in, oldest first.
     """
 
     name: str
@@ -142,6 +147,7 @@ class Summary:
     seconds: dict[str, float] = field(default_factory=dict)
     bad_samples: int | None = None
     distgan: str = ""
+    health: list[Warned] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -170,7 +176,7 @@ class Profiled:
     folder: str
 
 
-Event = Started | FewImages | Trained | Evaluated | Checkpointed | Profiled | Finished
+Event = Started | FewImages | Trained | Evaluated | Warned | Checkpointed | Profiled | Finished
 
 
 class Reporter(Protocol):

@@ -15,6 +15,9 @@ from distgan.data.storage import Storage
 from distgan.data.stream import BatchStream
 from distgan.errors import UserError
 from distgan.evaluation.evaluator import Evaluator
+from distgan.health.remedies import warning
+from distgan.health.states import State
+from distgan.health.watch import WINDOW
 from distgan.training.checkpoints import Checkpoint, CheckpointStore, checkpoint_name
 from distgan.training.divergence import DivergenceGuard
 from distgan.training.ema import ExponentialMovingAverage
@@ -27,6 +30,7 @@ from distgan.training.events import (
     StopReason,
     Summary,
     Trained,
+    Verdict,
 )
 from distgan.training.few_images import few_images
 from distgan.training.grid import SampleGrid
@@ -124,7 +128,7 @@ class Session:
         budget = round(config.training.kimg * 1000)
         if progress.step == 0 and not progress.evaluations and not progress.pending and config.evaluation.at_start:
             self._evaluate(last=False)
-        verdict, stop = self.measurements.judgement.verdict, None
+        verdict, stop = self._verdict(), None
         with closing(self._open_batches()) as batches:
 
             def next_batch() -> RealBatch:
@@ -143,12 +147,15 @@ class Session:
                 if self.profiler is not None:
                     self.profiler.step()
                 self.meter.count(terms, images)
+                if progress.step % WINDOW == 0:
+                    self._meet()
+                    progress.health = self.world.agree(progress.health)  # logarithms differ on unlike hardware
                 stop = self._log_and_ask_to_stop() if progress.step % config.training.log_every == 0 else None
-                ended = progress.images >= budget or stop == "time"
+                ended = progress.images >= budget or stop == "time" or self._unhealthy() is not None
                 # What is due at this step comes before a stop: a resume goes on with the next step.
                 if due(before, progress.images, config.evaluation.every_kimg) or ended:
                     self._evaluate(last=ended)
-                    verdict = self.measurements.judgement.verdict
+                    verdict = self._verdict()
                 else:
                     self._save_samples_and_checkpoint_if_due(before)
         if verdict is not None or stop is None or progress.images >= budget:
@@ -212,9 +219,12 @@ class Session:
         Raises UserError, on every rank, for a loss that is not finite and for too many bad samples.
         """
         terms, bad_samples = self.meter.meet(self.world)
-        self.guard.check_losses(terms, self.state.progress)
-        self.state.progress.bad_samples += bad_samples
-        check_bad_samples(self.state.progress.bad_samples, self.config.data)
+        progress = self.state.progress
+        self.guard.check_losses(terms, progress)
+        progress.bad_samples += bad_samples
+        check_bad_samples(progress.bad_samples, self.config.data)
+        begun = progress.health.trained(terms, progress.step, progress.images, self.step.objective.chance_loss)
+        self._warn(begun)
 
     def _meet_before_saving(self) -> None:
         """As `_meet`; also raises UserError where the state itself is not finite."""
@@ -251,27 +261,44 @@ class Session:
         Saves the state, with a result that is measured here.
         """
         self._meet_before_saving()
-        measurements = self.measurements
+        measurements, told = self.measurements, []
         with self.meter.phase("evaluation"):
-            self._tell(measurements.pending_result())
-            measured = measurements.here() if last or not measurements.is_aside else None
-        if measured is None and measurements.judgement.verdict is None:
+            aside = measurements.pending_result()
+        if aside is not None:
+            told.append(self._judged(aside))
+        if last or not measurements.is_aside:
+            with self.meter.phase("evaluation"):
+                here = measurements.here()
+            told.append(self._judged(here))
+        elif self._verdict() is None:
             measurements.put_aside()
-        if measured is not None and self.world.rank == 0:
-            self.reporter.event(measured)
         if self.config.training.samples_every_kimg is None:
             self._save_samples()
         self._save_checkpoint()
-        if measured is not None:
-            self.reporter.evaluated(measured)
+        for event in told:
+            self.reporter.evaluated(event)
 
-    def _tell(self, event: Evaluated | None) -> None:
-        """Reports an evaluation that was made aside."""
-        if event is None:
-            return
+    def _judged(self, event: Evaluated) -> Evaluated:
+        """Reports an evaluation, and what it says of the run's health."""
+        progress = self.state.progress
         if self.world.rank == 0:
             self.reporter.event(event)
-        self.reporter.evaluated(event)
+        self._warn(progress.health.evaluated(event.diversity, event.step, progress.images))
+        return event
+
+    def _unhealthy(self) -> State | None:
+        """The state of ill health that ends the run, where one is to."""
+        ongoing = self.state.progress.health.ongoing
+        return ongoing[0] if ongoing and self.config.health.stop else None
+
+    def _verdict(self) -> Verdict | None:
+        return self.measurements.judgement.verdict or self._unhealthy()
+
+    def _warn(self, begun: list[State]) -> None:
+        if self.world.rank == 0:
+            spells = self.state.progress.health.spells
+            for state in begun:
+                self.reporter.event(warning(state, spells[state], self.config))
 
     def _save_samples_and_checkpoint_if_due(self, before: int) -> None:
         images = self.state.progress.images
@@ -335,6 +362,7 @@ class Session:
             seconds=self.meter.seconds(),
             bad_samples=progress.bad_samples if self.config.data.bad_samples == "skip" else None,
             distgan=distgan.__version__,
+            health=[warning(state, spell, self.config) for state, spell in progress.health.spells.items()],
         )
         if self.profiler is not None:
             self.reporter.event(self.profiler.finish())

@@ -138,4 +138,5 @@ class Measurements:
             more={self._evaluator.name(name): value for name, value in values.items()},
             seconds_of=scores.seconds,
             higher_is_better=higher_is_better(evaluation.monitor),
+            diversity=scores.diversity,
         )

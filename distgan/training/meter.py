@@ -64,7 +64,7 @@ class Meter:
             return [], 0
         rows = torch.stack(self._rows)
         own = torch.cat([rows.flatten(), rows.new_tensor([self._bad_samples])])
-        *values, bad_samples = world.all_reduce(own).tolist()
+        *values, bad_samples = _sum_in_order(own, world).tolist()
         width = len(self._names)
         terms = [
             dict(zip(self._names, values[start : start + width], strict=True)) for start in range(0, len(values), width)
@@ -98,3 +98,20 @@ class Meter:
     def seconds(self) -> dict[str, float]:
         """Seconds by phase; `total` since the session began. `data wait` is a part of `training`."""
         return {**{name: round(value, 2) for name, value in self._seconds.items()}, "total": round(self.elapsed(), 2)}
+
+
+def _sum_in_order(own: Tensor, world: World) -> Tensor:
+    """The sum over all workers of a vector (n,), each number the same whatever else is in the vector.
+
+    An all-reduce alone adds up a number in an order that depends on its place. Here it adds zeros to each worker's
+    row, which changes nothing, and the rows are added up in the order of ranks.
+    """
+    if world.size == 1:
+        return own
+    rows = own.new_zeros(world.size, len(own))
+    rows[world.rank] = own
+    world.all_reduce(rows)
+    total = rows[0]
+    for row in rows[1:]:
+        total = total + row
+    return total

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from typing import Annotated, Literal
 
@@ -12,7 +13,7 @@ from torch import Tensor
 from typing_extensions import Doc
 
 from distgan.training.draws import Draws, Purpose
-from distgan.training.penalties import Critic, gradient_penalty, r1_penalty
+from distgan.training.penalties import Critic, Penalty, gradient_penalty, r1_penalty
 
 # Keras clips probabilities to [1e-7, 1 - 1e-7]; on logits that is ln((1 - 1e-7) / 1e-7).
 LOGIT_BOUND = 16.118
@@ -28,10 +29,14 @@ class Objective(ABC):
             has no batch statistics, and the penalty needs a forward of its own.
         clip_value: after each update of the critic all its parameters are clipped to [-clip_value, clip_value];
             None leaves them.
+        chance_loss: the critic's adversarial loss while it gives every image the logit 0. Whoever sets it says that
+            a positive logit means "real", and that the loss sinks to 0 for a critic that is always right. None
+            where neither holds: of a Wasserstein critic only differences of logits mean anything.
     """
 
     penalised: bool = False
     clip_value: float | None = None
+    chance_loss: float | None = None
 
     @abstractmethod
     def critic_loss(self, real_logits: Tensor, fake_logits: Tensor, draws: Draws) -> Tensor:
@@ -41,8 +46,8 @@ class Objective(ABC):
     def generator_loss(self, fake_logits: Tensor) -> Tensor:
         """The generator's loss, a scalar; logits have shape (N,)."""
 
-    def penalty(self, critic: Critic, real: Tensor, fake: Tensor, draws: Draws) -> Tensor | None:
-        """The weighted penalty on the critic's gradient, a scalar; None where the objective has none.
+    def penalty(self, critic: Critic, real: Tensor, fake: Tensor, draws: Draws) -> Penalty | None:
+        """The weighted penalty on the critic's gradient; None where the objective has none.
 
         `critic` maps images (N, C, H, W) to logits (N,); `real` and `fake` are the images that it sees in this
         update, augmented where the configuration says so.
@@ -58,6 +63,8 @@ class BinaryCrossEntropy(Objective):
     outside [0, 1] leave the loss without a minimum, so the critic's logits are clamped to ±16.118; its loss may be
     negative. `r1_weight` adds the R1 penalty.
     """
+
+    chance_loss = math.log(2)
 
     def __init__(
         self,
@@ -86,7 +93,7 @@ class BinaryCrossEntropy(Objective):
     def generator_loss(self, fake_logits: Tensor) -> Tensor:
         return F.binary_cross_entropy_with_logits(fake_logits, torch.ones_like(fake_logits))
 
-    def penalty(self, critic: Critic, real: Tensor, fake: Tensor, draws: Draws) -> Tensor | None:
+    def penalty(self, critic: Critic, real: Tensor, fake: Tensor, draws: Draws) -> Penalty | None:
         return r1_penalty(critic, real, self.r1_weight) if self.penalised else None
 
 
@@ -95,6 +102,8 @@ class Hinge(Objective):
 
     The generator's loss is −mean D(fake). `r1_weight` adds the R1 penalty.
     """
+
+    chance_loss = 2.0
 
     def __init__(self, *, r1_weight: R1Weight = 0.0) -> None:
         self.r1_weight = r1_weight
@@ -106,7 +115,7 @@ class Hinge(Objective):
     def generator_loss(self, fake_logits: Tensor) -> Tensor:
         return -fake_logits.mean()
 
-    def penalty(self, critic: Critic, real: Tensor, fake: Tensor, draws: Draws) -> Tensor | None:
+    def penalty(self, critic: Critic, real: Tensor, fake: Tensor, draws: Draws) -> Penalty | None:
         return r1_penalty(critic, real, self.r1_weight) if self.penalised else None
 
 
@@ -160,7 +169,7 @@ class WassersteinGradientPenalty(Objective):
     def generator_loss(self, fake_logits: Tensor) -> Tensor:
         return -fake_logits.mean()
 
-    def penalty(self, critic: Critic, real: Tensor, fake: Tensor, draws: Draws) -> Tensor | None:
+    def penalty(self, critic: Critic, real: Tensor, fake: Tensor, draws: Draws) -> Penalty | None:
         draw = draws.uniform if self.interpolation == "uniform" else draws.normal
         alpha = draw(Purpose.INTERPOLATION, len(real), 1, 1, 1)
         return gradient_penalty(critic, real + alpha * (fake - real), self.gp_weight, self.gp_sides)

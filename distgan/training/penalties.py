@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,20 +12,29 @@ from torch import Tensor
 Critic = Callable[[Tensor], Tensor]
 
 
-def gradient_penalty(critic: Critic, images: Tensor, weight: float, sides: Literal[1, 2]) -> Tensor:
-    """weight · mean (‖∇ critic(x)‖₂ − 1)² over the images (Gulrajani et al. 2017, eq. 3), a scalar.
+class Penalty(NamedTuple):
+    """What is added to a critic's loss, and the mean norm ‖∇ critic(x)‖₂ that it was taken of, for the log; scalars."""
+
+    loss: Tensor
+    norm: Tensor
+
+
+def gradient_penalty(critic: Critic, images: Tensor, weight: float, sides: Literal[1, 2]) -> Penalty:
+    """weight · mean (‖∇ critic(x)‖₂ − 1)² over the images (Gulrajani et al. 2017, eq. 3).
 
     With one side, norms below 1 cost nothing (Petzka et al. 2018, eq. 7).
     """
-    excess = gradient_norms(critic, images) - 1
+    norms = gradient_norms(critic, images)
+    excess = norms - 1
     if sides == 1:
         excess = excess.relu()
-    return weight * excess.square().mean()
+    return Penalty(weight * excess.square().mean(), norms.detach().mean())
 
 
-def r1_penalty(critic: Critic, real: Tensor, weight: float) -> Tensor:
-    """weight/2 · mean ‖∇ critic(x)‖₂² over real images (Mescheder et al. 2018, eq. 9), a scalar."""
-    return 0.5 * weight * _gradients(critic, real).square().sum(1).mean()
+def r1_penalty(critic: Critic, real: Tensor, weight: float) -> Penalty:
+    """weight/2 · mean ‖∇ critic(x)‖₂² over real images (Mescheder et al. 2018, eq. 9)."""
+    squares = _gradients(critic, real).square().sum(1)
+    return Penalty(0.5 * weight * squares.mean(), squares.detach().sqrt().mean())
 
 
 def gradient_norms(critic: Critic, images: Tensor) -> Tensor:

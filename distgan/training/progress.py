@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from pydantic import ConfigDict, TypeAdapter
 
 from distgan.config.schema import Config
+from distgan.health.watch import Health
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ class Progress:
         bad_samples: different samples so far in whose place another was taken.
         evaluations: all of the run, in their order; one at step 0 is of the generator that the run began with.
         pending: one whose result is not among them yet.
+        health: whether it is healthy, and what that is judged by.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
@@ -58,6 +60,7 @@ class Progress:
     bad_samples: int = 0
     evaluations: list[Evaluation] = field(default_factory=list)
     pending: Pending | None = None
+    health: Health = field(default_factory=Health)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Progress:

@@ -107,6 +107,7 @@ class Step:
         with span("critic"):
             self.critic_gradients(batch, update)
         with span("optimizers"):
+            self._record_gradient("discriminator", self.discriminator)
             self._move_discriminator()
         return self._terms
 
@@ -115,6 +116,7 @@ class Step:
         with span("generator"):
             self.generator_gradients(batch, update)
         with span("optimizers"):
+            self._record_gradient("generator", self.generator)
             self.optimizers.update_generator()
         return self._terms
 
@@ -122,6 +124,8 @@ class Step:
         """Updates both networks with gradients from one forward, taken before either moves."""
         self.simultaneous_gradients(batch, update)
         with span("optimizers"):
+            self._record_gradient("discriminator", self.discriminator)
+            self._record_gradient("generator", self.generator)
             self._move_discriminator()
             self.optimizers.update_generator()
         return self._terms
@@ -139,7 +143,7 @@ class Step:
                     real = self._real(part.images, draws)
                     loss, _, terms = self.parallel_critic_update(real, fake, draws, *labels)
                 torch.autograd.backward(loss * self.groups.loss_weight)
-            self._record(terms)
+            self._record(terms, 1 / self.groups.total)
         self._statistics.finish()
 
     def generator_gradients(self, batch: RealBatch, update: int) -> None:
@@ -158,7 +162,7 @@ class Step:
                         logits = self.discriminator(fake, *labels).to(self._dtype)
                         loss = self.objective.generator_loss(logits)
                     torch.autograd.backward(loss * self.groups.loss_weight)
-                self._record({"loss/generator": loss})
+                self._record({"loss/generator": loss}, 1 / self.groups.total)
         self._generator_statistics.finish()
 
     def simultaneous_gradients(self, batch: RealBatch, update: int) -> None:
@@ -180,7 +184,7 @@ class Step:
                 with span("generator"):
                     (towards_fakes,) = torch.autograd.grad(generator_loss * self.groups.loss_weight, fake)
                     torch.autograd.backward(fake, towards_fakes)
-            self._record(terms)
+            self._record(terms, 1 / self.groups.total)
         self._statistics.finish()
 
     def warm_up(self) -> None:
@@ -254,9 +258,14 @@ class Step:
         enabled = self.config.training.precision == "bfloat16"
         return torch.autocast(self.world.device.type, torch.bfloat16, enabled=enabled)
 
-    def _record(self, terms: Terms) -> None:
-        """Adds a group's share of each mean over all groups; summed over workers they are those means."""
-        share = 1 / self.groups.total
+    def _record_gradient(self, name: str, network: nn.Module) -> None:
+        """The norm of a network's whole mean gradient, before any bound on it: the same number on every worker."""
+        gradients = [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
+        norm = nn.utils.get_total_norm(gradients).to(self.world.device, self._dtype)
+        self._record({f"gradients/{name}": norm}, 1 / self.world.size)
+
+    def _record(self, terms: Terms, share: float) -> None:
+        """Adds shares of means: a group's of that over all groups, a worker's of what all have; workers sum them."""
         for name, value in terms.items():
             value = value.detach() * share
             self._terms[name] = self._terms[name] + value if name in self._terms else value

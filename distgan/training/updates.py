@@ -55,8 +55,13 @@ class CriticUpdate(nn.Module):
         }
         if penalty is None:
             return adversarial, fake_logits, terms
-        loss = adversarial + penalty
-        terms |= {"loss/discriminator": loss, "loss/adversarial": adversarial, "loss/penalty": penalty}
+        loss = adversarial + penalty.loss
+        terms |= {
+            "loss/discriminator": loss,
+            "loss/adversarial": adversarial,
+            "loss/penalty": penalty.loss,
+            "penalty/norm": penalty.norm,
+        }
         return loss, fake_logits, terms
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from distgan.assessment.findings import ClassFinding, Finding, Findings
+from distgan.assessment.job import EvaluationJob
 from distgan.config.schema import Config, DataConfig
 from distgan.data.blocks import BlockReader
 from distgan.data.cache import BlockCache
@@ -20,9 +22,7 @@ from distgan.evaluation.given_statistics import GivenStatistics
 from distgan.evaluation.progress import CountedFeatures, Told, nobody
 from distgan.evaluation.real_images import RealImages, RealSide
 from distgan.training.checkpoints import Checkpoint
-from distgan.training.evaluation_job import EvaluationJob
 from distgan.training.fakes import GeneratedImages
-from distgan.training.findings import ClassFinding, Finding, Findings
 from distgan.training.process import choose_threads, prepare_process
 from distgan.training.sampling import average_generator, find_checkpoint
 from distgan.world import World

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from distgan.assessment.measure import open_decoder
 from distgan.config.components import own_names
 from distgan.config.own_code import own_sources
 from distgan.config.schema import DataConfig, EvaluationConfig, Resize
@@ -16,7 +17,6 @@ from distgan.evaluation.real_images import RealImages
 from distgan.evaluation.weights import located_weights
 from distgan.metrics.statistics_file import RealStatistics
 from distgan.training.process import choose_threads, prepare_process
-from distgan.training.standalone import open_decoder
 from distgan.world import World
 
 

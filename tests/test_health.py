@@ -1,0 +1,500 @@
+"""States of ill health: each fires where it is provoked, a healthy run is silent, and a resume changes nothing."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
+from unittest.mock import patch
+
+import pytest
+import torch
+from rich.console import Console
+
+from distgan.config.load import flatten, load_config, preset_names
+from distgan.config.schema import Config
+from distgan.data.storage import Storage
+from distgan.health.remedies import remedy
+from distgan.health.states import State, Warned
+from distgan.health.watch import WARM_UP, WINDOW, Health
+from distgan.metrics.diversity import diversity
+from distgan.metrics.frechet import FeatureSums, GaussianStatistics
+from distgan.report import words
+from distgan.report.display import Display
+from distgan.report.rows import read_rows
+from distgan.report.summary import summary_table
+from distgan.report.tracking import RunFolder
+from distgan.training import health as health_module
+from distgan.training import loop as loop_module
+from distgan.training.checkpoints import checkpoint_name
+from distgan.training.draws import Draws
+from distgan.training.events import Evaluated, Finished, Summary, Trained
+from distgan.training.meter import Meter
+from distgan.training.objectives import BinaryCrossEntropy, Hinge, Wasserstein, WassersteinGradientPenalty
+from distgan.training.progress import Progress
+from distgan.world import World
+from gloo import run_workers
+from runs import BATCH, assert_same_bits, checkpoints, newest, run, tiny_config
+
+pytestmark = [pytest.mark.timeout(120), pytest.mark.usefixtures("one_thread")]
+
+BCE = BinaryCrossEntropy.chance_loss
+STATES: tuple[State, ...] = get_args(State)
+FINE = {
+    "loss/discriminator": 0.4,
+    "loss/generator": 1.5,
+    "accuracy/real": 0.9,
+    "accuracy/fake": 0.88,
+    "gradients/discriminator": 20.0,
+    "gradients/generator": 10.0,
+}
+OVERPOWERED = FINE | {
+    "loss/discriminator": 0.002,
+    "loss/generator": 6.0,
+    "accuracy/real": 1.0,
+    "accuracy/fake": 0.999,
+    "gradients/generator": 100.0,
+}
+
+
+class Watch:
+    """A health that is told windows of equal updates, 10 images each."""
+
+    def __init__(self, chance_loss: float | None = BCE) -> None:
+        self.health, self.chance_loss, self.step = Health(), chance_loss, 0
+
+    def windows(self, count: int, row: dict[str, float]) -> list[State]:
+        begun: list[State] = []
+        for _ in range(count):
+            self.step += WINDOW
+            begun += self.health.trained([row] * WINDOW, self.step, 10 * self.step, self.chance_loss)
+        return begun
+
+    def evaluations(self, *values: float) -> list[list[State]]:
+        return [self.health.evaluated(value, self.step, 10 * self.step) for value in values]
+
+
+@pytest.fixture
+def watch() -> Watch:
+    """Of a run that has trained well for a while."""
+    watch = Watch()
+    assert watch.windows(10, FINE) == []
+    return watch
+
+
+# Rules, on literal rows.
+
+
+def test_a_discriminator_overpowers_after_four_windows(watch: Watch) -> None:
+    assert watch.windows(3, OVERPOWERED) == []
+    assert watch.windows(1, FINE) == []
+    assert watch.windows(3, OVERPOWERED) == []
+    assert watch.windows(1, OVERPOWERED) == ["discriminator overpowers"]
+    assert watch.windows(5, OVERPOWERED) == []
+    spell = watch.health.spells["discriminator overpowers"]
+    assert (spell.step, spell.images, spell.until) == (18 * WINDOW, 180 * WINDOW, None)
+    assert spell.seen == (
+        "its loss was 0.002 (0.69 for one that cannot tell) and it told 100.0% of the real and 99.9% of the generated "
+        "images; the generator's gradient had a norm of 100 (at most 100 before)"
+    )
+
+
+def test_a_state_ends_and_may_begin_again(watch: Watch) -> None:
+    watch.windows(4, OVERPOWERED)
+    assert watch.health.ongoing == ["discriminator overpowers"]
+    watch.windows(3, FINE)
+    watch.windows(1, OVERPOWERED)
+    assert watch.health.ongoing == ["discriminator overpowers"]
+    watch.windows(4, FINE)
+    assert watch.health.ongoing == []
+    spell = watch.health.spells["discriminator overpowers"]
+    assert (spell.times, spell.images, spell.until) == (1, 140 * WINDOW, 220 * WINDOW)
+    assert watch.windows(4, OVERPOWERED) == ["discriminator overpowers"]
+    assert (spell.times, spell.images, spell.until) == (2, 140 * WINDOW, None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "chance_loss"),
+    [
+        ({"loss/discriminator": 0.1}, BCE),  # a sixth of chance: a discriminator that is good
+        ({"accuracy/fake": 0.9}, BCE),
+        ({"accuracy/real": 0.9}, BCE),
+        ({"loss/discriminator": 5.0, "loss/adversarial": 0.5}, BCE),
+        ({"loss/discriminator": -20.0}, WassersteinGradientPenalty.chance_loss),
+        ({}, Wasserstein.chance_loss),
+    ],
+)
+def test_a_good_critic_does_not_overpower(changes: dict[str, float], chance_loss: float | None) -> None:
+    watch = Watch(chance_loss)
+    watch.windows(10, FINE)
+    assert watch.windows(10, OVERPOWERED | changes) == []
+
+
+def test_what_is_judged_is_the_loss_without_its_penalty(watch: Watch) -> None:
+    row = OVERPOWERED | {"loss/discriminator": 5.0, "loss/adversarial": 0.002}
+    assert watch.windows(4, row) == ["discriminator overpowers"]
+
+
+def test_chance_is_the_loss_at_logits_of_zero() -> None:
+    zeros, draws = torch.zeros(4), Draws(0, 0, 0, torch.device("cpu"), torch.float32)
+    for objective in (BinaryCrossEntropy(), Hinge()):
+        assert objective.critic_loss(zeros, zeros, draws).item() == pytest.approx(objective.chance_loss, rel=1e-6)
+
+
+def test_a_generator_without_gradient_is_dead(watch: Watch) -> None:
+    assert watch.windows(9, FINE | {"gradients/generator": 1e-3}) == []
+    assert watch.windows(3, FINE | {"gradients/generator": 1e-9}) == []
+    assert watch.windows(1, FINE | {"gradients/generator": 0.0}) == ["dead generator"]
+    assert "a norm of 0, and of up to 10 before" in watch.health.spells["dead generator"].seen
+
+
+def test_a_generator_that_never_had_a_gradient_is_dead() -> None:
+    assert Watch().windows(8, FINE | {"gradients/generator": 0.0}) == ["dead generator"]
+
+
+@pytest.mark.parametrize(
+    ("name", "much", "too_much"),
+    [
+        ("loss/generator", -90.0, -1000.0),
+        ("loss/discriminator", 90.0, -1000.0),
+        ("gradients/generator", 900.0, 1e4),
+        ("gradients/discriminator", 1800.0, 2e4),
+    ],
+)
+def test_what_explodes_against_its_past_diverges(name: str, much: float, too_much: float, watch: Watch) -> None:
+    assert watch.windows(4, FINE | {name: much}) == []
+    assert watch.windows(1, FINE | {name: too_much}) == []
+    assert watch.windows(1, FINE | {name: too_much}) == ["diverged"]
+    assert watch.windows(20, FINE | {name: too_much}) == [], "what has exploded becomes no past"
+    assert watch.health.ongoing == ["diverged"]
+    assert name in watch.health.spells["diverged"].seen
+
+
+def test_growth_that_does_not_end_diverges(watch: Watch) -> None:
+    """Each window twice the last one: never far beyond the largest before it."""
+    begun = [watch.windows(1, FINE | {"gradients/discriminator": 20.0 * 2**doublings}) for doublings in range(25)]
+    assert [number for number, states in enumerate(begun) if states == ["diverged"]] == [10]
+
+
+def test_a_run_that_explodes_at_once_diverges() -> None:
+    assert Watch(None).windows(WARM_UP // WINDOW + 2, FINE | {"loss/discriminator": -2e5}) == ["diverged"]
+
+
+def test_what_was_next_to_nothing_may_grow() -> None:
+    watch = Watch(None)
+    small = {"loss/generator": 1e-4, "loss/discriminator": -1e-5, "gradients/generator": 1e-3}
+    watch.windows(10, FINE | small)
+    assert watch.windows(10, FINE | {"loss/generator": 30.0, "loss/discriminator": -20.0}) == []
+
+
+@pytest.mark.parametrize("row", [OVERPOWERED, FINE | {"gradients/generator": 0.0}, FINE | {"loss/generator": 1e9}])
+def test_the_first_updates_are_not_judged(row: dict[str, float]) -> None:
+    watch = Watch()
+    assert watch.windows(WARM_UP // WINDOW, row) == []
+    assert watch.windows(10, FINE) == []
+    assert watch.health.spells == {}
+
+
+@pytest.mark.parametrize(
+    ("values", "begins"),
+    [
+        ([0.8, 0.7, 0.25, 0.2, 0.1], 3),
+        ([0.8, 0.25, 0.7, 0.25, 0.7], None),
+        ([0.8, 0.31, 0.31, 0.31], None),
+        ([0.02, 0.05, 0.15, 0.25, 0.5], None),  # an untrained generator that learns slowly
+        ([0.25, 0.24, 0.26, 0.25], None),  # poor, but as ever
+        ([0.02, 0.02, 0.021, 0.02], 2),  # the same picture since it began
+    ],
+)
+def test_samples_that_are_alike_are_a_collapse(watch: Watch, values: list[float], begins: int | None) -> None:
+    begun = watch.evaluations(*values)
+    assert [number for number, states in enumerate(begun) if states] == ([] if begins is None else [begins])
+    assert set(watch.health.spells) <= {"mode collapse"}
+
+
+def test_a_collapse_is_told_with_its_numbers_and_ends(watch: Watch) -> None:
+    watch.evaluations(0.8, 0.25, 0.2)
+    seen = watch.health.spells["mode collapse"].seen
+    assert seen == "samples lay 0.2 times as far apart as real images, 0.8 times at most before"
+    watch.evaluations(0.5, 0.5)
+    assert watch.health.ongoing == []
+
+
+def test_untrained_and_overpowered_generators_have_not_collapsed(watch: Watch) -> None:
+    for _ in range(5):
+        watch.health.evaluated(0.01, 0, 0)
+    assert watch.health.widest == 0
+    watch.evaluations(0.8)
+    watch.windows(4, OVERPOWERED)
+    assert watch.evaluations(0.1, 0.1, 0.1) == [[], [], []]
+
+
+def test_diversity_is_the_ratio_of_pairwise_distances() -> None:
+    random = torch.Generator().manual_seed(0)
+    spreads = torch.tensor([1.0, 2.0, 0.5], dtype=torch.float64)
+    real, fake = (torch.randn(400, 3, generator=random, dtype=torch.float64) * spread for spread in (spreads, 0.25))
+
+    def statistics(features: torch.Tensor) -> GaussianStatistics:
+        sums = FeatureSums.zeros(3)
+        sums.update(features)
+        return sums.statistics()
+
+    def root_mean_square(features: torch.Tensor) -> float:
+        return float(torch.pdist(features).square().mean().sqrt())
+
+    measured = diversity(statistics(fake), statistics(real))
+    assert measured == pytest.approx(root_mean_square(fake) / root_mean_square(real), rel=1e-9)
+    one = torch.ones(4, 3, dtype=torch.float64)
+    assert diversity(statistics(one), statistics(real)) == 0
+    assert diversity(statistics(fake), statistics(one)) == 1
+
+
+# Remedies.
+
+
+@pytest.mark.parametrize("preset", preset_names())
+def test_a_remedy_names_keys_of_the_configuration(preset: str) -> None:
+    config = load_config(preset)
+    values = flatten(config.model_dump(mode="json"))
+    for state in STATES:
+        for change in remedy(state, config).removeprefix("in a new run: ").split(", "):
+            way, key, now = change.split(" ", 2)
+            assert way in ("raise", "lower", "set")
+            assert now == f"(now {'none' if values[key] is None else format(values[key], 'g')})"
+
+
+def test_a_remedy_asks_for_nothing_impossible() -> None:
+    config = load_config("quickstart")  # without dropout and label noise
+    assert "raise discriminator.dropout (now 0)" in remedy("discriminator overpowers", config)
+    assert "raise objective.label_noise (now 0)" in remedy("discriminator overpowers", config)
+    assert "dropout" not in remedy("mode collapse", config)
+    assert "lower discriminator.dropout (now 0.3)" in remedy("mode collapse", load_config("dcgan-bricks"))
+    assert "label" not in remedy("discriminator overpowers", load_config("sngan-cifar"))
+    bounded = load_config("quickstart", ["optimizer.generator.max_grad_norm=1"])
+    assert "generator.max_grad_norm" not in remedy("diverged", bounded).replace("discriminator.max", "")
+
+
+# What is kept.
+
+
+def test_rows_may_come_in_any_portions() -> None:
+    rows = [{name: value * (1 + 0.01 * number) for name, value in OVERPOWERED.items()} for number in range(12 * WINDOW)]
+    found = []
+    for size in (1, 7, WINDOW):
+        health, step = Health(), 0
+        while step < len(rows):
+            end = min(step + size, (step // WINDOW + 1) * WINDOW)
+            health.trained(rows[step:end], end, end, BCE)
+            step = end
+        found.append(health)
+    assert found[0] == found[1] == found[2]
+    assert found[0].ongoing == ["discriminator overpowers"]
+
+
+def test_a_checkpoint_keeps_it_and_an_older_one_has_none(watch: Watch) -> None:
+    watch.windows(4, OVERPOWERED)
+    watch.health.trained([FINE] * 3, watch.step + 3, 0, BCE)
+    watch.evaluations(0.7)
+    progress = Progress(step=5, health=watch.health)
+    values = json.loads(json.dumps(progress.as_dict()))
+    assert Progress.from_dict(values) == progress
+    del values["health"]
+    assert Progress.from_dict(values).health == Health()
+
+
+def meet_in_portions(world: World) -> bool:
+    """Whether the workers' terms have the same bits met one update at a time and all at once."""
+    random = torch.Generator().manual_seed(world.rank)
+    rows = torch.randn(40, 3, generator=random)
+    one, other, found = Meter(), Meter(), []
+    for row in rows:
+        terms = dict(zip("abc", row, strict=True))
+        one.count(terms, 1)
+        other.count(terms, 1)
+        found += one.meet(world)[0]
+    return found == other.meet(world)[0]
+
+
+def test_terms_are_the_same_wherever_the_workers_meet() -> None:
+    assert run_workers(meet_in_portions, 3) == [True] * 3
+
+
+# Real runs.
+
+SMALL = ["scale.groups=1", "evaluation.samples=32", "training.log_every=50"]
+# A critic without batch statistics, whose every image is judged by itself, and what it is trained with.
+PLAIN = "discriminator: {{network: wgan_gp, dropout: 0.0}}\nobjective: {}\n"
+PROVOKED: dict[State, tuple[str, list[str], int]] = {
+    # A generator that hardly moves.
+    "discriminator overpowers": (
+        "quickstart",
+        ["optimizer.generator.lr=1e-5", "optimizer.discriminator.lr=2e-3"],
+        WARM_UP + 4 * WINDOW,
+    ),
+    # A wide generator that runs to what a critic likes that hardly moves.
+    "mode collapse": (
+        PLAIN.format("{name: hinge}"),
+        [
+            "optimizer.generator.lr=3e-2",
+            "optimizer.discriminator.lr=1e-6",
+            "generator.width=16",
+            "evaluation.every_kimg=0.8",
+        ],
+        WARM_UP + 2 * WINDOW,
+    ),
+    # Steps so large that no image is found fake again, with a loss that is flat there.
+    "dead generator": (
+        "quickstart",
+        ["optimizer.generator.lr=1", "optimizer.discriminator.lr=1"],
+        WARM_UP + 4 * WINDOW,
+    ),
+    # A Wasserstein critic that nothing bounds.
+    "diverged": (
+        PLAIN.format("{name: wgan_gp, gp_weight: 0.0}"),
+        ["optimizer.generator.lr=1e-6", "optimizer.discriminator.lr=3e-2"],
+        WARM_UP + 2 * WINDOW,
+    ),
+}
+
+
+def provoking_config(state: State, folder: Path, data: str, *overrides: str) -> Config:
+    preset, changes, steps = PROVOKED[state]
+    if preset != "quickstart":
+        (folder / "provoking.yaml").write_text(preset)
+        preset = str(folder / "provoking.yaml")
+    return tiny_config(preset, data, steps + 3 * WINDOW, *SMALL, *changes, *overrides)
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_a_state_that_is_provoked_warns_once_and_stops_on_request(state: State, data: str, tmp_path: Path) -> None:
+    config = provoking_config(state, tmp_path, data, "health.stop=true")
+    summary, recorder = run(config, str(tmp_path))
+    (event,) = recorder.of(Warned)
+    step = event.step
+    assert (event.state, event.kimg) == (state, step * BATCH / 1000)
+    assert PROVOKED[state][2] <= step <= PROVOKED[state][2] + WINDOW
+    assert summary.health == [event]
+    assert (summary.reason, summary.steps) == (state, step)
+    assert recorder.of(Evaluated)[-1].step == step
+    assert checkpoints(str(tmp_path)).newest_name() == summary.last_checkpoint == checkpoint_name(step)
+    assert words.stop_reason(summary) == f"{state} (health.stop)"
+    assert words.way_on(summary) == "the same command with health.stop=false"
+
+    again, recorder = run(config, str(tmp_path))
+    assert (again.reason, again.steps, recorder.of(Trained)) == (state, step, [])
+    further, recorder = run(
+        provoking_config(state, tmp_path, data, "health.stop=false"), str(tmp_path), stop_at=step + 1
+    )
+    assert (further.reason, further.health[0].step) == ("interrupted", step)
+    assert recorder.of(Warned) == []
+
+
+def test_a_healthy_run_is_silent(data: str, tmp_path: Path) -> None:
+    config = tiny_config("quickstart", data, 600, *SMALL, "evaluation.every_kimg=1.6", "health.stop=true")
+    summary, recorder = run(config, str(tmp_path))
+    assert recorder.of(Warned) == summary.health == []
+    assert (summary.reason, summary.steps) == ("budget", 600)
+
+
+# Windows so short that a state begins within a moment, and a chance of which all losses are a small part.
+SHORT = 5
+
+
+class Hasty:
+    """Within it a discriminator overpowers as soon as it tells all images for some updates."""
+
+    def __enter__(self) -> None:
+        self.patches = [
+            patch.object(health_module, "WINDOW", SHORT),
+            patch.object(loop_module, "WINDOW", SHORT),
+            patch.object(health_module, "WARM_UP", SHORT),
+            patch.object(BinaryCrossEntropy, "chance_loss", 100.0),
+        ]
+        for each in self.patches:
+            each.start()
+
+    def __exit__(self, *_: object) -> None:
+        for each in self.patches:
+            each.stop()
+
+
+def whole_and_stopped(world: World, config: Config, storage: str) -> list[list[Warned]]:
+    """The states of a run in one go, and of one that is stopped within windows, at their ends, and in the state."""
+    with Hasty():
+        whole, _ = run(config, storage, "whole", world=world)
+        for step in (3, 7, 10, 38, 60):
+            run(config, storage, "stopped", world=world, stop_at=step)
+        stopped, _ = run(config, storage, "stopped", world=world)
+    assert whole.steps == stopped.steps
+    return [whole.health, stopped.health]
+
+
+@pytest.mark.parametrize(("size", "stop"), [(1, "true"), (3, "true"), (3, "false")])
+def test_being_stopped_changes_no_state(size: int, stop: str, data: str, tmp_path: Path) -> None:
+    keys = ["optimizer.generator.lr=1e-5", "optimizer.discriminator.lr=1e-2", "training.log_every=1"]
+    config = tiny_config("quickstart", data, 70, *keys, f"health.stop={stop}")
+    for whole, stopped in run_workers(whole_and_stopped, size, config, str(tmp_path)):
+        assert whole == stopped
+        assert whole[0].state == "discriminator overpowers"
+    assert_same_bits(newest(str(tmp_path), "stopped"), newest(str(tmp_path), "whole"))
+
+
+# How it is told.
+
+WARNED = Warned(400, 12.8, "mode collapse", "samples lay 0.2 times as far apart", "in a new run: lower x.lr (now 1)")
+
+
+def summary(**changes: Any) -> Summary:
+    plain: dict[str, Any] = dict.fromkeys(
+        ("untrained", "best", "best_kimg", "latest", "latest_kimg", "floor", "best_checkpoint", "last_checkpoint")
+    )
+    return Summary(
+        name="toy",
+        metric="fd",
+        reason="budget",
+        kimg=100.0,
+        budget_kimg=100.0,
+        steps=10,
+        without_improvement=0,
+        workers=1,
+        resumed_at_kimg=0.0,
+        images_per_second=1.0,
+        **plain,
+        **changes,
+    )
+
+
+@pytest.fixture
+def text() -> Iterator[io.StringIO]:
+    with io.StringIO() as output:
+        yield output
+
+
+def test_the_display_shows_it_once(text: io.StringIO) -> None:
+    with Display(Console(file=text, width=300)) as display:
+        display.event(WARNED)
+    assert text.getvalue() == (
+        "warning: mode collapse since 12.8 kimg: samples lay 0.2 times as far apart; in a new run: lower x.lr (now 1)\n"
+    )
+
+
+def test_the_run_keeps_it(tmp_path: Path, text: io.StringIO) -> None:
+    ended = Warned(**{**WARNED.__dict__, "times": 2, "until_kimg": 20.0})
+    with RunFolder(Storage.open(str(tmp_path)), None) as folder:
+        folder.event(WARNED)
+        folder.event(Finished(summary(health=[ended])))
+    assert read_rows(tmp_path / "metrics.jsonl") == [{"event": "warned", **WARNED.__dict__}]
+    kept = json.loads((tmp_path / "summary.json").read_text())
+    assert kept["health"] == [ended.__dict__]
+    Console(file=text, width=300).print(summary_table(summary(health=[ended])))
+    assert "not healthy" in text.getvalue()
+    assert "mode collapse from 12.8 to 20 kimg, 2 times: samples lay 0.2 times as far apart; in a" in text.getvalue()
+    assert "not healthy" not in _table(summary())
+
+
+def _table(told: Summary) -> str:
+    output = io.StringIO()
+    Console(file=output, width=300).print(summary_table(told))
+    return output.getvalue()
