@@ -16,6 +16,7 @@ from rich.console import Console
 from distgan.config.load import flatten, load_config, preset_names
 from distgan.config.schema import Config
 from distgan.data.storage import Storage
+from distgan.health import watch as rules
 from distgan.health.remedies import remedy
 from distgan.health.states import State, Warned
 from distgan.health.watch import WARM_UP, WINDOW, Health
@@ -26,7 +27,6 @@ from distgan.report.display import Display
 from distgan.report.rows import read_rows
 from distgan.report.summary import summary_table
 from distgan.report.tracking import RunFolder
-from distgan.training import health as health_module
 from distgan.training import loop as loop_module
 from distgan.training.checkpoints import checkpoint_name
 from distgan.training.draws import Draws
@@ -407,9 +407,9 @@ class Hasty:
 
     def __enter__(self) -> None:
         self.patches = [
-            patch.object(health_module, "WINDOW", SHORT),
+            patch.object(rules, "WINDOW", SHORT),
             patch.object(loop_module, "WINDOW", SHORT),
-            patch.object(health_module, "WARM_UP", SHORT),
+            patch.object(rules, "WARM_UP", SHORT),
             patch.object(BinaryCrossEntropy, "chance_loss", 100.0),
         ]
         for each in self.patches:

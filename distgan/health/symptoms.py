@@ -39,10 +39,10 @@ def discriminator_overpowers(means: Means, chance_loss: float | None, largest_gr
     mean anything: of such a critic there is no overpowering to see, and nothing is said. Nor with flipped labels,
     with which the loss cannot get small, and the logits not large.
 
-    Where it was provoked the loss fell to 1 % of chance and far below, and all images were told. In whole healthy
-    runs it stayed above 14 % (`quickstart`, a small `dcgan-bricks`) with at most 97 % told; in the first hundred
-    updates of a small `sngan-cifar`, which recovered, it was at 1 %. The generator's gradient is told but not asked
-    for: with the non-saturating loss it does not vanish but grows, in the provoked run from 8 to 200.
+    Where it was provoked the loss fell to 1 % of chance and far below, and all images were told. In healthy runs
+    (`quickstart`, a small `dcgan-bricks`) it stayed above 14 % with at most 97 % told; in the first hundred updates of
+    a small `sngan-cifar`, which recovered, it was at 1 %. The generator's gradient is told but not asked for: with the
+    non-saturating loss it does not vanish but grows, in the provoked run from 8 to 200.
     """
     loss = means.get("loss/adversarial", means["loss/discriminator"])
     real, fake = means["accuracy/real"], means["accuracy/fake"]

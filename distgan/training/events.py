@@ -96,7 +96,7 @@ class Evaluated:
     more: dict[str, float] = field(default_factory=dict)
     seconds_of: dict[str, float] = field(default_factory=dict)
     higher_is_better: bool = False
-    diversity: float = 1.0
+    diversity: float | None = None
 
 
 @dataclass(frozen=True)

@@ -283,7 +283,8 @@ class Session:
         progress = self.state.progress
         if self.world.rank == 0:
             self.reporter.event(event)
-        self._warn(progress.health.evaluated(event.diversity, event.step, progress.images))
+        if event.diversity is not None:
+            self._warn(progress.health.evaluated(event.diversity, event.step, progress.images))
         return event
 
     def _unhealthy(self) -> State | None:
