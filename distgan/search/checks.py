@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Mapping
 from random import Random
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from distgan.config.components import COMPONENTS
 from distgan.config.keys import list_keys
 from distgan.config.load import flatten
 from distgan.config.mistakes import unknown_key
@@ -29,7 +28,8 @@ Point: TypeAlias = dict[str, Value]
 _SETTINGS = 8
 _CORNERS = 64
 
-_COMPONENT_KEYS = {f"{section}.{name}" for section, (_, name, _) in COMPONENTS.items()}
+# How the configuration says that a key goes with another component than the one that is searched.
+_OTHERS_OPTIONS = ("it is an option of", "not a key of")
 
 
 def check(space: Space, load: Load) -> None:
@@ -176,9 +176,10 @@ def _told(space: Space, overrides: Mapping[str, Any], load: Load, message: str) 
         if _message(load, without) == message:
             left = without
     entries = ", ".join(f"{key}: `{space.entries[key].text:.100}`" for key in left or overrides)
-    chosen = [key for key in left if key in _COMPONENT_KEYS]
-    if chosen and "it is an option of" in message:
-        message = f"{message}; to search {chosen[0]}, leave this key out of the configuration, in a file of your own"
+    if any(reason in message for reason in _OTHERS_OPTIONS) and any(
+        key.endswith((".name", ".network")) for key in left
+    ):
+        message = f"{message}; leave such keys out of the configuration, in a file of your own"
     return f"{entries}: {message}"
 
 

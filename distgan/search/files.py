@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -52,7 +53,7 @@ def _expression(where: str, key: str, value: object) -> str:
         return value
     if value is None or isinstance(value, bool):
         return value_text(value)
-    if is_number(value):
+    if is_number(value) and math.isfinite(value):
         return number_text(value)
     mend = "write choice(VALUE, VALUE), or a list in quotes"
     if isinstance(value, dict):

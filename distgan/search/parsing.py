@@ -21,7 +21,7 @@ from distgan.errors import UserError
 from distgan.search.distributions import Choice, Distribution
 from distgan.search.expressions import Condition, Constant, Entry, Expression, Product
 from distgan.search.ranges import LogRandInt, LogUniform, QUniform, RandInt, Range, Uniform
-from distgan.search.values import CONSTANTS, LARGEST, Scalar, Value, is_number
+from distgan.search.values import CONSTANTS, LARGEST, Scalar, Value, is_number, number_text
 
 _DISTRIBUTIONS: dict[str, type[Distribution]] = {
     kind.name: kind for kind in (LogUniform, Uniform, RandInt, LogRandInt, QUniform, Choice)
@@ -150,7 +150,8 @@ def _scaled(scale: int | float, number: int | float, divided: bool) -> int | flo
     scale = scale / number if divided else scale * number
     if not 1 / LARGEST <= abs(scale) <= LARGEST:
         raise ValueError(
-            f"its numbers multiply to more than {LARGEST:g} or less than {1 / LARGEST:g}; as in {_PRODUCT}"
+            f"its numbers multiply to more than {number_text(LARGEST)} or less than {number_text(1 / LARGEST)}; "
+            f"as in {_PRODUCT}"
         )
     return scale
 
@@ -213,7 +214,7 @@ def _number(node: ast.expr) -> int | float:
     if not is_number(value):
         raise ValueError(f"`{_shown(node)}` is no number; as in {_EXAMPLES['loguniform']}")
     if not abs(value) <= LARGEST:
-        raise ValueError(f"`{_shown(node)}` is beyond ±{LARGEST:g}")
+        raise ValueError(f"`{_shown(node)}` is beyond ±{number_text(LARGEST)}")
     return sign * value
 
 

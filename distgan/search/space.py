@@ -21,7 +21,7 @@ from distgan.search.checks import check
 from distgan.search.distributions import Distribution
 from distgan.search.expressions import Condition, Constant, Entry, Product
 from distgan.search.parsing import parse_entry
-from distgan.search.values import LARGEST, Value, close, is_number, value_text
+from distgan.search.values import LARGEST, Value, close, is_number, number_text, value_text
 
 _KEY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 _MOST_ENTRIES = 100
@@ -51,7 +51,10 @@ class Space:
             raise UserError(f"the space has {len(entries)} entries; {_MOST_ENTRIES} are the most")
         for key in entries:
             if not _KEY.fullmatch(key):
-                raise UserError(f"space: {key!r:.80} is no key; write a dotted one, as optimizer.generator.lr")
+                raise UserError(
+                    f"space: {key!r:.80} is no key; write a dotted one, as optimizer.generator.lr"
+                    f"{'; in braces YAML ends an expression at its comma: quote it' if ')' in key else ''}"
+                )
         space = cls({key: parse_entry(key, text) for key, text in entries.items()})
         space._check_references()
         if not space.free:
@@ -210,7 +213,7 @@ class Space:
         if drawn is not None:
             product = product / drawn if expression.divided else product * drawn
         if not abs(product) <= LARGEST:
-            raise UserError(f"{key:.80}: `{entry.text:.100}`: {product:g} is beyond ±{LARGEST:g}")
+            raise UserError(f"{key:.80}: `{entry.text:.100}`: {number_text(product)} is beyond ±{number_text(LARGEST)}")
         return product
 
 
