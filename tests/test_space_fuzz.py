@@ -16,7 +16,7 @@ from distgan.search.files import parse_file, read_entries
 from distgan.search.parsing import parse_entry
 from distgan.search.ranges import LogRandInt, LogUniform, QUniform, RandInt, Uniform
 from distgan.search.space import Space
-from distgan.search.values import LARGEST
+from distgan.search.values import LARGEST, arguments
 from test_fuzz import fuzz, told
 
 pytestmark = pytest.mark.timeout(60)
@@ -65,31 +65,6 @@ PRODUCTS = st.builds(Product, KEYS, SCALES, st.none() | NUMERIC) | st.builds(
 )
 CONDITIONS = st.builds(Condition, KEYS, st.lists(SCALARS, min_size=1, max_size=3).map(tuple))
 ENTRIES = st.builds(Entry, DISTRIBUTIONS | PRODUCTS | st.builds(Constant, VALUES), st.none() | CONDITIONS)
-SNIPPETS = [
-    *("loguniform(", "uniform(", "randint(", "lograndint(", "quniform(", "choice(", ")", ",", ".", "*", "/", "-", "+"),
-    *("1", "0.5", "1e-5", "1e999", "0", "a", "optimizer.generator.lr", " if ", "==", " in ", " else ", "[", "]", "'"),
-    *(
-        '"',
-        "null",
-        "true",
-        "lambda ",
-        ":",
-        ":=",
-        "#",
-        "\\",
-        "\0",
-        "\n",
-        "{",
-        "}",
-        "**",
-        "%",
-        "_",
-        "0x",
-        "1_0",
-        "1j",
-        "f'",
-    ),
-]
 
 
 @fuzz(400)
@@ -109,25 +84,91 @@ def test_nothing_leaves_its_distribution(drawn: Distribution, rng: Random, point
     assert all(drawn.nearest(one) == one for one in grid)
 
 
+TEXTS = [
+    *("loguniform(1e-5, 1e-3)", "uniform(-1, 0.5)", "randint(1, 5)", "lograndint(2, 64)", "quniform(0, 1, 0.1)"),
+    *("choice(1, 'a b', null, [color, 2])", "4 * optimizer.generator.lr / 3", "optimizer.generator.lr * choice(1, 2)"),
+    *("choice(1, 2) if objective.name in (bce, hinge)", "adam if data.flip == true", "[a, -1]"),
+]
+PIECES = [
+    *(
+        "uniform(",
+        "choice(",
+        "(",
+        ")",
+        "[",
+        "]",
+        "{",
+        "}",
+        ",",
+        ".",
+        ":",
+        " ",
+        "\n",
+        "\0",
+        "\\",
+        "#",
+        "'",
+        '"',
+        "f'",
+        "b'",
+    ),
+    *("*", "/", "-", "+", "%", "==", " if ", " in ", " else ", "null", "true", "lambda ", ":=", "_", "é", "\ud800"),
+    *("0", "1", "0.5", "1e-5", "1e999", "0x", "1_0", "1j", "seed", "a.b"),
+]
+
+
+@st.composite
+def changed(draw: st.DrawFn) -> str:
+    """A text that means something after a few changes."""
+    text = draw(st.sampled_from(TEXTS))
+    for _ in range(draw(st.integers(1, 2))):
+        place = draw(st.integers(0, len(text)))
+        end = place + draw(st.sampled_from([0, 0, 1, 3, 10]))
+        text = text[:place] + draw(st.sampled_from(["", *PIECES])) + text[end:]
+    return text
+
+
 @fuzz(600)
-@given(st.lists(st.sampled_from(SNIPPETS), max_size=12).map("".join) | st.text(max_size=30))
+@given(changed() | changed() | st.text(max_size=30))
 def test_a_random_text(text: str) -> None:
     entry = told(lambda: parse_entry("key", text))
     if entry is not None:
         assert parse_entry("key", entry.text) == entry
 
 
-@fuzz(150)
-@given(
-    st.dictionaries(KEYS | st.text(max_size=5), ENTRIES.map(lambda entry: entry.text) | st.text(max_size=9), max_size=3)
+# Texts that are right for a key, unless what they refer to is not there, or goes round in a circle.
+G, D = "optimizer.generator.lr", "optimizer.discriminator.lr"
+RIGHT = {
+    G: ["loguniform(1e-5, 1e-3)", "choice(1e-4, 2e-4)", f"4 * {D}", f"{D} / choice(1, 2)"],
+    D: ["uniform(1e-5, 1e-3)", "1e-4", f"{G} * uniform(0.1, 1)", f"ema.ramp_up * {G}"],
+    "generator.width": ["randint(4, 8)", "quniform(8, 32, 8)", "2 * latent_dim", "latent_dim * choice(1, 2)"],
+    "latent_dim": ["lograndint(4, 64)", "choice(16, 32)", "0.5 * generator.width"],
+    "objective.updates": ["choice(sequential, simultaneous)", "sequential"],
+    "objective.critic_steps": ["choice(1, 3)", "choice(1, 3) if objective.updates == sequential"],
+    "training.augment": ["choice([], [color])", "choice([cutout], [color]) if data.flip == true"],
+    "data.flip": ["choice(true, false)", "true if latent_dim in (16, 64)"],
+}
+LIKELY = st.fixed_dictionaries({}, optional={key: st.sampled_from(texts) for key, texts in RIGHT.items()})
+WRONG = st.dictionaries(
+    st.sampled_from([*RIGHT, "seed", "optimizer", "x"]) | st.text(max_size=5), changed(), max_size=1
 )
-def test_a_random_space(entries: dict[str, str]) -> None:
-    space = told(lambda: Space.parse(entries))
-    if space is not None:
-        assert Space.parse(parse_file(space.text(), "it")) == space
-        told(lambda: space.validate(lambda overrides: load_config("quickstart", overrides)))
-        told(lambda: space.overrides(space.sample(0, 0)))
-        told(lambda: space.grid(2))
+
+
+@fuzz(40)
+@given(LIKELY, st.just({}) | st.just({}) | WRONG)
+def test_a_random_space(right: dict[str, str], wrong: dict[str, str]) -> None:
+    entries = right | wrong
+    parsed = told(lambda: Space.parse(entries))
+    if parsed is None:
+        return
+    assert Space.parse(parse_file(parsed.text(), "it")) == parsed
+    space = told(lambda: parsed.validate(lambda overrides: load_config("quickstart", overrides)))
+    if space is None:
+        return
+    for point in [*space.grid(2), space.sample(0, 0), space.nearest(space.base)]:
+        assert space.overrides(point).keys() <= entries.keys()
+        assert point.keys() == space.free.keys()
+    load_config("quickstart", arguments(space.overrides(space.sample(0, 0))))
 
 
 @fuzz(150)

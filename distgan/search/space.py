@@ -67,9 +67,10 @@ class Space:
     def validate(self, load: Callable[[list[str]], Config]) -> Space:
         """The space, bound to the configuration that `load` builds with no overrides.
 
-        `load` takes `KEY=VALUE` overrides, and raises UserError for what cannot work; it is called for the ends of
-        each range and every choice, under the conditions that they come with, and for combinations of them: some
-        hundred times at most, in most spaces. Raises UserError with the key, its entry and what is wrong.
+        `load` takes `KEY=VALUE` overrides, and raises UserError for what cannot work. It is called for the ends of each
+        range and every choice, under the conditions that they come with, and for combinations of them: about a
+        hundred times, so it should not fetch a file each time. Raises UserError with the key, its entry and what is
+        wrong.
         """
         bound = replace(self, base=flatten(load([]).model_dump(mode="json")))
         check(bound, load)
