@@ -14,7 +14,7 @@ PACKAGE = Path(distgan.__file__).parent
 # Rooms, from the ground up.
 GROUND = {"errors", "world", "config", "data", "models", "metrics"}
 RUN = GROUND | {"evaluation", "health", "training"}
-ALL = RUN | {"assessment", "report", "launch", "store"}
+ALL = RUN | {"assessment", "search", "report", "launch", "store"}
 
 # What each room may import of the others.
 ALLOWED: dict[str, set[str]] = {
@@ -24,14 +24,15 @@ ALLOWED: dict[str, set[str]] = {
     "config": {"errors"},
     "models": set(),
     "data": {"errors", "config"},
+    "search": {"errors", "config", "data"},
     "metrics": {"errors", "config"},
     "store": {"errors", "config", "data"},
     "evaluation": {"errors", "world", "config", "data", "metrics"},
     "health": {"errors", "config"},
     "training": GROUND | {"evaluation", "health"},
     "assessment": RUN,
-    "report": RUN | {"assessment"},
-    "launch": RUN | {"assessment", "report"},
+    "report": RUN | {"assessment", "search"},
+    "launch": RUN | {"assessment", "search", "report"},
     "cli": ALL,
     "__main__": {"cli"},
 }
