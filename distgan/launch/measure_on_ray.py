@@ -12,7 +12,7 @@ import ray
 from ray.train import RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
-from distgan.config.schema import ScaleConfig
+from distgan.config.schema import EvaluationConfig, ScaleConfig
 from distgan.errors import UserError
 from distgan.evaluation.progress import Stage, Told
 from distgan.launch.background import Background
@@ -72,7 +72,7 @@ def worker_main(arguments: dict[str, Any]) -> None:
 def _trainer(work: Work[J, R], job: J, workers: Workers, board: Any, notes: str) -> TorchTrainer:
     """`notes`: a folder of this machine. Nothing is reported, so no other one looks for it."""
     scale = ScaleConfig(workers=workers.count, device=workers.device)
-    resources = plan_resources(scale)
+    resources = plan_resources(scale, EvaluationConfig())
     return TorchTrainer(
         worker_main,
         train_loop_config={"work": work, "job": job, "board": board},

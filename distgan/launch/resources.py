@@ -24,11 +24,11 @@ class Resources:
     validation_gpus: int = 0
 
 
-def plan_resources(scale: ScaleConfig, evaluation: EvaluationConfig | None = None) -> Resources:
-    """Shares the connected cluster, also with evaluations aside. Raises UserError where it cannot hold the workers."""
+def plan_resources(scale: ScaleConfig, evaluation: EvaluationConfig) -> Resources:
+    """Shares the connected cluster. Raises UserError where it cannot hold the workers."""
     found: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     workers, use_gpu, gpus = scale.workers, _use_gpu(scale, found), int(found.get("GPU", 0))
-    aside = evaluation.processors if evaluation is not None and evaluation.asynchronous else 0
+    aside = evaluation.processors if evaluation.asynchronous else 0
     # Rounded down: shares of a processor that are rounded up would not fit beside each other.
     share = math.floor(min(1.0, found.get("CPU", 0.0) / (workers + aside)) * 100) / 100
     if share == 0:
