@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from distgan.evaluation.nearest import Nearest
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -39,7 +41,8 @@ class Findings:
         extractor: its name; features: numbers that it makes of an image.
         real_images: how many it was compared with; 0 where nobody knows.
         floor: the distance between two halves of the real images, where it is known.
-        seconds: of the real side, of the images' features, of the classes, and in all.
+        nearest: the training images nearest to the first samples, where they were asked for.
+        seconds: of the real side, of the images' features, of the classes, of the nearest images, and in all.
     """
 
     extractor: str
@@ -49,6 +52,7 @@ class Findings:
     floor: float | None
     measures: list[Finding]
     classes: list[ClassFinding]
+    nearest: Nearest | None
     seconds: dict[str, float]
     workers: int
     device: str

@@ -47,6 +47,7 @@ class EvaluationOptions:
     real_samples: int | None = None
     statistics: str | None = None
     per_class: bool = False
+    nearest: int = 0
     trust_code: bool = False
 
 
@@ -62,6 +63,7 @@ class EvaluationJob:
         data: what it is compared with; its `url` is None where that is a file of statistics alone.
         config: the run's, with `evaluation` and `data` in it; None where images are given.
         real_images: how many there are to compare with; 0 where nobody knows.
+        nearest: for how many samples the nearest of all `training_images` are looked for.
         notes: what the reader of the results should know, a sentence each.
     """
 
@@ -73,6 +75,8 @@ class EvaluationJob:
     config: Config | None
     real_images: int
     per_class: bool = False
+    nearest: int = 0
+    training_images: int = 0
     notes: tuple[str, ...] = ()
 
     @property
@@ -97,8 +101,13 @@ def plan_evaluation(source: str, options: EvaluationOptions) -> EvaluationJob:
 
     Raises UserError for what is not there, cannot be compared or does not go together.
     """
-    if options.statistics is not None and (options.per_class or options.real_samples is not None):
-        option = "--per-class" if options.per_class else "--real-samples"
+    of_images = {
+        "--per-class": options.per_class,
+        "--real-samples": options.real_samples is not None,
+        "--nearest": options.nearest,
+    }
+    option = next((option for option, given in of_images.items() if given), None)
+    if options.statistics is not None and option is not None:
         raise UserError(f"{option} is of real images, and a file of statistics has none; leave out --statistics or it")
     return _job_of_images(source, options) if is_given(source) else _job_of_run(source, options)
 
@@ -141,6 +150,8 @@ def _job_of_run(source: str, options: EvaluationOptions) -> EvaluationJob:
         config=config,
         real_images=real_images,
         per_class=options.per_class,
+        nearest=_checked_nearest(options.nearest, config.evaluation.samples),
+        training_images=len(index) if index is not None else 0,
         notes=(*notes, *more),
     )
 
@@ -178,8 +189,16 @@ def _job_of_images(source: str, options: EvaluationOptions) -> EvaluationJob:
         data=data,
         config=None,
         real_images=real_images,
+        nearest=_checked_nearest(options.nearest, images.count),
+        training_images=len(index) if index is not None else 0,
         notes=notes,
     )
+
+
+def _checked_nearest(nearest: int, samples: int) -> int:
+    if nearest > samples:
+        raise UserError(f"--nearest {nearest}: {samples:,} samples are measured; ask for at most so many")
+    return nearest
 
 
 def _asked(options: EvaluationOptions) -> tuple[tuple[str, ...], str | None]:

@@ -6,19 +6,22 @@ import time
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from distgan.assessment.findings import ClassFinding, Finding, Findings
 from distgan.assessment.job import EvaluationJob
 from distgan.config.schema import Config, DataConfig
 from distgan.data.blocks import BlockReader
 from distgan.data.cache import BlockCache
-from distgan.data.decode import SampleDecoder
+from distgan.data.decode import SampleDecoder, check_bad_samples
 from distgan.data.index import Index
 from distgan.data.storage import Storage
 from distgan.errors import UserError
 from distgan.evaluation.evaluator import Comparison, Evaluator, Scores, configured_extractor
 from distgan.evaluation.given_images import open_images
 from distgan.evaluation.given_statistics import GivenStatistics
+from distgan.evaluation.images import CHUNK, ImageSource
+from distgan.evaluation.nearest import Nearest, find_nearest
 from distgan.evaluation.progress import CountedFeatures, Told, nobody
 from distgan.evaluation.real_images import RealImages, RealSide
 from distgan.training.checkpoints import Checkpoint
@@ -91,10 +94,14 @@ class _Measurement:
         scores = comparison.evaluate(images)
         images_until = time.perf_counter()
         classes = [self._class(label, side) for label, side in enumerate(sides)]
+        classes_until = time.perf_counter()
+        nearest = self._nearest(images) if job.nearest else None
         end = time.perf_counter()
         seconds = {"real images": real_until - self._begin, "features": scores.seconds["features"]}
         if classes:
-            seconds["classes"] = end - images_until
+            seconds["classes"] = classes_until - images_until
+        if nearest:
+            seconds["nearest"] = end - classes_until
         return Findings(
             extractor=self._extractor.name,
             features=self._extractor.dimension,
@@ -103,10 +110,20 @@ class _Measurement:
             floor=comparison.real.floor,
             measures=[_finding(measure, scores, comparison) for measure in job.measures],
             classes=classes,
+            nearest=nearest,
             seconds=seconds | {"total": end - self._begin},
             workers=world.size,
             device=world.device.type,
         )
+
+    def _nearest(self, images: ImageSource) -> Nearest:
+        assert self._decoder is not None
+        self._extractor.stage = "training images"
+        chunks = [images.chunk(number).cpu() for number in range(-(-self._job.nearest // CHUNK))]
+        samples = torch.cat(chunks)[: self._job.nearest]
+        nearest = find_nearest(self._world, self._decoder, self._extractor, samples)
+        check_bad_samples(len(self._decoder.index) - nearest.searched, self._job.data)
+        return nearest
 
     def _real_side(self) -> RealSide:
         job = self._job

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,6 +11,7 @@ from rich.console import Console
 if TYPE_CHECKING:
     from distgan.assessment.findings import Findings
     from distgan.assessment.job import EvaluationJob, EvaluationOptions
+    from distgan.evaluation.progress import Stage
 
 Workers = Annotated[int, typer.Option(min=1, max=4096, help="Processes that share the work, on Ray if more than one.")]
 Address = Annotated[
@@ -67,6 +69,18 @@ def evaluate(
     per_class: Annotated[
         bool, typer.Option("--per-class", help="Of a conditional generator: also the distance of each class.")
     ] = False,
+    nearest: Annotated[
+        int,
+        typer.Option(
+            metavar="K",
+            min=0,
+            max=4096,
+            help="Also look for copies: the training images nearest to the first K samples.",
+        ),
+    ] = 0,
+    picture: Annotated[
+        str, typer.Option(metavar="FILE.png", help="With --nearest: samples beside their nearest training images.")
+    ] = "nearest.png",
     json: Annotated[
         str | None, typer.Option("--json", metavar="FILE|-", help="Also write JSON; `-` prints that and nothing else.")
     ] = None,
@@ -88,28 +102,45 @@ def evaluate(
 
     options = EvaluationOptions(
         data=data, metrics=metrics, samples=samples, checkpoint=checkpoint, extractor=extractor,
-        real_samples=real_samples, statistics=statistics, per_class=per_class, trust_code=trust_code,
+        real_samples=real_samples, statistics=statistics, per_class=per_class,
+        nearest=nearest, trust_code=trust_code,
     )  # fmt: skip
-    _evaluate(source, options, json, workers, address, no_ray=no_ray)
+    _evaluate(source, options, json, picture, workers, address, no_ray=no_ray)
 
 
 def _evaluate(
-    source: str, options: EvaluationOptions, json: str | None, workers: int, address: str | None, *, no_ray: bool
+    source: str,
+    options: EvaluationOptions,
+    json: str | None,
+    picture: str,
+    workers: int,
+    address: str | None,
+    *,
+    no_ray: bool,
 ) -> None:
     from distgan.assessment.job import plan_evaluation
     from distgan.assessment.measure import evaluate as evaluate_job
     from distgan.cli.measuring import measuring_bars
     from distgan.launch import measure
+    from distgan.report.nearest import check_picture_path, draw_nearest
     from distgan.report.scores import check_json_path
 
     if json not in {None, "-"}:
         check_json_path(str(json))
+    if options.nearest:
+        check_picture_path(picture)
     job = plan_evaluation(source, options)
     places = measure.Workers(workers, address, no_ray, job.device, job.own_sources)
-    with measuring_bars({"real images": job.real_images, "images": job.evaluation.samples}) as (told, say):
+    totals: dict[Stage, int] = {"real images": job.real_images, "images": job.evaluation.samples}
+    if job.nearest:
+        totals["training images"] = job.training_images
+    with measuring_bars(totals) as (told, say):
         found = measure.measure("evaluate", evaluate_job, job, places, told, say)
-    if found is not None:
-        _print(job, found, json)
+    if found is None:
+        return
+    if found.nearest is not None:
+        draw_nearest(found.nearest, Path(picture))
+    _print(job, found, json)
 
 
 def _print(job: EvaluationJob, found: Findings, json: str | None) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from distgan.metrics.features import FeatureExtractor
 
-Stage = Literal["real images", "images"]
+Stage = Literal["real images", "images", "training images"]
 # Is told that so many more images of a stage have been measured.
 Told = Callable[[Stage, int], None]
 

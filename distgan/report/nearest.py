@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from distgan.data.storage import translate_errors
+from distgan.data.whole_files import replacing
 from distgan.errors import UserError
 from distgan.evaluation.nearest import CLOSE, Nearest, Neighbours
 from distgan.report.grids import image_grid, png_bytes
@@ -28,12 +31,16 @@ _FRAME = "#DDDDDD"
 _COLOURED = f"coloured: as near as {CLOSE:.0%} of real images are to another one"
 
 
+def check_picture_path(path: str) -> None:
+    """Raises UserError for what is no name of a PNG file on this machine."""
+    if "://" in path or Path(path).is_dir() or Path(path).suffix.lower() != ".png":
+        raise UserError(f"--picture {path}: give the name of a .png file on this machine")
+
+
 def draw_nearest(nearest: Nearest, path: Path) -> None:
     """Writes `nearest_picture` as a PNG. Raises UserError where it cannot be written."""
-    try:
-        path.write_bytes(png_bytes(nearest_picture(nearest)))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror or error}; give another place") from None
+    with translate_errors(str(path)), replacing(path) as partial:
+        partial.write_bytes(png_bytes(nearest_picture(nearest)))
 
 
 def nearest_picture(nearest: Nearest) -> Image.Image:
@@ -64,6 +71,29 @@ def nearest_words(nearest: Nearest) -> list[str]:
         f"with an exact duplicate in the data: {nearest.duplicates} of {plural(len(nearest.real), 'real image')}"
     )
     return lines
+
+
+def nearest_document(nearest: Nearest) -> dict[str, Any]:
+    """The same numbers for programs, and of each sample and real image the distance to its nearest training image."""
+    document: dict[str, Any] = {
+        "samples": len(nearest.fakes),
+        "training_images": nearest.searched,
+        "exact_copies": nearest.copies,
+        "real_images": len(nearest.real),
+        "real_images_with_duplicates": nearest.duplicates,
+    }
+    for measure, found in nearest.measures.items():
+        document[measure] = {
+            "sample_median": found.fake_median,
+            "real_median": found.real_median,
+            "limit": found.limit,
+            "samples_within_limit": found.fake_close,
+            "real_images_within_limit": found.real_close,
+            "sample_distances": found.fake[:, 0].tolist(),
+            "sample_neighbours": found.fake_numbers[:, 0].tolist(),
+            "real_distances": found.real[:, 0].tolist(),
+        }
+    return document
 
 
 def _name_and_unit(measure: str, extractor: str | None) -> tuple[str, str]:

@@ -16,6 +16,7 @@ from distgan.data.storage import translate_errors
 from distgan.data.whole_files import replacing
 from distgan.errors import UserError
 from distgan.report import words
+from distgan.report.nearest import nearest_document, nearest_words
 from distgan.report.rows import to_json
 
 
@@ -33,6 +34,8 @@ def scores_table(job: EvaluationJob, found: Findings) -> RenderableType:
     parts: list[RenderableType] = [table]
     if found.classes:
         parts.append(_class_table(found.classes))
+    if found.nearest is not None:
+        parts += [Text(line) for line in nearest_words(found.nearest)]
     parts += [Text(f"warning: {note}") for note in notes(job, found)]
     return Group(*parts)
 
@@ -59,6 +62,8 @@ def scores_document(job: EvaluationJob, found: Findings) -> dict[str, Any]:
     if found.classes:
         document["classes"] = [vars(one) for one in found.classes]
         document["mean_class_distance"] = mean_distance(found.classes)
+    if found.nearest is not None:
+        document["nearest"] = nearest_document(found.nearest)
     return document
 
 
