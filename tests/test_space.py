@@ -176,6 +176,14 @@ def test_a_condition_may_ask_for_what_the_configuration_has() -> None:
     assert space.overrides({"objective.r1_weight": 0.1}) == {"objective.r1_weight": 0.1}
 
 
+def test_where_an_entry_is_not_used_conditions_ask_for_what_the_configuration_has() -> None:
+    entries = {"data.flip": "true if latent_dim == 16", "objective.label_noise": "uniform(0, 1) if data.flip == false"}
+    space = validated("quickstart", {"latent_dim": "choice(16, 64)", **entries})
+    draw = {"latent_dim": 64, "objective.label_noise": 0.5}
+    assert space.overrides(draw) == draw
+    assert space.overrides(draw | {"latent_dim": 16}) == {"latent_dim": 16, "data.flip": True}
+
+
 def test_conditions_come_in_chains() -> None:
     entries = {
         "objective.gp_sides": "choice(1, 2) if objective.gp_weight in (1, 10)",

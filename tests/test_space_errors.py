@@ -187,8 +187,24 @@ WRONG = [
             **{f"optimizer.{part}": "uniform(0, 0.9)" for part in ("generator.beta1", "discriminator.beta1")},
             **{f"ema.{key}": "uniform(0.1, 0.9)" for key in ("ramp_up", "half_life_kimg")},
         },
-        r"objective.gp_weight: `choice\(1, -1\) if .* == wgan_gp`: .*gp_weight=-1: allowed: number at least 0",
+        r"^objective.name: `.*`, objective.gp_weight: `choice\(1, -1\) if .*`: .*gp_weight=-1: allowed: number",
         "sagan-cifar",
+    ),
+    Wrong(
+        {"latent_dim": f"choice({', '.join(map(str, range(1, 100)))}, 5000)", "objective.label_noise": "uniform(0, 1)"},
+        r"^latent_dim: `choice.*latent_dim=5000: allowed: integer, 1 to 4096",
+    ),
+    Wrong(
+        {"latent_dim": "randint(8, 64)", "objective.label_noise": "choice(0, 7) if latent_dim == 20"},
+        r"^objective.label_noise: `choice\(0, 7\) if .*label_noise=7: allowed",
+    ),
+    Wrong(
+        {
+            "latent_dim": "randint(8, 64)",
+            "data.flip": "choice(true, false) if latent_dim == 20",
+            "objective.label_noise": "choice(0, 7) if data.flip == true",
+        },
+        r"^objective.label_noise: `choice\(0, 7\) if .*label_noise=7: allowed",
     ),
 ]
 
