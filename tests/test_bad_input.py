@@ -1175,6 +1175,17 @@ EVALUATION = [
     ),
     Case("classes of a folder", f"{FOLDER} --per-class", "--per-class is for runs and checkpoints", TWO),
     Case("checkpoint of a folder", f"{FOLDER} --checkpoint last", "--checkpoint last is for runs and checkp", TWO),
+    Case("more nearest than samples", "evaluate {run} --samples 8 --nearest 9", "--nearest 9: 8 samples are measured;"),
+    Case(
+        "nearest of statistics",
+        "evaluate {run} --statistics {tmp}/given.npz --nearest 4",
+        "--nearest is of real images, and a file of statistics has none",
+    ),
+    Case(
+        "picture of no kind",
+        "evaluate {run} --nearest 4 --picture x.jpg",
+        "--picture x.jpg: give the name of a .png file on this machine",
+    ),
     Case("folder as JSON", "evaluate {run} --json {tmp}", "--json .*: give the name of a file on this machine, or -"),
     Case(
         "JSON elsewhere", "evaluate {run} --json s3://a/b", "--json s3://a/b: give the name of a file on this machine"

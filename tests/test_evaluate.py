@@ -19,6 +19,7 @@ from distgan.assessment.findings import Findings
 from distgan.assessment.job import EvaluationOptions, plan_evaluation
 from distgan.assessment.measure import evaluate, open_decoder, score_checkpoint
 from distgan.config.load import build_config, load_config
+from distgan.config.schema import DataConfig
 from distgan.errors import UserError
 from distgan.evaluation.evaluator import Scores
 from distgan.evaluation.given_images import open_images
@@ -292,3 +293,24 @@ def test_a_class_of_too_few_images_is_named(conditional: Path, tmp_path: Path) -
 def test_short_names(names: str, measures: tuple[str, ...], extractor: str | None) -> None:
     asked = parse_metrics(names)
     assert (asked.measures, asked.extractor) == (measures, extractor)
+
+
+def test_copies_are_looked_for_among_all_training_images(samples: Path, data: str, tmp_path: Path, cli: Cli) -> None:
+    """An image of the data set among the first of an array; the picture and the numbers say so."""
+    images = np.load(samples / "x.npy")
+    decoder = open_decoder(DataConfig(url=data), (1, 16, 16))
+    ((_, real),) = decoder.images(np.array([123]))
+    images[3] = real.transpose(1, 2, 0)
+    np.save(tmp_path / "copied.npy", images)
+    command = ["evaluate", "copied.npy", "--data", data, "--real-samples", "64", "--nearest", "6", "--picture", "n.png"]
+    result = cli(*command, "--json", "found.json")
+    assert result.code == 0
+    found = json.loads((tmp_path / "found.json").read_text())["nearest"]
+    assert (found["samples"], found["training_images"], found["exact_copies"]) == (6, 300, 1)
+    for measure in ("pixels", "features"):
+        assert found[measure]["sample_neighbours"][3] == 123
+        assert found[measure]["sample_distances"][3] == pytest.approx(0, abs=1e-3)
+        assert len(found[measure]["real_distances"]) == 6
+    assert "exact copies of a training image: 1 of 6 samples" in result.out
+    with Image.open(tmp_path / "n.png") as picture:
+        assert picture.height > 6 * 128

@@ -21,7 +21,7 @@ from distgan.errors import UserError
 _PRESETS = resources.files("distgan.config") / "presets"
 
 # What PyYAML raises for text: its own errors, and Python's for scalars such as 2020-99-99 or nesting without end.
-_NOT_YAML = (yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
+NOT_YAML = (yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
 
 _CREDENTIALS = re.compile(r"\b(https?|[A-Za-z][A-Za-z0-9+.-]*(?=://[^/@\s]*:))://[^/\s]*@")
 
@@ -134,8 +134,8 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def _parse_yaml(text: str, where: str) -> dict[str, Any]:
     try:
         tree = yaml.safe_load(text)
-    except _NOT_YAML as error:
-        raise UserError(f"{where}: not valid YAML{_reason(error)}") from None
+    except NOT_YAML as error:
+        raise UserError(f"{where}: not valid YAML{yaml_reason(error)}") from None
     if tree is None:
         return {}
     if not isinstance(tree, dict) or not all(isinstance(key, str) for key in tree):
@@ -143,7 +143,7 @@ def _parse_yaml(text: str, where: str) -> dict[str, Any]:
     return tree
 
 
-def _reason(error: Exception) -> str:
+def yaml_reason(error: Exception) -> str:
     """Where a text is no YAML, and why, in few words."""
     mark = getattr(error, "problem_mark", None)
     place = f" in line {mark.line + 1}" if mark is not None else ""
@@ -159,7 +159,7 @@ def _apply_override(tree: dict[str, Any], override: str) -> None:
         )
     try:
         value = yaml.safe_load(text) if text.strip() else text
-    except _NOT_YAML:
+    except NOT_YAML:
         raise UserError(f"override {override!r:.80}: the value is not valid YAML; quote it") from None
     node = tree
     for part in parts[:-1]:

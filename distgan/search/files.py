@@ -9,7 +9,7 @@ from pathlib import Path
 
 import yaml
 
-from distgan.config.load import _NOT_YAML, _reason
+from distgan.config.load import NOT_YAML, yaml_reason
 from distgan.data.storage import NotFoundError, Storage
 from distgan.errors import UserError
 from distgan.search.values import is_number, number_text, value_text
@@ -38,8 +38,8 @@ def parse_file(text: str, where: str) -> dict[str, str]:
     """The entries of a YAML mapping of dotted keys to expressions; `where` names it in errors."""
     try:
         tree = yaml.safe_load(text)
-    except _NOT_YAML as error:
-        raise UserError(f"{where}: not valid YAML{_reason(error)}") from None
+    except NOT_YAML as error:
+        raise UserError(f"{where}: not valid YAML{yaml_reason(error)}") from None
     if not isinstance(tree, dict) or not all(isinstance(key, str) for key in tree):
         raise UserError(
             f"{where}: a space is a mapping of keys to expressions, as in "
