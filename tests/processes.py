@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +16,10 @@ TINY = [
     "training.kimg=2", "training.log_every=1", "evaluation.every_kimg=1", "evaluation.samples=64",
     "evaluation.real_samples=128", "evaluation.patience=null", "checkpoint.every_kimg=0.25", "scale.threads=1",
 ]  # fmt: skip
+
+# All that these tests start inherits it.
+_OURS = f"DISTGAN_TESTS={uuid.uuid4().hex}"
+os.environ.update([_OURS.split("=")])
 
 _MARKS = (b"raylet", b"gcs_server", b"ray::", b"ray/dashboard", b"weed\0", b"distgan\0")
 
@@ -48,7 +54,10 @@ def wait_for(condition: Callable[[], bool], seconds: float = 150) -> None:
 
 
 def our_processes() -> dict[int, str]:
-    """Living processes of Ray, SeaweedFS and distgan, by pid."""
+    """Living processes of Ray, SeaweedFS and distgan that these tests have started, by pid.
+
+    Those of Ray whose title lies over their environment may be somebody else's.
+    """
     found = {}
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
@@ -56,7 +65,10 @@ def our_processes() -> dict[int, str]:
         try:
             command = (entry / "cmdline").read_bytes()
             state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
+            environment = (entry / "environ").read_bytes()
         except OSError:
+            continue
+        if b"PATH=" in environment and _OURS.encode() not in environment:
             continue
         if state != "Z" and any(mark in command for mark in _MARKS):
             found[int(entry.name)] = command.replace(b"\0", b" ").decode(errors="replace")[:100]
