@@ -14,6 +14,7 @@ import yaml
 from distgan.config.load import flatten, load_config, preset_names
 from distgan.config.schema import Config
 from distgan.data.storage import Storage
+from distgan.search import checks
 from distgan.search.defaults import default_entries, default_names
 from distgan.search.distributions import Choice, Distribution
 from distgan.search.expressions import Condition, Constant, Entry, Product
@@ -36,7 +37,7 @@ HINGE_OR_WGAN = {
 
 
 def validated(preset: str, entries: dict[str, str], *given: str) -> Space:
-    return Space.parse(entries).validate(lambda overrides: load_config(preset, [*given, *overrides]))
+    return checks.validated(Space.parse(entries), lambda overrides: load_config(preset, [*given, *overrides]))
 
 
 # The language.
@@ -307,7 +308,7 @@ def test_a_validation_looks_at_each_configuration_once_and_at_every_choice() -> 
         asked.append(tuple(overrides))
         return load_config("sagan-cifar", overrides)
 
-    Space.parse({**HINGE_OR_WGAN, "discriminator.width": "randint(8, 16)"}).validate(load)
+    checks.validated(Space.parse({**HINGE_OR_WGAN, "discriminator.width": "randint(8, 16)"}), load)
     assert len(asked) == len(set(asked))
     flat = {argument for overrides in asked for argument in overrides}
     assert flat >= {"objective.gp_weight=0.1", "objective.gp_weight=100", "objective.r1_weight=0.1"}

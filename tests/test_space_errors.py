@@ -10,6 +10,7 @@ import pytest
 
 from distgan.config.load import load_config
 from distgan.errors import UserError
+from distgan.search.checks import validated
 from distgan.search.defaults import default_entries
 from distgan.search.files import read_entries
 from distgan.search.live import check_live
@@ -23,7 +24,7 @@ G, D = "optimizer.generator.lr", "optimizer.discriminator.lr"
 
 def message(entries: dict[str, str], preset: str = "quickstart") -> str:
     with pytest.raises(UserError) as raised:
-        Space.parse(entries).validate(lambda overrides: load_config(preset, overrides))
+        validated(Space.parse(entries), lambda overrides: load_config(preset, overrides))
     assert "\n" not in str(raised.value)
     return str(raised.value)
 

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distgan.config.load import load_config
+from distgan.search.checks import validated
 from distgan.search.distributions import Choice, Distribution
 from distgan.search.expressions import Condition, Constant, Entry, Product
 from distgan.search.files import parse_file, read_entries
@@ -162,7 +163,7 @@ def test_a_random_space(right: dict[str, str], wrong: dict[str, str]) -> None:
     if parsed is None:
         return
     assert Space.parse(parse_file(parsed.text(), "it")) == parsed
-    space = told(lambda: parsed.validate(lambda overrides: load_config("quickstart", overrides)))
+    space = told(lambda: validated(parsed, lambda overrides: load_config("quickstart", overrides)))
     if space is None:
         return
     for point in [*space.grid(2), space.sample(0, 0), space.nearest(space.base)]:

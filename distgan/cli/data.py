@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from distgan.cli.data_printing import print_few_images, print_index, print_left_out, print_skipped, progress_bar
-from distgan.cli.evaluate import Address, Extractor, NoRay, Workers
+from distgan.cli.evaluate import Address, Extractor, NoRay, WorkerCount
 
 if TYPE_CHECKING:
     from distgan.config.schema import Resize
@@ -227,7 +227,7 @@ def stats(
     real_samples: Annotated[
         int | None, typer.Option(min=4, help="As evaluation.real_samples of the runs; by default all images.")
     ] = None,
-    workers: Workers = 1,
+    workers: WorkerCount = 1,
     out: Annotated[
         str | None,
         typer.Option(metavar="FILE.npz", help="Also write a copy, whose mu and sigma other tools read."),
@@ -242,16 +242,17 @@ def stats(
     """
     from distgan.assessment.data_statistics import compute_statistics, plan_statistics
     from distgan.cli.measuring import measuring_bars
-    from distgan.launch import measure
+    from distgan.launch.measure import measure
+    from distgan.launch.work import Workers
     from distgan.report.kept_statistics import check_out, statistics_lines, write_statistics
 
     if out is not None:
         check_out(out)
     fitting: Resize | None = None if resize is None else resize.value
     job = plan_statistics(url, size=size, resize=fitting, extractor=extractor, real_samples=real_samples)
-    places = measure.Workers(workers, address, no_ray, "auto", job.own_sources)
+    places = Workers(workers, address, no_ray, "auto", job.own_sources)
     with measuring_bars({"real images": job.images}) as (told, say):
-        found = measure.measure("data stats", compute_statistics, job, places, told, say)
+        found = measure("data stats", compute_statistics, job, places, told, say)
     if found is None:
         return
     if out is not None:

@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from distgan.assessment.job import EvaluationJob, EvaluationOptions
     from distgan.evaluation.progress import Stage
 
-Workers = Annotated[int, typer.Option(min=1, max=4096, help="Processes that share the work, on Ray if more than one.")]
+WorkerCount = Annotated[
+    int, typer.Option(min=1, max=4096, help="Processes that share the work, on Ray if more than one.")
+]
 Address = Annotated[
     str | None, typer.Option(help="Ray cluster to work on; by default RAY_ADDRESS, or one started here.")
 ]
@@ -51,7 +53,7 @@ def evaluate(
         int | None,
         typer.Option(min=2, max=10_000_000, help="Images that are measured; by default the run's number, or all."),
     ] = None,
-    workers: Workers = 1,
+    workers: WorkerCount = 1,
     checkpoint: Annotated[
         str | None,
         typer.Option(
@@ -121,7 +123,8 @@ def _evaluate(
     from distgan.assessment.job import plan_evaluation
     from distgan.assessment.measure import evaluate as evaluate_job
     from distgan.cli.measuring import measuring_bars
-    from distgan.launch import measure
+    from distgan.launch.measure import measure
+    from distgan.launch.work import Workers
     from distgan.report.nearest import check_picture_path, draw_nearest
     from distgan.report.scores import check_json_path
 
@@ -130,12 +133,12 @@ def _evaluate(
     if options.nearest:
         check_picture_path(picture)
     job = plan_evaluation(source, options)
-    places = measure.Workers(workers, address, no_ray, job.device, job.own_sources)
+    places = Workers(workers, address, no_ray, job.device, job.own_sources)
     totals: dict[Stage, int] = {"real images": job.real_images, "images": job.evaluation.samples}
     if job.nearest:
         totals["training images"] = job.training_images
     with measuring_bars(totals) as (told, say):
-        found = measure.measure("evaluate", evaluate_job, job, places, told, say)
+        found = measure("evaluate", evaluate_job, job, places, told, say)
     if found is None:
         return
     if found.nearest is not None:

@@ -19,9 +19,9 @@ from distgan.launch.background import Background
 from distgan.launch.board import create_board
 from distgan.launch.cluster import ray_cluster
 from distgan.launch.lost import lost_processes_as_one_line
-from distgan.launch.measure import J, R, Work, Workers
 from distgan.launch.resources import plan_resources
 from distgan.launch.signals import StopWish, stop_on_signals
+from distgan.launch.work import J, R, Work, Workers
 from distgan.launch.workers import worker_world
 from distgan.report import words
 

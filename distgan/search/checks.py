@@ -5,8 +5,9 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from random import Random
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 from distgan.config.keys import list_keys
 from distgan.config.load import flatten
@@ -16,10 +17,8 @@ from distgan.errors import UserError
 from distgan.search.distributions import Distribution
 from distgan.search.expressions import Condition, Entry, Product
 from distgan.search.searchable import why_not
+from distgan.search.space import Space
 from distgan.search.values import Value, arguments, is_number, same, value_text
-
-if TYPE_CHECKING:
-    from distgan.search.space import Space
 
 Load: TypeAlias = Callable[[list[str]], Config]
 Point: TypeAlias = dict[str, Value]
@@ -32,8 +31,21 @@ _CORNERS = 64
 _OTHERS_OPTIONS = ("it is an option of", "not a key of")
 
 
-def check(space: Space, load: Load) -> None:
-    """Raises UserError for an entry of a bound space that some trial could not have; see `Space.validate`."""
+def validated(space: Space, load: Load) -> Space:
+    """The space, bound to the configuration that `load` builds with no overrides.
+
+    `load` takes `KEY=VALUE` overrides, and raises UserError for what cannot work. It is called for the ends of each
+    range and every choice, under the conditions that they come with, and for combinations of them: about a
+    hundred times, so it should not fetch a file each time. Raises UserError with the key, its entry and what is
+    wrong.
+    """
+    bound = replace(space, base=flatten(load([]).model_dump(mode="json")))
+    _check(bound, load)
+    return bound
+
+
+def _check(space: Space, load: Load) -> None:
+    """Raises UserError for an entry of a bound space that some trial could not have; see `validated`."""
     known = {key.key for key in list_keys()} | space.base.keys()
     for key, entry in space.entries.items():
         _check_key(key, known)

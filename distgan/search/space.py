@@ -5,8 +5,8 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
 from random import Random
@@ -17,7 +17,6 @@ import yaml
 from distgan.config.load import flatten
 from distgan.config.schema import Config
 from distgan.errors import UserError
-from distgan.search.checks import check
 from distgan.search.distributions import Distribution
 from distgan.search.expressions import Condition, Constant, Entry, Product
 from distgan.search.parsing import parse_entry
@@ -34,7 +33,7 @@ class Space:
 
     Attributes:
         entries: in the order in which they were given.
-        base: the configuration's own values by dotted key; empty until the space is validated.
+        base: the configuration's own values by dotted key; empty until the space is `checks.validated`.
     """
 
     entries: Mapping[str, Entry]
@@ -63,18 +62,6 @@ class Space:
                 "optimizer.generator.lr=loguniform(1e-5, 1e-3)"
             )
         return space
-
-    def validate(self, load: Callable[[list[str]], Config]) -> Space:
-        """The space, bound to the configuration that `load` builds with no overrides.
-
-        `load` takes `KEY=VALUE` overrides, and raises UserError for what cannot work. It is called for the ends of each
-        range and every choice, under the conditions that they come with, and for combinations of them: about a
-        hundred times, so it should not fetch a file each time. Raises UserError with the key, its entry and what is
-        wrong.
-        """
-        bound = replace(self, base=flatten(load([]).model_dump(mode="json")))
-        check(bound, load)
-        return bound
 
     @property
     def keys(self) -> list[str]:
