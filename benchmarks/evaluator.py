@@ -30,9 +30,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from benchmarks.report import console, machine, print_ratio
-from distgan.assessment.measure import open_decoder
 from distgan.config.load import load_config
 from distgan.config.schema import Config
+from distgan.data.decode import SampleDecoder
 from distgan.data.storage import Storage
 from distgan.evaluation.evaluator import Evaluator
 from distgan.evaluation.images import CHUNK
@@ -118,7 +118,7 @@ def _serve(config: Config, rank: int, size: int, rendezvous: Path, pipe: Connect
     if size > 1:
         os.environ["GLOO_SOCKET_IFNAME"] = "lo"
         dist.init_process_group("gloo", f"file://{rendezvous}", timedelta(seconds=300), world_size=size, rank=rank)
-    decoder = open_decoder(config.data, config.image_shape)
+    decoder = SampleDecoder.open(config.data, config.image_shape)
     evaluator = Evaluator(config.evaluation, config.data, world, Storage.open(str(config.data.url)), decoder)
     generator = build_networks(config, world.device).generator.eval()
     images = GeneratedImages(config, decoder.index.labels, world.device, generator)
@@ -174,9 +174,9 @@ def _peak(data: str, count: int, pipe: Connection) -> None:
     config, world = load_config("quickstart", given), World(0, 1, torch.device("cpu"))
     prepare_process(1, world.device)
     storage = Storage.open(data)
-    Evaluator(config.evaluation, config.data, world, storage, open_decoder(config.data, config.image_shape)).evaluate(
-        Noise(count)
-    )
+    Evaluator(
+        config.evaluation, config.data, world, storage, SampleDecoder.open(config.data, config.image_shape)
+    ).evaluate(Noise(count))
     pipe.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 

@@ -16,8 +16,8 @@ import torch
 
 from command_line import Cli
 from distgan.assessment.data_statistics import compute_statistics, plan_statistics
-from distgan.assessment.measure import open_decoder
 from distgan.data.blocks import BlockReader
+from distgan.data.decode import SampleDecoder
 from distgan.data.storage import Storage
 from distgan.evaluation.evaluator import Evaluator
 from distgan.metrics.statistics_file import RealStatistics
@@ -40,7 +40,7 @@ def kept_in(url: str) -> list[Path]:
 
 def real_side_of_a_run(url: str, *overrides: str) -> RealStatistics:
     config = tiny_config("quickstart", url, 1, *overrides)
-    decoder = open_decoder(config.data, config.image_shape)
+    decoder = SampleDecoder.open(config.data, config.image_shape)
     return Evaluator(config.evaluation, config.data, ALONE, Storage.open(url), decoder).real
 
 

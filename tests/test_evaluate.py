@@ -17,9 +17,10 @@ from conditional import NETWORKS
 from distgan.assessment.data_statistics import compute_statistics, plan_statistics
 from distgan.assessment.findings import Findings
 from distgan.assessment.job import EvaluationOptions, plan_evaluation
-from distgan.assessment.measure import evaluate, open_decoder, score_checkpoint
+from distgan.assessment.measure import evaluate, score_checkpoint
 from distgan.config.load import build_config, load_config
 from distgan.config.schema import DataConfig
+from distgan.data.decode import SampleDecoder
 from distgan.errors import UserError
 from distgan.evaluation.evaluator import Scores
 from distgan.evaluation.given_images import open_images
@@ -249,7 +250,7 @@ def class_distance(conditional: Path, label: int) -> float:
     checkpoint = find_checkpoint(str(conditional))
     config = build_config(checkpoint.manifest.config, "run", trust_code=True)
     config = config.model_copy(update={"evaluation": config.evaluation.model_copy(update={"samples": 50})})
-    decoder, extractor = open_decoder(config.data, config.image_shape), load_extractor("fd_lite0")
+    decoder, extractor = SampleDecoder.open(config.data, config.image_shape), load_extractor("fd_lite0")
     labels = decoder.index.labels
     real = np.stack([image for _, image in decoder.images(np.flatnonzero(labels == label))])
     generator = average_generator(config, checkpoint, ALONE.device)
@@ -298,7 +299,7 @@ def test_short_names(names: str, measures: tuple[str, ...], extractor: str | Non
 def test_copies_are_looked_for_among_all_training_images(samples: Path, data: str, tmp_path: Path, cli: Cli) -> None:
     """An image of the data set among the first of an array; the picture and the numbers say so."""
     images = np.load(samples / "x.npy")
-    decoder = open_decoder(DataConfig(url=data), (1, 16, 16))
+    decoder = SampleDecoder.open(DataConfig(url=data), (1, 16, 16))
     ((_, real),) = decoder.images(np.array([123]))
     images[3] = real.transpose(1, 2, 0)
     np.save(tmp_path / "copied.npy", images)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from distgan.assessment.measure import open_decoder
 from distgan.config.components import own_names
 from distgan.config.own_code import own_sources
 from distgan.config.schema import DataConfig, EvaluationConfig, Resize
+from distgan.data.decode import SampleDecoder
 from distgan.data.index import Index
 from distgan.data.storage import Storage
 from distgan.errors import UserError
@@ -82,7 +82,7 @@ def compute_statistics(job: StatisticsJob, world: World, told: Told = nobody) ->
     """
     prepare_process(world.agree(choose_threads(None, world, None)), world.device)
     extractor = CountedFeatures(configured_extractor(job.evaluation, world), told)
-    decoder = open_decoder(job.data, job.shape)
+    decoder = SampleDecoder.open(job.data, job.shape)
     storage = Storage.open(str(job.data.url))
     images = RealImages(job.evaluation, job.data, world, storage, decoder, extractor)
     real = images.statistics()

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 
 import numpy as np
 import torch
 
 from distgan.assessment.findings import ClassFinding, Finding, Findings
 from distgan.assessment.job import EvaluationJob
-from distgan.config.schema import Config, DataConfig
-from distgan.data.blocks import BlockReader
-from distgan.data.cache import BlockCache
+from distgan.config.schema import Config
 from distgan.data.decode import SampleDecoder, check_bad_samples
-from distgan.data.index import Index
 from distgan.data.storage import Storage
 from distgan.errors import UserError
 from distgan.evaluation.evaluator import Comparison, Evaluator, Scores, configured_extractor
@@ -45,21 +41,10 @@ def score_checkpoint(config: Config, checkpoint: Checkpoint, world: World) -> Sc
 
     Raises UserError for data that are missing or damaged, and for tensors of another network.
     """
-    decoder = open_decoder(config.data, config.image_shape)
+    decoder = SampleDecoder.open(config.data, config.image_shape)
     evaluator = Evaluator(config.evaluation, config.data, world, Storage.open(str(config.data.url)), decoder)
     generator = average_generator(config, checkpoint, world.device)
     return evaluator.evaluate(GeneratedImages(config, decoder.index.labels, world.device, generator))
-
-
-def open_decoder(data: DataConfig, shape: tuple[int, int, int]) -> SampleDecoder:
-    """The images of a data set, (channels, height, width). Raises UserError where it is missing or damaged."""
-    assert data.url is not None
-    storage = Storage.open(data.url)
-    index = Index.load(storage)
-    cache = None
-    if data.cache_dir is not None and not storage.is_local:
-        cache = BlockCache(Path(data.cache_dir), data.cache_mb * 2**20)
-    return SampleDecoder(index, BlockReader(storage, index, cache), shape, data)
 
 
 def evaluate(job: EvaluationJob, world: World, told: Told = nobody) -> Findings:
@@ -81,7 +66,7 @@ class _Measurement:
         threads = choose_threads(config.scale.threads if config is not None else None, world, manifest)
         prepare_process(world.agree(threads), world.device)
         self._extractor = CountedFeatures(configured_extractor(job.evaluation, world), told)
-        self._decoder = open_decoder(job.data, job.shape) if job.data.url is not None else None
+        self._decoder = SampleDecoder.open(job.data, job.shape) if job.data.url is not None else None
         self._classes = self._decoder.index.header.classes if self._decoder is not None else []
 
     def findings(self) -> Findings:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import tarfile
 from bisect import bisect_right
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from distgan.config.schema import DataConfig
 from distgan.data.blocks import BlockReader
+from distgan.data.cache import BlockCache
 from distgan.data.images import decode_image
 from distgan.data.index import TAR_UNIT, Block, Index
+from distgan.data.storage import Storage
 from distgan.errors import UserError
 
 
@@ -27,6 +30,17 @@ class SampleDecoder:
         self.index, self.reader, self.shape = index, reader, shape
         self._resize, self._bad_samples = config.resize, config.bad_samples
         self._block_starts = [block.first for block in index.blocks]
+
+    @classmethod
+    def open(cls, config: DataConfig, shape: tuple[int, int, int]) -> SampleDecoder:
+        """Of the data set at `config.url`, read through its cache. Raises UserError where it is missing or damaged."""
+        assert config.url is not None
+        storage = Storage.open(config.url)
+        index = Index.load(storage)
+        cache = None
+        if config.cache_dir is not None and not storage.is_local:
+            cache = BlockCache(Path(config.cache_dir), config.cache_mb * 2**20)
+        return cls(index, BlockReader(storage, index, cache), shape, config)
 
     def block_of(self, sample: int) -> Block:
         """The block that a sample lies in."""

@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 from contextlib import closing
-from pathlib import Path
 
-import distgan
-from distgan.data.blocks import BlockReader
-from distgan.data.cache import BlockCache
 from distgan.data.decode import SampleDecoder, check_bad_samples
-from distgan.data.index import Index
 from distgan.data.order import Order
 from distgan.data.storage import Storage
 from distgan.data.stream import BatchStream
@@ -45,6 +40,7 @@ from distgan.training.progress import Progress, due
 from distgan.training.sampling import find_checkpoint
 from distgan.training.state import TrainingState, check_resumable
 from distgan.training.step import RealBatch, Step
+from distgan.training.summing_up import summarise
 from distgan.training.validation import Validation
 from distgan.world import World
 
@@ -80,14 +76,9 @@ class Session:
 
         threads = world.agree(choose_threads(config.scale.threads, world, resumed.manifest if resumed else None))
         prepare_process(threads, world.device)
-        assert config.data.url is not None
-        data = Storage.open(config.data.url)
-        self.index = Index.load(data)
+        self.decoder = SampleDecoder.open(config.data, config.image_shape)
+        self.index = self.decoder.index
         check_data(config, self.index)
-        cache = None
-        if config.data.cache_dir is not None and not data.is_local:
-            cache = BlockCache(Path(config.data.cache_dir), config.data.cache_mb * 2**20)
-        self.decoder = SampleDecoder(self.index, BlockReader(data, self.index, cache), config.image_shape, config.data)
 
         networks = build_networks(config, world.device)
         self.state = TrainingState(
@@ -116,7 +107,8 @@ class Session:
         self.profiler = StepProfiler(job.run, world.device) if job.profile and world.rank == 0 else None
         self.grid = SampleGrid(config, world.device)
         with self.meter.phase("real statistics"):
-            self.evaluator = Evaluator(config.evaluation, config.data, world, data, self.decoder)
+            storage = Storage.open(str(config.data.url))
+            self.evaluator = Evaluator(config.evaluation, config.data, world, storage, self.decoder)
         self.measurements = Measurements(
             config, self.state, self.evaluator, self.index.labels, self.checkpoints, world, validation
         )
@@ -331,40 +323,18 @@ class Session:
     def _finish(self, reason: StopReason) -> Summary:
         """The last checkpoint where there is none of this moment, and the summary."""
         self._meet_before_saving()
-        progress = self.state.progress
-        judgement, last = self.measurements.judgement, checkpoint_name(progress.step)
-        best, latest = judgement.best, judgement.latest
+        last = checkpoint_name(self.state.progress.step)
         if self.world.rank == 0:
             with self.meter.phase("checkpoint"):
                 self.checkpoints.wait()
             if last != self.last_checkpoint:
                 self._save_checkpoint()
                 self.checkpoints.wait()
-        is_distance = self.config.evaluation.monitor == "frechet"
-        summary = Summary(
-            name=self.job.name,
-            metric=self.measurements.metric,
-            reason=reason,
-            kimg=progress.kimg,
-            budget_kimg=self.config.training.kimg,
-            steps=progress.step,
-            untrained=judgement.untrained,
-            best=best.value if best else None,
-            best_kimg=best.kimg if best else None,
-            latest=latest.value if latest else None,
-            latest_kimg=latest.kimg if latest else None,
-            floor=self.evaluator.real.floor if is_distance else None,
-            without_improvement=judgement.without_improvement,
-            best_checkpoint=checkpoint_name(best.step) if best else None,
-            last_checkpoint=last,
-            workers=self.world.size,
-            resumed_at_kimg=self.resumed_at_kimg,
-            images_per_second=self.meter.mean_images_per_second(),
-            seconds=self.meter.seconds(),
-            bad_samples=progress.bad_samples if self.config.data.bad_samples == "skip" else None,
-            distgan=distgan.__version__,
-            health=[warning(state, spell, self.config) for state, spell in progress.health.spells.items()],
-        )
+        floor = self.evaluator.real.floor
+        summary = summarise(
+            self.job, self.state, self.meter, self.measurements.judgement, reason,
+            metric=self.measurements.metric, floor=floor, resumed_at_kimg=self.resumed_at_kimg,
+        )  # fmt: skip
         if self.profiler is not None:
             self.reporter.event(self.profiler.finish())
         if self.world.rank == 0:

@@ -1,0 +1,52 @@
+"""The summary of a run at the end of a session."""
+
+from __future__ import annotations
+
+import distgan
+from distgan.health.remedies import warning
+from distgan.training.checkpoints import checkpoint_name
+from distgan.training.early_stopping import Judgement
+from distgan.training.events import StopReason, Summary
+from distgan.training.job import Job
+from distgan.training.meter import Meter
+from distgan.training.state import TrainingState
+
+
+def summarise(
+    job: Job,
+    state: TrainingState,
+    meter: Meter,
+    judgement: Judgement,
+    reason: StopReason,
+    *,
+    metric: str,
+    floor: float | None,
+    resumed_at_kimg: float,
+) -> Summary:
+    """What the run has come to. The checkpoint of its last step is there; `floor` is that of the Fréchet distance."""
+    config, progress = job.config, state.progress
+    best, latest = judgement.best, judgement.latest
+    return Summary(
+        name=job.name,
+        metric=metric,
+        reason=reason,
+        kimg=progress.kimg,
+        budget_kimg=config.training.kimg,
+        steps=progress.step,
+        untrained=judgement.untrained,
+        best=best.value if best else None,
+        best_kimg=best.kimg if best else None,
+        latest=latest.value if latest else None,
+        latest_kimg=latest.kimg if latest else None,
+        floor=floor if config.evaluation.monitor == "frechet" else None,
+        without_improvement=judgement.without_improvement,
+        best_checkpoint=checkpoint_name(best.step) if best else None,
+        last_checkpoint=checkpoint_name(progress.step),
+        workers=state.workers,
+        resumed_at_kimg=resumed_at_kimg,
+        images_per_second=meter.mean_images_per_second(),
+        seconds=meter.seconds(),
+        bad_samples=progress.bad_samples if config.data.bad_samples == "skip" else None,
+        distgan=distgan.__version__,
+        health=[warning(ill, spell, config) for ill, spell in progress.health.spells.items()],
+    )
