@@ -340,6 +340,7 @@ class Session:
             if last != self.last_checkpoint:
                 self._save_checkpoint()
                 self.checkpoints.wait()
+        best_checkpoint = self.world.agree(self.measurements.best_checkpoint() if self.world.rank == 0 else None)
         is_distance = self.config.evaluation.monitor == "frechet"
         summary = Summary(
             name=self.job.name,
@@ -355,7 +356,7 @@ class Session:
             latest_kimg=latest.kimg if latest else None,
             floor=self.evaluator.real.floor if is_distance else None,
             without_improvement=judgement.without_improvement,
-            best_checkpoint=checkpoint_name(best.step) if best else None,
+            best_checkpoint=best_checkpoint,
             last_checkpoint=last,
             workers=self.world.size,
             resumed_at_kimg=self.resumed_at_kimg,
