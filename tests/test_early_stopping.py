@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from distgan.config.schema import EvaluationConfig
-from distgan.training.early_stopping import Score, best_score, judge
+from distgan.training.early_stopping import Score, judge, ranked
 from distgan.training.progress import Evaluation
 
 # Distances, with what each is judged: evaluations without an improvement, the best so far.
@@ -62,7 +62,7 @@ def test_an_improvement_in_the_measures_own_unit(absolute: float, without: int) 
 
 def test_of_equal_distances_the_first_is_best() -> None:
     evaluations = [Evaluation(step, step * 16, 5.0) for step in (1, 2, 3)]
-    assert best_score(evaluations, "frechet") == Score(1, 16, 5.0)
+    assert ranked(evaluations, "frechet")[0] == Score(1, 16, 5.0)
 
 
 @pytest.mark.parametrize(

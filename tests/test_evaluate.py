@@ -281,6 +281,16 @@ def test_a_class_of_too_few_images_is_named(conditional: Path, tmp_path: Path) -
         findings_of(ALONE, str(conditional), options)
 
 
+@pytest.mark.parametrize(("source", "told"), [("", "not a URL"), ("s3://b/x.npz", "copy them there")])
+def test_what_is_no_place_of_images_here_is_refused(
+    source: str, told: str, samples: Path, data: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No source is not the folder that the command was called in."""
+    monkeypatch.chdir(samples / "x")
+    with pytest.raises(UserError, match=told):
+        plan_evaluation(source, EvaluationOptions(data=data))
+
+
 @pytest.mark.parametrize(
     ("names", "measures", "extractor"),
     [

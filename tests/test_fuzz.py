@@ -427,7 +427,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
         data_hash="0", workers=1, threads=1, progress=dataclasses.asdict(progress),
     )  # fmt: skip
     store = CheckpointStore(Storage.open(str(folder)))
-    store.save(made, {"ema": weights}, set(), 1, lambda: None)
+    store.save(made, {"ema": weights}, set(), [], 1, lambda: None)
     store.wait()
     assert sample_images(find_checkpoint(str(folder)), 1, 0).shape == (1, 1, SIZE, SIZE)
     return folder

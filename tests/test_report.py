@@ -309,6 +309,21 @@ def test_curves_are_drawn_from_any_number_of_rows(count: int, tmp_path: Path) ->
         assert np.asarray(picture.convert("L")).std() > 5
 
 
+@pytest.mark.parametrize("newer", [0, 1])
+def test_curves_of_a_run_that_an_earlier_version_began(newer: int, tmp_path: Path) -> None:
+    """Its evaluations have a `distance`, and do not say what is better."""
+    old = {"event": "evaluated", "step": 10, "kimg": 1.0, "metric": METRIC, "distance": 900.0, "best": 900.0}
+    (tmp_path / "metrics.jsonl").write_text(json.dumps(old | {"best_kimg": 1.0}) + "\n")
+    with RunFolder(Storage.open(str(tmp_path)), 10) as folder:
+        for _ in range(newer):
+            folder.event(evaluated(20, 800.0))
+        folder.event(Finished(SUMMARY))
+    rows = read_rows(tmp_path / "metrics.jsonl")
+    assert [row["value"] for row in rows] == [900.0, 800.0][: 1 + newer]
+    assert not any(row["higher_is_better"] for row in rows)
+    assert (tmp_path / "curves.png").is_file()
+
+
 class Clock:
     now = 0.0
 
@@ -440,6 +455,7 @@ def test_a_distance_that_is_not_of_the_end_is_not_called_final() -> None:
 ENDS = {
     "the same end": (SUMMARY, True),
     "another reason": (replace(SUMMARY, reason="interrupted"), False),
+    "another measure": (replace(SUMMARY, metric="recall_lite0_2k"), False),
     "a later end, of which the checkpoint is lost": (replace(SUMMARY, kimg=120.0), False),
     "none": (None, False),
 }
@@ -503,7 +519,7 @@ def test_a_summary_without_distances_shows_none() -> None:
 def test_further_measures_are_written_shown_and_told(tmp_path: Path) -> None:
     more = {"kd_lite0_2k": 0.012345, "kd_lite0_2k_std": 0.001, "recall_lite0_2k": 0.5}
     event = evaluated(10, 900.0, more=more, seconds_of={"features": 17.0, "kernel": 0.5})
-    assert words.evaluation(event) == f"{METRIC} 900.0 (best so far), kd_lite0_2k 0.0123, recall_lite0_2k 0.5"
+    assert words.evaluation(event) == f"{METRIC} 900.0 (best so far), kd_lite0_2k 0.0123, recall_lite0_2k 0.500"
     with RunFolder(Storage.open(str(tmp_path)), None) as folder:
         folder.event(event)
     (row,) = read_rows(tmp_path / "metrics.jsonl")

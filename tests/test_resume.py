@@ -352,7 +352,7 @@ def test_a_checkpoint_is_of_the_moment_it_was_asked_for(tmp_path: Path, monkeypa
         threads=1,
         progress={},
     )
-    store.save(manifest, {"generator": {"weight": weight}, "moments": [weight]}, set(), 1, lambda: None)
+    store.save(manifest, {"generator": {"weight": weight}, "moments": [weight]}, set(), [], 1, lambda: None)
     weight.fill_(1.0)
     moved.set()
     store.wait()

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from distgan.evaluation.evaluator import Evaluator, Scores
 from distgan.report import words
 from distgan.training.checkpoints import checkpoint_name
 from distgan.training.events import Evaluated, Finished, Trained
 from distgan.training.progress import Progress
+from distgan.training.sampling import find_checkpoint
 from runs import checkpoints, run, script_distances, tiny_config
 
 pytestmark = pytest.mark.timeout(120)
@@ -60,6 +62,22 @@ def test_a_target_stops_the_run(data: str, tmp_path: Path, monkeypatch: pytest.M
     summary, recorder = run(tiny_config("quickstart", data, 50, *keys, "evaluation.target=75"), str(tmp_path))
     assert (summary.reason, summary.steps) == ("target", 3)
     assert [event.step for event in recorder.of(Evaluated)] == [3]
+
+
+def test_the_best_by_another_measure_is_of_the_checkpoints_that_are_kept(
+    data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the distance the fourth was the best, by the kernel distance the first, which is gone."""
+    scripted = iter([Scores(5.0 - step, {"kernel": float(step)}, 1.0, {}) for step in range(1, 8)])
+    monkeypatch.setattr(Evaluator, "evaluate", lambda self, images: next(scripted))
+    keys = ["evaluation.every_kimg=0.016", "checkpoint.keep_last=1", "evaluation.metrics=[kernel]"]
+    summary, _ = run(tiny_config("quickstart", data, 4, *keys), str(tmp_path))
+    assert summary.best_checkpoint == "step-000000004"
+    summary, _ = run(tiny_config("quickstart", data, 7, *keys, "evaluation.monitor=kernel"), str(tmp_path))
+    assert (summary.best, summary.best_kimg) == (1.0, 0.016)
+    assert summary.best_checkpoint == "step-000000004"
+    assert checkpoints(str(tmp_path)).names() == ["step-000000004", "step-000000007"]
+    assert find_checkpoint(str(tmp_path / "run")).manifest.name == "step-000000004"
 
 
 def test_the_way_on_names_what_ended_the_run(data: str, tmp_path: Path) -> None:

@@ -8,13 +8,25 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from distgan.errors import UserError
+
 # How the names of files under way begin.
 TEMPORARY = ".distgan-"
 
 
+def is_special(path: Path) -> bool:
+    """Whether there is something other than a file, or a link to one: a folder, a device, a pipe."""
+    return path.exists() and not path.is_file()
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` that takes its place, durably, when the block ends without an error."""
+    """A temporary path beside `path` that takes its place, durably, when the block ends without an error.
+
+    Raises UserError where `path` is a device, a pipe or the like, which no file may take the place of.
+    """
+    if is_special(path):
+        raise UserError(f"{path}: is no regular file; choose another name")
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f"{TEMPORARY}{uuid.uuid4().hex}"
     try:

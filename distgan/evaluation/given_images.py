@@ -50,15 +50,19 @@ def is_given(source: str) -> bool:
     path = Path(source)
     if path.suffix.lower() in _ARRAYS:
         return True
+    if not source or not path.is_dir():
+        return False
     checkpoints = "checkpoints"
-    return path.is_dir() and not (path / checkpoints).is_dir() and path.absolute().parent.name != checkpoints
+    return not (path / checkpoints).is_dir() and path.absolute().parent.name != checkpoints
 
 
 def open_images(source: str, count: int | None = None) -> GivenImages:
     """The first `count` images at a path, by default all of them.
 
-    Raises UserError where there are none, or too few, or they cannot be read or are not of one size.
+    Raises UserError where there are none, or too few, or they cannot be read or are not of one size, and for a URL.
     """
+    if "://" in source:
+        raise UserError(f"{source}: images are read from this machine's disk; copy them there, and give the path")
     path = Path(source)
     return ImageArray(path, count) if path.suffix.lower() in _ARRAYS else ImageFolder(path, count)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from distgan.assessment.data_statistics import KeptStatistics, StatisticsJob
 from distgan.data.storage import translate_errors
-from distgan.data.whole_files import replacing
+from distgan.data.whole_files import is_special, replacing
 from distgan.errors import UserError
 from distgan.report import words
 
@@ -27,7 +27,7 @@ def statistics_lines(job: StatisticsJob, found: KeptStatistics, copy: str | None
 
 def check_out(out: str) -> None:
     """Raises UserError for what is no name of an .npz file on this machine."""
-    if "://" in out or not out.endswith(".npz") or Path(out).is_dir():
+    if "://" in out or not out.endswith(".npz") or is_special(Path(out)) or Path(out).is_symlink():
         raise UserError(f"--out {out}: give the name of an .npz file on this machine")
 
 

@@ -28,8 +28,12 @@ def to_json(value: Any, indent: int | None = None) -> str:
 
 
 def read_rows(path: Path) -> list[Row]:
-    """The rows of a `metrics.jsonl`, in the order in which they were written."""
-    return [row for row, _ in _parsed(path.read_bytes())]
+    """The rows of a `metrics.jsonl`, in the order in which they were written.
+
+    An evaluation that an earlier version wrote has its `distance` as the `value`, of which lower is better.
+    """
+    rows = [row for row, _ in _parsed(path.read_bytes())]
+    return [{"value": row["distance"], "higher_is_better": False} | row if "distance" in row else row for row in rows]
 
 
 def lines_until(data: bytes, step: int) -> bytes:

@@ -13,7 +13,7 @@ import distgan
 from distgan.assessment.findings import ClassFinding, Finding, Findings
 from distgan.assessment.job import EvaluationJob
 from distgan.data.storage import translate_errors
-from distgan.data.whole_files import replacing
+from distgan.data.whole_files import is_special, replacing
 from distgan.errors import UserError
 from distgan.report import words
 from distgan.report.nearest import nearest_document, nearest_words
@@ -69,7 +69,7 @@ def scores_document(job: EvaluationJob, found: Findings) -> dict[str, Any]:
 
 def check_json_path(path: str) -> None:
     """Raises UserError for what is no name of a file on this machine."""
-    if "://" in path or Path(path).is_dir():
+    if not path or "://" in path or is_special(Path(path)) or Path(path).is_symlink():
         raise UserError(f"--json {path}: give the name of a file on this machine, or - for standard output")
 
 
@@ -120,13 +120,8 @@ def _class_table(classes: list[ClassFinding]) -> Table:
 
 def _value(one: Finding) -> str:
     if one.deviation is None:
-        return _number(one.value)
-    return f"{_number(one.value)} ± {_number(one.deviation)}"
-
-
-def _number(value: float) -> str:
-    """As everywhere; small ones, as kernel distances are, with three digits."""
-    return words.number(value) if abs(value) >= 1 else f"{value:.3g}"
+        return words.number(one.value)
+    return f"{words.number(one.value)} ± {words.number(one.deviation)}"
 
 
 def _circumstances(job: EvaluationJob, found: Findings) -> list[tuple[str, str, str]]:

@@ -131,7 +131,7 @@ class RunFolder:
             yield
 
     def _finish(self, summary: Summary) -> None:
-        told, ended = self._earlier_summary, {"kimg": summary.kimg, "reason": summary.reason}
+        told, ended = self._earlier_summary, {key: getattr(summary, key) for key in ("kimg", "reason", "metric")}
         if summary.kimg == summary.resumed_at_kimg and ended.items() <= told.items():
             return  # begun again after its end
         self._files.write_bytes(_SUMMARY, (to_json(summary.as_dict(), indent=1) + "\n").encode())

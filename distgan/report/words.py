@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from typing import get_args
 
 from distgan.health.states import State, Warned
 from distgan.training.events import Evaluated, FewImages, Profiled, Started, Summary, Trained
 
+_MOST_DECIMALS = 8
+
 
 def number(value: float) -> str:
-    """Three or more significant digits without an exponent: `2,701`, `75.7`, `0.812`."""
+    """Three or more significant digits without an exponent: `2,701`, `75.7`, `0.812`, `0.0123`; down to a millionth."""
     size = abs(value)
     decimals = 0 if size >= 1000 else 1 if size >= 10 else 2 if size >= 1 else 3
+    if 0 < size < 0.1:
+        decimals = min(2 - math.floor(math.log10(size)), _MOST_DECIMALS)
     return f"{value:,.{decimals}f}"
 
 
@@ -109,12 +114,12 @@ def waiting(event: Evaluated) -> str:
 
 
 def evaluation(event: Evaluated) -> str:
-    """The distance, how it compares with the best, and the other measures."""
+    """The monitored measure, how it compares with the best, and the others."""
     if event.improved:
         compared = "best so far"
     else:
         compared = best(event) if event.best is None else f"{best(event)}, {waiting(event)}"
-    more = "".join(f", {name} {value:.3g}" for name, value in event.more.items() if not name.endswith("_std"))
+    more = "".join(f", {name} {number(value)}" for name, value in event.more.items() if not name.endswith("_std"))
     more += "" if event.diversity is None else f", diversity {event.diversity:.2f}"
     return f"{event.metric} {number(event.value)} ({compared}){more}"
 

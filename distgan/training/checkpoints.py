@@ -8,7 +8,7 @@ import json
 import pickle
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, ParamSpec
@@ -92,6 +92,10 @@ class CheckpointStore:
         except NotFoundError:
             return []
 
+    def first_kept(self, names: Iterable[str]) -> str | None:
+        """The first of these checkpoints whose folder is there."""
+        return _first_of(names, self.names())
+
     def newest_manifest(self) -> Manifest | None:
         """The manifest of the newest checkpoint that has a readable one."""
         for name in reversed(self.names()):
@@ -124,10 +128,13 @@ class CheckpointStore:
         manifest: Manifest,
         tensors: Mapping[str, Any],
         keep: set[str],
+        best_first: Sequence[str],
         keep_last: int,
         done: Callable[[], None],
     ) -> None:
-        """Writes a checkpoint in the background, then deletes all but the last `keep_last` and those in `keep`.
+        """Writes a checkpoint in the background, then deletes all but the last `keep_last`, the best and `keep`.
+
+        The best is the first of `best_first` that is there.
 
         The tensors are copied before this returns. Waits for the write before it; raises UserError where that one
         failed for good. `done` is called when the checkpoint is whole.
@@ -138,7 +145,7 @@ class CheckpointStore:
         def write() -> None:
             try:
                 _persistently(self._write, manifest, snapshot)
-                _persistently(self._prune, keep | {manifest.name}, keep_last)
+                _persistently(self._prune, keep, best_first, keep_last)
                 done()
             except Exception as error:  # noqa: BLE001 - raised by the next wait()
                 self._failure = error
@@ -177,10 +184,11 @@ class CheckpointStore:
         folder.write_bytes(_STATE_NAME, data)
         folder.write_bytes(_MANIFEST_NAME, complete.model_dump_json(indent=1).encode())
 
-    def _prune(self, keep: set[str], keep_last: int) -> None:
+    def _prune(self, keep: set[str], best_first: Sequence[str], keep_last: int) -> None:
         names = self.names()
+        best = _first_of(best_first, names)
         for name in names[: max(0, len(names) - keep_last)]:
-            if name not in keep:
+            if name not in keep and name != best:
                 # The manifest goes first: what remains of an interrupted deletion is not whole.
                 self._storage.delete(f"{name}/{_MANIFEST_NAME}")
                 self._storage.delete(name)
@@ -224,6 +232,10 @@ def fitting(checkpoint: str) -> Iterator[None]:
             f"{checkpoint}: its tensors are not those of the run's networks{reason}; "
             f"give another checkpoint, or start a new run with another --name"
         ) from error
+
+
+def _first_of(wanted: Iterable[str], names: Sequence[str]) -> str | None:
+    return next((name for name in wanted if name in names), None)
 
 
 def _persistently(action: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:

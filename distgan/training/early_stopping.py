@@ -64,16 +64,15 @@ def judge(evaluations: Sequence[Evaluation], config: EvaluationConfig) -> Judgem
     elif config.patience is not None and count >= config.patience:
         verdict = "plateau"
     untrained = next((score.value for score in scores if score.step == 0), None)
-    return Judgement(
-        untrained, best_score(evaluations, config.monitor), trained[-1] if trained else None, count, verdict
-    )
+    best_first = ranked(evaluations, config.monitor)
+    return Judgement(untrained, best_first[0] if best_first else None, trained[-1] if trained else None, count, verdict)
 
 
-def best_score(evaluations: Sequence[Evaluation], monitor: str) -> Score | None:
-    """The best trained one by a measure, of equal ones the first."""
+def ranked(evaluations: Sequence[Evaluation], monitor: str) -> list[Score]:
+    """The trained ones by a measure, the best first, of equal ones the earlier first."""
+    trained = [score for score in scores_of(evaluations, monitor) if score.step > 0]
     sign = -1 if higher_is_better(monitor) else 1
-    trained = (score for score in scores_of(evaluations, monitor) if score.step > 0)
-    return min(trained, key=lambda score: sign * score.value, default=None)
+    return sorted(trained, key=lambda score: sign * score.value)
 
 
 def scores_of(evaluations: Sequence[Evaluation], monitor: str) -> list[Score]:

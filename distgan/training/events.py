@@ -121,6 +121,8 @@ class Summary:
             where another measure is monitored.
         reason: why it stopped.
         without_improvement: evaluations in a row, up to the last one, that brought nothing better.
+        best_checkpoint: name of the best that is kept: where another measure was monitored before, perhaps a worse one
+            than `best`.
         seconds: wall-clock seconds of this session by phase (`total`, `training`, `evaluation`, …).
         bad_samples: different samples that were passed over; None where they are not to be.
         health: the states of ill health that the run has been in, oldest first.

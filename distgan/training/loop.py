@@ -330,10 +330,13 @@ class Session:
             if last != self.last_checkpoint:
                 self._save_checkpoint()
                 self.checkpoints.wait()
-        floor = self.evaluator.real.floor
+        measurements = self.measurements
         summary = summarise(
-            self.job, self.state, self.meter, self.measurements.judgement, reason,
-            metric=self.measurements.metric, floor=floor, resumed_at_kimg=self.resumed_at_kimg,
+            self.job, self.state, self.meter, measurements.judgement, reason,
+            metric=measurements.metric,
+            floor=self.evaluator.real.floor,
+            best_checkpoint=self.world.agree(measurements.best_checkpoint() if self.world.rank == 0 else None),
+            resumed_at_kimg=self.resumed_at_kimg,
         )  # fmt: skip
         if self.profiler is not None:
             self.reporter.event(self.profiler.finish())

@@ -13,7 +13,7 @@ from distgan.config.schema import Config
 from distgan.evaluation.evaluator import Evaluator, Scores
 from distgan.metrics.measures import higher_is_better
 from distgan.training.checkpoints import CheckpointStore, checkpoint_name, fitting
-from distgan.training.early_stopping import Judgement, judge
+from distgan.training.early_stopping import Judgement, judge, ranked
 from distgan.training.events import Evaluated
 from distgan.training.fakes import GeneratedImages
 from distgan.training.progress import Pending
@@ -52,6 +52,11 @@ class Measurements:
     def judgement(self) -> Judgement:
         """What the evaluations up to now say."""
         return judge(self._state.progress.evaluations, self._config.evaluation)
+
+    def best_checkpoint(self) -> str | None:
+        """The best that is kept; asked on rank 0, when none is being written."""
+        best_first = ranked(self._state.progress.evaluations, self._config.evaluation.monitor)
+        return self._checkpoints.first_kept(checkpoint_name(one.step) for one in best_first)
 
     def here(self) -> Evaluated:
         """Measures the generator of this moment."""

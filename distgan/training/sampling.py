@@ -14,7 +14,7 @@ from distgan.data.storage import Storage
 from distgan.errors import UserError
 from distgan.metrics.features import to_uint8
 from distgan.training.checkpoints import FOLDER, Checkpoint, CheckpointStore, checkpoint_name, fitting
-from distgan.training.early_stopping import best_score
+from distgan.training.early_stopping import ranked
 from distgan.training.labels import LabelledGrid, sample_grid
 from distgan.training.networks import build_networks
 from distgan.training.progress import Progress
@@ -27,8 +27,9 @@ _BATCH = 64
 def find_checkpoint(url: str, which: str | None = None) -> Checkpoint:
     """The checkpoint at `url`, or one of the run at `url`: the `best`, the `last` or that of a name.
 
-    By default it is the best. Where no trained generator was evaluated, or its checkpoint is damaged, the best is the
-    last whole one. Raises UserError where there is none, or none whole, or `url` is a checkpoint and `which` is given.
+    By default it is the best of those that are kept. Where none of them was evaluated, or that one is damaged, it is
+    the last whole one. Raises UserError where there is none, or none whole, or `url` is a checkpoint and `which` is
+    given.
     """
     folder = Storage.open(url)
     parent, _, name = folder.url.rpartition("/")
@@ -58,9 +59,10 @@ def _checkpoint_of_run(store: CheckpointStore, which: str, url: str) -> Checkpoi
             )
         return checkpoint
     evaluations = Progress.from_dict(newest.progress).evaluations
-    best = best_score(evaluations, newest.config.get("evaluation", {}).get("monitor", "frechet"))
+    best_first = ranked(evaluations, newest.config.get("evaluation", {}).get("monitor", "frechet"))
+    best = store.first_kept(checkpoint_name(one.step) for one in best_first)
     if which == BEST and best is not None:
-        checkpoint = store.load(checkpoint_name(best.step))
+        checkpoint = store.load(best)
         if checkpoint is not None:
             return checkpoint
     whole = store.newest_name()

@@ -16,7 +16,7 @@ from distgan.config.load import build_config, flatten
 from distgan.config.schema import Config
 from distgan.errors import UserError
 from distgan.training.checkpoints import Checkpoint, CheckpointStore, Manifest, checkpoint_name, fitting
-from distgan.training.early_stopping import best_score
+from distgan.training.early_stopping import ranked
 from distgan.training.ema import ExponentialMovingAverage
 from distgan.training.initial import load_initial
 from distgan.training.networks import Networks
@@ -76,9 +76,16 @@ class TrainingState:
             classes=self.classes,
             init_from=self.init_from,
         )
-        pinned = best_score(progress.evaluations, self.config.evaluation.monitor), progress.pending
-        keep = {checkpoint_name(one.step) for one in pinned if one is not None}
-        store.save(manifest, self._tensors(), keep, self.config.checkpoint.keep_last, done)
+        best_first = ranked(progress.evaluations, self.config.evaluation.monitor)
+        keep = {name} if progress.pending is None else {name, checkpoint_name(progress.pending.step)}
+        store.save(
+            manifest,
+            self._tensors(),
+            keep,
+            [checkpoint_name(one.step) for one in best_first],
+            self.config.checkpoint.keep_last,
+            done,
+        )
         return name
 
     def not_finite(self) -> str | None:

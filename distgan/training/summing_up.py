@@ -21,9 +21,14 @@ def summarise(
     *,
     metric: str,
     floor: float | None,
+    best_checkpoint: str | None,
     resumed_at_kimg: float,
 ) -> Summary:
-    """What the run has come to. The checkpoint of its last step is there; `floor` is that of the Fréchet distance."""
+    """What the run has come to.
+
+    The checkpoint of its last step is there; `floor` is that of the Fréchet distance, `best_checkpoint` the best one
+    that is kept.
+    """
     config, progress = job.config, state.progress
     best, latest = judgement.best, judgement.latest
     return Summary(
@@ -40,7 +45,7 @@ def summarise(
         latest_kimg=latest.kimg if latest else None,
         floor=floor if config.evaluation.monitor == "frechet" else None,
         without_improvement=judgement.without_improvement,
-        best_checkpoint=checkpoint_name(best.step) if best else None,
+        best_checkpoint=best_checkpoint,
         last_checkpoint=checkpoint_name(progress.step),
         workers=state.workers,
         resumed_at_kimg=resumed_at_kimg,

@@ -1,0 +1,54 @@
+"""Files that appear whole take the place of files only."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from distgan.data.whole_files import replacing
+from distgan.errors import UserError
+from distgan.report.kept_statistics import check_out
+from distgan.report.scores import check_json_path
+
+pytestmark = pytest.mark.timeout(20)
+
+
+def test_a_pipe_stays_a_pipe(tmp_path: Path) -> None:
+    """As the devices of a machine do, whose places root may write to."""
+    pipe = tmp_path / "x.npz"
+    os.mkfifo(pipe)
+    with pytest.raises(UserError, match="no regular file"), replacing(pipe):
+        pass
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    assert [file.name for file in tmp_path.iterdir()] == ["x.npz"]
+
+
+def test_a_file_is_replaced_and_left_by_what_fails(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    for text in ("one", "two"):
+        with replacing(path) as partial:
+            partial.write_text(text)
+    with pytest.raises(FileNotFoundError), replacing(path) as partial:
+        partial.with_name("gone").rename(partial)
+    assert path.read_text() == "two"
+    assert [file.name for file in tmp_path.iterdir()] == ["x"]
+
+
+@pytest.mark.parametrize("check", [check_json_path, check_out])
+def test_results_go_to_no_pipe_link_or_folder(check: Callable[[str], None], tmp_path: Path) -> None:
+    places = [tmp_path / f"{kind}.npz" for kind in ("pipe", "link", "broken", "folder", "file", "new")]
+    pipe, link, broken, folder, file, new = places
+    os.mkfifo(pipe)
+    file.touch()
+    link.symlink_to(pipe)
+    broken.symlink_to(new)
+    folder.mkdir()
+    for refused in (pipe, link, broken, folder):
+        with pytest.raises(UserError, match=f"{refused.name}: give the name of"):
+            check(str(refused))
+    for fine in (file, new):
+        check(str(fine))
