@@ -230,6 +230,11 @@ CONFIGURATION = [
         "train quickstart training.kimg=1e306",
         r"kimg=.*: allowed: number above 0, at most 1e9",
     ),
+    Case(
+        "no measure",
+        "train quickstart evaluation.monitor=kid",
+        "evaluation.monitor='kid': allowed: frechet, kernel, precision, recall, density, coverage or inception_score$",
+    ),
     Case("threads", "train quickstart scale.threads=1000000", r"scale\.threads=1000000: allowed: integer, 1 to 1024"),
     Case("objective", "train quickstart objective.name=lsgan", "unknown objective 'lsgan'; did you mean 'wgan'"),
     Case("workers", "train quickstart --workers 5", r"scale\.workers=5 is more than scale\.groups=2"),

@@ -49,6 +49,15 @@ def test_other_tools_read_ours_and_we_theirs(real: RealStatistics, tmp_path: Pat
     assert (theirs.statistics.count, theirs.floor, theirs.extractor, theirs.image_size) == (0, None, None, None)
 
 
+def _encrypted(archive: bytes) -> bytes:
+    """With the flag that says so in the directory at its end and before its first file."""
+    flags = archive.index(b"PK\x01\x02") + 8
+    changed = bytearray(archive)
+    changed[6] |= 1
+    changed[flags] |= 1
+    return bytes(changed)
+
+
 def test_what_is_no_such_file_is_refused_with_its_source(real: RealStatistics) -> None:
     data = real.to_bytes()
     flipped = bytearray(data)
@@ -69,6 +78,11 @@ def test_what_is_no_such_file_is_refused_with_its_source(real: RealStatistics) -
         "dimension": npz(**{**plain, "mu": np.zeros(4)}),
         "several counts": npz(**{**plain, "count": np.zeros(2)}),
         "count below 0": npz(**{**plain, "count": np.int64(-1)}),
+        "variance below 0": npz(**{**plain, "sigma": -np.eye(3)}),
+        "beyond float64": npz(**{**plain, "mu": np.full(3, np.longdouble("1e4000"))}),
+        "infinite size": npz(**plain, image_size=np.inf),
+        "floor": npz(**plain, floor=np.nan),
+        "encrypted": _encrypted(data),
         "nan": replace(real, statistics=GaussianStatistics(found.mean * float("nan"), found.covariance, 5)).to_bytes(),
         "lopsided": replace(real, statistics=GaussianStatistics(found.mean, lopsided, 5)).to_bytes(),
     }

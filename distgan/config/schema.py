@@ -217,7 +217,7 @@ class EvaluationConfig(Section):
     metrics: Annotated[list[Measure], Free()] = Field(
         [], description="measured beside the Fréchet distance, over the same features"
     )
-    monitor: Annotated[Literal["frechet"] | Measure, Free()] = Field(
+    monitor: Annotated[Literal["frechet", Measure], Free()] = Field(
         "frechet", description="the measure that says which checkpoint is best and when to stop"
     )
     every_kimg: Annotated[Kimg, Free()] = Field(100.0, description="thousands of real images between two evaluations")

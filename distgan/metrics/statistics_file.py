@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -57,20 +58,23 @@ class RealStatistics:
             floor = float(arrays["floor"]) if "floor" in arrays else None
             extractor = str(arrays["extractor"]) if "extractor" in arrays else None
             image_size = int(arrays["image_size"]) if "image_size" in arrays else None
-        except (ValueError, KeyError, EOFError, OSError, TypeError, IndexError, AttributeError) as error:
+        except (ValueError, LookupError, EOFError, OSError, TypeError, AttributeError, OverflowError) as error:
             raise _unusable(source, "it cannot be read as an .npz file with mu and sigma") from error
-        except (zipfile.BadZipFile, zlib.error, NotImplementedError, MemoryError) as error:
+        except (zipfile.BadZipFile, zlib.error, RuntimeError, MemoryError) as error:
             raise _unusable(source, "it is no whole .npz file") from error
         if not all(array.dtype.kind == "f" for array in (mean, covariance)):
             raise _unusable(source, "mu and sigma must be floating-point arrays")
         if mean.ndim != 1 or mean.size == 0 or covariance.shape != (mean.size, mean.size):
             raise _unusable(source, f"mu {mean.shape} and sigma {covariance.shape} do not go together")
-        mean, covariance = mean.astype(np.float64), covariance.astype(np.float64)
-        if not (np.isfinite(mean).all() and np.isfinite(covariance).all()) or count < 0:
+        with np.errstate(over="ignore"):
+            mean, covariance = mean.astype(np.float64), covariance.astype(np.float64)
+        if not (np.isfinite(mean).all() and np.isfinite(covariance).all() and math.isfinite(floor or 0.0)):
             raise _unusable(source, "it has values that are not finite")
+        if count < 0 or (covariance.diagonal() < 0).any():
+            raise _unusable(source, "it has a negative count or variance")
         if not np.allclose(covariance, covariance.T, rtol=1e-6, atol=1e-9):
             raise _unusable(source, "its sigma is not symmetric")
-        covariance = (covariance + covariance.T) / 2
+        covariance = covariance / 2 + covariance.T / 2
         statistics = GaussianStatistics(torch.from_numpy(mean), torch.from_numpy(covariance), count)
         return cls(statistics, floor, extractor, image_size)
 
