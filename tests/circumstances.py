@@ -372,7 +372,7 @@ def data_in_bucket(change: Callable[[bytes], bytes]) -> Make:
         bucket(place)
         shard(change)(place)
         storage = Storage.open(f"{place.words['bucket']}/data")
-        for path in place.copy("data").iterdir():
+        for path in filter(Path.is_file, place.copy("data").iterdir()):
             storage.upload(path, path.name)
 
     return make

@@ -35,6 +35,7 @@ def in_miniature(command: list[str]) -> list[str]:
     return ["130" if word == "50000" else word for word in command]
 
 
+@pytest.mark.slow
 def test_walk_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = our_processes()
     seen = []

@@ -7,6 +7,7 @@ import json
 import math
 import re
 import threading
+import time
 import uuid
 from dataclasses import replace
 from pathlib import Path
@@ -158,7 +159,9 @@ def test_a_local_run_leaves_its_files(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("where", ["local", "remote"])
-def test_a_killed_and_resumed_run_has_each_step_once(where: str, tmp_path: Path, remote: Storage) -> None:
+def test_a_killed_and_resumed_run_has_each_step_once(
+    where: str, tmp_path: Path, remote: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
     storage = remote if where == "remote" else Storage.open(str(tmp_path))
     with RunFolder(storage, None) as folder:
         for step in (10, 20, 30, 40):
@@ -166,6 +169,8 @@ def test_a_killed_and_resumed_run_has_each_step_once(where: str, tmp_path: Path,
     killed = storage.read_bytes("metrics.jsonl") + b'{"event": "trained", "step": 3'
     storage.write_bytes("metrics.jsonl", killed)
     storage.write_bytes("checkpoints/000020/manifest.json", b"{}")
+    later = time.time() + 10  # TensorBoard reads files in the order of the seconds in their names
+    monkeypatch.setattr(time, "time", lambda: later)
     with RunFolder(storage, 20) as folder:
         for step in (30, 40, 50):
             folder.event(trained(step, 0.5))

@@ -49,9 +49,9 @@ def close(one: Any, other: Any) -> bool:
 
 
 def number_text(number: int | float) -> str:
-    """The shortest text of a number that reads as the same one: `1e-5`, `0.3`, `100`."""
-    if isinstance(number, int):
-        return str(number)
+    """The shortest text of a number that reads as the same one: `1e-5`, `0.3`, `100`; of -0.0, `0`."""
+    if isinstance(number, int) or number == 0:
+        return str(int(number))
     short = f"{number:g}"
     text = short if float(short) == number else repr(number)
     return text.replace("e-0", "e-").replace("e+0", "e").replace("e+", "e")
