@@ -373,6 +373,7 @@ def data_in_bucket(change: Callable[[bytes], bytes]) -> Make:
         shard(change)(place)
         storage = Storage.open(f"{place.words['bucket']}/data")
         for path in place.copy("data").iterdir():
-            storage.upload(path, path.name)
+            if path.is_file():  # not the statistics that an earlier case has left beside the data
+                storage.upload(path, path.name)
 
     return make
