@@ -50,5 +50,7 @@ def test_results_go_to_no_pipe_link_or_folder(check: Callable[[str], None], tmp_
     for refused in (pipe, link, broken, folder):
         with pytest.raises(UserError, match=f"{refused.name}: give the name of"):
             check(str(refused))
+    with pytest.raises(UserError, match="too long"):
+        check(f"{'x' * 300}.npz")
     for fine in (file, new):
         check(str(fine))

@@ -27,7 +27,9 @@ def statistics_lines(job: StatisticsJob, found: KeptStatistics, copy: str | None
 
 def check_out(out: str) -> None:
     """Raises UserError for what is no name of an .npz file on this machine."""
-    if "://" in out or not out.endswith(".npz") or is_special(Path(out)) or Path(out).is_symlink():
+    with translate_errors(out):
+        elsewhere = "://" in out or is_special(Path(out)) or Path(out).is_symlink()
+    if elsewhere or not out.endswith(".npz"):
         raise UserError(f"--out {out}: give the name of an .npz file on this machine")
 
 

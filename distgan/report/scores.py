@@ -69,7 +69,9 @@ def scores_document(job: EvaluationJob, found: Findings) -> dict[str, Any]:
 
 def check_json_path(path: str) -> None:
     """Raises UserError for what is no name of a file on this machine."""
-    if not path or "://" in path or is_special(Path(path)) or Path(path).is_symlink():
+    with translate_errors(path):
+        elsewhere = not path or "://" in path or is_special(Path(path)) or Path(path).is_symlink()
+    if elsewhere:
         raise UserError(f"--json {path}: give the name of a file on this machine, or - for standard output")
 
 
