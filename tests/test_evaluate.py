@@ -209,6 +209,9 @@ def test_a_run_may_be_measured_against_given_statistics(trained: Path, data: str
     assert summary.floor == statistics.floor
     found = findings_of(ALONE, str(trained), EvaluationOptions(statistics=str(tmp_path / "given.npz")))
     assert values(found)["frechet"] == summary.best
+    job = plan_evaluation(str(tmp_path / "run"), EvaluationOptions())
+    assert job.against == str(tmp_path / "given.npz")
+    assert values(evaluate(job, ALONE)) == {"frechet": summary.best}
     unlike = RealStatistics(statistics.statistics, 1.0, "fd_lite0", 32)
     (tmp_path / "given.npz").write_bytes(unlike.to_bytes())
     with pytest.raises(UserError, match="images of 32 pixels, and those to be measured have 16"):

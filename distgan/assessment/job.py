@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -117,6 +117,9 @@ def _job_of_run(source: str, options: EvaluationOptions) -> EvaluationJob:
     manifest = checkpoint.manifest
     tree: dict[str, Any] = {**manifest.config}
     measures, extractor = _asked(options)
+    if replace(options, samples=None, checkpoint=None, trust_code=False) == EvaluationOptions():
+        # As the run was measured: nothing else is asked for that needs images.
+        options = replace(options, statistics=tree.get("evaluation", {}).get("statistics"))
     changes = _changes(options, measures)
     if os.environ.get(VARIABLE):
         changes["weights"] = None
