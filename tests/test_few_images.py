@@ -26,8 +26,8 @@ RANK = "the distance is taken of {} real ones, not more than its 320 features, s
 HEART = "100 do not fill 4 batches of 64, so that a discriminator soon knows them by heart"
 
 
-def said(samples: int, real_samples: int | None, features: int | None = 320) -> str | None:
-    evaluation = CONFIG.evaluation.model_copy(update={"real_samples": real_samples})
+def said(samples: int, real_samples: int | None, features: int | None = 320, generated: int = 2048) -> str | None:
+    evaluation = CONFIG.evaluation.model_copy(update={"real_samples": real_samples, "samples": generated})
     few = few_images(samples, CONFIG.model_copy(update={"evaluation": evaluation}), features)
     return few and words.few_images(few)
 
@@ -42,6 +42,14 @@ def test_what_a_data_set_is_too_few_for() -> None:
     assert said(2048, 2048) is None
     assert said(70_000, 64) == f"few images: {RANK.format(64)}"
     assert said(100, 2048) == f"few images: {RANK.format(100)}; 100 {wanted}; {HEART}"
+
+
+def test_what_an_evaluation_has_too_few_samples_for() -> None:
+    assert said(321, None, generated=321) is None
+    assert said(321, None, generated=320) == f"few images: {RANK.format(320).replace('real', 'generated')}"
+    both = RANK.format("320 real ones and 64").replace("64 real", "64 generated")
+    assert said(320, None, generated=64) == f"few images: {both}"
+    assert said(256, None, None, generated=2) is None
 
 
 def test_extractors_tell_their_features() -> None:
@@ -62,11 +70,12 @@ def test_the_plan_and_data_info_warn(cli: Cli, tmp_path: Path) -> None:
 
 def test_a_run_says_so_once_at_its_start(tmp_path: Path) -> None:
     data = pack_bricks(tmp_path / "data", samples=330)
-    _, recorder = run(tiny_config("quickstart", data, 1, "evaluation.real_samples=null"), str(tmp_path), "enough")
+    enough = ["evaluation.real_samples=null", "evaluation.samples=321"]
+    _, recorder = run(tiny_config("quickstart", data, 1, *enough), str(tmp_path), "enough")
     assert not recorder.of(FewImages)
     _, recorder = run(tiny_config("quickstart", data, 1, "evaluation.real_samples=64"), str(tmp_path), "few")
     assert [type(event) for event in recorder.events[:2]] == [Started, FewImages]
-    assert recorder.of(FewImages) == [FewImages(330, 64, 320, None, None, 4)]
+    assert recorder.of(FewImages) == [FewImages(330, 64, 320, None, None, 4, 16)]
     console = Console(file=io.StringIO(), width=80)
     with Display(console) as display:
         for event in recorder.events:
@@ -74,5 +83,5 @@ def test_a_run_says_so_once_at_its_start(tmp_path: Path) -> None:
         display.event(replace(recorder.events[0], kimg=0.016))
     assert isinstance(console.file, io.StringIO)
     lines = console.file.getvalue().splitlines()
-    assert lines[1] == f"warning: few images: {RANK.format(64)}"
+    assert lines[1] == f"warning: few images: {RANK.format('64 real ones and 16').replace('16 real', '16 generated')}"
     assert sum("few images" in line for line in lines) == 1

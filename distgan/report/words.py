@@ -69,11 +69,13 @@ def data(event: Started) -> str:
 
 
 def few_images(event: FewImages) -> str:
-    """What the data are too few for."""
+    """What the data, or the samples of an evaluation, are too few for."""
     parts = []
     if event.features is not None:
+        sides = [f"{event.compared:,} real ones"] if event.compared <= event.features else []
+        sides += [f"{event.generated:,} generated ones"] if event.generated is not None else []
         parts.append(
-            f"the distance is taken of {event.compared:,} real ones, not more than its {event.features:,} features, "
+            f"the distance is taken of {' and '.join(sides)}, not more than its {event.features:,} features, "
             f"so that it lacks rank and says little"
         )
     if event.real_samples is not None:

@@ -44,9 +44,11 @@ class FewImages:
     Attributes:
         samples: images of the data set.
         compared: how many of them the distance is taken of.
-        features: numbers that the extractor makes of an image; with as many images or fewer, covariances lack rank.
+        features: numbers that the extractor makes of an image; with as many images or fewer on a side, its covariance
+            lacks rank.
         real_samples: what `evaluation.real_samples` asks for.
         batch_size: of which the data do not fill `batches`.
+        generated: images of an evaluation, where they are not more than the features.
     """
 
     samples: int
@@ -55,6 +57,7 @@ class FewImages:
     real_samples: int | None
     batch_size: int | None
     batches: int
+    generated: int | None = None
 
 
 @dataclass(frozen=True)
