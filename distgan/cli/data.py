@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from distgan.cli.data_printing import print_few_images, print_index, print_left_out, print_skipped, progress_bar
-from distgan.cli.evaluate import Address, Extractor, NoRay, WorkerCount
+from distgan.cli.options import Address, Extractor, NoRay, WorkerCount
 
 if TYPE_CHECKING:
     from distgan.config.schema import Resize

@@ -8,25 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from distgan.cli.options import Address, CheckpointName, Extractor, NoRay, RealSamples, TrustCode, WorkerCount
+
 if TYPE_CHECKING:
     from distgan.assessment.findings import Findings
     from distgan.assessment.job import EvaluationJob, EvaluationOptions
     from distgan.evaluation.progress import Stage
-
-WorkerCount = Annotated[
-    int, typer.Option(min=1, max=4096, help="Processes that share the work, on Ray if more than one.")
-]
-Address = Annotated[
-    str | None, typer.Option(help="Ray cluster to work on; by default RAY_ADDRESS, or one started here.")
-]
-NoRay = Annotated[bool, typer.Option("--no-ray", help="In this process or the processes of torchrun.")]
-Extractor = Annotated[
-    str | None,
-    typer.Option(metavar="NAME", help="fd_lite0, fid, fid_clean, or module:Class; by default the run's, or fd_lite0."),
-]
-RealSamples = Annotated[
-    int | None, typer.Option(min=4, help="Real images at most, drawn by seed; by default the run's number, or all.")
-]
 
 
 def evaluate(
@@ -54,12 +41,7 @@ def evaluate(
         typer.Option(min=2, max=10_000_000, help="Images that are measured; by default the run's number, or all."),
     ] = None,
     workers: WorkerCount = 1,
-    checkpoint: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME|best|last", help="Which of a run's checkpoints, as step-000004250; by default the best."
-        ),
-    ] = None,
+    checkpoint: CheckpointName = None,
     extractor: Extractor = None,
     real_samples: RealSamples = None,
     statistics: Annotated[
@@ -86,9 +68,7 @@ def evaluate(
     json: Annotated[
         str | None, typer.Option("--json", metavar="FILE|-", help="Also write JSON; `-` prints that and nothing else.")
     ] = None,
-    trust_code: Annotated[
-        bool, typer.Option("--trust-code", help="Run code of the modules outside distgan that the checkpoint names.")
-    ] = False,
+    trust_code: TrustCode = False,
     address: Address = None,
     no_ray: NoRay = False,
 ) -> None:

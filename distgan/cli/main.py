@@ -14,6 +14,7 @@ import typer
 
 from distgan import __version__
 from distgan.cli import data, evaluate, keys, presets, store, usage
+from distgan.cli.options import CheckpointName, TrustCode
 from distgan.errors import UserError
 
 app = typer.Typer(
@@ -113,12 +114,7 @@ def sample(
             "with the labels as arr_1.",
         ),
     ] = "grid.png",
-    checkpoint: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME|best|last", help="Which of a run's checkpoints, as step-000004250; by default the best."
-        ),
-    ] = None,
+    checkpoint: CheckpointName = None,
     label: Annotated[
         str | None,
         typer.Option(
@@ -126,9 +122,7 @@ def sample(
             help="Of a conditional generator: the label of all samples, or a column of the same latents for each.",
         ),
     ] = None,
-    trust_code: Annotated[
-        bool, typer.Option("--trust-code", help="Run code of the modules outside distgan that the checkpoint names.")
-    ] = False,
+    trust_code: TrustCode = False,
 ) -> None:
     """Draw samples from a run's best checkpoint, or from another one, on the CPU.
 
