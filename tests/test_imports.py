@@ -24,7 +24,7 @@ ALLOWED: dict[str, set[str]] = {
     "config": {"errors"},
     "models": set(),
     "data": {"errors", "config"},
-    "search": {"errors", "config", "data"},
+    "search": {"errors", "config", "data", "health", "metrics"},
     "metrics": {"errors", "config"},
     "store": {"errors", "config", "data"},
     "evaluation": {"errors", "world", "config", "data", "metrics"},

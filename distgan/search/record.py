@@ -1,0 +1,74 @@
+"""`search.json`: a search's plan and its trials, as they stand."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+import distgan
+from distgan.data.storage import NotFoundError, Storage
+from distgan.errors import UserError
+from distgan.search.plan import Limits, Plan
+from distgan.search.trials import Trial
+
+FILE = "search.json"
+TRIALS = "trials"
+_FORMAT: Literal["distgan-search-1"] = "distgan-search-1"
+
+# Why a session of a search ended.
+SearchEnd = Literal["all trials ended", "target", "budget", "interrupted"]
+
+
+class SearchRecord(BaseModel):
+    """A search.
+
+    Attributes:
+        limits: of the last session.
+        ended: how the last session ended; None while it goes on, or where it was killed.
+        trials: by number.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    format: Literal["distgan-search-1"] = _FORMAT
+    distgan: str = distgan.__version__
+    name: str
+    plan: Plan
+    limits: Limits
+    ended: SearchEnd | None = None
+    trials: list[Trial] = []
+
+    def save(self, search: Storage) -> None:
+        """Writes it into the search's folder."""
+        search.write_bytes(FILE, self.model_dump_json(indent=1).encode())
+
+
+def read_record(search: Storage) -> SearchRecord | None:
+    """The record in a search's folder; None where there is none. Raises UserError for a damaged one."""
+    try:
+        content = search.read_bytes(FILE)
+    except NotFoundError:
+        return None
+    try:
+        return SearchRecord.model_validate_json(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise UserError(
+            f"{search.url}/{FILE}: not a search that distgan {distgan.__version__} can read ({place}: {first['msg']}); "
+            f"use the version that wrote it, or start a new search with another --name"
+        ) from None
+
+
+def require_record(url: str) -> SearchRecord:
+    """The record of the search at a folder or URL. Raises UserError where there is none."""
+    record = read_record(Storage.open(url))
+    if record is None:
+        raise UserError(f"{url}: no search there: it has no {FILE}; give the folder or URL of one (storage/name)")
+    return record
+
+
+def trial_url(search: Storage, trial: Trial) -> str:
+    """The folder of a trial's run."""
+    return search.child(TRIALS).child(trial.name).url
