@@ -12,3 +12,7 @@ class UserError(Exception):
 
     def __init__(self, message: str) -> None:
         super().__init__(" ".join(message.split()))
+
+
+class DivergedError(UserError):
+    """A run's numbers are not finite any more."""

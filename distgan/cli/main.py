@@ -13,7 +13,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from distgan import __version__
-from distgan.cli import data, evaluate, keys, presets, store, usage
+from distgan.cli import data, evaluate, keys, presets, store, tune, usage
 from distgan.cli.options import CheckpointName, TrustCode
 from distgan.errors import UserError
 
@@ -30,6 +30,7 @@ app.add_typer(presets.app, name="presets")
 app.add_typer(store.app, name="store")
 app.command()(keys.keys)
 app.command()(evaluate.evaluate)
+app.command()(tune.tune)
 
 
 def _print_version(wanted: bool) -> None:

@@ -6,6 +6,8 @@ from typing import Any
 
 import ray
 
+from distgan.errors import UserError
+
 
 class Board:
     """Collects what rank 0 tells until the driver takes it."""
@@ -13,12 +15,12 @@ class Board:
     def __init__(self) -> None:
         self._events: list[object] = []
         self._stop = False
-        self._mistake: str | None = None
+        self._mistake: UserError | None = None
 
     def put(self, event: object) -> None:
         self._events.append(event)
 
-    def take(self) -> tuple[list[object], str | None]:
+    def take(self) -> tuple[list[object], UserError | None]:
         """The events since the last call, and the mistake that ends the run, if a worker met one."""
         events, self._events = self._events, []
         return events, self._mistake
@@ -29,11 +31,11 @@ class Board:
     def stop_asked(self) -> bool:
         return self._stop
 
-    def put_mistake(self, message: str) -> None:
-        """Notes the message of a `UserError`: the run is not to be tried again."""
-        self._mistake = self._mistake or message
+    def put_mistake(self, mistake: UserError) -> None:
+        """Notes what a worker has met: the run is not to be tried again."""
+        self._mistake = self._mistake or mistake
 
-    def mistake(self) -> str | None:
+    def mistake(self) -> UserError | None:
         return self._mistake
 
 

@@ -65,7 +65,7 @@ def worker_main(arguments: dict[str, Any]) -> None:
         if world.rank == 0:
             ray.get(board.put.remote(_Result(result)))
     except UserError as error:
-        ray.get(board.put_mistake.remote(str(error)))
+        ray.get(board.put_mistake.remote(error))
         raise
 
 
@@ -80,7 +80,7 @@ def _trainer(work: Work[J, R], job: J, workers: Workers, board: Any, notes: str)
         scaling_config=ScalingConfig(
             num_workers=workers.count,
             use_gpu=resources.use_gpu,
-            resources_per_worker={"CPU": resources.worker_cpus},
+            resources_per_worker=resources.per_worker,
         ),
         run_config=RunConfig(name="measurement", storage_path=notes),
     )
@@ -101,7 +101,7 @@ def _follow(board: Any, fit: Background, told: Told, wish: StopWish) -> _Result[
             else:
                 told(*event)
         if mistake is not None:
-            raise UserError(mistake)
+            raise mistake
         if ended:
             fit.raise_error()
             assert result is not None, "the workers ended without a result"

@@ -13,15 +13,25 @@ from distgan.errors import UserError
 
 @dataclass(frozen=True)
 class Resources:
-    """Processors of each worker, a fraction where there are fewer than workers; whether each has a GPU.
+    """Processors of each worker, a fraction where there are fewer than workers; its GPUs, 0 without.
 
     `validation_cpus` and `validation_gpus` are those of an evaluation aside.
     """
 
     worker_cpus: float
-    use_gpu: bool
+    worker_gpus: float = 0.0
     validation_cpus: float = 0.0
     validation_gpus: int = 0
+
+    @property
+    def use_gpu(self) -> bool:
+        return self.worker_gpus > 0
+
+    @property
+    def per_worker(self) -> dict[str, float]:
+        """As Ray asks for them."""
+        gpus = {"GPU": self.worker_gpus} if self.use_gpu else {}
+        return {"CPU": self.worker_cpus, **gpus}
 
 
 def plan_resources(scale: ScaleConfig, evaluation: EvaluationConfig) -> Resources:
@@ -35,7 +45,7 @@ def plan_resources(scale: ScaleConfig, evaluation: EvaluationConfig) -> Resource
         raise UserError("the Ray cluster has no processors for workers; add a node")
     return Resources(
         worker_cpus=share,
-        use_gpu=use_gpu,
+        worker_gpus=1.0 if use_gpu else 0.0,
         validation_cpus=aside * share if aside * share <= 1 else math.floor(aside * share),
         validation_gpus=1 if aside and use_gpu and gpus > workers else 0,
     )

@@ -22,7 +22,7 @@ from distgan.launch.cluster import ray_cluster
 from distgan.launch.lost import lost_processes_as_one_line
 from distgan.launch.notes import RayStorage, ray_notes
 from distgan.launch.outcome import Outcome
-from distgan.launch.resources import plan_resources
+from distgan.launch.resources import Resources, plan_resources
 from distgan.launch.signals import StopWish, stop_on_signals
 from distgan.launch.validation import RayValidation, validation_config
 from distgan.launch.workers import worker_world
@@ -48,15 +48,16 @@ def train_on_ray(job: Job, address: str | None) -> Outcome:
         with ray_notes(run) as notes, ray_cluster(address, sources) as own, lost_processes_as_one_line(run.url):
             display.message(f"starting {words.plural(job.config.scale.workers, 'worker')}")
             board = create_board()
-            trainer = build_trainer(job, board, notes)
+            resources = plan_resources(job.config.scale, job.config.evaluation)
+            trainer = build_trainer(job, board, notes, resources)
             fit = Background(trainer.fit)
             summary = _follow(board, fit, display, wish, own)
     return Outcome(summary, wish.exit_code)
 
 
-def build_trainer(job: Job, board: Any, notes: RayStorage) -> TorchTrainer:
-    """The Ray Train run of a job. Raises UserError where the cluster cannot hold its workers."""
-    config, resources = job.config, plan_resources(job.config.scale, job.config.evaluation)
+def build_trainer(job: Job, board: Any, notes: RayStorage, resources: Resources, runs_a_host: int = 1) -> TorchTrainer:
+    """The Ray Train run of a job; `runs_a_host` of them share a host's processors."""
+    config = job.config
     path, filesystem = notes
     return TorchTrainer(
         worker_main,
@@ -67,12 +68,13 @@ def build_trainer(job: Job, board: Any, notes: RayStorage) -> TorchTrainer:
             "profile": job.profile,
             "init_from": job.init_from,
             "board": board,
+            "runs_a_host": runs_a_host,
         },
         torch_config=TorchConfig(backend="nccl" if resources.use_gpu else "gloo"),
         scaling_config=ScalingConfig(
             num_workers=config.scale.workers,
             use_gpu=resources.use_gpu,
-            resources_per_worker={"CPU": resources.worker_cpus},
+            resources_per_worker=resources.per_worker,
         ),
         validation_config=validation_config(job, resources),  # type: ignore[call-arg]
         run_config=RunConfig(
@@ -89,7 +91,7 @@ def worker_main(arguments: dict[str, Any]) -> None:
     board = arguments["board"]
     if ray.get(board.mistake.remote()) is not None:
         return  # a restart after a mistake that a restart cannot mend
-    world = worker_world()
+    world = worker_world(arguments["runs_a_host"])
     try:
         config = build_config(arguments["config"], "job", trust_code=True)
         names = ("name", "storage_url", "profile", "init_from")
@@ -98,7 +100,7 @@ def worker_main(arguments: dict[str, Any]) -> None:
             aside = RayValidation(world, job.run.url) if config.evaluation.asynchronous else None
             train(job, world, reporter, aside)
     except UserError as error:
-        ray.get(board.put_mistake.remote(str(error)))
+        ray.get(board.put_mistake.remote(error))
         raise
 
 
@@ -134,7 +136,7 @@ def _follow(board: Any, fit: Background, display: Display, wish: StopWish, own: 
             display.message("stopping: the state is saved first; press Ctrl-C again to stop at once")
             board.ask_to_stop.remote()
         if mistake is not None and (own or ended):
-            raise UserError(mistake)
+            raise mistake
         if ended:
             fit.raise_error()
             return summary

@@ -28,7 +28,7 @@ class Limits(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    trials: int
+    trials: int = 10
     seeds: int = 1
     top: int = 3
     target: float | None = None

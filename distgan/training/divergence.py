@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import NoReturn
 
-from distgan.errors import UserError
+from distgan.errors import DivergedError
 from distgan.training.checkpoints import FOLDER, CheckpointStore
 from distgan.training.job import Job
 from distgan.training.progress import Progress
@@ -44,7 +44,7 @@ class DivergenceGuard:
         losses = ", ".join(f"{name}={value:.4g}" for name, value in self._last.items() if name.startswith("loss/"))
         before = f"the last finite losses were {losses}" if losses else "this session had no update before it"
         kept = self._kept_checkpoint()
-        raise UserError(
+        raise DivergedError(
             f"{self._job.run.url}: training diverged at update {update} ({images / 1000:g} kimg): {what}; {before}; "
             f"{f'the last checkpoint, {FOLDER}/{kept}, is kept' if kept else 'there is no checkpoint yet'}. "
             f"The same command would most likely end so again: start a new run with another --name and a lower "

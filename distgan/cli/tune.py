@@ -1,0 +1,94 @@
+"""`distgan tune`: a search over configurations."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from distgan.cli.options import Address
+
+
+def tune(
+    config: Annotated[
+        str | None, typer.Argument(metavar="PRESET_OR_FILE", help="What all trials share: a preset, or a YAML file.")
+    ] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="The same for all trials.")
+    ] = None,
+    space: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FILE|KEY=DIST",
+            help="What is searched; may be given several times. By default the preset's own space.",
+        ),
+    ] = None,
+    trials: Annotated[int, typer.Option(min=1, max=10_000, help="How many; of pbt and pb2, the members.")] = 10,
+    scheduler: Annotated[
+        str, typer.Option(metavar="asha|hyperband|median|pbt|pb2|none", help="What stops a trial early.")
+    ] = "asha",
+    search: Annotated[str, typer.Option(metavar="random|grid|tpe|bayes", help="What draws the values.")] = "random",
+    metric: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="What decides: fid, fd_lite0, kid, recall, …; by default the run's, and fid where its weights are given.",
+        ),
+    ] = None,
+    concurrent: Annotated[int | None, typer.Option(min=1, help="Trials at once; by default as many as fit.")] = None,
+    workers_per_trial: Annotated[int, typer.Option(min=1, max=4096, help="DDP workers of each trial.")] = 1,
+    cpus_per_worker: Annotated[float | None, typer.Option(min=0.01, help="Also a fraction.")] = None,
+    gpus_per_worker: Annotated[float | None, typer.Option(min=0, help="Also a fraction; 0: none.")] = None,
+    grace_kimg: Annotated[
+        float | None, typer.Option(help="No trial is stopped before; the first rung of asha and hyperband.")
+    ] = None,
+    reduction_factor: Annotated[float, typer.Option(help="One of so many trials passes a rung.")] = 3.0,
+    interval_kimg: Annotated[
+        float | None, typer.Option(help="Length of a generation of pbt and pb2; by default a tenth of training.kimg.")
+    ] = None,
+    grid_points: Annotated[int, typer.Option(min=1, help="Values of each range in a grid.")] = 3,
+    target: Annotated[float | None, typer.Option(help="The search ends when a trial is as good as this.")] = None,
+    budget_kimg: Annotated[
+        float | None, typer.Option(help="The search ends when all trials together have consumed so many images.")
+    ] = None,
+    budget_hours: Annotated[float | None, typer.Option(help="This session of the search ends after so long.")] = None,
+    seeds: Annotated[
+        int, typer.Option(min=1, max=100, help="Runs of each of the best trials, in the end, with a seed each.")
+    ] = 1,
+    top: Annotated[int, typer.Option(min=1, help="How many best trials --seeds repeats.")] = 3,
+    seed: Annotated[int, typer.Option(min=0, help="Of the draws; that of the training is the key `seed`.")] = 0,
+    warm_start: Annotated[
+        str | None, typer.Option(metavar="SEARCH", help="An earlier search whose results tpe and bayes know.")
+    ] = None,
+    storage: Annotated[str, typer.Option(help="Folder or URL (s3://…) that searches are kept under.")] = "runs",
+    name: Annotated[
+        str | None,
+        typer.Option(help="The search; one that exists is gone on with. By default PRESET-search."),
+    ] = None,
+    address: Address = None,
+    results: Annotated[
+        str | None, typer.Option(metavar="SEARCH", help="Only show what a search has found, and draw its pictures.")
+    ] = None,
+) -> None:
+    """Search learning rates, critic steps, penalty weights or any other key; the distance decides what is stopped.
+
+    Each trial is a run under STORAGE/NAME/trials. A search that was stopped or killed goes on with the same command.
+
+    Example: `distgan tune quickstart data.url=s3://bricks --space "optimizer.generator.lr=loguniform(1e-5, 1e-3)"`
+    """
+    from distgan.cli.searching import run_results, run_search
+
+    if results is not None:
+        run_results(results)
+        return
+    if config is None:
+        raise typer.BadParameter("name a preset or a file, or --results SEARCH", param_hint="PRESET_OR_FILE")
+    raise typer.Exit(
+        run_search(
+            config, overrides or [], space or [], trials=trials, scheduler=scheduler, sampler=search, metric=metric,
+            concurrent=concurrent, workers=workers_per_trial, cpus=cpus_per_worker, gpus=gpus_per_worker,
+            grace_kimg=grace_kimg, reduction_factor=reduction_factor, interval_kimg=interval_kimg,
+            grid_points=grid_points, target=target, budget_kimg=budget_kimg, budget_hours=budget_hours, seeds=seeds,
+            top=top, seed=seed, warm_start=warm_start, storage=storage, name=name, address=address,
+        )
+    )  # fmt: skip

@@ -1,0 +1,87 @@
+"""Between Tune and a search's book: what is tried next, what is known of it, and when all is over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ray.tune import Callback, Stopper
+from ray.tune.search import Searcher
+
+from distgan.search.book import Book
+from distgan.search.record import SearchEnd
+from distgan.search.trials import Trial, TrialState
+
+
+class _Unsaved:
+    """Tune saves what it is given, to restore it one day; a search is restored from its book."""
+
+    def __deepcopy__(self, memo: Any) -> Any:
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+class Proposing(_Unsaved, Searcher):
+    """Hands out the book's trials; `describe` gives what a trial's actor is to know."""
+
+    def __init__(self, book: Book, describe: Callable[[Trial], dict[str, Any]]) -> None:
+        super().__init__()
+        self._book, self._describe = book, describe
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # FINISHED is one
+        found = self._book.next_trial()
+        if found == "wait":
+            return None
+        return Searcher.FINISHED if found == "done" else self._describe(found)
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """The book hears of it from `Recording`."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """The book is kept elsewhere."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """The book is kept elsewhere."""
+
+
+class Recording(_Unsaved, Callback):
+    """Writes into the book what becomes of trials."""
+
+    def __init__(self, book: Book, whole_kimg: float) -> None:
+        self._book, self._whole_kimg = book, whole_kimg
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._book.begun(trial.config["number"])
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        if "value" in result:
+            self._book.told(result["number"], result["kimg"], result["value"])
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A trial that has not said how it ended was stopped by the scheduler."""
+        last = trial.last_result
+        number, seconds = trial.config["number"], last.get("seconds", 0.0)
+        whole = last.get("kimg", 0.0) >= self._whole_kimg
+        state: TrialState = last.get("state") or ("budget" if whole else "stopped")
+        self._book.ended(number, state, last.get("note", ""), seconds)
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        lines = [line.strip() for line in str(trial.get_error() or "").splitlines() if line.strip()]
+        note = lines[-1] if lines else "its process ended"
+        self._book.ended(trial.config["number"], "failed", note, trial.last_result.get("seconds", 0.0))
+
+
+class Ending(_Unsaved, Stopper):
+    """Ends the search once there is a reason; set by another thread."""
+
+    reason: SearchEnd | None = None
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        return self.reason is not None

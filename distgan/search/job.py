@@ -1,0 +1,246 @@
+"""A search, checked before anything starts: its plan, its space, and the run of each trial."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, get_args
+
+import torch
+import yaml
+
+from distgan.config.compare import free_keys
+from distgan.config.overrides import overridden
+from distgan.config.schema import Config, EvaluationConfig
+from distgan.config.suggest import did_you_mean
+from distgan.data.index import Index
+from distgan.data.storage import Storage
+from distgan.errors import UserError
+from distgan.evaluation.weights import VARIABLE
+from distgan.metrics.measures import higher_is_better, metric_name
+from distgan.metrics.short_names import parse_metrics
+from distgan.search.checks import validated
+from distgan.search.defaults import default_entries
+from distgan.search.files import read_entries
+from distgan.search.live import check_live
+from distgan.search.optuna_draws import ModelBased
+from distgan.search.plan import Limits, Plan, Sampler, Scheduler, check_same
+from distgan.search.proposals import Proposals, Repeating, grid_draws, random_draws
+from distgan.search.record import TRIALS, SearchRecord, read_record
+from distgan.search.space import Space
+from distgan.search.trials import Trial
+from distgan.search.warm_start import known_trials
+from distgan.training.configuration import read_configuration
+from distgan.training.job import Job, make_plan
+from distgan.training.networks import build_networks, build_objective, check_combination
+
+
+@dataclass(frozen=True)
+class SearchOptions:
+    """What a user asks for, as `distgan tune` takes it; None is chosen by what is searched.
+
+    Attributes:
+        source: a preset or file; `overrides` are `KEY=VALUE`, the same for all trials.
+        space: files, URLs and `KEY=DISTRIBUTION`; empty: the preset's own.
+        metric: a short name, as `distgan evaluate` takes it.
+        workers: of each trial.
+    """
+
+    source: str
+    name: str
+    storage: str
+    overrides: Sequence[str] = ()
+    space: Sequence[str] = ()
+    metric: str | None = None
+    workers: int = 1
+    scheduler: str = "asha"
+    sampler: str = "random"
+    seed: int = 0
+    grid_points: int = 3
+    grace_kimg: float | None = None
+    reduction_factor: float = 3.0
+    interval_kimg: float | None = None
+    warm_start: str | None = None
+    limits: Limits = field(default_factory=Limits)
+
+
+@dataclass(frozen=True)
+class SearchJob:
+    """A search that can be run.
+
+    Attributes:
+        record: as it stands; of a new search without trials.
+        config: that all trials share.
+        space: validated against it.
+        resumes: whether an earlier session began it.
+    """
+
+    record: SearchRecord
+    config: Config
+    space: Space
+    storage_url: str
+    resumes: bool
+
+    @property
+    def search(self) -> Storage:
+        """The search's folder."""
+        return Storage.open(self.storage_url).child(self.record.name)
+
+    def proposals(self) -> Proposals:
+        """What its trials will be."""
+        plan, limits, space = self.record.plan, self.record.limits, self.space
+        first = space.initial(self.config)
+        inner: Proposals
+        if plan.sampler == "grid":
+            inner = grid_draws(space, plan.grid_points)
+        elif plan.sampler == "random":
+            inner = random_draws(space, plan.seed, limits.trials, first)
+        else:
+            inner = ModelBased(
+                plan.sampler,
+                space,
+                plan.seed,
+                limits.trials,
+                higher_is_better=plan.higher_is_better,
+                first=first,
+                earlier=known_trials(plan, space),
+            )
+        return Repeating(inner, plan, limits)
+
+    def trial_job(self, trial: Trial) -> Job:
+        """The run of a trial."""
+        values = {**trial.overrides, "seed": trial.seed}
+        config = overridden(self.config, values, f"trial {trial.number}")
+        return Job(config, trial.name, f"{self.search.url}/{TRIALS}")
+
+
+def plan_search(options: SearchOptions) -> SearchJob:
+    """The search that goes on at its place, or a new one. Raises UserError for what cannot work."""
+    scheduler = _one_of("--scheduler", options.scheduler, get_args(Scheduler))
+    sampler = _one_of("--search", options.sampler, get_args(Sampler))
+    _check_together(options)
+    config = _shared_config(options)
+    words = list(options.space)
+    entries = read_entries(words) if words else default_entries(options.source)
+    space = validated(Space.parse(entries), _loader(config))
+    if sampler == "grid":
+        grid_draws(space, options.grid_points)
+    if scheduler in ("pbt", "pb2"):
+        check_live(space)
+    planned = make_plan(Job(config, f"{options.name}", options.storage))
+    config = planned.job.config
+    plan = Plan(
+        source=options.source,
+        config=config.model_dump(mode="json"),
+        space=space.as_dict(),
+        measure=config.evaluation.monitor,
+        metric=_metric(config, planned.index),
+        higher_is_better=higher_is_better(config.evaluation.monitor),
+        sampler=sampler,
+        scheduler=scheduler,
+        seed=options.seed,
+        grid_points=options.grid_points,
+        grace_kimg=_grace(options, config),
+        reduction_factor=options.reduction_factor,
+        interval_kimg=options.interval_kimg or max(config.evaluation.every_kimg, config.training.kimg / 10),
+        warm_start=Storage.open(options.warm_start).url if options.warm_start else None,
+    )
+    search = Storage.open(options.storage).child(options.name)
+    record = read_record(search)
+    if record is not None:
+        check_same(record.plan, plan, free_keys(), search.url)
+    if plan.warm_start is not None:
+        known_trials(plan, space)
+    now = SearchRecord(name=options.name, plan=plan, limits=options.limits, trials=record.trials if record else [])
+    return SearchJob(now, config, space, Storage.open(options.storage).url, record is not None)
+
+
+def _shared_config(options: SearchOptions) -> Config:
+    """What all trials have in common: measured alike, stopped when they are not healthy."""
+    config = read_configuration(options.source, [*options.overrides, f"scale.workers={options.workers}"])
+    evaluation: dict[str, Any] = {"evaluation.at_start": False}
+    if options.metric is not None:
+        evaluation |= _measured_by(options.metric)
+    elif config.evaluation == EvaluationConfig.model_validate(
+        {**config.evaluation.model_dump(), "monitor": "frechet", "extractor": "fd_lite0"}
+    ) and (config.evaluation.weights or os.environ.get(VARIABLE)):
+        evaluation["evaluation.extractor"] = "fid"
+    if options.limits.target is not None:
+        evaluation["evaluation.target"] = options.limits.target
+    return overridden(config, {**evaluation, "health.stop": True}, options.source)
+
+
+def _measured_by(metric: str) -> dict[str, Any]:
+    try:
+        asked = parse_metrics(metric)
+    except UserError as error:
+        raise UserError(str(error).replace("--metrics", "--metric", 1)) from None
+    if len(asked.measures) != 1:
+        raise UserError(
+            f"--metric {metric}: a search follows one measure, and these are {len(asked.measures)} "
+            f"({', '.join(asked.measures)}); name one of them"
+        )
+    extractor = {} if asked.extractor is None else {"evaluation.extractor": asked.extractor}
+    return {"evaluation.monitor": asked.measures[0], **extractor}
+
+
+def _metric(config: Config, index: Index | None) -> str:
+    evaluation = config.evaluation
+    whole = evaluation.real_samples is None or (index is not None and evaluation.real_samples >= len(index))
+    return metric_name(evaluation.monitor, evaluation.extractor, evaluation.samples, whole)
+
+
+def _grace(options: SearchOptions, config: Config) -> float:
+    """Where the first rung is: three of them below the whole length, if evaluations are as close as that."""
+    every, whole = config.evaluation.every_kimg, config.training.kimg
+    if options.grace_kimg is None:
+        return min(whole, max(every, whole / options.reduction_factor**3))
+    if not 0 < options.grace_kimg <= whole:
+        raise UserError(
+            f"--grace-kimg {options.grace_kimg:g}: a trial has {whole:g} kimg (training.kimg); give a number above 0 "
+            f"and not above that"
+        )
+    return options.grace_kimg
+
+
+def _check_together(options: SearchOptions) -> None:
+    """Raises UserError for options that do not go together."""
+    limits = options.limits
+    population = options.scheduler in ("pbt", "pb2")
+    if options.reduction_factor <= 1:
+        raise UserError(f"--reduction-factor {options.reduction_factor:g}: one of so many goes on; give more than 1")
+    if population and options.sampler != "random":
+        raise UserError(
+            f"--search {options.sampler}: with --scheduler {options.scheduler} members change their values by "
+            f"themselves; leave out --search"
+        )
+    if population and limits.seeds > 1:
+        raise UserError(
+            f"--seeds {limits.seeds}: the values of a member change as it goes on, so no run repeats it; leave it out "
+            f"with --scheduler {options.scheduler}"
+        )
+    if population and limits.trials < 2:
+        raise UserError(f"--trials {limits.trials}: a population has at least 2 members")
+    if options.warm_start is not None and options.sampler not in ("tpe", "bayes"):
+        raise UserError("--warm-start: only draws that learn from results can use them; add --search tpe or bayes")
+
+
+def _loader(config: Config) -> Any:
+    """For `checks.validated`: the configuration of a trial, checked as its run would check it."""
+
+    def load(words: list[str]) -> Config:
+        pairs = (word.partition("=") for word in words)
+        values: Mapping[str, Any] = {key: yaml.safe_load(text) for key, _, text in pairs}
+        found = overridden(config, values, "a trial")
+        build_objective(found)
+        check_combination(found, build_networks(found, torch.device("meta")))
+        return found
+
+    return load
+
+
+def _one_of(option: str, value: str, allowed: Sequence[str]) -> Any:
+    if value not in allowed:
+        raise UserError(f"{option} {value!r:.60}: there is no such one{did_you_mean(value, allowed)}")
+    return value
