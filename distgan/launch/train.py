@@ -66,6 +66,7 @@ def build_trainer(job: Job, board: Any, notes: RayStorage) -> TorchTrainer:
             "storage_url": Storage.open(job.storage_url).url,
             "profile": job.profile,
             "init_from": job.init_from,
+            "continue_from": job.continue_from,
             "board": board,
         },
         torch_config=TorchConfig(backend="nccl" if resources.use_gpu else "gloo"),
@@ -92,7 +93,7 @@ def worker_main(arguments: dict[str, Any]) -> None:
     world = worker_world()
     try:
         config = build_config(arguments["config"], "job", trust_code=True)
-        names = ("name", "storage_url", "profile", "init_from")
+        names = ("name", "storage_url", "profile", "init_from", "continue_from")
         job = Job(config, **{name: arguments[name] for name in names})
         with closing(RayReporter(job.run, board)) as reporter:
             aside = RayValidation(world, job.run.url) if config.evaluation.asynchronous else None
