@@ -194,6 +194,7 @@ PACK_ZIP = "data pack img_align_celeba.zip --format celeba --out new"
 PACK_CIFAR = "data pack cifar --format cifar --out new --size 32"
 PACK_LEGO = "data pack lego/dataset --format folder --out new --label-pattern"
 TRAIN_MINE = "train {yaml} --no-ray --storage {tmp} --name new data.url={mine} image_size=32"
+CONTINUE = "train {yaml} --storage {tmp} --name new --continue-from"
 RESUME = "train {yaml} --no-ray --storage {tmp} --name mine"
 
 CONFIGURATION = [
@@ -399,6 +400,37 @@ LABELS = [
         f"{RESUME} --init-from {{run}}",
         "mine is a run already, which began from random weights",
         manifest(),
+    ),
+    Case("state gone", f"{CONTINUE} {{tmp}}/gone", "gone: no checkpoints there; give a run's"),
+    Case("weights and state", f"{CONTINUE} {{run}} --init-from {{run}}", "--init-from and --continue-from: give one"),
+    Case(
+        "state for a run that exists",
+        f"{RESUME} --continue-from {{run}}",
+        "--continue-from .*mine is a run already, which began from random weights; leave --continue-from out",
+        manifest(),
+    ),
+    Case(
+        "state of other networks",
+        f"{CONTINUE} {{run}} generator.width=8 optimizer.generator.lr=0.1",
+        r"another configuration: generator\.width was 4 and is 8; set them back \(of what .* only .*--init-from",
+    ),
+    Case(
+        "state of other data",
+        f"{CONTINUE} {{run}} data.url={{other}}",
+        r"trained on other data .*point data\.url to them",
+    ),
+    Case("state of the whole budget", f"{CONTINUE} {{run}}", r"training\.kimg=.* is the budget with them; set"),
+    Case(
+        "state of own code",
+        f"{CONTINUE} {{mine}}",
+        r"generator\.network was os:system and is dcgan",
+        manifest(config={"generator": {"network": "os:system"}}),
+    ),
+    Case(
+        "state of no tensors",
+        f"{CONTINUE} {{mine}} training.kimg=9 --no-ray",
+        r"step-000000002: its tensors are not those of the run's networks",
+        state(lambda _: saved({})),
     ),
 ]
 

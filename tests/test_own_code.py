@@ -296,7 +296,8 @@ DRIVER = """
 import sys
 from distgan.cli.training import run_training
 sys.path.append(sys.argv[1])
-options = {"address": None, "storage": "runs", "no_ray": False, "dry_run": False, "profile": False, "init_from": None}
+options = {"address": None, "storage": "runs", "no_ray": False, "dry_run": False, "profile": False}
+options |= {"init_from": None, "continue_from": None}
 sys.exit(run_training(sys.argv[2], [], workers=2, name="own", **options))
 """
 

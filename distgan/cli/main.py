@@ -81,6 +81,13 @@ def train(
             help="Begin a new run with the weights of both networks and their average from there.",
         ),
     ] = None,
+    continue_from: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RUN_OR_CHECKPOINT",
+            help="Begin a new run with the whole state from there, of a run the last, and other rates and the like.",
+        ),
+    ] = None,
 ) -> None:
     """Train a GAN, or go on with a run that was stopped.
 
@@ -97,7 +104,7 @@ def train(
     raise typer.Exit(
         run_training(
             config, overrides or [], workers=workers, address=address, storage=storage, name=name,
-            no_ray=no_ray, dry_run=dry_run, profile=profile, init_from=init_from,
+            no_ray=no_ray, dry_run=dry_run, profile=profile, init_from=init_from, continue_from=continue_from,
         )
     )  # fmt: skip
 

@@ -23,6 +23,7 @@ def run_training(
     dry_run: bool,
     profile: bool,
     init_from: str | None,
+    continue_from: str | None,
 ) -> int:
     """Checks the job, then prints its plan or trains it; returns the exit code."""
     run_name = name or Path(preset_or_file).stem
@@ -42,7 +43,7 @@ def run_training(
 
         check_processes(config.scale.workers)
     device = check_device(config.scale.device, config.scale.workers, address, no_ray=no_ray)
-    plan = make_plan(Job(config, run_name, storage, profile, init_from), dry_run=dry_run)
+    plan = make_plan(Job(config, run_name, storage, profile, init_from, continue_from), dry_run=dry_run)
     job = plan.job
     if dry_run:
         from distgan.report.plan import print_plan

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
+from distgan.config.components import COMPONENTS, options_model
 from distgan.config.load import flatten
-from distgan.config.schema import Config, Free, sections_of
+from distgan.config.schema import Config, Free, Live, sections_of
+
+Mark = TypeVar("Mark", Free, Live)
 
 
-def free_keys(model: type[BaseModel] = Config, prefix: str = "") -> set[str]:
+def free_keys() -> set[str]:
     """Dotted keys that may differ between the sessions of one run."""
-    keys: set[str] = set()
-    for name, field in model.model_fields.items():
-        for section in sections_of(field):
-            keys |= free_keys(section, f"{prefix}{name}.")
-        if any(isinstance(mark, Free) for mark in field.metadata):
-            keys.add(f"{prefix}{name}")
-    return keys
+    return set(_marked(Free, Config))
+
+
+def live_keys() -> dict[str, Live]:
+    """Dotted keys that may change while a run goes on, each with its mark, which may forbid some changes."""
+    found = _marked(Live, Config)
+    for section, (schema, _, registry) in COMPONENTS.items():
+        for name in registry:
+            found |= _marked(Live, options_model(registry.resolve(name), schema.model_fields), f"{section}.")
+    return found
 
 
 def training_differences(old: Config, new: Config) -> dict[str, tuple[Any, Any]]:
@@ -30,3 +36,20 @@ def training_differences(old: Config, new: Config) -> dict[str, tuple[Any, Any]]
         for key in sorted(before.keys() | after.keys())
         if key not in free and before.get(key) != after.get(key)
     }
+
+
+def lasting_differences(old: Config, new: Config) -> dict[str, tuple[Any, Any]]:
+    """Those of `training_differences` that cannot change while a run goes on."""
+    differences = training_differences(old, new)
+    live = live_keys() if differences else {}
+    return {key: values for key, values in differences.items() if key not in live or not live[key].allows(*values)}
+
+
+def _marked(mark: type[Mark], model: type[BaseModel], prefix: str = "") -> dict[str, Mark]:
+    """The fields of a model that have a mark, by dotted key."""
+    found: dict[str, Mark] = {}
+    for name, field in model.model_fields.items():
+        for section in sections_of(field):
+            found |= _marked(mark, section, f"{prefix}{name}.")
+        found |= {f"{prefix}{name}": each for each in field.metadata if isinstance(each, mark)}
+    return found

@@ -1,12 +1,13 @@
 """The configuration: one typed tree, immutable once loaded.
 
 Fields marked `Free` do not change what is trained: a run may go on with another value. All others are held
-equal by a resume (`config.compare`).
+equal by a resume, and all but those marked `Live` by a new run that takes over the state (`config.compare`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_args
 
 from annotated_types import Ge, Gt, Le, Lt
@@ -25,6 +26,23 @@ Augmentation = Literal["color", "translation", "cutout"]
 
 class Free:
     """Marks a field whose value does not change what is trained."""
+
+
+@dataclass(frozen=True)
+class Live:
+    """Marks a field that changes what is trained, from the update on at which another value comes.
+
+    An option of a component has the mark in the component's signature.
+
+    Attributes:
+        switch: 0 leaves out what is otherwise built in at the start, so the value never changes to 0 or from it.
+    """
+
+    switch: bool = False
+
+    def allows(self, before: float, after: float) -> bool:
+        """Whether the one value may change to the other."""
+        return not self.switch or bool(before) == bool(after)
 
 
 Kimg = Annotated[float, Gt(0), Le(1e9)]
@@ -55,7 +73,7 @@ class DiscriminatorConfig(Component):
 
 class ObjectiveConfig(Component):
     name: str = Field("bce", description="what is minimised; `module:Class` is a class of your own")
-    critic_steps: Annotated[int, Ge(1), Le(100)] = Field(1, description="critic updates a generator update")
+    critic_steps: Annotated[int, Ge(1), Le(100), Live()] = Field(1, description="critic updates a generator update")
     critic_batches: Literal["fresh", "reuse"] = Field(
         "fresh", description="a new real batch for each critic update of a step, or one for all of them"
     )
@@ -92,7 +110,7 @@ class OptimizerConfig(Section):
 
 class AdamConfig(OptimizerConfig):
     name: Literal["adam"] = Field("adam", description="kind of optimiser")
-    lr: Annotated[float, Gt(0), Le(1)] = Field(2e-4, description="learning rate")
+    lr: Annotated[float, Gt(0), Le(1), Live()] = Field(2e-4, description="learning rate")
     beta1: Annotated[float, Ge(0), Lt(1)] = Field(0.5, description="weight of the old mean of the gradient")
     beta2: Annotated[float, Ge(0), Lt(1)] = Field(0.999, description="weight of the old mean square of the gradient")
     eps: Annotated[float, Gt(0), Le(1)] = Field(1e-7, description="added to the root of the mean square")
@@ -100,7 +118,7 @@ class AdamConfig(OptimizerConfig):
 
 class RMSPropConfig(OptimizerConfig):
     name: Literal["rmsprop"] = Field(description="kind of optimiser")
-    lr: Annotated[float, Gt(0), Le(1)] = Field(5e-5, description="learning rate")
+    lr: Annotated[float, Gt(0), Le(1), Live()] = Field(5e-5, description="learning rate")
     alpha: Annotated[float, Ge(0), Lt(1)] = Field(0.99, description="weight of the old mean square of the gradient")
     eps: Annotated[float, Gt(0), Le(1)] = Field(1e-8, description="added to the root of the mean square")
 

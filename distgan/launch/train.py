@@ -67,6 +67,7 @@ def build_trainer(job: Job, board: Any, notes: RayStorage, resources: Resources,
             "storage_url": Storage.open(job.storage_url).url,
             "profile": job.profile,
             "init_from": job.init_from,
+            "continue_from": job.continue_from,
             "board": board,
             "runs_a_host": runs_a_host,
         },
@@ -94,7 +95,7 @@ def worker_main(arguments: dict[str, Any]) -> None:
     world = worker_world(arguments["runs_a_host"])
     try:
         config = build_config(arguments["config"], "job", trust_code=True)
-        names = ("name", "storage_url", "profile", "init_from")
+        names = ("name", "storage_url", "profile", "init_from", "continue_from")
         job = Job(config, **{name: arguments[name] for name in names})
         with closing(RayReporter(job.run, board)) as reporter:
             aside = RayValidation(world, job.run.url) if config.evaluation.asynchronous else None

@@ -55,9 +55,11 @@ def _arithmetic(plan: Plan, device: str) -> list[tuple[str, str]]:
 
 
 def _beginning(plan: Plan) -> str:
+    job = plan.job
     if plan.resumes is not None:
-        return f"{plan.resumes.kimg:g} kimg"
-    return "the beginning" if plan.job.init_from is None else f"the weights of {plan.job.init_from}"
+        of = "" if job.continue_from is None else f"; its run began from the whole state of {job.continue_from}"
+        return f"{plan.resumes.kimg:g} kimg{of}"
+    return "the beginning" if job.init_from is None else f"the weights of {job.init_from}"
 
 
 def _range(values: list[int]) -> str:

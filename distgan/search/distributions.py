@@ -44,6 +44,10 @@ class Distribution(ABC):
         """The value that may be drawn nearest to one that perhaps may not; any for what cannot be compared."""
 
     @abstractmethod
+    def perturbed(self, value: Value, factor: float) -> Value:
+        """`factor` times a value that may be drawn, brought into the range; of a choice a neighbour of it."""
+
+    @abstractmethod
     def probes(self) -> list[Value]:
         """Values that show whether all are allowed: the ends and one between them, or every choice."""
 
@@ -88,6 +92,13 @@ class Choice(Distribution):
         if is_number(value) and numbers:
             return min(numbers, key=lambda one: abs(one - value))
         return next((one for one in self.values if close(one, value)), self.at(0.5))
+
+    def perturbed(self, value: Value, factor: float) -> Value:
+        """The next one as they are written, for a factor below 1 the one before; at an end its only neighbour."""
+        place = next(number for number, one in enumerate(self.values) if same(one, value))
+        last, step = len(self.values) - 1, 1 if factor > 1 else -1
+        moved = place + step if 0 <= place + step <= last else place - step
+        return self.values[min(max(moved, 0), last)]
 
     def probes(self) -> list[Value]:
         return list(self.values)

@@ -1,17 +1,10 @@
-"""Keys that can change while a run goes on, as population-based training asks for."""
+"""A space whose draws can change while a run goes on, as population-based training changes them."""
 
 from __future__ import annotations
 
+from distgan.config.compare import live_keys
 from distgan.errors import UserError
 from distgan.search.space import Space
-
-LIVE_KEYS = (
-    "optimizer.generator.lr",
-    "optimizer.discriminator.lr",
-    "objective.critic_steps",
-    "objective.gp_weight",
-    "objective.r1_weight",
-)
 
 
 def check_live(space: Space) -> None:
@@ -19,10 +12,11 @@ def check_live(space: Space) -> None:
 
     An R1 penalty is, by a weight above 0; the weight itself may change.
     """
+    live = live_keys()
     for key in space.varying:
         entry = space.entries[key]
         where = f"{key}: `{entry.text:.100}`: cannot change while a run goes on, as population-based training does"
-        if key not in LIVE_KEYS:
-            raise UserError(f"{where}: leave it out, or give it one value; {', '.join(LIVE_KEYS)} can")
-        if key == "objective.r1_weight" and entry.can_have((0,)):
+        if key not in live:
+            raise UserError(f"{where}: leave it out, or give it one value; {', '.join(live)} can")
+        if live[key].switch and entry.can_have((0,)):
             raise UserError(f"{where}, from 0 to another weight or back: take weights above 0")

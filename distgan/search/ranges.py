@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from fractions import Fraction
@@ -35,6 +36,10 @@ class Range(Distribution):
     def nearest(self, value: object) -> Value:
         return min(max(value, self.low), self.high) if is_number(value) else self.at(0.5)
 
+    def perturbed(self, value: Value, factor: float) -> Value:
+        assert is_number(value)
+        return self.nearest(value * factor)
+
     def probes(self) -> list[Value]:
         return [self.low, self.at(_INSIDE), self.high]
 
@@ -52,8 +57,16 @@ class Range(Distribution):
         return float(f"{value:.12g}")
 
 
+class ContinuousRange(Range):
+    """Every number between the ends."""
+
+    @abstractmethod
+    def quantile(self, value: float) -> float:
+        """From 0 to 1: where `at` gives the value."""
+
+
 @dataclass(frozen=True)
-class Uniform(Range):
+class Uniform(ContinuousRange):
     """Every number of the range as likely as any other."""
 
     name = "uniform"
@@ -62,9 +75,12 @@ class Uniform(Range):
     def at(self, quantile: float) -> Value:
         return self.nearest(self.low + quantile * (self.high - self.low))
 
+    def quantile(self, value: float) -> float:
+        return (value - self.low) / (self.high - self.low)
+
 
 @dataclass(frozen=True)
-class LogUniform(Range):
+class LogUniform(ContinuousRange):
     """Positive numbers, every order of magnitude as likely as any other: the logarithm is uniform."""
 
     name = "loguniform"
@@ -78,6 +94,9 @@ class LogUniform(Range):
         if quantile in {0, 1}:
             return self.high if quantile else self.low
         return self.nearest(math.exp((1 - quantile) * math.log(self.low) + quantile * math.log(self.high)))
+
+    def quantile(self, value: float) -> float:
+        return math.log(value / self.low) / math.log(self.high / self.low)
 
 
 @dataclass(frozen=True)
@@ -108,6 +127,12 @@ class RandInt(Range):
 
     def nearest(self, value: object) -> Value:
         return round(min(max(value, self.low), self.high)) if is_number(value) else self.at(0.5)
+
+    def perturbed(self, value: Value, factor: float) -> Value:
+        """By at least one, where it is not at that end."""
+        assert is_number(value)
+        moved = self.nearest(value * factor)
+        return moved if moved != value else self.nearest(value + (1 if factor > 1 else -1))
 
     def probes(self) -> list[Value]:
         return list(dict.fromkeys([self.low, self.low + 1, self.high]))
@@ -169,6 +194,12 @@ class QUniform(Range):
             return self.at(0.5)
         within = min(max(value, self.low), self.high)
         return self._multiple(round(_exact(within) / _exact(self.step)))
+
+    def perturbed(self, value: Value, factor: float) -> Value:
+        """By at least a step, where it is not at that end."""
+        assert is_number(value)
+        moved = self.nearest(value * factor)
+        return moved if moved != value else self.nearest(value + (self.step if factor > 1 else -self.step))
 
     def probes(self) -> list[Value]:
         return [self._multiple(place) for place in dict.fromkeys([self._first, self._first + 1, self._last])]

@@ -39,6 +39,7 @@ class Manifest(BaseModel):
         workers, threads: with the same of both, a resume repeats the same bits.
         classes: names of the labels of a conditional generator.
         init_from: URL of the checkpoint whose weights the run began with; None for random ones.
+        continued_from: URL of the checkpoint, of another run, whose whole state the run began with.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -54,6 +55,7 @@ class Manifest(BaseModel):
     progress: dict[str, Any]
     classes: list[str] = []
     init_from: str | None = None
+    continued_from: str | None = None
     state_bytes: int = 0
     state_sha256: str = ""
 

@@ -1,8 +1,12 @@
-"""A new run from the weights of another: both networks and the average, not optimisers and counters."""
+"""A new run from the weights of another: both networks and the average, not optimisers and counters.
+
+A new run from the whole state of another is `TrainingState.continue_from`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 from torch import Tensor, nn
 
@@ -10,6 +14,8 @@ from distgan.errors import UserError
 from distgan.training.checkpoints import Checkpoint, Manifest, fitting
 from distgan.training.ema import ExponentialMovingAverage
 from distgan.training.networks import Networks
+
+Beginning = Literal["--init-from", "--continue-from"]
 
 
 def load_initial(checkpoint: Checkpoint, networks: Networks, ema: ExponentialMovingAverage) -> None:
@@ -34,14 +40,14 @@ def check_initial(checkpoint: Checkpoint, networks: Networks) -> None:
             )
 
 
-def check_same_beginning(manifest: Manifest, asked: str, where: str) -> None:
-    """Raises UserError where a run that is gone on with did not begin with the weights at the URL `asked`."""
-    began = manifest.init_from
+def check_same_beginning(manifest: Manifest, option: Beginning, asked: str, where: str) -> None:
+    """Raises UserError where a run that is gone on with did not begin with what is at the URL `asked`."""
+    began = manifest.init_from if option == "--init-from" else manifest.continued_from
     if began is None or not f"{began}/".startswith(f"{asked}/"):
         raise UserError(
-            f"--init-from {asked}: {where} is a run already, which began from "
-            f"{'random weights' if began is None else began}; leave --init-from out to go on with it, or start a new "
-            f"run with another --name"
+            f"{option} {asked}: {where} is a run already, which began from "
+            f"{manifest.init_from or manifest.continued_from or 'random weights'}; leave {option} out to go on with "
+            f"it, or start a new run with another --name"
         )
 
 

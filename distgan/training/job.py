@@ -21,11 +21,12 @@ from distgan.metrics.known import feature_count
 from distgan.training.checkpoints import CheckpointStore, Manifest
 from distgan.training.events import FewImages
 from distgan.training.few_images import few_images
-from distgan.training.initial import check_initial, check_same_beginning
+from distgan.training.initial import Beginning, check_initial, check_same_beginning
 from distgan.training.layers import layers_of
 from distgan.training.networks import Networks, build_networks, build_objective, check_combination
-from distgan.training.sampling import find_checkpoint
-from distgan.training.state import check_resumable
+from distgan.training.progress import Progress
+from distgan.training.sampling import LAST, find_checkpoint
+from distgan.training.state import check_continuable, check_resumable
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -34,7 +35,9 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 class Job:
     """What to train and where to keep it: the run's folder is `storage_url`/`name`; `profile` records some steps.
 
-    `init_from` is the URL of a run or checkpoint whose weights a run begins with.
+    `init_from` is the URL of a run or checkpoint whose weights a new run begins with. `continue_from` is that of one
+    whose whole state it begins with: networks, moments of the optimisers and all progress, of a run its last
+    checkpoint. At most one of both is given.
     """
 
     config: Config
@@ -42,6 +45,7 @@ class Job:
     storage_url: str
     profile: bool = False
     init_from: str | None = None
+    continue_from: str | None = None
 
     @property
     def run(self) -> Storage:
@@ -50,6 +54,7 @@ class Job:
     def as_yaml(self) -> str:
         """The text of a file that starts the same run anew: all keys, and above them a comment that says how."""
         beginning = "" if self.init_from is None else f" --init-from {self.init_from}"
+        beginning += "" if self.continue_from is None else f" --continue-from {self.continue_from}"
         return (
             f"# The whole configuration of the run {self.name}, by distgan {distgan.__version__}. The same run anew:\n"
             f"#   distgan train THIS_FILE --name NEW_NAME{beginning}\n"
@@ -63,8 +68,8 @@ class Plan:
 
     Attributes:
         layers: of each network a line a layer: name, output shape, parameters.
-        job: the one that was planned, folders of its data now absolute and `init_from` a checkpoint.
-        resumes: the checkpoint that the job goes on from.
+        job: the one that was planned, folders of its data now absolute and what it begins from a checkpoint.
+        resumes: the checkpoint that the job goes on from; its own, or in a new run the one of another.
         few_images: what the data are too few for, if anything.
     """
 
@@ -77,10 +82,11 @@ class Plan:
 
     @property
     def steps(self) -> int:
-        """Generator updates from the run's beginning to the end of its budget."""
+        """Generator updates to the end of the run's budget, with those that have been made."""
         config = self.job.config
         images = config.objective.critic_steps * config.training.batch_size
-        return -(-round(config.training.kimg * 1000) // images)
+        done = Progress() if self.resumes is None else Progress.from_dict(self.resumes.progress)
+        return done.step + max(0, -(-(round(config.training.kimg * 1000) - done.images) // images))
 
 
 def make_plan(job: Job, *, dry_run: bool = False) -> Plan:
@@ -116,13 +122,13 @@ def make_plan(job: Job, *, dry_run: bool = False) -> Plan:
     few = None
     if index is not None:
         few = few_images(len(index), config, feature_count(config.evaluation.extractor))
-    job = replace(job, config=_with_absolute_data(config), init_from=_beginning(job, manifest, networks))
+    job, begins = _with_beginning(replace(job, config=_with_absolute_data(config)), manifest, networks, index)
     return Plan(
         job=job,
         index=index,
         layers=layers,
         parameters=networks.parameter_counts,
-        resumes=manifest,
+        resumes=manifest or begins,
         few_images=few,
     )
 
@@ -140,17 +146,32 @@ def _with_absolute_data(config: Config) -> Config:
     return config.model_copy(update={"data": data, "evaluation": evaluation})
 
 
-def _beginning(job: Job, manifest: Manifest | None, networks: Networks) -> str | None:
-    """URL of the checkpoint whose weights the run begins, or has begun, with. Raises UserError for unfit ones."""
+def _with_beginning(
+    job: Job, manifest: Manifest | None, networks: Networks, index: Index | None
+) -> tuple[Job, Manifest | None]:
+    """The job with the URL of the checkpoint that its run begins, or has begun, with; whose progress is taken over.
+
+    Raises UserError for an unfit one, and where a run that exists has begun with another.
+    """
+    if job.init_from is not None and job.continue_from is not None:
+        raise UserError(
+            "--init-from and --continue-from: give one; a run begins with the weights of another, or with all its state"
+        )
     if manifest is not None:
-        if job.init_from is not None:
-            check_same_beginning(manifest, Storage.open(job.init_from).url, job.run.url)
-        return manifest.init_from
-    if job.init_from is None:
-        return None
-    checkpoint = find_checkpoint(job.init_from)
-    check_initial(checkpoint, networks)
-    return checkpoint.url
+        given: dict[Beginning, str | None] = {"--init-from": job.init_from, "--continue-from": job.continue_from}
+        for option, asked in given.items():
+            if asked is not None:
+                check_same_beginning(manifest, option, Storage.open(asked).url, job.run.url)
+        return replace(job, init_from=manifest.init_from, continue_from=manifest.continued_from), None
+    if job.init_from is not None:
+        checkpoint = find_checkpoint(job.init_from)
+        check_initial(checkpoint, networks)
+        return replace(job, init_from=checkpoint.url), None
+    if job.continue_from is not None:
+        checkpoint = find_checkpoint(job.continue_from, default=LAST)
+        check_continuable(checkpoint, job.config, index.hash if index is not None else checkpoint.manifest.data_hash)
+        return replace(job, continue_from=checkpoint.url), checkpoint.manifest
+    return job, None
 
 
 def check_data(config: Config, index: Index) -> None:

@@ -37,8 +37,8 @@ from distgan.training.optimizers import build_optimizers
 from distgan.training.process import choose_threads, prepare_process
 from distgan.training.profiling import StepProfiler, span
 from distgan.training.progress import Progress, due
-from distgan.training.sampling import find_checkpoint
-from distgan.training.state import TrainingState, check_resumable
+from distgan.training.sampling import LAST, find_checkpoint
+from distgan.training.state import TrainingState, check_continuable, check_resumable
 from distgan.training.step import RealBatch, Step
 from distgan.training.summing_up import summarise
 from distgan.training.validation import Validation
@@ -73,8 +73,10 @@ class Session:
         # Rank 0 decides which checkpoint is the newest: storage may change while the others look.
         newest = world.agree(self.checkpoints.newest_name() if world.rank == 0 else None)
         resumed = self._load(newest) if newest is not None else None
+        continued = self._load_continued() if resumed is None else None
+        begun = resumed or continued
 
-        threads = world.agree(choose_threads(config.scale.threads, world, resumed.manifest if resumed else None))
+        threads = world.agree(choose_threads(config.scale.threads, world, begun.manifest if begun else None))
         prepare_process(threads, world.device)
         self.decoder = SampleDecoder.open(config.data, config.image_shape)
         self.index = self.decoder.index
@@ -95,11 +97,14 @@ class Session:
         if resumed is not None:
             check_resumable(resumed.manifest, config, self.index.hash, job.run.url)
             self.state.restore(resumed)
+        elif continued is not None:
+            check_continuable(continued, config, self.index.hash)
+            self.state.continue_from(continued)
         elif (initial := world.agree(job.init_from)) is not None:
             self.state.begin_from(find_checkpoint(initial))
         self.guard = DivergenceGuard(job, world, self.checkpoints)
         self.last_checkpoint = newest
-        self.resumed = resumed is not None
+        self.resumed, self.continued = resumed is not None, continued is not None
         self.resumed_at_kimg = self.state.progress.kimg
         objective = build_objective(config)
         self.step = Step(config, networks.generator, networks.discriminator, objective, self.state.optimizers, world)
@@ -117,6 +122,8 @@ class Session:
         """Trains until the budget is used, early stopping ends it, or somebody asks to stop."""
         config, progress = self.config, self.state.progress
         self._report_start()
+        if self.continued:
+            self._save_checkpoint()  # the run's own, to go on from and to sample
         budget = round(config.training.kimg * 1000)
         if progress.step == 0 and not progress.evaluations and not progress.pending and config.evaluation.at_start:
             self._evaluate(last=False)
@@ -163,6 +170,11 @@ class Session:
                 f"--storage must be a folder or bucket that the machines of all workers share"
             )
         return checkpoint
+
+    def _load_continued(self) -> Checkpoint | None:
+        """The checkpoint of another run whose state this one takes over, where it is to."""
+        url = self.world.agree(self.job.continue_from)
+        return None if url is None else find_checkpoint(url, default=LAST)
 
     def _open_batches(self) -> BatchStream:
         config = self.config

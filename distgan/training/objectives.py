@@ -12,13 +12,16 @@ from annotated_types import Ge, Gt, Le
 from torch import Tensor
 from typing_extensions import Doc
 
+from distgan.config.schema import Live
 from distgan.training.draws import Draws, Purpose
 from distgan.training.penalties import Critic, Penalty, gradient_penalty, r1_penalty
 
 # Keras clips probabilities to [1e-7, 1 - 1e-7]; on logits that is ln((1 - 1e-7) / 1e-7).
 LOGIT_BOUND = 16.118
 
-R1Weight = Annotated[float, Ge(0), Le(1e6), Doc("of the penalty on the gradient at real images; 0: none")]
+R1Weight = Annotated[
+    float, Ge(0), Le(1e6), Live(switch=True), Doc("of the penalty on the gradient at real images; 0: none")
+]
 
 
 class Objective(ABC):
@@ -153,7 +156,7 @@ class WassersteinGradientPenalty(Objective):
     def __init__(
         self,
         *,
-        gp_weight: Annotated[float, Ge(0), Le(1e6), Doc("of the gradient penalty")] = 10.0,
+        gp_weight: Annotated[float, Ge(0), Le(1e6), Live(), Doc("of the gradient penalty")] = 10.0,
         gp_sides: Annotated[Literal[1, 2], Doc("1: gradients of a norm below 1 cost nothing")] = 2,
         interpolation: Annotated[
             Literal["uniform", "normal"], Doc("how a place between a real image and a fake is drawn")

@@ -24,12 +24,12 @@ BEST, LAST = "best", "last"
 _BATCH = 64
 
 
-def find_checkpoint(url: str, which: str | None = None) -> Checkpoint:
+def find_checkpoint(url: str, which: str | None = None, default: str = BEST) -> Checkpoint:
     """The checkpoint at `url`, or one of the run at `url`: the `best`, the `last` or that of a name.
 
-    By default it is the best of those that are kept. Where none of them was evaluated, or that one is damaged, it is
-    the last whole one. Raises UserError where there is none, or none whole, or `url` is a checkpoint and `which` is
-    given.
+    Without `which` it is the `default`. The best is that of those that are kept; where none of them was evaluated, or
+    that one is damaged, the last whole one. Raises UserError where there is none, or none whole, or `url` is a
+    checkpoint and `which` is given.
     """
     folder = Storage.open(url)
     parent, _, name = folder.url.rpartition("/")
@@ -43,7 +43,7 @@ def find_checkpoint(url: str, which: str | None = None) -> Checkpoint:
                 f"{url}: no whole checkpoint there; give the run's folder to use another of its checkpoints"
             )
         return checkpoint
-    return _checkpoint_of_run(CheckpointStore(folder), BEST if which is None else which, url)
+    return _checkpoint_of_run(CheckpointStore(folder), default if which is None else which, url)
 
 
 def _checkpoint_of_run(store: CheckpointStore, which: str, url: str) -> Checkpoint:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 import distgan
-from distgan.config.compare import training_differences
+from distgan.config.compare import lasting_differences, live_keys, training_differences
 from distgan.config.components import own_names
 from distgan.config.load import build_config, flatten
 from distgan.config.schema import Config
@@ -22,6 +22,9 @@ from distgan.training.initial import load_initial
 from distgan.training.networks import Networks
 from distgan.training.optimizers import Optimizers
 from distgan.training.progress import Progress
+
+# Keys with their old and new values.
+Differences = dict[str, tuple[Any, Any]]
 
 
 @dataclass
@@ -41,6 +44,7 @@ class TrainingState:
     threads: int
     classes: list[str] = field(default_factory=list)
     init_from: str | None = None
+    continued_from: str | None = None
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Takes over a checkpoint's state in place. Raises UserError where it is another network's."""
@@ -52,7 +56,20 @@ class TrainingState:
             self.optimizers.generator.load_state_dict(tensors["generator_optimizer"])
             self.optimizers.discriminator.load_state_dict(tensors["discriminator_optimizer"])
         self.progress = Progress.from_dict(checkpoint.manifest.progress)
-        self.init_from = checkpoint.manifest.init_from
+        self.init_from, self.continued_from = checkpoint.manifest.init_from, checkpoint.manifest.continued_from
+
+    def continue_from(self, checkpoint: Checkpoint) -> None:
+        """Takes over the state of another run's checkpoint, as `restore` does, with this configuration's rates.
+
+        Evaluations are taken over with it. One that is under way, of an earlier checkpoint, is not waited for: that
+        checkpoint is not this run's.
+        """
+        self.restore(checkpoint)
+        self.optimizers.set_rates(self.progress.images)
+        pending = self.progress.pending
+        if pending is not None and pending.step != self.progress.step:
+            self.progress.pending = None
+        self.init_from, self.continued_from = None, checkpoint.url
 
     def begin_from(self, checkpoint: Checkpoint) -> None:
         """Takes over a checkpoint's weights, and nothing else. Raises UserError where they are another network's."""
@@ -75,6 +92,7 @@ class TrainingState:
             progress=progress.as_dict(),
             classes=self.classes,
             init_from=self.init_from,
+            continued_from=self.continued_from,
         )
         best_first = ranked(progress.evaluations, self.config.evaluation.monitor)
         keep = {name} if progress.pending is None else {name, checkpoint_name(progress.pending.step)}
@@ -109,16 +127,10 @@ class TrainingState:
 
 def check_resumable(manifest: Manifest, config: Config, data_hash: str, where: str) -> None:
     """Raises UserError, naming the keys, where going on would train something else."""
-    differences = _own_code_differences(manifest.config, config)
-    if not differences:
-        # What it names beyond the package is what the user's own configuration names.
-        old = build_config(manifest.config, f"{where}/{manifest.name}", trust_code=True)
-        differences = training_differences(old, config)
+    differences = _differences(manifest, config, f"{where}/{manifest.name}", training_differences)
     if differences:
-        told = [f"{key} was {before} and is {now}" for key, (before, now) in differences.items()]
-        listed = "; ".join(told if len(told) <= 4 else [*told[:3], f"and {len(told) - 3} more"])
         raise UserError(
-            f"{where}: this run has been trained with another configuration: {listed}; "
+            f"{where}: this run has been trained with another configuration: {_listed(differences)}; "
             f"set them back to go on with it, or start a new run with another --name"
         )
     if manifest.data_hash != data_hash:
@@ -128,7 +140,48 @@ def check_resumable(manifest: Manifest, config: Config, data_hash: str, where: s
         )
 
 
-def _own_code_differences(old: Mapping[str, Any], config: Config) -> dict[str, tuple[Any, Any]]:
+def check_continuable(checkpoint: Checkpoint, config: Config, data_hash: str) -> None:
+    """Raises UserError, naming the keys, where a new run cannot go on from the whole state of another's checkpoint.
+
+    Live keys may have other values (`config.compare`). The data are the same, since the place in their order is taken
+    over; the budget counts what has been trained, and is more.
+    """
+    manifest, where = checkpoint.manifest, f"--continue-from {checkpoint.url}"
+    differences = _differences(manifest, config, checkpoint.url, lasting_differences)
+    if differences:
+        raise UserError(
+            f"{where}: its run has been trained with another configuration: {_listed(differences)}; set them "
+            f"back (of what is trained only {', '.join(live_keys())} can change, an R1 penalty not from 0 or to 0), or "
+            f"begin with its weights alone, with --init-from"
+        )
+    if manifest.data_hash != data_hash:
+        raise UserError(
+            f"{where}: its run has been trained on other data (the hash of index.json differs); point data.url to "
+            f"them, or begin with its weights alone, with --init-from"
+        )
+    if manifest.progress["images"] >= round(config.training.kimg * 1000):
+        raise UserError(
+            f"{where}: {manifest.kimg:g} kimg have been trained there, and training.kimg={config.training.kimg:g} is "
+            f"the budget with them; set a higher one"
+        )
+
+
+def _differences(
+    manifest: Manifest, config: Config, where: str, between: Callable[[Config, Config], Differences]
+) -> Differences:
+    differences = _own_code_differences(manifest.config, config)
+    if differences:
+        return differences
+    # What it names beyond the package is what the user's own configuration names.
+    return between(build_config(manifest.config, where, trust_code=True), config)
+
+
+def _listed(differences: Differences) -> str:
+    told = [f"{key} was {before} and is {now}" for key, (before, now) in differences.items()]
+    return "; ".join(told if len(told) <= 4 else [*told[:3], f"and {len(told) - 3} more"])
+
+
+def _own_code_differences(old: Mapping[str, Any], config: Config) -> Differences:
     """Components of the user's own modules, in one of both configurations only; found without importing them."""
     new = config.model_dump(mode="json")
     before, after = own_names(old), own_names(new)

@@ -1,0 +1,139 @@
+"""Population-based training (Jaderberg et al. 2017) in generations that all members end together.
+
+Members train for the same while; then the worst take over the state of one of the best each, and explore: they go on
+with other values. Everything here is a function of the seed, the generation and the member's number, never of the
+order in which members end.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from random import Random
+from typing import TypeAlias
+
+from distgan.errors import UserError
+from distgan.search.space import Space
+from distgan.search.values import Value
+
+QUANTILE = 0.25
+RESAMPLE = 0.25
+FACTORS = (0.8, 1.2)
+
+
+@dataclass(frozen=True)
+class Member:
+    """One of a population in one generation.
+
+    Attributes:
+        number: its place in the population, from 0, the same in all generations.
+        generation: from 0.
+        values: of everything in `Space.free`, with which it trains in this generation.
+        parent: the number of the member of the generation before whose state it goes on from: its own, unless it
+            takes over another's. In the first generation its own.
+        value: the monitored measure at the end of the generation; None before that, and for one that diverged or
+            failed.
+    """
+
+    number: int
+    generation: int
+    values: Mapping[str, Value]
+    parent: int
+    value: float | None = None
+
+    @property
+    def takes_over(self) -> bool:
+        """Whether it goes on from another member's state, with values of its own."""
+        return self.parent != self.number
+
+    @property
+    def lives(self) -> bool:
+        """Whether it ended its generation with a value."""
+        return self.value is not None and math.isfinite(self.value)
+
+
+# From the space, the seed, a member that takes over a state (with the values of the one that it takes over from) and
+# those of its generation whose values are known: the values that it goes on with.
+Explore: TypeAlias = Callable[[Space, int, Member, Sequence[Member]], dict[str, Value]]
+
+
+def first_generation(space: Space, seed: int, size: int, initial: Mapping[str, Value] | None = None) -> list[Member]:
+    """Members whose values are drawn; of the first one they are `initial` where that is given."""
+    drawn = [space.sample(seed, number) for number in range(size)]
+    if initial is not None:
+        drawn[0] = dict(initial)
+    return [Member(number, 0, values, number) for number, values in enumerate(drawn)]
+
+
+def perturb(
+    space: Space, seed: int, member: Member, known: Sequence[Member], resample: float = RESAMPLE
+) -> dict[str, Value]:
+    """Each value anew from its distribution, with probability `resample`, or else 0.8 or 1.2 times what it is.
+
+    Within its range; an integer moves by at least one, a choice to a neighbour.
+    """
+    found: dict[str, Value] = {}
+    for name, distribution in space.free.items():
+        rng = _draws(seed, member.generation, member.number, name)
+        if rng.random() < resample:
+            found[name] = distribution.sample(rng)
+        else:
+            found[name] = distribution.perturbed(member.values[name], rng.choice(FACTORS))
+    return found
+
+
+def next_generation(
+    space: Space,
+    seed: int,
+    members: Sequence[Member],
+    explore: Explore = perturb,
+    *,
+    quantile: float = QUANTILE,
+    higher_is_better: bool = False,
+) -> list[Member]:
+    """The generation after one that has ended, by number, still without values of the measure.
+
+    The worst `quantile` of the members, at least one of two and at most half, and all that do not live take over
+    the state of one of the best `quantile`, drawn evenly, and explore. The others go on as they are. Raises
+    UserError where no member lives.
+    """
+    ranked = rank(members, higher_is_better=higher_is_better)
+    count = min(max(1, int(quantile * len(ranked) + 1e-9)), len(ranked) // 2)
+    living = [member for member in ranked if member.lives]
+    if not living:
+        raise UserError(
+            f"the population: none of its {len(ranked)} members came through generation {ranked[0].generation}: all "
+            f"diverged or failed; search lower learning rates, or see what their runs tell"
+        )
+    best = living[: max(1, count)]
+    replaced = {member.number for member in ranked[len(ranked) - count :]} | {
+        member.number for member in ranked if not member.lives
+    }
+    generation = ranked[0].generation + 1
+    following = [
+        replace(member, generation=generation, parent=member.number, value=None)
+        for member in sorted(living, key=lambda member: member.number)
+        if member.number not in replaced
+    ]
+    for number in sorted(replaced):
+        parent = _draws(seed, generation, number, "parent").choice(best)
+        child = Member(number, generation, parent.values, parent.number)
+        following.append(replace(child, values=explore(space, seed, child, tuple(following))))
+    return sorted(following, key=lambda member: member.number)
+
+
+def rank(members: Sequence[Member], *, higher_is_better: bool = False) -> list[Member]:
+    """The best first, of equal ones that of the lower number; last those that do not live."""
+    sign = -1 if higher_is_better else 1
+
+    def key(member: Member) -> tuple[bool, float, int]:
+        if member.value is None or not math.isfinite(member.value):
+            return True, 0.0, member.number
+        return False, sign * member.value, member.number
+
+    return sorted(members, key=key)
+
+
+def _draws(seed: int, generation: int, number: int, name: str) -> Random:
+    return Random(f"{seed}/{generation}/{number}/{name}")
