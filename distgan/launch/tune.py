@@ -130,7 +130,7 @@ def _tuner(job: SearchJob, book: Book, share: TrialShare, board: Any, ending: En
             "job": job.trial_job(trial),
             "resources": share.resources,
             "runs_a_host": share.runs_a_host,
-            "begins_at_kimg": 0.0,
+            "begins_at_kimg": 0.0 if trial.parent is None else book.kimg_of(trial.parent),
             "exempt": trial.repeats is not None,
             "board": board,
         }

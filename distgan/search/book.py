@@ -80,6 +80,11 @@ class Book:
         with self._lock:
             return self._record.model_copy(deep=True)
 
+    def kimg_of(self, number: int) -> float:
+        """How far a trial came."""
+        with self._lock:
+            return self._record.trials[number].kimg
+
     @property
     def kimg(self) -> float:
         """Thousands of real images that all trials have consumed."""

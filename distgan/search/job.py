@@ -23,13 +23,15 @@ from distgan.metrics.short_names import parse_metrics
 from distgan.search.checks import validated
 from distgan.search.defaults import default_entries
 from distgan.search.files import read_entries
+from distgan.search.generations import Generations, generation_end
 from distgan.search.live import check_live
 from distgan.search.optuna_draws import ModelBased
-from distgan.search.plan import Limits, Plan, Sampler, Scheduler, check_same
+from distgan.search.pb2 import check_continuous
+from distgan.search.plan import POPULATIONS, Limits, Plan, Sampler, Scheduler, check_same
 from distgan.search.proposals import Proposals, Repeating, grid_draws, random_draws
 from distgan.search.record import TRIALS, SearchRecord, read_record
 from distgan.search.space import Space
-from distgan.search.trials import Trial
+from distgan.search.trials import Trial, run_name
 from distgan.search.warm_start import known_trials
 from distgan.training.configuration import read_configuration
 from distgan.training.job import Job, make_plan
@@ -92,6 +94,8 @@ class SearchJob:
         plan, limits, space = self.record.plan, self.record.limits, self.space
         first = space.initial(self.config)
         inner: Proposals
+        if plan.is_population:
+            return Generations(plan, limits, space, first)
         if plan.sampler == "grid":
             inner = grid_draws(space, plan.grid_points)
         elif plan.sampler == "random":
@@ -110,9 +114,13 @@ class SearchJob:
 
     def trial_job(self, trial: Trial) -> Job:
         """The run of a trial."""
-        values = {**trial.overrides, "seed": trial.seed}
+        plan, values = self.record.plan, {**trial.overrides, "seed": trial.seed}
+        if plan.is_population:
+            values["training.kimg"] = generation_end(plan, trial.generation)
         config = overridden(self.config, values, f"trial {trial.number}")
-        return Job(config, trial.name, f"{self.search.url}/{TRIALS}")
+        runs = self.search.child(TRIALS).url
+        parent = None if trial.parent is None else f"{runs}/{run_name(trial.parent)}"
+        return Job(config, trial.name, runs, continue_from=parent)
 
 
 def plan_search(options: SearchOptions) -> SearchJob:
@@ -126,8 +134,10 @@ def plan_search(options: SearchOptions) -> SearchJob:
     space = validated(Space.parse(entries), _loader(config))
     if sampler == "grid":
         grid_draws(space, options.grid_points)
-    if scheduler in ("pbt", "pb2"):
+    if scheduler in POPULATIONS:
         check_live(space)
+    if scheduler == "pb2":
+        check_continuous(space)
     planned = make_plan(Job(config, f"{options.name}", options.storage))
     config = planned.job.config
     plan = Plan(
@@ -150,6 +160,11 @@ def plan_search(options: SearchOptions) -> SearchJob:
     record = read_record(search)
     if record is not None:
         check_same(record.plan, plan, free_keys(), search.url)
+        if plan.is_population and record.limits.trials != options.limits.trials:
+            raise UserError(
+                f"{search.url}: this population has {record.limits.trials} members; give --trials "
+                f"{record.limits.trials} to go on with it, or start a new search with another --name"
+            )
     if plan.warm_start is not None:
         known_trials(plan, space)
     now = SearchRecord(name=options.name, plan=plan, limits=options.limits, trials=record.trials if record else [])
@@ -166,6 +181,8 @@ def _shared_config(options: SearchOptions) -> Config:
         {**config.evaluation.model_dump(), "monitor": "frechet", "extractor": "fd_lite0"}
     ) and (config.evaluation.weights or os.environ.get(VARIABLE)):
         evaluation["evaluation.extractor"] = "fid"
+    if options.scheduler in POPULATIONS:
+        evaluation["evaluation.patience"] = None  # a member goes on with what another has measured
     if options.limits.target is not None:
         evaluation["evaluation.target"] = options.limits.target
     return overridden(config, {**evaluation, "health.stop": True}, options.source)
@@ -207,7 +224,7 @@ def _grace(options: SearchOptions, config: Config) -> float:
 def _check_together(options: SearchOptions) -> None:
     """Raises UserError for options that do not go together."""
     limits = options.limits
-    population = options.scheduler in ("pbt", "pb2")
+    population = options.scheduler in POPULATIONS
     if options.reduction_factor <= 1:
         raise UserError(f"--reduction-factor {options.reduction_factor:g}: one of so many goes on; give more than 1")
     if population and options.sampler != "random":

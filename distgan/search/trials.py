@@ -49,7 +49,7 @@ class Trial(BaseModel):
     @property
     def name(self) -> str:
         """Of its run; names sort by number."""
-        return f"{self.number:04d}"
+        return run_name(self.number)
 
     @property
     def ended(self) -> bool:
@@ -76,6 +76,11 @@ class Trial(BaseModel):
         known = dict(self.curve)
         known[kimg] = value
         self.curve = sorted(known.items())
+
+
+def run_name(number: int) -> str:
+    """What the run of a trial is called."""
+    return f"{number:04d}"
 
 
 def kimg_of(trials: Sequence[Trial]) -> float:
