@@ -9,22 +9,14 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter
 from numpy.typing import NDArray
 
+from distgan.report.axes import BLUE, GREEN, GREY, ORANGE, PINK, note, plain, scale, style
 from distgan.report.words import kimg_count, number
 
-_LOSSES = {  # Okabe and Ito's colours, told apart by colour-blind readers
-    "generator": "#0072B2",
-    "discriminator": "#D55E00",
-    "adversarial": "#009E73",
-    "penalty": "#CC79A7",
-}
+_LOSSES = {"generator": BLUE, "discriminator": ORANGE, "adversarial": GREEN, "penalty": PINK}
 _STYLES = {"adversarial": "--", "penalty": "--"}  # the parts of a penalised discriminator's loss
-_DISTANCE = "#0072B2"
-_BEST = "#D55E00"
-_GREY = "#666666"
-_LOG_RATIO = 10
 _SMOOTHING = 40
 _FEW = 40
 
@@ -46,13 +38,13 @@ def draw_curves(rows: Sequence[dict[str, Any]], path: Path, *, title: str = "", 
     _draw_distance(lower, [row for row in rows if row["event"] == "evaluated"], floor)
     lower.set_xlabel("kimg (thousands of real images)")
     lower.set_xlim(left=0)
-    lower.xaxis.set_major_formatter(FuncFormatter(_plain))
+    lower.xaxis.set_major_formatter(FuncFormatter(plain))
     figure.suptitle(title, fontsize=13, fontweight="bold")
     figure.savefig(path, format="png")
 
 
 def _draw_losses(axes: Axes, rows: Sequence[dict[str, Any]]) -> None:
-    _style(axes, "loss")
+    style(axes, "loss")
     kimg = np.array([row["kimg"] for row in rows], dtype=np.float64)
     shown = []
     for name, colour in _LOSSES.items():
@@ -64,7 +56,7 @@ def _draw_losses(axes: Axes, rows: Sequence[dict[str, Any]]) -> None:
         axes.plot(kimg, _smoothed(values), color=colour, linewidth=1.8, linestyle=_STYLES.get(name, "-"), label=name)
         shown.append(values[np.isfinite(values)])
     if not shown:
-        _note(axes, "no losses recorded")
+        note(axes, "no losses recorded")
         return
     _limit(axes, np.concatenate(shown))
     _legend(axes, len(shown))
@@ -73,39 +65,26 @@ def _draw_losses(axes: Axes, rows: Sequence[dict[str, Any]]) -> None:
 def _draw_distance(axes: Axes, rows: Sequence[dict[str, Any]], floor: float | None) -> None:
     rows = [row for row in rows if row["value"] is not None]
     if not rows:
-        _style(axes, "distance")
-        _note(axes, "no evaluation yet")
+        style(axes, "distance")
+        note(axes, "no evaluation yet")
         return
     last = rows[-1]
     metric = last["metric"]
     rows = [row for row in rows if row["metric"] == metric]
     kimg, distance = _column(rows, "kimg"), _column(rows, "value")
-    _style(axes, f"{metric} ({'higher' if last['higher_is_better'] else 'lower'} is better)")
-    axes.plot(kimg, distance, color=_DISTANCE, linewidth=1.8, marker="o", markersize=4, label=metric)
+    style(axes, f"{metric} ({'higher' if last['higher_is_better'] else 'lower'} is better)")
+    axes.plot(kimg, distance, color=BLUE, linewidth=1.8, marker="o", markersize=4, label=metric)
     if rows[0]["step"] == 0:
         label = f"untrained: {number(distance[0])}"
-        axes.plot(kimg[0], distance[0], "s", color=_GREY, markersize=8, label=label, clip_on=False)
+        axes.plot(kimg[0], distance[0], "s", color=GREY, markersize=8, label=label, clip_on=False)
     if last["best"] is not None:
         label = f"best: {number(last['best'])} at {kimg_count(last['best_kimg'])} kimg"
         place = last["best_kimg"], last["best"]
-        axes.plot(*place, "*", color=_BEST, markersize=15, label=label, zorder=4, clip_on=False)
+        axes.plot(*place, "*", color=ORANGE, markersize=15, label=label, zorder=4, clip_on=False)
     if floor is not None:
-        axes.axhline(floor, color=_GREY, linestyle="--", linewidth=1.2, label=f"floor: {number(floor)}")
-    _scale(axes, np.append(distance, [] if floor is None else [floor]))
+        axes.axhline(floor, color=GREY, linestyle="--", linewidth=1.2, label=f"floor: {number(floor)}")
+    scale(axes, np.append(distance, [] if floor is None else [floor]))
     _legend(axes, 4)
-
-
-def _scale(axes: Axes, values: _Array) -> None:
-    low, high = float(values.min()), float(values.max())
-    if low > 0 and high / low > _LOG_RATIO:
-        axes.set_yscale("log")
-        axes.set_ylim(low / 1.3, high * 1.3)
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.yaxis.set_minor_locator(NullLocator())
-        axes.yaxis.set_minor_formatter(NullFormatter())
-    else:
-        axes.set_ylim(min(0.0, low), high + 0.05 * (high - min(0.0, low)) or 1.0)
-    axes.yaxis.set_major_formatter(FuncFormatter(_plain))
 
 
 def _limit(axes: Axes, values: _Array) -> None:
@@ -132,21 +111,5 @@ def _column(rows: Sequence[dict[str, Any]], name: str) -> _Array:
     return np.array([np.nan if row.get(name) is None else row[name] for row in rows], dtype=np.float64)
 
 
-def _style(axes: Axes, label: str) -> None:
-    axes.set_ylabel(label)
-    axes.grid(color="#dddddd", linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-
-
 def _legend(axes: Axes, columns: int) -> None:
     axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=columns, frameon=False, borderaxespad=0.2)
-
-
-def _note(axes: Axes, text: str) -> None:
-    axes.set_yticks([])
-    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color=_GREY)
-
-
-def _plain(value: float, _: int | None) -> str:
-    return f"{value:,.10g}"

@@ -1,0 +1,125 @@
+"""How much each searched key decides whether a trial is one of the best."""
+
+from __future__ import annotations
+
+import warnings
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from distgan.search.optuna_space import optuna_distributions, to_optuna
+from distgan.search.plan import Plan
+from distgan.search.ranking import leaderboard
+from distgan.search.space import Space
+from distgan.search.trials import Trial
+
+# Of fewer trials nothing is told.
+FEWEST = 10
+# Good trials: a tenth of all, but so many at least as far as that leaves half of them for the others.
+_GOOD_SHARE = 0.1
+_FEWEST_GOOD = 5
+
+
+@dataclass(frozen=True)
+class Importance:
+    """What one draw decided.
+
+    Attributes:
+        name: of the draw, as `Space.free` has it.
+        share: of the importance of all draws, from 0 to 1.
+        trials: how many the draw was used in; in the others its condition was false.
+    """
+
+    name: str
+    share: float
+    trials: int
+
+
+def importance(plan: Plan, trials: Sequence[Trial]) -> list[Importance] | None:
+    """The draws, the most important first; None with fewer than 10 trials, or where nothing made a difference.
+
+    By PED-ANOVA (Watanabe et al. 2023, "PED-ANOVA: Efficiently Quantifying Hyperparameter Importance in Arbitrary
+    Subspaces"), as Optuna has it: how far the values of the good trials are spread otherwise than those of all. A
+    draw under a condition counts by the trials that used it, and by how many of the good ones those are.
+
+    A trial counts by its best value, with repetitions by their mean, however far it came; a diverged one as the worst
+    of all, others without a value not at all. In population-based training each is compared with its own generation.
+    """
+    values = _lower_is_better(plan, trials)
+    if len(values) < FEWEST:
+        return None
+    space = Space.parse(plan.space)
+    counted = [trial for trial in trials if trial.number in values]
+    used = {trial.number: _used(space, trial) for trial in counted}
+    shares = _shares(space, counted, values, used)
+    total = sum(shares.values())
+    if not total > 0:
+        return None
+    found = [
+        Importance(name, shares.get(name, 0.0) / total, sum(name in names for names in used.values()))
+        for name in space.free
+    ]
+    return sorted(found, key=lambda one: -one.share)
+
+
+def _lower_is_better(plan: Plan, trials: Sequence[Trial]) -> dict[int, float]:
+    """What each trial that counts was worth, by its number."""
+    sign = -1 if plan.higher_is_better else 1
+    values = {ranked.trial.number: sign * ranked.value for ranked in leaderboard(plan, trials)}
+    if not values:
+        return {}
+    worst = max(values.values())
+    values |= {trial.number: worst for trial in trials if trial.state == "diverged" and trial.repeats is None}
+    return _places(trials, values) if plan.is_population else values
+
+
+def _places(trials: Sequence[Trial], values: Mapping[int, float]) -> dict[int, float]:
+    """The share of each one's generation that is better: later ones are better because they are trained further."""
+    generations: defaultdict[int, list[float]] = defaultdict(list)
+    for trial in trials:
+        if trial.number in values:
+            generations[trial.generation].append(values[trial.number])
+    return {
+        trial.number: sum(other < values[trial.number] for other in generation) / len(generation)
+        for trial in trials
+        if trial.number in values
+        for generation in [generations[trial.generation]]
+    }
+
+
+def _used(space: Space, trial: Trial) -> set[str]:
+    """The draws that the trial's values follow from: not those of keys that it leaves as they are."""
+    return {
+        entry.free_name(key)
+        for key, entry in space.entries.items()
+        if entry.distribution is not None and key in trial.overrides
+    }
+
+
+def _shares(
+    space: Space, trials: Sequence[Trial], values: Mapping[int, float], used: Mapping[int, set[str]]
+) -> dict[str, float]:
+    """Importances that do not add up to anything."""
+    import optuna
+    from optuna.importance import PedAnovaImportanceEvaluator
+
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            distributions = optuna_distributions(space)
+            study = optuna.create_study(direction="minimize")
+            for trial in trials:
+                names = used[trial.number]
+                study.add_trial(
+                    optuna.create_trial(
+                        params={name: to_optuna(space.free[name], trial.draw[name]) for name in names},
+                        distributions={name: distributions[name] for name in names},
+                        value=values[trial.number],
+                    )
+                )
+            good = max(_GOOD_SHARE, min(0.5, _FEWEST_GOOD / len(trials)))
+            return PedAnovaImportanceEvaluator(target_quantile=good).evaluate(study)
+    finally:
+        optuna.logging.set_verbosity(verbosity)
