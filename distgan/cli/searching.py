@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from rich.console import Console
+
 from distgan.config.load import without_credentials
 
 
@@ -70,13 +72,16 @@ def run_search(
         )
     )
     from distgan.launch.tune import Place, tune_on_ray
+    from distgan.report.search_results import print_results, write_results
 
     outcome = tune_on_ray(job, Place(address, concurrent, cpus, gpus))
+    write_results(outcome.record, job.search)
+    print_results(outcome.record, job.search.url, Console())
     return outcome.exit_code
 
 
 def run_results(url: str) -> None:
     """Shows what a search has found."""
-    from distgan.search.record import require_record
+    from distgan.report.search_results import show_results
 
-    print(require_record(url).model_dump_json(indent=1))
+    show_results(url, Console())

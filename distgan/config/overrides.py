@@ -5,28 +5,51 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from pydantic import BaseModel
+
 from distgan.config.components import COMPONENTS, options_model, split_section
 from distgan.config.load import build_config
-from distgan.config.schema import Config
+from distgan.config.schema import AdamConfig, Config, RMSPropConfig
+
+_OPTIMIZERS: Mapping[str, type[AdamConfig | RMSPropConfig]] = {"adam": AdamConfig, "rmsprop": RMSPropConfig}
 
 
 def overridden(config: Config, overrides: Mapping[str, Any], where: str) -> Config:
-    """The configuration with values by dotted key; one that has been built, so its modules are trusted.
+    """A configuration that has been built, with values by dotted key; see `overridden_tree`.
 
-    Where a component becomes another, its own options go, but for those that both have. Raises UserError, naming
-    `where`, for values that cannot work.
+    Raises UserError, naming `where`, for values that cannot work.
     """
-    tree: dict[str, Any] = config.model_dump(mode="json")
+    return build_config(overridden_tree(config.model_dump(mode="json"), overrides), where, trust_code=True)
+
+
+def overridden_tree(tree: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """A resolved configuration's plain values with others by dotted key.
+
+    Where a component or an optimiser becomes another one, of its own options those stay that the other has too.
+    """
+    changed = dict(tree)
     for section, (schema, key, registry) in COMPONENTS.items():
         name = overrides.get(f"{section}.{key}")
-        if isinstance(name, str) and name != tree[section][key]:
-            declared, options = split_section(section, tree[section])
-            known = options_model(registry.resolve(name), schema.model_fields).model_fields
-            tree[section] = {**declared, **{option: value for option, value in options.items() if option in known}}
+        if isinstance(name, str) and name in registry and name != changed[section].get(key):
+            declared, options = split_section(section, changed[section])
+            changed[section] = declared | _only(options_model(registry.resolve(name), schema.model_fields), options)
+    for side in ("generator", "discriminator"):
+        name = overrides.get(f"optimizer.{side}.name")
+        if isinstance(name, str) and name in _OPTIMIZERS and name != changed["optimizer"][side].get("name"):
+            options = _only(_OPTIMIZERS[name], changed["optimizer"][side])
+            changed["optimizer"] = {**changed["optimizer"], side: options}
     for dotted, value in overrides.items():
-        *sections, last = dotted.split(".")
-        node = tree
-        for section in sections:
-            node = node[section]
-        node[last] = value
-    return build_config(tree, where, trust_code=True)
+        _put(changed, dotted.split("."), value)
+    return changed
+
+
+def _only(model: type[BaseModel], options: Mapping[str, Any]) -> dict[str, Any]:
+    return {option: value for option, value in options.items() if option in model.model_fields}
+
+
+def _put(tree: dict[str, Any], parts: list[str], value: Any) -> None:
+    """Sets a value in place, in copies of the sections that it is in."""
+    for part in parts[:-1]:
+        tree[part] = dict(tree.get(part) or {})
+        tree = tree[part]
+    tree[parts[-1]] = value

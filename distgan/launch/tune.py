@@ -26,7 +26,8 @@ from distgan.launch.signals import StopWish, stop_on_signals
 from distgan.launch.trial import TrialRun
 from distgan.launch.trial_resources import TRIAL_CPUS, TrialShare, Wish, share_cluster
 from distgan.report import words
-from distgan.report.search_display import Progress, SearchDisplay
+from distgan.report.search_display import SearchDisplay
+from distgan.report.search_table import Progress
 from distgan.search.book import Book
 from distgan.search.job import SearchJob
 from distgan.search.record import SearchEnd, SearchRecord

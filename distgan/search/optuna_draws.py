@@ -5,14 +5,13 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
-from distgan.search.distributions import Choice, Distribution
+from distgan.search.optuna_space import from_optuna, optuna_distributions, to_optuna
 from distgan.search.proposals import Draw, Next
-from distgan.search.ranges import LogRandInt, LogUniform, QUniform, RandInt, Range, Uniform
 from distgan.search.space import Space
 from distgan.search.trials import Trial
-from distgan.search.values import Value, same
+from distgan.search.values import Value
 
 if TYPE_CHECKING:
     import optuna
@@ -93,36 +92,3 @@ class ModelBased:
             value=best[1] if best is not None and state == State.COMPLETE else None,
             intermediate_values={round(kimg * 1000): value for kimg, value in trial.curve},
         )
-
-
-def optuna_distributions(space: Space) -> dict[str, optuna.distributions.BaseDistribution]:
-    """Those of everything that is drawn, as Optuna has them; of a choice, the places of its values."""
-    return {name: _optuna_distribution(drawn) for name, drawn in space.free.items()}
-
-
-def to_optuna(drawn: Distribution, value: Any) -> Any:
-    """A drawn value as it stands in an Optuna trial."""
-    if not isinstance(drawn, Choice):
-        return value
-    listed = tuple(value) if isinstance(value, list) else value
-    return next(place for place, one in enumerate(drawn.values) if same(one, listed))
-
-
-def from_optuna(drawn: Distribution, value: Any) -> Value:
-    """The inverse of `to_optuna`; a multiple of a step is an exact one."""
-    return drawn.values[value] if isinstance(drawn, Choice) else drawn.nearest(value)
-
-
-def _optuna_distribution(drawn: Distribution) -> optuna.distributions.BaseDistribution:
-    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-
-    if isinstance(drawn, Choice):
-        return CategoricalDistribution(range(len(drawn.values)))
-    assert isinstance(drawn, Range)
-    low, high = drawn.low, drawn.high
-    if isinstance(drawn, RandInt):
-        return IntDistribution(int(low), int(high), log=isinstance(drawn, LogRandInt))
-    if isinstance(drawn, QUniform):
-        return FloatDistribution(low, high, step=drawn.step)
-    assert isinstance(drawn, LogUniform | Uniform)
-    return FloatDistribution(low, high, log=isinstance(drawn, LogUniform))

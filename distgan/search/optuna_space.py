@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from distgan.search.distributions import Choice, Distribution
 from distgan.search.ranges import LogRandInt, LogUniform, QUniform, RandInt, Range
 from distgan.search.space import Space
-from distgan.search.values import same
+from distgan.search.values import Value, same
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -23,6 +23,11 @@ def to_optuna(drawn: Distribution, value: Any) -> Any:
     if not isinstance(drawn, Choice):
         return value
     return next(place for place, one in enumerate(drawn.values) if same(one, value))
+
+
+def from_optuna(drawn: Distribution, value: Any) -> Value:
+    """The inverse of `to_optuna`; a multiple of a step is an exact one."""
+    return drawn.values[value] if isinstance(drawn, Choice) else drawn.nearest(value)
 
 
 def _optuna_distribution(drawn: Distribution) -> BaseDistribution:
