@@ -51,8 +51,9 @@ def root(
 @app.command()
 def train(
     config: Annotated[
-        str, typer.Argument(metavar="PRESET_OR_FILE", help="A preset's name, or a YAML file or its URL.")
-    ],
+        str | None,
+        typer.Argument(metavar="PRESET_OR_FILE", help="A preset's name, or a YAML file or its URL."),
+    ] = None,
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="As in optimizer.generator.lr=1e-4.")
     ] = None,
@@ -88,6 +89,13 @@ def train(
             help="Begin a new run with the whole state from there, of a run the last, and other rates and the like.",
         ),
     ] = None,
+    from_trial: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SEARCH",
+            help="In place of a preset: begin a new run with the configuration and best state of a search's winner.",
+        ),
+    ] = None,
 ) -> None:
     """Train a GAN, or go on with a run that was stopped.
 
@@ -105,6 +113,7 @@ def train(
         run_training(
             config, overrides or [], workers=workers, address=address, storage=storage, name=name,
             no_ray=no_ray, dry_run=dry_run, profile=profile, init_from=init_from, continue_from=continue_from,
+            from_trial=from_trial,
         )
     )  # fmt: skip
 

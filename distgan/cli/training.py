@@ -9,10 +9,11 @@ from pathlib import Path
 from rich.console import Console
 
 from distgan.config.load import without_credentials
+from distgan.errors import UserError
 
 
 def run_training(
-    preset_or_file: str,
+    preset_or_file: str | None,
     overrides: Sequence[str],
     *,
     workers: int | None,
@@ -24,11 +25,20 @@ def run_training(
     profile: bool,
     init_from: str | None,
     continue_from: str | None,
+    from_trial: str | None = None,
 ) -> int:
     """Checks the job, then prints its plan or trains it; returns the exit code."""
-    run_name = name or Path(preset_or_file).stem
+    if from_trial is not None:
+        # What stands where a preset would is the first override.
+        overrides = overrides if preset_or_file is None else [preset_or_file, *overrides]
+        if init_from is not None or continue_from is not None:
+            raise UserError("--from-trial begins with a trial's state; leave out --init-from and --continue-from")
+    elif preset_or_file is None:
+        raise UserError("name a preset (`distgan presets list`) or a file, or give --from-trial SEARCH")
+    source = preset_or_file if from_trial is None else f"the winner of {from_trial}"
+    run_name = name or (Path(preset_or_file).stem if preset_or_file is not None and from_trial is None else None)
     if os.environ.get("RANK", "0") == "0":  # of torchrun; the imports below take seconds
-        what = f"# dry run of {preset_or_file}" if dry_run else f"{preset_or_file}, run {run_name} in {storage}"
+        what = f"# dry run of {source}" if dry_run else f"{source}, run {run_name or 'of its name'} in {storage}"
         print(f"{repr(without_credentials(what))[1:-1]}: loading torch", flush=True)
     if profile:
         os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # read as torch is imported: the profiler's own chatter
@@ -37,13 +47,19 @@ def run_training(
     from distgan.training.job import Job, make_plan
 
     given = [*overrides, f"scale.workers={workers}"] if workers is not None else list(overrides)
-    config = read_configuration(preset_or_file, given)
+    if from_trial is not None:
+        from distgan.search.winner import find_winner
+
+        winner = find_winner(from_trial, given)
+        config, continue_from, run_name = winner.config, winner.checkpoint, run_name or winner.name
+    else:
+        config = read_configuration(str(preset_or_file), given)
     if no_ray:
         from distgan.launch.here import check_processes
 
         check_processes(config.scale.workers)
     device = check_device(config.scale.device, config.scale.workers, address, no_ray=no_ray)
-    plan = make_plan(Job(config, run_name, storage, profile, init_from, continue_from), dry_run=dry_run)
+    plan = make_plan(Job(config, str(run_name), storage, profile, init_from, continue_from), dry_run=dry_run)
     job = plan.job
     if dry_run:
         from distgan.report.plan import print_plan

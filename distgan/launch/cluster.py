@@ -24,7 +24,8 @@ _QUIET = {
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
 }
 # Whoever watches for a cloud's notice that a machine is taken away is a process more on this one.
-_ALONE = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}
+# A search has several processes a trial, most of which idle: Ray would warn of their number.
+_ALONE = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0", "RAY_worker_maximum_startup_concurrency": "16"}
 
 
 @contextmanager

@@ -157,6 +157,8 @@ def plan_search(options: SearchOptions) -> SearchJob:
         warm_start=Storage.open(options.warm_start).url if options.warm_start else None,
     )
     search = Storage.open(options.storage).child(options.name)
+    if planned.resumes is not None:
+        raise UserError(f"{search.url}: there is a run of that name already; give the search another --name")
     record = read_record(search)
     if record is not None:
         check_same(record.plan, plan, free_keys(), search.url)
