@@ -22,6 +22,10 @@ from distgan.search.values import Value, is_number, same, value_text
 OUTSIDE = -0.13
 _LOG_RATIO = 10
 _MOST_MARKED = 8
+# How far equal values are spread: of choices as a share of their distance.
+_JITTER = 0.45
+_ROOM = 0.04
+_GOLDEN = (math.sqrt(5) - 1) / 2
 
 
 @dataclass(frozen=True)
@@ -85,10 +89,15 @@ class KeyAxis:
         place = next((place for place, one in enumerate(self.choices) if same(one, value)), 0)
         return self._middle(place)
 
-    @property
-    def spacing(self) -> float:
-        """The distance between two choices; 0 for numbers."""
-        return 0.0 if self.scale is not None else 1 / max(len(self.choices), 1)
+    def spread(self, trial: Trial) -> float:
+        """The position, and of equal ones side by side: a little beside it, by the trial's number."""
+        position = self.position(trial)
+        aside = trial.number * _GOLDEN % 1 - 0.5
+        if position == OUTSIDE:
+            return position + _ROOM * aside
+        if self.scale is None:
+            return position + _JITTER * aside / len(self.choices)
+        return position + (_ROOM * aside if self.scale.marked else 0.0)
 
     @property
     def ticks(self) -> list[tuple[float, str]]:

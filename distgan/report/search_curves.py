@@ -47,11 +47,15 @@ def curves_figure(record: SearchRecord) -> Figure:
     drawn = [trial for trial in record.trials if trial.curve]
     if not drawn:
         note(axes, "no trial was evaluated")
+        axes.set_xticks([])
         return figure
     winners = _line_of_winner(record, by_number)
     looks = {trial.number: _look(trial, winners) for trial in drawn}
     for trial in drawn:
         _draw(axes, _joined(trial, by_number), looks[trial.number])
+    best = leaderboard(plan, record.trials)[0].best_run.best(plan.higher_is_better)
+    assert best is not None, "a ranked trial has a value"
+    axes.plot(*best, "*", color=ORANGE, markersize=15, markeredgecolor="white", zorder=11, clip_on=False)
     scale(axes, np.array([value for trial in drawn for _, value in trial.curve]))
     axes.set_xlim(left=0, right=1.02 * max(trial.kimg for trial in drawn) or 1.0)
     axes.xaxis.set_major_formatter(FuncFormatter(plain))
