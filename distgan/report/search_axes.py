@@ -18,10 +18,13 @@ from distgan.search.space import Space
 from distgan.search.trials import Trial
 from distgan.search.values import Value, is_number, same, value_text
 
+# Of the largest value of trials to the smallest, where good ones would be pressed together.
+WIDE = 4.0
 # Where a trial lies that has no value on an axis.
 OUTSIDE = -0.13
 _LOG_RATIO = 10
 _MOST_MARKED = 8
+_LONGEST = 14
 # How far equal values are spread: of choices as a share of their distance.
 _JITTER = 0.45
 _ROOM = 0.04
@@ -104,7 +107,7 @@ class KeyAxis:
         if self.scale is not None:
             found = self.scale.ticks
         else:
-            found = [(self._middle(place), f"{value_text(one):.14}") for place, one in enumerate(self.choices)]
+            found = [(self._middle(place), _short(value_text(one))) for place, one in enumerate(self.choices)]
         return [(OUTSIDE, "not set"), *found] if self.unset else found
 
     def _middle(self, place: int) -> float:
@@ -151,6 +154,10 @@ def _is_log(space: Space, entry: Entry) -> bool:
     while isinstance(entry.expression, Product) and entry.expression.key in space.entries:
         entry = space.entries[entry.expression.key]
     return isinstance(entry.expression, LogUniform | LogRandInt)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
 
 
 def _tick(value: float) -> str:

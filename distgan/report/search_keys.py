@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from distgan.report import search_words
 from distgan.report.axes import GREY, ORANGE, PINK, is_wide, note, scale, style
-from distgan.report.search_axes import OUTSIDE, KeyAxis, Scale, key_axes
+from distgan.report.search_axes import OUTSIDE, WIDE, KeyAxis, Scale, key_axes
 from distgan.search.plan import Plan
 from distgan.search.ranking import Ranked, leaderboard
 from distgan.search.record import SearchRecord
@@ -39,6 +39,7 @@ def parallel_figure(record: SearchRecord) -> Figure:
     ticks = [one.ticks for one in keys] + [([(OUTSIDE, "none")] if lost else []) + (value.ticks if ranked else [])]
     _axes_of_keys(axes, titles, ticks)
     places = range(len(titles))
+    fading = 2 + len(ranked) / 30
     for trial in lost:
         line = [*(one.spread(trial) for one in keys), OUTSIDE]
         axes.plot(places, line, color=PINK, linewidth=0.8, linestyle="--", alpha=0.6, zorder=2)
@@ -46,7 +47,7 @@ def parallel_figure(record: SearchRecord) -> Figure:
         line = [*(key.spread(one.trial) for key in keys), value.position(one.value)]
         goodness = 1 - rank / max(len(ranked) - 1, 1)
         colour = ORANGE if rank == 0 else colormaps["viridis_r"](0.1 + 0.85 * goodness)
-        width, alpha = (3.0, 1.0) if rank == 0 else (0.7 + 1.1 * goodness, 0.25 + 0.65 * goodness**2)
+        width, alpha = (3.0, 1.0) if rank == 0 else (0.7 + 1.1 * goodness, 0.2 + 0.7 * goodness**fading)
         axes.plot(places, line, color=colour, linewidth=width, alpha=alpha, zorder=3 + goodness)
     _parallel_legend(axes, ranked, bool(lost))
     return figure
@@ -87,7 +88,7 @@ def _value_scale(values: Sequence[float]) -> Scale:
     if low == high:
         margin = abs(low) / 2 or 1.0
         return Scale(low - margin, high + margin, False)
-    return Scale(low, high, is_wide(np.array(values)))
+    return Scale(low, high, is_wide(np.array(values), WIDE))
 
 
 def _axes_of_keys(axes: Axes, titles: Sequence[str], ticks: Sequence[Sequence[tuple[float, str]]]) -> None:
@@ -135,7 +136,7 @@ def _key_points(
         note(axes, "no trial has a value")
         return
     values = np.array([one.value for one in ranked])
-    scale(axes, values)
+    scale(axes, values, WIDE)
     map_of = colormaps["viridis_r"]
     for rank, one in enumerate(ranked):
         place = key.spread(one.trial), one.value
