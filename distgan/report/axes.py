@@ -31,16 +31,16 @@ def note(axes: Axes, text: str) -> None:
     axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color=GREY)
 
 
-def is_wide(values: NDArray[np.float64]) -> bool:
-    """Whether values are shown by their logarithm: positive ones over more than an order of magnitude."""
+def is_wide(values: NDArray[np.float64], ratio: float = _LOG_RATIO) -> bool:
+    """Whether values are shown by their logarithm: positive ones, the largest more than `ratio` times the smallest."""
     low, high = float(values.min()), float(values.max())
-    return low > 0 and high / low > _LOG_RATIO
+    return low > 0 and high / low > ratio
 
 
-def scale(axes: Axes, values: NDArray[np.float64]) -> None:
-    """The vertical axis for some values, at least one: from zero on, or logarithmic where their range is wide."""
+def scale(axes: Axes, values: NDArray[np.float64], ratio: float = _LOG_RATIO) -> None:
+    """The vertical axis for some values, at least one: from zero on, or logarithmic where they are wide."""
     low, high = float(values.min()), float(values.max())
-    if is_wide(values):
+    if is_wide(values, ratio):
         axes.set_yscale("log")
         axes.set_ylim(low / 1.3, high * 1.3)
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))

@@ -18,10 +18,17 @@ from distgan.search.space import Space
 from distgan.search.trials import Trial
 from distgan.search.values import Value, is_number, same, value_text
 
+# Of the largest value of trials to the smallest, where good ones would be pressed together.
+WIDE = 4.0
 # Where a trial lies that has no value on an axis.
 OUTSIDE = -0.13
 _LOG_RATIO = 10
 _MOST_MARKED = 8
+_LONGEST = 14
+# How far equal values are spread: of choices as a share of their distance.
+_JITTER = 0.45
+_ROOM = 0.04
+_GOLDEN = (math.sqrt(5) - 1) / 2
 
 
 @dataclass(frozen=True)
@@ -85,17 +92,22 @@ class KeyAxis:
         place = next((place for place, one in enumerate(self.choices) if same(one, value)), 0)
         return self._middle(place)
 
-    @property
-    def spacing(self) -> float:
-        """The distance between two choices; 0 for numbers."""
-        return 0.0 if self.scale is not None else 1 / max(len(self.choices), 1)
+    def spread(self, trial: Trial) -> float:
+        """The position, and of equal ones side by side: a little beside it, by the trial's number."""
+        position = self.position(trial)
+        aside = trial.number * _GOLDEN % 1 - 0.5
+        if position == OUTSIDE:
+            return position + _ROOM * aside
+        if self.scale is None:
+            return position + _JITTER * aside / len(self.choices)
+        return position + (_ROOM * aside if self.scale.marked else 0.0)
 
     @property
     def ticks(self) -> list[tuple[float, str]]:
         if self.scale is not None:
             found = self.scale.ticks
         else:
-            found = [(self._middle(place), f"{value_text(one):.14}") for place, one in enumerate(self.choices)]
+            found = [(self._middle(place), _short(value_text(one))) for place, one in enumerate(self.choices)]
         return [(OUTSIDE, "not set"), *found] if self.unset else found
 
     def _middle(self, place: int) -> float:
@@ -142,6 +154,10 @@ def _is_log(space: Space, entry: Entry) -> bool:
     while isinstance(entry.expression, Product) and entry.expression.key in space.entries:
         entry = space.entries[entry.expression.key]
     return isinstance(entry.expression, LogUniform | LogRandInt)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
 
 
 def _tick(value: float) -> str:

@@ -12,6 +12,7 @@ from matplotlib.ticker import FuncFormatter
 
 from distgan.report import search_words, words
 from distgan.report.axes import BLUE, GREY, ORANGE, PINK, note, plain, scale, style
+from distgan.report.search_axes import WIDE
 from distgan.search.ranking import leaderboard
 from distgan.search.record import SearchRecord
 from distgan.search.trials import Trial
@@ -33,7 +34,7 @@ _ILL = _Look("failed or not healthy", PINK, 1.0, "x", 8)
 _STOPPED = _Look("stopped", "#aaaaaa", 0.8, "o", 3.5)
 _RUNNING = _Look("not ended", BLUE, 1.0, "", 0)
 _WHOLE = _Look("to the end", "#555555", 1.4, "o", 3.5)
-_ORDER = (_WINNER, _WHOLE, _RUNNING, _STOPPED, _ILL)
+_ORDER = (_WINNER, _ILL, _WHOLE, _RUNNING, _STOPPED)
 
 
 def curves_figure(record: SearchRecord) -> Figure:
@@ -47,12 +48,16 @@ def curves_figure(record: SearchRecord) -> Figure:
     drawn = [trial for trial in record.trials if trial.curve]
     if not drawn:
         note(axes, "no trial was evaluated")
+        axes.set_xticks([])
         return figure
     winners = _line_of_winner(record, by_number)
     looks = {trial.number: _look(trial, winners) for trial in drawn}
     for trial in drawn:
         _draw(axes, _joined(trial, by_number), looks[trial.number])
-    scale(axes, np.array([value for trial in drawn for _, value in trial.curve]))
+    best = leaderboard(plan, record.trials)[0].best_run.best(plan.higher_is_better)
+    assert best is not None, "a ranked trial has a value"
+    axes.plot(*best, "*", color=ORANGE, markersize=15, markeredgecolor="white", zorder=11, clip_on=False)
+    scale(axes, np.array([value for trial in drawn for _, value in trial.curve]), WIDE)
     axes.set_xlim(left=0, right=1.02 * max(trial.kimg for trial in drawn) or 1.0)
     axes.xaxis.set_major_formatter(FuncFormatter(plain))
     _legend(axes, record, list(looks.values()))

@@ -65,7 +65,7 @@ class SearchDisplay:
 
     def _show(self) -> None:
         if self._live is None:
-            self._live = Live(get_renderable=lambda: self._table, console=self._console, refresh_per_second=2)
+            self._live = Live(get_renderable=lambda: self._table, console=self._console, refresh_per_second=1)
             self._live.start()
         elif self._last is not None and self._last.ended is not None:
             self._live.refresh()
@@ -80,7 +80,7 @@ def _news(last: SearchRecord | None, record: SearchRecord) -> Iterator[tuple[str
     for trial in record.trials:
         earlier = known.get(trial.number)
         if trial.state != "waiting" and (earlier is None or earlier.state == "waiting"):
-            yield _begins(trial, record), False
+            yield _begins(trial, record, goes_on=last is None and bool(trial.curve)), False
         for point in trial.curve:
             if earlier is None or point not in earlier.curve:
                 improved = _best([best, point], record)
@@ -117,9 +117,9 @@ def _beginning(record: SearchRecord) -> str:
     )
 
 
-def _begins(trial: Trial, record: SearchRecord) -> str:
+def _begins(trial: Trial, record: SearchRecord, goes_on: bool) -> str:
     values = search_words.values_shown(trial, search_words.searched(record.plan))
-    verb = f"goes on at {words.kimg_count(trial.kimg)} kimg" if trial.curve and trial.parent is None else "begins"
+    verb = f"goes on at {words.kimg_count(trial.kimg)} kimg" if goes_on else "begins"
     origin = ""
     if trial.repeats is not None:
         origin = f" as trial {trial.repeats} with seed {trial.seed}"

@@ -14,15 +14,13 @@ from matplotlib.figure import Figure
 
 from distgan.report import search_words
 from distgan.report.axes import GREY, ORANGE, PINK, is_wide, note, scale, style
-from distgan.report.search_axes import OUTSIDE, KeyAxis, Scale, key_axes
+from distgan.report.search_axes import OUTSIDE, WIDE, KeyAxis, Scale, key_axes
 from distgan.search.plan import Plan
 from distgan.search.ranking import Ranked, leaderboard
 from distgan.search.record import SearchRecord
 from distgan.search.trials import Trial
 
 _COLUMNS = 3
-_JITTER = 0.45
-_GOLDEN = (math.sqrt(5) - 1) / 2
 
 
 def parallel_figure(record: SearchRecord) -> Figure:
@@ -41,14 +39,15 @@ def parallel_figure(record: SearchRecord) -> Figure:
     ticks = [one.ticks for one in keys] + [([(OUTSIDE, "none")] if lost else []) + (value.ticks if ranked else [])]
     _axes_of_keys(axes, titles, ticks)
     places = range(len(titles))
+    fading = 2 + len(ranked) / 30
     for trial in lost:
-        line = [*(_spread(one, trial) for one in keys), OUTSIDE]
+        line = [*(one.spread(trial) for one in keys), OUTSIDE]
         axes.plot(places, line, color=PINK, linewidth=0.8, linestyle="--", alpha=0.6, zorder=2)
     for rank, one in reversed(list(enumerate(ranked))):
-        line = [*(_spread(key, one.trial) for key in keys), value.position(one.value)]
+        line = [*(key.spread(one.trial) for key in keys), value.position(one.value)]
         goodness = 1 - rank / max(len(ranked) - 1, 1)
         colour = ORANGE if rank == 0 else colormaps["viridis_r"](0.1 + 0.85 * goodness)
-        width, alpha = (3.0, 1.0) if rank == 0 else (0.7 + 1.1 * goodness, 0.25 + 0.65 * goodness**2)
+        width, alpha = (3.0, 1.0) if rank == 0 else (0.7 + 1.1 * goodness, 0.2 + 0.7 * goodness**fading)
         axes.plot(places, line, color=colour, linewidth=width, alpha=alpha, zorder=3 + goodness)
     _parallel_legend(axes, ranked, bool(lost))
     return figure
@@ -82,14 +81,6 @@ def _lost(record: SearchRecord, ranked: Sequence[Ranked]) -> list[Trial]:
     return [trial for trial in record.trials if trial.ended and trial.repeats is None and trial.number not in known]
 
 
-def _spread(key: KeyAxis, trial: Trial) -> float:
-    """Its position; of equal choices side by side, by the trial's number."""
-    position = key.position(trial)
-    if position == OUTSIDE or not key.spacing:
-        return position
-    return position + _JITTER * key.spacing * (trial.number * _GOLDEN % 1 - 0.5)
-
-
 def _value_scale(values: Sequence[float]) -> Scale:
     if not values:
         return Scale(0.0, 1.0, False)
@@ -97,7 +88,7 @@ def _value_scale(values: Sequence[float]) -> Scale:
     if low == high:
         margin = abs(low) / 2 or 1.0
         return Scale(low - margin, high + margin, False)
-    return Scale(low, high, is_wide(np.array(values)))
+    return Scale(low, high, is_wide(np.array(values), WIDE))
 
 
 def _axes_of_keys(axes: Axes, titles: Sequence[str], ticks: Sequence[Sequence[tuple[float, str]]]) -> None:
@@ -145,10 +136,10 @@ def _key_points(
         note(axes, "no trial has a value")
         return
     values = np.array([one.value for one in ranked])
-    scale(axes, values)
+    scale(axes, values, WIDE)
     map_of = colormaps["viridis_r"]
     for rank, one in enumerate(ranked):
-        place = _spread(key, one.trial), one.value
+        place = key.spread(one.trial), one.value
         if one.std is not None:
             axes.errorbar(*place, yerr=one.std, color=GREY, linewidth=1.0, capsize=2, zorder=2)
         colour = map_of(colours(one.trial.kimg))
@@ -158,7 +149,7 @@ def _key_points(
     worst = 0.02 if plan.higher_is_better else 0.98
     for trial in lost:
         axes.plot(
-            _spread(key, trial),
+            key.spread(trial),
             worst,
             "x",
             color=PINK,

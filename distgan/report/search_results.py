@@ -39,7 +39,7 @@ def show_results(url: str, console: Console) -> None:
 def write_results(record: SearchRecord, folder: Storage) -> None:
     """Writes `leaderboard.csv`, `best.yaml` where a trial has a value, and the pictures into the search's folder."""
     ranked = leaderboard(record.plan, record.trials)
-    folder.write_bytes(LEADERBOARD, _as_csv(record, ranked).encode())
+    folder.write_bytes(LEADERBOARD, leaderboard_csv(record).encode())
     if ranked:
         folder.write_bytes(BEST, best_yaml(record, ranked[0]).encode())
     for name, picture in draw_pictures(record):
@@ -57,7 +57,7 @@ def print_results(record: SearchRecord, url: str, console: Console) -> None:
         Text.assemble((record.name, "bold"), f"  {record.plan.metric}, {search_words.direction(record.plan)}")
     )
     if ranked:
-        console.print(_leaderboard_rows(record, ranked[:_MOST_ROWS]).table(console, console.options))
+        console.print(_leaderboard_rows(record, ranked[:_MOST_ROWS]).table(console.width))
     else:
         _say(console, "no trial has a value")
     if len(ranked) > _MOST_ROWS:
@@ -76,29 +76,34 @@ def _say(console: Console, text: str) -> None:
 
 def _leaderboard_rows(record: SearchRecord, ranked: Sequence[Ranked]) -> TrialRows:
     metric = record.plan.metric
-    left = [Column("rank"), Column("trial"), Column(metric), Column("at kimg")]
+    repeated = any(one.runs > 1 for one in ranked)
+    left = [Column("rank"), Column("trial"), Column(metric)]
+    left += [*([Column("seeds")] if repeated else []), Column("at kimg")]
     rows = []
     for rank, one in enumerate(ranked, 1):
         best = one.best_run.best(record.plan.higher_is_better)
         assert best is not None, "a ranked trial has a value"
-        spread = "" if one.std is None else f" ± {words.number(one.std)} ({one.runs} seeds)"
+        spread = "" if one.std is None else f" ± {words.number(one.std)}"
         cells = {
             "rank": str(rank),
             "trial": search_words.trial_shown(one.trial),
             metric: f"{words.number(one.value)}{spread}",
+            "seeds": str(one.runs),
             "at kimg": words.kimg_count(best[0]),
             "state": search_words.state_shown(one.trial, record),
         }
-        rows.append(Row(one.trial, cells, "bold green" if rank == 1 else ""))
+        short = {"state": cells["state"].partition(" at ")[0]}
+        rows.append(Row(one.trial, cells, "bold green" if rank == 1 else "", short))
     return TrialRows(left, search_words.searched(record.plan), [Column("state", right=False, spare=True)], rows)
 
 
-def _as_csv(record: SearchRecord, ranked: Sequence[Ranked]) -> str:
+def leaderboard_csv(record: SearchRecord) -> str:
+    """A line a ranked trial; the values of its searched keys are empty where it leaves them as they are."""
     keys = list(search_words.searched(record.plan))
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(["rank", "trial", "value", "std", "runs", "best_run", "best_kimg", "kimg", "state", "seed", *keys])
-    for rank, one in enumerate(ranked, 1):
+    for rank, one in enumerate(leaderboard(record.plan, record.trials), 1):
         best = one.best_run.best(record.plan.higher_is_better)
         assert best is not None, "a ranked trial has a value"
         fixed = [rank, one.trial.number, one.value, one.std, one.runs, one.best_run.number, best[0]]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.segment import Segment
 from rich.text import Text
 
 from distgan.report import search_words, words
@@ -15,6 +17,9 @@ from distgan.search.plan import Plan
 from distgan.search.ranking import leaderboard
 from distgan.search.record import SearchRecord
 from distgan.search.trials import Trial
+
+_NAMES: dict[str, str] = {"begun": "running", "budget": "done"}
+_FIRST = ("running", "waiting", "done", "stopped", "diverged", "failed")
 
 
 @dataclass(frozen=True)
@@ -52,26 +57,28 @@ class _Trials:
         self._by_worth = _by_worth(record.plan, record.trials)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        count = len(self._record.trials)
+        width, count = options.max_width, len(self._record.trials)
         if not console.is_terminal:
-            yield self._picture(console, options, count)
+            yield self._picture(width, count)
             return
         height = options.size.height - 1
         count = min(count, height)
-        picture = self._picture(console, options, count)
-        while count > 1:
-            lines = len(console.render_lines(picture, options.update(height=None), pad=False))
-            if lines <= height:
-                break
-            count -= max(1, (lines - height) // 3)
-            picture = self._picture(console, options, max(count, 1))
-        yield picture
+        lines = self._lines(console, options, count)
+        while len(lines) > height and count > 1:
+            count = max(1, count - math.ceil((len(lines) - height) * count / len(lines)))
+            lines = self._lines(console, options, count)
+        for line in lines:
+            yield from line
+            yield Segment.line()
 
-    def _picture(self, console: Console, options: ConsoleOptions, count: int) -> RenderableType:
+    def _lines(self, console: Console, options: ConsoleOptions, count: int) -> list[list[Segment]]:
+        return console.render_lines(self._picture(options.max_width, count), options.update(height=None), pad=False)
+
+    def _picture(self, width: int, count: int) -> RenderableType:
         shown = sorted(self._by_worth[:count], key=lambda trial: trial.number)
         parts: list[RenderableType] = [self._header()]
         if shown:
-            parts.append(self._table(console, options, shown))
+            parts.append(self._table(shown, width))
         hidden = self._by_worth[count:]
         if hidden:
             parts.append(Text(f"{words.plural(len(hidden), 'trial')} not shown: {_counted(hidden)}", "dim"))
@@ -88,28 +95,31 @@ class _Trials:
             text.append(f"  best {words.number(self._winner.value)}: trial {self._winner.trial.number}", "bold green")
         return text
 
-    def _table(self, console: Console, options: ConsoleOptions, trials: Sequence[Trial]) -> RenderableType:
+    def _table(self, trials: Sequence[Trial], width: int) -> RenderableType:
         budget = f"kimg of {words.kimg_count(self._record.plan.kimg)}"
         left = [Column("trial"), *([Column("generation")] if self._record.plan.is_population else [])]
         right = [Column(budget), Column("best"), Column("latest", spare=True), Column("state", right=False)]
         rows = [self._row(trial, budget) for trial in trials]
-        return TrialRows(left, self._names, right, rows).table(console, options)
+        return TrialRows(left, self._names, right, rows).table(width)
 
     def _row(self, trial: Trial, budget: str) -> Row:
         running = self._progress.get(trial.number) if trial.state == "begun" else None
         kimg = trial.kimg if running is None else max(trial.kimg, running.kimg)
         state = search_words.state_shown(trial, self._record)
+        brief = state.partition(" at ")[0]
         if running is not None and self._record.ended is None:
             state += f", {words.number(running.images_per_second)}/s"
+        best = search_words.best_shown(trial, self._record.plan.higher_is_better).removesuffix(" kimg")
         cells = {
             "trial": search_words.trial_shown(trial),
             "generation": str(trial.generation),
             budget: words.kimg_count(kimg) if kimg else "",
-            "best": search_words.best_shown(trial, self._record.plan.higher_is_better).removesuffix(" kimg"),
+            "best": best,
             "latest": "" if trial.latest is None else words.number(trial.latest),
             "state": state,
         }
-        return Row(trial, cells, self._style(trial))
+        short = {"best": best.partition(" ")[0], "state": brief}
+        return Row(trial, cells, self._style(trial), short)
 
     def _style(self, trial: Trial) -> str:
         if self._winner is not None and trial.number == self._winner.trial.number:
@@ -133,5 +143,6 @@ def _by_worth(plan: Plan, trials: Sequence[Trial]) -> list[Trial]:
 
 def _counted(trials: Sequence[Trial]) -> str:
     """`3 running, 12 stopped, 4 done`."""
-    counts = Counter({"begun": "running", "budget": "done"}.get(trial.state, trial.state) for trial in trials)
-    return ", ".join(f"{count:,} {state}" for state, count in counts.items())
+    counts = Counter(_NAMES.get(trial.state, trial.state) for trial in trials)
+    first = [name for name in _FIRST if name in counts]
+    return ", ".join(f"{counts[name]:,} {name}" for name in [*first, *sorted(counts.keys() - {*_FIRST})])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from distgan.config.load import flatten
@@ -34,7 +34,7 @@ def short_names(keys: Sequence[str], known: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def draw_name(name: str, names: dict[str, str]) -> str:
+def draw_name(name: str, names: Mapping[str, str]) -> str:
     """What a draw of `Space.free` is called, by the short names of the keys."""
     key = name.removesuffix(".factor")
     return names.get(name) or f"{names.get(key, key)} (factor)"
@@ -52,7 +52,7 @@ def key_shown(trial: Trial, key: str) -> str:
     return value_shown(trial.overrides[key]) if key in trial.overrides else UNSET
 
 
-def values_shown(trial: Trial, names: dict[str, str]) -> str:
+def values_shown(trial: Trial, names: Mapping[str, str]) -> str:
     """All values of the trial's searched keys: `generator.lr=0.000123, critic_steps=3`."""
     return ", ".join(f"{short}={key_shown(trial, key)}" for key, short in names.items() if key in trial.overrides)
 
