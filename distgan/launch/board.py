@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from distgan.errors import UserError
 
@@ -40,5 +41,8 @@ class Board:
 
 
 def create_board() -> Any:
-    """A handle to a new board on the cluster."""
-    return ray.remote(num_cpus=0)(Board).remote()
+    """A handle to a new board, on the node of this process: while this one lives, so does the board."""
+    here = ray.get_runtime_context().get_node_id()
+    strategy = NodeAffinitySchedulingStrategy(here, soft=False)
+    board: Any = ray.remote(num_cpus=0)(Board)
+    return board.options(scheduling_strategy=strategy).remote()

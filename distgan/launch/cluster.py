@@ -15,13 +15,14 @@ from distgan.launch.head import check_head
 
 _OBJECT_STORE_BYTES = 100_000_000
 
-# For a cluster of our own: no reports home, no chatter, and workers that its own services do not push aside.
+# No reports home, no chatter, workers that Ray's own services do not push aside, no connection but the one asked for.
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_worker_niceness": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+    "RAY_ENABLE_AUTO_CONNECT": "0",
 }
 # Whoever watches for a cloud's notice that a machine is taken away is a process more on this one.
 # A search has several processes a trial, most of which idle: Ray would warn of their number.

@@ -143,9 +143,6 @@ def _cost_lines(record: SearchRecord) -> Iterator[str]:
 def _commands(url: str) -> Iterator[str]:
     place = url.rstrip("/")
     yield "to train the best configuration anew:"
-    if Storage.open(url).is_local:
-        yield f"  distgan train {shlex.quote(f'{place}/{BEST}')} --name NEW_NAME"
-    else:
-        yield f"  distgan train {BEST} --name NEW_NAME    (a copy of {place}/{BEST})"
+    yield f"  distgan train {shlex.quote(f'{place}/{BEST}')} --name NEW_NAME"
     yield "to go on with the best trial:"
     yield f"  distgan train --from-trial {shlex.quote(place)}"
