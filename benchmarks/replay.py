@@ -2,7 +2,8 @@
 
 What the controller does for a scheduler is Ray 2.60's `ray.tune.execution.tune_controller`: trials are added in order,
 a free slot takes the trial that the scheduler chooses or else the first that waits, and each result brings a decision.
-The clock counts kimg; all trials train equally fast, and to pause one costs nothing.
+The clock counts kimg; all trials train equally fast, and to pause one costs nothing. So trials come to each rung of
+ASHA in the order in which they began, and what it decides does not depend on how many run at once.
 """
 
 from __future__ import annotations

@@ -30,7 +30,8 @@ from benchmarks.replay import Outcome, Replay
 from benchmarks.report import console
 
 CURVES = Path(__file__).parent / "data" / "search-curves.json"
-ASHA = "ASHA, factor 3"
+# `distgan tune` has 3 by default.
+ASHA = ("ASHA, factor 4", "ASHA, factor 3")
 MOST_COST = 1 / 3
 MOST_REGRET = 0.05
 
@@ -44,7 +45,7 @@ def schedulers(kimg: float, every_kimg: float) -> dict[str, Callable[[], TrialSc
     in_evaluations: dict[str, Any] = {"time_attr": "training_iteration", "max_t": round(kimg / every_kimg), **goal}
     return {
         "FIFO": FIFOScheduler,
-        ASHA: lambda: ASHAScheduler(reduction_factor=3, **in_budget),
+        "ASHA, factor 3": lambda: ASHAScheduler(reduction_factor=3, **in_budget),
         "ASHA, factor 4": lambda: ASHAScheduler(reduction_factor=4, **in_budget),
         "ASHA, factor 3, 3 brackets": lambda: ASHAScheduler(reduction_factor=3, brackets=3, **in_budget),
         "HyperBand, factor 3": lambda: HyperBandScheduler(reduction_factor=3, **in_evaluations),
@@ -80,9 +81,13 @@ class Searches:
         return float(np.median(self.costs))
 
     @property
+    def median_regret(self) -> float:
+        return float(np.median(self.regrets))
+
+    @property
     def is_good(self) -> bool:
         """Whether the median search is cheap and its winner is good."""
-        return self.median_cost <= MOST_COST and float(np.median(self.regrets)) <= MOST_REGRET
+        return self.median_cost <= MOST_COST and self.median_regret <= MOST_REGRET
 
 
 def orders_of(curves: Sequence[Curve], count: int, seed: int = 0) -> list[list[Curve]]:
@@ -127,17 +132,22 @@ def print_searches(searches: Mapping[str, Searches], orders: int, at_once: int) 
 
 
 def replay(path: Path, orders: int, at_once: int) -> None:
-    """All schedulers over the curves of a file; the last line is the ratio that is promised."""
+    """All schedulers over the curves of a file; the last lines are the ratios."""
     recorded = Recording.load(path)
     console.print(f"{path.name}: {recorded.about['command']} ({recorded.about['date']})")
     print_curves(recorded)
     searches = replay_all(recorded, orders, at_once)
     print_searches(searches, orders, at_once)
-    asha = searches[ASHA]
-    regret = float(np.median(asha.regrets))
+    for name in ASHA:
+        print_ratio_of(name, searches[name])
+
+
+def print_ratio_of(name: str, found: Searches) -> None:
+    """The line that says whether a scheduler keeps the promise."""
     console.print(
-        f"{ASHA} / all to the end: {asha.median_cost:.3f} (target: at most {MOST_COST:.3f}), the winner "
-        f"{regret:.1%} from the best (target: at most {MOST_REGRET:.0%}): {'met' if asha.is_good else 'NOT met'}"
+        f"{name} / all to the end: {found.median_cost:.3f} (target: at most {MOST_COST:.3f}), the winner "
+        f"{found.median_regret:.1%} from the best (target: at most {MOST_REGRET:.0%}): "
+        f"{'met' if found.is_good else 'NOT met'}"
     )
 
 

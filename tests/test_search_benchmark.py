@@ -13,7 +13,7 @@ from torch import Tensor
 
 from benchmarks.curves import SMALL, SPACE, Curve, Plan, Recording, record, record_curve
 from benchmarks.replay import Outcome, Replay
-from benchmarks.search import ASHA, Searches, orders_of, replay_all, schedulers
+from benchmarks.search import Searches, orders_of, replay_all, schedulers
 from distgan.config.load import load_config
 from distgan.errors import UserError
 from distgan.search.space import Space
@@ -46,14 +46,14 @@ def test_all_curves_to_their_end_cost_everything() -> None:
 @pytest.mark.parametrize("at_once", [1, 2])
 def test_a_bad_curve_after_good_ones_is_stopped_where_it_is_first_measured(at_once: int) -> None:
     good = [curve(number, 100.0) for number in range(3)]
-    assert search(ASHA, [*good, replace(WORST, number=9)], at_once).kimg == 3 * KIMG + EVERY
+    assert search("ASHA, factor 3", [*good, replace(WORST, number=9)], at_once).kimg == 3 * KIMG + EVERY
 
 
 def test_every_order_of_three_curves_costs_what_it_should() -> None:
     """The first runs to its end, later ones where they are the best yet; else they end at the first rung."""
     for order in itertools.permutations([BEST, MIDDLE, WORST]):
         leaders = [one for place, one in enumerate(order) if one.best == min(each.best for each in order[: place + 1])]
-        assert search(ASHA, list(order)) == Outcome(
+        assert search("ASHA, factor 3", list(order)) == Outcome(
             KIMG * len(leaders) + EVERY * (3 - len(leaders)), BEST.number, BEST.best
         )
 
