@@ -42,7 +42,7 @@ def tune(
     grace_kimg: Annotated[
         float | None, typer.Option(help="No trial is stopped before; the first rung of asha and hyperband.")
     ] = None,
-    reduction_factor: Annotated[float, typer.Option(help="One of so many trials passes a rung.")] = 3.0,
+    reduction_factor: Annotated[float, typer.Option(help="One of so many trials passes a rung.")] = 4.0,
     interval_kimg: Annotated[
         float | None, typer.Option(help="Length of a generation of pbt and pb2; by default a tenth of training.kimg.")
     ] = None,

@@ -61,7 +61,7 @@ class SearchOptions:
     seed: int = 0
     grid_points: int = 3
     grace_kimg: float | None = None
-    reduction_factor: float = 3.0
+    reduction_factor: float = 4.0
     interval_kimg: float | None = None
     warm_start: str | None = None
     limits: Limits = field(default_factory=Limits)

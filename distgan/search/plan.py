@@ -65,7 +65,7 @@ class Plan(BaseModel):
     seed: int = 0
     grid_points: int = 3
     grace_kimg: float
-    reduction_factor: float = 3.0
+    reduction_factor: float = 4.0
     interval_kimg: float
     warm_start: str | None = None
 
