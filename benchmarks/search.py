@@ -2,6 +2,8 @@
 
 python -m benchmarks.search record --out FILE [--trials N]    half an hour of one core; goes on where it was
 python -m benchmarks.search replay [--curves FILE] [--orders N] [--at-once C]
+python -m benchmarks.search live --out FOLDER                 one search of the same draws on Ray, with ASHA
+python -m benchmarks.search overhead [--kimg K]               what a trial costs beside its training
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import argparse
 import random
 import shlex
 import sys
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,13 +28,14 @@ from ray.tune.schedulers import (
 )
 from rich.table import Table
 
+from benchmarks import live_search
 from benchmarks.curves import Curve, Plan, Recording, record
 from benchmarks.replay import Outcome, Replay
 from benchmarks.report import console
 
 CURVES = Path(__file__).parent / "data" / "search-curves.json"
-# `distgan tune` has 3 by default.
-ASHA = ("ASHA, factor 4", "ASHA, factor 3")
+# The last is what `distgan tune` has by default.
+ASHA = ("ASHA, factor 3", "ASHA, factor 4")
 MOST_COST = 1 / 3
 MOST_REGRET = 0.05
 
@@ -142,6 +146,18 @@ def replay(path: Path, orders: int, at_once: int) -> None:
         print_ratio_of(name, searches[name])
 
 
+def live(folder: Path) -> None:
+    """One search by the command line; the last line says what it cost and how good its winner is."""
+    recorded = Recording.load(CURVES)
+    record = live_search.search(recorded, folder, "--trials", str(len(recorded.curves)))
+    found = live_search.compare(recorded, record)
+    console.print(
+        f"{found.same} of {found.compared} evaluations are the recorded ones; live ASHA / all to the end: "
+        f"{found.cost:.3f} (target: at most {MOST_COST:.3f}), the winner {found.regret:.1%} from the best (target: at "
+        f"most {MOST_REGRET:.0%})"
+    )
+
+
 def print_ratio_of(name: str, found: Searches) -> None:
     """The line that says whether a scheduler keeps the promise."""
     console.print(
@@ -165,11 +181,20 @@ def main() -> None:
     replaying.add_argument("--curves", type=Path, default=CURVES)
     replaying.add_argument("--orders", type=int, default=200)
     replaying.add_argument("--at-once", type=int, default=4)
+    searching = commands.add_parser("live")
+    searching.add_argument("--out", type=Path, required=True)
+    costing = commands.add_parser("overhead")
+    costing.add_argument("--kimg", type=float, default=4)
     arguments = parser.parse_args()
     if arguments.what == "record":
         command = shlex.join(["python", "-m", "benchmarks.search", *sys.argv[1:]])
         given = (arguments.trials, arguments.kimg, arguments.every_kimg, arguments.images, arguments.seed)
         record(Plan(*given, command), arguments.out)
+    elif arguments.what == "live":
+        live(arguments.out)
+    elif arguments.what == "overhead":
+        with tempfile.TemporaryDirectory() as folder:
+            live_search.overhead(Recording.load(CURVES), Path(folder), arguments.kimg)
     else:
         replay(arguments.curves, arguments.orders, arguments.at_once)
 
