@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import random
 import statistics
 import subprocess
 import sys
@@ -19,14 +18,14 @@ from distgan.config.load import load_config
 from distgan.data.storage import Storage
 from distgan.errors import UserError
 from distgan.search.optuna_draws import STARTUP_TRIALS, ModelBased
-from distgan.search.plan import Limits, Plan
+from distgan.search.plan import Limits
 from distgan.search.proposals import Draw, Listed, Proposals, Repeating, grid_draws, random_draws
 from distgan.search.space import Space
 from distgan.search.trials import Trial, TrialState
 from distgan.search.values import Value
 from distgan.search.warm_start import known_trials
 from driven import SEED, begin, drive, end
-from search_records import BUDGET, METRIC, PRESET, SPACE, finished, make_plan, make_record, make_trial
+from search_records import PRESET, SPACE, finished, make_plan, make_trial
 
 pytestmark = pytest.mark.timeout(120)
 

@@ -71,6 +71,9 @@ def run_search(
             ),
         )
     )
+    from distgan.launch.trial_resources import check_worker
+
+    check_worker(cpus, gpus)
     from distgan.launch.tune import Place, tune_on_ray
     from distgan.report.search_results import print_results, write_results
 
