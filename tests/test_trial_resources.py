@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from distgan.errors import UserError
-from distgan.launch.trial_resources import TRIAL_CPUS, TrialShare, Wish, check_worker, share_nodes
+from distgan.launch.fractions import check_worker
+from distgan.launch.trial_resources import TRIAL_CPUS, TrialShare, Wish, share_nodes
 
 pytestmark = pytest.mark.timeout(30)
 

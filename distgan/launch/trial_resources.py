@@ -51,17 +51,6 @@ class TrialShare:
     runs_a_host: int
 
 
-def check_worker(cpus: float | None, gpus: float | None) -> None:
-    """Raises UserError for processors or GPUs of a worker, where they are given, that no cluster has."""
-    for option, kind, amount in (("cpus", "processors", cpus), ("gpus", "GPUs", gpus)):
-        if amount is None or (math.isfinite(amount) and (amount <= 1 or float(amount).is_integer())):
-            continue
-        mend = f"give a number of {kind}"
-        if math.isfinite(amount):
-            mend = f"Ray gives whole {kind} above 1; ask for {math.floor(amount)} or {math.ceil(amount)}"
-        raise UserError(f"--{option}-per-worker {amount:g}: {mend}")
-
-
 def share_cluster(wish: Wish) -> TrialShare:
     """Of the connected cluster. Raises UserError, with the sum, where the trials would not fit beside each other."""
     nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
