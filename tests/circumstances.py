@@ -27,6 +27,7 @@ import pytest
 
 from distgan.data.index import INDEX_NAME, TABLE_NAME, Index
 from distgan.data.storage import Storage
+from distgan.search.job import SearchOptions, plan_search
 
 
 @dataclass
@@ -374,5 +375,19 @@ def data_in_bucket(change: Callable[[bytes], bytes]) -> Make:
         storage = Storage.open(f"{place.words['bucket']}/data")
         for path in filter(Path.is_file, place.copy("data").iterdir()):
             storage.upload(path, path.name)
+
+    return make
+
+
+def search_begun(change: Callable[[bytes], bytes] | None = None) -> Make:
+    """A search of quickstart without trials as `begun`, its record perhaps changed."""
+
+    def make(place: Place) -> None:
+        data = str(place.request.getfixturevalue("data"))
+        search = plan_search(SearchOptions("quickstart", "begun", str(place.tmp), [f"data.url={data}"]))
+        search.record.save(search.search)
+        if change is not None:
+            file = place.tmp / "begun" / "search.json"
+            file.write_bytes(change(file.read_bytes()))
 
     return make

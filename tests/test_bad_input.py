@@ -46,6 +46,7 @@ from circumstances import (
     put,
     ray_of_another_version,
     s3,
+    search_begun,
     shard,
     silent_server,
     state,
@@ -1254,6 +1255,162 @@ EVALUATION = [
     Case("statistics of no size", "data stats {data} --size 16 --resize none", "have not 16 pixels; name a filter"),
 ]
 
+TUNE = "tune quickstart data.url={data} --storage {tmp}/runs"
+G = "optimizer.generator.lr"
+PBT = f"{TUNE} --scheduler pbt"
+GOING_ON = "tune quickstart data.url={data} --storage {tmp} --name begun"
+SEARCH = [
+    Case("nothing to search", "tune --storage {tmp}/runs", "PRESET_OR_FILE: name a preset or a file, or --results"),
+    Case("search of no preset", "tune quikstart", r"unknown preset 'quikstart'; did you mean 'quickstart'\?"),
+    Case("search without data", "tune quickstart --storage {tmp}/runs", r"data\.url is not set: add data\.url=URL"),
+    Case(
+        "a file's space",
+        "tune {yaml} --storage {tmp}/runs",
+        r"run\.yaml: only presets have a space of their own \(cgan-faces, .* or .*\); give one, as optimizer",
+    ),
+    Case("key of a space", f"{TUNE} --space optimizer.generator.lrr=uniform(0,1)", "lrr: unknown key; .*generator.lr'"),
+    Case("key not searched", f"{TUNE} --space seed=randint(0,9)", "seed: cannot be searched: .* luckiest draw; set it"),
+    Case("empty range", f"{TUNE} --space {G}=loguniform(1e-3,1e-5)", f"{G}: .*the range is empty: 0.001 is not below"),
+    Case(
+        "choice of an invalid value",
+        f"{TUNE} --space objective.name=choice(bce,lsgan)",
+        r"objective\.name: `choice\(bce, lsgan\)`: a trial: .*unknown objective 'lsgan'; did you mean 'wgan'",
+    ),
+    Case("no such space", f"{TUNE} --space rates.yaml", "rates.yaml: no such file; name a YAML file, or write KEY=D"),
+    Case(
+        "pbt of a key of the start",
+        f"{PBT} --space generator.width=choice(8,16)",
+        r"generator\.width: .*cannot change while a run goes on, as population-based training does: leave it out, or "
+        r"give it one value; .*optimizer\.generator\.lr.* can$",
+    ),
+    Case(
+        "pb2 of a choice",
+        f"{TUNE} --scheduler pb2 --space {G}=choice(1e-4,1e-3)",
+        f"{G}: `choice.*`: PB2 models .* only: write loguniform",
+    ),
+    Case("metric of none", f"{TUNE} --metric fidd", "--metric: unknown metric 'fidd'; did you mean 'fid'"),
+    Case("two metrics", f"{TUNE} --metric pr", r"--metric pr: a search follows one measure, and these are 2 \(precis"),
+    Case("metric of two extractors", f"{TUNE} --metric fid,fd_lite0", "--metric fid,fd_lite0: fid and fd_lite0 are di"),
+    Case("metric that is not measured", f"{TUNE} --metric is", "inception_score needs an extractor with logits, such"),
+    Case(
+        "metric of too few",
+        f"{TUNE} --metric recall evaluation.samples=4",
+        r"evaluation\.metrics=recall needs more than 5 images on either side, but there are evaluation\.samples=4 and ",
+    ),
+    Case(
+        "fid without weights",
+        f"{TUNE} --metric fid",
+        "evaluation.extractor=fid measures with published weights, which were not given; download pt_inception",
+    ),
+    Case("scheduler of none", f"{TUNE} --scheduler ahsa", r"--scheduler 'ahsa': .*; did you mean 'asha'\?"),
+    Case("search of none", f"{TUNE} --search tpee", r"--search 'tpee': there is no such one; did you mean 'tpe'\?"),
+    Case("tpe with pbt", f"{PBT} --search tpe", "--search tpe: with --scheduler pbt members change their values by th"),
+    Case("seeds with pbt", f"{PBT} --seeds 2", "--seeds 2: the values of a member change as it goes on, .*leave it"),
+    Case("population of one", f"{PBT} --trials 1", "--trials 1: a population has at least 2 members"),
+    Case("warm start at random", f"{TUNE} --warm-start x", "--warm-start: only draws that learn from results can use"),
+    Case(
+        "warm start of nothing",
+        f"{TUNE} --search tpe --warm-start {{tmp}}/gone",
+        r"/gone: no search there: it has no search\.json; give the folder or URL of one \(storage/name\)",
+    ),
+    Case(
+        "warm start by another metric",
+        f"{TUNE} --search bayes --warm-start {{tmp}}/begun evaluation.samples=64",
+        "--warm-start .*begun: it was measured by fd_lite0_2k, and this search is by fd_lite0_64; ask for the same",
+        search_begun(),
+    ),
+    Case(
+        "warm start elsewhere",
+        f"{TUNE} --search tpe --warm-start {{tmp}}/begun",
+        "--warm-start .*begun: none of its 0 trials is in this space; leave it out, or widen the ranges",
+        search_begun(),
+    ),
+    Case(
+        "grace above all",
+        f"{TUNE} --grace-kimg 999",
+        r"--grace-kimg 999: a trial has 240 kimg \(training\.kimg\); give",
+    ),
+    *(
+        Case(f"{option} {value}", f"{TUNE} {option} {value}", f"^{option} {value}: give a number")
+        for option, values in {
+            "--target": ("nan", "inf"),
+            "--budget-kimg": ("nan", "inf", "-5", "0"),
+            "--budget-hours": ("nan", "0"),
+            "--interval-kimg": ("nan", "-inf", "0"),
+            "--grace-kimg": ("nan", "0", "-1"),
+        }.items()
+        for value in values
+    ),
+    *(
+        Case(f"reduction {value}", f"{TUNE} --reduction-factor {value}", f"^--reduction-factor {value}: one of so many")
+        for value in ("nan", "inf", "1", "-3")
+    ),
+    Case(
+        "interval of all",
+        f"{PBT} --space {G}=uniform(0.1,1) --interval-kimg 240",
+        "--interval-kimg 240: a member has 240 kimg .*less",
+    ),
+    Case(
+        "endless grid",
+        f"{TUNE} --search grid --grid-points 500",
+        "the grid has 1,000,000 combinations, 10,000 are the most: take fewer points or entries",
+    ),
+    Case("search with a slash", f"{TUNE} --name a/b", "--name 'a/b': use letters, digits"),
+    Case(
+        "search called as a run",
+        f"{TUNE} --storage {{run}}/.. --name run",
+        "/run: this run has been trained with another conf",
+    ),
+    Case(
+        "search with another space",
+        f"{GOING_ON} --space {G}=loguniform(1e-4,1e-3)",
+        "/begun: this search was begun with other settings: .*space.*; set them back to go on with it, or start a new",
+        search_begun(),
+    ),
+    Case(
+        "search of another configuration",
+        f"{GOING_ON} training.batch_size=48",
+        r"/begun: this search was begun with other settings: config\.training\.batch_size was 32 and is 48; set them",
+        search_begun(),
+    ),
+    Case(
+        "search by another scheduler",
+        f"{GOING_ON} --scheduler median --seed 3",
+        r"begun with other settings: scheduler was asha and is median; seed was 0 and is 3; set them back",
+        search_begun(),
+    ),
+    Case(
+        "damaged search",
+        GOING_ON,
+        r"/begun/search\.json: not a search that distgan .* can read \(.*\); use the version that wrote it, or start",
+        search_begun(lambda content: content[:-50]),
+    ),
+    Case(
+        "search that is binary",
+        GOING_ON,
+        r"/begun/search\.json: not a search that distgan",
+        search_begun(lambda content: b"\xff\0" + content),
+    ),
+    Case(
+        "trial of no state",
+        "tune --results {tmp}/begun",
+        r"/begun/search\.json: not a search that .* \(trials\.0\.state",
+        search_begun(
+            lambda content: content.replace(
+                b'"trials": []', b'"trials": [{"number": 0, "draw": {}, "overrides": {}, "seed": 0, "state": "?"}]'
+            )
+        ),
+    ),
+    Case(
+        "results of nothing",
+        "tune --results {tmp}/gone",
+        r"/gone: no search there: it has no search\.json; give the",
+    ),
+    Case("results of a run", "tune --results {run}", r"/run: no search there: it has no search\.json; give the folder"),
+    Case("fraction above one", f"{TUNE} --cpus-per-worker 1.5", "--cpus-per-worker 1.5: .*ask for 1 or 2"),
+    Case("no number of CPUs", f"{TUNE} --cpus-per-worker inf", "--cpus-per-worker inf: give a number of processors"),
+]
+
 CASES = [
     *CONFIGURATION,
     *EVALUATION,
@@ -1266,6 +1423,7 @@ CASES = [
     *CHECKPOINTS,
     *S3,
     *RAY,
+    *SEARCH,
     *STORE,
 ]
 
@@ -1311,11 +1469,16 @@ def test_bad_input_is_one_line(
     case.make(place)
     words = Words(place)
     arguments = [part.format_map(words) for part in case.line.split()]
+    if case in SEARCH:
+        monkeypatch.setattr("distgan.launch.tune.ray_cluster", None)
+    before = set(tmp_path.rglob("*"))
     started = time.monotonic()
     message = one_line(cli(*arguments))
     assert re.search(case.message.format_map(words) if "{" in case.message else case.message, message), message
     assert time.monotonic() - started < 45
     assert not (tmp_path / "new" / "index.json").exists()
+    if case in SEARCH:
+        assert set(tmp_path.rglob("*")) == before
 
 
 class Words(dict[str, str]):
@@ -1344,7 +1507,7 @@ USAGE = [
         "train quickstart --wrokers 2",
         "no such option: '--wrokers'; did you mean '--workers'? see `distgan train --help`",
     ),
-    ("train quickstart --zzz", "no such option: '--zzz'; there are: --address, --dry-run"),
+    ("train quickstart --zzz", "no such option: '--zzz'; there are: --address, --continue-from, "),
     ("train quickstart -w 2", "no such option: '-w'"),
     ("--verison", "no such option: '--verison'; did you mean '--version'? see `distgan --help`"),
     ("train quickstart --workers", "'--workers' requires an argument"),
@@ -1366,6 +1529,16 @@ USAGE = [
     ("sample x --count 0", "greater than or equal to 1"),
     ("sample x --seed 99999999999999999999", "less than or equal to"),
     ("store up --port high", "valid integer"),
+    ("tune", "name a preset or a file, or --results SEARCH; see `distgan tune --help`"),
+    ("tune x --trials 0", "'--trials': it should be greater than or equal to 1"),
+    ("tune x --workers-per-trial 0", "greater than or equal to 1"),
+    ("tune x --cpus-per-worker 0", "greater than or equal to 0.01"),
+    ("tune x --gpus-per-worker -1", "greater than or equal to 0"),
+    ("tune x --concurrent 0", "greater than or equal to 1"),
+    ("tune x --seeds 0", "greater than or equal to 1"),
+    ("tune x --grid-points 0", "greater than or equal to 1"),
+    ("tune x --target low", "valid number"),
+    ("tune x --searcher tpe", "no such option: '--searcher'; did you mean '--search'? see"),
 ]
 
 

@@ -41,9 +41,11 @@ def run_search(
     """Checks the search and runs it; returns the exit code."""
     search_name = name or f"{Path(source).stem}-search"
     print(f"{repr(without_credentials(f'{source}, search {search_name} in {storage}'))[1:-1]}: loading", flush=True)
+    from distgan.launch.fractions import check_worker
     from distgan.search.job import SearchOptions, plan_search
     from distgan.search.plan import Limits
 
+    check_worker(cpus, gpus)
     job = plan_search(
         SearchOptions(
             source=source,

@@ -32,7 +32,7 @@ def tune(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="What decides: fid, fd_lite0, kid, …; by default fid where its weights are given, else the run's.",
+            help="What decides: fid, fd_lite0, kid, recall, …; by default fid with its weights, else the run's.",
         ),
     ] = None,
     concurrent: Annotated[int | None, typer.Option(min=1, help="Trials at once; by default as many as fit.")] = None,

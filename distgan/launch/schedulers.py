@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -18,16 +19,21 @@ _BY_KIMG: dict[str, Any] = {"time_attr": "kimg", "metric": "score", "mode": "min
 
 
 class _Lenient:
-    """Lets trials be that are `exempt`, and does not stop one for what was known when it was let go on.
+    """Lets trials be that are `exempt` or at their end, and does not stop one for what was known when it went on.
 
     Before a trial's result there must be a `score`.
+
+    Attributes:
+        whole_kimg: where a trial ends by itself, and says how.
     """
+
+    whole_kimg: float = math.inf
 
     def on_trial_result(self, controller: Any, trial: Any, result: dict[str, Any]) -> str:
         if result["exempt"]:
             return TrialScheduler.CONTINUE
         decision: str = super().on_trial_result(controller, trial, result)  # type: ignore[misc]
-        if result.get("replayed") and decision == TrialScheduler.STOP:
+        if decision == TrialScheduler.STOP and (result.get("replayed") or result["kimg"] >= self.whole_kimg):
             return TrialScheduler.CONTINUE
         return decision
 
@@ -37,7 +43,10 @@ class _Lenient:
 
 
 class Halving(_Lenient, AsyncHyperBandScheduler):
-    """ASHA, or asynchronous Hyperband; a trial's bracket is a function of its number."""
+    """ASHA, or asynchronous Hyperband; a trial's bracket is a function of its number.
+
+    A trial is judged once at each rung; at the higher of two that lie between evaluations.
+    """
 
     def on_trial_add(self, controller: Any, trial: Any) -> None:
         kept = np.random.get_state()
@@ -49,8 +58,21 @@ class Halving(_Lenient, AsyncHyperBandScheduler):
 class Median(_Lenient, MedianStoppingRule):
     """Stops a trial whose best value is worse than the median of the others' mean values up to there."""
 
+    def on_trial_result(self, controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        decision = super().on_trial_result(controller, trial, result)
+        if decision == TrialScheduler.CONTINUE:
+            self._stopped_trials.discard(trial)
+        return decision
 
-@dataclass(frozen=True)
+    def on_trial_complete(self, controller: Any, trial: Any, result: dict[str, Any]) -> None:
+        """The last result repeats an evaluation, which would count twice in the mean."""
+
+    def _on_insufficient_samples(self, tune_controller: Any, trial: Any, time: float) -> str:
+        """A trial does not wait for others: pausing takes its workers away, and they would begin again."""
+        return TrialScheduler.CONTINUE
+
+
+@dataclass(frozen=True, eq=False)
 class _Known:
     """A trial of an earlier session, as far as schedulers look at trials."""
 
@@ -60,17 +82,22 @@ class _Known:
 
 def build_scheduler(plan: Plan) -> TrialScheduler:
     """The plan's scheduler. None stops a trial of a population."""
+    scheduler: Halving | Median
     if plan.scheduler in _BRACKETS:
-        return Halving(
+        scheduler = Halving(
             **_BY_KIMG,
             max_t=plan.kimg,  # type: ignore[arg-type]  # any number will do
             grace_period=plan.grace_kimg,  # type: ignore[arg-type]
             reduction_factor=plan.reduction_factor,
             brackets=_brackets(plan),
+            stop_last_trials=False,  # else an evaluation after that of a rung is judged at the one below
         )
-    if plan.scheduler == "median":
-        return Median(**_BY_KIMG, grace_period=plan.grace_kimg)
-    return FIFOScheduler()  # type: ignore[no-untyped-call]
+    elif plan.scheduler == "median":
+        scheduler = Median(**_BY_KIMG, grace_period=plan.grace_kimg)
+    else:
+        return FIFOScheduler()  # type: ignore[no-untyped-call]
+    scheduler.whole_kimg = plan.kimg
+    return scheduler
 
 
 def remember(scheduler: TrialScheduler, plan: Plan, trials: Iterable[Trial]) -> None:

@@ -65,12 +65,17 @@ def share_nodes(nodes: Sequence[Mapping[str, float]], wish: Wish) -> TrialShare:
         share = _share(nodes, wish, per_worker_gpus, wish.concurrent)
         if not _fits(nodes, wish, share, wish.concurrent):
             raise UserError(_too_many(nodes, wish, share, wish.concurrent))
-        return TrialShare(share, wish.concurrent, math.ceil(wish.concurrent / len(nodes)))
+        return TrialShare(share, wish.concurrent, _runs_a_host(nodes, wish.concurrent))
     for concurrent in range(_at_most(nodes, wish, per_worker_gpus), 0, -1):
         share = _share(nodes, wish, per_worker_gpus, concurrent)
         if _fits(nodes, wish, share, concurrent):
-            return TrialShare(share, concurrent, math.ceil(concurrent / len(nodes)))
+            return TrialShare(share, concurrent, _runs_a_host(nodes, concurrent))
     raise UserError(_too_many(nodes, wish, _share(nodes, wish, per_worker_gpus, 1), 1))
+
+
+def _runs_a_host(nodes: Sequence[Mapping[str, float]], concurrent: int) -> int:
+    """Spread evenly over the nodes that have processors."""
+    return math.ceil(concurrent / sum(node.get("CPU", 0.0) > 0 for node in nodes))
 
 
 def _worker_gpus(wish: Wish, gpus: float) -> float:
@@ -94,7 +99,8 @@ def _at_most(nodes: Sequence[Mapping[str, float]], wish: Wish, worker_gpus: floa
     if worker_gpus:
         places = sum(node.get("GPU", 0.0) for node in nodes) / (worker_gpus * wish.workers)
     else:
-        places = cpus / ((wish.cpus or 1.0) * wish.workers + wish.aside)
+        share = wish.cpus or 1.0
+        places = cpus / (share * wish.workers + min(1.0, share) * wish.aside)
     return max(1, min(int(places), wish.most))
 
 
@@ -103,7 +109,8 @@ def _share(nodes: Sequence[Mapping[str, float]], wish: Wish, worker_gpus: float,
     cpus = sum(node.get("CPU", 0.0) for node in nodes) - concurrent * TRIAL_CPUS
     each = cpus / (concurrent * (wish.workers + wish.aside))
     share = wish.cpus if wish.cpus is not None else max(0.0, math.floor(min(1.0, each) * 100) / 100)
-    aside = wish.aside * share if wish.aside * share <= 1 else math.floor(wish.aside * share)
+    aside = wish.aside * min(1.0, share)
+    aside = aside if aside <= 1 else math.floor(aside)
     return Resources(worker_cpus=share, worker_gpus=worker_gpus, validation_cpus=aside)
 
 

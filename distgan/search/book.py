@@ -6,6 +6,7 @@ import threading
 from typing import Literal
 
 from distgan.data.storage import Storage
+from distgan.errors import UserError
 from distgan.search.proposals import Draw, Proposals
 from distgan.search.record import SearchEnd, SearchRecord
 from distgan.search.space import Space
@@ -44,8 +45,12 @@ class Book:
                 parent=draw.parent,
             )
             trials.append(trial)
+            try:
+                self._record.save(self._storage)
+            except UserError:
+                trials.pop()
+                raise
             self._given.add(trial.number)
-            self._record.save(self._storage)
             return trial.model_copy(deep=True)
 
     def begun(self, number: int) -> None:

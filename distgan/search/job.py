@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,13 +13,15 @@ import yaml
 
 from distgan.config.compare import free_keys
 from distgan.config.overrides import overridden
+from distgan.config.own_code import is_own
+from distgan.config.registry import EXTRACTORS
 from distgan.config.schema import Config, EvaluationConfig
 from distgan.config.suggest import did_you_mean
 from distgan.data.index import Index
 from distgan.data.storage import Storage
 from distgan.errors import UserError
 from distgan.evaluation.weights import VARIABLE
-from distgan.metrics.measures import higher_is_better, metric_name
+from distgan.metrics.measures import check_measures, higher_is_better, measures_of, metric_name
 from distgan.metrics.short_names import parse_metrics
 from distgan.search.checks import validated
 from distgan.search.defaults import default_entries
@@ -127,6 +130,7 @@ def plan_search(options: SearchOptions) -> SearchJob:
     """The search that goes on at its place, or a new one. Raises UserError for what cannot work."""
     scheduler = _one_of("--scheduler", options.scheduler, get_args(Scheduler))
     sampler = _one_of("--search", options.sampler, get_args(Sampler))
+    _check_numbers(options)
     _check_together(options)
     config = _shared_config(options)
     words = list(options.space)
@@ -138,8 +142,12 @@ def plan_search(options: SearchOptions) -> SearchJob:
         check_live(space)
     if scheduler == "pb2":
         check_continuous(space)
-    planned = make_plan(Job(config, f"{options.name}", options.storage))
+    # Only a dry run makes no folder; it may do without data, which a search may not.
+    planned = make_plan(Job(config, options.name, options.storage), dry_run=config.data.url is not None)
+    if planned.resumes is not None:
+        raise UserError(f"{planned.job.run.url}: a run is there, not a search; give the search another --name")
     config = planned.job.config
+    _check_measured(config, planned.index)
     plan = Plan(
         source=options.source,
         config=config.model_dump(mode="json"),
@@ -153,7 +161,7 @@ def plan_search(options: SearchOptions) -> SearchJob:
         grid_points=options.grid_points,
         grace_kimg=_grace(options, config),
         reduction_factor=options.reduction_factor,
-        interval_kimg=options.interval_kimg or max(config.evaluation.every_kimg, config.training.kimg / 10),
+        interval_kimg=_interval(options, config),
         warm_start=Storage.open(options.warm_start).url if options.warm_start else None,
     )
     search = Storage.open(options.storage).child(options.name)
@@ -167,8 +175,8 @@ def plan_search(options: SearchOptions) -> SearchJob:
                 f"{search.url}: this population has {record.limits.trials} members; give --trials "
                 f"{record.limits.trials} to go on with it, or start a new search with another --name"
             )
-    if plan.warm_start is not None:
-        known_trials(plan, space)
+    known_trials(plan, space)
+    Storage.open(options.storage).prepare()
     now = SearchRecord(name=options.name, plan=plan, limits=options.limits, trials=record.trials if record else [])
     return SearchJob(now, config, space, Storage.open(options.storage).url, record is not None)
 
@@ -215,20 +223,58 @@ def _grace(options: SearchOptions, config: Config) -> float:
     every, whole = config.evaluation.every_kimg, config.training.kimg
     if options.grace_kimg is None:
         return min(whole, max(every, whole / options.reduction_factor**3))
-    if not 0 < options.grace_kimg <= whole:
+    if options.grace_kimg > whole:
         raise UserError(
-            f"--grace-kimg {options.grace_kimg:g}: a trial has {whole:g} kimg (training.kimg); give a number above 0 "
-            f"and not above that"
+            f"--grace-kimg {options.grace_kimg:g}: a trial has {whole:g} kimg (training.kimg); give no more than that"
         )
     return options.grace_kimg
+
+
+def _interval(options: SearchOptions, config: Config) -> float:
+    """How long a generation is: ten of them, if evaluations are as close as that."""
+    whole = config.training.kimg
+    if options.interval_kimg is None:
+        return min(whole, max(config.evaluation.every_kimg, whole / 10))
+    if options.scheduler in POPULATIONS and options.interval_kimg >= whole:
+        raise UserError(
+            f"--interval-kimg {options.interval_kimg:g}: a member has {whole:g} kimg (training.kimg), and takes over "
+            f"another's state between generations; give less"
+        )
+    return options.interval_kimg
+
+
+def _check_measured(config: Config, index: Index | None) -> None:
+    """Raises UserError for measures that an evaluation could not take; of a user's own extractor only itself knows."""
+    evaluation = config.evaluation
+    if is_own(evaluation.extractor) or index is None:
+        return
+    extractor: Any = EXTRACTORS.resolve(evaluation.extractor)
+    real = min(len(index), evaluation.real_samples or len(index))
+    check_measures(measures_of(evaluation), extractor, evaluation.samples, real)
+
+
+def _check_numbers(options: SearchOptions) -> None:
+    """Raises UserError for what is no number, or not above 0."""
+    limits = options.limits
+    if limits.target is not None and not math.isfinite(limits.target):
+        raise UserError(f"--target {limits.target:g}: give a number, a value of the measure")
+    above_0 = {
+        "--budget-kimg": limits.budget_kimg,
+        "--budget-hours": limits.budget_hours,
+        "--grace-kimg": options.grace_kimg,
+        "--interval-kimg": options.interval_kimg,
+    }
+    for option, number in above_0.items():
+        if number is not None and not 0 < number < math.inf:
+            raise UserError(f"{option} {number:g}: give a number above 0")
+    if not 1 < options.reduction_factor < math.inf:
+        raise UserError(f"--reduction-factor {options.reduction_factor:g}: one of so many goes on; give more than 1")
 
 
 def _check_together(options: SearchOptions) -> None:
     """Raises UserError for options that do not go together."""
     limits = options.limits
     population = options.scheduler in POPULATIONS
-    if options.reduction_factor <= 1:
-        raise UserError(f"--reduction-factor {options.reduction_factor:g}: one of so many goes on; give more than 1")
     if population and options.sampler != "random":
         raise UserError(
             f"--search {options.sampler}: with --scheduler {options.scheduler} members change their values by "

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 
 from distgan.search.optuna_space import from_optuna, optuna_distributions, to_optuna
@@ -56,7 +57,8 @@ class ModelBased:
             return Draw(self._space.sample(self._seed, number))
         distributions = optuna_distributions(self._space)
         study = self._study(known, number)
-        asked = study.ask(distributions)
+        with _one_thread():
+            asked = study.ask(distributions)
         return Draw({name: from_optuna(drawn, asked.params[name]) for name, drawn in self._space.free.items()})
 
     def _study(self, trials: Sequence[Trial], number: int) -> optuna.Study:
@@ -92,3 +94,16 @@ class ModelBased:
             value=best[1] if best is not None and state == State.COMPLETE else None,
             intermediate_values={round(kimg * 1000): value for kimg, value in trial.curve},
         )
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """For matrices as small as a search's; and another number of threads would draw other values."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -72,7 +73,9 @@ class Trial(BaseModel):
         return min(self.curve, key=lambda point: sign * point[1], default=None)
 
     def told(self, kimg: float, value: float) -> None:
-        """Takes down an evaluation, which replaces what was known of that moment."""
+        """Takes down an evaluation, which replaces what was known of that moment; one without a number is none."""
+        if not math.isfinite(value):
+            return
         known = dict(self.curve)
         known[kimg] = value
         self.curve = sorted(known.items())

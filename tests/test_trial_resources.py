@@ -1,0 +1,148 @@
+"""How many trials a cluster holds at once, on tables of nodes."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from distgan.errors import UserError
+from distgan.launch.fractions import check_worker
+from distgan.launch.trial_resources import TRIAL_CPUS, TrialShare, Wish, share_nodes
+
+pytestmark = pytest.mark.timeout(30)
+
+Node = dict[str, float]
+
+
+def node(cpus: float, gpus: float = 0.0) -> Node:
+    """As Ray tells of one: without GPUs there is no such entry."""
+    return {"memory": 1e9, **({"CPU": cpus} if cpus else {}), **({"GPU": gpus} if gpus else {})}
+
+
+def share(nodes: list[Node], **wish: Any) -> TrialShare:
+    return share_nodes(nodes, Wish(**{"most": 100, **wish}))
+
+
+def refusal(nodes: list[Node], **wish: Any) -> str:
+    with pytest.raises(UserError) as caught:
+        share(nodes, **wish)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def total(found: TrialShare, workers: int) -> float:
+    """Processors of all trials together."""
+    own = found.resources
+    return found.concurrent * (workers * own.worker_cpus + own.validation_cpus + TRIAL_CPUS)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "wish", "concurrent", "cpus", "gpus"),
+    [
+        ([node(2)], {}, 2, 0.98, 0),
+        ([node(1)], {}, 1, 0.98, 0),
+        ([node(2)], {"workers": 2}, 1, 0.99, 0),
+        ([node(2)], {"workers": 4}, 1, 0.49, 0),
+        ([node(2)], {"most": 1}, 1, 1, 0),
+        ([node(8)], {"most": 3}, 3, 1, 0),
+        ([node(2), node(2)], {"workers": 2}, 2, 0.99, 0),
+        ([node(2)], {"concurrent": 4}, 4, 0.48, 0),
+        ([node(4)], {"cpus": 1}, 3, 1, 0),
+        ([node(4)], {"cpus": 0.5}, 7, 0.5, 0),
+        ([node(4)], {"cpus": 2}, 1, 2, 0),
+        ([node(16, 4)], {"workers": 2}, 2, 1, 1),
+        ([node(16, 4)], {"workers": 1}, 4, 1, 1),
+        ([node(16, 4)], {"workers": 3}, 1, 1, 1),
+        ([node(16, 1)], {"gpus": 0.5}, 2, 1, 0.5),
+        ([node(16, 2)], {"gpus": 0.5, "workers": 2}, 2, 1, 0.5),
+        ([node(16, 4)], {"gpus": 0}, 16, 0.98, 0),
+        ([node(16, 4)], {"device": "cpu"}, 16, 0.98, 0),
+        ([node(2, 4)], {"workers": 2}, 2, 0.49, 1),
+        ([node(8), node(4, 2)], {"device": "cuda"}, 2, 1, 1),
+        # Fewer GPUs than a trial has workers: on processors, unless they are asked for.
+        ([node(4, 1)], {"workers": 2}, 2, 0.99, 0),
+    ],
+)  # fmt: skip
+def test_as_many_as_fit(nodes: list[Node], wish: Any, concurrent: int, cpus: float, gpus: float) -> None:
+    found = share(nodes, **wish)
+    assert found.concurrent == concurrent
+    assert (found.resources.worker_cpus, found.resources.worker_gpus) == pytest.approx((cpus, gpus))
+    assert total(found, wish.get("workers", 1)) <= sum(one.get("CPU", 0.0) for one in nodes)
+
+
+def test_the_actor_of_a_trial_counts() -> None:
+    assert share([node(2)], concurrent=2).resources.worker_cpus == 0.98
+    assert share([node(2)], cpus=1).concurrent == 1
+    assert share([node(2 + 2 * TRIAL_CPUS)], cpus=1).concurrent == 2
+    assert "2 trials at once of 1 worker with 1 CPUs each need 2.04 CPUs in all, and the Ray cluster has 2 CPUs" in (
+        refusal([node(2)], cpus=1, concurrent=2)
+    )
+
+
+def test_an_evaluation_aside_counts() -> None:
+    found = share([node(4)], aside=1)
+    assert (found.concurrent, found.resources.worker_cpus, found.resources.validation_cpus) == (2, 0.99, 0.99)
+    assert share([node(3)], aside=1).concurrent == 1
+    found = share([node(8)], workers=2, aside=2)
+    assert (found.concurrent, found.resources.validation_cpus) == (2, 1)
+    assert total(found, 2) <= 8
+    # Its processors are those of the configuration, however many or few a worker has.
+    found = share([node(8)], aside=1, cpus=3)
+    assert (found.concurrent, found.resources.validation_cpus) == (1, 1)
+    found = share([node(8.5)], aside=1, cpus=3)
+    assert (found.concurrent, found.resources.validation_cpus) == (2, 1)
+    assert share([node(4)], aside=1, cpus=0.5).concurrent == 3
+    assert "need 4.04 CPUs in all" in refusal([node(4)], aside=1, cpus=1, concurrent=2)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "wish", "message"),
+    [
+        ([node(2)], {"concurrent": 300}, r"^300 trials at once of 1 worker with 0\.01 CPUs each need 9 CPUs in all, "),
+        ([node(2)], {"workers": 3, "cpus": 1}, r"^1 trial at once of 3 workers with 1 CPUs each need 3\.02 CPUs in all"
+         r", and the Ray cluster has 2 CPUs on 1 node; lower --concurrent, --workers-per-trial, --cpus-per-worker"),
+        ([node(16, 2)], {"concurrent": 3}, r"with 1 CPUs and 1 GPUs each need 3\.06 CPUs and 3 GPUs in all, and the "
+         r"Ray cluster has 16 CPUs and 2 GPUs on 1 node"),
+        ([node(16, 2)], {"concurrent": 5, "gpus": 0.5}, r"need 5\.1 CPUs and 2\.5 GPUs in all"),
+        # Enough of them all together, and no place for one.
+        ([node(1.5), node(1.5)], {"cpus": 2}, r"need 2\.02 CPUs in all, and the Ray cluster has 3 CPUs on 2 nodes"),
+        ([node(2.5), node(2.5)], {"cpus": 1, "concurrent": 5}, r"^5 trials at once"),
+        ([node(8, 0.5), node(8, 0.5)], {"device": "cuda"}, r"^1 trial at once of 1 worker"),
+        ([node(16, 1), node(1)], {"gpus": 0.75, "concurrent": 2}, r"^2 trials at once"),
+        ([node(16)], {"device": "cuda"}, r"^1 worker a trial with 1 GPUs each are 1 GPUs, and the Ray cluster has 0"),
+        ([node(16, 1)], {"device": "cuda", "workers": 2}, r"^2 workers a trial with 1 GPUs each are 2 GPUs, .* has 1"),
+        ([node(16)], {"gpus": 0.5, "workers": 2}, r"with 0\.5 GPUs each are 1 GPUs, and the Ray cluster has 0; ask"),
+        ([node(0)], {}, r"^1 trial at once .* need 0\.03 CPUs in all, and the Ray cluster has 0 CPUs on 1 node"),
+        ([node(0), node(0, 4)], {}, r"has 0 CPUs and 4 GPUs on 2 nodes"),
+        ([], {}, r"has 0 CPUs on 0 nodes"),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit(nodes: list[Node], wish: Any, message: str) -> None:
+    found = refusal(nodes, **wish)
+    assert re.search(message, found), found
+
+
+def test_how_many_share_a_host() -> None:
+    assert share([node(2)]).runs_a_host == 2
+    assert share([node(2), node(2)], concurrent=3).runs_a_host == 2
+    assert share([node(8)] * 4, concurrent=4).runs_a_host == 1
+    assert share([node(0), node(4)], concurrent=2).runs_a_host == 2, "no trial runs on a node without processors"
+
+
+@pytest.mark.parametrize(
+    ("cpus", "gpus", "message"),
+    [
+        (1.5, None, r"--cpus-per-worker 1\.5: Ray gives whole processors above 1; ask for 1 or 2"),
+        (None, 2.25, r"--gpus-per-worker 2\.25: Ray gives whole GPUs above 1; ask for 2 or 3"),
+        (float("nan"), None, r"--cpus-per-worker nan: give a number of processors"),
+        (None, float("inf"), r"--gpus-per-worker inf: give a number of GPUs"),
+    ],
+)
+def test_what_ray_gives_to_no_worker(cpus: float | None, gpus: float | None, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        check_worker(cpus, gpus)
+    check_worker(0.5, 0)
+    check_worker(3, 2)
+    check_worker(None, None)
