@@ -402,7 +402,7 @@ LABELS = [
         "mine is a run already, which began from random weights",
         manifest(),
     ),
-    Case("state gone", f"{CONTINUE} {{tmp}}/gone", "gone: no checkpoints there; give a run's"),
+    Case("nothing to continue", f"{CONTINUE} {{tmp}}/gone", "gone: no checkpoints there; give a run's"),
     Case("weights and state", f"{CONTINUE} {{run}} --init-from {{run}}", "--init-from and --continue-from: give one"),
     Case(
         "state for a run that exists",

@@ -176,6 +176,21 @@ def test_a_new_session_decides_as_the_one_that_saw_all(scheduler: str, higher: b
         assert again.run(number, flat(value)) == live.run(number, flat(value))
 
 
+@pytest.mark.parametrize("scheduler", STOPPING)
+def test_a_trial_that_begins_again_after_a_fault_counts_once(scheduler: str) -> None:
+    session, without = Session(plan_of(scheduler)), Session(plan_of(scheduler))
+    for number, value in enumerate((100.0, 400.0, 900.0)):
+        falling = [(kimg, value - kimg) for kimg, _ in flat(0, end=60.0)]
+        for one in (session, without):
+            for kimg, measured in falling:
+                one.tell(number, kimg, measured, replayed=True)
+        for _ in range(3):
+            for kimg, measured in falling[:2]:
+                assert session.tell(number, kimg, measured, replayed=True)
+    for number, value in enumerate(range(300, 400, 2), 10):
+        assert session.tell(number, 60.0, float(value)) == without.tell(number, 60.0, float(value))
+
+
 def test_the_bracket_of_a_trial_is_its_numbers() -> None:
     plan = plan_of("hyperband")
 

@@ -59,6 +59,9 @@ class Median(_Lenient, MedianStoppingRule):
     """Stops a trial whose best value is worse than the median of the others' mean values up to there."""
 
     def on_trial_result(self, controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        known = self._results.get(trial)
+        if known and "kimg" in result and result["kimg"] <= known[-1]["kimg"]:
+            return TrialScheduler.CONTINUE  # after a fault a trial tells again what it has measured
         decision = super().on_trial_result(controller, trial, result)
         if decision == TrialScheduler.CONTINUE:
             self._stopped_trials.discard(trial)

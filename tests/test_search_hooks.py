@@ -1,0 +1,111 @@
+"""What passes between Tune and a search's book, with stand-ins for Tune's trials."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ray.tune.search import Searcher
+
+from distgan.data.storage import Storage
+from distgan.launch.search_hooks import Ending, Proposing, Recording
+from distgan.search.book import Book
+from distgan.search.plan import Limits
+from distgan.search.proposals import Repeating, random_draws
+from distgan.search.space import Space
+from distgan.search.trials import Trial
+from search_records import SPACE, make_plan, make_record
+
+pytestmark = pytest.mark.timeout(60)
+
+
+@dataclass
+class Standing:
+    """As much of a Tune trial as the hooks look at."""
+
+    config: dict[str, Any]
+    last_result: dict[str, Any] = field(default_factory=dict)
+    error: str | None = None
+
+    def get_error(self) -> str | None:
+        return self.error
+
+
+@pytest.fixture
+def book(tmp_path: Path) -> Book:
+    plan, space = make_plan(), Space.parse(SPACE)
+    proposals = Repeating(random_draws(space, 0, 2, None), plan, Limits(trials=2, seeds=2, top=1))
+    return Book(make_record([], plan), space, proposals, Storage.open(str(tmp_path)))
+
+
+def test_trials_as_tune_asks_for_them(book: Book) -> None:
+    proposing = Proposing(book, lambda trial: {"number": trial.number, "seed": trial.seed})
+    first, second = proposing.suggest("a"), proposing.suggest("b")
+    assert (first, second) == ({"number": 0, "seed": 0}, {"number": 1, "seed": 0})
+    assert proposing.suggest("c") is None, "it asks again later"
+    for number in (0, 1):
+        book.told(number, 20.0, 100.0 + number)
+        book.ended(number, "budget")
+    proposing.on_trial_complete("a", {"anything": 1}, error=True)
+    assert proposing.suggest("c") == {"number": 2, "seed": 1}
+    assert proposing.suggest("d") == Searcher.FINISHED
+
+
+@pytest.mark.parametrize(
+    ("last", "state", "note"),
+    [
+        ({"state": "target", "kimg": 240.0}, "target", ""),
+        ({"state": "begun", "kimg": 20.0}, "begun", ""),
+        ({"state": "failed", "note": "no data there"}, "failed", "no data there"),
+        ({"kimg": 60.0}, "stopped", ""),
+        ({"kimg": 240.0}, "budget", ""),
+        ({}, "stopped", ""),
+    ],
+)
+def test_how_a_trial_ended(book: Book, last: dict[str, Any], state: str, note: str) -> None:
+    recording, trial = Recording(book, 240.0), Standing({"number": 0}, {"seconds": 7.0, **last} if last else {})
+    book.next_trial()
+    recording.on_trial_start(0, [], trial)
+    assert book.snapshot().trials[0].state == "begun"
+    recording.on_trial_result(1, [], trial, {"number": 0, "kimg": 20.0, "value": 5.0})
+    recording.on_trial_result(1, [], trial, {"number": 0, "kimg": 30.0, "state": "budget"})
+    recording.on_trial_complete(2, [], trial)
+    (kept,) = book.snapshot().trials
+    assert (kept.state, kept.note, kept.curve) == (state, note, [(20.0, 5.0)])
+    assert kept.seconds == (7.0 if last else 0.0)
+
+
+@pytest.mark.parametrize(
+    ("error", "note"),
+    [
+        ("Traceback:\n  File x\nRuntimeError: out of memory\n\n", "RuntimeError: out of memory"),
+        (None, "its process ended"),
+        (" \n", "its process ended"),
+    ],
+)
+def test_why_a_trial_failed(book: Book, error: str | None, note: str) -> None:
+    book.next_trial()
+    Recording(book, 240.0).on_trial_error(0, [], Standing({"number": 0}, {"seconds": 3.0}, error))
+    (trial,) = book.snapshot().trials
+    assert (trial.state, trial.note, trial.seconds) == ("failed", note, 3.0)
+
+
+def test_the_end_of_a_search_is_set_from_outside() -> None:
+    ending = Ending()
+    assert not ending.stop_all()
+    assert not ending("a", {"kimg": 1.0})
+    ending.reason = "target"
+    assert ending.stop_all()
+    assert not ending("a", {}), "trials are stopped together"
+
+
+def test_tune_saves_nothing_of_a_book(book: Book) -> None:
+    """It copies and pickles what it is given; locks and storages cannot be."""
+    for hook in (Proposing(book, lambda trial: {}), Recording(book, 240.0), Ending()):
+        assert copy.deepcopy(hook) is hook
+        assert isinstance(pickle.loads(pickle.dumps(hook)), type(hook))
+    assert isinstance(book.next_trial(), Trial)

@@ -1,0 +1,150 @@
+"""What `distgan tune` makes of its options before anything starts: the plan, and the runs of trials."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from distgan.config.load import load_config, preset_names
+from distgan.errors import UserError
+from distgan.evaluation.weights import VARIABLE
+from distgan.search.defaults import default_entries
+from distgan.search.job import SearchJob, SearchOptions, plan_search
+from distgan.search.plan import Limits, Plan
+from distgan.search.record import SearchRecord, read_record
+from distgan.search.space import Space
+from driven import SEED, drive
+from runs import pack_bricks
+
+pytestmark = pytest.mark.timeout(120)
+
+G = "optimizer.generator.lr"
+
+
+@pytest.fixture(scope="module")
+def bricks(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return pack_bricks(tmp_path_factory.mktemp("bricks"), samples=80)
+
+
+@pytest.fixture(name="plan")
+def planner(bricks: str, tmp_path: Path) -> Any:
+    """Plans a search of quickstart on bricks."""
+
+    def plan(*overrides: str, **options: Any) -> SearchJob:
+        shared = [f"data.url={bricks}", "image_size=16", "generator.widths=[16, 8]", *overrides]
+        given = {"source": "quickstart", "name": "rates", "storage": str(tmp_path / "runs"), **options}
+        return plan_search(SearchOptions(overrides=shared, **given))
+
+    return plan
+
+
+def test_what_a_search_is_by_default(plan: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    job = plan("training.kimg=270", "evaluation.every_kimg=1")
+    own = job.record.plan
+    assert (own.scheduler, own.sampler, own.metric, own.higher_is_better) == ("asha", "random", "fd_lite0_2k", False)
+    assert (own.kimg, own.grace_kimg, own.interval_kimg) == (270, pytest.approx(10), 27)
+    assert own.space == Space.parse(default_entries("quickstart")).as_dict()
+    assert not job.resumes
+    assert job.config.health.stop
+    assert not job.config.evaluation.at_start
+    assert read_record(job.search) is None
+    # No rung is before the first evaluation.
+    assert plan("training.kimg=270", "evaluation.every_kimg=100").record.plan.grace_kimg == 100
+    assert plan("training.kimg=50", "evaluation.every_kimg=100").record.plan.grace_kimg == 50
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "weights.pth"))
+    assert plan().record.plan.metric == "fid2k_full"
+    assert plan(metric="fd_lite0").record.plan.metric == "fd_lite0_2k"
+    assert plan(metric="recall").config.evaluation.monitor == "recall"
+    assert plan(metric="recall").record.plan.higher_is_better
+
+
+def test_a_target_and_a_population_change_how_runs_end(plan: Any) -> None:
+    job = plan("evaluation.patience=3", limits=Limits(target=12.5))
+    assert (job.config.evaluation.target, job.config.evaluation.patience) == (12.5, 3)
+    population = plan("evaluation.patience=3", space=[f"{G}=uniform(1e-4, 1e-3)"], scheduler="pbt")
+    assert population.config.evaluation.patience is None
+
+
+def test_a_budget_below_the_first_rung_is_allowed(plan: Any) -> None:
+    job = plan(limits=Limits(budget_kimg=0.5))
+    assert job.record.limits.budget_kimg == 0.5 < job.record.plan.grace_kimg
+
+
+def test_what_may_be_another_in_the_next_session(plan: Any) -> None:
+    first = plan()
+    first.record.trials = drive(first.proposals(), first.space, lambda trial: (1.0, "budget"))
+    first.record.save(first.search)
+    longer = plan(limits=Limits(trials=20, seeds=2, top=1, target=3.0, budget_hours=1))
+    assert longer.resumes
+    assert longer.record.trials == first.record.trials
+    assert longer.record.limits.trials == 20
+    again = plan("scale.max_failures=9", "checkpoint.keep_last=7")
+    assert again.resumes
+    with pytest.raises(UserError, match=r"begun with other settings: reduction_factor was 3 and is 4; set them back"):
+        plan(reduction_factor=4.0)
+    with pytest.raises(UserError, match="metric was fd_lite0_2k and is recall_lite0_2k; and"):
+        plan(metric="recall", scheduler="median", seed=4)
+
+
+def test_a_population_keeps_its_size(plan: Any) -> None:
+    entries = [f"{G}=uniform(1e-4, 1e-3)"]
+    first = plan(space=entries, scheduler="pbt", limits=Limits(trials=4))
+    first.record.save(first.search)
+    assert plan(space=entries, scheduler="pbt", limits=Limits(trials=4, budget_hours=1)).resumes
+    with pytest.raises(UserError, match="this population has 4 members; give --trials 4 to go on with it, or start"):
+        plan(space=entries, scheduler="pbt", limits=Limits(trials=5))
+
+
+def test_other_objectives_and_optimisers_in_a_space(plan: Any) -> None:
+    entries = [
+        "objective.name=choice(bce, hinge)",
+        "objective.label_noise=uniform(0.01, 0.2) if objective.name == bce",
+        "optimizer.generator.name=choice(adam, rmsprop)",
+        "optimizer.generator.beta1=uniform(0, 0.9) if optimizer.generator.name == adam",
+    ]
+    job = plan(space=entries, seed=1, limits=Limits(trials=12))
+    seen = set()
+    for trial in drive(job.proposals(), job.space, lambda trial: (1.0, "budget")):
+        config = job.trial_job(trial).config
+        objective, optimizer = config.objective, config.optimizer.generator
+        seen.add((objective.name, optimizer.name))
+        assert hasattr(objective, "label_noise") == (objective.name == "bce")
+        if objective.name == "bce":
+            assert objective.label_noise == trial.overrides.get("objective.label_noise", 0.0)
+        if optimizer.name == "adam":
+            assert optimizer.beta1 == trial.overrides["optimizer.generator.beta1"]
+    assert len(seen) == 4
+
+
+@pytest.mark.parametrize("preset", preset_names())
+def test_the_own_space_of_a_preset_gives_runs(preset: str, tmp_path: Path) -> None:
+    config = load_config(preset, ["data.url=/data"])
+    entries = default_entries(preset)
+    plan = Plan(
+        source=preset,
+        config=config.model_dump(mode="json"),
+        space=entries,
+        measure="frechet",
+        metric="fd_lite0_2k",
+        higher_is_better=False,
+        sampler="random",
+        scheduler="asha",
+        grace_kimg=1.0,
+        interval_kimg=1.0,
+    )
+    record = SearchRecord(name="search", plan=plan, limits=Limits(trials=4))
+    job = SearchJob(record, config, Space.parse(entries), str(tmp_path), False)
+    trials = drive(job.proposals(), job.space, lambda trial: (1.0, "budget"))
+    first = job.trial_job(trials[0])
+    assert first.config == config.model_copy(update={"seed": SEED}), "the first trial is the preset"
+    for trial in trials[1:]:
+        found = job.trial_job(trial).config
+        tree = found.model_dump(mode="json")
+        for key, value in trial.overrides.items():
+            section: Any = tree
+            for part in key.split("."):
+                section = section[part]
+            assert section == value
+        assert found.seed == trial.seed
