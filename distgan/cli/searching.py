@@ -74,9 +74,10 @@ def run_search(
         )
     )
     from distgan.launch.tune import Place, tune_on_ray
-    from distgan.report.search_results import print_results, write_results
+    from distgan.report.search_results import check_measured, print_results, write_results
 
     outcome = tune_on_ray(job, Place(address, concurrent, cpus, gpus))
+    check_measured(outcome.record, job.search.url)
     write_results(outcome.record, job.search)
     print_results(outcome.record, job.search.url, Console())
     return outcome.exit_code

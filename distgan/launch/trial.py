@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from contextlib import ExitStack
@@ -90,8 +91,10 @@ class TrialRun(tune.Trainable):
         self._resources.close()
 
     def _measured(self, kimg: float, value: float, *, replayed: bool) -> dict[str, Any]:
-        score = self._sign * value
-        self._kimg, self._score = kimg, score if self._score is None else min(score, self._score)
+        self._kimg = kimg
+        if math.isfinite(value):
+            score = self._sign * value
+            self._score = score if self._score is None else min(score, self._score)
         return {**self._place(), "value": value, "replayed": replayed}
 
     def _result(self, state: str, note: str = "") -> dict[str, Any]:

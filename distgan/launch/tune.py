@@ -78,6 +78,8 @@ def tune_on_ray(job: SearchJob, place: Place) -> SearchOutcome:
         way_on = "goes on with the search"
         with ray_cluster(place.address, sources), lost_processes_as_one_line(where, way_on):
             share = share_cluster(_wish(job, place))
+            for note in job.notes:
+                display.message(note)
             display.message(_told(job, share))
             book = Book(job.record, job.space, job.proposals(), job.search)
             board, ending = create_board(), Ending()

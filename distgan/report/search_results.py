@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from distgan.data.storage import Storage
+from distgan.errors import UserError
 from distgan.report import search_words, words
 from distgan.report.search_best import best_yaml
 from distgan.report.search_layout import Column, Row, TrialRows
@@ -34,6 +35,14 @@ def show_results(url: str, console: Console) -> None:
     record = require_record(url)
     write_results(record, Storage.open(url))
     print_results(record, url, console)
+
+
+def check_measured(record: SearchRecord, url: str) -> None:
+    """Raises UserError where trials of a search failed, and none has a value."""
+    failed = [trial for trial in record.trials if trial.state == "failed"]
+    if failed and not any(trial.curve for trial in record.trials):
+        first = failed[0]
+        raise UserError(f"{url}: no trial of this search could be measured; trial {first.number}: {first.note}")
 
 
 def write_results(record: SearchRecord, folder: Storage) -> None:

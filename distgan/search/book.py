@@ -16,7 +16,8 @@ from distgan.search.trials import Trial, TrialState, kimg_of
 class Book:
     """The record of a search that goes on; whatever changes is in its storage before it has effects.
 
-    Its methods may be called from any thread.
+    A trial that failed in an earlier session is tried again, but where others went on without it. Its methods may be
+    called from any thread.
     """
 
     def __init__(self, record: SearchRecord, space: Space, proposals: Proposals, storage: Storage) -> None:
@@ -29,7 +30,8 @@ class Book:
         with self._lock:
             trials = self._record.trials
             for trial in trials:
-                if not trial.ended and trial.number not in self._given:
+                failed = trial.state == "failed" and not self._record.plan.is_population
+                if (failed or not trial.ended) and trial.number not in self._given:
                     self._given.add(trial.number)
                     return trial.model_copy(deep=True)
             draw = self._proposals.next(trials)

@@ -27,7 +27,7 @@ from distgan.search.checks import validated
 from distgan.search.defaults import default_entries
 from distgan.search.files import read_entries
 from distgan.search.generations import Generations, generation_end
-from distgan.search.live import check_live
+from distgan.search.live import check_live, suited
 from distgan.search.optuna_draws import ModelBased
 from distgan.search.pb2 import check_continuous
 from distgan.search.plan import POPULATIONS, Limits, Plan, Sampler, Scheduler, check_same
@@ -79,6 +79,7 @@ class SearchJob:
         config: that all trials share.
         space: validated against it.
         resumes: whether an earlier session began it.
+        notes: what the user should know, a sentence each.
     """
 
     record: SearchRecord
@@ -86,6 +87,7 @@ class SearchJob:
     space: Space
     storage_url: str
     resumes: bool
+    notes: tuple[str, ...] = ()
 
     @property
     def search(self) -> Storage:
@@ -133,15 +135,11 @@ def plan_search(options: SearchOptions) -> SearchJob:
     _check_numbers(options)
     _check_together(options)
     config = _shared_config(options)
-    words = list(options.space)
-    entries = read_entries(words) if words else default_entries(options.source)
-    space = validated(Space.parse(entries), _loader(config))
+    given, notes = _given_space(options)
+    space = validated(given, _loader(config))
     if sampler == "grid":
         grid_draws(space, options.grid_points)
-    if scheduler in POPULATIONS:
-        check_live(space)
-    if scheduler == "pb2":
-        check_continuous(space)
+    _check_suited(options, space)
     # Only a dry run makes no folder; it may do without data, which a search may not.
     planned = make_plan(Job(config, options.name, options.storage), dry_run=config.data.url is not None)
     if planned.resumes is not None:
@@ -178,7 +176,27 @@ def plan_search(options: SearchOptions) -> SearchJob:
     known_trials(plan, space)
     Storage.open(options.storage).prepare()
     now = SearchRecord(name=options.name, plan=plan, limits=options.limits, trials=record.trials if record else [])
-    return SearchJob(now, config, space, Storage.open(options.storage).url, record is not None)
+    return SearchJob(now, config, space, Storage.open(options.storage).url, record is not None, notes)
+
+
+def _given_space(options: SearchOptions) -> tuple[Space, tuple[str, ...]]:
+    """The space, not yet validated; of a preset's own, what the scheduler can search, and what that leaves out."""
+    if options.space:
+        return Space.parse(read_entries(list(options.space))), ()
+    whole = Space.parse(default_entries(options.source))
+    space = suited(whole, lambda one: _check_suited(options, one))
+    left_out = [key for key in whole.keys if key not in space.entries]
+    if not left_out:
+        return whole, ()
+    return space, (f"--scheduler {options.scheduler} cannot search {', '.join(left_out)} of {options.source}'s space",)
+
+
+def _check_suited(options: SearchOptions, space: Space) -> None:
+    """Raises UserError for an entry that the scheduler cannot search."""
+    if options.scheduler in POPULATIONS:
+        check_live(space)
+    if options.scheduler == "pb2":
+        check_continuous(space)
 
 
 def _shared_config(options: SearchOptions) -> Config:

@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
+
 from distgan.config.compare import live_keys
 from distgan.errors import UserError
 from distgan.search.space import Space
+
+
+def suited(space: Space, check: Callable[[Space], None]) -> Space:
+    """Those entries of a preset's own space that `check` lets pass, each by itself."""
+    kept = {}
+    for key, entry in space.entries.items():
+        with suppress(UserError):
+            check(Space({key: entry}))
+            kept[key] = entry
+    return Space(kept)
 
 
 def check_live(space: Space) -> None:
