@@ -122,6 +122,18 @@ def test_a_killed_search_goes_on_with_what_had_begun(tmp_path: Path) -> None:
     assert [trial.overrides for trial in drawn] == [trial.overrides for trial in kept(folder)]
 
 
+def test_what_failed_is_tried_again_in_the_next_session(tmp_path: Path) -> None:
+    folder = Storage.open(str(tmp_path))
+    book = make_book(folder, count=2)
+    first, second = next_trial(book), next_trial(book)
+    book.ended(first.number, "failed", "its node was lost")
+    book.ended(second.number, "budget")
+    assert book.next_trial() == "done"
+    again = make_book(folder, count=2)
+    assert next_trial(again).number == first.number
+    assert again.next_trial() == "done"
+
+
 def test_a_trial_is_handed_out_once(tmp_path: Path) -> None:
     folder = Storage.open(str(tmp_path))
     book = make_book(folder, 2, seeds=2)
