@@ -88,6 +88,19 @@ def test_what_may_be_another_in_the_next_session(plan: Any) -> None:
         plan(metric="recall", scheduler="median", seed=4)
 
 
+def test_all_trials_of_a_search_have_the_same_budget(plan: Any) -> None:
+    options = {"grace_kimg": 5.0, "interval_kimg": 5.0}
+    job = plan("training.kimg=20", **options)
+    job.record.save(job.search)
+    with pytest.raises(UserError, match=r"config\.training\.kimg was 20 and is 40"):
+        plan("training.kimg=40", **options)
+
+
+def test_a_grid_has_as_many_trials_as_points(plan: Any) -> None:
+    job = plan(sampler="grid", grid_points=3, space=[f"{G}=loguniform(1e-5, 1e-3)"])
+    assert job.record.limits.trials == 3
+
+
 def test_a_population_keeps_its_size(plan: Any) -> None:
     entries = [f"{G}=uniform(1e-4, 1e-3)"]
     first = plan(space=entries, scheduler="pbt", limits=Limits(trials=4))
