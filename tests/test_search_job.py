@@ -41,10 +41,10 @@ def planner(bricks: str, tmp_path: Path) -> Any:
 
 
 def test_what_a_search_is_by_default(plan: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    job = plan("training.kimg=270", "evaluation.every_kimg=1")
+    job = plan("training.kimg=640", "evaluation.every_kimg=1")
     own = job.record.plan
     assert (own.scheduler, own.sampler, own.metric, own.higher_is_better) == ("asha", "random", "fd_lite0_2k", False)
-    assert (own.kimg, own.grace_kimg, own.interval_kimg) == (270, pytest.approx(10), 27)
+    assert (own.kimg, own.grace_kimg, own.interval_kimg) == (640, pytest.approx(10), 64)
     assert own.space == Space.parse(default_entries("quickstart")).as_dict()
     assert not job.resumes
     assert job.config.health.stop
@@ -82,8 +82,8 @@ def test_what_may_be_another_in_the_next_session(plan: Any) -> None:
     assert longer.record.limits.trials == 20
     again = plan("scale.max_failures=9", "checkpoint.keep_last=7")
     assert again.resumes
-    with pytest.raises(UserError, match=r"begun with other settings: reduction_factor was 3 and is 4; set them back"):
-        plan(reduction_factor=4.0)
+    with pytest.raises(UserError, match=r"begun with other settings: reduction_factor was 4 and is 3; set them back"):
+        plan(reduction_factor=3.0)
     with pytest.raises(UserError, match="metric was fd_lite0_2k and is recall_lite0_2k; and"):
         plan(metric="recall", scheduler="median", seed=4)
 
