@@ -16,7 +16,7 @@ from distgan.search.plan import Limits, Plan
 from distgan.search.proposals import Draw, Listed, Next, Repeating, random_draws
 from distgan.search.record import FILE, SearchRecord, read_record, require_record
 from distgan.search.space import Space
-from distgan.search.trials import Trial
+from distgan.search.trials import Trial, TrialState
 from search_records import SPACE, finished, make_plan, make_record, make_trial
 
 pytestmark = pytest.mark.timeout(60)
@@ -148,6 +148,21 @@ def test_a_trial_is_handed_out_once(tmp_path: Path) -> None:
     repetition = next_trial(book)
     assert (repetition.number, repetition.repeats, repetition.seed) == (2, 0, first.seed + 1)
     assert book.next_trial() == "done"
+
+
+def test_the_best_are_not_repeated_before_a_failed_trial_is_tried_again(tmp_path: Path) -> None:
+    folder = Storage.open(str(tmp_path))
+    book = make_book(folder, 2, seeds=2)
+    states: list[TrialState] = ["budget", "failed"]
+    for number, state in enumerate(states):
+        assert next_trial(book).number == number
+        book.told(number, 20.0, 100.0)
+        book.ended(number, state)
+    again = make_book(folder, 2, seeds=2)
+    assert next_trial(again).number == 1
+    assert again.next_trial() == "wait"
+    again.ended(1, "budget")
+    assert next_trial(again).repeats == 0
 
 
 def test_numbers_are_unique_whoever_asks(tmp_path: Path) -> None:

@@ -167,7 +167,7 @@ def test_a_new_session_decides_as_the_one_that_saw_all(scheduler: str, higher: b
     assert len({trial.state for trial in trials}) == 2
     trials.append(make_trial(plan, 12, curve=[(20.0, sign * 1.0)], state="budget", repeats=3))
     trials.append(make_trial(plan, 13, curve=[(20.0, sign * 1.0)], state="begun"))
-    trials.append(make_trial(plan, 14, state="failed"))
+    trials.append(make_trial(plan, 14, state="failed", curve=[(20.0, sign * 1.0)]))  # it is tried again
     for number, value in itertools.product(range(20, 26), (100.0, 150.0, 200.0, 300.0, 400.0)):
         again = Session(plan, trials)
         live = Session(plan)

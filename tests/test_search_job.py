@@ -58,10 +58,10 @@ def test_of_a_presets_own_space_the_scheduler_searches_what_it_can(
 
 
 def test_what_a_search_is_by_default(plan: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    job = plan("training.kimg=270", "evaluation.every_kimg=1")
+    job = plan("training.kimg=640", "evaluation.every_kimg=1")
     own = job.record.plan
     assert (own.scheduler, own.sampler, own.metric, own.higher_is_better) == ("asha", "random", "fd_lite0_2k", False)
-    assert (own.kimg, own.grace_kimg, own.interval_kimg) == (270, pytest.approx(270 / 64), 27)
+    assert (own.kimg, own.grace_kimg, own.interval_kimg) == (640, pytest.approx(10), 64)
     assert own.space == Space.parse(default_entries("quickstart")).as_dict()
     assert not job.resumes
     assert job.config.health.stop
@@ -99,10 +99,23 @@ def test_what_may_be_another_in_the_next_session(plan: Any) -> None:
     assert longer.record.limits.trials == 20
     again = plan("scale.max_failures=9", "checkpoint.keep_last=7")
     assert again.resumes
-    with pytest.raises(UserError, match=r"begun with other settings: reduction_factor was 4 and is 5; set them back"):
-        plan(reduction_factor=5.0)
+    with pytest.raises(UserError, match=r"begun with other settings: reduction_factor was 4 and is 3; set them back"):
+        plan(reduction_factor=3.0)
     with pytest.raises(UserError, match="metric was fd_lite0_2k and is recall_lite0_2k; and"):
         plan(metric="recall", scheduler="median", seed=4)
+
+
+def test_all_trials_of_a_search_have_the_same_budget(plan: Any) -> None:
+    options = {"grace_kimg": 5.0, "interval_kimg": 5.0}
+    job = plan("training.kimg=20", **options)
+    job.record.save(job.search)
+    with pytest.raises(UserError, match=r"config\.training\.kimg was 20 and is 40"):
+        plan("training.kimg=40", **options)
+
+
+def test_a_grid_has_as_many_trials_as_points(plan: Any) -> None:
+    job = plan(sampler="grid", grid_points=3, space=[f"{G}=loguniform(1e-5, 1e-3)"])
+    assert job.record.limits.trials == 3
 
 
 def test_a_population_keeps_its_size(plan: Any) -> None:

@@ -104,10 +104,13 @@ def build_scheduler(plan: Plan) -> TrialScheduler:
 
 
 def remember(scheduler: TrialScheduler, plan: Plan, trials: Iterable[Trial]) -> None:
-    """Tells a new scheduler of trials that have ended in earlier sessions, as if it had seen them."""
+    """Tells a new scheduler of trials that have ended in earlier sessions, as if it had seen them.
+
+    Those that failed are tried again, and tell by themselves what they have measured.
+    """
     sign = -1 if plan.higher_is_better else 1
     for trial in trials:
-        if not trial.ended or not trial.curve or trial.repeats is not None:
+        if not trial.ended or trial.state == "failed" or not trial.curve or trial.repeats is not None:
             continue
         known: Any = _Known(f"known-{trial.number}", {"number": trial.number})
         controller: Any = None

@@ -70,11 +70,11 @@ class TrialRun(tune.Trainable):
             ended = self._fit.ended(_POLL_S)
             events, mistake = ray.get(self._board.take.remote())
             self._events.extend(events)
-            if self._events:
-                continue
             if not self._stop_asked and ray.get(self._search_board.stop_asked.remote()):
                 self._stop_asked = True
                 self._board.ask_to_stop.remote()
+            if self._events:
+                continue
             if mistake is not None:
                 diverged = isinstance(mistake, DivergedError)
                 return self._result("diverged" if diverged else "failed", str(mistake))

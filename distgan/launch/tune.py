@@ -30,6 +30,7 @@ from distgan.report.search_display import SearchDisplay
 from distgan.report.search_table import Progress
 from distgan.search.book import Book
 from distgan.search.job import SearchJob
+from distgan.search.ranking import reached
 from distgan.search.record import SearchEnd, SearchRecord
 from distgan.search.trials import Trial
 
@@ -82,11 +83,14 @@ def tune_on_ray(job: SearchJob, place: Place) -> SearchOutcome:
                 display.message(note)
             display.message(_told(job, share))
             book = Book(job.record, job.space, job.proposals(), job.search)
+            display.update(book.snapshot(), {})
             board, ending = create_board(), Ending()
-            with _tuner(job, book, share, board, ending) as tuner:
-                fit = Background(tuner.fit)
-                _follow(job, book, board, fit, ending, display, wish)
-            record = book.close(ending.reason or "all trials ended")
+            ending.reason = _reason(book, 0.0, wish)  # of an earlier session
+            if ending.reason is None:
+                with _tuner(job, book, share, board, ending) as tuner:
+                    fit = Background(tuner.fit)
+                    _follow(book, board, fit, ending, display, wish)
+            record = book.close(ending.reason or ("target" if reached(book.snapshot()) else "all trials ended"))
             display.update(record, {})
     return SearchOutcome(record, wish.exit_code)
 
@@ -98,16 +102,10 @@ def _wish(job: SearchJob, place: Place) -> Wish:
         aside=evaluation.processors if evaluation.asynchronous else 0,
         device=scale.device,
         concurrent=place.concurrent,
-        most=_most_at_once(job),
+        most=job.record.limits.trials,
         cpus=place.cpus,
         gpus=place.gpus,
     )
-
-
-def _most_at_once(job: SearchJob) -> int:
-    """So many trials there are at all."""
-    record = job.record
-    return len(job.space.grid(record.plan.grid_points)) if record.plan.sampler == "grid" else record.limits.trials
 
 
 def _told(job: SearchJob, share: TrialShare) -> str:
@@ -161,9 +159,7 @@ def _tuner(job: SearchJob, book: Book, share: TrialShare, board: Any, ending: En
         )
 
 
-def _follow(
-    job: SearchJob, book: Book, board: Any, fit: Background, ending: Ending, display: SearchDisplay, wish: StopWish
-) -> None:
+def _follow(book: Book, board: Any, fit: Background, ending: Ending, display: SearchDisplay, wish: StopWish) -> None:
     """Shows what happens until all trials have ended, and ends them where a limit is met."""
     progress: dict[int, Progress] = {}
     began, asked = time.monotonic(), False
@@ -171,10 +167,9 @@ def _follow(
         events, _ = ray.get(board.take.remote())
         for number, kimg, images_per_second in events:
             progress[number] = Progress(kimg, images_per_second)
-        record = book.snapshot()
-        display.update(record, progress)
+        display.update(book.snapshot(), progress)
         if ending.reason is None:
-            ending.reason = _reason(job, record, book.kimg, time.monotonic() - began, wish)
+            ending.reason = _reason(book, time.monotonic() - began, wish)
         if ending.reason is not None and not asked:
             asked = True
             if ending.reason == "interrupted":
@@ -183,15 +178,16 @@ def _follow(
     fit.raise_error()
 
 
-def _reason(job: SearchJob, record: SearchRecord, kimg: float, seconds: float, wish: StopWish) -> SearchEnd | None:
+def _reason(book: Book, seconds: float, wish: StopWish) -> SearchEnd | None:
     """Why the search is to end now."""
+    record = book.snapshot()
     limits = record.limits
     if wish.wished:
         return "interrupted"
-    if limits.target is not None and any(trial.state == "target" for trial in record.trials):
+    if reached(record):
         return "target"
     if limits.budget_hours is not None and seconds >= 3600 * limits.budget_hours:
         return "budget"
-    if limits.budget_kimg is not None and kimg >= limits.budget_kimg:
+    if limits.budget_kimg is not None and book.kimg >= limits.budget_kimg:
         return "budget"
     return None

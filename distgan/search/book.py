@@ -33,6 +33,8 @@ class Book:
                 failed = trial.state == "failed" and not self._record.plan.is_population
                 if (failed or not trial.ended) and trial.number not in self._given:
                     self._given.add(trial.number)
+                    if failed:  # what is proposed meanwhile does not take it for ended
+                        trial.state, trial.note = "waiting", ""
                     return trial.model_copy(deep=True)
             draw = self._proposals.next(trials)
             if not isinstance(draw, Draw):

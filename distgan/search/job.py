@@ -12,6 +12,7 @@ import torch
 import yaml
 
 from distgan.config.compare import free_keys
+from distgan.config.load import without_credentials
 from distgan.config.overrides import overridden
 from distgan.config.own_code import is_own
 from distgan.config.registry import EXTRACTORS
@@ -137,8 +138,9 @@ def plan_search(options: SearchOptions) -> SearchJob:
     config = _shared_config(options)
     given, notes = _given_space(options)
     space = validated(given, _loader(config))
+    limits = options.limits
     if sampler == "grid":
-        grid_draws(space, options.grid_points)
+        limits = limits.model_copy(update={"trials": len(space.grid(options.grid_points))})
     _check_suited(options, space)
     # Only a dry run makes no folder; it may do without data, which a search may not.
     planned = make_plan(Job(config, options.name, options.storage), dry_run=config.data.url is not None)
@@ -147,7 +149,7 @@ def plan_search(options: SearchOptions) -> SearchJob:
     config = planned.job.config
     _check_measured(config, planned.index)
     plan = Plan(
-        source=options.source,
+        source=without_credentials(options.source),
         config=config.model_dump(mode="json"),
         space=space.as_dict(),
         measure=config.evaluation.monitor,
@@ -163,19 +165,18 @@ def plan_search(options: SearchOptions) -> SearchJob:
         warm_start=Storage.open(options.warm_start).url if options.warm_start else None,
     )
     search = Storage.open(options.storage).child(options.name)
-    if planned.resumes is not None:
-        raise UserError(f"{search.url}: there is a run of that name already; give the search another --name")
     record = read_record(search)
     if record is not None:
-        check_same(record.plan, plan, free_keys(), search.url)
-        if plan.is_population and record.limits.trials != options.limits.trials:
+        # A trial that has ended does not go on to a higher budget: all have the same.
+        check_same(record.plan, plan, free_keys() - {"training.kimg"}, search.url)
+        if plan.is_population and record.limits.trials != limits.trials:
             raise UserError(
                 f"{search.url}: this population has {record.limits.trials} members; give --trials "
                 f"{record.limits.trials} to go on with it, or start a new search with another --name"
             )
     known_trials(plan, space)
     Storage.open(options.storage).prepare()
-    now = SearchRecord(name=options.name, plan=plan, limits=options.limits, trials=record.trials if record else [])
+    now = SearchRecord(name=options.name, plan=plan, limits=limits, trials=record.trials if record else [])
     return SearchJob(now, config, space, Storage.open(options.storage).url, record is not None, notes)
 
 

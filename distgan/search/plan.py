@@ -19,7 +19,7 @@ class Limits(BaseModel):
     """What may be another in the next session of a search.
 
     Attributes:
-        trials: how many are drawn; in population-based training the members.
+        trials: how many are drawn; of a grid its points, in population-based training the members.
         seeds: runs of each of the `top` trials in the end, with a seed each, their first run among them.
         target: a value of the measure at which the search ends.
         budget_kimg: real images of all trials together, in thousands.

@@ -1,4 +1,4 @@
-"""Which trial of a search is best."""
+"""Which trial of a search is best, and whether one is good enough."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from distgan.search.plan import Plan
+from distgan.search.record import SearchRecord
 from distgan.search.trials import Trial
 
 
@@ -30,12 +31,15 @@ class Ranked:
 
 
 def leaderboard(plan: Plan, trials: Sequence[Trial]) -> list[Ranked]:
-    """Trials with a value, the best first: those with the most runs before the others, as luck counts less in them."""
+    """Trials with a value, the best first: those with the most runs before the others, as luck counts less in them.
+
+    A repetition counts when it has ended: until then its value is that of a run that has come less far.
+    """
     found = []
     for trial in trials:
         if trial.repeats is not None:
             continue
-        runs = [trial, *(other for other in trials if other.repeats == trial.number)]
+        runs = [trial, *(other for other in trials if other.repeats == trial.number and other.ended)]
         measured = [(run, best[1]) for run in runs if (best := run.best(plan.higher_is_better)) is not None]
         if not measured:
             continue
@@ -52,3 +56,12 @@ def leaderboard(plan: Plan, trials: Sequence[Trial]) -> list[Ranked]:
         )
     sign = -1 if plan.higher_is_better else 1
     return sorted(found, key=lambda one: (-one.runs, sign * one.value, one.trial.number))
+
+
+def reached(record: SearchRecord) -> bool:
+    """Whether a trial that has ended is as good as the target, which may have been another one when it did."""
+    target, higher_is_better = record.limits.target, record.plan.higher_is_better
+    if target is None:
+        return False
+    values = [best[1] for trial in record.trials if trial.ended and (best := trial.best(higher_is_better))]
+    return any(value >= target if higher_is_better else value <= target for value in values)

@@ -27,6 +27,8 @@ class Winner:
 def find_winner(url: str, overrides: Sequence[str]) -> Winner:
     """The best trial of the search at a folder or URL, its configuration with `KEY=VALUE` overrides.
 
+    Without the search's target: a winner that has reached it would end where it begins.
+
     Raises UserError where there is no search, or no trial of it has a value or a whole checkpoint.
     """
     record, search = require_record(url), Storage.open(url)
@@ -35,5 +37,7 @@ def find_winner(url: str, overrides: Sequence[str]) -> Winner:
         raise UserError(f"--from-trial {url}: no trial of this search has a value yet")
     run = ranked[0].best_run
     where = f"{search.url}/{FILE}"
-    config = parse_config(dump_config(trial_config(record.plan, run, where)), where, overrides)
+    config = parse_config(
+        dump_config(trial_config(record.plan, run, where)), where, ["evaluation.target=null", *overrides]
+    )
     return Winner(config, find_checkpoint(trial_url(search, run)).url, f"{record.name}-{run.name}")
