@@ -43,7 +43,7 @@ def book(tmp_path: Path) -> Book:
 
 
 def test_trials_as_tune_asks_for_them(book: Book) -> None:
-    proposing = Proposing(book, lambda trial: {"number": trial.number, "seed": trial.seed})
+    proposing = Proposing(book, lambda trial: {"number": trial.number, "seed": trial.seed}, Ending())
     first, second = proposing.suggest("a"), proposing.suggest("b")
     assert (first, second) == ({"number": 0, "seed": 0}, {"number": 1, "seed": 0})
     assert proposing.suggest("c") is None, "it asks again later"
@@ -94,18 +94,25 @@ def test_why_a_trial_failed(book: Book, error: str | None, note: str) -> None:
     assert (trial.state, trial.note, trial.seconds) == ("failed", note, 3.0)
 
 
-def test_the_end_of_a_search_is_set_from_outside() -> None:
+def test_a_search_ends_as_its_trials_do(book: Book, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever Tune stops at once it kills ten seconds later."""
     ending = Ending()
+    proposing = Proposing(book, lambda trial: {"number": trial.number}, ending)
+    assert proposing.suggest("a") == {"number": 0}
+    assert not ending.stop_all()
+    ending.begin("target")
+    assert proposing.suggest("b") == Searcher.FINISHED
+    assert len(book.snapshot().trials) == 1
     assert not ending.stop_all()
     assert not ending("a", {"kimg": 1.0})
-    ending.reason = "target"
-    assert ending.stop_all()
-    assert not ending("a", {}), "trials are stopped together"
+    monkeypatch.setattr(Ending, "PATIENCE_S", 0.0)
+    ending.begin("target")
+    assert ending.stop_all(), "trials that do not end are ended"
 
 
 def test_tune_saves_nothing_of_a_book(book: Book) -> None:
     """It copies and pickles what it is given; locks and storages cannot be."""
-    for hook in (Proposing(book, lambda trial: {}), Recording(book, 240.0), Ending()):
+    for hook in (Proposing(book, lambda trial: {}, Ending()), Recording(book, 240.0), Ending()):
         assert copy.deepcopy(hook) is hook
         assert isinstance(pickle.loads(pickle.dumps(hook)), type(hook))
     assert isinstance(book.next_trial(), Trial)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -23,14 +25,38 @@ class _Unsaved:
         return {}
 
 
-class Proposing(_Unsaved, Searcher):
-    """Hands out the book's trials; `describe` gives what a trial's actor is to know."""
+class Ending(_Unsaved, Stopper):
+    """When the search is to end, as another thread says: trials then end by themselves, since Tune kills after 10 s.
 
-    def __init__(self, book: Book, describe: Callable[[Trial], dict[str, Any]]) -> None:
+    Tune ends what is left after `PATIENCE_S`.
+    """
+
+    PATIENCE_S = 600.0
+
+    def __init__(self) -> None:
+        self.reason: SearchEnd | None = None
+        self._until = math.inf
+
+    def begin(self, reason: SearchEnd) -> None:
+        self.reason, self._until = reason, time.monotonic() + self.PATIENCE_S
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        return time.monotonic() >= self._until
+
+
+class Proposing(_Unsaved, Searcher):
+    """Hands out the book's trials until the search is to end; `describe` gives what a trial's actor is to know."""
+
+    def __init__(self, book: Book, describe: Callable[[Trial], dict[str, Any]], ending: Ending) -> None:
         super().__init__()
-        self._book, self._describe = book, describe
+        self._book, self._describe, self._ending = book, describe, ending
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # FINISHED is one
+        if self._ending.reason is not None:
+            return Searcher.FINISHED
         found = self._book.next_trial()
         if found == "wait":
             return None
@@ -73,15 +99,3 @@ class Recording(_Unsaved, Callback):
         lines = [line.strip() for line in str(trial.get_error() or "").splitlines() if line.strip()]
         note = lines[-1] if lines else "its process ended"
         self._book.ended(trial.config["number"], "failed", note, trial.last_result.get("seconds", 0.0))
-
-
-class Ending(_Unsaved, Stopper):
-    """Ends the search once there is a reason; set by another thread."""
-
-    reason: SearchEnd | None = None
-
-    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        return False
-
-    def stop_all(self) -> bool:
-        return self.reason is not None

@@ -20,7 +20,7 @@ from distgan.launch.train import build_trainer
 from distgan.metrics.measures import higher_is_better
 from distgan.training.checkpoints import CheckpointStore
 from distgan.training.early_stopping import Score, scores_of
-from distgan.training.events import Evaluated, Finished, Summary, Trained
+from distgan.training.events import Evaluated, Finished, Started, Summary, Trained
 from distgan.training.job import Job
 from distgan.training.progress import Progress
 
@@ -48,7 +48,7 @@ class TrialRun(tune.Trainable):
         self._replay = deque(_measured(job, config["begins_at_kimg"]))
         self._events: deque[object] = deque()
         self._summary: Summary | None = None
-        self._stop_asked = False
+        self._stop_asked = self._started = False
         self._resources = ExitStack()
         notes = self._resources.enter_context(ray_notes(job.run))
         self._board = create_board()
@@ -63,6 +63,7 @@ class TrialRun(tune.Trainable):
                 event = self._events.popleft()
                 if isinstance(event, Evaluated) and event.step > 0:
                     return self._measured(event.kimg, event.value, replayed=False)
+                self._started = self._started or isinstance(event, Started)
                 if isinstance(event, Trained):
                     self._search_board.put.remote((self._number, event.kimg, event.images_per_second))
                 if isinstance(event, Finished):
@@ -75,6 +76,8 @@ class TrialRun(tune.Trainable):
                 self._board.ask_to_stop.remote()
             if self._events:
                 continue
+            if self._stop_asked and not self._started:
+                return self._result("begun")  # nothing has been trained that could be lost
             if mistake is not None:
                 diverged = isinstance(mistake, DivergedError)
                 return self._result("diverged" if diverged else "failed", str(mistake))

@@ -85,12 +85,14 @@ def tune_on_ray(job: SearchJob, place: Place) -> SearchOutcome:
             book = Book(job.record, job.space, job.proposals(), job.search)
             display.update(book.snapshot(), {})
             board, ending = create_board(), Ending()
-            ending.reason = _reason(book, 0.0, wish)  # of an earlier session
-            if ending.reason is None:
+            reason = _reason(book, 0.0, wish)  # of an earlier session
+            if reason is None:
                 with _tuner(job, book, share, board, ending) as tuner:
                     fit = Background(tuner.fit)
                     _follow(book, board, fit, ending, display, wish)
-            record = book.close(ending.reason or ("target" if reached(book.snapshot()) else "all trials ended"))
+            record = book.close(
+                reason or ending.reason or ("target" if reached(book.snapshot()) else "all trials ended")
+            )
             display.update(record, {})
     return SearchOutcome(record, wish.exit_code)
 
@@ -140,7 +142,7 @@ def _tuner(job: SearchJob, book: Book, share: TrialShare, board: Any, ending: En
         yield tune.Tuner(
             tune.with_resources(TrialRun, {"CPU": TRIAL_CPUS}),
             tune_config=tune.TuneConfig(
-                search_alg=Proposing(book, describe),
+                search_alg=Proposing(book, describe, ending),
                 scheduler=scheduler,
                 num_samples=-1,
                 max_concurrent_trials=share.concurrent,
@@ -162,17 +164,16 @@ def _tuner(job: SearchJob, book: Book, share: TrialShare, board: Any, ending: En
 def _follow(book: Book, board: Any, fit: Background, ending: Ending, display: SearchDisplay, wish: StopWish) -> None:
     """Shows what happens until all trials have ended, and ends them where a limit is met."""
     progress: dict[int, Progress] = {}
-    began, asked = time.monotonic(), False
+    began = time.monotonic()
     while not fit.ended(_POLL_S):
         events, _ = ray.get(board.take.remote())
         for number, kimg, images_per_second in events:
             progress[number] = Progress(kimg, images_per_second)
         display.update(book.snapshot(), progress)
-        if ending.reason is None:
-            ending.reason = _reason(book, time.monotonic() - began, wish)
-        if ending.reason is not None and not asked:
-            asked = True
-            if ending.reason == "interrupted":
+        reason = _reason(book, time.monotonic() - began, wish) if ending.reason is None else None
+        if reason is not None:
+            ending.begin(reason)
+            if reason == "interrupted":
                 display.message("stopping: trials save their state first; press Ctrl-C again to stop at once")
             board.ask_to_stop.remote()
     fit.raise_error()
