@@ -30,6 +30,7 @@ def make_plan(space: dict[str, str] = SPACE, **changes: Any) -> Plan:
     config = load_config(PRESET, ["training.kimg=240", "evaluation.every_kimg=20", "data.url=/data/cifar"])
     plan = Plan(
         source=PRESET,
+        data_hash="0" * 64,
         config=config.model_dump(mode="json"),
         space=space,
         measure="frechet",

@@ -140,6 +140,7 @@ def test_higher_is_better() -> None:
     ("interval", "ends"),
     [
         (50.0, [50, 100, 150, 200, 240]),
+        (75.0, [75, 150, 240]),
         (24.0, [24 * count for count in range(1, 11)]),
         (240.0, [240]),
         (500.0, [240]),

@@ -62,12 +62,11 @@ def test_trials_as_tune_asks_for_them(book: Book) -> None:
         ({"state": "begun", "kimg": 20.0}, "begun", ""),
         ({"state": "failed", "note": "no data there"}, "failed", "no data there"),
         ({"kimg": 60.0}, "stopped", ""),
-        ({"kimg": 240.0}, "budget", ""),
         ({}, "stopped", ""),
     ],
 )
 def test_how_a_trial_ended(book: Book, last: dict[str, Any], state: str, note: str) -> None:
-    recording, trial = Recording(book, 240.0), Standing({"number": 0}, {"seconds": 7.0, **last} if last else {})
+    recording, trial = Recording(book), Standing({"number": 0}, {"seconds": 7.0, **last} if last else {})
     book.next_trial()
     recording.on_trial_start(0, [], trial)
     assert book.snapshot().trials[0].state == "begun"
@@ -89,7 +88,7 @@ def test_how_a_trial_ended(book: Book, last: dict[str, Any], state: str, note: s
 )
 def test_why_a_trial_failed(book: Book, error: str | None, note: str) -> None:
     book.next_trial()
-    Recording(book, 240.0).on_trial_error(0, [], Standing({"number": 0}, {"seconds": 3.0}, error))
+    Recording(book).on_trial_error(0, [], Standing({"number": 0}, {"seconds": 3.0}, error))
     (trial,) = book.snapshot().trials
     assert (trial.state, trial.note, trial.seconds) == ("failed", note, 3.0)
 
@@ -112,7 +111,7 @@ def test_a_search_ends_as_its_trials_do(book: Book, monkeypatch: pytest.MonkeyPa
 
 def test_tune_saves_nothing_of_a_book(book: Book) -> None:
     """It copies and pickles what it is given; locks and storages cannot be."""
-    for hook in (Proposing(book, lambda trial: {}, Ending()), Recording(book, 240.0), Ending()):
+    for hook in (Proposing(book, lambda trial: {}, Ending()), Recording(book), Ending()):
         assert copy.deepcopy(hook) is hook
         assert isinstance(pickle.loads(pickle.dumps(hook)), type(hook))
     assert isinstance(book.next_trial(), Trial)

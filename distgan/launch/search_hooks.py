@@ -75,8 +75,8 @@ class Proposing(_Unsaved, Searcher):
 class Recording(_Unsaved, Callback):
     """Writes into the book what becomes of trials."""
 
-    def __init__(self, book: Book, whole_kimg: float) -> None:
-        self._book, self._whole_kimg = book, whole_kimg
+    def __init__(self, book: Book) -> None:
+        self._book = book
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._book.begun(trial.config["number"])
@@ -91,8 +91,7 @@ class Recording(_Unsaved, Callback):
         """A trial that has not said how it ended was stopped by the scheduler."""
         last = trial.last_result
         number, seconds = trial.config["number"], last.get("seconds", 0.0)
-        whole = last.get("kimg", 0.0) >= self._whole_kimg
-        state: TrialState = last.get("state") or ("budget" if whole else "stopped")
+        state: TrialState = last.get("state") or "stopped"
         self._book.ended(number, state, last.get("note", ""), seconds)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:

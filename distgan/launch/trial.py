@@ -84,7 +84,9 @@ class TrialRun(tune.Trainable):
             if ended:
                 with lost_processes_as_one_line(self._job.run.url):
                     self._fit.raise_error()
-                reason = self._summary.reason if self._summary is not None else "interrupted"
+                if self._summary is None:
+                    raise RuntimeError(f"{self._job.run.url}: the run ended without a word")  # Tune tries it again
+                reason = self._summary.reason
                 return self._result("begun" if reason == "interrupted" else reason)
 
     def cleanup(self) -> None:

@@ -155,7 +155,7 @@ def _tuner(job: SearchJob, book: Book, share: TrialShare, board: Any, ending: En
                 stop=ending,
                 failure_config=tune.FailureConfig(max_failures=job.config.scale.max_failures),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-                callbacks=[Recording(book, plan.kimg)],
+                callbacks=[Recording(book)],
                 verbose=0,
             ),
         )
@@ -176,6 +176,7 @@ def _follow(book: Book, board: Any, fit: Background, ending: Ending, display: Se
             if reason == "interrupted":
                 display.message("stopping: trials save their state first; press Ctrl-C again to stop at once")
             board.ask_to_stop.remote()
+    book.raise_failure()
     fit.raise_error()
 
 

@@ -24,6 +24,7 @@ class Book:
         self._record, self._space, self._proposals, self._storage = record, space, proposals, storage
         self._lock = threading.Lock()
         self._given: set[int] = set()
+        self._failure: UserError | None = None
 
     def next_trial(self) -> Trial | Literal["wait", "done"]:
         """A trial to be run: one that has not ended in an earlier session, else a new one."""
@@ -50,7 +51,7 @@ class Book:
             )
             trials.append(trial)
             try:
-                self._record.save(self._storage)
+                self._save()
             except UserError:
                 trials.pop()
                 raise
@@ -61,13 +62,13 @@ class Book:
         """A trial has workers."""
         with self._lock:
             self._record.trials[number].state = "begun"
-            self._record.save(self._storage)
+            self._save()
 
     def told(self, number: int, kimg: float, value: float) -> None:
         """A trial was evaluated."""
         with self._lock:
             self._record.trials[number].told(kimg, value)
-            self._record.save(self._storage)
+            self._save()
 
     def ended(self, number: int, state: TrialState, note: str = "", seconds: float = 0.0) -> None:
         """A trial has ended, or goes on in another session where `state` is `begun`."""
@@ -75,14 +76,26 @@ class Book:
             trial = self._record.trials[number]
             trial.state, trial.note = state, note
             trial.seconds += seconds
-            self._record.save(self._storage)
+            self._save()
 
     def close(self, end: SearchEnd) -> SearchRecord:
         """This session of the search has ended; returns the record."""
         with self._lock:
             self._record.ended = end
-            self._record.save(self._storage)
+            self._save()
             return self._record.model_copy(deep=True)
+
+    def raise_failure(self) -> None:
+        """The first error that the record's storage has met, if any: others may have wrapped it since."""
+        if self._failure is not None:
+            raise self._failure
+
+    def _save(self) -> None:
+        try:
+            self._record.save(self._storage)
+        except UserError as error:
+            self._failure = self._failure or error
+            raise
 
     def snapshot(self) -> SearchRecord:
         """The record as it stands."""

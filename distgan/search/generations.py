@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from distgan.search.pb2 import PB2
@@ -56,10 +55,10 @@ class Generations:
 
 
 def generations(plan: Plan) -> int:
-    """How many there are in the whole length."""
-    return math.ceil(plan.kimg / plan.interval_kimg - 1e-9)
+    """How many there are in the whole length; less than half of one that is left over belongs to the last."""
+    return max(1, round(plan.kimg / plan.interval_kimg))
 
 
 def generation_end(plan: Plan, generation: int) -> float:
     """Where a generation ends, in kimg."""
-    return min(plan.kimg, (generation + 1) * plan.interval_kimg)
+    return plan.kimg if generation + 1 >= generations(plan) else (generation + 1) * plan.interval_kimg

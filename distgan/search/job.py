@@ -150,6 +150,7 @@ def plan_search(options: SearchOptions) -> SearchJob:
     _check_measured(config, planned.index)
     plan = Plan(
         source=without_credentials(options.source),
+        data_hash=planned.index.hash if planned.index is not None else "",
         config=config.model_dump(mode="json"),
         space=space.as_dict(),
         measure=config.evaluation.monitor,

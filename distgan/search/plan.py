@@ -41,6 +41,7 @@ class Plan(BaseModel):
 
     Attributes:
         source: the preset or file, as it was given.
+        data_hash: of the data set's index.
         config: the configuration that all trials share, resolved.
         space: the entry of each searched key, as text.
         measure: as `evaluation.monitor` calls it; `metric`: its whole name, as `fd_lite0_2k`.
@@ -55,6 +56,7 @@ class Plan(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     source: str
+    data_hash: str
     config: dict[str, Any]
     space: dict[str, str]
     measure: str

@@ -14,7 +14,8 @@ from distgan.search.values import close
 def known_trials(plan: Plan, space: Space) -> list[Trial]:
     """Ended trials of the plan's `warm_start` that a draw of the space could have been; none without one.
 
-    Raises UserError where that is no search, it was measured by something else, or none of its trials is in the space.
+    Raises UserError where that is no search, it was measured by something else or on other data, or none of its trials
+    is in the space.
     """
     if plan.warm_start is None:
         return []
@@ -24,6 +25,8 @@ def known_trials(plan: Plan, space: Space) -> list[Trial]:
             f"--warm-start {plan.warm_start}: it was measured by {earlier.plan.metric}, and this search is by "
             f"{plan.metric}; ask for the same --metric and evaluation.samples"
         )
+    if earlier.plan.data_hash != plan.data_hash:
+        raise UserError(f"--warm-start {plan.warm_start}: it was a search on other data; leave it out")
     shared = flatten(earlier.plan.config)
     found = []
     for trial in earlier.trials:
