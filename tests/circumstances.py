@@ -27,7 +27,8 @@ import pytest
 
 from distgan.data.index import INDEX_NAME, TABLE_NAME, Index
 from distgan.data.storage import Storage
-from distgan.search.job import SearchOptions, plan_search
+from distgan.search.options import SearchOptions
+from distgan.search.planning import plan_search
 
 
 @dataclass

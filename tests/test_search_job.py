@@ -11,8 +11,10 @@ from distgan.config.load import load_config, preset_names
 from distgan.errors import UserError
 from distgan.evaluation.weights import VARIABLE
 from distgan.search.defaults import default_entries
-from distgan.search.job import SearchJob, SearchOptions, plan_search
+from distgan.search.job import SearchJob
+from distgan.search.options import SearchOptions
 from distgan.search.plan import Limits, Plan
+from distgan.search.planning import plan_search
 from distgan.search.record import SearchRecord, read_record
 from distgan.search.space import Space
 from driven import SEED, drive
@@ -153,6 +155,7 @@ def test_the_own_space_of_a_preset_gives_runs(preset: str, tmp_path: Path) -> No
     config = load_config(preset, ["data.url=/data"])
     entries = default_entries(preset)
     plan = Plan(
+        data_hash="0" * 64,
         source=preset,
         config=config.model_dump(mode="json"),
         space=entries,

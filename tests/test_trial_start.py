@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from distgan.search.book import Book
-from distgan.search.job import SearchJob, SearchOptions, plan_search
+from distgan.search.job import SearchJob
+from distgan.search.options import SearchOptions
 from distgan.search.plan import Limits
+from distgan.search.planning import plan_search
 from distgan.search.trials import Trial
 from distgan.training.loop import Session
 from runs import ALONE, TINY, Recorder, pack_bricks

@@ -84,6 +84,23 @@ def test_a_killed_search_goes_on_and_its_winner_can_be_trained_anew(data: str, b
     assert finished
     kept = {trial.number: trained_kimg(search, trial) for trial in finished}
 
+    # Ctrl-C: trials save their state before they end.
+    process = tune(data, bucket, *command, cwd=tmp_path)
+    assert process.stdout is not None
+    assert any(" kimg: fd_lite0" in line for line in process.stdout)
+    process.send_signal(signal.SIGINT)
+    output = finish(process)
+    assert process.returncode == 130, output
+    interrupted = require_record(search)
+    assert interrupted.ended == "interrupted"
+    going = [trial for trial in interrupted.trials if trial.state == "begun" and trial.curve]
+    runs = Storage.open(search).child("trials")
+    manifests = {trial.number: CheckpointStore(runs.child(trial.name)).newest_manifest() for trial in going}
+    assert any(
+        manifest is not None and manifest.kimg == trained_kimg(search, interrupted.trials[number])[-1]
+        for number, manifest in manifests.items()
+    )
+
     output = finish(tune(data, bucket, *command, cwd=tmp_path), 400)
     assert "all trials ended" in output, output
     assert "Traceback" not in output

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -77,18 +78,23 @@ def tune(
     Example: `distgan tune quickstart data.url=s3://bricks --space "optimizer.generator.lr=loguniform(1e-5, 1e-3)"`
     """
     from distgan.cli.searching import run_results, run_search
+    from distgan.search.options import SearchOptions
+    from distgan.search.plan import Limits
 
     if results is not None:
         run_results(results)
         return
     if config is None:
         raise typer.BadParameter("name a preset or a file, or --results SEARCH", param_hint="PRESET_OR_FILE")
-    raise typer.Exit(
-        run_search(
-            config, overrides or [], space or [], trials=trials, scheduler=scheduler, sampler=search, metric=metric,
-            concurrent=concurrent, workers=workers_per_trial, cpus=cpus_per_worker, gpus=gpus_per_worker,
-            grace_kimg=grace_kimg, reduction_factor=reduction_factor, interval_kimg=interval_kimg,
-            grid_points=grid_points, target=target, budget_kimg=budget_kimg, budget_hours=budget_hours, seeds=seeds,
-            top=top, seed=seed, warm_start=warm_start, storage=storage, name=name, address=address,
-        )
+    limits = Limits(
+        trials=trials, seeds=seeds, top=top, target=target, budget_kimg=budget_kimg, budget_hours=budget_hours
+    )
+    options = SearchOptions(
+        config, name or f"{Path(config).stem}-search", storage, overrides or [], space or [], metric=metric,
+        workers=workers_per_trial, scheduler=scheduler, sampler=search, seed=seed, grid_points=grid_points,
+        grace_kimg=grace_kimg, reduction_factor=reduction_factor, interval_kimg=interval_kimg, warm_start=warm_start,
+        limits=limits,
     )  # fmt: skip
+    raise typer.Exit(
+        run_search(options, address=address, concurrent=concurrent, cpus=cpus_per_worker, gpus=gpus_per_worker)
+    )
