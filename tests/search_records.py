@@ -39,6 +39,7 @@ def make_plan(space: dict[str, str] = SPACE, **changes: Any) -> Plan:
         sampler="random",
         scheduler="asha",
         grace_kimg=20.0,
+        reduction_factor=3.0,
         interval_kimg=20.0,
     )
     return plan.model_copy(update=changes)

@@ -395,8 +395,7 @@ def test_results_say_what_it_cost_and_how_to_go_on() -> None:
     assert "distgan train runs/rates/best.yaml --name NEW_NAME" in text
     assert "distgan train --from-trial runs/rates\n" in text
     far = printed(three_trials(), "s3://runs/rates")
-    assert "distgan train best.yaml --name NEW_NAME" in far
-    assert "copy of s3://runs/rates/best.yaml" in far
+    assert "distgan train s3://runs/rates/best.yaml --name NEW_NAME" in far
     failed = printed(RECORDS["failed"]())
     assert "no trial has a value" in failed
     assert "distgan train" not in failed
