@@ -1500,7 +1500,7 @@ class Words(dict[str, str]):
 
 
 USAGE = [
-    ("train", "missing argument 'PRESET_OR_FILE'; see `distgan train --help`"),
+    ("train", "name a preset or a file, or --from-trial SEARCH; see `distgan train --help`"),
     ("trian quickstart", "no such command 'trian'.*did you mean 'train'"),
     ("presets lists", "no such command 'lists'.*see `distgan presets --help`"),
     (

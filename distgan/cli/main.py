@@ -109,6 +109,8 @@ def train(
     """
     from distgan.cli.training import run_training
 
+    if config is None and from_trial is None:
+        raise typer.BadParameter("name a preset or a file, or --from-trial SEARCH", param_hint="PRESET_OR_FILE")
     raise typer.Exit(
         run_training(
             config, overrides or [], workers=workers, address=address, storage=storage, name=name,

@@ -33,8 +33,6 @@ def run_training(
         overrides = overrides if preset_or_file is None else [preset_or_file, *overrides]
         if init_from is not None or continue_from is not None:
             raise UserError("--from-trial begins with a trial's state; leave out --init-from and --continue-from")
-    elif preset_or_file is None:
-        raise UserError("name a preset (`distgan presets list`) or a file, or give --from-trial SEARCH")
     source = preset_or_file if from_trial is None else f"the winner of {from_trial}"
     run_name = name or (Path(preset_or_file).stem if preset_or_file is not None and from_trial is None else None)
     if os.environ.get("RANK", "0") == "0":  # of torchrun; the imports below take seconds
