@@ -1,0 +1,182 @@
+"""What Tune hears of a trial's run, with a run that the test tells what to do."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from distgan.config.load import load_config
+from distgan.errors import DivergedError, UserError
+from distgan.launch import trial as module
+from distgan.launch.board import Board
+from distgan.launch.trial import TrialRun
+from distgan.training.early_stopping import Score
+from distgan.training.events import Evaluated, Finished, Trained
+from distgan.training.job import Job
+
+pytestmark = pytest.mark.timeout(60)
+
+
+class Actor:
+    """An object whose methods are called as an actor's are."""
+
+    def __init__(self, of: Any) -> None:
+        self.of = of
+
+    def __getattr__(self, name: str) -> Any:
+        return SimpleNamespace(remote=getattr(self.of, name))
+
+
+class Run:
+    """The run of a trial: it goes on until it is told to end, and notes whether it was asked to."""
+
+    def __init__(self) -> None:
+        self.board, self.search = Board(), Board()
+        self.end = threading.Event()
+        self.error: Exception | None = None
+
+    def fit(self) -> None:
+        self.end.wait()
+        if self.error is not None:
+            raise self.error
+
+    def ended(self, reason: str) -> None:
+        self.board.put(Finished(SimpleNamespace(reason=reason)))  # type: ignore[arg-type]
+        self.end.set()
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
+    found = Run()
+
+    @contextmanager
+    def no_notes(_: object) -> Iterator[None]:
+        yield
+
+    monkeypatch.setattr(module, "create_board", lambda: Actor(found.board))
+    monkeypatch.setattr(module, "build_trainer", lambda *_: found)
+    monkeypatch.setattr(module, "ray_notes", no_notes)
+    monkeypatch.setattr(module.ray, "get", lambda value: value)
+    monkeypatch.setattr(module, "_POLL_S", 0.01)
+    yield found
+    found.end.set()
+
+
+@pytest.fixture
+def begin(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., TrialRun]:
+    """Begins the trial, which knows what earlier sessions have measured."""
+
+    def begin(*known: tuple[float, float]) -> TrialRun:
+        scores = [Score(place + 1, round(kimg * 1000), value) for place, (kimg, value) in enumerate(known)]
+        monkeypatch.setattr(module, "_measured", lambda job, begins_at_kimg: scores)
+        trial = TrialRun.__new__(TrialRun)  # without the folders that Tune makes
+        job = Job(load_config("quickstart"), "0007", str(tmp_path))
+        trial.setup(
+            {
+                "number": 7,
+                "job": job,
+                "resources": None,
+                "runs_a_host": 1,
+                "begins_at_kimg": 0.0,
+                "exempt": False,
+                "board": Actor(run.search),
+            }
+        )
+        return trial
+
+    return begin
+
+
+def evaluated(step: int, value: float) -> Evaluated:
+    return Evaluated(step, step / 10, "fd", value, value, step / 10, True, 0, None, 1.0)
+
+
+def test_evaluations_come_in_order_and_then_the_end(run: Run, begin: Callable[..., TrialRun]) -> None:
+    trial = begin((1.0, 50.0), (2.0, 30.0))
+    earlier = [trial.step(), trial.step()]
+    assert [(one["kimg"], one["value"], one["score"], one["replayed"]) for one in earlier] == [
+        (1.0, 50.0, 50.0, True),
+        (2.0, 30.0, 30.0, True),
+    ]
+    run.board.put(evaluated(0, 99.0))  # of the untrained generator: no evaluation of the trial
+    run.board.put(Trained(25, 2.5, 400.0, {}))
+    run.board.put(evaluated(30, 40.0))
+    now = trial.step()
+    assert (now["number"], now["kimg"], now["value"], now["score"], now["replayed"]) == (7, 3.0, 40.0, 30.0, False)
+    assert run.search.take()[0] == [(7, 2.5, 400.0)]
+    run.ended("plateau")
+    last = trial.step()
+    assert (last["state"], last["done"], last["score"], last["kimg"]) == ("plateau", True, 30.0, 3.0)
+    assert "value" not in last
+    trial.cleanup()
+
+
+@pytest.mark.parametrize(
+    ("mistake", "state"),
+    [
+        (DivergedError("training diverged at update 7"), "diverged"),
+        (UserError("s3://data: no such bucket"), "failed"),
+    ],
+)
+def test_a_mistake_of_the_run_ends_the_trial_at_once(
+    run: Run, begin: Callable[..., TrialRun], mistake: UserError, state: str
+) -> None:
+    trial = begin()
+    run.board.put_mistake(mistake)
+    result = trial.step()  # though the run has not ended yet
+    assert (result["state"], result["note"], result["done"]) == (state, str(mistake), True)
+    assert "score" not in result
+
+
+def test_illness_is_how_a_trial_ended(run: Run, begin: Callable[..., TrialRun]) -> None:
+    trial = begin()
+    run.ended("mode collapse")
+    assert trial.step()["state"] == "mode collapse"
+
+
+def test_a_trial_that_is_asked_to_stop_goes_on_in_another_session(run: Run, begin: Callable[..., TrialRun]) -> None:
+    trial = begin()
+    run.board.put(evaluated(10, 40.0))
+    trial.step()
+    run.search.ask_to_stop()
+    stopped = threading.Thread(target=lambda: (wait_until(run.board.stop_asked), run.ended("interrupted")))
+    stopped.start()
+    run.board.put(evaluated(20, 35.0))
+    assert trial.step()["value"] == 35.0
+    # It has not told that it started, so nothing can be lost.
+    assert trial.step()["state"] == "begun"
+    stopped.join()
+
+
+def test_a_run_that_ends_without_a_word_is_an_error(run: Run, begin: Callable[..., TrialRun]) -> None:
+    trial = begin()
+    run.end.set()
+    with pytest.raises(RuntimeError, match="ended without a word"):
+        trial.step()
+
+
+def test_what_broke_the_run_is_told(run: Run, begin: Callable[..., TrialRun]) -> None:
+    trial = begin()
+    run.error = ValueError("a bug")
+    run.end.set()
+    with pytest.raises(ValueError, match="a bug"):
+        trial.step()
+
+
+def test_cleanup_stops_the_run_and_waits_for_it(run: Run, begin: Callable[..., TrialRun]) -> None:
+    trial = begin()
+    threading.Thread(target=lambda: (wait_until(run.board.stop_asked), run.end.set())).start()
+    trial.cleanup()
+    assert run.end.is_set()
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    waiting = threading.Event()
+    while not condition():
+        waiting.wait(0.01)
