@@ -149,7 +149,7 @@ def test_bad_trials_are_stopped_and_free_their_workers(data: str, bucket: str, t
     before = our_processes()
     space = ["--space", "optimizer.generator.lr=choice(8e-4, 1e-6)", "--search", "grid"]
     process = tune(
-        data, bucket, *space, "--name", "asha", "--concurrent", "1", "--cpus-per-worker", "1.9", "--grace-kimg", "0.5",
+        data, bucket, *space, "--name", "asha", "--concurrent", "1", "--workers-per-trial", "2", "--grace-kimg", "0.5",
         "training.kimg=1", cwd=tmp_path,
     )  # fmt: skip
     output = finish(process, 400)
