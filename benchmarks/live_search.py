@@ -38,10 +38,7 @@ class Live:
 
 def search(recording: Recording, folder: Path, *options: str) -> SearchRecord:
     """Runs `distgan tune` over the recorded recipe; its storage is `folder`, and its data are made there."""
-    about = recording.about
-    data = folder / "data"
-    if not (data / "index.json").exists():
-        _run("data", "render", "bricks", "--out", str(data), "--samples", str(about["images"]), "--size", "16")
+    about, data = recording.about, _rendered(recording, folder)
     space = [word for key, entry in about["space"].items() for word in ("--space", f"{key}={entry}")]
     recipe = [f"data.url={data}", *about["overrides"], f"training.kimg={about['kimg']}"]
     every = f"evaluation.every_kimg={about['every_kimg']}"
@@ -70,10 +67,7 @@ def compare(recording: Recording, record: SearchRecord) -> Live:
 
 def overhead(recording: Recording, folder: Path, kimg: float) -> None:
     """Prints what `distgan train` and a search take for runs of so many kimg, one after another."""
-    about = recording.about
-    data = folder / "data"
-    if not (data / "index.json").exists():
-        _run("data", "render", "bricks", "--out", str(data), "--samples", str(about["images"]), "--size", "16")
+    about, data = recording.about, _rendered(recording, folder)
     recipe = [PRESET, f"data.url={data}", *about["overrides"], f"training.kimg={kimg}", f"evaluation.every_kimg={kimg}"]
     space = ["--space", "optimizer.generator.lr=choice(7e-4, 8e-4, 9e-4)", "--search", "grid", "--scheduler", "none"]
     place = ["--storage", str(folder)]
@@ -97,6 +91,15 @@ def overhead(recording: Recording, folder: Path, kimg: float) -> None:
         f"{each - _trained_seconds(folder):.1f} s",
         highlight=False,
     )
+
+
+def _rendered(recording: Recording, folder: Path) -> Path:
+    """The recording's data."""
+    data = folder / "data"
+    if not (data / "index.json").exists():
+        images = str(recording.about["images"])
+        _run("data", "render", "bricks", "--out", str(data), "--samples", images, "--size", "16")
+    return data
 
 
 def _trained_seconds(folder: Path) -> float:

@@ -1,6 +1,16 @@
 """`python -m distgan`."""
 
-from distgan.cli.main import main
+import sys
+
+from distgan.errors import UserError
+from distgan.submission.arrival import arrive
 
 if __name__ == "__main__":
+    try:
+        arrive()
+    except UserError as error:
+        print(f"distgan: error: {error}", file=sys.stderr)
+        sys.exit(2)
+    from distgan.cli.main import main
+
     main()

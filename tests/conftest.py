@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import uuid
@@ -15,6 +16,9 @@ from command_line import Cli
 from distgan.data.storage import Storage
 from distgan.store.seaweedfs import StoreHandle, down, up
 from runs import pack_bricks
+
+# In the background of a shell that is no terminal's, SIGINT is ignored, also by the commands that tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1407,8 +1407,8 @@ SEARCH = [
         r"/gone: no search there: it has no search\.json; give the",
     ),
     Case("results of a run", "tune --results {run}", r"/run: no search there: it has no search\.json; give the folder"),
-    Case("fraction above one", f"{TUNE} --cpus-per-worker 1.5", "--cpus-per-worker 1.5: .*ask for 1 or 2"),
-    Case("no number of CPUs", f"{TUNE} --cpus-per-worker inf", "--cpus-per-worker inf: give a number of processors"),
+    Case("fraction above one", f"{TUNE} --cpus-per-worker 1.5", "placement.cpus_per_worker: 1.5: .*ask for 1 or 2"),
+    Case("no number of CPUs", f"{TUNE} --cpus-per-worker inf", "placement.cpus_per_worker='inf': allowed: number"),
 ]
 
 CASES = [
@@ -1470,7 +1470,7 @@ def test_bad_input_is_one_line(
     words = Words(place)
     arguments = [part.format_map(words) for part in case.line.split()]
     if case in SEARCH:
-        monkeypatch.setattr("distgan.launch.tune.ray_cluster", None)
+        monkeypatch.setattr("distgan.launch.search.tune.ray_cluster", None)
     before = set(tmp_path.rglob("*"))
     started = time.monotonic()
     message = one_line(cli(*arguments))

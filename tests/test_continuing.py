@@ -14,7 +14,8 @@ from torch import Tensor
 from command_line import Cli, one_line
 from distgan.config.compare import lasting_differences, live_keys
 from distgan.config.load import dump_config, load_config
-from distgan.config.schema import Config, Live
+from distgan.config.schema import Config
+from distgan.config.section import Live
 from distgan.data.storage import Storage
 from distgan.errors import UserError
 from distgan.training.checkpoints import CheckpointStore, Manifest

@@ -431,7 +431,7 @@ def whole_and_stopped(world: World, config: Config, storage: str) -> list[list[W
     return [whole.health, stopped.health]
 
 
-@pytest.mark.parametrize(("size", "stop"), [(1, "true"), (3, "true"), (3, "false")])
+@pytest.mark.parametrize(("size", "stop"), [(1, "true"), (3, "true"), pytest.param(3, "false", marks=pytest.mark.slow)])
 def test_being_stopped_changes_no_state(size: int, stop: str, data: str, tmp_path: Path) -> None:
     keys = ["optimizer.generator.lr=1e-5", "optimizer.discriminator.lr=1e-2", "training.log_every=1"]
     config = tiny_config("quickstart", data, 70, *keys, f"health.stop={stop}")

@@ -14,7 +14,7 @@ PACKAGE = Path(distgan.__file__).parent
 # Rooms, from the ground up.
 GROUND = {"errors", "world", "config", "data", "models", "metrics"}
 RUN = GROUND | {"evaluation", "health", "training"}
-ALL = RUN | {"assessment", "search", "report", "launch", "store"}
+ALL = RUN | {"assessment", "diagnosis", "search", "report", "launch", "store", "submission"}
 
 # What each room may import of the others.
 ALLOWED: dict[str, set[str]] = {
@@ -30,11 +30,13 @@ ALLOWED: dict[str, set[str]] = {
     "health": {"errors", "config"},
     "training": GROUND | {"evaluation", "health"},
     "assessment": RUN,
+    "diagnosis": {"errors", "data"},
     "search": RUN,
-    "report": RUN | {"assessment", "search"},
-    "launch": RUN | {"assessment", "search", "report"},
+    "report": RUN | {"assessment", "diagnosis", "search"},
+    "submission": {"errors", "config"},
+    "launch": RUN | {"assessment", "diagnosis", "search", "report", "submission"},
     "cli": ALL,
-    "__main__": {"cli"},
+    "__main__": {"errors", "submission", "cli"},
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 

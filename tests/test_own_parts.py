@@ -46,6 +46,7 @@ def test_the_objective_is_that_of_least_squares() -> None:
     assert objective.generator_loss(fake).item() == pytest.approx((1.5**2 + 3**2) / 2)
 
 
+@pytest.mark.slow
 def test_the_commands_of_the_readme(tmp_path: Path) -> None:
     """Train and sample, in a folder that does not hold the module."""
     pack_bricks(tmp_path / "bricks", samples=128)

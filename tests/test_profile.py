@@ -27,7 +27,9 @@ def profiled_events(world: World, config: Config, folder: Path) -> list[Event]:
     return [event for event in recorder.events if isinstance(event, Profiled)]
 
 
-@pytest.mark.parametrize(("preset", "workers"), [("quickstart", 1), ("wgan-gp-faces", 2)])
+@pytest.mark.parametrize(
+    ("preset", "workers"), [("quickstart", 1), pytest.param("wgan-gp-faces", 2, marks=pytest.mark.slow)]
+)
 def test_a_profile_says_where_a_step_spends_its_time(preset: str, workers: int, tmp_path: Path) -> None:
     config = tiny_config(preset, pack_bricks(tmp_path / "data"), STEPS)
     events, *others = run_workers(profiled_events, workers, config, tmp_path)

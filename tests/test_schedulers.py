@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from ray.tune.schedulers import TrialScheduler
 
-from distgan.launch.schedulers import build_scheduler, remember
+from distgan.launch.search.schedulers import build_scheduler, remember
 from distgan.search.plan import Plan
 from distgan.search.trials import Trial
 from search_records import make_plan, make_trial

@@ -12,7 +12,7 @@ import pytest
 from ray.tune.search import Searcher
 
 from distgan.data.storage import Storage
-from distgan.launch.search_hooks import Ending, Proposing, Recording
+from distgan.launch.search.hooks import Ending, Proposing, Recording
 from distgan.search.book import Book
 from distgan.search.plan import Limits
 from distgan.search.proposals import Repeating, random_draws

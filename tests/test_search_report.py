@@ -15,13 +15,13 @@ from rich.console import Console
 from distgan.config.load import flatten, load_config
 from distgan.data.storage import Storage
 from distgan.errors import UserError
-from distgan.report.search_best import best_yaml
-from distgan.report.search_curves import curves_figure
-from distgan.report.search_display import SearchDisplay
-from distgan.report.search_pictures import draw_pictures
-from distgan.report.search_results import leaderboard_csv, print_results, show_results
-from distgan.report.search_table import Progress, trials_table
-from distgan.report.search_words import short_names, value_shown
+from distgan.report.search.best import best_yaml
+from distgan.report.search.curves import curves_figure
+from distgan.report.search.display import SearchDisplay
+from distgan.report.search.pictures import draw_pictures
+from distgan.report.search.results import leaderboard_csv, print_results, show_results
+from distgan.report.search.table import Progress, trials_table
+from distgan.report.search.words import short_names, value_shown
 from distgan.search.importance import FEWEST, importance
 from distgan.search.ranking import leaderboard
 from distgan.search.record import SearchRecord

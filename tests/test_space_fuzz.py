@@ -155,6 +155,7 @@ WRONG = st.dictionaries(
 )
 
 
+@pytest.mark.slow
 @fuzz(40)
 @given(LIKELY, st.just({}) | st.just({}) | WRONG)
 def test_a_random_space(right: dict[str, str], wrong: dict[str, str]) -> None:

@@ -13,9 +13,10 @@ import pytest
 
 from distgan.config.load import load_config
 from distgan.errors import DivergedError, UserError
-from distgan.launch import trial as module
 from distgan.launch.board import Board
-from distgan.launch.trial import TrialRun
+from distgan.launch.resources import Resources
+from distgan.launch.search import trial as module
+from distgan.launch.search.trial import TrialRun
 from distgan.training.early_stopping import Score
 from distgan.training.events import Evaluated, Finished, Trained
 from distgan.training.job import Job
@@ -81,7 +82,7 @@ def begin(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable
             {
                 "number": 7,
                 "job": job,
-                "resources": None,
+                "resources": Resources(worker_cpus=1.0),
                 "runs_a_host": 1,
                 "begins_at_kimg": 0.0,
                 "exempt": False,

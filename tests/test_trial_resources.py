@@ -7,22 +7,24 @@ from typing import Any
 
 import pytest
 
+from distgan.config.placement import PlacementConfig
 from distgan.errors import UserError
-from distgan.launch.fractions import check_worker
-from distgan.launch.trial_resources import TRIAL_CPUS, TrialShare, Wish, share_nodes
+from distgan.launch.nodes import Node
+from distgan.launch.search.resources import TRIAL_CPUS, TrialShare, Wish, share_nodes
 
 pytestmark = pytest.mark.timeout(30)
 
-Node = dict[str, float]
 
-
-def node(cpus: float, gpus: float = 0.0) -> Node:
+def node(cpus: float, gpus: float = 0.0, **labels: str) -> Node:
     """As Ray tells of one: without GPUs there is no such entry."""
-    return {"memory": 1e9, **({"CPU": cpus} if cpus else {}), **({"GPU": gpus} if gpus else {})}
+    resources = {"memory": 1e9, **({"CPU": cpus} if cpus else {}), **({"GPU": gpus} if gpus else {})}
+    return Node("10.0.0.1", resources, labels)
 
 
 def share(nodes: list[Node], **wish: Any) -> TrialShare:
-    return share_nodes(nodes, Wish(**{"most": 100, **wish}))
+    keys = {"cpus": "cpus_per_worker", "gpus": "gpus_per_worker"}
+    placement = {keys[key]: wish.pop(key) for key in keys.keys() & wish.keys()} | wish.pop("placement", {})
+    return share_nodes(nodes, Wish(**{"most": 100, **wish}, placement=PlacementConfig(**placement)))
 
 
 def refusal(nodes: list[Node], **wish: Any) -> str:
@@ -69,14 +71,14 @@ def test_as_many_as_fit(nodes: list[Node], wish: Any, concurrent: int, cpus: flo
     found = share(nodes, **wish)
     assert found.concurrent == concurrent
     assert (found.resources.worker_cpus, found.resources.worker_gpus) == pytest.approx((cpus, gpus))
-    assert total(found, wish.get("workers", 1)) <= sum(one.get("CPU", 0.0) for one in nodes)
+    assert total(found, wish.get("workers", 1)) <= sum(one.resources.get("CPU", 0.0) for one in nodes)
 
 
 def test_the_actor_of_a_trial_counts() -> None:
     assert share([node(2)], concurrent=2).resources.worker_cpus == 0.98
     assert share([node(2)], cpus=1).concurrent == 1
     assert share([node(2 + 2 * TRIAL_CPUS)], cpus=1).concurrent == 2
-    assert "2 trials at once of 1 worker with 1 CPUs each need 2.04 CPUs in all, and the Ray cluster has 2 CPUs" in (
+    assert "2 trials at once of 1 worker with 1 CPU: they need 2.04 CPUs in all, and there are 2 CPUs on 1 node" in (
         refusal([node(2)], cpus=1, concurrent=2)
     )
 
@@ -100,23 +102,23 @@ def test_an_evaluation_aside_counts() -> None:
 @pytest.mark.parametrize(
     ("nodes", "wish", "message"),
     [
-        ([node(2)], {"concurrent": 300}, r"^300 trials at once of 1 worker with 0\.01 CPUs each need 9 CPUs in all, "),
-        ([node(2)], {"workers": 3, "cpus": 1}, r"^1 trial at once of 3 workers with 1 CPUs each need 3\.02 CPUs in all"
-         r", and the Ray cluster has 2 CPUs on 1 node; lower --concurrent, --workers-per-trial, --cpus-per-worker"),
-        ([node(16, 2)], {"concurrent": 3}, r"with 1 CPUs and 1 GPUs each need 3\.06 CPUs and 3 GPUs in all, and the "
-         r"Ray cluster has 16 CPUs and 2 GPUs on 1 node"),
+        ([node(2)], {"concurrent": 300}, r"300 trials at once of 1 worker with 0\.01 CPUs: they need 9 CPUs in all"),
+        ([node(2)], {"workers": 3, "cpus": 1}, r"^the Ray cluster has no place for 1 trial of 3 workers with 1 CPU "
+         r"each: there is room for 2 of 3 workers: 2 on 10\.0\.0\.1; lower --concurrent, --workers-per-trial or"),
+        ([node(16, 2)], {"concurrent": 3}, r"1 worker with 1 CPU and 1 GPU: they need 3\.06 CPUs and 3 GPUs in all, "
+         r"and there are 16 CPUs and 2 GPUs on 1 node"),
         ([node(16, 2)], {"concurrent": 5, "gpus": 0.5}, r"need 5\.1 CPUs and 2\.5 GPUs in all"),
         # Enough of them all together, and no place for one.
-        ([node(1.5), node(1.5)], {"cpus": 2}, r"need 2\.02 CPUs in all, and the Ray cluster has 3 CPUs on 2 nodes"),
-        ([node(2.5), node(2.5)], {"cpus": 1, "concurrent": 5}, r"^5 trials at once"),
-        ([node(8, 0.5), node(8, 0.5)], {"device": "cuda"}, r"^1 trial at once of 1 worker"),
-        ([node(16, 1), node(1)], {"gpus": 0.75, "concurrent": 2}, r"^2 trials at once"),
-        ([node(16)], {"device": "cuda"}, r"^1 worker a trial with 1 GPUs each are 1 GPUs, and the Ray cluster has 0"),
-        ([node(16, 1)], {"device": "cuda", "workers": 2}, r"^2 workers a trial with 1 GPUs each are 2 GPUs, .* has 1"),
-        ([node(16)], {"gpus": 0.5, "workers": 2}, r"with 0\.5 GPUs each are 1 GPUs, and the Ray cluster has 0; ask"),
-        ([node(0)], {}, r"^1 trial at once .* need 0\.03 CPUs in all, and the Ray cluster has 0 CPUs on 1 node"),
-        ([node(0), node(0, 4)], {}, r"has 0 CPUs and 4 GPUs on 2 nodes"),
-        ([], {}, r"has 0 CPUs on 0 nodes"),
+        ([node(1.5), node(1.5)], {"cpus": 2}, r"no node has 2 CPUs; the most is 1\.5 CPUs"),
+        ([node(2.5), node(2.5)], {"cpus": 1, "concurrent": 5}, r"for 5 trials at once"),
+        ([node(8, 0.5), node(8, 0.5)], {"device": "cuda"}, r"no node has 1 GPU; the most is 0\.5 GPUs"),
+        ([node(16, 1), node(1)], {"gpus": 0.75, "concurrent": 2}, r"for 2 trials at once"),
+        ([node(16)], {"device": "cuda"}, r"no node has 1 GPU; none has any"),
+        ([node(16, 1)], {"device": "cuda", "workers": 2}, r"for 1 trial of 2 workers with .* room for 1 of 2"),
+        ([node(16)], {"gpus": 0.5, "workers": 2}, r"1 CPU and 0\.5 GPUs each: no node has 0\.5 GPUs"),
+        ([node(0)], {}, r"no node has 1 CPU; none has any"),
+        ([node(0), node(0, 4)], {}, r"no node has 1 CPU; none has any"),
+        ([], {}, r"it has no nodes"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit(nodes: list[Node], wish: Any, message: str) -> None:
@@ -129,20 +131,3 @@ def test_how_many_share_a_host() -> None:
     assert share([node(2), node(2)], concurrent=3).runs_a_host == 2
     assert share([node(8)] * 4, concurrent=4).runs_a_host == 1
     assert share([node(0), node(4)], concurrent=2).runs_a_host == 2, "no trial runs on a node without processors"
-
-
-@pytest.mark.parametrize(
-    ("cpus", "gpus", "message"),
-    [
-        (1.5, None, r"--cpus-per-worker 1\.5: Ray gives whole processors above 1; ask for 1 or 2"),
-        (None, 2.25, r"--gpus-per-worker 2\.25: Ray gives whole GPUs above 1; ask for 2 or 3"),
-        (float("nan"), None, r"--cpus-per-worker nan: give a number of processors"),
-        (None, float("inf"), r"--gpus-per-worker inf: give a number of GPUs"),
-    ],
-)
-def test_what_ray_gives_to_no_worker(cpus: float | None, gpus: float | None, message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        check_worker(cpus, gpus)
-    check_worker(0.5, 0)
-    check_worker(3, 2)
-    check_worker(None, None)

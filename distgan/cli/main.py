@@ -13,7 +13,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from distgan import __version__
-from distgan.cli import data, evaluate, keys, presets, store, tune, usage
+from distgan.cli import data, doctor, evaluate, jobs, keys, presets, store, submit, tune, usage
 from distgan.cli.options import CheckpointName, TrustCode
 from distgan.errors import UserError
 
@@ -28,9 +28,12 @@ app = typer.Typer(
 app.add_typer(data.app, name="data")
 app.add_typer(presets.app, name="presets")
 app.add_typer(store.app, name="store")
+app.add_typer(jobs.app, name="jobs")
 app.command()(keys.keys)
 app.command()(evaluate.evaluate)
 app.command()(tune.tune)
+app.command()(submit.submit)
+app.command()(doctor.doctor)
 
 
 def _print_version(wanted: bool) -> None:

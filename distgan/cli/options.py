@@ -30,3 +30,19 @@ CheckpointName = Annotated[
 TrustCode = Annotated[
     bool, typer.Option("--trust-code", help="Run code of the modules outside distgan that the checkpoint names.")
 ]
+JobsAddress = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL", help="Of the cluster's dashboard, as http://10.0.0.1:8265; by default RAY_API_SERVER_ADDRESS."
+    ),
+]
+ClusterName = Annotated[
+    str | None, typer.Option(metavar="NAME", help="A profile of clusters.toml; by default DISTGAN_CLUSTER.")
+]
+
+
+def options_of(address: str | None, cluster: str | None) -> str:
+    """How the same cluster is named in another command."""
+    if address is not None:
+        return f" --address {address}"
+    return f" --cluster {cluster}" if cluster is not None else ""

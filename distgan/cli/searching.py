@@ -8,21 +8,17 @@ from distgan.config.load import without_credentials
 from distgan.search.options import SearchOptions
 
 
-def run_search(
-    options: SearchOptions, *, address: str | None, concurrent: int | None, cpus: float | None, gpus: float | None
-) -> int:
-    """Checks the search and runs it; returns the exit code. `cpus` and `gpus` are of each worker."""
+def run_search(options: SearchOptions, *, address: str | None, concurrent: int | None) -> int:
+    """Checks the search and runs it; returns the exit code."""
     what = without_credentials(f"{options.source}, search {options.name} in {options.storage}")
     print(f"{repr(what)[1:-1]}: loading torch", flush=True)
-    from distgan.launch.fractions import check_worker
     from distgan.search.planning import plan_search
 
-    check_worker(cpus, gpus)
     job = plan_search(options)
-    from distgan.launch.tune import Place, tune_on_ray
-    from distgan.report.search_results import check_measured, print_results, write_results
+    from distgan.launch.search.tune import Place, tune_on_ray
+    from distgan.report.search.results import check_measured, print_results, write_results
 
-    outcome = tune_on_ray(job, Place(address, concurrent, cpus, gpus))
+    outcome = tune_on_ray(job, Place(address, concurrent))
     check_measured(outcome.record, job.search.url)
     write_results(outcome.record, job.search)
     print_results(outcome.record, job.search.url, Console())
@@ -31,6 +27,6 @@ def run_search(
 
 def run_results(url: str) -> None:
     """Shows what a search has found."""
-    from distgan.report.search_results import show_results
+    from distgan.report.search.results import show_results
 
     show_results(url, Console())

@@ -18,14 +18,17 @@ _DEFAULT = Path(".distgan/store")
 @app.command()
 def up(
     directory: Directory = _DEFAULT,
-    port: Annotated[int | None, typer.Option(help="S3 port on 127.0.0.1; a free one by default.")] = None,
+    port: Annotated[int | None, typer.Option(help="S3 port; a free one by default.")] = None,
+    host: Annotated[
+        str | None, typer.Option(help="The one address of this machine that S3 listens on; by default 127.0.0.1.")
+    ] = None,
     bucket: Annotated[list[str] | None, typer.Option(help="Bucket to make where it is missing; repeatable.")] = None,
 ) -> None:
     """Start the server, or find it running; `source DIR/env.sh` gives a shell its address and credentials."""
     from distgan.store.seaweedfs import make_buckets
     from distgan.store.seaweedfs import up as start
 
-    handle = start(directory, port)
+    handle = start(directory, port, host=host)
     make_buckets(handle, bucket or [])
     print(f"S3 at {handle.endpoint} (pid {handle.pid}), data in {handle.directory}")
     print(f"to use it: source {directory / 'env.sh'}")

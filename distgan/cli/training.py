@@ -33,10 +33,11 @@ def run_training(
         overrides = overrides if preset_or_file is None else [preset_or_file, *overrides]
         if init_from is not None or continue_from is not None:
             raise UserError("--from-trial begins with a trial's state; leave out --init-from and --continue-from")
-    source = preset_or_file if from_trial is None else f"the winner of {from_trial}"
-    run_name = name or (Path(preset_or_file).stem if preset_or_file is not None and from_trial is None else None)
+    run_name = name or (Path(str(preset_or_file)).stem if from_trial is None else None)
     if os.environ.get("RANK", "0") == "0":  # of torchrun; the imports below take seconds
-        what = f"# dry run of {source}" if dry_run else f"{source}, run {run_name or 'of its name'} in {storage}"
+        source = preset_or_file if from_trial is None else f"the winner of {from_trial}"
+        run = "" if run_name is None else f"run {run_name} "
+        what = f"# dry run of {source}" if dry_run else f"{source}, {run}in {storage}"
         print(f"{repr(without_credentials(what))[1:-1]}: loading torch", flush=True)
     if profile:
         os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # read as torch is imported: the profiler's own chatter

@@ -7,8 +7,6 @@ from typing import Annotated
 
 import typer
 
-from distgan.cli.options import Address
-
 
 def tune(
     config: Annotated[
@@ -38,8 +36,8 @@ def tune(
     ] = None,
     concurrent: Annotated[int | None, typer.Option(min=1, help="Trials at once; by default as many as fit.")] = None,
     workers_per_trial: Annotated[int, typer.Option(min=1, max=4096, help="DDP workers of each trial.")] = 1,
-    cpus_per_worker: Annotated[float | None, typer.Option(min=0.01, help="Also a fraction.")] = None,
-    gpus_per_worker: Annotated[float | None, typer.Option(min=0, help="Also a fraction; 0: none.")] = None,
+    cpus_per_worker: Annotated[float | None, typer.Option(min=0.01, help="The key placement.cpus_per_worker.")] = None,
+    gpus_per_worker: Annotated[float | None, typer.Option(min=0, help="The key placement.gpus_per_worker.")] = None,
     grace_kimg: Annotated[
         float | None, typer.Option(help="No trial is stopped before; the first rung of asha and hyperband.")
     ] = None,
@@ -66,7 +64,9 @@ def tune(
         str | None,
         typer.Option(help="The search; one that exists is gone on with. By default PRESET-search."),
     ] = None,
-    address: Address = None,
+    address: Annotated[
+        str | None, typer.Option(help="Ray cluster to search on; by default RAY_ADDRESS, or one started here.")
+    ] = None,
     results: Annotated[
         str | None, typer.Option(metavar="SEARCH", help="Only show what a search has found, and draw its pictures.")
     ] = None,
@@ -89,12 +89,13 @@ def tune(
     limits = Limits(
         trials=trials, seeds=seeds, top=top, target=target, budget_kimg=budget_kimg, budget_hours=budget_hours
     )
+    per_worker = {"cpus_per_worker": cpus_per_worker, "gpus_per_worker": gpus_per_worker}
+    given = list(overrides or [])
+    given += [f"placement.{key}={amount}" for key, amount in per_worker.items() if amount is not None]
     options = SearchOptions(
-        config, name or f"{Path(config).stem}-search", storage, overrides or [], space or [], metric=metric,
+        config, name or f"{Path(config).stem}-search", storage, given, space or [], metric=metric,
         workers=workers_per_trial, scheduler=scheduler, sampler=search, seed=seed, grid_points=grid_points,
         grace_kimg=grace_kimg, reduction_factor=reduction_factor, interval_kimg=interval_kimg, warm_start=warm_start,
         limits=limits,
     )  # fmt: skip
-    raise typer.Exit(
-        run_search(options, address=address, concurrent=concurrent, cpus=cpus_per_worker, gpus=gpus_per_worker)
-    )
+    raise typer.Exit(run_search(options, address=address, concurrent=concurrent))

@@ -8,7 +8,8 @@ from pydantic import BaseModel
 
 from distgan.config.components import COMPONENTS, options_model
 from distgan.config.load import flatten
-from distgan.config.schema import Config, Free, Live, sections_of
+from distgan.config.schema import Config, sections_of
+from distgan.config.section import Free, Live
 
 Mark = TypeVar("Mark", Free, Live)
 

@@ -16,7 +16,8 @@ from pydantic import BaseModel, ConfigDict, create_model
 from distgan.config.allowed import either
 from distgan.config.own_code import is_own, why
 from distgan.config.registry import DISCRIMINATORS, GENERATORS, OBJECTIVES, Registry
-from distgan.config.schema import DiscriminatorConfig, GeneratorConfig, ObjectiveConfig, Section
+from distgan.config.schema import DiscriminatorConfig, GeneratorConfig, ObjectiveConfig
+from distgan.config.section import Section
 from distgan.errors import UserError
 
 # Section of the tree -> (its schema, the key that names the component, its registry).

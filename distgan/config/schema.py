@@ -7,13 +7,14 @@ equal by a resume, and all but those marked `Live` by a new run that takes over 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_args
 
 from annotated_types import Ge, Gt, Le, Lt
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, Field, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
+from distgan.config.placement import PlacementConfig
+from distgan.config.section import Component, Free, Live, Section
 from distgan.config.suggest import did_you_mean
 
 # How images of another size become those of the configuration.
@@ -24,43 +25,7 @@ BadSamples = Literal["error", "skip"]
 Augmentation = Literal["color", "translation", "cutout"]
 
 
-class Free:
-    """Marks a field whose value does not change what is trained."""
-
-
-@dataclass(frozen=True)
-class Live:
-    """Marks a field that changes what is trained, from the update on at which another value comes.
-
-    An option of a component has the mark in the component's signature.
-
-    Attributes:
-        switch: 0 leaves out what is otherwise built in at the start, so the value never changes to 0 or from it.
-    """
-
-    switch: bool = False
-
-    def allows(self, before: float, after: float) -> bool:
-        """Whether the one value may change to the other."""
-        return not self.switch or bool(before) == bool(after)
-
-
 Kimg = Annotated[float, Gt(0), Le(1e9)]
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True)
-
-
-class Component(Section):
-    """A section that names a registered component; its further keys are that component's own options."""
-
-    model_config = ConfigDict(extra="allow")
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """The component's own keyword arguments, already checked against its signature."""
-        return dict(self.model_extra or {})
 
 
 class GeneratorConfig(Component):
@@ -329,6 +294,7 @@ class Config(Section):
     health: HealthConfig = HealthConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
     scale: ScaleConfig = ScaleConfig()
+    placement: PlacementConfig = PlacementConfig()
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import ray
+from ray._private import ray_constants
+from ray._private.runtime_env.constants import RAY_JOB_CONFIG_JSON_ENV_VAR
 
 from distgan.errors import UserError
 from distgan.launch.device import cluster_address
 from distgan.launch.head import check_head
+from distgan.launch.signals import keeping_sigterm
 
 _OBJECT_STORE_BYTES = 100_000_000
 
@@ -42,21 +48,23 @@ def ray_cluster(address: str | None, sources: Sequence[str] = ()) -> Iterator[bo
         os.environ.setdefault(key, value)
     if address is not None:
         check_head(address)
-    runtime = {"py_modules": list(sources)} if sources else None
+    runtime = _runtime(sources)
     try:
-        if own:
-            ray.init(
-                address="local",
-                num_cpus=len(os.sched_getaffinity(0)),
-                object_store_memory=_OBJECT_STORE_BYTES,
-                include_dashboard=True,
-                dashboard_host="127.0.0.1",
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                runtime_env=runtime,
-            )
-        else:
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, runtime_env=runtime)
+        with keeping_sigterm():
+            if own:
+                _stay_on_loopback()
+                ray.init(
+                    address="local",
+                    num_cpus=len(os.sched_getaffinity(0)),
+                    object_store_memory=_OBJECT_STORE_BYTES,
+                    include_dashboard=True,
+                    dashboard_host="127.0.0.1",
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                    runtime_env=runtime,
+                )
+            else:
+                ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, runtime_env=runtime)
     except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(
@@ -67,3 +75,31 @@ def ray_cluster(address: str | None, sources: Sequence[str] = ()) -> Iterator[bo
         yield own
     finally:
         ray.shutdown()
+        if own:
+            _stay_on_loopback(False)
+
+
+def _runtime(sources: Sequence[str]) -> dict[str, Any] | None:
+    """Ray's environment with these sources, or None.
+
+    A submitted job has one already, which holds the folder that it runs in; what is not in there is added to it.
+    """
+    given = os.environ.get(RAY_JOB_CONFIG_JSON_ENV_VAR)
+    if given is None:
+        return {"py_modules": list(sources)} if sources else None
+    here = Path.cwd().resolve()
+    outside = [source for source in sources if here not in Path(source).resolve().parents]
+    if not outside:
+        return None
+    os.environ["RAY_OVERRIDE_JOB_RUNTIME_ENV"] = "1"
+    return {"py_modules": [*(json.loads(given)["runtime_env"].get("py_modules") or []), *outside]}
+
+
+def _stay_on_loopback(stay: bool = True) -> None:
+    """Whether what Ray starts listens on 127.0.0.1 alone.
+
+    By default most of its ports are open on all addresses of a machine. Ray has a switch for systems whose firewalls
+    ask about such ports; it reads it once, as it is imported.
+    """
+    ray_constants.ENABLE_RAY_CLUSTER = not stay
+    os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] = str(int(not stay))

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import socket
 
 import grpc
 import ray
+from ray._private.authentication.authentication_utils import is_token_auth_enabled
 from ray._private.grpc_utils import init_grpc_channel
+from ray._raylet import Config  # type: ignore[attr-defined]
 from ray.core.generated import gcs_service_pb2, gcs_service_pb2_grpc
+from ray.exceptions import AuthenticationError
 
 from distgan.errors import UserError
+from distgan.submission.tokens import find_token
 
 _REACHABLE_S = 10.0
 
@@ -39,15 +44,37 @@ def check_head(address: str) -> None:
 
 
 def _version(address: str) -> str:
-    """The version of the head at `address`; empty where it asks for a token, which Ray brings later."""
+    """The version of the head at `address`, which gets this user's token where it asks for one."""
+    reply = _ask(address)
+    if reply is None and not is_token_auth_enabled() and find_token() is not None:
+        os.environ["RAY_AUTH_MODE"] = "token"
+        Config.initialize("")  # Ray reads the variable again, and so does what it starts
+        reply = _ask(address)
+    if reply is None and find_token() is None:
+        raise UserError(
+            f"Ray at {address}: it asks for a token and there is none here; set RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH, "
+            f"or copy the cluster's token to ~/.ray/auth_token"
+        )
+    if reply is None:
+        raise UserError(
+            f"Ray at {address}: the token is not that of this cluster; look at RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH or "
+            f"~/.ray/auth_token"
+        )
+    return reply
+
+
+def _ask(address: str) -> str | None:
+    """The version of the head at `address`; None where it refuses the token, or asks for one."""
     with init_grpc_channel(address) as channel:
         try:
             head = gcs_service_pb2_grpc.NodeInfoGcsServiceStub(channel)  # type: ignore[no-untyped-call]
             question = gcs_service_pb2.CheckAliveRequest()  # type: ignore[attr-defined]
             reply = head.CheckAlive(question, timeout=_REACHABLE_S)
+        except AuthenticationError:  # in token mode, without one
+            return None
         except grpc.RpcError as error:
             if error.code() in {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED}:
-                return ""
+                return None
             raise UserError(
                 f"Ray at {address}: what listens there does not answer as the head of a Ray cluster does "
                 f"({error.code().name}); check --address"

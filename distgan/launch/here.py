@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from contextlib import closing
+from ipaddress import ip_address
 
 import torch.distributed as dist
 
 from distgan.errors import UserError
+from distgan.launch.interfaces import own_address_towards, use_interface
 from distgan.launch.outcome import Outcome
 from distgan.launch.signals import stop_on_signals
 from distgan.report.display import Display
@@ -29,9 +31,25 @@ def check_processes(workers: int, command: str = "train") -> None:
         )
 
 
+def choose_interface(wanted: str | None = None) -> None:
+    """Has the processes of torchrun meet through an interface; by default the one with the way to the first of them.
+
+    Raises UserError for an interface that this machine has not.
+    """
+    master = os.environ.get("MASTER_ADDR")
+    if wanted is None and (master is None or os.environ.get("WORLD_SIZE", "1") == "1"):
+        return
+    address = None if master is None else own_address_towards(master, 1)
+    alone = os.environ.get("LOCAL_WORLD_SIZE") == os.environ.get("WORLD_SIZE")
+    if address is not None and not alone and ip_address(address).is_loopback:
+        address = None  # a host's own name often leads there; the other hosts do not
+    use_interface(wanted, address)
+
+
 def train_here(job: Job) -> Outcome:
     """Runs the job's loop on this process's rank of torchrun's world, or alone."""
     with stop_on_signals() as wish:
+        choose_interface(job.config.placement.interface)
         world = join_torchrun(job.config.scale.device)
         with Display() as display:
 

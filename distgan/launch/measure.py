@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch.distributed as dist
 
 from distgan.evaluation.progress import Stage, Told
-from distgan.launch.here import check_processes
+from distgan.launch.here import check_processes, choose_interface
 from distgan.launch.work import J, R, Work, Workers
 from distgan.world import join_torchrun
 
@@ -26,6 +26,7 @@ def measure(
 
         return measure_on_ray(work, job, workers, told, say)
     check_processes(workers.count, command)
+    choose_interface()
     world = join_torchrun(workers.device)
 
     def told_of_all(stage: Stage, images: int) -> None:

@@ -9,17 +9,21 @@ from dataclasses import dataclass
 from typing import Any, Generic
 
 import ray
-from ray.train import RunConfig, ScalingConfig
-from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train import RunConfig
+from ray.train.torch import TorchTrainer
 
+from distgan.config.placement import PlacementConfig
 from distgan.config.schema import EvaluationConfig, ScaleConfig
 from distgan.errors import UserError
 from distgan.evaluation.progress import Stage, Told
 from distgan.launch.background import Background
 from distgan.launch.board import create_board
 from distgan.launch.cluster import ray_cluster
+from distgan.launch.device import cluster_address
 from distgan.launch.lost import lost_processes_as_one_line
-from distgan.launch.resources import plan_resources
+from distgan.launch.placed import waiting
+from distgan.launch.process_group import InterfaceConfig
+from distgan.launch.resources import Resources, plan_resources
 from distgan.launch.signals import StopWish, stop_on_signals
 from distgan.launch.work import J, R, Work, Workers
 from distgan.launch.workers import worker_world
@@ -38,7 +42,7 @@ class _Result(Generic[R]):
 def measure_on_ray(work: Work[J, R], job: J, workers: Workers, told: Told, say: Callable[[str], None]) -> R:
     """See `launch.measure.measure`."""
     with stop_on_signals() as wish:
-        say("starting Ray" if workers.address is None else f"connecting to Ray at {workers.address}")
+        say(words.connecting(cluster_address(workers.address)))
         with (
             tempfile.TemporaryDirectory(prefix="distgan-") as notes,
             ray_cluster(workers.address, workers.sources),
@@ -46,7 +50,11 @@ def measure_on_ray(work: Work[J, R], job: J, workers: Workers, told: Told, say: 
         ):
             say(f"starting {words.plural(workers.count, 'worker')}")
             board = create_board()
-            fit = Background(_trainer(work, job, workers, board, notes).fit)
+            scale = ScaleConfig(workers=workers.count, device=workers.device)
+            resources = plan_resources(scale, EvaluationConfig(), PlacementConfig())
+            for note in waiting(resources):
+                say(note)
+            fit = Background(_trainer(work, job, workers, board, notes, resources).fit)
             result: _Result[R] | None = _follow(board, fit, told, wish)
     if result is None:
         sys.exit(wish.exit_code)
@@ -55,7 +63,10 @@ def measure_on_ray(work: Work[J, R], job: J, workers: Workers, told: Told, say: 
 
 def worker_main(arguments: dict[str, Any]) -> None:
     """What Ray Train runs on every worker."""
-    board, world = arguments["board"], worker_world()
+    board = arguments["board"]
+    if ray.get(board.mistake.remote()) is not None:
+        return  # the workers have not met
+    world = worker_world()
 
     def told(stage: Stage, images: int) -> None:
         board.put.remote((stage, images))
@@ -69,19 +80,13 @@ def worker_main(arguments: dict[str, Any]) -> None:
         raise
 
 
-def _trainer(work: Work[J, R], job: J, workers: Workers, board: Any, notes: str) -> TorchTrainer:
+def _trainer(work: Work[J, R], job: J, workers: Workers, board: Any, notes: str, resources: Resources) -> TorchTrainer:
     """`notes`: a folder of this machine. Nothing is reported, so no other one looks for it."""
-    scale = ScaleConfig(workers=workers.count, device=workers.device)
-    resources = plan_resources(scale, EvaluationConfig())
     return TorchTrainer(
         worker_main,
         train_loop_config={"work": work, "job": job, "board": board},
-        torch_config=TorchConfig(backend="nccl" if resources.use_gpu else "gloo"),
-        scaling_config=ScalingConfig(
-            num_workers=workers.count,
-            use_gpu=resources.use_gpu,
-            resources_per_worker=resources.per_worker,
-        ),
+        torch_config=InterfaceConfig(resources.backend, board=board),
+        scaling_config=resources.scaling(workers.count),
         run_config=RunConfig(name="measurement", storage_path=notes),
     )
 

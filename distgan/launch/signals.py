@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -41,3 +42,17 @@ def stop_on_signals() -> Iterator[StopWish]:
     finally:
         for number, handler in kept.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def keeping_sigterm() -> Iterator[None]:
+    """Inside, others may handle SIGTERM; afterwards it is handled as before.
+
+    `ray.init` has it end the process at once, and its C++ part prints a stack trace, which may itself crash.
+    """
+    kept = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, kept)

@@ -8,8 +8,8 @@ from typing import Any
 
 import ray
 import ray.train
-from ray.train import FailureConfig, RunConfig, ScalingConfig
-from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train import FailureConfig, RunConfig
+from ray.train.torch import TorchTrainer
 
 from distgan.config.components import own_names
 from distgan.config.load import build_config
@@ -19,16 +19,21 @@ from distgan.errors import UserError
 from distgan.launch.background import Background
 from distgan.launch.board import create_board
 from distgan.launch.cluster import ray_cluster
+from distgan.launch.device import cluster_address
 from distgan.launch.lost import lost_processes_as_one_line
 from distgan.launch.notes import RayStorage, ray_notes
 from distgan.launch.outcome import Outcome
+from distgan.launch.placed import on_spot, waiting
+from distgan.launch.process_group import InterfaceConfig
 from distgan.launch.resources import Resources, plan_resources
 from distgan.launch.signals import StopWish, stop_on_signals
 from distgan.launch.validation import RayValidation, validation_config
-from distgan.launch.workers import worker_world
+from distgan.launch.waiting import Waiting, give_up
+from distgan.launch.workers import check_versions, worker_world
 from distgan.report import words
 from distgan.report.display import Display
 from distgan.report.reporter import RunReporter
+from distgan.submission.versions import versions
 from distgan.training.events import Evaluated, Finished, Started, Summary
 from distgan.training.job import Job
 from distgan.training.loop import train
@@ -42,16 +47,19 @@ def train_on_ray(job: Job, address: str | None) -> Outcome:
     A lost worker restarts the group from the newest checkpoint, up to `scale.max_failures` times.
     """
     with stop_on_signals() as wish, Display() as display:
-        display.message("starting Ray" if address is None else f"connecting to Ray at {address}")
+        display.message(words.connecting(cluster_address(address)))
         sources = own_sources(own_names(job.config.model_dump()).values())
         run = job.run
         with ray_notes(run) as notes, ray_cluster(address, sources) as own, lost_processes_as_one_line(run.url):
             display.message(f"starting {words.plural(job.config.scale.workers, 'worker')}")
             board = create_board()
-            resources = plan_resources(job.config.scale, job.config.evaluation)
+            resources = plan_resources(job.config.scale, job.config.evaluation, job.config.placement)
+            for note in waiting(resources) + on_spot():
+                display.message(note)
             trainer = build_trainer(job, board, notes, resources)
             fit = Background(trainer.fit)
-            summary = _follow(board, fit, display, wish, own)
+            places = Waiting(resources, job.config.scale.workers, display.message)
+            summary = _follow(board, fit, display, wish, places, own)
     return Outcome(summary, wish.exit_code)
 
 
@@ -70,13 +78,10 @@ def build_trainer(job: Job, board: Any, notes: RayStorage, resources: Resources,
             "continue_from": job.continue_from,
             "board": board,
             "runs_a_host": runs_a_host,
+            "versions": versions(),
         },
-        torch_config=TorchConfig(backend="nccl" if resources.use_gpu else "gloo"),
-        scaling_config=ScalingConfig(
-            num_workers=config.scale.workers,
-            use_gpu=resources.use_gpu,
-            resources_per_worker=resources.per_worker,
-        ),
+        torch_config=InterfaceConfig(resources.backend, interface=config.placement.interface, board=board),
+        scaling_config=resources.scaling(config.scale.workers),
         validation_config=validation_config(job, resources),  # type: ignore[call-arg]
         run_config=RunConfig(
             name=f"{job.name}-{time.strftime('%Y%m%d-%H%M%S')}",
@@ -94,6 +99,7 @@ def worker_main(arguments: dict[str, Any]) -> None:
         return  # a restart after a mistake that a restart cannot mend
     world = worker_world(arguments["runs_a_host"])
     try:
+        check_versions(arguments["versions"])
         config = build_config(arguments["config"], "job", trust_code=True)
         names = ("name", "storage_url", "profile", "init_from", "continue_from")
         job = Job(config, **{name: arguments[name] for name in names})
@@ -118,7 +124,9 @@ class RayReporter(RunReporter):
         ray.train.report(metrics if event.best is None else metrics | {"best": event.best})
 
 
-def _follow(board: Any, fit: Background, display: Display, wish: StopWish, own: bool) -> Summary | None:
+def _follow(
+    board: Any, fit: Background, display: Display, wish: StopWish, places: Waiting, own: bool
+) -> Summary | None:
     """Shows what the board says until the run has ended. Raises UserError for a worker's."""
     summary: Summary | None = None
     asked = started = False
@@ -130,7 +138,11 @@ def _follow(board: Any, fit: Background, display: Display, wish: StopWish, own: 
             started = started or isinstance(event, Started)
             if isinstance(event, Finished):
                 summary = event.summary
-        if wish.wished and own and not started:
+        if not started:
+            places.look()
+        if wish.wished and not started and (own or places.waits):
+            if not own:
+                give_up(fit)
             return None  # nothing has been trained that could be lost
         if wish.wished and not asked:
             asked = True

@@ -36,7 +36,11 @@ def validation_config(job: Job, resources: Resources) -> ValidationConfig | None
                 "threads": max(1, int(resources.validation_cpus)),
             }
         ),
-        ray_remote_kwargs={"num_cpus": resources.validation_cpus, "num_gpus": resources.validation_gpus},
+        ray_remote_kwargs={
+            "num_cpus": resources.validation_cpus,
+            "num_gpus": resources.validation_gpus,
+            "label_selector": dict(resources.labels),
+        },
     )
 
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import ray.train
 import ray.train.torch
+import ray.util
 
+from distgan.errors import UserError
+from distgan.submission.versions import difference
 from distgan.world import World
 
 
@@ -17,3 +22,11 @@ def worker_world(runs_a_host: int = 1) -> World:
         device=ray.train.torch.get_device(),
         local_size=context.get_local_world_size() * runs_a_host,
     )
+
+
+def check_versions(expected: Mapping[str, str]) -> None:
+    """Raises UserError where this worker's node has other versions than the driver."""
+    node: str = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
+    differs = difference(expected, f"the node {node}")
+    if differs is not None:
+        raise UserError(differs)

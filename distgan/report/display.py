@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from types import TracebackType
 
 from rich.console import Console, RenderableType
 from rich.live import Live
@@ -13,12 +12,13 @@ from distgan.health.states import Warned
 from distgan.report import words
 from distgan.report.pace import Pace
 from distgan.report.panel import View, render
+from distgan.report.screen import Screen
 from distgan.training.events import Evaluated, Event, FewImages, Finished, Profiled, Started, Trained
 
 _SECONDS_BETWEEN_LINES = 5.0
 
 
-class Display:
+class Display(Screen):
     """Shows the events of a run: a live panel on a terminal, plain lines anywhere else.
 
     Args:
@@ -27,28 +27,10 @@ class Display:
     """
 
     def __init__(self, console: Console | None = None, clock: Callable[[], float] = time.monotonic) -> None:
-        self._console = console or Console()
+        super().__init__(console)
         self._clock = clock
         self._view: View | None = None
-        self._live: Live | None = None
         self._last_line: float | None = None
-
-    def __enter__(self) -> Display:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self._live is not None:
-            self._live.stop()
-            self._live = None
-
-    def message(self, text: str) -> None:
-        """Print a line, above the live panel where there is one."""
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def event(self, event: Event) -> None:
         """Show the event; a checkpoint is not shown."""

@@ -169,3 +169,8 @@ def profile(event: Profiled) -> str:
         lines.append(f"  beside them, all-reduces take {collective:.2f} ms")
     lines.append("  between steps: evaluations and checkpoints, whose shares of the session stand under `time`")
     return "\n".join([*lines, f"trace: {event.folder}/trace.json.gz"])
+
+
+def connecting(address: str | None) -> str:
+    """What happens first under Ray; None is a cluster of this machine's own."""
+    return "starting Ray" if address is None else f"connecting to Ray at {address}"

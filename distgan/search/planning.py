@@ -14,7 +14,7 @@ from distgan.config.load import without_credentials
 from distgan.config.overrides import overridden
 from distgan.config.own_code import is_own
 from distgan.config.registry import EXTRACTORS
-from distgan.config.schema import Config, EvaluationConfig
+from distgan.config.schema import Config
 from distgan.data.index import Index
 from distgan.data.storage import Storage
 from distgan.errors import UserError
@@ -112,9 +112,9 @@ def _shared_config(options: SearchOptions) -> Config:
     evaluation: dict[str, Any] = {"evaluation.at_start": False}
     if options.metric is not None:
         evaluation |= _measured_by(options.metric)
-    elif config.evaluation == EvaluationConfig.model_validate(
-        {**config.evaluation.model_dump(), "monitor": "frechet", "extractor": "fd_lite0"}
-    ) and (config.evaluation.weights or os.environ.get(VARIABLE)):
+    elif (config.evaluation.monitor, config.evaluation.extractor) == ("frechet", "fd_lite0") and (
+        config.evaluation.weights or os.environ.get(VARIABLE)
+    ):
         evaluation["evaluation.extractor"] = "fid"
     if options.scheduler in POPULATIONS:
         evaluation["evaluation.patience"] = None  # a member goes on with what another has measured

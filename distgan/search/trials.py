@@ -30,7 +30,7 @@ class Trial(BaseModel):
         note: of a failed one, why.
         curve: (kimg, value of the search's measure) of its evaluations, by kimg; `kimg` counts real images that its
             critic has consumed.
-        seconds: wall-clock time that it ran, in all sessions.
+        seconds: wall-clock time that it ran, without stretches that were killed.
     """
 
     model_config = ConfigDict(extra="forbid")

@@ -1,12 +1,14 @@
 """An S3 server in a directory: SeaweedFS as one background process with credentials of its own.
 
-It listens on 127.0.0.1 only. The S3 port asks for credentials; SeaweedFS's inner ports do not, and any user
-of this machine can reach the data through them: it is a store for a machine of one's own.
+It listens on 127.0.0.1 only; S3, which asks for credentials, may have another address of this machine (and its
+gRPC port has it too: give it an address of a network that is yours). SeaweedFS's inner ports ask for none, and any
+user of this machine can reach the data through them: it is a store for a machine of one's own.
 """
 
 from __future__ import annotations
 
 import http.client
+import ipaddress
 import json
 import os
 import secrets
@@ -28,7 +30,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from filelock import FileLock, Timeout
 
 from distgan.errors import UserError
-from distgan.store.ports import choose_ports
+from distgan.store.ports import LOOPBACK, choose_ports
 from distgan.store.process import is_running, terminate
 
 REGION = "us-east-1"
@@ -63,7 +65,7 @@ class StoreHandle:
     Attributes:
         directory: where its data, credentials, `weed.log` and `env.sh` are.
         pid: the server's process.
-        endpoint: the S3 endpoint, `http://127.0.0.1:PORT`.
+        endpoint: the S3 endpoint, `http://HOST:PORT`.
         access_key: the S3 access key.
         secret_key: the S3 secret key.
     """
@@ -84,7 +86,7 @@ class StoreHandle:
         }
 
 
-def up(directory: Path, port: int | None = None, timeout: float = 30) -> StoreHandle:
+def up(directory: Path, port: int | None = None, timeout: float = 30, host: str | None = None) -> StoreHandle:
     """Start the store of `directory`, or find it running, and wait until it takes data.
 
     Data and credentials of an earlier run are kept, and so is its port where that is free. `env.sh` in the
@@ -94,23 +96,29 @@ def up(directory: Path, port: int | None = None, timeout: float = 30) -> StoreHa
         directory: made, for this user only, where it does not exist.
         port: of the S3 endpoint; by default that of the earlier run, or any that is free.
         timeout: seconds until the server must take data.
+        host: the IPv4 address of this machine that the S3 endpoint listens on; by default 127.0.0.1.
 
     Raises:
-        UserError: no `weed` binary, a port in use, a directory that cannot be written, a server that stops or
-            is not ready in time, a store that runs already on another port.
+        UserError: no `weed` binary, a port in use, a host that is not one address of this machine, a directory that
+            cannot be written, a server that stops or is not ready in time, a store that runs already elsewhere.
     """
     directory = directory.resolve()
+    if host is not None:
+        _check_host(host)
     binary = _weed()
     with _locked(directory, timeout):
         running = status(directory)
         if running is not None:
             if port is not None and not running.endpoint.endswith(f":{port}"):
                 raise UserError(f"{directory}: the store runs at {running.endpoint}; stop it to change the port")
+            if host is not None and not running.endpoint.startswith(f"http://{host}:"):
+                raise UserError(f"{directory}: the store runs at {running.endpoint}; stop it to change the host")
             return running
         deadline = time.monotonic() + timeout
-        state = _read_state(directory) or _new_state()
+        state = (_read_state(directory) or _new_state()) | {"host": host or LOOPBACK}
+        hosts = dict.fromkeys(("s3.port", "s3.port.grpc"), state["host"])
         for start in range(1, _STARTS + 1):
-            state["ports"] = choose_ports(_PORTS, state["ports"], {} if port is None else {"s3.port": port})
+            state["ports"] = choose_ports(_PORTS, state["ports"], {} if port is None else {"s3.port": port}, hosts)
             handle = _start(binary, directory, state, deadline)
             if handle is not None:
                 return handle
@@ -152,6 +160,16 @@ def make_buckets(handle: StoreHandle, names: Sequence[str]) -> None:
         raise UserError(f"{handle.endpoint}: the buckets {', '.join(names)} cannot be made: {reason}") from None
 
 
+def _check_host(host: str) -> None:
+    """Raises UserError where `host` is not one IPv4 address. All addresses at once would let in whole networks."""
+    try:
+        address = ipaddress.IPv4Address(host)
+    except ValueError:
+        raise UserError(f"--host {host}: not an IPv4 address; write one address of this machine") from None
+    if address.is_unspecified or address.is_multicast or address == ipaddress.IPv4Address("255.255.255.255"):
+        raise UserError(f"--host {host}: stands for more than one machine; name one address of this machine")
+
+
 def _weed() -> str:
     beside = Path(sys.executable).parent / "weed"
     binary = str(beside) if beside.exists() else shutil.which("weed")
@@ -191,7 +209,14 @@ def _start(binary: str, directory: Path, state: dict[str, Any], deadline: float)
     _write_private(directory / "weed.log", "")
     with (directory / "weed.log").open("ab") as log:
         process = subprocess.Popen(
-            [binary, "server", *_OPTIONS, *(f"-{name}={port}" for name, port in state["ports"].items())],
+            [
+                binary,
+                "-logtostderr",
+                "server",
+                *_OPTIONS,
+                f"-s3.ip.bind={state['host']}",
+                *(f"-{name}={port}" for name, port in state["ports"].items()),
+            ],
             cwd=directory,
             env={"HOME": str(directory), "PATH": os.defpath, **_ENVIRONMENT},
             stdin=subprocess.DEVNULL,
@@ -274,6 +299,7 @@ def _new_state() -> dict[str, Any]:
     return {
         "access_key": secrets.token_hex(10).upper(),
         "secret_key": secrets.token_urlsafe(30),
+        "host": LOOPBACK,
         "ports": {},
         "pid": None,
     }
@@ -291,7 +317,8 @@ def _read_state(directory: Path) -> dict[str, Any] | None:
 
 def _checked(content: Any) -> dict[str, Any]:
     """`content` as a state; raises what Python raises for anything else."""
-    state = {name: content[name] for name in _new_state()}
+    state = {name: content[name] for name in _new_state().keys() - {"host"}}
+    state["host"] = str(ipaddress.IPv4Address(content.get("host", LOOPBACK)))
     numbers = [*state["ports"].values(), *([] if state["pid"] is None else [state["pid"]])]
     if not all(isinstance(number, int) and 0 < number < 2**31 for number in numbers):
         raise ValueError("ports and pid are numbers")
@@ -315,7 +342,7 @@ def _write_private(path: Path, text: str) -> None:
 
 
 def _handle(directory: Path, state: dict[str, Any]) -> StoreHandle:
-    endpoint = f"http://127.0.0.1:{state['ports']['s3.port']}"
+    endpoint = f"http://{state['host']}:{state['ports']['s3.port']}"
     return StoreHandle(directory, state["pid"], endpoint, state["access_key"], state["secret_key"])
 
 

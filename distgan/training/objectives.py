@@ -12,7 +12,7 @@ from annotated_types import Ge, Gt, Le
 from torch import Tensor
 from typing_extensions import Doc
 
-from distgan.config.schema import Live
+from distgan.config.section import Live
 from distgan.training.draws import Draws, Purpose
 from distgan.training.penalties import Critic, Penalty, gradient_penalty, r1_penalty
 

@@ -1,0 +1,117 @@
+"""`distgan submit`: a command of distgan as a job of a Ray cluster."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from distgan.cli.options import ClusterName, JobsAddress, options_of
+from distgan.errors import UserError
+
+if TYPE_CHECKING:
+    from distgan.submission.command import Shipped
+
+
+def submit(
+    context: typer.Context,
+    command: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="-- COMMAND",
+            help="train, tune, evaluate, data … or doctor, with its arguments, as it is given here.",
+        ),
+    ],
+    address: JobsAddress = None,
+    cluster: ClusterName = None,
+    env_file: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="NAME=VALUE lines for the job alone: credentials, keys of trackers."),
+    ] = None,
+    pip: Annotated[
+        list[str] | None, typer.Option(metavar="REQUIREMENT", help="Installed for the job; may be given several times.")
+    ] = None,
+    working_dir: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Your own networks and YAML files: the folder in which the job runs."),
+    ] = None,
+    no_wait: Annotated[bool, typer.Option("--no-wait", help="Print the job's id and end.")] = False,
+) -> None:
+    """Run a command of distgan on a cluster that is somewhere else, and see what it prints.
+
+    distgan's own code travels with it. Ctrl-C asks whether to stop the job or to leave it running. The exit code is
+    the command's.
+
+    Example: `distgan submit --cluster lab -- train quickstart data.url=s3://bricks --workers 8 --storage s3://runs`
+    """
+    from distgan.submission.command import Shipped, check_places, check_words
+    from distgan.submission.env_file import read_env_file
+    from distgan.submission.profiles import find_cluster
+    from distgan.submission.shipping import files_of
+    from distgan.submission.tokens import travels_openly
+
+    check_words(command)
+    there = find_cluster(address, cluster)
+    folder, env_file = working_dir or there.working_dir, env_file or there.env_file
+    requirements = _checked_requirements([*there.pip, *(pip or [])])
+    variables = {} if env_file is None else read_env_file(env_file)
+    shipped = Shipped() if folder is None else Shipped(folder, frozenset(files_of(folder)))
+    check_places(_parameters(context.find_root().command, command), shipped, Path.cwd())
+    if there.token is not None and travels_openly(there.address):
+        print(
+            f"distgan: warning: the token travels to {there.address} over plain http, which others may read on its "
+            f"way; use https, or ssh -L 8265:localhost:8265 HEAD and --address http://localhost:8265",
+            file=sys.stderr,
+        )
+    from distgan.launch.jobs import Jobs
+
+    jobs = Jobs(there)
+    job = jobs.submit(
+        command, variables=variables, folder=folder, files=sorted(shipped.files), pip=requirements
+    )  # fmt: skip
+    options = options_of(address, cluster)
+    print(f"job {job} on {there.address}{_what(shipped)}", flush=True)
+    if no_wait:
+        print(f"follow it: distgan jobs logs -f{options} {job}")
+        return
+    from distgan.cli.following import follow_job
+
+    raise typer.Exit(follow_job(jobs, job, options))
+
+
+def _parameters(group: Any, words: list[str]) -> dict[str, Any]:
+    """What words mean to a group of commands, as far as they are given; raises what the command line itself would."""
+    context = group.make_context("distgan", list(words))
+    while hasattr(context.command, "resolve_command"):
+        # Where the parser keeps a group's command, and the words after it.
+        name, found, rest = context.command.resolve_command(context, [*context._protected_args, *context.args])
+        context = found.make_context(name, rest, parent=context)
+    given = {
+        name: value
+        for name, value in context.params.items()
+        if (source := context.get_parameter_source(name)) is not None and source.name == "COMMANDLINE"
+    }
+    if given.get("from_trial") is not None and "config" in given:
+        given["overrides"] = [given.pop("config"), *given.get("overrides", [])]
+    if words[0] in {"train", "tune"} and not given.get("dry_run") and not given.get("results"):
+        given["storage"] = context.params["storage"]
+    if given.get("nearest"):
+        given["picture"] = context.params["picture"]
+    return given
+
+
+def _checked_requirements(requirements: list[str]) -> list[str]:
+    from distgan.config.load import without_credentials
+
+    for one in requirements:
+        if not one.strip() or one.startswith("-") or "\n" in one:
+            raise UserError(f"--pip {one!r:.80}: write a requirement, as in wandb or wandb==0.19")
+        if without_credentials(one) != one:
+            raise UserError("--pip: no passwords in a URL, which everybody on the cluster could read")
+    return requirements
+
+
+def _what(shipped: Shipped) -> str:
+    return "" if shipped.folder is None else f", with {len(shipped.files)} files of {shipped.folder}"

@@ -1,0 +1,81 @@
+"""What a job prints, as it prints it, also over a connection that breaks."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+
+import aiohttp
+
+from distgan.errors import UserError
+from distgan.launch.jobs import Jobs, JobState
+
+# After so long without a line the connection may be dead: it is made anew, then less and less often.
+_SILENCE_S = 60.0
+_LONGEST_SILENCE_S = 600.0
+_RETRY_S = 2.0
+_PATIENCE_S = 300.0  # with a cluster that does not answer
+_SETTLING_S = 0.5
+
+
+class Follower:
+    """Writes a job's output from its beginning, each character once however often the connection is made anew."""
+
+    def __init__(self, jobs: Jobs, job: str, write: Callable[[str], object]) -> None:
+        self._jobs, self._job, self._write = jobs, job, write
+        self._written = 0
+
+    def follow(self) -> JobState:
+        """Until the job has ended. May be interrupted, and called again.
+
+        Raises UserError where the cluster does not answer for minutes.
+        """
+        silence, unheard_since = _SILENCE_S, None
+        while True:
+            before = self._written
+            try:
+                asyncio.run(self._tail(silence))
+                state = self._jobs.state(self._job)
+                unheard_since = None
+                if state.has_ended:
+                    self._rest()
+                    return state
+            except (aiohttp.ClientError, OSError, RuntimeError, UserError) as error:
+                now = time.monotonic()
+                unheard_since = unheard_since or now
+                if now - unheard_since > _PATIENCE_S:
+                    if isinstance(error, UserError):
+                        raise
+                    raise UserError(f"job {self._job}: the connection breaks again and again: {error}") from None
+                time.sleep(_RETRY_S)
+                continue
+            silence = _SILENCE_S if self._written > before else min(2 * silence, _LONGEST_SILENCE_S)
+            time.sleep(_SETTLING_S)
+
+    async def _tail(self, silence: float) -> None:
+        """Writes what comes over one connection, until it closes or nothing has come for so long."""
+        seen = 0
+        lines: AsyncIterator[str] = self._jobs.client.tail_job_logs(self._job)
+        try:
+            while True:
+                async with asyncio.timeout(silence):
+                    chunk = await anext(lines, None)
+                if chunk is None:
+                    return
+                self._take(chunk, seen)
+                seen += len(chunk)
+        except TimeoutError:
+            return
+
+    def _rest(self) -> None:
+        """What was printed after the last connection."""
+        with suppress(UserError):
+            self._take(self._jobs.log(self._job), 0)
+
+    def _take(self, chunk: str, begins_at: int) -> None:
+        new = chunk[max(0, self._written - begins_at) :]
+        if new:
+            self._write(new)
+            self._written += len(new)

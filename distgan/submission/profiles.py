@@ -1,0 +1,119 @@
+"""Which cluster a command means: an address, a profile of the user's file, or a variable."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from distgan.config.suggest import did_you_mean
+from distgan.errors import UserError
+from distgan.submission.tokens import find_token
+
+_TEXTS = ("address", "token_file", "env_file", "working_dir")
+_KEYS = (*_TEXTS, "pip")
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Where jobs are submitted, and what a profile says about submitting there.
+
+    Attributes:
+        address: of Ray's dashboard, http:// or https:// without a path.
+        token: what the cluster asks for; None where there is none here.
+        env_file, working_dir, pip: defaults of the options with these names.
+    """
+
+    address: str
+    token: str | None = field(default=None, repr=False)
+    env_file: Path | None = None
+    working_dir: Path | None = None
+    pip: tuple[str, ...] = ()
+
+
+def find_cluster(address: str | None = None, name: str | None = None) -> Cluster:
+    """The cluster at `address`, else of the profile `name` or DISTGAN_CLUSTER, else that of Ray's own variables.
+
+    Raises UserError where none is named, for a profile that cannot be read, and for an address that is none.
+    """
+    if address is not None and name is not None:
+        raise UserError(f"--address {address:.80} and --cluster {name:.40}: give one of them")
+    if address is not None:
+        return Cluster(_http(address, "--address"), find_token())
+    if name is not None or os.environ.get("DISTGAN_CLUSTER"):
+        return _profile(name or os.environ["DISTGAN_CLUSTER"])
+    for variable in ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS"):
+        value = os.environ.get(variable, "")
+        if value.startswith(("http://", "https://")):
+            return Cluster(_http(value, variable), find_token())
+    raise UserError(
+        "no cluster is named: give --address http://HEAD:8265 (of Ray's dashboard), or --cluster NAME of a profile in "
+        f"{profile_file()}"
+    )
+
+
+def profile_file() -> Path:
+    """DISTGAN_CLUSTERS, or clusters.toml in the user's folder of configurations."""
+    given = os.environ.get("DISTGAN_CLUSTERS")
+    home = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
+    return Path(given or f"{home}/distgan/clusters.toml").expanduser()
+
+
+def _profile(name: str) -> Cluster:
+    file = profile_file()
+    profiles = _read(file)
+    if name not in profiles:
+        raise UserError(f"{file}: no cluster {name!r:.60}{did_you_mean(name, profiles)}")
+    where, profile = f"{file}: [{name}]", profiles[name]
+    if not isinstance(profile, dict):
+        raise UserError(f"{file}: {name!r:.60} is a value outside a section; write [NAME], and the keys under it")
+    for key, value in profile.items():
+        if key == "token":
+            raise UserError(f"{where}: token: name a file that only you can read, as token_file, not the token itself")
+        if key not in _KEYS:
+            raise UserError(f"{where}: unknown key {key!r:.60}{did_you_mean(key, _KEYS)}")
+        if key in _TEXTS and not (isinstance(value, str) and value):
+            raise UserError(f"{where}: {key}: write a text in quotes")
+    pip = profile.get("pip", [])
+    if not (isinstance(pip, list) and all(isinstance(one, str) for one in pip)):
+        raise UserError(f'{where}: pip: write a list of requirements, as in ["wandb"]')
+    if "address" not in profile:
+        raise UserError(f'{where}: add address = "http://HEAD:8265", that of Ray\'s dashboard')
+    paths = {key: file.parent / Path(profile[key]).expanduser() for key in _TEXTS[1:] if key in profile}
+    return Cluster(
+        address=_http(profile["address"], f"{where}: address"),
+        token=find_token(paths.pop("token_file", None)),
+        pip=tuple(pip),
+        **paths,
+    )
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"{file}: not valid TOML: {error}") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(
+            f'{file}: cannot read the clusters\' profiles: {reason}; write [NAME] and address = "http://HEAD:8265" '
+            f"there, or give --address"
+        ) from None
+
+
+def _http(address: str, where: str) -> str:
+    """The address with its scheme, without a slash at its end."""
+    full = address if "://" in address else f"http://{address}"
+    try:
+        parts = urlsplit(full)
+        valid = parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        valid = False
+    if not valid or any(letter.isspace() for letter in full):
+        raise UserError(f"{where} {address!r:.100}: write the URL of Ray's dashboard, as in http://10.0.0.1:8265")
+    if parts.username is not None:
+        raise UserError(f"{where}: no passwords in a URL; the cluster's token is read from a file or RAY_AUTH_TOKEN")
+    return full.rstrip("/")

@@ -1,0 +1,121 @@
+"""What travels with a job: distgan's own code, the working folder, and the variables that nobody may see."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import subprocess
+import zipfile
+from collections.abc import Iterable, Sequence
+from fnmatch import fnmatch
+from pathlib import Path
+
+import distgan
+from distgan.errors import UserError
+from distgan.submission.arrival import ENVIRONMENT_FILE
+
+MOST_BYTES = 100_000_000  # Ray's dashboard takes 100 MiB at once
+_NAMED = 3
+
+# Left out wherever they are: caches, environments, version control, secrets, runs and data sets.
+_FOLDERS = (".*", "__pycache__", "*.egg-info", "checkpoints", "node_modules", "ray_results", "runs", "wandb")
+_FILES = (
+    ".*", "*.ckpt", "*.env", "*.key", "*.log", "*.pem", "*.pt", "*.pth", "*.pyc", "*.safetensors", "*.tar", "*.tar.gz",
+    "*.tgz", "credentials", "credentials.json", "events.out.tfevents.*", "index.bin",
+)  # fmt: skip
+
+
+def files_of(folder: Path) -> list[Path]:
+    """What of a working folder is shipped, relative to it and sorted.
+
+    In a git work tree what git ignores is left out too. Raises UserError where it is no folder, or too large.
+    """
+    if not folder.is_dir():
+        raise UserError(f"--working-dir {folder}: there is no such folder")
+    tracked = _known_to_git(folder)
+    found, sizes = [], {}
+    for root, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not _is_left_out(Path(root), name))
+        for name in sorted(names):
+            path = Path(root) / name
+            relative = path.relative_to(folder)
+            if _matches(name, _FILES) or not path.is_file() or (tracked is not None and relative not in tracked):
+                continue
+            found.append(relative)
+            sizes[relative] = path.stat().st_size
+            if len(found) > 100_000:
+                raise UserError(f"--working-dir {folder}: more than 100,000 files; name the folder of your code")
+    total = sum(sizes.values())
+    if total > MOST_BYTES:
+        raise UserError(
+            f"--working-dir {folder}: {_mb(total)} would be shipped, and {_mb(MOST_BYTES)} may be; the largest things "
+            f"in it: {_largest(sizes)}; move them out, or list them in .gitignore of a git repository"
+        )
+    return found
+
+
+def pack_folder(folder: Path, files: Iterable[Path], to: Path) -> None:
+    """A zip of these files of a folder, by the same bytes for the same content."""
+    with zipfile.ZipFile(to, "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in files:
+            mode = 0o755 if os.access(folder / file, os.X_OK) else 0o644
+            archive.writestr(_entry(str(file), mode), (folder / file).read_bytes())
+
+
+def pack_distgan(to: Path) -> None:
+    """A zip of the package distgan as it is installed here, without caches."""
+    package = Path(distgan.__file__).parent
+    files = [path for path in package.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    pack_folder(package.parent, sorted(path.relative_to(package.parent) for path in files), to)
+
+
+def pack_environment(variables: dict[str, str], to: Path) -> None:
+    """A zip with one file that only its owner can read: the variables, which `arrival.load_environment` takes over.
+
+    Ray shows a hash of what it ships; random bytes keep it from telling anything of the values.
+    """
+    to.touch(mode=0o600)
+    with zipfile.ZipFile(to, "w") as archive:
+        archive.writestr(_entry(ENVIRONMENT_FILE, 0o600), json.dumps(variables))
+        archive.writestr(_entry("distgan-environment.salt", 0o600), secrets.token_bytes(32))
+
+
+def _entry(name: str, mode: int) -> zipfile.ZipInfo:
+    info = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
+    info.compress_type = zipfile.ZIP_DEFLATED
+    info.external_attr = (0o100000 | mode) << 16
+    return info
+
+
+def _is_left_out(root: Path, folder: str) -> bool:
+    """Also a virtual environment, by whatever name."""
+    return _matches(folder, _FOLDERS) or (root / folder / "pyvenv.cfg").exists()
+
+
+def _matches(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatch(name, pattern) for pattern in patterns)
+
+
+def _known_to_git(folder: Path) -> set[Path] | None:
+    """What git tracks, or would, of a folder; None where it is in no work tree, or there is no git."""
+    command = ["git", "-C", str(folder), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    try:
+        listed = subprocess.run(command, capture_output=True, timeout=30, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return {Path(os.fsdecode(name)) for name in listed.split(b"\0") if name}
+
+
+def _largest(sizes: dict[Path, int]) -> str:
+    """The largest folders and files directly in a working folder, with their sizes."""
+    tops: dict[str, int] = {}
+    for path, size in sizes.items():
+        top = path.parts[0] + ("/" if len(path.parts) > 1 else "")
+        tops[top] = tops.get(top, 0) + size
+    ordered = sorted(tops.items(), key=lambda item: -item[1])[:_NAMED]
+    return ", ".join(f"{name} {_mb(size)}" for name, size in ordered)
+
+
+def _mb(size: int) -> str:
+    return f"{size / 1e6:.1f} MB"
