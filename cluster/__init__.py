@@ -1,0 +1,1 @@
+"""Definitions of Ray clusters that distgan runs on."""

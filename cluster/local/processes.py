@@ -1,0 +1,110 @@
+"""Finds and ends the processes of a local cluster: by where they run and what they write to, never by name."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterable
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+from cluster.local.state import State
+from distgan.errors import UserError
+
+NAMESPACES = Path("/run/netns")
+_END_SECONDS = 20.0
+
+
+def start_time(pid: int) -> int | None:
+    """When a living process started, in clock ticks since the machine did; with its id it names one process."""
+    fields = _stat(pid)
+    return None if fields is None or fields[0] == "Z" else int(fields[19])
+
+
+def is_alive(starter: tuple[int, int] | None) -> bool:
+    return starter is not None and start_time(starter[0]) == starter[1]
+
+
+def processes_of(state: State) -> set[int]:
+    """Living processes that are in a namespace of the cluster or write to its session folder, and all their children.
+
+    Ray gives each of its processes, and each job, a log file of the session folder as output. Its name is drawn at
+    random and the folder is for one user only, so that nothing else has it.
+    """
+    namespaces = _identities(NAMESPACES / node.namespace for node in state.nodes if node.namespace)
+    parents: dict[int, int] = {}
+    found: set[int] = set()
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        pid = int(entry.name)
+        fields = _stat(pid)
+        if fields is None or fields[0] == "Z":
+            continue
+        parents[pid] = int(fields[1])
+        if _writes_to(entry, state.sessions) or _identities([entry / "ns" / "net"]) & namespaces:
+            found.add(pid)
+    while more := {pid for pid, parent in parents.items() if parent in found} - found:
+        found |= more
+    return found - {os.getpid()}
+
+
+def memory_of(pids: Iterable[int]) -> int:
+    """Bytes of memory that processes take, each page that several share counted once (proportional set size)."""
+    total = 0
+    for pid in pids:
+        with suppress(OSError):
+            lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+            total += sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
+    return total
+
+
+def end_processes(state: State) -> None:
+    """Kills them, and what they start meanwhile, until none is left. Raises UserError where some do not end."""
+    deadline = time.monotonic() + _END_SECONDS
+    while found := processes_of(state):
+        if time.monotonic() > deadline:
+            names = ", ".join(map(str, sorted(found)))
+            raise UserError(f"processes {names} of the local cluster do not end; end them and try again")
+        _kill(found, state)
+        time.sleep(0.1)
+
+
+def _kill(pids: set[int], state: State) -> None:
+    """Each is held by a descriptor while all are looked at again: a number may be another process's by now."""
+    with ExitStack() as held:
+        processes = {}
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                processes[pid] = os.pidfd_open(pid)
+                held.callback(os.close, processes[pid])
+        for pid in processes.keys() & processes_of(state):
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(processes[pid], signal.SIGKILL)
+
+
+def _writes_to(process: Path, folder: Path) -> bool:
+    for descriptor in ("1", "2"):
+        with suppress(OSError):
+            if (process / "fd" / descriptor).readlink().is_relative_to(folder):
+                return True
+    return False
+
+
+def _identities(paths: Iterable[Path]) -> set[tuple[int, int]]:
+    """(device, inode) of each that exists."""
+    found = set()
+    for path in paths:
+        with suppress(OSError):
+            status = path.stat()
+            found.add((status.st_dev, status.st_ino))
+    return found
+
+
+def _stat(pid: int) -> list[str] | None:
+    """The fields of /proc/PID/stat from the third on: state, parent, ..."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return None

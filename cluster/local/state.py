@@ -1,0 +1,96 @@
+"""What a local cluster consists of, written down before it is made, so that it can always be unmade."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from distgan.errors import UserError
+
+
+@dataclass(frozen=True)
+class Node:
+    """One Ray node.
+
+    Attributes:
+        number: from 1; node 1 is the head.
+        address: its IPv4 address.
+        namespace: its network namespace; empty without namespaces.
+        interface: the end of its cable in the root namespace; empty without namespaces.
+    """
+
+    number: int
+    address: str
+    namespace: str = ""
+    interface: str = ""
+
+    @property
+    def is_head(self) -> bool:
+        return self.number == 1
+
+
+@dataclass
+class State:
+    """A local cluster.
+
+    Attributes:
+        tag: eight hexadecimal digits that name all that belongs to it.
+        nodes: the head first.
+        gateway: the address of this machine in the cluster's network, where the S3 server listens.
+        network: that network, as `10.201.0.0/24`; empty without namespaces.
+        bridge: of the network; empty without namespaces.
+        ports: of the head: `gcs` for nodes and drivers, `api` for jobs and the dashboard.
+        starters: process id and start time of each node's `ray start`, by the node's number.
+    """
+
+    tag: str
+    nodes: list[Node]
+    gateway: str
+    network: str = ""
+    bridge: str = ""
+    ports: dict[str, int] = field(default_factory=dict)
+    starters: dict[int, tuple[int, int]] = field(default_factory=dict)
+
+    @property
+    def head(self) -> Node:
+        return self.nodes[0]
+
+    @property
+    def api(self) -> str:
+        return f"http://{self.head.address}:{self.ports['api']}"
+
+    @property
+    def sessions(self) -> Path:
+        """Ray's session folders and logs. Unix sockets lie in it, whose paths may have 107 characters only."""
+        return Path("/tmp") / f"distgan-{self.tag}"
+
+
+def read_state(directory: Path) -> State | None:
+    path = directory / "state.json"
+    try:
+        content = json.loads(path.read_text())
+        content["nodes"] = [Node(**node) for node in content["nodes"]]
+        content["starters"] = {int(number): tuple(start) for number, start in content["starters"].items()}
+        state = State(**content)
+        int(state.tag, 16)
+        if len(state.tag) != 8 or not state.nodes:
+            raise ValueError("no tag or no nodes")
+        return state
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise UserError(f"{path}: cannot be read as a local cluster's state; restore or remove it") from error
+
+
+def write_state(directory: Path, state: State) -> None:
+    write_private(directory / "state.json", json.dumps(asdict(state), indent=1))
+
+
+def write_private(path: Path, text: str) -> None:
+    """Replaces `path` by a file that only this user can read."""
+    temporary = path.with_name(f"{path.name}.new")
+    with os.fdopen(os.open(temporary, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "w") as file:
+        file.write(text)
+    temporary.replace(path)
