@@ -75,7 +75,14 @@ def command(name: str, directory: Path, *arguments: str, seconds: float = 200) -
         capture_output=True,
         text=True,
         timeout=seconds,
+        env={**os.environ, "PATH": _path_without_environments()},
     )
+
+
+def _path_without_environments() -> str:
+    """As of a user who has not activated a virtual environment."""
+    own = Path(sys.executable).parent
+    return os.pathsep.join(folder for folder in os.environ["PATH"].split(os.pathsep) if Path(folder) != own)
 
 
 @contextmanager

@@ -214,7 +214,8 @@ def test_a_command_that_arrives_where_versions_differ_is_one_line(tmp_path: Path
         )  # fmt: skip
         assert ended.returncode == code
         if code == 2:
-            assert ended.stderr.startswith("distgan: error: the cluster's head has other versions")
+            told = f"distgan: error: the cluster's head ({sys.executable}) has other versions than"
+            assert ended.stderr.startswith(told)
             assert ended.stderr.count("\n") == 1
 
 

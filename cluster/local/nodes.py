@@ -44,7 +44,7 @@ def start_node(node: Node, state: State, environment: dict[str, str]) -> subproc
         return subprocess.Popen(
             command,
             cwd=state.sessions,
-            env=environment | _QUIET | (_home() if node.namespace else {}),
+            env=environment | _QUIET | _own_python(environment) | (_home() if node.namespace else {}),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -71,6 +71,11 @@ def _enter(node: Node) -> list[str]:
     who = owner()
     become = [] if who is None else [f"--setuid={who[0]}", f"--setgid={who[1]}"]
     return ["nsenter", f"--net={NAMESPACES / node.namespace}", *become, "--"]
+
+
+def _own_python(environment: dict[str, str]) -> dict[str, str]:
+    """Jobs call `python`, which must be the one that has Ray, whether or not its environment is activated."""
+    return {"PATH": os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", os.defpath)])}
 
 
 def _home() -> dict[str, str]:

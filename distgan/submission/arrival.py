@@ -31,6 +31,6 @@ def arrive() -> None:
     if submitted_from is None:
         return
     load_environment()
-    differs = difference(from_text(submitted_from), "the cluster's head")
+    differs = difference(from_text(submitted_from), f"the cluster's head ({sys.executable})")
     if differs is not None:
         raise UserError(differs)
