@@ -21,8 +21,8 @@ from distgan.config.placement import PlacementConfig
 from distgan.config.schema import EvaluationConfig, ScaleConfig
 from distgan.launch.board import create_board
 from distgan.launch.cluster import ray_cluster
-from distgan.launch.process_group import InterfaceConfig
-from distgan.launch.resources import plan_resources
+from distgan.launch.placement.process_group import InterfaceConfig
+from distgan.launch.placement.resources import plan_resources
 from distgan.launch.search.resources import Wish, share_cluster
 from distgan.launch.search.tune import trial_actor
 

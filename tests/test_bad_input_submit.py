@@ -65,12 +65,12 @@ def closed(place: Place) -> None:
 
 def silent(place: Place) -> None:
     """`{url}`, where something accepts and says nothing; with less patience than usual."""
-    from distgan.launch import jobs
+    from distgan.launch.jobs import client
 
     server = socket.create_server(("127.0.0.1", 0))
     place.finally_do(server.close)
     place.words["url"] = f"http://127.0.0.1:{server.getsockname()[1]}"
-    place.patch.setattr(jobs, "_TIMEOUT_S", (0.5, 0.5))
+    place.patch.setattr(client, "_TIMEOUT_S", (0.5, 0.5))
 
 
 def profiles(text: str) -> Make:

@@ -15,7 +15,7 @@ import pytest
 
 from distgan.errors import UserError
 from distgan.launch.here import choose_interface
-from distgan.launch.interfaces import interface_of, own_address_towards, use_interface
+from distgan.launch.placement.interfaces import interface_of, own_address_towards, use_interface
 from processes import finish, start
 
 pytestmark = pytest.mark.timeout(120)

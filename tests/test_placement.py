@@ -13,8 +13,8 @@ from distgan.config.pairs import parse_labels, parse_resources, parse_selector
 from distgan.config.placement import PlacementConfig
 from distgan.config.schema import EvaluationConfig, ScaleConfig
 from distgan.errors import UserError
-from distgan.launch.nodes import Node, Part, Room, staying
-from distgan.launch.resources import Resources, share_nodes
+from distgan.launch.placement.nodes import Node, Part, Room, staying
+from distgan.launch.placement.resources import Resources, share_nodes
 from distgan.launch.search.resources import Wish
 from distgan.launch.search.resources import share_nodes as share_for_trials
 

@@ -16,9 +16,9 @@ import pytest
 
 import distgan
 from distgan.errors import UserError
-from distgan.launch.job_logs import Follower
-from distgan.launch.jobs import JobState
-from distgan.launch.waiting import waiting_words
+from distgan.launch.jobs.client import JobState
+from distgan.launch.jobs.logs import Follower
+from distgan.launch.placement.waiting import waiting_words
 from distgan.submission import arrival, shipping
 from distgan.submission.command import Shipped, check_places, command_of, entry_point
 from distgan.submission.env_file import read_env_file
@@ -298,9 +298,9 @@ class Broken:
 
 @pytest.mark.timeout(20)
 def test_every_line_is_shown_once_over_connections_that_break(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("distgan.launch.job_logs._SILENCE_S", 0.1)
-    monkeypatch.setattr("distgan.launch.job_logs._RETRY_S", 0.01)
-    monkeypatch.setattr("distgan.launch.job_logs._SETTLING_S", 0.01)
+    monkeypatch.setattr("distgan.launch.jobs.logs._SILENCE_S", 0.1)
+    monkeypatch.setattr("distgan.launch.jobs.logs._RETRY_S", 0.01)
+    monkeypatch.setattr("distgan.launch.jobs.logs._SETTLING_S", 0.01)
     shown: list[str] = []
     broken = Broken()
     assert Follower(broken, "train-1", shown.append).follow().status == "SUCCEEDED"  # type: ignore[arg-type]
@@ -310,8 +310,8 @@ def test_every_line_is_shown_once_over_connections_that_break(monkeypatch: pytes
 
 @pytest.mark.timeout(20)
 def test_a_cluster_that_stays_away_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("distgan.launch.job_logs._PATIENCE_S", 0.1)
-    monkeypatch.setattr("distgan.launch.job_logs._RETRY_S", 0.05)
+    monkeypatch.setattr("distgan.launch.jobs.logs._PATIENCE_S", 0.1)
+    monkeypatch.setattr("distgan.launch.jobs.logs._RETRY_S", 0.05)
 
     class Away(Broken):
         async def tail_job_logs(self, job: str) -> AsyncIterator[str]:

@@ -14,7 +14,7 @@ import pytest
 from distgan.config.load import load_config
 from distgan.errors import DivergedError, UserError
 from distgan.launch.board import Board
-from distgan.launch.resources import Resources
+from distgan.launch.placement.resources import Resources
 from distgan.launch.search import trial as module
 from distgan.launch.search.trial import TrialRun
 from distgan.training.early_stopping import Score

@@ -9,7 +9,7 @@ import pytest
 
 from distgan.config.placement import PlacementConfig
 from distgan.errors import UserError
-from distgan.launch.nodes import Node
+from distgan.launch.placement.nodes import Node
 from distgan.launch.search.resources import TRIAL_CPUS, TrialShare, Wish, share_nodes
 
 pytestmark = pytest.mark.timeout(30)

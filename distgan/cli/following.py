@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from distgan.errors import UserError
 
 if TYPE_CHECKING:
-    from distgan.launch.jobs import Jobs, JobState
+    from distgan.launch.jobs.client import Jobs, JobState
 
 _INTERRUPTED = 130
 
@@ -21,7 +21,7 @@ def follow_job(jobs: Jobs, job: str, options: str) -> int:
         job: its id.
         options: how the cluster is named in another command.
     """
-    from distgan.launch.job_logs import Follower
+    from distgan.launch.jobs.logs import Follower
 
     follower = Follower(jobs, job, _write)
     stopping = False

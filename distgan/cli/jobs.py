@@ -12,7 +12,7 @@ import typer
 from distgan.cli.options import ClusterName, JobsAddress, options_of
 
 if TYPE_CHECKING:
-    from distgan.launch.jobs import Jobs, JobState
+    from distgan.launch.jobs.client import Jobs, JobState
 
 app = typer.Typer(help="Look at the jobs of a cluster, and stop them.", no_args_is_help=True)
 
@@ -90,7 +90,7 @@ def stop(job: JobId, address: JobsAddress = None, cluster: ClusterName = None) -
 
 
 def _jobs(address: str | None, cluster: str | None) -> Jobs:
-    from distgan.launch.jobs import Jobs
+    from distgan.launch.jobs.client import Jobs
     from distgan.submission.profiles import find_cluster
 
     return Jobs(find_cluster(address, cluster))

@@ -65,7 +65,7 @@ def submit(
             f"way; use https, or ssh -L 8265:localhost:8265 HEAD and --address http://localhost:8265",
             file=sys.stderr,
         )
-    from distgan.launch.jobs import Jobs
+    from distgan.launch.jobs.client import Jobs
 
     jobs = Jobs(there)
     job = jobs.submit(

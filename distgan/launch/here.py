@@ -9,8 +9,8 @@ from ipaddress import ip_address
 import torch.distributed as dist
 
 from distgan.errors import UserError
-from distgan.launch.interfaces import own_address_towards, use_interface
 from distgan.launch.outcome import Outcome
+from distgan.launch.placement.interfaces import own_address_towards, use_interface
 from distgan.launch.signals import stop_on_signals
 from distgan.report.display import Display
 from distgan.report.reporter import RunReporter

@@ -21,9 +21,9 @@ from distgan.launch.board import create_board
 from distgan.launch.cluster import ray_cluster
 from distgan.launch.device import cluster_address
 from distgan.launch.lost import lost_processes_as_one_line
-from distgan.launch.placed import waiting
-from distgan.launch.process_group import InterfaceConfig
-from distgan.launch.resources import Resources, plan_resources
+from distgan.launch.placement.placed import waiting
+from distgan.launch.placement.process_group import InterfaceConfig
+from distgan.launch.placement.resources import Resources, plan_resources
 from distgan.launch.signals import StopWish, stop_on_signals
 from distgan.launch.work import J, R, Work, Workers
 from distgan.launch.workers import worker_world

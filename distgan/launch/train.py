@@ -23,12 +23,12 @@ from distgan.launch.device import cluster_address
 from distgan.launch.lost import lost_processes_as_one_line
 from distgan.launch.notes import RayStorage, ray_notes
 from distgan.launch.outcome import Outcome
-from distgan.launch.placed import on_spot, waiting
-from distgan.launch.process_group import InterfaceConfig
-from distgan.launch.resources import Resources, plan_resources
+from distgan.launch.placement.placed import on_spot, waiting
+from distgan.launch.placement.process_group import InterfaceConfig
+from distgan.launch.placement.resources import Resources, plan_resources
+from distgan.launch.placement.waiting import Waiting, give_up
 from distgan.launch.signals import StopWish, stop_on_signals
 from distgan.launch.validation import RayValidation, validation_config
-from distgan.launch.waiting import Waiting, give_up
 from distgan.launch.workers import check_versions, worker_world
 from distgan.report import words
 from distgan.report.display import Display

@@ -15,7 +15,7 @@ from distgan.config.load import build_config
 from distgan.data.storage import Storage
 from distgan.errors import UserError
 from distgan.evaluation.evaluator import Scores
-from distgan.launch.resources import Resources
+from distgan.launch.placement.resources import Resources
 from distgan.training.checkpoints import CheckpointStore
 from distgan.training.job import Job
 from distgan.training.process import prepare_process

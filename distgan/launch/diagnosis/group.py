@@ -14,7 +14,7 @@ from distgan.diagnosis.facts import AllReduce, Timing
 from distgan.launch.diagnosis.answers import Silence, answers
 from distgan.launch.diagnosis.nodes import Probed
 from distgan.launch.diagnosis.prober import start_on
-from distgan.launch.interfaces import use_interface
+from distgan.launch.placement.interfaces import use_interface
 
 _START_S = 90.0
 _MEET_S = 30.0

@@ -18,7 +18,7 @@ from distgan.diagnosis.data import read_data
 from distgan.diagnosis.facts import DataRead, Machine, StorageUse
 from distgan.diagnosis.machine import probe_machine
 from distgan.diagnosis.storage import credentials_source, use_storage
-from distgan.launch.interfaces import interface_of
+from distgan.launch.placement.interfaces import interface_of
 
 OBJECT_BYTES = 16 * 2**20
 _PUTS = 3

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 from distgan.config.pairs import matches, parse_labels
 from distgan.config.placement import PlacementConfig
 from distgan.errors import UserError
-from distgan.launch.nodes import Node, Part, Room, amount_words, living_nodes, missing, staying
-from distgan.launch.resources import Resources, aside_cpus, may_wait, placed, worker_gpus
+from distgan.launch.placement.nodes import Node, Part, Room, amount_words, living_nodes, missing, staying
+from distgan.launch.placement.resources import Resources, aside_cpus, may_wait, placed, worker_gpus
 
 # Of the actor that follows a trial's run; Tune refuses 0.
 TRIAL_CPUS = 0.02

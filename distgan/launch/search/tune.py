@@ -21,7 +21,7 @@ from distgan.launch.board import create_board
 from distgan.launch.cluster import ray_cluster
 from distgan.launch.device import cluster_address
 from distgan.launch.lost import lost_processes_as_one_line
-from distgan.launch.placed import on_spot, trials_on_spot, waiting
+from distgan.launch.placement.placed import on_spot, trials_on_spot, waiting
 from distgan.launch.search.hooks import Ending, Proposing, Recording
 from distgan.launch.search.resources import TRIAL_CPUS, TrialShare, Wish, share_cluster
 from distgan.launch.search.schedulers import build_scheduler, remember

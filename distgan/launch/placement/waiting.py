@@ -11,8 +11,8 @@ from ray._private.worker import global_worker
 from ray.util import placement_group_table
 
 from distgan.launch.background import Background
-from distgan.launch.nodes import amount_words
-from distgan.launch.resources import Resources
+from distgan.launch.placement.nodes import amount_words
+from distgan.launch.placement.resources import Resources
 
 _FIRST_LOOK_S = 10.0
 _LOOK_S = 5.0

@@ -10,7 +10,7 @@ from contextlib import suppress
 import aiohttp
 
 from distgan.errors import UserError
-from distgan.launch.jobs import Jobs, JobState
+from distgan.launch.jobs.client import Jobs, JobState
 
 # After so long without a line the connection may be dead: it is made anew, then less and less often.
 _SILENCE_S = 60.0

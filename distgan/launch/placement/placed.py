@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import ray
 
-from distgan.launch.nodes import living_nodes, staying
-from distgan.launch.resources import Resources
+from distgan.launch.placement.nodes import living_nodes, staying
+from distgan.launch.placement.resources import Resources
 
 
 def waiting(resources: Resources) -> list[str]:

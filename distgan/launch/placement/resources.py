@@ -12,7 +12,7 @@ from distgan.config.pairs import matches, parse_labels, parse_resources
 from distgan.config.placement import PlacementConfig
 from distgan.config.schema import EvaluationConfig, ScaleConfig
 from distgan.errors import UserError
-from distgan.launch.nodes import ACCELERATOR, Node, Part, Room, amount_words, living_nodes, missing
+from distgan.launch.placement.nodes import ACCELERATOR, Node, Part, Room, amount_words, living_nodes, missing
 
 
 @dataclass(frozen=True)

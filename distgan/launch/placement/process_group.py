@@ -11,7 +11,7 @@ from ray.train.torch import TorchConfig
 from ray.train.torch.config import _TorchBackend
 
 from distgan.errors import UserError
-from distgan.launch.interfaces import use_interface
+from distgan.launch.placement.interfaces import use_interface
 
 
 @dataclass
