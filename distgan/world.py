@@ -23,12 +23,16 @@ _LAUNCH = "start the workers with torchrun, or unset its variables for a run of 
 
 @dataclass(frozen=True)
 class World:
-    """This worker's place among all of them, its device, and how many workers its host has."""
+    """This worker's place among all of them, its device, and how many workers its host has.
+
+    `processors` are those of the host that the workers may use; None stands for all that this process may run on.
+    """
 
     rank: int
     size: int
     device: torch.device
     local_size: int = 1
+    processors: int | None = None
 
     def all_reduce(self, tensor: Tensor) -> Tensor:
         """The sum over all workers, in place."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import urllib.request
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 
 from distgan.data.storage import Storage
+from distgan.report.words import plural
 from distgan.search.record import require_record
 from distgan.store import seaweedfs
 from distgan.submission.arrival import ENVIRONMENT_FILE
@@ -86,12 +88,16 @@ def worker_nodes(cluster: LocalCluster) -> dict[str, list[str]]:
 
 def test_workers_on_two_nodes_train_the_same_to_the_bit(cluster: LocalCluster, tmp_path: Path) -> None:
     before = worker_nodes(cluster)
-    spread = ["--workers", "2", "placement.strategy=strict_spread"]
+    # By default a worker has as many threads as its node offers Ray processors.
+    processors = max(1, len(os.sched_getaffinity(0)) // len(cluster.state.nodes))
+    spread = ["--workers", "2", "placement.strategy=strict_spread", "scale.threads=null"]
     output, _ = submit("train", "quickstart", *KEYS, *spread, "--name", "nodes", cwd=tmp_path)
     assert "image budget used up" in output
     (nodes,) = (nodes for job, nodes in worker_nodes(cluster).items() if job not in before)
     assert len(nodes) == len(set(nodes)) == 2
-    here = [*TORCHRUN, "-m", "distgan", "train", "quickstart", *KEYS, "--no-ray", "--name", "here"]
+    assert f", {plural(processors, 'thread')} each, " in output
+    own = [f"scale.threads={processors}", "--no-ray", "--name", "here"]
+    here = [*TORCHRUN, "-m", "distgan", "train", "quickstart", *KEYS, *own]
     subprocess.run([sys.executable, *here], cwd=tmp_path, check=True, timeout=200, stdout=subprocess.DEVNULL)
     assert json.loads(Storage.open("s3://runs/here").read_bytes("summary.json"))["workers"] == 2
     assert_same_bits(newest("s3://runs", "nodes"), newest("s3://runs", "here"))

@@ -9,6 +9,7 @@ import ray.train.torch
 import ray.util
 
 from distgan.errors import UserError
+from distgan.launch.placement.nodes import processors_here
 from distgan.submission.versions import difference
 from distgan.world import World
 
@@ -21,6 +22,7 @@ def worker_world(runs_a_host: int = 1) -> World:
         size=context.get_world_size(),
         device=ray.train.torch.get_device(),
         local_size=context.get_local_world_size() * runs_a_host,
+        processors=processors_here(),
     )
 
 

@@ -24,7 +24,10 @@ def choose_threads(wish: int | None, world: World, resumed: Manifest | None) -> 
         return wish
     if resumed is not None and resumed.workers == world.size:
         return resumed.threads
-    return max(1, len(os.sched_getaffinity(0)) // world.local_size)
+    processors = len(os.sched_getaffinity(0))
+    if world.processors is not None:
+        processors = min(processors, world.processors)
+    return max(1, processors // world.local_size)
 
 
 def prepare_process(threads: int, device: torch.device) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -49,6 +50,14 @@ def living_nodes() -> list[Node]:
     return [
         Node(node["NodeManagerAddress"], node["Resources"], node.get("Labels") or {}) for node in nodes if node["Alive"]
     ]
+
+
+def processors_here() -> int | None:
+    """How many the node of this process offers Ray (in a container fewer than the machine has), or None for none."""
+    here = ray.get_runtime_context().get_node_id()
+    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    offered = next(node["Resources"].get("CPU", 0.0) for node in nodes if node["NodeID"] == here)
+    return math.ceil(offered) or None
 
 
 def staying(nodes: Sequence[Node]) -> Mapping[str, str]:
