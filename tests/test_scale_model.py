@@ -10,24 +10,18 @@ import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from benchmarks import scale, scale_check, scale_page
-from benchmarks.scale_facts import Facts, Miniature, Stored, counted, run_of
-from benchmarks.scale_machines import MACHINES
-from benchmarks.scale_model import (
-    HEALTH_EVERY,
-    PARTS,
-    SCALINGS,
-    Links,
-    Machine,
-    Run,
-    fresh_share,
-    in_memory,
-    latest_of,
-    limit,
-    predict,
-    strong,
-    weak,
-)
+from benchmarks.scale import __main__ as scale
+from benchmarks.scale import check, page
+from benchmarks.scale.counting import run_of
+from benchmarks.scale.facts import Facts
+from benchmarks.scale.machine import Links, Machine
+from benchmarks.scale.machines import MACHINES
+from benchmarks.scale.miniature import Miniature
+from benchmarks.scale.operators import counted
+from benchmarks.scale.predict import HEALTH_EVERY, PARTS, fresh_share, latest_of, predict
+from benchmarks.scale.run import Run, in_memory
+from benchmarks.scale.scaling import SCALINGS, limit, strong, weak
+from benchmarks.scale.stored import Stored
 from distgan.config.load import load_config, preset_names
 from distgan.config.schema import Config
 from distgan.data.stream import Group
@@ -256,7 +250,7 @@ def test_the_health_of_a_run_is_met_as_often_as_the_model_has_it() -> None:
 def test_the_page_has_the_tables_of_the_model() -> None:
     """After a change run `python -m benchmarks.scale page`."""
     text = (scale.DOCS / "scale.md").read_text(encoding="utf-8")
-    assert scale_page.renewed(text, FACTS, scale_check.load(scale.CHECK)) == text
+    assert page.renewed(text, FACTS, check.load(scale.CHECK)) == text
 
 
 def test_predictions_are_printed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,9 +16,11 @@ from typing import Any
 from rich.table import Table
 
 from benchmarks.report import console, machine
-from benchmarks.scale_facts import Stored, run_of
-from benchmarks.scale_measure import measure, measure_all_reduce
-from benchmarks.scale_model import Prediction, predict
+from benchmarks.scale.all_reduces import measure_all_reduce
+from benchmarks.scale.counting import run_of
+from benchmarks.scale.measure import measure
+from benchmarks.scale.predict import Prediction, predict
+from benchmarks.scale.stored import Stored
 from distgan.config.load import load_config
 from distgan.data.pack import PackOptions, pack
 from distgan.data.sources.rendered_bricks import BrickSource

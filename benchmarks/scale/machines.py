@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from benchmarks.scale_model import Links, Machine
+from benchmarks.scale.machine import Links, Machine
 
 # The assumptions; an option of `python -m benchmarks.scale predict` overrides each.
 FRACTION = 0.15  # of the peak, reached by small convolutions in deterministic kernels

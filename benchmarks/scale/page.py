@@ -8,10 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.scale_check import Row
-from benchmarks.scale_facts import Facts
-from benchmarks.scale_machines import MACHINES
-from benchmarks.scale_model import SCALINGS, Machine, limit, predict
+from benchmarks.scale.check import Row
+from benchmarks.scale.facts import Facts
+from benchmarks.scale.machine import Machine
+from benchmarks.scale.machines import MACHINES
+from benchmarks.scale.predict import predict
+from benchmarks.scale.scaling import SCALINGS, limit
 
 SHOWN = (1, 8, 64, 256, 1024)
 Check = tuple[dict[str, Any], Sequence[Row]]

@@ -18,16 +18,21 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import scale_check, scale_page
 from benchmarks.report import machine
-from benchmarks.scale_facts import Facts, data_images_of, measure_stored, run_of, save
-from benchmarks.scale_machines import FRACTION, JITTER, MACHINES, OPERATOR_S, scaled
-from benchmarks.scale_model import PARTS, SCALINGS, Machine, Run, limit, predict
+from benchmarks.scale import check, page
+from benchmarks.scale.counting import data_images_of, run_of
+from benchmarks.scale.facts import Facts, save
+from benchmarks.scale.machine import Machine
+from benchmarks.scale.machines import FRACTION, JITTER, MACHINES, OPERATOR_S, scaled
+from benchmarks.scale.predict import PARTS, predict
+from benchmarks.scale.run import Run
+from benchmarks.scale.scaling import SCALINGS, limit
+from benchmarks.scale.stored import measure_stored
 from distgan.config.load import load_config, preset_names
 
 DATA = Path(__file__).parent / "data"
-FACTS, CHECK = DATA / "scale-presets.json", DATA / "scale-check.json"
-DOCS = Path(__file__).parent.parent / "docs"
+FACTS, CHECK = DATA / "presets.json", DATA / "check.json"
+DOCS = Path(__file__).parent.parent.parent / "docs"
 console = Console(width=132, soft_wrap=True)
 WORKERS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
@@ -82,7 +87,9 @@ def print_predictions(run: Run, on: Machine, scaling: str) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="scale.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     predicting = commands.add_parser("predict", help="tables of presets on a machine")
     predicting.add_argument("presets", nargs="*", metavar="PRESET", default=["dcgan-bricks"])
@@ -102,11 +109,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if given.command == "facts":
         count(FACTS)
     elif given.command == "check":
-        about, rows = scale_check.check(given.repeats)
-        scale_check.save(CHECK, about, rows)
-        console.print(scale_check.table(rows))
+        about, rows = check.check(given.repeats)
+        check.save(CHECK, about, rows)
+        console.print(check.table(rows))
     elif given.command == "page":
-        scale_page.write(DOCS, Facts.load(FACTS), scale_check.load(CHECK))
+        page.write(DOCS, Facts.load(FACTS), check.load(CHECK))
     else:
         facts = Facts.load(FACTS)
         unknown = [name for name in given.presets if name not in facts.runs]

@@ -1,0 +1,45 @@
+"""Operators and floating-point operations, counted while torch dispatches them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+
+class Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts the operators that are dispatched inside, views too, and the floating-point operations of products.
+
+    torch's `FlopCounterMode` has the same formulas, but follows modules, which an inner gradient does not allow.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.count = 0
+        self.flops = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        given = kwargs or {}
+        formula = flop_registry.get(func._overloadpacket)
+        if formula is None:
+            with self:  # in inference mode compound operators come whole
+                parts = func.decompose(*args, **given)
+            if parts is not NotImplemented:
+                return parts
+        result = func(*args, **given)
+        self.count += 1
+        if formula is not None:
+            self.flops += formula(*args, **given, out_val=result)
+        return result
+
+
+def counted(work: Callable[[], object]) -> tuple[int, int]:
+    """(floating-point operations, operators) of some work: a product and its sum are two, as everywhere."""
+    operators = Operators()
+    with operators:
+        work()
+    return operators.flops, operators.count
