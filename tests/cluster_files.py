@@ -184,8 +184,9 @@ def check_gcp_node(node_config: Object) -> None:
 
 
 def words(command: str, **values: str) -> list[str]:
-    """A shell command's words, `$(hostname -i)` and the variables given replaced."""
+    """A shell command's words, `$(hostname -i)`, the variables given and compose's numbers replaced."""
     command = command.replace("$$", "$").replace('"$(hostname -i)"', "10.0.0.2")
+    command = re.sub(r"\$\{\w+_CPUS:\?[^}]*\}", "1", command)
     for name, value in values.items():
         command = command.replace(f"${name}", value)
     return shlex.split(command)

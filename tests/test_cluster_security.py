@@ -173,7 +173,11 @@ def test_make_secrets(tmp_path: Path) -> None:
         "secretKey": clients["default"]["aws_secret_access_key"],
     }
     owner = os.getuid() or 1000
-    assert (tmp_path / ".env").read_text().startswith(f"DISTGAN_UID={owner}\n")
+    variables = dict(line.split("=") for line in (tmp_path / ".env").read_text().splitlines())
+    assert variables["DISTGAN_UID"] == str(owner)
+    assert int(variables["DISTGAN_NODE_CPUS"]) >= 1
+    text = (CLUSTER / "docker" / "compose.yaml").read_text()
+    assert set(re.findall(r"\$\{(\w+):\?", text)) == variables.keys()
     for path in (tmp_path / "secrets", *(tmp_path / "secrets").iterdir(), tmp_path / "data"):
         assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0, path
         assert path.stat().st_uid == owner

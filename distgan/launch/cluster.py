@@ -17,6 +17,7 @@ from ray._private.runtime_env.constants import RAY_JOB_CONFIG_JSON_ENV_VAR
 from distgan.errors import UserError
 from distgan.launch.device import cluster_address
 from distgan.launch.head import check_head
+from distgan.launch.ray_messages import shorten_ray_messages
 from distgan.launch.signals import keeping_sigterm
 
 _OBJECT_STORE_BYTES = 100_000_000
@@ -49,6 +50,7 @@ def ray_cluster(address: str | None, sources: Sequence[str] = ()) -> Iterator[bo
     if address is not None:
         check_head(address)
     runtime = _runtime(sources)
+    shorten_ray_messages()
     try:
         with keeping_sigterm():
             if own:
