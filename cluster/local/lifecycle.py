@@ -14,7 +14,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from cluster.local import files, network, nodes
+from cluster.local import files, firewall, network, nodes
 from cluster.local.processes import end_processes, is_alive, start_time
 from cluster.local.state import Node, State, read_state, write_state
 from distgan.errors import UserError
@@ -85,10 +85,13 @@ def status(directory: Path) -> State | None:
 def _bring_up(directory: Path, state: State, deadline: float) -> None:
     if state.bridge:
         network.make_network(state)
+        firewall.open_bridge(state)
     state.ports = _choose_ports(state)
     state.sessions.mkdir(mode=0o700)
     store = seaweedfs.up(directory / "store", host=state.gateway, timeout=deadline - time.monotonic())
     seaweedfs.make_buckets(store, BUCKETS)
+    for node in state.nodes:
+        firewall.check_way(state, node, store.endpoint.removeprefix("http://"))
     files.write_files(directory, state, store)
     _hand_over(directory, state)
     environment = files.without_foreign_settings() | files.environment(directory, state, store)
@@ -103,6 +106,7 @@ def _bring_up(directory: Path, state: State, deadline: float) -> None:
     start(state.head)
     _wait(lambda: {state.head.address} if _answers(state) else set(), started, state, deadline)
     for node in state.nodes[1:]:
+        firewall.check_way(state, node, f"{state.head.address}:{state.ports['gcs']}")
         start(node)
     token = (directory / "token").read_text()
     _wait(lambda: nodes.alive_addresses(state, token), started, state, deadline)
@@ -160,6 +164,7 @@ def _clean_up(directory: Path) -> bool:
         if state.bridge and not network.can_have_namespaces():
             raise UserError("the local cluster was made by root; end it with sudo cluster/local/down")
         end_processes(state)
+        firewall.close_bridge(state)
         network.remove_network(state)
         shutil.rmtree(state.sessions, ignore_errors=True)
     stopped = seaweedfs.down(directory / "store")

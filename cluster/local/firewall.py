@@ -1,0 +1,62 @@
+"""Whether the nodes' network carries what they say: a machine with Docker, for one, has a firewall for its bridges."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+from cluster.local.processes import NAMESPACES
+from cluster.local.state import Node, State
+from distgan.errors import UserError
+
+# "1" where packets that a bridge carries from one of its ports to another pass the firewall too.
+BRIDGES_ARE_FILTERED = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
+_SECONDS = 10
+_CONNECT = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 3).close()"
+
+
+def open_bridge(state: State) -> None:
+    """Lets the firewall pass what goes from a node to a node, where bridges are filtered."""
+    try:
+        filtered = BRIDGES_ARE_FILTERED.read_text().strip() == "1"
+    except OSError:
+        return
+    if state.bridge and filtered:
+        _iptables("--insert", state.bridge)
+
+
+def close_bridge(state: State) -> None:
+    """Takes back what `open_bridge` did, if anything."""
+    if state.bridge:
+        _iptables("--delete", state.bridge)
+
+
+def check_way(state: State, node: Node, address: str) -> None:
+    """Raises UserError where the node, in its namespace, cannot reach HOST:PORT, where something listens."""
+    if not node.namespace:
+        return
+    host, _, port = address.rpartition(":")
+    enter = ["nsenter", f"--net={NAMESPACES / node.namespace}", "--"]
+    command = [*enter, sys.executable, "-I", "-c", _CONNECT, host, port]
+    try:
+        reached = subprocess.run(command, capture_output=True, timeout=_SECONDS, check=False).returncode == 0
+    except subprocess.TimeoutExpired:
+        reached = False
+    if not reached:
+        raise UserError(
+            f"node {node.number} ({node.address}) does not reach {address}: a firewall of this machine drops "
+            f"what goes through the bridge {state.bridge}; have it accept {state.network}, or use --no-namespaces"
+        )
+
+
+def _iptables(action: str, bridge: str) -> None:
+    if not shutil.which("iptables"):
+        return
+    rule = ["FORWARD", "--in-interface", bridge, "--out-interface", bridge, "--jump", "ACCEPT"]
+    command = ["iptables", "--wait", str(_SECONDS // 2), action, *rule]
+    # Whether it helped is seen by `check_way`; a rule that is not there need not be deleted.
+    with suppress(subprocess.TimeoutExpired):
+        subprocess.run(command, capture_output=True, timeout=_SECONDS, check=False)
