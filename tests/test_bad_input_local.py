@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
+from cluster.local import lifecycle, network
+from cluster.local.state import Node, State
 from command_line import Cli, one_line
+from distgan.errors import UserError
 from local_cluster import command
 
 pytestmark = pytest.mark.timeout(60)
@@ -60,3 +64,20 @@ def test_a_directory_that_cannot_be(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert "cannot hold a cluster's state" in done.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_what_sudo_makes_belongs_to_who_called_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SUDO_UID", "12345")
+    monkeypatch.setenv("SUDO_GID", "12345")
+    directory = tmp_path / "new" / "cluster"
+    monkeypatch.setattr(network, "can_have_namespaces", lambda: False)
+    monkeypatch.setattr(network, "on_loopback", lambda tag, count: State(tag, [Node(1, "127.0.0.2")], "0.0.0.0"))
+    with pytest.raises(UserError, match="stands for more than one machine"):
+        lifecycle.up(directory, 1)
+    (directory / "store").mkdir(exist_ok=True)
+    lifecycle.down(directory)
+    made = [tmp_path / "new", *(tmp_path / "new").rglob("*")]
+    assert len(made) > 3
+    assert {path.stat().st_uid for path in made} == {12345}
+    assert tmp_path.stat().st_uid == 0

@@ -26,6 +26,7 @@ from cluster_files import (
     ray_starts,
     read_yaml,
     render,
+    words,
 )
 
 OVERLAY_FOLDER = CLUSTER / "kubernetes" / "overlays"
@@ -153,6 +154,17 @@ def test_the_image_is_nobodys_root_and_holds_only_the_package() -> None:
     allowed = {line[1:] for line in ignored if line[0] == "!"}
     copied = {word for line in re.findall(r"^COPY (.*)$", dockerfile, re.MULTILINE) for word in line.split()[:-1]}
     assert copied == allowed
+
+
+def test_ports_that_ask_for_no_token_stay_closed() -> None:
+    """Those of Ray's metrics, of every node, of the dashboard and of the autoscaler's monitor."""
+    for name in ("head", "worker"):
+        variables = compose()["services"][name]["environment"]
+        assert (variables["RAY_enable_metrics_collection"], variables["DASHBOARD_METRIC_PORT"]) == ("0", "-1")
+    assert "--no-monitor" in words(compose()["services"]["head"]["command"][-1])
+    common, node = ((CLUSTER / "slurm" / name).read_text() for name in ("common.sh", "node.sh"))
+    assert re.search(r"^export .*RAY_enable_metrics_collection=0 DASHBOARD_METRIC_PORT=-1$", common, re.MULTILINE)
+    assert re.search(r"--head\s+--no-monitor$", node, re.MULTILINE)
 
 
 def test_make_secrets(tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ def test_http_requests_without_the_token_are_refused(cluster: LocalCluster) -> N
         (node.address, port)
         for node, listening in cluster.listening().items()
         for address, port in listening
-        if address == node.address and port == cluster.state.ports["agent"] + node.number
+        if address == node.address and port == cluster.state.ports[node.agent]
     ]
     assert len(agents) == 3
     assert {ask(f"http://{address}:{port}/api/job_agent/jobs/", None) for address, port in agents} == {401}

@@ -143,6 +143,24 @@ def test_the_same_content_is_the_same_package(tmp_path: Path) -> None:
     assert modes == {"a.py": 0o755, "b/c.py": 0o644}
 
 
+def test_what_is_secret_or_private_here_does_not_get_around(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for name, mode in (("net.py", 0o644), ("run", 0o755), ("notes", 0o600), ("lab.token", 0o600), ("keys.txt", 0o600)):
+        (folder / name).touch()
+        (folder / name).chmod(mode)
+    found = files_of(folder, [tmp_path / "folder" / ".." / "folder" / "keys.txt"])
+    pack_folder(folder, found, tmp_path / "folder.zip")
+    with zipfile.ZipFile(tmp_path / "folder.zip") as archive:
+        modes = {info.filename: info.external_attr >> 16 & 0o777 for info in archive.infolist()}
+    assert modes == {"net.py": 0o644, "run": 0o755, "notes": 0o600}
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=rf"^{tmp_path}/gone\.py: cannot be shipped: No such file"):
+        pack_folder(tmp_path, [Path("gone.py")], tmp_path / "folder.zip")
+
+
 def test_distgan_itself_travels_and_runs(tmp_path: Path) -> None:
     pack_distgan(tmp_path / "distgan.zip")
     with zipfile.ZipFile(tmp_path / "distgan.zip") as archive:
@@ -308,17 +326,37 @@ def test_every_line_is_shown_once_over_connections_that_break(monkeypatch: pytes
     assert broken.connections == 4
 
 
+class Blocked(Broken):
+    """Whose connections never open, as behind some proxies; a job that writes on."""
+
+    async def tail_job_logs(self, job: str) -> AsyncIterator[str]:
+        self.connections += 1
+        raise ConnectionResetError("broken")
+        yield ""
+
+    def log(self, job: str) -> str:
+        return self.LOG[: 40 * self.connections]
+
+
+@pytest.mark.timeout(20)
+def test_what_a_job_prints_is_shown_without_a_websocket(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("distgan.launch.jobs.logs._RETRY_S", 0.01)
+    shown: list[str] = []
+    assert Follower(Blocked(), "train-1", shown.append).follow().status == "SUCCEEDED"  # type: ignore[arg-type]
+    assert "".join(shown) == Blocked.LOG[:160]
+    assert len(shown) == 4
+
+
 @pytest.mark.timeout(20)
 def test_a_cluster_that_stays_away_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("distgan.launch.jobs.logs._PATIENCE_S", 0.1)
     monkeypatch.setattr("distgan.launch.jobs.logs._RETRY_S", 0.05)
 
-    class Away(Broken):
-        async def tail_job_logs(self, job: str) -> AsyncIterator[str]:
-            raise ConnectionResetError("broken")
-            yield ""
+    class Away(Blocked):
+        def log(self, job: str) -> str:
+            raise UserError("Ray at http://head: no answer any more")
 
-    with pytest.raises(UserError, match="job train-1: the connection breaks again and again: broken"):
+    with pytest.raises(UserError, match=r"^Ray at http://head: no answer any more$"):
         Follower(Away(), "train-1", print).follow()  # type: ignore[arg-type]
 
 

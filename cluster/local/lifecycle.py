@@ -9,7 +9,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -23,7 +23,8 @@ from distgan.store.ports import choose_ports
 
 BUCKETS = ("data", "runs")
 MOST_NODES = 9
-_PORTS = {"gcs": 6379, "api": 8265, "client": 10001, "agent": 52365}
+_PORTS = {"gcs": 6379, "api": 8265, "client": 10001}
+_FIRST_AGENT = 52365
 
 
 def up(directory: Path, count: int, namespaces: bool | None = None, timeout: float = 150) -> tuple[State, bool]:
@@ -71,7 +72,9 @@ def down(directory: Path) -> bool:
     if not directory.exists():
         return False
     with _locked(directory):
-        return _clean_up(directory)
+        found = _clean_up(directory)
+        _give(directory)
+        return found
 
 
 def status(directory: Path) -> State | None:
@@ -145,17 +148,27 @@ def _answers(state: State) -> bool:
 
 def _choose_ports(state: State) -> dict[str, int]:
     """In a namespace every port is free."""
+    agents = {node.agent: _FIRST_AGENT + node.number for node in state.nodes}
+    ports = _PORTS | agents
     if state.bridge:
-        return dict(_PORTS)
-    return choose_ports(list(_PORTS), _PORTS, {}, dict.fromkeys(_PORTS, state.head.address))
+        return ports
+    hosts = dict.fromkeys(_PORTS, state.head.address) | {node.agent: node.address for node in state.nodes}
+    return choose_ports(list(ports), ports, {}, hosts)
 
 
 def _hand_over(directory: Path, state: State) -> None:
-    """Gives what the nodes write to, and what users read, to the user who called `sudo`."""
+    """Gives what the nodes write to, and what users read, to the user who called `sudo`, if any."""
+    if state.bridge:
+        _give(directory, state.sessions)
+
+
+def _give(*paths: Path) -> None:
+    """To the user who called `sudo`, if any, with all that is in them."""
     who = nodes.owner()
-    if who is not None and state.bridge:
-        for path in (directory, state.sessions, *(directory / name for name in files.FILES)):
-            os.chown(path, *who)
+    if who is not None:
+        for entry in (entry for path in paths for entry in (path, *path.rglob("*"))):
+            with suppress(FileNotFoundError):
+                os.chown(entry, *who, follow_symlinks=False)
 
 
 def _clean_up(directory: Path) -> bool:
@@ -177,7 +190,9 @@ def _clean_up(directory: Path) -> bool:
 def _locked(directory: Path) -> Iterator[None]:
     """Only one `up` or `down` at a time in `directory`, which is made."""
     try:
+        new = [path for path in (*reversed(directory.parents), directory) if not path.exists()]
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _give(*new)
         lock = FileLock(directory / "lock", timeout=1, mode=0o600)
         lock.acquire()
     except Timeout as error:

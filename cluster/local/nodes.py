@@ -107,7 +107,7 @@ def _options(node: Node, state: State) -> list[str]:
         f"--object-store-memory={OBJECT_STORE_BYTES}",
         f"--labels={','.join(f'{key}={value}' for key, value in labels.items())}",
         f"--temp-dir={state.sessions / str(node.number)}",
-        f"--dashboard-agent-listen-port={ports['agent'] + node.number}",
+        f"--dashboard-agent-listen-port={ports[node.agent]}",
         "--min-worker-port=0",
         "--max-worker-port=0",
         "--include-log-monitor=false",

@@ -30,6 +30,11 @@ class Node:
     def is_head(self) -> bool:
         return self.number == 1
 
+    @property
+    def agent(self) -> str:
+        """The name of its agent's port."""
+        return f"agent-{self.number}"
+
 
 @dataclass
 class State:
@@ -80,6 +85,8 @@ def read_state(directory: Path) -> State | None:
         return state
     except FileNotFoundError:
         return None
+    except PermissionError:
+        raise UserError(f"{path}: belongs to another user, who made the cluster; use sudo") from None
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{path}: cannot be read as a local cluster's state; restore or remove it") from error
 

@@ -19,6 +19,7 @@ if [ "$SLURM_NODEID" = 0 ]; then
     temporary="/tmp/distgan-$SLURM_JOB_ID"
     options+=(
         --head
+        --no-monitor
         --port="$HEAD_PORT"
         --dashboard-host="$address"
         --dashboard-port="$DASHBOARD_PORT"

@@ -57,7 +57,8 @@ def submit(
     folder, env_file = working_dir or there.working_dir, env_file or there.env_file
     requirements = _checked_requirements([*there.pip, *(pip or [])])
     variables = {} if env_file is None else read_env_file(env_file)
-    shipped = Shipped() if folder is None else Shipped(folder, frozenset(files_of(folder)))
+    secret = [path for path in (env_file, there.token_file) if path is not None]
+    shipped = Shipped() if folder is None else Shipped(folder, frozenset(files_of(folder, secret)))
     check_places(_parameters(context.find_root().command, command), shipped, Path.cwd())
     if there.token is not None and travels_openly(there.address):
         print(

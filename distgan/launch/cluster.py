@@ -13,6 +13,7 @@ from typing import Any
 import ray
 from ray._private import ray_constants
 from ray._private.runtime_env.constants import RAY_JOB_CONFIG_JSON_ENV_VAR
+from ray.exceptions import AuthenticationError
 
 from distgan.errors import UserError
 from distgan.launch.device import cluster_address
@@ -67,7 +68,7 @@ def ray_cluster(address: str | None, sources: Sequence[str] = ()) -> Iterator[bo
                 )
             else:
                 ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, runtime_env=runtime)
-    except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
+    except (ConnectionError, ValueError, RuntimeError, TimeoutError, AuthenticationError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(
             f"Ray at {address or 'this machine'}: cannot be used: {reason:.400}; "

@@ -9,6 +9,7 @@ import grpc
 import ray
 from ray._private.authentication.authentication_utils import is_token_auth_enabled
 from ray._private.grpc_utils import init_grpc_channel
+from ray._private.services import canonicalize_bootstrap_address
 from ray._raylet import Config  # type: ignore[attr-defined]
 from ray.core.generated import gcs_service_pb2, gcs_service_pb2_grpc
 from ray.exceptions import AuthenticationError
@@ -22,7 +23,10 @@ _REACHABLE_S = 10.0
 def check_head(address: str) -> None:
     """Raises UserError, within seconds, where no head of this environment's version of Ray answers."""
     if address == "auto":
-        return
+        try:
+            address = canonicalize_bootstrap_address(address) or ""
+        except ConnectionError:
+            raise UserError("--address auto: no Ray runs on this machine; start one, or give HOST:PORT") from None
     if "://" in address:
         raise UserError(
             f"--address {address}: give HOST:PORT of the cluster's head, on a machine that is in the cluster"

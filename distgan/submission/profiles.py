@@ -24,11 +24,13 @@ class Cluster:
     Attributes:
         address: of Ray's dashboard, http:// or https:// without a path.
         token: what the cluster asks for; None where there is none here.
+        token_file: where a profile has it from.
         env_file, working_dir, pip: defaults of the options with these names.
     """
 
     address: str
     token: str | None = field(default=None, repr=False)
+    token_file: Path | None = None
     env_file: Path | None = None
     working_dir: Path | None = None
     pip: tuple[str, ...] = ()
@@ -85,7 +87,7 @@ def _profile(name: str) -> Cluster:
     paths = {key: file.parent / Path(profile[key]).expanduser() for key in _TEXTS[1:] if key in profile}
     return Cluster(
         address=_http(profile["address"], f"{where}: address"),
-        token=find_token(paths.pop("token_file", None)),
+        token=find_token(paths.get("token_file")),
         pip=tuple(pip),
         **paths,
     )

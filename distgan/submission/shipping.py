@@ -22,15 +22,23 @@ _NAMED = 3
 _FOLDERS = (".*", "__pycache__", "*.egg-info", "checkpoints", "node_modules", "ray_results", "runs", "wandb")
 _FILES = (
     ".*", "*.ckpt", "*.env", "*.key", "*.log", "*.pem", "*.pt", "*.pth", "*.pyc", "*.safetensors", "*.tar", "*.tar.gz",
-    "*.tgz", "credentials", "credentials.json", "events.out.tfevents.*", "index.bin",
+    "*.tgz", "*.token", "auth_token", "credentials", "credentials.json", "events.out.tfevents.*", "index.bin",
 )  # fmt: skip
 
 
-def files_of(folder: Path) -> list[Path]:
+def files_of(folder: Path, secret: Iterable[Path] = ()) -> list[Path]:
     """What of a working folder is shipped, relative to it and sorted.
 
-    In a git work tree what git ignores is left out too. Raises UserError where it is no folder, or too large.
+    Not the `secret` files, wherever they lie. In a git work tree what git ignores is left out too. Raises UserError
+    where it is no folder, cannot be read, or is too large.
     """
+    try:
+        return _files_of(folder, {path.resolve() for path in secret})
+    except PermissionError as error:
+        raise UserError(f"--working-dir {folder}: {error.filename}: cannot be read: {error.strerror}") from None
+
+
+def _files_of(folder: Path, secret: set[Path]) -> list[Path]:
     if not folder.is_dir():
         raise UserError(f"--working-dir {folder}: there is no such folder")
     tracked = _known_to_git(folder)
@@ -41,6 +49,8 @@ def files_of(folder: Path) -> list[Path]:
             path = Path(root) / name
             relative = path.relative_to(folder)
             if _matches(name, _FILES) or not path.is_file() or (tracked is not None and relative not in tracked):
+                continue
+            if path.resolve() in secret:
                 continue
             found.append(relative)
             sizes[relative] = path.stat().st_size
@@ -56,11 +66,18 @@ def files_of(folder: Path) -> list[Path]:
 
 
 def pack_folder(folder: Path, files: Iterable[Path], to: Path) -> None:
-    """A zip of these files of a folder, by the same bytes for the same content."""
+    """A zip of these files of a folder, by the same bytes for the same content; what is private here stays so there.
+
+    Raises UserError for a file that cannot be read.
+    """
     with zipfile.ZipFile(to, "w", zipfile.ZIP_DEFLATED) as archive:
         for file in files:
-            mode = 0o755 if os.access(folder / file, os.X_OK) else 0o644
-            archive.writestr(_entry(str(file), mode), (folder / file).read_bytes())
+            try:
+                mode, content = (folder / file).stat().st_mode, (folder / file).read_bytes()
+            except OSError as error:
+                raise UserError(f"{folder / file}: cannot be shipped: {error.strerror}") from None
+            mode = (0o755 if mode & 0o100 else 0o644) & (0o777 if mode & 0o044 else 0o700)
+            archive.writestr(_entry(str(file), mode), content)
 
 
 def pack_distgan(to: Path) -> None:

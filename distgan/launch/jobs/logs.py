@@ -34,25 +34,28 @@ class Follower:
         """
         silence, unheard_since = _SILENCE_S, None
         while True:
-            before = self._written
+            before, pause = self._written, _SETTLING_S
             try:
-                asyncio.run(self._tail(silence))
+                try:
+                    asyncio.run(self._tail(silence))
+                except (aiohttp.ClientError, OSError, RuntimeError):
+                    # Behind some proxies a websocket never opens: a plain request has all that was printed, too.
+                    self._take(self._jobs.log(self._job), 0)
+                    pause = _RETRY_S
                 state = self._jobs.state(self._job)
                 unheard_since = None
                 if state.has_ended:
                     self._rest()
                     return state
-            except (aiohttp.ClientError, OSError, RuntimeError, UserError) as error:
+            except UserError:
                 now = time.monotonic()
                 unheard_since = unheard_since or now
                 if now - unheard_since > _PATIENCE_S:
-                    if isinstance(error, UserError):
-                        raise
-                    raise UserError(f"job {self._job}: the connection breaks again and again: {error}") from None
+                    raise
                 time.sleep(_RETRY_S)
                 continue
             silence = _SILENCE_S if self._written > before else min(2 * silence, _LONGEST_SILENCE_S)
-            time.sleep(_SETTLING_S)
+            time.sleep(pause)
 
     async def _tail(self, silence: float) -> None:
         """Writes what comes over one connection, until it closes or nothing has come for so long."""
