@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import http.client
 import json
 import os
 import signal
 import socket
+import ssl
 import stat
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import grpc
+import psutil
 import pytest
 
 from distgan.data.storage import Storage
@@ -105,6 +109,103 @@ def test_it_listens_on_the_loopback_interface_only(object_store: StoreHandle) ->
         addresses += [row[1].split(":")[0] for row in rows if row[3] == listening and row[9] in inodes]
     assert len(addresses) == 8
     assert set(addresses) == {"0100007F"}
+
+
+def _message(*fields: bytes) -> bytes:
+    """A protobuf message of short strings (or messages), numbered from 1."""
+    return b"".join(bytes([number << 3 | 2, len(field)]) + field for number, field in enumerate(fields, start=1))
+
+
+_IDENTITY = _message(_message(b"stranger", _message(b"STRANGERSKEY", b"strangers-secret"), b"Admin"))
+_CALLS = {
+    "/messaging_pb.SeaweedS3IamCache/PutIdentity": _IDENTITY,
+    "/filer_pb.SeaweedFiler/ListEntries": _message(b"/buckets"),
+    "/filer_pb.SeaweedFiler/DeleteEntry": _message(b"/buckets/inside", b"kept"),
+    "/master_pb.Seaweed/VolumeList": b"",
+    "/volume_server_pb.VolumeServer/VolumeServerStatus": b"",
+}
+_KEPT = ("/buckets/inside/kept", "/inside/kept")
+_REQUESTS = (
+    *(("GET", path) for path in ("/", "/buckets/", *_KEPT, "/dir/status", "/dir/assign")),
+    *((verb, path) for verb in ("PUT", "POST", "DELETE", "OPTIONS") for path in _KEPT),
+)
+
+
+def _answers_http(address: str, port: int, encrypted: bool) -> list[str]:
+    """The requests that are granted to who has no credentials. OPTIONS is a web page's."""
+    trusting = ssl._create_unverified_context()
+    granted = []
+    for verb, path in _REQUESTS:
+        if encrypted:
+            connection: http.client.HTTPConnection = http.client.HTTPSConnection(
+                address, port, timeout=5, context=trusting
+            )
+        else:
+            connection = http.client.HTTPConnection(address, port, timeout=5)
+        try:
+            page = {"Origin": "https://a.page", "Access-Control-Request-Method": "DELETE"}
+            connection.request(verb, path, b"overwritten" if verb[0] == "P" else None, page)
+            answer = connection.getresponse()
+            if answer.status < 400:
+                granted.append(f"{verb} {path}: {answer.status}")
+        except (OSError, http.client.HTTPException):
+            pass
+        finally:
+            connection.close()
+    return granted
+
+
+def _answers_grpc(address: str, port: int, certificate: bytes | None) -> list[str]:
+    target = f"{address}:{port}"
+    if certificate is None:
+        channel = grpc.insecure_channel(target)
+    else:
+        name = [("grpc.ssl_target_name_override", "127.0.0.1")]
+        channel = grpc.secure_channel(target, grpc.ssl_channel_credentials(certificate), options=name)
+    granted = []
+    with channel:
+        for method, message in _CALLS.items():
+            try:
+                list(channel.unary_stream(method)(message, timeout=5))
+                granted.append(method)
+            except grpc.RpcError as error:
+                # A server that took the message and found it wanting would have let a better one in.
+                if error.code() != grpc.StatusCode.UNAVAILABLE:
+                    granted.append(f"{method}: {error.code()}")
+    return granted
+
+
+def test_no_port_answers_who_has_no_credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    handle = up(tmp_path / "store", host="127.0.0.9")
+    try:
+        _use(handle, monkeypatch)
+        storage = Storage.open("s3://inside")
+        storage.ensure()
+        storage.write_bytes("kept", b"as it was")
+        certificate = (tmp_path / "store" / "inner" / "certificate.pem").read_bytes()
+        listening = {
+            (connection.laddr.ip, connection.laddr.port)
+            for connection in psutil.Process(handle.pid).net_connections("tcp")
+            if connection.status == psutil.CONN_LISTEN
+        }
+        assert {address for address, _ in listening} == {"127.0.0.1", "127.0.0.9"}
+        granted = {}
+        for address, port in sorted(listening):
+            for encrypted in (False, True):
+                granted[address, port, encrypted] = [
+                    *_answers_http(address, port, encrypted),
+                    *_answers_grpc(address, port, certificate if encrypted else None),
+                ]
+        assert {key: found for key, found in granted.items() if found} == {}
+        sockets = [connection.laddr for connection in psutil.Process(handle.pid).net_connections("unix")]
+        assert {stat.S_IMODE(Path(name).stat().st_mode) for name in sockets if name.startswith("/")} == {0o700}
+        assert storage.read_bytes("kept") == b"as it was"
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "STRANGERSKEY")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "strangers-secret")
+        with pytest.raises(UserError, match="the access key is not known"):
+            storage.read_bytes("kept")
+    finally:
+        down(tmp_path / "store")
 
 
 def test_a_port_in_use_is_named(tmp_path: Path) -> None:

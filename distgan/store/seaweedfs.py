@@ -1,8 +1,7 @@
 """An S3 server in a directory: SeaweedFS as one background process with credentials of its own.
 
-It listens on 127.0.0.1 only; S3, which asks for credentials, may have another address of this machine (and its
-gRPC port has it too: give it an address of a network that is yours). SeaweedFS's inner ports ask for none, and any
-user of this machine can reach the data through them: it is a store for a machine of one's own.
+It listens on 127.0.0.1 only; S3, which asks for credentials, may have another address of this machine. The inner
+ports (S3's gRPC port has its address too) are closed by `distgan.store.security`.
 """
 
 from __future__ import annotations
@@ -32,6 +31,8 @@ from filelock import FileLock, Timeout
 from distgan.errors import UserError
 from distgan.store.ports import LOOPBACK, choose_ports
 from distgan.store.process import is_running, terminate
+from distgan.store.security import OPTIONS as SECURITY_OPTIONS
+from distgan.store.security import client_context, secure, write_private
 
 REGION = "us-east-1"
 _PORTS = tuple(f"{service}.port{kind}" for service in ("s3", "master", "volume", "filer") for kind in ("", ".grpc"))
@@ -55,6 +56,7 @@ _OPTIONS = (
     "-s3.iam=false",
     "-s3.port.iceberg=0",
     "-s3.port.lance=0",
+    *SECURITY_OPTIONS,
 )
 
 
@@ -204,9 +206,10 @@ def _start(binary: str, directory: Path, state: dict[str, Any], deadline: float)
         "credentials": [{"accessKey": state["access_key"], "secretKey": state["secret_key"]}],
         "actions": ["Admin", "Read", "Write", "List", "Tagging"],
     }
-    _write_private(directory / "s3.json", json.dumps({"identities": [identity]}))
+    write_private(directory / "s3.json", json.dumps({"identities": [identity]}))
     (directory / "data").mkdir(mode=0o700, exist_ok=True)
-    _write_private(directory / "weed.log", "")
+    secure(directory)
+    write_private(directory / "weed.log", "")
     with (directory / "weed.log").open("ab") as log:
         process = subprocess.Popen(
             [
@@ -232,7 +235,7 @@ def _start(binary: str, directory: Path, state: dict[str, Any], deadline: float)
         _write_state(directory, state)
         handle = _handle(directory, state)
         exports = (f"export {name}={shlex.quote(value)}\n" for name, value in handle.environment().items())
-        _write_private(directory / "env.sh", "".join(exports))
+        write_private(directory / "env.sh", "".join(exports))
         ready = _wait_ready(process, handle, state["ports"]["master.port"], deadline)
     finally:
         if not ready:
@@ -246,7 +249,7 @@ def _wait_ready(process: subprocess.Popen[bytes], handle: StoreHandle, master: i
     while time.monotonic() < deadline:
         with suppress(BotoCoreError, ClientError):
             client.list_buckets()
-            if _assigns(master):
+            if _assigns(master, handle.directory):
                 return True
         with suppress(subprocess.TimeoutExpired):
             process.wait(timeout=0.1)
@@ -261,13 +264,13 @@ def _client(handle: StoreHandle) -> Any:
         aws_access_key_id=handle.access_key,
         aws_secret_access_key=handle.secret_key,
         region_name=REGION,
-        config=Config(retries={"total_max_attempts": 1}, connect_timeout=1, read_timeout=5),
+        config=Config(retries={"total_max_attempts": 1}, connect_timeout=1, read_timeout=5, proxies={}),
     )
 
 
-def _assigns(master: int) -> bool:
+def _assigns(master: int, directory: Path) -> bool:
     """Whether SeaweedFS's master finds a volume for a new file."""
-    connection = http.client.HTTPConnection("127.0.0.1", master, timeout=5)
+    connection = http.client.HTTPSConnection(LOOPBACK, master, timeout=5, context=client_context(directory))
     try:
         connection.request("GET", "/dir/assign")
         return "fid" in json.loads(connection.getresponse().read())
@@ -330,15 +333,7 @@ def _checked(content: Any) -> dict[str, Any]:
 
 
 def _write_state(directory: Path, state: dict[str, Any]) -> None:
-    _write_private(directory / "state.json", json.dumps(state))
-
-
-def _write_private(path: Path, text: str) -> None:
-    """Replace `path` by a file that only this user can read."""
-    temporary = path.with_name(f"{path.name}.new")
-    with os.fdopen(os.open(temporary, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "w") as file:
-        file.write(text)
-    temporary.replace(path)
+    write_private(directory / "state.json", json.dumps(state))
 
 
 def _handle(directory: Path, state: dict[str, Any]) -> StoreHandle:
