@@ -37,10 +37,10 @@ class StatisticsJob:
 
 @dataclass(frozen=True)
 class KeptStatistics:
-    """Statistics, and the URL of the file that keeps them."""
+    """Statistics, and the URL of the file that keeps them; None where none could be written."""
 
     real: RealStatistics
-    kept_at: str
+    kept_at: str | None
 
 
 def plan_statistics(
@@ -86,4 +86,4 @@ def compute_statistics(job: StatisticsJob, world: World, told: Told = nobody) ->
     storage = Storage.open(str(job.data.url))
     images = RealImages(job.evaluation, job.data, world, storage, decoder, extractor)
     real = images.statistics()
-    return KeptStatistics(real, str(world.agree(images.kept_at)))
+    return KeptStatistics(real, world.agree(images.kept_at))

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
+import re
+import sys
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from ssl import SSLError
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -75,6 +79,10 @@ _BY_KIND: tuple[tuple[tuple[type[Exception], ...], str], ...] = (
     ((boto.EndpointResolutionError,), _ENDPOINT),
     ((boto.ConfigParseError,), "an AWS configuration or credentials file is damaged; mend ~/.aws, or what names it"),
     (
+        (boto.SSLError, aiohttp.ClientSSLError, SSLError),
+        "no secure connection with the server; check {address}, and whether it is http:// or https://",
+    ),
+    (
         (boto.ConnectionError, boto.ConnectionClosedError, aiohttp.ClientConnectionError, ConnectionError),
         "the server cannot be reached; check {address} and the network",
     ),
@@ -95,6 +103,16 @@ def s3_code(error: BaseException | None) -> str:
             return str(response.get("Error", {}).get("Code", ""))
         error = error.__cause__
     return ""
+
+
+def http_status(error: BaseException) -> int | None:
+    """The HTTP status behind an error of aiohttp, requests, httpx, urllib or a cloud's library, or None."""
+    for holder in (error, getattr(error, "response", None)):
+        for name in ("status", "status_code", "code"):
+            status = getattr(holder, name, None)
+            if isinstance(status, int) and 400 <= status < 600:
+                return int(status)
+    return None
 
 
 @contextmanager
@@ -138,10 +156,18 @@ def _explain(url: str, error: Exception) -> UserError | None:
     """The user's line for `error`, or None where it is not a circumstance that we know."""
     code = s3_code(error)
     where = _endpoint(url)
+    untrusted = _untrusted_certificate(error)
+    if untrusted is not None:
+        variable = "AWS_CA_BUNDLE" if _is_s3(url) else "SSL_CERT_FILE"
+        reason = f"the server's certificate is not trusted ({untrusted})"
+        return UserError(f"{url}: {reason}; name a file with its authority's certificate in {variable}{where}")
     if code in _BY_S3_CODE:
         return UserError(f"{_bucket(url) if code == 'NoSuchBucket' else url}: {_BY_S3_CODE[code]}{where}")
     if isinstance(error, FileNotFoundError):
         return NotFoundError(f"{url}: not found; check the name{where}")
+    status = None if _is_s3(url) else http_status(error)
+    if status is not None:
+        return _by_status(url, status)
     if isinstance(error, OSError) and error.errno in _BY_ERRNO and not code:
         return UserError(f"{url}: {_BY_ERRNO[error.errno]}")
     for kinds, line in _BY_KIND:
@@ -156,7 +182,45 @@ def _explain(url: str, error: Exception) -> UserError | None:
     if isinstance(error, OSError | boto.BotoCoreError | boto.ClientError | aiohttp.ClientError):
         reason = code or getattr(error, "strerror", None) or type(error).__name__
         return UserError(f"{url}: the store or the disk failed ({reason}); try again{where}")
+    protocol = url.partition("://")[0]
+    if protocol != url and _is_of_a_library(error):
+        line = re.sub(r"\S+://\S+", "…", " ".join(str(error).split()))
+        reason = f"{type(error).__name__}: {line:.200}".rstrip(": ")
+        return UserError(f"{url}: the library behind {protocol}:// failed ({reason}); check the URL and the network")
     return None
+
+
+def _untrusted_certificate(error: BaseException | None) -> str | None:
+    """Why TLS does not trust the server, where that is the reason. Every library wraps it in errors of its own."""
+    while error is not None:
+        found = re.search("certificate verify failed(?:: ([^(]*))?", str(error))
+        if found:
+            return (found[1] or "verification failed").strip(" '\"")
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def _by_status(url: str, status: int) -> UserError:
+    if status in {404, 410}:
+        return NotFoundError(f"{url}: not found (HTTP {status}); check the name")
+    if status in {401, 403}:
+        return UserError(f"{url}: access denied (HTTP {status}); check the name and the credentials")
+    if status == 429 or status >= 500:
+        return UserError(f"{url}: the server is overloaded or failing (HTTP {status}); try again later")
+    return UserError(f"{url}: the server refuses (HTTP {status}); check the URL")
+
+
+def _is_of_a_library(error: Exception) -> bool:
+    """Whether a library that we called found something wrong, not our own code: no error of programming."""
+    if type(error).__module__ == "builtins" and not isinstance(error, ValueError | RuntimeError | LookupError):
+        return False
+    called = ""
+    for frame, _ in reversed(list(traceback.walk_tb(error.__traceback__))):
+        package = str(frame.f_globals.get("__name__", "")).partition(".")[0]
+        if package == "distgan":
+            break
+        called = package
+    return called not in {"", *sys.stdlib_module_names}
 
 
 def _bucket(url: str) -> str:

@@ -70,6 +70,10 @@ def check_name(what: str, name: str, remote: bool) -> None:
 
 
 def filesystem_class(url: str, protocol: str) -> Any:
+    if protocol in {"http", "https"}:
+        from distgan.data.web_server import WebFileSystem
+
+        return WebFileSystem
     try:
         return fsspec.get_filesystem_class(protocol)
     except ImportError as error:

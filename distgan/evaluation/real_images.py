@@ -7,6 +7,7 @@ import io
 import itertools
 import json
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from distgan.config.schema import DataConfig, EvaluationConfig
 from distgan.data.decode import SampleDecoder, check_bad_samples
-from distgan.data.storage import NotFoundError, Storage
+from distgan.data.storage import Storage
 from distgan.errors import UserError
 from distgan.evaluation.images import CHUNK
 from distgan.evaluation.weights import cache_folder
@@ -52,10 +53,11 @@ class RealImages:
     """A data set, or what it has of one label, as evaluations see it. See `RealSide`.
 
     What is computed is kept beside the data, or in this machine's cache folder where the data cannot be written.
-    Files appear whole, so that several jobs may compute the same ones at once; damaged ones are computed again.
+    Files appear whole, so that several jobs may compute the same ones at once. Damaged ones, and those that cannot be
+    read, are computed again: who may only get the objects of a bucket is denied access to one that is not there.
 
     Attributes:
-        kept_at: where the statistics are kept, on rank 0 once they are asked for.
+        kept_at: where the statistics are kept, on rank 0 once they are asked for; None where nothing can be written.
     """
 
     def __init__(
@@ -131,19 +133,17 @@ class RealImages:
         for place in self._places:
             try:
                 return read(place.read_bytes(name), f"{place.url}/{name}")
-            except (NotFoundError, DamagedError):
+            except UserError:
                 continue
         return None
 
-    def _keep(self, name: str, data: bytes) -> str:
+    def _keep(self, name: str, data: bytes) -> str | None:
         """Where it is kept."""
-        beside_data, cache = self._places
-        try:
-            beside_data.write_bytes(name, data)
-        except UserError:
-            cache.write_bytes(name, data)
-            return f"{cache.url}/{name}"
-        return f"{beside_data.url}/{name}"
+        for place in self._places:
+            with suppress(UserError):
+                place.write_bytes(name, data)
+                return f"{place.url}/{name}"
+        return None
 
     def _selection(self) -> NDArray[np.int64]:
         index = self._decoder.index

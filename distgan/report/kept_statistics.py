@@ -10,6 +10,8 @@ from distgan.data.whole_files import is_special, replacing
 from distgan.errors import UserError
 from distgan.report import words
 
+_NOWHERE = "neither the data's folder nor this machine's cache folder can be written; --out FILE.npz keeps a copy"
+
 
 def statistics_lines(job: StatisticsJob, found: KeptStatistics, copy: str | None) -> list[str]:
     """What they are of, where they are kept, and the floor."""
@@ -18,7 +20,7 @@ def statistics_lines(job: StatisticsJob, found: KeptStatistics, copy: str | None
     lines = [
         f"{job.data.url}: statistics of {real.statistics.count:,} images, {channels}x{size}x{size}{resized}",
         f"  extractor {real.extractor}, {len(real.statistics.mean):,} features",
-        f"  kept at {found.kept_at}",
+        f"  kept at {found.kept_at}" if found.kept_at else f"  not kept: {_NOWHERE}",
     ]
     if real.floor is not None:
         lines.insert(2, f"  floor {words.number(real.floor)} (two halves of the images)")

@@ -7,6 +7,7 @@ import os
 import sys
 from pathlib import Path
 
+import distgan
 from distgan.errors import UserError
 from distgan.submission.versions import SUBMITTED_FROM, difference, from_text
 
@@ -19,6 +20,7 @@ def load_environment() -> None:
         file = Path(folder) / ENVIRONMENT_FILE
         if file.is_file():
             os.environ.update(json.loads(file.read_text(encoding="utf-8")))
+            distgan.reach_loopback_directly(os.environ)
             return
 
 
