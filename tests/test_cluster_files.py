@@ -225,6 +225,14 @@ def test_ports_are_the_same_everywhere() -> None:
     assert policy["spec"]["ingress"][1]["ports"] == [{"port": 8265, "protocol": "TCP"}]
 
 
+def test_the_object_store_of_compose_closes_its_inner_ports() -> None:
+    store = compose()["services"]["store"]
+    prepare, start = store["command"][2].split(" && ")
+    assert prepare == 'options="$$(python -m distgan.store.security)"'
+    assert start.startswith("exec weed server $$options -dir=/data ")
+    assert store["working_dir"] == "/tmp"
+
+
 @pytest.mark.parametrize("name", ["compose.yaml", "compose.gpu.yaml"])
 def test_compose_files_are_valid(name: str) -> None:
     content = read_yaml(CLUSTER / "docker" / name)

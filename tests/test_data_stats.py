@@ -79,7 +79,7 @@ def test_a_copy_is_what_is_kept_and_other_tools_read_it(copy: str, cli: Cli) -> 
 
 def floor_of(world: World, url: str) -> float:
     found = compute_statistics(plan_statistics(url, real_samples=70), world)
-    assert found.kept_at.startswith(f"{url}/statistics/")
+    assert str(found.kept_at).startswith(f"{url}/statistics/")
     assert found.real.floor is not None
     return found.real.floor
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from distgan.assessment.data_statistics import compute_statistics, plan_statistics
 from distgan.config.schema import Config
 from distgan.data import decode
 from distgan.data.blocks import BlockReader
@@ -23,6 +24,7 @@ from distgan.evaluation.evaluator import Evaluator, Scores
 from distgan.evaluation.real_images import real_images
 from distgan.metrics.measures import metric_name
 from distgan.metrics.statistics_file import RealStatistics
+from distgan.report.kept_statistics import statistics_lines
 from distgan.training.networks import build_networks
 from distgan.world import World
 from gloo import run_workers
@@ -117,6 +119,27 @@ def test_statistics_of_data_that_cannot_be_written_are_kept_on_this_machine(
 
     monkeypatch.setattr(BlockReader, "read", unread)
     assert make_evaluator(config_of(url)).real.floor == first.floor
+
+
+def test_statistics_that_can_be_neither_read_nor_kept_are_computed(
+    data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a bucket of which one may only get the objects: what is not there is denied."""
+    url = str(shutil.copytree(data, tmp_path / "data", ignore=shutil.ignore_patterns("statistics")))
+    read = Storage.read_bytes
+
+    def denied(self: Storage, name: str, *content: bytes, **options: Any) -> bytes:
+        if content or Path(self.url).name == "statistics":
+            raise UserError(f"{self.url}/{name}: access denied")
+        return read(self, name, **options)
+
+    monkeypatch.setattr(Storage, "read_bytes", denied)
+    monkeypatch.setattr(Storage, "write_bytes", denied)
+    job = plan_statistics(url, real_samples=20)
+    found = compute_statistics(job, ALONE)
+    assert found.real.statistics.count == 20
+    assert found.kept_at is None
+    assert "  not kept: neither the data's folder" in "\n".join(statistics_lines(job, found, None))
 
 
 def test_real_statistics_are_those_of_the_resized_images(tmp_path: Path) -> None:

@@ -168,7 +168,8 @@ def _explain(url: str, error: Exception) -> UserError | None:
     status = None if _is_s3(url) else http_status(error)
     if status is not None:
         return _by_status(url, status)
-    if isinstance(error, OSError) and error.errno in _BY_ERRNO and not code:
+    of_network = isinstance(error, aiohttp.ClientError | SSLError)  # TLS counts its errors as the system does, from 1
+    if isinstance(error, OSError) and error.errno in _BY_ERRNO and not code and not of_network:
         return UserError(f"{url}: {_BY_ERRNO[error.errno]}")
     for kinds, line in _BY_KIND:
         if isinstance(error, kinds):

@@ -23,8 +23,8 @@ class WebFileSystem(HTTPFileSystem):  # type: ignore[misc]
     async def _cat_file(self, url: str, start: int | None = None, end: int | None = None, **kwargs: Any) -> bytes:
         if start is None and end is None:
             return await self._read(url, 0, _MOST_BYTES, **kwargs)
-        assert start is not None
-        assert end is not None
+        if start is None or end is None or not 0 <= start < end:
+            raise NotImplementedError(f"bytes {start} to {end}")
         headers = {"Range": f"bytes={start}-{end - 1}", **kwargs.pop("headers", {})}
         return (await self._read(url, start, end, headers=headers, **kwargs))[: end - start]
 

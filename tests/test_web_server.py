@@ -1,0 +1,205 @@
+"""Data on plain web servers, and file systems of other libraries: works, or is one line."""
+
+from __future__ import annotations
+
+import ssl
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.request import proxy_bypass_environment
+
+import fsspec
+import pytest
+from botocore.utils import get_environ_proxies
+from fsspec.spec import AbstractFileSystem
+from requests.utils import should_bypass_proxies
+
+import distgan
+from distgan.data import web_server
+from distgan.data.storage import NotFoundError, Storage
+from distgan.errors import UserError
+from distgan.store.security import secure
+
+pytestmark = pytest.mark.timeout(30)
+_FILE = bytes(range(100))
+
+
+class _Handler(BaseHTTPRequestHandler):
+    status = 200
+    ranges = True
+    endless = False
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        status, body = self.status, _FILE
+        wanted = self.headers.get("Range")
+        if wanted and self.ranges and status == 200:
+            start, end = (int(number) for number in wanted.removeprefix("bytes=").split("-"))
+            status, body = (206, _FILE[start : end + 1]) if start < len(_FILE) else (416, b"")
+        self.send_response(status)
+        if not self.endless:
+            self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        try:
+            self.wfile.write(body)
+            while self.endless:
+                self.wfile.write(bytes(2**16))
+        except OSError:  # the client has enough
+            pass
+
+
+@contextmanager
+def _server(encrypted_by: Path | None = None, **what: Any) -> Iterator[Storage]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), what)) as server:
+        if encrypted_by is not None:
+            secure(encrypted_by)
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            inner = encrypted_by / "inner"
+            context.load_cert_chain(inner / "certificate.pem", inner / "key.pem")
+            server.socket = context.wrap_socket(server.socket, server_side=True)
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield Storage.open(f"http{'s' if encrypted_by else ''}://127.0.0.1:{server.server_port}")
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_a_server_with_ranges() -> None:
+    with _server() as storage:
+        assert storage.read_bytes("a") == _FILE
+        assert storage.read_ranges([("a", 90, 200), ("a", 3, 5), ("a", 100, 101)]) == [_FILE[90:], _FILE[3:5], b""]
+        assert storage.exists("a")
+
+
+def test_a_server_without_ranges_gives_whole_files_and_the_start_of_them() -> None:
+    with _server(ranges=False) as storage:
+        assert storage.read_bytes("a") == _FILE
+        assert storage.read_range("a", 0, 10) == _FILE[:10]
+        with pytest.raises(UserError, match=r"/a: the server sends only whole files.* copy the data to a disk"):
+            storage.read_range("a", 3, 5)
+
+
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [
+        (401, r"access denied \(HTTP 401\)"),
+        (403, r"access denied \(HTTP 403\)"),
+        (418, r"the server refuses \(HTTP 418\)"),
+        (429, r"overloaded or failing \(HTTP 429\)"),
+        (500, r"overloaded or failing \(HTTP 500\)"),
+        (503, r"overloaded or failing \(HTTP 503\)"),
+    ],
+)
+def test_a_status_is_told(status: int, message: str, tmp_path: Path) -> None:
+    with _server(status=status) as storage:
+        for read in (
+            lambda: storage.read_bytes("a"),
+            lambda: storage.read_range("a", 1, 2),
+            lambda: storage.exists("a"),
+            lambda: storage.download("a", tmp_path / "a"),
+        ):
+            with pytest.raises(UserError, match=f"^{storage.url}/a: .*{message}"):
+                read()
+
+
+def test_what_is_not_there() -> None:
+    with _server(status=404) as storage:
+        assert not storage.exists("a")
+        with pytest.raises(NotFoundError):
+            storage.read_bytes("a")
+
+
+def test_a_certificate_that_nobody_knows(tmp_path: Path) -> None:
+    expected = r"certificate is not trusted \(self-signed certificate\); name a file .* in SSL_CERT_FILE$"
+    with _server(encrypted_by=tmp_path) as storage, pytest.raises(UserError, match=expected):
+        storage.read_bytes("a")
+
+
+def test_https_where_http_is_spoken() -> None:
+    with _server() as storage:
+        wrong = Storage.open(storage.url.replace("http:", "https:"))
+        with pytest.raises(UserError, match="no secure connection with the server"):
+            wrong.read_bytes("a")
+
+
+def test_a_server_that_never_stops_sending_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web_server, "_MOST_BYTES", 2**21)
+    with _server(endless=True, ranges=False) as storage:
+        assert len(storage.read_range("a", 0, 1000)) == 1000
+        with pytest.raises(UserError, match="too large to be read at once"):
+            storage.read_bytes("a")
+
+
+class _LibraryError(Exception):
+    """As httpx, gcsfs and others have their own."""
+
+
+class _RefusedError(OSError):
+    response = type("Response", (), {"status_code": 403})
+
+
+_ERRORS = {
+    "own": _LibraryError("no\nway to https://host/path?sig=secret"),
+    "value": ValueError("Unable to connect"),
+    "refusal": _RefusedError(),
+    "bug": TypeError("not our circumstance"),
+}
+
+
+class _ForeignFileSystem(AbstractFileSystem):  # type: ignore[misc]
+    protocol = "foreign"
+
+    def cat_file(self, path: str, *_: object, **__: object) -> bytes:
+        raise _ERRORS[path.rpartition("/")[2]]
+
+
+def test_errors_of_other_libraries_are_one_line() -> None:
+    fsspec.register_implementation("foreign", _ForeignFileSystem, clobber=True)
+    storage = Storage.open("foreign://place")
+    for name, line in {
+        "own": "the library behind foreign:// failed (_LibraryError: no way to …); check the URL and the network",
+        "value": "the library behind foreign:// failed (ValueError: Unable to connect); check the URL and the network",
+        "refusal": "access denied (HTTP 403); check the name and the credentials",
+    }.items():
+        with pytest.raises(UserError) as caught:
+            storage.read_bytes(name)
+        assert str(caught.value) == f"foreign://place/{name}: {line}"
+    with pytest.raises(TypeError):
+        storage.read_bytes("bug")
+
+
+@pytest.mark.parametrize("host", ["localhost:80", "127.0.0.1:80", "[::1]:80"])
+def test_loopback_is_never_asked_through_a_proxy(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    proxy = "http://192.0.2.1:3128"
+    for given in ({}, {"NO_PROXY": "inside.example"}, {"no_proxy": "*"}):
+        environment = {"HTTP_PROXY": proxy, "all_proxy": proxy, **given}
+        distgan.reach_loopback_directly(environment)
+        with monkeypatch.context() as patch:
+            for name in ("NO_PROXY", "no_proxy"):
+                patch.delenv(name, raising=False)
+            for name, value in environment.items():
+                patch.setenv(name, value)
+            assert proxy_bypass_environment(host)
+            assert should_bypass_proxies(f"http://{host}/", None)
+            assert get_environ_proxies(f"http://{host}/") == {}
+            assert proxy_bypass_environment("inside.example") == bool(given)
+            assert proxy_bypass_environment("outside.example") == ("no_proxy" in given)
+    untouched = {"PATH": "/bin"}
+    distgan.reach_loopback_directly(untouched)
+    assert untouched == {"PATH": "/bin"}
+
+
+def test_a_store_on_loopback_is_reached_whatever_the_proxy(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "https_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    script = f"from distgan.data.storage import Storage; Storage.open({bucket!r}).require()"
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=25)
