@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import os
+import select
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -104,6 +108,41 @@ def test_a_data_set_is_not_overwritten(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds a data set already; choose another place"):
         pack_here(NumberedSource(6), tmp_path)
     assert contents(tmp_path) == before
+
+
+PARENT = """
+import sys
+from distgan.data.encode import StoredAs, encoded_samples
+from toy_data import NumberedSource
+if __name__ == "__main__":
+    samples = encoded_samples(NumberedSource(400), StoredAs(16, 1), range(400), 2)
+    next(samples)
+    print("begun", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_no_process_outlives_a_killed_pack(tmp_path: Path) -> None:
+    (tmp_path / "parent.py").write_text(PARENT)
+    path = os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parents[1])])
+    parent = subprocess.Popen(
+        [sys.executable, str(tmp_path / "parent.py")],
+        env=os.environ | {"PYTHONPATH": path},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert parent.stdout is not None
+    try:
+        assert parent.stdout.readline() == b"begun\n"
+        children = Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split()
+        ends = [os.pidfd_open(int(child)) for child in children]
+    finally:
+        parent.kill()
+        parent.communicate()
+    assert len(ends) >= 2
+    for end in ends:
+        assert select.select([end], [], [], 20)[0], "still there 20 s later"
+        os.close(end)
 
 
 class BrokenSource(NumberedSource):
