@@ -305,7 +305,7 @@ def test_a_class_without_images_is_passed_over(conditional: Path, tmp_path: Path
 
 def test_files_beside_the_images_of_a_folder_are_told(data: str, tmp_path: Path) -> None:
     for number in range(4):
-        Image.new("L", (32, 32), number).save(tmp_path / f"{number}.png")
+        Image.new("L", (16, 16), number).save(tmp_path / f"{number}.png")
         (tmp_path / f"._{number}.png").write_bytes(b"\0\5\x16\7")
     (tmp_path / "gone.png").symlink_to("nowhere")
     (tmp_path / "more").mkdir()
