@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -21,6 +23,8 @@ from distgan.assessment.measure import evaluate, score_checkpoint
 from distgan.config.load import build_config, load_config
 from distgan.config.schema import DataConfig
 from distgan.data.decode import SampleDecoder
+from distgan.data.index import pack_table
+from distgan.data.storage import Storage
 from distgan.errors import UserError
 from distgan.evaluation.evaluator import Scores
 from distgan.evaluation.given_images import open_images
@@ -282,6 +286,32 @@ def test_a_class_of_too_few_images_is_named(conditional: Path, tmp_path: Path) -
     options = EvaluationOptions(per_class=True, trust_code=True, real_samples=6)
     with pytest.raises(UserError, match=r"has [0-3] real images of the class 'kind \d', and a distance needs 4; raise"):
         findings_of(ALONE, str(conditional), options)
+
+
+def test_a_class_without_images_is_passed_over(conditional: Path, tmp_path: Path) -> None:
+    data = Storage.open(str(tmp_path))
+    index = pack_numbered(tmp_path, 40)
+    gap = np.where(index.labels == 1, 0, index.labels)
+    table = pack_table(index.offsets, index.lengths, gap, index.checksums)
+    header = index.header.model_copy(update={"table_sha256": hashlib.sha256(table).hexdigest()})
+    dataclasses.replace(index, header=header, labels=gap).save(data)
+    options = EvaluationOptions(per_class=True, trust_code=True, data=str(tmp_path))
+    found = findings_of(ALONE, str(conditional), options)
+    assert [(one.label, one.name, one.samples) for one in found.classes] == [(0, "kind 0", 75), (2, "kind 2", 75)]
+    assert found.small_classes == ["kind 1"]
+    told = notes(plan_evaluation(str(conditional), options), found)
+    assert "classes of no or very few real images are not measured: 'kind 1'" in told
+
+
+def test_files_beside_the_images_of_a_folder_are_told(data: str, tmp_path: Path) -> None:
+    for number in range(4):
+        Image.new("L", (16, 16), number).save(tmp_path / f"{number}.png")
+        (tmp_path / f"._{number}.png").write_bytes(b"\0\5\x16\7")
+    (tmp_path / "gone.png").symlink_to("nowhere")
+    (tmp_path / "more").mkdir()
+    job = plan_evaluation(str(tmp_path), EvaluationOptions(data=data))
+    assert job.evaluation.samples == 4
+    assert job.notes == (f"files in {tmp_path} that are left out: 4 hidden or system, 1 dangling, 1 sub-folder",)
 
 
 @pytest.mark.parametrize(("source", "told"), [("", "not a URL"), ("s3://b/x.npz", "copy them there")])

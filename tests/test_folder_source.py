@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,11 +28,99 @@ def test_a_folder_of_class_folders(tmp_path: Path) -> None:
     for name in ("cats/notes.txt", "apes/film.MP4", "more.TXT", ".hidden"):
         (tmp_path / name).write_text("no image")
     source = FolderSource(str(tmp_path))
-    assert source.left_out == {".txt": 2, ".mp4": 1, "": 1}
+    assert source.left_out == {".txt": 2, ".mp4": 1, "hidden or system": 1}
     assert source.classes == ["apes", "cats", "dogs"]
     assert len(source) == 4
     assert [source[number][1] for number in range(4)] == [0, 1, 1, 2]
     assert [int(source[number][0].flat[0]) for number in range(4)] == pytest.approx([100, 0, 50, 150], abs=3)
+
+
+def test_links_are_followed_and_what_systems_write_is_left_out(tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    for name in ("photos/cat/a.png", "elsewhere/b.png", "photos/.ipynb_checkpoints/a.png", "photos/@eaDir/a.jpg"):
+        write_image(tmp_path / name)
+    (photos / "dog").symlink_to("../elsewhere")
+    (photos / "cat" / "link.png").symlink_to("../../elsewhere/b.png")
+    for link, target in {"gone.png": "nowhere.png", "loop.png": "loop.png", "up": "..", "far": tmp_path}.items():
+        (photos / "cat" / link).symlink_to(target)
+    write_image(photos / "cat" / ".ipynb_checkpoints" / "a-checkpoint.png")
+    for name in ("cat/._a.png", "__MACOSX", "Thumbs.db"):
+        (photos / name).write_bytes(b"\0\5\x16\7")
+    os.mkfifo(photos / "cat" / "pipe.png")
+    source = FolderSource(str(photos))
+    assert source.classes == ["cat", "dog"]
+    assert [source.name(number) for number in range(3)] == [
+        str(photos / name) for name in ("cat/a.png", "cat/link.png", "dog/b.png")
+    ]
+    assert len(source) == 3
+    assert source.left_out == {"hidden or system": 6, "dangling": 2, "cyclic": 2, "special": 1}
+
+
+def test_a_folder_that_cannot_be_read_is_an_error() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        write_image(Path(folder) / "cat" / "a.png")
+        write_image(Path(folder) / "dog" / "b.png")
+        (Path(folder) / "dog").chmod(0)
+        user = os.geteuid()
+        try:
+            if user == 0:
+                os.seteuid(65534)
+            with pytest.raises(UserError, match=r"/dog: permission denied"):
+                FolderSource(folder)
+        finally:
+            os.seteuid(user)
+
+
+def test_classes_named_by_numbers_are_in_their_order(tmp_path: Path) -> None:
+    for number in (10, 9, 11, 0):
+        write_image(tmp_path / "digits" / str(number) / "a.png")
+        write_image(tmp_path / "words" / f"n{number}" / "a.png")
+    source = FolderSource(str(tmp_path / "digits"))
+    assert source.classes == ["0", "9", "10", "11"]
+    assert {Path(source.name(number)).parent.name: source[number][1] for number in range(4)} == {
+        "0": 0, "9": 1, "10": 2, "11": 3,
+    }  # fmt: skip
+    assert FolderSource(str(tmp_path / "words")).classes == ["n0", "n10", "n11", "n9"]
+
+
+STYLEGAN: dict[str, tuple[str, list[str], list[int]]] = {
+    "labels": ('{"labels": [["00000/a.png", 2], ["00001/b.png", 0.0], ["gone.png", 1]]}', ["0", "1", "2"], [2, 0]),
+    "none": ('{"labels": null}', [], [-1, -1]),
+    "another file": ('["00000/a.png"]', ["00000", "00001"], [0, 1]),
+}
+
+
+@pytest.mark.parametrize("name", STYLEGAN)
+def test_stylegans_table_says_the_labels(tmp_path: Path, name: str) -> None:
+    table, classes, labels = STYLEGAN[name]
+    write_image(tmp_path / "00000" / "a.png")
+    write_image(tmp_path / "00001" / "b.png")
+    (tmp_path / "dataset.json").write_text(table)
+    source = FolderSource(str(tmp_path))
+    assert source.classes == classes
+    assert [source[number][1] for number in range(2)] == labels
+    assert source.left_out == {"labels": {"without an image": 1}, "none": {}, "another file": {".json": 1}}[name]
+    assert FolderSource(str(tmp_path), "^[ab]").classes == ["a", "b"]
+
+
+WRONG_TABLES = {
+    "no JSON": ("{", "not valid JSON"),
+    "a word": ('{"labels": "many"}', "its labels are no list"),
+    "vectors": ('{"labels": [["00000/a.png", [0, 1]]]}', r"row 0 is \[\"00000/a.png\", \[0, 1\]\], not a file and"),
+    "a fraction": ('{"labels": [["00000/a.png", 0.5]]}', "row 0 is .*, not a file and the number of its class"),
+    "infinite": ('{"labels": [["00000/a.png", Infinity]]}', "row 0 is .*, not a file and the number of its class"),
+    "another's": ('{"labels": [["b.png", 0]]}', r"has no label for 00000/a\.png \(1 such in all\)"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_TABLES)
+def test_a_wrong_table_is_named(tmp_path: Path, name: str) -> None:
+    table, message = WRONG_TABLES[name]
+    write_image(tmp_path / "00000" / "a.png")
+    (tmp_path / "dataset.json").write_text(table)
+    with pytest.raises(UserError, match=rf"dataset\.json: .*{message}"):
+        FolderSource(str(tmp_path))
 
 
 def test_a_flat_folder_has_no_classes(tmp_path: Path) -> None:

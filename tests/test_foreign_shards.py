@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import io
+import json
 import re
 import tarfile
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 import pytest
+import webdataset as wds
 from PIL import Image
 
-from distgan.data.index import INDEX_NAME
+from distgan.data.index import INDEX_NAME, Index
 from distgan.data.scan import index_shards
 from distgan.data.storage import Storage
 from distgan.data.verify import verify
@@ -89,8 +92,8 @@ FOREIGN: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda folder: write_foreign(folder / "a.tar", [{"jpg": b"x"}]),
         r"a\.tar: train/00000\.jpg: not a readable image",
     ),
-    "a gif as png": (
-        lambda folder: write_foreign(folder / "a.tar", [{"png": grey(1, "GIF")}]),
+    "a tiff as png": (
+        lambda folder: write_foreign(folder / "a.tar", [{"png": grey(1, "TIFF")}]),
         r"a\.tar: train/00000\.png: not a readable image",
     ),
     "two images": (
@@ -131,7 +134,7 @@ def test_a_wrong_shard_is_named(tmp_path: Path, name: str) -> None:
 
 BAD_SAMPLES: list[tuple[dict[str, Any], str]] = [
     ({"jpg": b"no image"}, r"^a\.tar: train/00001\.jpg: not a readable image: unknown format$"),
-    ({"png": grey(1, "GIF"), "cls": "1"}, r"^a\.tar: train/00002\.png: not a readable image: unknown format$"),
+    ({"png": grey(1, "TIFF"), "cls": "1"}, r"^a\.tar: train/00002\.png: not a readable image: unknown format$"),
     ({"jpg": grey(1), "cls": "cat"}, r"^a\.tar: train/00003\.cls: the label 'cat' is not"),
     ({"jpg": grey(1), "json": b"{"}, r"^a\.tar: train/00004\.json: not valid JSON"),
     ({"jpg": grey(1), "png": grey(1, "PNG")}, r"^a\.tar: train/00005\.png: a second image"),
@@ -181,3 +184,186 @@ def test_nothing_in_a_shard_is_run(tmp_path: Path) -> None:
     write_foreign(tmp_path / "a.tar", [{"jpg": grey(1), "pyd": pickled, "pickle": pickled, "pth": pickled}])
     assert len(index_shards(Storage.open(str(tmp_path)))) == 1
     assert not harm.exists()
+
+
+def tar_of(*names: str, contents: dict[str, bytes] | None = None, **options: Any) -> bytes:
+    """A tar file of grey images, or of other contents where the name has one."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", **options) as archive:
+        for name in names:
+            content = (contents or {}).get(PurePosixPath(name).name, grey(9, "PNG"))
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+def tar_header(kind: bytes, size: int) -> bytes:
+    member = tarfile.TarInfo("header")
+    member.type, member.size = kind, size
+    return member.tobuf(tarfile.GNU_FORMAT)
+
+
+NAMES = [f"{number}.png" for number in range(6)]
+WHOLE = tar_of(*NAMES)
+HALF = 3 * len(tar_of(NAMES[0])[:1024])  # where the fourth header begins: each image takes a block
+
+
+def flipped(data: bytes, place: int) -> bytes:
+    return data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
+
+
+PARTS: dict[str, tuple[bytes, str]] = {
+    "a flipped bit": (flipped(WHOLE, HALF + 3), rf"the header at byte {HALF} of \d+ is damaged, after 3 members"),
+    "a zeroed header": (
+        WHOLE[:HALF] + bytes(512) + WHOLE[HALF + 512 :],
+        rf"it ends at byte {HALF}, after 3 members, and more follows at byte {HALF + 512}: a hole",
+    ),
+    "a zeroed hole": (WHOLE[:HALF] + bytes(1024) + WHOLE[HALF + 1024 :], f"ends at byte {HALF}, after 3 members, and"),
+    "cut at a member": (WHOLE[:HALF], f"cut off at byte {HALF}: after 3 members the end mark is missing"),
+    "half an end mark": (WHOLE[:HALF] + bytes(512), f"cut off at byte {HALF + 512}: after 3 members the end mark"),
+    "cut in a header": (WHOLE[: HALF + 100], f"the header at byte {HALF} of {HALF + 100} is cut off"),
+    "cut in the data": (WHOLE[: HALF + 530], rf"cut off within the member '3\.png', at byte {HALF + 530}"),
+    "two archives": (WHOLE + WHOLE, f"after 6 members, and more follows at byte {len(WHOLE)}: a hole, or archives"),
+    "text behind": (WHOLE + b"x", f"more follows at byte {len(WHOLE)}"),
+    "a huge extension": (
+        WHOLE[:HALF] + tar_header(b"x", 2**21) + bytes(2**21) + WHOLE[HALF:],
+        "a header extension has 2,097,152 bytes",
+    ),
+    "an endless name": (WHOLE[:HALF] + tar_header(b"L", 2**33), "a header extension has 8,589,934,592 bytes"),
+    "a negative size": (WHOLE[:HALF] + tar_header(b"0", -1024) + WHOLE[HALF:], "'header' has an impossible size"),
+    "many extensions": (WHOLE[:HALF] + tar_header(b"x", 0) * 2000 + WHOLE[HALF:], "recursion"),
+}
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_a_shard_that_is_not_whole_is_named(tmp_path: Path, name: str) -> None:
+    data, message = PARTS[name]
+    (tmp_path / "a.tar").write_bytes(data)
+    with pytest.raises(UserError, match=rf"^a\.tar: not a whole, uncompressed tar file: .*{message}"):
+        index_shards(Storage.open(str(tmp_path)))
+
+
+@pytest.mark.parametrize("name", ["a flipped bit", "a zeroed hole", "cut at a member"])
+def test_verify_names_a_part_that_was_indexed_as_a_whole(tmp_path: Path, name: str, bucket: str) -> None:
+    """As an index has it that was made without looking for the end."""
+    data, message = PARTS[name]
+    (tmp_path / "a.tar").write_bytes(tar_of(*NAMES[:3]))
+    index_shards(Storage.open(str(tmp_path)))
+    content = json.loads((tmp_path / INDEX_NAME).read_text())
+    content["shards"][0] |= {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    (tmp_path / INDEX_NAME).write_text(json.dumps(content))
+    (tmp_path / "a.tar").write_bytes(data)
+    remote = Storage.open(f"{bucket}/{name.replace(' ', '-')}")
+    for path in tmp_path.iterdir():
+        remote.upload(path, path.name)
+    for storage in (Storage.open(str(tmp_path)), remote):
+        (fault,) = verify(storage)
+        assert re.search(rf"^a\.tar: not a whole, .*{message}", fault)
+
+
+@pytest.mark.parametrize("kind", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+@pytest.mark.parametrize("padding", [1024, 10_240, 2**20])
+def test_whole_shards_of_every_kind_are_taken(tmp_path: Path, kind: int, padding: int) -> None:
+    folder = "" if kind == tarfile.USTAR_FORMAT else "long-" * 40 + "/"
+    whole = tar_of(*[f"./{folder}{name}" for name in NAMES], format=kind)
+    (tmp_path / "a.tar").write_bytes(whole.rstrip(b"\0").ljust(-(-len(whole.rstrip(b"\0")) // 512) * 512, b"\0"))
+    with (tmp_path / "a.tar").open("ab") as file:
+        file.write(bytes(padding))
+    assert len(index_shards(Storage.open(str(tmp_path)))) == 6
+    assert verify(Storage.open(str(tmp_path))) == []
+
+
+def test_names_are_split_as_webdataset_does(tmp_path: Path) -> None:
+    contents = {"0.cls": b"3", "1.v2.cls": b"2", "2.json": b'{"label": 1.0}', "5.cls": b"4", "5.json": b'{"label": 9}'}
+    contents |= {
+        "3.gif": grey(9, "GIF"),
+        "4.bmp": grey(9, "BMP"),
+        "5.JFIF": grey(9),
+        "6.a.json": b"{}",
+        "6.b.json": b"",
+    }
+    names = [*contents, "0.png", "1.v2.png", "2.input.png", "0.mask.png", "6.5.png"]
+    (tmp_path / "a.tar").write_bytes(tar_of(*names, contents=contents))
+    index = index_shards(Storage.open(str(tmp_path)))
+    assert index.labels.tolist() == [-1, -1, 4, 3, 2, 1, -1]
+    assert index.header.left_out == {".json": 2, "beside an image": 1}
+    assert verify(Storage.open(str(tmp_path))) == []
+    for sample in wds.WebDataset(str(tmp_path / "a.tar"), shardshuffle=False, empty_check=False):
+        assert len(sample["__key__"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (
+            ["a.input.png", "a.target.png"],
+            r"a\.target\.png: a second image of the same key, which ends at the first dot",
+        ),
+        (["a.png", "a.1.cls", "a.2.cls"], r"a\.2\.cls: a second label of the same key"),
+        (["a.png", "a.png"], r"a\.png: a second image of the same key"),
+    ],
+)
+def test_two_that_could_be_meant_are_an_error(tmp_path: Path, names: list[str], message: str) -> None:
+    (tmp_path / "a.tar").write_bytes(tar_of(*names))
+    with pytest.raises(UserError, match=message):
+        index_shards(Storage.open(str(tmp_path)))
+
+
+def test_what_is_not_taken_is_counted_and_kept(tmp_path: Path) -> None:
+    names = [
+        *NAMES,
+        "7.cls",
+        "8.json",
+        "9.tif",
+        "7.txt",
+        "README",
+        ".x.png",
+        "__meta__/a.png",
+        "__MACOSX/._0.png",
+        "._1.png",
+    ]
+    buffer = io.BytesIO(tar_of(*names, contents={"7.cls": b"1", "8.json": b"{}"}))
+    with tarfile.open(fileobj=buffer, mode="a") as archive:
+        for kind in (tarfile.LNKTYPE, tarfile.SYMTYPE, tarfile.FIFOTYPE, tarfile.DIRTYPE):
+            member = tarfile.TarInfo(f"{kind.decode()}.png")
+            member.type, member.linkname = kind, "0.png"
+            archive.addfile(member)
+    (tmp_path / "a.tar").write_bytes(buffer.getvalue())
+    (tmp_path / "b.tar").write_bytes(tar_of("a.png", "b.\x1b[2J"))
+    storage = Storage.open(str(tmp_path))
+    index = index_shards(storage)
+    assert index.header.left_out == {
+        "hidden or system": 2, "without a key": 2, "without an image": 2, ".\\x1b[2j": 1, ".tif": 1, ".txt": 1,
+        "hard-linked": 1, "metadata": 1, "special": 1, "symlinked": 1,
+    }  # fmt: skip
+    loaded = Index.load(storage)
+    assert loaded.header.left_out == index.header.left_out
+
+
+def test_counts_are_not_part_of_the_hash(tmp_path: Path) -> None:
+    (tmp_path / "a.tar").write_bytes(WHOLE)
+    storage = Storage.open(str(tmp_path))
+    index = index_shards(storage)
+    plain = (tmp_path / INDEX_NAME).read_bytes()
+    assert index.hash == hashlib.sha256(plain).hexdigest(), "as ever"
+    content = json.loads(plain) | {"left_out": {".txt": 3}}
+    (tmp_path / INDEX_NAME).write_text(json.dumps(content))
+    assert Index.load(storage).hash == index.hash
+    for wrong in ({".txt": 0}, {"\x1b[2J": 1}, {str(number): 1 for number in range(65)}):
+        (tmp_path / INDEX_NAME).write_text(json.dumps(content | {"left_out": wrong}))
+        with pytest.raises(UserError, match="damaged, or not an index of distgan: left_out"):
+            Index.load(storage)
+
+
+@pytest.mark.parametrize("label", ["1.5", "1e0", "1.", "-0.0", "NaN", "true", "[1]", "65536.0", "1" * 5000])
+def test_a_label_that_is_no_whole_number_is_refused(tmp_path: Path, label: str) -> None:
+    if label != "1e0":
+        (tmp_path / "a.tar").write_bytes(
+            tar_of("a.png", "a.json", contents={"a.json": b'{"label": %s}' % label.encode()})
+        )
+        with pytest.raises(UserError, match=r"is not a whole number from 0|not valid JSON"):
+            index_shards(Storage.open(str(tmp_path)))
+    (tmp_path / "a.tar").write_bytes(tar_of("a.png", "a.cls", contents={"a.cls": label.encode()}))
+    with pytest.raises(UserError, match="is not a whole number from 0"):
+        index_shards(Storage.open(str(tmp_path)))

@@ -26,9 +26,18 @@ def test_damaged_images_are_no_images() -> None:
 
 
 def test_other_formats_are_refused() -> None:
-    for kind in ("BMP", "GIF", "TIFF", "PPM"):
-        with pytest.raises(ValueError, match="not a whole PNG, JPEG or WebP image"):
+    for kind in ("TIFF", "PPM"):
+        with pytest.raises(ValueError, match="not a whole PNG, JPEG, WebP, GIF or BMP image"):
             decode_image(encoded(Image.new("RGB", (16, 16)), kind), 16, 3)
+
+
+def test_gif_and_bmp_are_read() -> None:
+    image = Image.new("RGB", (16, 16), (200, 10, 30))
+    film = encoded(image, "GIF", save_all=True, append_images=[Image.new("RGB", (16, 16), "blue")])
+    for data in (encoded(image, "BMP"), encoded(image, "GIF"), film):
+        assert decode_image(data, 16, 3)[:, 3, 3].tolist() == pytest.approx([200, 10, 30], abs=4)
+    with pytest.raises(ValueError, match=r"not a whole .*GIF"):
+        decode_image(film[: len(film) // 4], 16, 3)
 
 
 def test_an_image_of_absurd_size_is_refused() -> None:

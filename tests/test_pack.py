@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import os
+import select
+import signal
+import subprocess
+import sys
 import tarfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -104,6 +110,44 @@ def test_a_data_set_is_not_overwritten(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds a data set already; choose another place"):
         pack_here(NumberedSource(6), tmp_path)
     assert contents(tmp_path) == before
+
+
+PARENT = """
+import sys
+from distgan.data.encode import StoredAs, encoded_samples
+from toy_data import NumberedSource
+if __name__ == "__main__":
+    samples = encoded_samples(NumberedSource(400), StoredAs(16, 1), range(400), 2)
+    next(samples)
+    print("begun", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_no_process_outlives_a_killed_pack(tmp_path: Path) -> None:
+    (tmp_path / "parent.py").write_text(PARENT)
+    path = os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parents[1])])
+    parent = subprocess.Popen(
+        [sys.executable, str(tmp_path / "parent.py")],
+        env=os.environ | {"PYTHONPATH": path},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert parent.stdout is not None
+    try:
+        assert parent.stdout.readline() == b"begun\n"
+        children = Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split()
+        ends = [os.pidfd_open(int(child)) for child in children]
+    finally:
+        parent.kill()
+        parent.wait()
+    assert len(ends) >= 2
+    left, until = [], time.monotonic() + 20
+    for end in ends:
+        if not select.select([end], [], [], max(0, until - time.monotonic()))[0]:
+            left.append(end)
+            signal.pidfd_send_signal(end, signal.SIGKILL)
+    assert not left, "processes that are still there 20 s later"
 
 
 class BrokenSource(NumberedSource):

@@ -41,6 +41,7 @@ class Findings:
         extractor: its name; features: numbers that it makes of an image.
         real_images: how many it was compared with; 0 where nobody knows.
         floor: the distance between two halves of the real images, where it is known.
+        small_classes: names of those that have too few real images to be measured.
         nearest: the training images nearest to the first samples, where they were asked for.
         seconds: of the real side, of the images' features, of the classes, of the nearest images, and in all.
     """
@@ -52,6 +53,7 @@ class Findings:
     floor: float | None
     measures: list[Finding]
     classes: list[ClassFinding]
+    small_classes: list[str]
     nearest: Nearest | None
     seconds: dict[str, float]
     workers: int

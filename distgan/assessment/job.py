@@ -14,6 +14,7 @@ from distgan.config.load import build_config
 from distgan.config.mistakes import mistakes
 from distgan.config.own_code import own_sources
 from distgan.config.schema import Config, DataConfig, EvaluationConfig
+from distgan.data.files import words_of
 from distgan.data.index import Index
 from distgan.data.storage import Storage
 from distgan.errors import UserError
@@ -184,6 +185,8 @@ def _job_of_images(source: str, options: EvaluationOptions) -> EvaluationJob:
     if index is not None:
         _check_same(images.shape, source, index, data)
     real_images, notes = _real_side(evaluation, index, images.shape[1])
+    if images.left_out:
+        notes = (f"files in {source} that are left out: {words_of(images.left_out)}", *notes)
     return EvaluationJob(
         source=str(Path(source).absolute()),
         shape=images.shape,

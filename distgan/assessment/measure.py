@@ -72,13 +72,13 @@ class _Measurement:
     def findings(self) -> Findings:
         job, world = self._job, self._world
         images = open_images(job.source, job.evaluation.samples) if job.config is None else self._generated(job.config)
-        sides = self._sides_of_classes() if job.per_class else []
+        sides = self._sides_of_classes() if job.per_class else {}
         comparison = Comparison(job.evaluation, world, self._extractor, self._real_side())
         real_until = time.perf_counter()
         self._extractor.stage = "images"
         scores = comparison.evaluate(images)
         images_until = time.perf_counter()
-        classes = [self._class(label, side) for label, side in enumerate(sides)]
+        classes = [self._class(label, side, len(sides)) for label, side in sides.items()]
         classes_until = time.perf_counter()
         nearest = self._nearest(images) if job.nearest else None
         end = time.perf_counter()
@@ -95,6 +95,7 @@ class _Measurement:
             floor=comparison.real.floor,
             measures=[_finding(measure, scores, comparison) for measure in job.measures],
             classes=classes,
+            small_classes=[name for label, name in enumerate(self._classes) if label not in sides] if sides else [],
             nearest=nearest,
             seconds=seconds | {"total": end - self._begin},
             workers=world.size,
@@ -128,10 +129,22 @@ class _Measurement:
         generator = average_generator(config, self._checkpoint, self._world.device)
         return GeneratedImages(config, labels, self._world.device, generator, label)
 
-    def _sides_of_classes(self) -> list[RealImages]:
-        """The real images of each class. Raises UserError where one has too few."""
-        sides = [self._real_images(label) for label in range(len(self._classes))]
-        for name, side in zip(self._classes, sides, strict=True):
+    def _sides_of_classes(self) -> dict[int, RealImages]:
+        """The real images of each class of which there are enough, by label.
+
+        Raises UserError where there is no such class, and where `real_samples` leaves one too few.
+        """
+        assert self._decoder is not None
+        labels = self._decoder.index.labels
+        counts = np.bincount(labels[labels >= 0], minlength=len(self._classes))
+        sides = {label: self._real_images(label) for label in np.flatnonzero(counts >= _LEAST_OF_A_CLASS).tolist()}
+        if not sides:
+            raise UserError(
+                f"--per-class: {self._job.against} has no class of {_LEAST_OF_A_CLASS} or more images, and a distance "
+                f"needs them; leave --per-class out"
+            )
+        for label, side in sides.items():
+            name = self._classes[label]
             if side.count < _LEAST_OF_A_CLASS:
                 raise UserError(
                     f"--per-class: {self._job.against} has {side.count} real images of the class {name!r:.80}, and a "
@@ -139,10 +152,10 @@ class _Measurement:
                 )
         return sides
 
-    def _class(self, label: int, side: RealImages) -> ClassFinding:
+    def _class(self, label: int, side: RealImages, classes: int) -> ClassFinding:
         config = self._job.config
         assert config is not None
-        samples = max(2, config.evaluation.samples // len(self._classes))
+        samples = max(2, config.evaluation.samples // classes)
         evaluation = config.evaluation.model_copy(update={"samples": samples, "metrics": []})
         self._extractor.stage = "real images"
         comparison = Comparison(evaluation, self._world, self._extractor, side)

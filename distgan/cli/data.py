@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from distgan.cli.data_printing import print_few_images, print_index, print_left_out, print_skipped, progress_bar
+from distgan.cli.data_printing import print_few_images, print_index, print_left_out, print_made, progress_bar
 from distgan.cli.options import Address, Extractor, NoRay, WorkerCount
 
 if TYPE_CHECKING:
@@ -129,7 +129,8 @@ def pack(
 
     What SOURCE is, by --format:
 
-    - folder: a folder of images; its sub-folders are the classes, or --label-pattern finds them in the files' names
+    - folder: a folder of images; its sub-folders are the classes, or --label-pattern finds them in the files' names,
+    or StyleGAN's dataset.json in it says the labels
 
     - celeba: the folder with img_align_celeba (or img_align_celeba.zip) and list_attr_celeba.txt or .csv, or Kaggle's
     zip file. No labels without --label; of one attribute 0 is "not", 1 "has"; of several their product, the first
@@ -143,7 +144,6 @@ def pack(
     """
     from distgan.data.images import parse_colour
     from distgan.data.pack import PackOptions
-    from distgan.data.sources.folder import FolderSource
     from distgan.data.sources.opening import open_source
     from distgan.errors import UserError
 
@@ -159,8 +159,6 @@ def pack(
         fit=fit.value, crop=crop, background=ground, bad=bad.value,
     )  # fmt: skip
     _pack(opened, out, options)
-    if isinstance(opened, FolderSource):
-        print_left_out(opened.left_out)
 
 
 @app.command()
@@ -170,7 +168,7 @@ def index(
         Bad, typer.Option(help="A sample whose image or label cannot be read: end, or leave it out of the index.")
     ] = Bad.error,
 ) -> None:
-    """Make the index of WebDataset shards that other software wrote (KEY.png|jpg|webp and KEY.cls or KEY.json).
+    """Make the index of WebDataset shards that other software wrote (KEY.png|jpg|webp|gif|bmp and KEY.cls or KEY.json).
 
     Of each image the header is read. One that is damaged behind it is found by `distgan data verify`, and is
     data.bad_samples' to judge in training.
@@ -179,8 +177,7 @@ def index(
     from distgan.data.storage import Storage
 
     skipped: list[str] = []
-    print_index(url, index_shards(Storage.open(url), bad.value, skipped.append))
-    print_skipped(skipped)
+    print_made(url, index_shards(Storage.open(url), bad.value, skipped.append), skipped)
 
 
 @app.command()
@@ -191,6 +188,7 @@ def info(url: Url) -> None:
 
     opened = Index.load(Storage.open(url))
     print_index(url, opened)
+    print_left_out(opened.header.left_out)
     print_few_images(len(opened))
 
 
@@ -270,5 +268,4 @@ def _pack(source: Source, out: str, options: PackOptions) -> None:
         packed = pack_source(
             source, Storage.open(out), options, lambda done: progress.update(task, completed=done), skipped.append
         )
-    print_index(out, packed)
-    print_skipped(skipped)
+    print_made(out, packed, skipped)

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 if TYPE_CHECKING:
-    from collections import Counter
+    from collections.abc import Mapping
 
     from distgan.data.index import Index
 
@@ -26,10 +26,26 @@ def print_index(url: str, opened: Index) -> None:
     lines = [
         f"{url}: {header.samples:,} images, {shape}",
         f"  {len(header.shards)} shards, {megabytes:.1f} MB, {len(opened.blocks):,} blocks",
-        f"  {len(header.classes)} classes, {labelled:,} labelled",
+        f"  {len(header.classes)} classes{_empty(opened)}, {labelled:,} labelled",
         f"  hash {opened.hash}",
     ]
     print("\n".join(lines))
+
+
+def _empty(opened: Index) -> str:
+    import numpy as np
+
+    empty = len(opened.header.classes) - len(np.unique(opened.labels[opened.labels >= 0]))
+    return f" ({empty:,} without an image)" if empty > 0 else ""
+
+
+def print_made(url: str, made: Index, bad: list[str]) -> None:
+    """What a data set that has just been made holds, which samples are bad and what else was left out."""
+    from distgan.data.files import BAD
+
+    print_index(url, made)
+    print_skipped(bad)
+    print_left_out({reason: count for reason, count in made.header.left_out.items() if reason != BAD})
 
 
 def print_few_images(samples: int) -> None:
@@ -55,15 +71,13 @@ def print_skipped(reasons: list[str]) -> None:
             print(f"  and {len(reasons) - _NAMED:,} more")
 
 
-def print_left_out(suffixes: Counter[str]) -> None:
-    """How many files are no images, and of which kinds they are."""
-    if suffixes:
-        ordered = sorted(suffixes.items(), key=lambda item: (-item[1], item[0]))
-        kinds = [f"{count:,} {suffix or 'without a suffix'}" for suffix, count in ordered[:_NAMED]]
-        if len(ordered) > _NAMED:
-            kinds.append(f"{sum(count for _, count in ordered[_NAMED:]):,} of other kinds")
-        total = suffixes.total()
-        print(f"{total:,} {'file' if total == 1 else 'files'} left out: {_printable(', '.join(kinds))}")
+def print_left_out(left_out: Mapping[str, int]) -> None:
+    """How many files or members of shards were not taken, and why."""
+    from distgan.data.files import words_of
+
+    total = sum(left_out.values())
+    if total:
+        print(f"{total:,} {'file' if total == 1 else 'files'} left out: {words_of(left_out)}")
 
 
 def _printable(text: str) -> str:

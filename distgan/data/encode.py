@@ -8,6 +8,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import threading
 from collections import deque
 from collections.abc import Generator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -89,8 +90,21 @@ _shared: tuple[Source, StoredAs] | None = None
 def _share_source(source: Source, stored_as: StoredAs) -> None:
     global _shared
     _shared = source, stored_as
+    _end_with_parent()
     # A Ctrl-C is the parent's to act on.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _end_with_parent() -> None:
+    """Ends this process when the one that started it has ended, however it did: nobody else tells it."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, name="distgan-parent", daemon=True).start()
 
 
 def _encode_shared_chunk(numbers: list[int]) -> list[Encoded]:

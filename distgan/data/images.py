@@ -19,7 +19,10 @@ Encoding = Literal["png", "jpg", "webp"]
 # Red, green and blue, 0 to 255.
 Colour = tuple[int, int, int]
 WHITE: Colour = (255, 255, 255)
-EXTENSIONS = ("png", "jpg", "jpeg", "webp")
+# Of images in shards and in folders that are measured, and Pillow's names of their formats; of GIFs the first frame.
+EXTENSIONS = ("png", "jpg", "jpeg", "jfif", "webp", "gif", "bmp")
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
+_ANY_KIND = "PNG, JPEG, WebP, GIF or BMP"
 _MODES = {1: "L", 3: "RGB"}
 _FILTERS: dict[Resize, Image.Resampling] = {
     "bilinear": Image.Resampling.BILINEAR,
@@ -101,7 +104,7 @@ def _with_8_bits(image: Image.Image) -> Image.Image:
 
 
 def decode_image(data: bytes, image_size: int | None, channels: int, resize: Resize = "none") -> NDArray[np.uint8]:
-    """Bytes of a PNG, JPEG or WebP image to uint8 (channels, image_size, image_size); without a size, of its own.
+    """Bytes of an image of `FORMATS` to uint8 (channels, image_size, image_size); without a size, of its own.
 
     Grey and colour are converted, transparency is composed on white. Raises ValueError where they are no image, or
     one of another size and `resize` is "none". The size is read before the pixels are, so that an image of absurd size
@@ -113,15 +116,15 @@ def decode_image(data: bytes, image_size: int | None, channels: int, resize: Res
         pixels = simplejpeg.decode_jpeg(data, "GRAY" if channels == 1 else "RGB", fastdct=False)
     else:
         try:
-            image = Image.open(io.BytesIO(data), formats=("PNG", "WEBP"))
+            image = Image.open(io.BytesIO(data), formats=FORMATS)
         except UNREADABLE as error:
-            raise ValueError(f"not a whole PNG, JPEG or WebP image: {why_unreadable(error)}") from None
+            raise ValueError(f"not a whole {_ANY_KIND} image: {why_unreadable(error)}") from None
         width, height = image.size
         _check_size(width, height, image_size, resize)
         try:
             pixels = to_pixels(image, channels).reshape(height, width, channels)
         except UNREADABLE as error:
-            raise ValueError(f"not a whole PNG, JPEG or WebP image: {why_unreadable(error)}") from None
+            raise ValueError(f"not a whole {_ANY_KIND} image: {why_unreadable(error)}") from None
     if image_size is not None and (height, width) != (image_size, image_size):
         pixels = resize_image(pixels, image_size, channels, resize)
     return np.ascontiguousarray(pixels.transpose(2, 0, 1))

@@ -14,7 +14,7 @@ import json
 import zlib
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +47,7 @@ class Header(BaseModel):
 
     Attributes:
         image_size: pixels a side; None where the images have several sizes, or are not square.
+        left_out: how many files or members were not taken, by reason. Not part of the data: the hash leaves it out.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -57,6 +58,9 @@ class Header(BaseModel):
     classes: list[str]
     shards: list[Shard] = Field(min_length=1)
     table_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    left_out: dict[Annotated[str, Field(pattern="^[ -~]{1,40}$")], Annotated[int, Field(ge=1)]] = Field(
+        default_factory=dict, max_length=64
+    )
 
 
 @dataclass(frozen=True)
@@ -98,7 +102,7 @@ class Index:
     @cached_property
     def hash(self) -> str:
         """What identifies the data: SHA-256 of the header, which has the hashes of all the rest."""
-        return hashlib.sha256(self.header_bytes()).hexdigest()
+        return hashlib.sha256(_json_of(self.header.model_dump(exclude={"left_out"}))).hexdigest()
 
     @cached_property
     def blocks(self) -> list[Block]:
@@ -127,7 +131,7 @@ class Index:
             first = stop
 
     def header_bytes(self) -> bytes:
-        return json.dumps(self.header.model_dump(), indent=1).encode() + b"\n"
+        return _json_of(self.header.model_dump(exclude=None if self.header.left_out else {"left_out"}))
 
     def table_bytes(self) -> bytes:
         return pack_table(self.offsets, self.lengths, self.labels, self.checksums)
@@ -172,6 +176,10 @@ class Index:
                 f"{where}: damaged: {len(index.checksums)} checksums for {len(index._spans)} blocks; {_AGAIN}"
             )
         return index
+
+
+def _json_of(content: dict[str, Any]) -> bytes:
+    return json.dumps(content, indent=1).encode() + b"\n"
 
 
 def block_spans(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ import numpy as np
 import webdataset as wds
 
 from distgan.data.encode import Encoded, StoredAs, encoded_samples
+from distgan.data.files import BAD
 from distgan.data.fitting import Fit
 from distgan.data.images import WHITE, Colour, Encoding
 from distgan.data.index import INDEX_NAME, TABLE_NAME, Index
@@ -73,7 +75,13 @@ def pack(
         options.image_size, options.channels, options.encoding, options.fit, options.crop, options.background
     )
     scanned: list[ScannedShard] = []
+    left_out = Counter[str](getattr(source, "left_out", {}))
     count = 0
+
+    def leave_out(reason: str) -> None:
+        left_out[BAD] += 1
+        skipped(reason)
+
     with (
         _undone_if_it_fails(storage) as written,
         temporary_folder() as folder,
@@ -81,7 +89,7 @@ def pack(
     ):
         if storage.exists(INDEX_NAME):
             raise UserError(f"{storage.url}: holds a data set already; choose another place or delete it")
-        samples = _good_ones(encoded, options.bad, progress, skipped)
+        samples = _good_ones(encoded, options.bad, progress, leave_out)
         for first in samples:
             path = folder / f"shard-{len(scanned):05d}.tar"
             count += _write_shard(path, chain([first], samples), options, count)
@@ -91,7 +99,7 @@ def pack(
             path.unlink()
         if not scanned:
             raise UserError(f"{storage.url}: nothing to pack: none of the {len(source):,} images can be used")
-        index = assemble_index(scanned, source.classes, options.channels)
+        index = assemble_index(scanned, source.classes, options.channels, left_out)
         written += [TABLE_NAME, INDEX_NAME]
         index.save(storage)
     return index

@@ -8,7 +8,8 @@ import json
 import re
 import tarfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,10 +18,12 @@ import numpy as np
 from PIL import Image
 from webdataset.tariterators import base_plus_ext
 
-from distgan.data.images import EXTENSIONS, UNREADABLE, native_channels, why_unreadable
+from distgan.data.files import BAD, HIDDEN, SPECIAL, WITHOUT_IMAGE, is_system, kind_of_file, main_reasons, words_of
+from distgan.data.images import EXTENSIONS, FORMATS, UNREADABLE, native_channels, why_unreadable
 from distgan.data.index import FORMAT, SHARD_NAME, Header, Index, Shard, block_spans, pack_table
 from distgan.data.sources.base import MAX_LABEL, numbered_classes
 from distgan.data.storage import Storage
+from distgan.data.tar import tar_members
 from distgan.data.temporary import temporary_folder
 from distgan.errors import UserError
 
@@ -28,9 +31,11 @@ if TYPE_CHECKING:  # the processes that encode need no configuration
     from distgan.config.schema import BadSamples
 
 _LABEL_KEYS = ("cls", "label", "class")
+_LINKS = {tarfile.LNKTYPE: "hard-linked", tarfile.SYMTYPE: "symlinked"}
+_METADATA = "__[^/]*__($|/)"  # what WebDataset's reader passes over
 
-# What tarfile raises for a damaged archive; it passes on what its parsing of numbers and names raises.
-_NO_TAR = (tarfile.TarError, ArithmeticError, LookupError, ValueError, OSError, EOFError)
+# The members of a key, each with its extension.
+_Members = list[tuple[str, tarfile.TarInfo]]
 
 
 @dataclass
@@ -47,11 +52,12 @@ class ScannedSample:
 
 @dataclass(frozen=True)
 class ScannedShard:
-    """What is in a shard."""
+    """What is in a shard, and how many of its members were not taken, by reason."""
 
     shard: Shard
     samples: list[ScannedSample]
     checksums: list[int]
+    left_out: Counter[str]
 
 
 def scan_shard(path: Path, bad: BadSamples = "error", skipped: Callable[[str], None] = lambda _: None) -> ScannedShard:
@@ -63,43 +69,43 @@ def scan_shard(path: Path, bad: BadSamples = "error", skipped: Callable[[str], N
     if not re.fullmatch(SHARD_NAME, path.name):
         raise UserError(f"{path.name}: a shard's name has letters, digits, '.', '_' and '-' only; rename it")
     data = path.read_bytes()
-    samples: dict[str, ScannedSample] = {}
-    faults: dict[str, str] = {}
-    try:
-        with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as archive:
-            for member in archive:
-                key, extension = base_plus_ext(member.name)
-                if not member.isfile() or not key or extension is None:
-                    continue
-                content = data[member.offset_data : member.offset_data + member.size]
-                try:
-                    _add_member(samples.setdefault(key, ScannedSample(key)), extension.lower(), member, content, path)
-                except UserError as error:
-                    if bad == "error":
-                        raise UserError(f"{error}; --bad skip leaves such samples out") from None
-                    faults.setdefault(key, str(error))
-    except _NO_TAR as error:
-        raise UserError(f"{path.name}: not a whole, uncompressed tar file: {error}") from None
-    for fault in faults.values():
-        skipped(fault)
-    good = (each for key, each in samples.items() if each.offset >= 0 and key not in faults)
-    found = sorted(good, key=lambda each: each.offset)
+    left_out: Counter[str] = Counter()
+    faults: list[str] = []
+    found: list[ScannedSample] = []
+    for key, members in _by_key(tar_members(data, path.name), left_out).items():
+        try:
+            sample = _sample(key, members, data, path, left_out)
+        except UserError as error:
+            if bad == "error":
+                raise UserError(f"{error}; --bad skip leaves such samples out") from None
+            skipped(str(error))
+            faults.append(str(error))
+            continue
+        if sample.offset >= 0:
+            found.append(sample)
+    found.sort(key=lambda each: each.offset)
     if not found and faults:
         raise UserError(f"{path.name}: none of its {len(faults)} samples can be used; take this shard away")
     if not found:
-        raise UserError(f"{path.name}: no images ({', '.join(EXTENSIONS)}) in it")
+        raise UserError(f"{path.name}: no images ({', '.join(EXTENSIONS)}) in it{_holding(left_out)}")
+    if faults:
+        left_out[BAD] = len(faults)
     shard = Shard(name=path.name, samples=len(found), bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
     offsets, lengths = _columns(found)
     spans = block_spans([len(found)], offsets, lengths)
-    return ScannedShard(shard, found, [zlib.crc32(data[start:end]) for *_, start, end in spans])
+    checksums = [zlib.crc32(data[start:end]) for *_, start, end in spans]
+    return ScannedShard(shard, found, checksums, left_out)
 
 
 def assemble_index(
-    scanned: Sequence[ScannedShard], classes: list[str] | None = None, channels: int | None = None
+    scanned: Sequence[ScannedShard],
+    classes: list[str] | None = None,
+    channels: int | None = None,
+    left_out: Mapping[str, int] | None = None,
 ) -> Index:
     """The index of shards in the given order.
 
-    Without `channels` it is 1 where all images are stored grey, else 3.
+    Without `channels` it is 1 where all images are stored grey, else 3. `left_out` is what came into no shard.
     """
     samples = [sample for each in scanned for sample in each.samples]
     offsets, lengths = _columns(samples)
@@ -116,6 +122,7 @@ def assemble_index(
         classes=classes,
         shards=[each.shard for each in scanned],
         table_sha256=hashlib.sha256(pack_table(offsets, lengths, labels, checksums)).hexdigest(),
+        left_out=main_reasons(sum((each.left_out for each in scanned), Counter(left_out or {}))),
     )
     return Index(header, offsets, lengths, labels, checksums)
 
@@ -140,40 +147,100 @@ def index_shards(storage: Storage, bad: BadSamples = "error", skipped: Callable[
     return index
 
 
-def _add_member(sample: ScannedSample, extension: str, member: tarfile.TarInfo, content: bytes, path: Path) -> None:
-    where = f"{path.name}: {member.name}"
+def _by_key(members: list[tarfile.TarInfo], left_out: Counter[str]) -> dict[str, _Members]:
+    """The files among the members by key, each with its extension: names are split as WebDataset's reader does."""
+    grouped: dict[str, _Members] = {}
+    for member in members:
+        key, extension = base_plus_ext(member.name)
+        if member.isdir():
+            continue
+        if not member.isreg():
+            left_out[_LINKS.get(member.type, SPECIAL)] += 1
+        elif any(is_system(part) for part in member.name.split("/")):
+            left_out[HIDDEN] += 1
+        elif re.match(_METADATA, member.name):
+            left_out["metadata"] += 1
+        elif not key or extension is None:
+            left_out["without a key"] += 1
+        else:
+            grouped.setdefault(key, []).append((extension.lower(), member))
+    return grouped
+
+
+def _sample(key: str, members: _Members, data: bytes, path: Path, left_out: Counter[str]) -> ScannedSample:
+    """The sample of a key; its offset is −1 where there is no image. Raises UserError where it is a bad one."""
+    sample, kinds = ScannedSample(key), defaultdict[str, _Members](list)
+    for extension, member in members:
+        kind = extension.rpartition(".")[2]
+        kinds["image" if kind in EXTENSIONS else kind].append((extension, member))
+    image, label, attributes = (_one_of(kinds[kind], kind, path) for kind in ("image", "cls", "json"))
+    if image is not None:
+        _add_image(sample, image, _content(image, data, path), path)
+    if label is not None:
+        text = _content(label, data, path).decode(errors="replace").strip()
+        sample.label = _label(text, f"{path.name}: {label.name}")
+    elif attributes is not None:
+        _add_attributes(sample, _content(attributes, data, path), f"{path.name}: {attributes.name}")
+    for kind, several in kinds.items():
+        for _, member in several:
+            if kind in {"image", "cls", "json"} and image is None:
+                left_out[WITHOUT_IMAGE] += 1
+            elif kind == "image" and member is not image:
+                left_out["beside an image"] += 1
+            elif member not in (image, label, attributes):
+                left_out[kind_of_file(member.name)] += 1
+    return sample
+
+
+def _one_of(members: _Members, kind: str, path: Path) -> tarfile.TarInfo | None:
+    """The member of a kind: the one whose extension is no more than the kind, or else the only one.
+
+    `0.png` goes before `0.mask.png`. Raises UserError for two that could be meant; of attributes, none is taken then.
+    """
+    plain = [member for extension, member in members if "." not in extension]
+    found = plain or [member for _, member in members]
+    if len(found) > 1 and (plain or kind != "json"):
+        what = {"image": "image", "cls": "label"}.get(kind, kind)
+        raise UserError(f"{path.name}: {found[1].name}: a second {what} of the same key, which ends at the first dot")
+    return found[0] if len(found) == 1 else None
+
+
+def _content(member: tarfile.TarInfo, data: bytes, path: Path) -> bytes:
     if member.issparse():
-        raise UserError(f"{where}: stored as a sparse file; write the shard without")
-    if extension in EXTENSIONS:
-        if sample.offset >= 0:
-            raise UserError(f"{where}: a second image of the same key")
-        try:
-            with Image.open(io.BytesIO(content), formats=("PNG", "JPEG", "WEBP")) as image:
-                sample.size, sample.channels = image.size, native_channels(image)
-                if not all(image.size):
-                    raise ValueError("it has no pixels")
-        except UNREADABLE as error:
-            raise UserError(f"{where}: not a readable image: {why_unreadable(error)}") from None
-        sample.offset, sample.length = member.offset_data, member.size
-    elif extension == "cls":
-        sample.label = _label(content.decode(errors="replace").strip(), where)
-    elif extension == "json" and sample.label < 0:
-        try:
-            attributes = json.loads(content)
-        except (ValueError, RecursionError) as error:
-            raise UserError(f"{where}: not valid JSON: {error}") from None
-        label = next(
-            (attributes[key] for key in _LABEL_KEYS if isinstance(attributes, dict) and key in attributes),
-            None,
-        )
-        if label is not None:
-            sample.label = _label(str(label), where)
+        raise UserError(f"{path.name}: {member.name}: stored as a sparse file; write the shard without")
+    return data[member.offset_data : member.offset_data + member.size]
+
+
+def _add_image(sample: ScannedSample, member: tarfile.TarInfo, content: bytes, path: Path) -> None:
+    try:
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            sample.size, sample.channels = image.size, native_channels(image)
+            if not all(image.size):
+                raise ValueError("it has no pixels")
+    except UNREADABLE as error:
+        raise UserError(f"{path.name}: {member.name}: not a readable image: {why_unreadable(error)}") from None
+    sample.offset, sample.length = member.offset_data, member.size
+
+
+def _add_attributes(sample: ScannedSample, content: bytes, where: str) -> None:
+    try:
+        attributes = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{where}: not valid JSON: {error}") from None
+    keys = [key for key in _LABEL_KEYS if isinstance(attributes, dict) and attributes.get(key) is not None]
+    if keys:
+        sample.label = _label(str(attributes[keys[0]]), where)
+
+
+def _holding(left_out: Counter[str]) -> str:
+    return f"; not taken: {words_of(left_out)}" if left_out else ""
 
 
 def _label(text: str, where: str) -> int:
-    if not text.isascii() or not text.isdigit() or len(text) > 9 or int(text) > MAX_LABEL:
+    """The label that a text says: a whole number, also as `1.0`."""
+    if not re.fullmatch(r"[0-9]{1,9}(\.0{1,9})?", text) or float(text) > MAX_LABEL:
         raise UserError(f"{where}: the label {text[:20]!r} is not a whole number from 0 to {MAX_LABEL}")
-    return int(text)
+    return int(float(text))
 
 
 def _columns(samples: Sequence[ScannedSample]) -> tuple[np.ndarray, np.ndarray]:

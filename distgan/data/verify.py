@@ -8,6 +8,7 @@ from collections.abc import Callable
 from distgan.data.images import decode_image
 from distgan.data.index import Index
 from distgan.data.storage import Storage
+from distgan.data.tar import tar_members
 from distgan.errors import UserError
 
 
@@ -30,6 +31,10 @@ def verify(storage: Storage, progress: Callable[[int], None] = lambda _: None) -
                 f"{shard.name}: its {len(data)} bytes are not the {shard.bytes} of the index (SHA-256 differs)"
             )
         else:
+            try:
+                tar_members(data, shard.name)
+            except UserError as error:
+                faults.append(str(error))
             faults += _undecodable(index, shard.name, data, range(first, stop))
         faults += [
             f"{shard.name}: block {block.number} (samples {block.first} to {block.stop - 1}) does not match"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tokenize
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +17,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from distgan.data.images import EXTENSIONS, UNREADABLE, decode_image, native_channels, why_unreadable
+from distgan.data.files import kind_of_file, walk_files
+from distgan.data.images import EXTENSIONS, FORMATS, UNREADABLE, decode_image, native_channels, why_unreadable
 from distgan.data.storage import translate_errors
 from distgan.errors import UserError
 from distgan.evaluation.images import CHUNK
@@ -35,11 +37,13 @@ _NO_ARRAY = (
 class GivenImages(Protocol):
     """An `ImageSource` of square images of one size.
 
-    count: how many are measured, of `available`. shape: (channels, height, width).
+    count: how many are measured, of `available`. left_out: files of a folder that are not, by reason.
+    shape: (channels, height, width).
     """
 
     count: int
     available: int
+    left_out: Counter[str]
     shape: tuple[int, int, int]
 
     def chunk(self, number: int) -> Tensor: ...
@@ -68,12 +72,13 @@ def open_images(source: str, count: int | None = None) -> GivenImages:
 
 
 class ImageFolder:
-    """The PNG, JPEG and WebP files that lie in a folder itself, ordered by name. See `GivenImages`."""
+    """The image files (`EXTENSIONS`) that lie in a folder itself, ordered by name. See `GivenImages`."""
 
     def __init__(self, path: Path, count: int | None = None) -> None:
         """Reads the sizes of all images, and no more."""
-        with translate_errors(str(path)):
-            files = sorted(file for file in path.iterdir() if file.suffix.lower() in _SUFFIXES and file.is_file())
+        present, self.left_out = walk_files(path, below=False)
+        files = [file for file in present if file.suffix.lower() in _SUFFIXES]
+        self.left_out += Counter(kind_of_file(file.name) for file in present if file.suffix.lower() not in _SUFFIXES)
         if not files:
             raise UserError(
                 f"{path}: no images in it ({', '.join(EXTENSIONS)}; those in sub-folders do not count); give a folder "
@@ -113,6 +118,7 @@ class ImageArray:
 
     def __init__(self, path: Path, count: int | None = None) -> None:
         self._path = path
+        self.left_out: Counter[str] = Counter()
         with self._reading():
             self._file = _opened_array(path)
             shape, fortran, dtype = _array_header(self._file)
@@ -174,7 +180,7 @@ def _header(file: Path) -> tuple[int, int, int]:
     with translate_errors(str(file)):
         opened = file.open("rb")
     try:
-        with opened, Image.open(opened, formats=("PNG", "JPEG", "WEBP")) as image:
+        with opened, Image.open(opened, formats=FORMATS) as image:
             return native_channels(image), image.height, image.width
     except UNREADABLE as error:
         raise UserError(

@@ -19,6 +19,8 @@ from distgan.report import words
 from distgan.report.nearest import nearest_document, nearest_words
 from distgan.report.rows import to_json
 
+_NAMED = 5  # of the classes that are not measured
+
 
 def scores_table(job: EvaluationJob, found: Findings) -> RenderableType:
     """The measures, what they were taken of, and a row a class where there are any; below it what to beware of."""
@@ -98,6 +100,10 @@ def notes(job: EvaluationJob, found: Findings) -> list[str]:
             f"{' and '.join(few)} are not more than the {found.features:,} features, so that a covariance lacks rank: "
             f"compare the distance with those of as many only"
         )
+    if found.small_classes:
+        names = ", ".join(repr(name)[:40] for name in found.small_classes[:_NAMED])
+        rest = f" and {len(found.small_classes) - _NAMED:,} more" if len(found.small_classes) > _NAMED else ""
+        told.append(f"classes of no or very few real images are not measured: {names}{rest}")
     if found.classes:
         fewest = min(min(one.samples, one.real_images) for one in found.classes)
         if fewest <= found.features:

@@ -37,6 +37,7 @@ class CelebaSource:
         with translate_errors(path):
             place = _find_images(root)
             self._images: ImageFiles = ZipImages(place, _IMAGES) if place.is_file() else FolderImages(place)
+        self.left_out = self._images.left_out
         names = self._images.names
         if not names:
             raise UserError(f"{place}: no images in {_IMAGES}; give CelebA's folder or {_IMAGES}.zip as downloaded")

@@ -1,30 +1,39 @@
-"""A folder of image files: one sub-folder a class, classes in the files' names, or all files in one."""
+"""A folder of image files: one sub-folder a class, classes in the files' names or in a table, or all files in one."""
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from distgan.data.sources.base import MAX_LABEL
+from distgan.data.files import WITHOUT_IMAGE, kind_of_file, walk_files
+from distgan.data.sources.base import MAX_LABEL, numbered_classes
 from distgan.data.sources.image_files import SUFFIXES, read_image
 from distgan.data.storage import translate_errors
 from distgan.errors import UserError
 
+_TABLE = "dataset.json"  # StyleGAN's labels
+_MOST_TABLE_BYTES = 2**28
+
 
 class FolderSource:
-    """Images below a folder, ordered by path.
+    """Images below a folder, ordered by path; `files.walk_files` says which files are taken.
 
-    Its sub-folders, if any, are the classes, ordered by name. With a `label_pattern` the files' names say the class
-    and the folders nothing: the pattern is searched in a name without its suffix, and what its first group matched,
-    or all of it where it has no group, is the class. `^(.+) [0-9]{3}[LR]$` finds "3001 brick 2x4" in
-    "3001 brick 2x4 000L.png".
+    Its sub-folders, if any, are the classes, ordered by name, or by number where all are numbers. With a
+    `label_pattern` the files' names say the class and the folders nothing: the pattern is searched in a name without
+    its suffix, and what its first group matched, or all of it where it has no group, is the class:
+    `^(.+) [0-9]{3}[LR]$` finds "3001 brick 2x4" in "3001 brick 2x4 000L.png". Without a pattern, labels in
+    StyleGAN's `dataset.json` go before the folders, which are no classes then:
+    `{"labels": [["00000/img00000000.png", 6], …]}`, or null for none.
 
     Attributes:
-        left_out: how many files below the folder are no images, by their suffix in lower case; "" for none.
+        left_out: how many files below the folder are not taken, by reason; of those that are no images, by suffix.
     """
 
     def __init__(self, path: str, label_pattern: str | None = None) -> None:
@@ -32,18 +41,42 @@ class FolderSource:
         with translate_errors(path):
             if not root.is_dir():
                 raise UserError(f"{path}: no such folder of images")
-            present = sorted(file for file in root.rglob("*") if file.is_file())
+        present, self.left_out = walk_files(root)
         files = [file for file in present if file.suffix.lower() in SUFFIXES]
-        self.left_out = Counter(file.suffix.lower() for file in present if file.suffix.lower() not in SUFFIXES)
+        table = _read_table(root / _TABLE) if label_pattern is None and root / _TABLE in present else None
+        self.left_out += Counter(
+            kind_of_file(file.name)
+            for file in present
+            if file.suffix.lower() not in SUFFIXES and (table is None or file != root / _TABLE)
+        )
         if not files:
             raise UserError(f"{path}: no image files below it ({', '.join(sorted(SUFFIXES))})")
-        labels = _folders(root, files) if label_pattern is None else _matches(label_pattern, files)
-        self.classes = sorted(set(labels) - {""})
+        if table is not None:
+            self.classes, labels = self._from_table(root, files, table)
+        else:
+            self.classes, labels = _numbered(
+                _folders(root, files) if label_pattern is None else _matches(label_pattern, files)
+            )
         for name in self.classes:
             if name.encode(errors="replace").decode() != name:
                 raise UserError(f"{path}: the class {name!r} has a name that is not UTF-8; rename it")
-        numbers = {name: number for number, name in enumerate(self.classes)}
-        self._items = [(file, numbers.get(label, -1)) for file, label in zip(files, labels, strict=True)]
+        self._items = list(zip(files, labels, strict=True))
+
+    def _from_table(self, root: Path, files: list[Path], table: dict[str, int]) -> tuple[list[str], list[int]]:
+        """Classes and labels as the table says; all labels are −1 where it has none."""
+        if not table:
+            return [], [-1] * len(files)
+        names = [file.relative_to(root).as_posix() for file in files]
+        missing = [name for name in names if name not in table]
+        if missing:
+            raise UserError(
+                f"{root / _TABLE}: has no label for {missing[0]} ({len(missing):,} such in all); write them into it, "
+                f"or take it away to have folders as classes"
+            )
+        if len(table) > len(files):
+            self.left_out[WITHOUT_IMAGE] += len(table) - len(files)
+        labels = [table[name] for name in names]
+        return numbered_classes(np.array(labels)), labels
 
     def __len__(self) -> int:
         return len(self._items)
@@ -54,6 +87,51 @@ class FolderSource:
 
     def name(self, number: int) -> str:
         return str(self._items[number][0])
+
+
+def _numbered(names: list[str]) -> tuple[list[str], list[int]]:
+    """The classes of the names, in order, and the label of each name; −1 for "". Numbers are ordered as numbers."""
+    classes = set(names) - {""}
+    numbers = all(name.isascii() and name.isdigit() for name in classes)
+    ordered = sorted(classes, key=lambda name: (int(name), name)) if numbers else sorted(classes)
+    places = {name: number for number, name in enumerate(ordered)}
+    return ordered, [places.get(name, -1) for name in names]
+
+
+def _read_table(path: Path) -> dict[str, int] | None:
+    """The label of each file in StyleGAN's table, none where it is of no labels; None for another file of this name.
+
+    Raises UserError for a table whose labels are no classes.
+    """
+    with translate_errors(str(path)):
+        size = path.stat().st_size
+        if size > _MOST_TABLE_BYTES:
+            raise UserError(f"{path}: has {size:,} bytes, more than {_MOST_TABLE_BYTES:,}; it is no table of labels")
+        content = path.read_bytes()
+    try:
+        found = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: not valid JSON: {error}; write it again, or take it away") from None
+    if not isinstance(found, dict) or "labels" not in found:
+        return None
+    rows = found["labels"] or []
+    table = dict(_rows(rows, path)) if isinstance(rows, list) else {}
+    if rows and not table:
+        raise UserError(f"{path}: its labels are no list of [file, label]; write it again, or take it away")
+    return table
+
+
+def _rows(rows: list[Any], path: Path) -> Iterable[tuple[str, int]]:
+    for number, row in enumerate(rows):
+        match row:
+            case [str(name), int() | float() as label] if label is not True and label is not False:
+                if label == label // 1 and 0 <= label <= MAX_LABEL:
+                    yield name.replace("\\", "/"), int(label)
+                    continue
+        raise UserError(
+            f"{path}: labels: row {number} is {json.dumps(row)[:60]}, not a file and the number of its class from 0 to "
+            f"{MAX_LABEL}; write it again, or take it away to have folders as classes"
+        )
 
 
 def _folders(root: Path, files: list[Path]) -> list[str]:

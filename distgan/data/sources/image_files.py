@@ -7,6 +7,7 @@ import os
 import struct
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
@@ -17,12 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
-from distgan.data.images import UNREADABLE, native_pixels, why_unreadable
-from distgan.data.storage import translate_errors
+from distgan.data.files import HIDDEN, is_hidden, is_system, kind_of_file, walk_files
+from distgan.data.images import EXTENSIONS, UNREADABLE, native_pixels, why_unreadable
 from distgan.errors import UserError
 
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")  # and none that runs a program, as Pillow does for EPS
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+SUFFIXES = frozenset({*(f".{extension}" for extension in EXTENSIONS), ".tif", ".tiff"})
 
 # What brings an image upright, by its EXIF orientation; 1 is upright.
 _TURNS = {
@@ -70,10 +71,13 @@ def _orientation(image: Image.Image) -> int | None:
 
 
 class ImageFiles(Protocol):
-    """Image files, ordered by name."""
+    """Image files, ordered by name; `left_out` counts what lies beside them, by reason."""
 
     @property
     def names(self) -> list[str]: ...
+
+    @property
+    def left_out(self) -> Counter[str]: ...
 
     def place(self, number: int) -> str:
         """Where an image lies, for messages."""
@@ -89,8 +93,9 @@ class FolderImages:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        with translate_errors(str(path)), os.scandir(path) as entries:
-            self.names = sorted(entry.name for entry in entries if _is_image(entry.name) and entry.is_file())
+        files, self.left_out = walk_files(path, below=False)
+        self.names = [file.name for file in files if _is_image(file.name)]
+        self.left_out += Counter(_reason(file.name) for file in files if not _is_image(file.name))
 
     def place(self, number: int) -> str:
         return str(self._path / self.names[number])
@@ -109,7 +114,9 @@ class ZipImages:
         """Raises UserError where the file is no zip, or holds images that cannot be read from it."""
         self._path = path
         with opened_zip(path) as archive:
-            members = [info for info in archive.infolist() if _lies_in(info, folder)]
+            inside = [info for info in archive.infolist() if _lies_in(info, folder)]
+        members = [info for info in inside if _is_image(_name(info))]
+        self.left_out = Counter(_reason(_name(info)) for info in inside if not _is_image(_name(info)))
         members.sort(key=_name)
         for info, following in pairwise(members):
             if _name(info) == _name(following):
@@ -157,12 +164,16 @@ def opened_zip(path: Path) -> Iterator[zipfile.ZipFile]:
 
 
 def _is_image(name: str) -> bool:
-    return name.lower().endswith(tuple(SUFFIXES)) and not name.startswith(".")
+    return name.lower().endswith(tuple(SUFFIXES)) and not is_hidden(name)
+
+
+def _reason(name: str) -> str:
+    return HIDDEN if is_hidden(name) else kind_of_file(name)
 
 
 def _lies_in(info: zipfile.ZipInfo, folder: str) -> bool:
     *folders, name = info.filename.split("/")
-    return folders[-1:] == [folder] and "__MACOSX" not in folders and _is_image(name)
+    return folders[-1:] == [folder] and name != "" and not any(map(is_system, folders))
 
 
 def _name(info: zipfile.ZipInfo) -> str:

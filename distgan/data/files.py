@@ -1,0 +1,119 @@
+"""The files of a folder that a person has put there, and what is left out of it or of an archive, by reason."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path, PurePath
+
+from distgan.data.storage import translate_errors
+from distgan.errors import UserError
+
+# Why a file is left out, where it is not for its suffix.
+HIDDEN, DANGLING, CYCLIC, SPECIAL = "hidden or system", "dangling", "cyclic", "special"
+SUB_FOLDER = "sub-folder"
+BAD, WITHOUT_IMAGE, OTHER = "bad", "without an image", "of other kinds"
+
+# What systems and programs put beside a user's files; of macOS also all that begins with `._`.
+_SYSTEM = frozenset({
+    ".ds_store", ".git", ".ipynb_checkpoints", ".thumbnails", "#recycle", "$recycle.bin", "@eadir", "@recycle",
+    "__macosx", "__pycache__", "desktop.ini", "lost+found", "system volume information", "thumbs.db",
+})  # fmt: skip
+_MOST_FOLDERS = 1_000_000
+_MOST_REASONS = 32
+_NAMED = 5
+
+
+def is_system(name: str) -> bool:
+    """Whether a file or folder of this name is of a system or a program, and no user's."""
+    return name.startswith("._") or name.lower() in _SYSTEM
+
+
+def is_hidden(name: str) -> bool:
+    """Whether its name begins with a dot, or is a system's."""
+    return name.startswith(".") or is_system(name)
+
+
+def walk_files(root: Path, *, below: bool = True) -> tuple[list[Path], Counter[str]]:
+    """The files in a folder, and unless `below` is false in all folders below it, ordered by path; and what is no such.
+
+    Links are followed, but for those to a folder that they lie in. Left out, and counted by reason, are these, hidden
+    and system files and folders (a folder counts as one), links to nothing, and what is no regular file.
+
+    Raises UserError for a folder that cannot be read.
+    """
+    files: list[Path] = []
+    left_out: Counter[str] = Counter()
+    with translate_errors(str(root)):
+        above = frozenset(_identity(folder) for folder in (root, *root.resolve().parents))
+    waiting, folders = [(root, above)], 0
+    while waiting:
+        folder, above = waiting.pop()
+        folders += 1
+        if folders > _MOST_FOLDERS:
+            raise UserError(f"{root}: more than {_MOST_FOLDERS:,} folders below it; do its links lead back and forth?")
+        with translate_errors(str(folder)), os.scandir(folder) as entries:
+            for entry in entries:
+                path = folder / entry.name
+                if is_hidden(entry.name):
+                    left_out[HIDDEN] += 1
+                elif entry.is_symlink() and not _leads_somewhere(path):
+                    left_out[DANGLING] += 1
+                elif entry.is_file():
+                    files.append(path)
+                elif not entry.is_dir():
+                    left_out[SPECIAL] += 1
+                elif not below:
+                    left_out[SUB_FOLDER] += 1
+                else:
+                    identity = _identity(path)
+                    if identity in above:
+                        left_out[CYCLIC] += 1
+                    else:
+                        waiting.append((path, above | {identity}))
+    return sorted(files), left_out
+
+
+def kind_of_file(name: str) -> str:
+    """The suffix of a file that is left out for it, in lower case and printable."""
+    return ascii(PurePath(name).suffix.lower())[1:-1][:16] or "without a suffix"
+
+
+def main_reasons(left_out: Counter[str]) -> dict[str, int]:
+    """The most frequent reasons, and the rest together."""
+    reasons = dict(sorted(left_out.items(), key=lambda item: (-item[1], item[0])))
+    rest = list(reasons)[_MOST_REASONS:]
+    if rest:
+        others = sum(reasons.pop(reason) for reason in rest)
+        reasons[OTHER] = reasons.get(OTHER, 0) + others
+    return reasons
+
+
+def words_of(left_out: Mapping[str, int]) -> str:
+    """How many for each of the most frequent reasons: `9 .txt, 2 hidden or system`."""
+    ordered = sorted(left_out.items(), key=lambda item: (-item[1], item[0]))
+    told = [f"{count:,} {reason}" for reason, count in ordered[:_NAMED]]
+    if len(ordered) > _NAMED:
+        told.append(f"{sum(count for _, count in ordered[_NAMED:]):,} {OTHER}")
+    return ", ".join(told)
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    """What a folder is, whatever its name: a link to it has the same."""
+    found = path.stat()
+    return found.st_dev, found.st_ino
+
+
+def _leads_somewhere(link: Path) -> bool:
+    """Raises OSError where that cannot be known."""
+    try:
+        link.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            return False
+        raise
+    return True

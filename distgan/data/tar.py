@@ -1,0 +1,75 @@
+"""The members of an uncompressed tar file that is whole.
+
+Python's tarfile takes whatever stops it, a damaged header or a hole, for the end of the archive. Here the end is where
+the end mark is, two blocks of zeros, and nothing but zeros follows it.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import tarfile
+from typing import Self
+
+from distgan.errors import UserError
+
+_BLOCK = 512
+_END_MARK = 2 * _BLOCK
+# Headers that describe the member after them: pax (x, g, X) and GNU's long names (L, K).
+_EXTENSIONS = (b"x", b"g", b"X", b"L", b"K")
+_MOST_EXTENSION_BYTES = 2**20
+
+# What tarfile raises for a damaged archive; it passes on what its parsing of numbers and names raises.
+_DAMAGED = (tarfile.TarError, ArithmeticError, LookupError, ValueError, OSError, EOFError, RecursionError)
+
+
+class _BoundedHeader(tarfile.TarInfo):
+    """A header whose extension, if it is one, is short enough for tarfile to parse."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        header = super().frombuf(buf, encoding, errors)
+        if header.type in _EXTENSIONS and not 0 <= header.size <= _MOST_EXTENSION_BYTES:
+            raise tarfile.ReadError(f"a header extension has {header.size:,} bytes")
+        return header
+
+
+def tar_members(data: bytes, name: str) -> list[tarfile.TarInfo]:
+    """All members of the tar file `name`, whose bytes are `data`.
+
+    Raises UserError, naming the byte, for what is no tar file, for a damaged header, for bytes after the end mark (a
+    second archive, or what follows a hole), and for a file that ends before its end mark.
+    """
+    members: list[tarfile.TarInfo] = []
+    at = 0
+    try:
+        with tarfile.open(fileobj=io.BytesIO(data), mode="r:", tarinfo=_BoundedHeader) as archive:
+            for member in archive:
+                if member.size < 0 or member.offset_data < at:
+                    raise tarfile.ReadError(f"the member {member.name!r:.100} has an impossible size")
+                at = member.offset_data
+                if member.isreg() and not member.issparse():
+                    at += member.size
+                if at > len(data):
+                    raise tarfile.ReadError(f"it is cut off within the member {member.name!r:.100}")
+                members.append(member)
+            at = archive.offset
+    except _DAMAGED as error:
+        raise _damaged(name, f"{error}, at byte {min(at, len(data))} of {len(data)}") from None
+    if any(data[at : at + _BLOCK]):
+        what = "is damaged" if at + _BLOCK <= len(data) else "is cut off"
+        raise _damaged(name, f"the header at byte {at} of {len(data)} {what}, after {len(members)} members")
+    following = re.compile(rb"[^\0]").search(data, at)
+    if following is not None:
+        raise _damaged(
+            name,
+            f"it ends at byte {at}, after {len(members)} members, and more follows at byte {following.start()}: a "
+            f"hole, or archives joined",
+        )
+    if len(data) < at + _END_MARK:
+        raise _damaged(name, f"it is cut off at byte {len(data)}: after {len(members)} members the end mark is missing")
+    return members
+
+
+def _damaged(name: str, what: str) -> UserError:
+    return UserError(f"{name}: not a whole, uncompressed tar file: {what}; get or write it again")
