@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from distgan.report.screen import Terminal
+from distgan.text import printable
 
 if TYPE_CHECKING:
     from collections import Counter
+
+    from rich.console import Console
 
     from distgan.data.index import Index
 
@@ -29,7 +33,7 @@ def print_index(url: str, opened: Index) -> None:
         f"  {len(header.classes)} classes, {labelled:,} labelled",
         f"  hash {opened.hash}",
     ]
-    print("\n".join(lines))
+    print("\n".join(map(printable, lines)))
 
 
 def print_few_images(samples: int) -> None:
@@ -50,9 +54,16 @@ def print_skipped(reasons: list[str]) -> None:
     if reasons:
         print(f"{len(reasons):,} bad {'sample' if len(reasons) == 1 else 'samples'} left out:")
         for reason in reasons[:_NAMED]:
-            print(f"  {_printable(reason)}")
+            print(f"  {printable(reason)}")
         if len(reasons) > _NAMED:
             print(f"  and {len(reasons) - _NAMED:,} more")
+
+
+def print_recovered(count: int) -> None:
+    """How many JPEGs were taken although a decoder warns of them."""
+    if count:
+        what = "JPEG is" if count == 1 else "JPEGs are"
+        print(f"{count:,} {what} damaged in a way that decoders get over; taken as they show it")
 
 
 def print_left_out(suffixes: Counter[str]) -> None:
@@ -63,16 +74,11 @@ def print_left_out(suffixes: Counter[str]) -> None:
         if len(ordered) > _NAMED:
             kinds.append(f"{sum(count for _, count in ordered[_NAMED:]):,} of other kinds")
         total = suffixes.total()
-        print(f"{total:,} {'file' if total == 1 else 'files'} left out: {_printable(', '.join(kinds))}")
-
-
-def _printable(text: str) -> str:
-    """The text with the bytes of file names that are not UTF-8 spelt out."""
-    return text.encode(errors="backslashreplace").decode()
+        print(f"{total:,} {'file' if total == 1 else 'files'} left out: {printable(', '.join(kinds))}")
 
 
 def progress_bar(console: Console | None = None) -> Progress:
     """A bar on standard error, where that is a terminal."""
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    console = console or Console(stderr=True)
+    console = console or Terminal(stderr=True)
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import re
 import tarfile
 import zlib
@@ -14,10 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image
 from webdataset.tariterators import base_plus_ext
 
-from distgan.data.images import EXTENSIONS, UNREADABLE, native_channels, why_unreadable
+from distgan.bounds import parse_json
+from distgan.data.images import EXTENSIONS, UNREADABLE, native_channels, open_image, why_unreadable
 from distgan.data.index import FORMAT, SHARD_NAME, Header, Index, Shard, block_spans, pack_table
 from distgan.data.sources.base import MAX_LABEL, numbered_classes
 from distgan.data.storage import Storage
@@ -148,7 +147,7 @@ def _add_member(sample: ScannedSample, extension: str, member: tarfile.TarInfo, 
         if sample.offset >= 0:
             raise UserError(f"{where}: a second image of the same key")
         try:
-            with Image.open(io.BytesIO(content), formats=("PNG", "JPEG", "WEBP")) as image:
+            with open_image(content, ("PNG", "JPEG", "WEBP")) as image:
                 sample.size, sample.channels = image.size, native_channels(image)
                 if not all(image.size):
                     raise ValueError("it has no pixels")
@@ -159,8 +158,8 @@ def _add_member(sample: ScannedSample, extension: str, member: tarfile.TarInfo, 
         sample.label = _label(content.decode(errors="replace").strip(), where)
     elif extension == "json" and sample.label < 0:
         try:
-            attributes = json.loads(content)
-        except (ValueError, RecursionError) as error:
+            attributes = parse_json(content)
+        except ValueError as error:
             raise UserError(f"{where}: not valid JSON: {error}") from None
         label = next(
             (attributes[key] for key in _LABEL_KEYS if isinstance(attributes, dict) and key in attributes),
