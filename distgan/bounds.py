@@ -11,9 +11,14 @@ import io
 import json
 import math
 import os
+import signal
 import stat
+import threading
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import IO, Any, NoReturn
 
 import yaml
@@ -100,6 +105,28 @@ def yaml_reason(error: Exception) -> str:
     mark = getattr(error, "problem_mark", None)
     place = f" in line {mark.line + 1}" if mark is not None else ""
     return f"{place}: {getattr(error, 'problem', None) or error!s:.100}"
+
+
+@contextmanager
+def time_limit(seconds: float) -> Iterator[None]:
+    """Raises TimeoutError in the block after so many seconds, also inside of a regular expression.
+
+    It has no effect beyond the main thread, the only one that a signal reaches.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(number: int, frame: FrameType | None) -> NoReturn:
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, end)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def check_unpacked(where: str, packed: int, unpacked: int, most_bytes: int = MOST_UNPACKED_BYTES) -> None:

@@ -17,7 +17,8 @@ _USER_PARTS = (
     re.compile(r"\b(s3a?|gs|gcs)(:/*)[^/@\s:]*:[^@\s]*@", re.IGNORECASE),
     re.compile(rf"\b({_KEYED}|s?ftp|ssh|hdfs|webhdfs|az|abfs)(:/?)(?!/)[^/@\s:]*:[^@\s]*@", re.IGNORECASE),
 )
-_QUERY = re.compile(rf"\b({_SCHEME}:/+[^\s?#]*[?#])\S*=\S*[^\s:;,.)'\"\]`]|\b({_SCHEME}:/+[^\s?#]*[?#])\S*=")
+_SECRET = r"(?:sig|token|secret|passw|pwd|key|credential|auth)"
+_QUERY = re.compile(rf"\b({_SCHEME}:/+[^\s?#]*[?#])(?=\S*{_SECRET}[^\s=&]*=)\S*[^\s:;,.)'\"\]`]", re.IGNORECASE)
 
 
 def without_credentials(text: str) -> str:
@@ -26,7 +27,7 @@ def without_credentials(text: str) -> str:
         return text
     for pattern in _USER_PARTS:
         text = pattern.sub(rf"\1\2{_ELLIPSIS}@", text)
-    return _QUERY.sub(lambda found: f"{found[1] or found[2]}{_ELLIPSIS}", text)
+    return _QUERY.sub(rf"\1{_ELLIPSIS}", text)
 
 
 def printable(text: str) -> str:

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from distgan.bounds import NOT_YAML, parse_yaml, read_text, yaml_reason
 from distgan.config.components import COMPONENTS, option_of_others, options_model, own_names, split_section
-from distgan.config.mistakes import mistakes
+from distgan.config.mistakes import MOST_TOLD, mistakes
 from distgan.config.schema import Config
 from distgan.config.suggest import did_you_mean
 from distgan.errors import UserError
@@ -98,7 +98,8 @@ def build_config(
     except ValidationError as error:
         problems += mistakes(error, Config)
     if problems:
-        shown = problems if len(problems) <= 3 else [*problems[:3], f"and {len(problems) - 3} more"]
+        more = [f"and {len(problems) - MOST_TOLD} more"] if len(problems) > MOST_TOLD else []
+        shown = [*problems[:MOST_TOLD], *more]
         raise UserError(f"{where}: {'; '.join(shown)}")
     for key, value in flatten(config.model_dump()).items():
         if isinstance(value, str) and without_credentials(value) != value:

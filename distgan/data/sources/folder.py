@@ -9,10 +9,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from distgan.bounds import time_limit
 from distgan.data.sources.base import MAX_LABEL
 from distgan.data.sources.image_files import SUFFIXES, read_image
 from distgan.data.storage import translate_errors
 from distgan.errors import UserError
+
+_PATTERN_S = 1.0  # for a name
 
 
 class FolderSource:
@@ -68,12 +71,19 @@ def _matches(pattern: str, files: list[Path]) -> list[str]:
     """What the pattern finds in each file's name."""
     try:
         compiled = re.compile(pattern)
-    except re.error as error:
+    except (re.error, RecursionError, OverflowError) as error:
         raise UserError(f"--label-pattern {pattern!r}: not a regular expression: {error}") from None
     group = min(compiled.groups, 1)
     labels = []
     for file in files:
-        found = compiled.search(file.stem)
+        try:
+            with time_limit(_PATTERN_S):
+                found = compiled.search(file.stem)
+        except TimeoutError:
+            raise UserError(
+                f"{file}: --label-pattern {pattern!r} takes more than a second for its name; write one without a "
+                f"repetition inside a repetition, as (a+)+"
+            ) from None
         if found is None or not found[group]:
             raise UserError(f"{file}: --label-pattern {pattern!r} finds no class in its name {file.stem!r}")
         labels.append(found[group])
