@@ -166,8 +166,9 @@ class _BoundedLoader(yaml.SafeLoader):
         node = super().compose_node(parent, index)
         self._depth -= 1
         if is_alias:
-            # The node that an alias lies in has no size yet.
-            self._nodes += self._sizes.get(id(node), _MOST_NODES)
+            if id(node) not in self._sizes:  # it is not at its end
+                raise _refused("an alias (*name) inside of what it stands for", event)
+            self._nodes += self._sizes[id(node)]
             self._check(event)
         else:
             self._sizes[id(node)] = self._nodes - before

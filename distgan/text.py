@@ -8,14 +8,14 @@ _ELLIPSIS = "…"
 
 # Where a user part can only be a secret; elsewhere (`sftp://me@host`, `abfs://box@account`) it is one with a colon.
 _KEYED = r"https?|s3a?|gs|gcs"
-_SCHEME = r"[A-Za-z][A-Za-z0-9+.-]*"
+_SCHEME = r"[A-Za-z][A-Za-z0-9+.-]{0,20}"
 _PORT = r"\d{1,5}(?:[/\s,;)'\"]|$)"
 _USER_PARTS = (
+    # A password may hold a slash or an `@`; of a host with a port, an `@` in the path is none.
+    re.compile(rf"\b({_SCHEME})(://)[^/@\s:]*:(?!{_PORT})\S*@"),
+    re.compile(r"\b(s3a?|gs|gcs)(:/*)[^/@\s:]*:\S*@", re.IGNORECASE),
+    re.compile(rf"\b({_KEYED}|s?ftp|ssh|hdfs|webhdfs|az|abfs)(:/?)(?!/)[^/@\s:]*:\S*@", re.IGNORECASE),
     re.compile(rf"\b({_KEYED})(://)[^/\s]*@", re.IGNORECASE),
-    # A password may hold a slash; of a host with a port, an `@` in the path is none.
-    re.compile(rf"\b({_SCHEME})(://)[^/@\s:]*:(?!{_PORT})[^@\s]*@"),
-    re.compile(r"\b(s3a?|gs|gcs)(:/*)[^/@\s:]*:[^@\s]*@", re.IGNORECASE),
-    re.compile(rf"\b({_KEYED}|s?ftp|ssh|hdfs|webhdfs|az|abfs)(:/?)(?!/)[^/@\s:]*:[^@\s]*@", re.IGNORECASE),
 )
 _SECRET = r"(?:sig|token|secret|passw|pwd|key|credential|auth)"
 _QUERY = re.compile(rf"\b({_SCHEME}:/+[^\s?#]*[?#])(?=\S*{_SECRET}[^\s=&]*=)\S*[^\s:;,.)'\"\]`]", re.IGNORECASE)

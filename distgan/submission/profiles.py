@@ -97,7 +97,7 @@ def _profile(name: str) -> Cluster:
 def _read(file: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(read_text(file))
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise UserError(f"{file}: not valid TOML: {error}") from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
