@@ -30,6 +30,7 @@ _FILTERS: dict[Resize, Image.Resampling] = {
 MOST_PIXELS = 89_478_485  # Pillow's own limit, beyond which it warns
 # Standard progressive files have 6 to 14 scans. A decoder goes over all pixels for each of them.
 _MOST_SCANS, _MOST_PIXELS_OF_ALL_SCANS = 100, 2**31
+JPEG_FORMATS = ("JPEG", "MPO")  # as Pillow calls them
 _GREY_MODES = {"1", "L", "LA", "La", "I;16", "I;16B", "I;16L"}
 
 # What Pillow raises for bytes that are no image, or only a part or a parody of one.
@@ -189,7 +190,7 @@ def decode_image(data: bytes, image_size: int | None, channels: int, resize: Res
             raise
         except UNREADABLE as error:
             raise ValueError(f"not a whole PNG, JPEG or WebP image: {why_unreadable(error)}") from None
-        recovered_jpegs.value += image.format == "JPEG"
+        recovered_jpegs.value += image.format in JPEG_FORMATS
     height, width = pixels.shape[:2]
     if image_size is not None and (height, width) != (image_size, image_size):
         pixels = resize_image(pixels, image_size, channels, resize)

@@ -18,6 +18,7 @@ from PIL import ExifTags, Image
 
 from distgan.bounds import read_bytes
 from distgan.data.images import (
+    JPEG_FORMATS,
     UNREADABLE,
     jpeg_pixels,
     native_channels,
@@ -48,7 +49,6 @@ _LOCAL_HEADER, _LOCAL_HEADER_BYTES = b"PK\x03\x04", 30
 _ENCRYPTED = 0x1
 _MOST_BYTES = 2**26  # of one image file in a zip
 _MOST_FILE_BYTES = 2**29
-_JPEG = {"JPEG", "MPO"}
 
 # What zipfile raises for a file that is no zip, or a damaged one.
 _NO_ZIP = (
@@ -66,7 +66,7 @@ def image_pixels(data: bytes, where: str) -> NDArray[np.uint8]:
     try:
         with open_image(data, _FORMATS) as opened:
             turn, image = _TURNS.get(_orientation(opened) or 1), opened
-            if opened.format in _JPEG and opened.mode in {"L", "RGB"}:
+            if opened.format in JPEG_FORMATS and opened.mode in {"L", "RGB"}:
                 pixels = jpeg_pixels(data, native_channels(opened))
                 if pixels is None:
                     opened.load()
