@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import gzip
 import io
+import os
 import re
 import time
+import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -177,6 +179,38 @@ def lego(place: Place) -> None:
 
 def folder(name: str) -> Make:
     return lambda place: (place.tmp / name).mkdir(parents=True)
+
+
+def pipe(name: str) -> Make:
+    return lambda place: os.mkfifo(place.tmp / name)
+
+
+def pipe_in_data(name: str) -> Make:
+    """A pipe in the place of a file of the data set `{mine}`."""
+
+    def make(place: Place) -> None:
+        path = place.copy("data") / name
+        path.unlink()
+        os.mkfifo(path)
+
+    return make
+
+
+def unpacking_to(name: str, member: str, size: int, dtype: str = "|u1") -> Make:
+    """A zip file of one array, whose few kilobytes unpack to `size` zeros, or say so."""
+
+    def make(place: Place) -> None:
+        head = io.BytesIO()
+        shape = (size // 10**6, 1000, 1000 // np.dtype(dtype).itemsize)
+        np.lib.format.write_array_header_1_0(head, {"descr": dtype, "fortran_order": False, "shape": shape})
+        with zipfile.ZipFile(place.tmp / name, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr(f"{member}.npy", head.getvalue() + bytes(1000))
+        content = bytearray((place.tmp / name).read_bytes())
+        entry = content.rindex(b"PK\x01\x02")
+        content[entry + 24 : entry + 28] = size.to_bytes(4, "little")
+        (place.tmp / name).write_bytes(content)
+
+    return make
 
 
 def no_temporary_folder(place: Place) -> None:
@@ -455,6 +489,9 @@ URLS = [
         "data info github://x/y",
         "github:// needs more than a URL; use a local path, s3://",
     ),
+    Case("a slash in a password", "data info s3://me:se/cret@bricks/x", "^s3://…: no passwords in a URL"),
+    Case("token as a user", "data info https://TOKEN@host/x", "^https://…: no passwords in a URL"),
+    Case("signature", "data info https://host/x?sig=secret", "^https://…: no passwords in a URL"),
     Case("scheme without sense", "data info dir://x/y", "dir:// needs more than a URL"),
     Case("web page as data", "data info http://127.0.0.1:{port}", "server cannot be reached; check the URL", no_server),
     Case(
@@ -467,6 +504,12 @@ URLS = [
 
 INDEX = [
     Case("no index", "data info {tmp}", r"/index\.json: no index; name the folder"),
+    Case("index is a pipe", "data info {mine}", r"/index\.json: is no regular file", pipe_in_data("index.json")),
+    Case("table is a pipe", "data info {mine}", r"/index\.table: is no regular file", pipe_in_data("index.table")),
+    Case("shard is a pipe", TRAIN_MINE, r"/shard-00000\.tar: is no regular file", pipe_in_data("shard-00000.tar")),
+    Case("index of depth", "data info {mine}", "nested too deeply", index_text(b"[" * 10_000)),
+    Case("index of no number", "data info {mine}", "NaN is no number", index_text(b'{"samples": NaN}')),
+    Case("index of long number", "data info {mine}", "too large", index_text(b'{"samples": 1' + b"0" * 400 + b"}")),
     Case("no folder", "data verify {tmp}/gone", r"gone/index\.json: no index; name the folder"),
     Case("no index to train on", "train quickstart data.url={tmp}", r"/index\.json: no index; name the folder"),
     Case(
@@ -707,6 +750,35 @@ SOURCES = [
         f"{PACK_CIFAR} --label coarse",
         "^--label coarse: CIFAR-10 has labels of one kind; leave --label away",
         cifar("readme.html", b""),
+    ),
+    Case(
+        "slow pattern",
+        f"{PACK_PHOTOS} --label-pattern (a+)+$",
+        r"photos/a+b\.png: --label-pattern '\(a\+\)\+\$' takes more than a second for its name",
+        all_of(folder("photos"), lambda place: (place.tmp / "photos" / f"{'a' * 40}b.png").write_bytes(GREY)),
+    ),
+    Case("pattern of depth", f"{PACK_LEGO} {'(' * 5000}{')' * 5000}", "not a regular expression", lego),
+    Case("pipe as idx", PACK_IDX, "is no regular file", pipe("a-images-idx3-ubyte")),
+    Case("pipe as npz", PACK_NPZ, "is no regular file", pipe("a.npz")),
+    Case("pipe as cifar", PACK_CIFAR, "is no regular file", pipe("cifar")),
+    Case("npz that unpacks to much", PACK_NPZ, "would unpack to 2,000,000,000", unpacking_to("a.npz", "x", 2 * 10**9)),
+    Case(
+        "idx that unpacks to much",
+        PACK_IDX,
+        "has more bytes of data where its header announces 256",
+        files(**{"a-images-idx3-ubyte": gzip.compress(idx(1, 16, 16) + bytes(10**7))}),
+    ),
+    Case(
+        "idx that announces much",
+        PACK_IDX,
+        "would unpack to 3,000,000,000",
+        files(**{"a-images-idx3-ubyte": gzip.compress(idx(3000, 1000, 1000, body=b""))}),
+    ),
+    Case(
+        "name that steers the terminal",
+        PACK_PHOTOS,
+        r"photos/a\\x1b\[31m\\u202eb\.png: not a readable image",
+        all_of(folder("photos"), lambda place: (place.tmp / "photos" / "a\x1b[31m\u202eb.png").write_bytes(b"no")),
     ),
     Case("pattern", f"{PACK_LEGO} (.+", r"^--label-pattern '\(\.\+': not a regular expression: ", lego),
     Case(
@@ -1187,6 +1259,12 @@ EVALUATION = [
         statistics(2048),
     ),
     Case("no statistics there", WITH_STATISTICS, "given.npz: no such file of statistics; `distgan data stats --out`"),
+    Case(
+        "statistics that unpack to much",
+        WITH_STATISTICS,
+        r"given\.npz: unpacks to 2,000,000,000 bytes, more than the 536,870,912",
+        unpacking_to("given.npz", "mu", 2 * 10**9, "<f8"),
+    ),
     Case("statistics of none", WITH_STATISTICS, "given.npz is no file of feature stat", files(given_npz=b"no")),
     Case(
         "kernel distance of statistics",
@@ -1390,6 +1468,22 @@ SEARCH = [
         GOING_ON,
         r"/begun/search\.json: not a search that distgan",
         search_begun(lambda content: b"\xff\0" + content),
+    ),
+    Case(
+        "search of no number",
+        GOING_ON,
+        r"/begun/search\.json: not a search that distgan .* can read \(Infinity is no number\)",
+        search_begun(lambda content: content.replace(b'"trials": []', b'"trials": [Infinity]')),
+    ),
+    Case(
+        "trial without its parent",
+        "tune --results {tmp}/begun",
+        r"/begun/search\.json: not a search that .* \(.*trial 0 does not belong where it stands\)",
+        search_begun(
+            lambda content: content.replace(
+                b'"trials": []', b'"trials": [{"number": 0, "draw": {}, "overrides": {}, "seed": 0, "parent": 7}]'
+            )
+        ),
     ),
     Case(
         "trial of no state",

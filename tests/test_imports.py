@@ -12,28 +12,30 @@ from distgan.config.registry import DISCRIMINATORS, EXTRACTORS, GENERATORS, OBJE
 PACKAGE = Path(distgan.__file__).parent
 
 # Rooms, from the ground up.
-GROUND = {"errors", "world", "config", "data", "models", "metrics"}
+GROUND = {"text", "errors", "bounds", "world", "config", "data", "models", "metrics"}
 RUN = GROUND | {"evaluation", "health", "training"}
 ALL = RUN | {"assessment", "diagnosis", "search", "report", "launch", "store", "submission"}
 
 # What each room may import of the others.
 ALLOWED: dict[str, set[str]] = {
     "__init__": set(),
-    "errors": set(),
+    "text": set(),
+    "errors": {"text"},
+    "bounds": {"errors"},
     "world": {"errors"},
-    "config": {"errors"},
+    "config": {"text", "errors", "bounds"},
     "models": set(),
-    "data": {"errors", "config"},
-    "metrics": {"errors", "config"},
-    "store": {"errors", "config", "data"},
-    "evaluation": {"errors", "world", "config", "data", "metrics"},
+    "data": {"text", "errors", "bounds", "config"},
+    "metrics": {"errors", "bounds", "config"},
+    "store": {"errors", "bounds", "config", "data"},
+    "evaluation": {"errors", "bounds", "world", "config", "data", "metrics"},
     "health": {"errors", "config"},
     "training": GROUND | {"evaluation", "health"},
     "assessment": RUN,
     "diagnosis": {"errors", "data"},
     "search": RUN,
     "report": RUN | {"assessment", "diagnosis", "search"},
-    "submission": {"errors", "config"},
+    "submission": {"text", "errors", "bounds", "config"},
     "launch": RUN | {"assessment", "diagnosis", "search", "report", "submission"},
     "cli": ALL,
     "__main__": {"errors", "submission", "cli"},

@@ -192,6 +192,10 @@ def test_any_other_file_system_of_fsspec_works() -> None:
         ("simplecache::s3://bricks", "chained URLs"),
         ("sftp://me:hidden@host/data", "no passwords in a URL"),
         ("simplecache::s3://me:hidden@bricks", "no passwords in a URL"),
+        ("s3://me:hid/hidden@bricks/data", "^s3://…: no passwords in a URL"),
+        ("s3:/me:hidden@bricks", "^s3:/…: no passwords in a URL"),
+        ("https://hidden@host/data", "^https://…: no passwords in a URL"),
+        ("https://host/data?X-Amz-Signature=hidden", "^https://…: no passwords in a URL"),
         ("s3://[bricks", "cannot be used in a remote name"),
         ("file://relative/path", "needs an absolute path"),
     ],
@@ -295,6 +299,42 @@ def test_an_endpoints_password_is_not_shown(object_store: StoreHandle, monkeypat
     with pytest.raises(UserError) as caught, translate_errors("s3://bricks/a"):
         raise FileNotFoundError
     assert "(endpoint http://127.0.0.1:1)" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://me:hid/hidden@127.0.0.1:1", "me:hidden@127.0.0.1:1", "http://127.0.0.1:1?sig=hidden"]
+)
+def test_an_endpoints_secret_is_not_shown(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", url)
+    with pytest.raises(UserError) as caught, translate_errors("s3://bricks/a"):
+        raise FileNotFoundError
+    assert "127.0.0.1:1" in str(caught.value)
+    assert "hidden" not in str(caught.value)
+
+
+def test_what_is_no_regular_file_is_never_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "zeros").symlink_to("/dev/zero")
+    storage = Storage.open(str(tmp_path))
+    for name in ("pipe", "zeros"):
+        for read in (
+            lambda name=name: storage.read_bytes(name),
+            lambda name=name: storage.read_bytes(name, most=10),
+            lambda name=name: storage.read_range(name, 0, 10),
+            lambda name=name: storage.download(name, tmp_path / "copy"),
+        ):
+            with pytest.raises(UserError, match=f"{name}: is no regular file"):
+                read()
+
+
+def test_a_file_is_read_up_to_a_limit(storage: Storage) -> None:
+    storage.write_bytes("ten", b"0123456789")
+    storage.write_bytes("none", b"")
+    assert storage.read_bytes("ten", most=10) == b"0123456789"
+    assert storage.read_bytes("none", most=10) == b""
+    assert storage.read_start("ten", 3) == b"012"
+    with pytest.raises(UserError, match="ten: it is larger than 9 bytes"):
+        storage.read_bytes("ten", most=9)
 
 
 def test_a_name_that_cannot_be_a_bucket(object_store: StoreHandle) -> None:

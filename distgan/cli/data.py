@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from distgan.cli.data_printing import print_few_images, print_index, print_left_out, print_made, progress_bar
+from distgan.cli.data_printing import (
+    print_few_images,
+    print_index,
+    print_left_out,
+    print_made,
+    print_recovered,
+    progress_bar,
+)
 from distgan.cli.options import Address, Extractor, NoRay, WorkerCount
 
 if TYPE_CHECKING:
@@ -199,17 +206,20 @@ def verify(url: Url) -> None:
     from distgan.data.storage import Storage
     from distgan.data.verify import verify as verify_data
     from distgan.errors import UserError
+    from distgan.text import printable
 
     storage = Storage.open(url)
     total = len(Index.load(storage))
     with progress_bar() as progress:
         task = progress.add_task("verifying", total=total)
-        faults = verify_data(storage, lambda done: progress.update(task, completed=done))
+        recovered: list[int] = []
+        faults = verify_data(storage, lambda done: progress.update(task, completed=done), recovered.append)
+    print_recovered(sum(recovered))
     for fault in faults:
-        print(fault)
+        print(printable(fault))
     if faults:
         raise UserError(f"{url}: faults found: {len(faults)}; upload or pack those shards again")
-    print(f"{url}: {total:,} samples, all as the index says")
+    print(f"{printable(url)}: {total:,} samples, all as the index says")
 
 
 @app.command()
@@ -263,9 +273,16 @@ def _pack(source: Source, out: str, options: PackOptions) -> None:
     from distgan.data.storage import Storage
 
     skipped: list[str] = []
+    recovered: list[int] = []
     with progress_bar() as progress:
         task = progress.add_task("packing", total=len(source))
         packed = pack_source(
-            source, Storage.open(out), options, lambda done: progress.update(task, completed=done), skipped.append
+            source,
+            Storage.open(out),
+            options,
+            lambda done: progress.update(task, completed=done),
+            skipped.append,
+            recovered.append,
         )
     print_made(out, packed, skipped)
+    print_recovered(sum(recovered))

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from distgan.report.screen import Terminal
+from distgan.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from rich.console import Console
 
     from distgan.data.index import Index
 
@@ -29,7 +33,7 @@ def print_index(url: str, opened: Index) -> None:
         f"  {len(header.classes)} classes{_empty(opened)}, {labelled:,} labelled",
         f"  hash {opened.hash}",
     ]
-    print("\n".join(lines))
+    print("\n".join(map(printable, lines)))
 
 
 def _empty(opened: Index) -> str:
@@ -66,9 +70,16 @@ def print_skipped(reasons: list[str]) -> None:
     if reasons:
         print(f"{len(reasons):,} bad {'sample' if len(reasons) == 1 else 'samples'} left out:")
         for reason in reasons[:_NAMED]:
-            print(f"  {_printable(reason)}")
+            print(f"  {printable(reason)}")
         if len(reasons) > _NAMED:
             print(f"  and {len(reasons) - _NAMED:,} more")
+
+
+def print_recovered(count: int) -> None:
+    """How many JPEGs were taken although a decoder warns of them."""
+    if count:
+        what = "JPEG is" if count == 1 else "JPEGs are"
+        print(f"{count:,} {what} damaged in a way that decoders get over; taken as they show it")
 
 
 def print_left_out(left_out: Mapping[str, int]) -> None:
@@ -77,16 +88,11 @@ def print_left_out(left_out: Mapping[str, int]) -> None:
 
     total = sum(left_out.values())
     if total:
-        print(f"{total:,} {'file' if total == 1 else 'files'} left out: {words_of(left_out)}")
-
-
-def _printable(text: str) -> str:
-    """The text with the bytes of file names that are not UTF-8 spelt out."""
-    return text.encode(errors="backslashreplace").decode()
+        print(f"{total:,} {'file' if total == 1 else 'files'} left out: {printable(words_of(left_out))}")
 
 
 def progress_bar(console: Console | None = None) -> Progress:
     """A bar on standard error, where that is a terminal."""
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    console = console or Console(stderr=True)
+    console = console or Terminal(stderr=True)
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)

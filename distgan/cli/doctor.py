@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.console import Console
+
+from distgan.report.screen import Terminal
 
 
 def doctor(
@@ -41,7 +42,7 @@ def doctor(
 
     if json not in {None, "-"}:
         check_json_path(str(json))
-    console = Console(stderr=True, soft_wrap=True)
+    console = Terminal(stderr=True, soft_wrap=True)
 
     def say(text: str) -> None:
         console.print(text, markup=False, highlight=False)
@@ -52,7 +53,7 @@ def doctor(
     if json == "-":
         print(to_json(document, indent=1))
     else:
-        Console().print(diagnosis_table(found, findings))
+        Terminal().print(diagnosis_table(found, findings))
     if json not in {None, "-"}:
         write_document(document, str(json))
     raise typer.Exit(0 if document["ok"] else 1)

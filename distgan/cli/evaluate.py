@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from distgan.cli.options import Address, CheckpointName, Extractor, NoRay, RealSamples, TrustCode, WorkerCount
+from distgan.report.screen import Terminal
 
 if TYPE_CHECKING:
     from distgan.assessment.findings import Findings
@@ -134,6 +134,6 @@ def _print(job: EvaluationJob, found: Findings, json: str | None) -> None:
     if json == "-":
         print(to_json(document, indent=1))
         return
-    Console(soft_wrap=True).print(scores_table(job, found))
+    Terminal(soft_wrap=True).print(scores_table(job, found))
     if json is not None:
         write_document(document, json)

@@ -6,6 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from distgan.errors import UserError
+from distgan.text import printable
 
 if TYPE_CHECKING:
     from distgan.launch.jobs.client import Jobs, JobState
@@ -75,4 +76,4 @@ def _write(text: str) -> None:
 
 
 def _say(message: str) -> None:
-    print(f"distgan: {message}", file=sys.stderr, flush=True)
+    print(f"distgan: {printable(message)}", file=sys.stderr, flush=True)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from distgan.cli.options import ClusterName, JobsAddress, options_of
+from distgan.text import printable
 
 if TYPE_CHECKING:
     from distgan.launch.jobs.client import Jobs, JobState
@@ -38,7 +39,7 @@ def list_jobs(address: JobsAddress = None, cluster: ClusterName = None) -> None:
     wide = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     for *cells, what in rows:
         line = "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)) + f"  {what}"
-        print(line[:wide])
+        print(printable(line)[:wide])
 
 
 @app.command()
@@ -47,10 +48,10 @@ def status(job: JobId, address: JobsAddress = None, cluster: ClusterName = None)
     from distgan.submission.command import command_of
 
     state = _jobs(address, cluster).state(job)
-    print(f"{state.id}: {_state(state)}, since {_since(state)}, for {_duration(state)}")
-    print(command_of(state.entry_point))
+    print(f"{printable(state.id)}: {_state(state)}, since {_since(state)}, for {_duration(state)}")
+    print(printable(command_of(state.entry_point)))
     if state.status == "FAILED" and state.driver_code is None:
-        print(" ".join(state.message.split()))
+        print(printable(" ".join(state.message.split())))
 
 
 @app.command()

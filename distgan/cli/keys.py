@@ -34,9 +34,9 @@ def keys(
     if as_json:
         print(json.dumps([asdict(key) for key in found], indent=1))
         return
-    from rich.console import Console
+    from distgan.report.screen import Terminal
 
-    console = Console()
+    console = Terminal()
     if console.is_terminal:
         console.print(_table(found))
         return

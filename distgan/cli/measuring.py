@@ -7,9 +7,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-
 from distgan.cli.data_printing import progress_bar
+from distgan.report.screen import Terminal
 
 if TYPE_CHECKING:
     from distgan.evaluation.progress import Stage, Told
@@ -23,7 +22,7 @@ def measuring_bars(totals: Mapping[Stage, int]) -> Iterator[tuple[Told, Say]]:
 
     Of the processes of torchrun only the first has them.
     """
-    console = Console(stderr=True, soft_wrap=True, quiet=os.environ.get("RANK", "0") != "0")
+    console = Terminal(stderr=True, soft_wrap=True, quiet=os.environ.get("RANK", "0") != "0")
     with progress_bar(console) as progress:
         tasks = {stage: progress.add_task(stage, total=total, visible=False) for stage, total in totals.items()}
 

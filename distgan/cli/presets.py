@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
+
+from distgan.report.screen import Terminal
 
 app = typer.Typer(help="Ready-made configurations.", no_args_is_help=True)
 
@@ -30,11 +32,11 @@ def list_presets() -> None:
         image = f"{config.channels}x{config.image_size}x{config.image_size}"
         networks = f"{config.generator.network} + {config.discriminator.network}"
         sizes = build_networks(config, torch.device("meta")).parameter_counts.values()
-        what = f"{config.description}\n[dim]{config.source}[/dim]"
+        what = Text.assemble(config.description, "\n", (config.source, "dim"))
         table.add_row(
             name, f"{networks}\n{config.objective.name}, {image}", "\n".join(map(parameter_count, sizes)), what
         )
-    Console().print(table)
+    Terminal().print(table)
 
 
 @app.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from distgan.cli.data_printing import progress_bar
+from distgan.text import printable
 
 
 def run_sampling(
@@ -17,4 +18,5 @@ def run_sampling(
             source, out, count=count, seed=seed, label=label, which=which, trust_code=trust_code,
             drawn=lambda done: progress.update(task, completed=done),
         )  # fmt: skip
-    print(f"{out}: {number} samples of {checkpoint}, seed {seed}{'' if label is None else f', label {label}'}")
+    of_label = "" if label is None else f", label {label}"
+    print(printable(f"{out}: {number} samples of {checkpoint}, seed {seed}{of_label}"))

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from rich.console import Console
-
-from distgan.config.load import without_credentials
+from distgan.report.screen import Terminal
 from distgan.search.options import SearchOptions
+from distgan.text import printable, without_credentials
 
 
 def run_search(options: SearchOptions, *, address: str | None, concurrent: int | None) -> int:
     """Checks the search and runs it; returns the exit code."""
     what = without_credentials(f"{options.source}, search {options.name} in {options.storage}")
-    print(f"{repr(what)[1:-1]}: loading torch", flush=True)
+    print(f"{printable(what)}: loading torch", flush=True)
     from distgan.search.planning import plan_search
 
     job = plan_search(options)
@@ -21,7 +20,7 @@ def run_search(options: SearchOptions, *, address: str | None, concurrent: int |
     outcome = tune_on_ray(job, Place(address, concurrent))
     check_measured(outcome.record, job.search.url)
     write_results(outcome.record, job.search)
-    print_results(outcome.record, job.search.url, Console())
+    print_results(outcome.record, job.search.url, Terminal())
     return outcome.exit_code
 
 
@@ -29,4 +28,4 @@ def run_results(url: str) -> None:
     """Shows what a search has found."""
     from distgan.report.search.results import show_results
 
-    show_results(url, Console())
+    show_results(url, Terminal())

@@ -104,7 +104,7 @@ def _parameters(group: Any, words: list[str]) -> dict[str, Any]:
 
 
 def _checked_requirements(requirements: list[str]) -> list[str]:
-    from distgan.config.load import without_credentials
+    from distgan.text import without_credentials
 
     for one in requirements:
         if not one.strip() or one.startswith("-") or "\n" in one:

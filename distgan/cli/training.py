@@ -6,10 +6,9 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-
-from distgan.config.load import without_credentials
 from distgan.errors import UserError
+from distgan.report.screen import Terminal
+from distgan.text import printable, without_credentials
 
 
 def run_training(
@@ -38,7 +37,7 @@ def run_training(
         source = preset_or_file if from_trial is None else f"the winner of {from_trial}"
         run = "" if run_name is None else f"run {run_name} "
         what = f"# dry run of {source}" if dry_run else f"{source}, {run}in {storage}"
-        print(f"{repr(without_credentials(what))[1:-1]}: loading torch", flush=True)
+        print(f"{printable(without_credentials(what))}: loading torch", flush=True)
     if profile:
         os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # read as torch is imported: the profiler's own chatter
     from distgan.launch.device import check_device
@@ -64,7 +63,7 @@ def run_training(
         from distgan.report.plan import print_plan
 
         print(job.as_yaml(), end="", flush=True)
-        print_plan(plan, device, Console(soft_wrap=True, stderr=True))
+        print_plan(plan, device, Terminal(soft_wrap=True, stderr=True))
         return 0
     if no_ray:
         from distgan.launch.here import train_here
@@ -77,7 +76,7 @@ def run_training(
     if outcome.summary is not None:
         from distgan.report.summary import summary_table
 
-        console = Console(soft_wrap=True)
+        console = Terminal(soft_wrap=True)
         console.print(summary_table(outcome.summary))
         console.print(f"run: {job.run.url}", highlight=False)
     return outcome.exit_code

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from functools import partial
 from importlib import resources
@@ -12,18 +11,15 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from distgan.bounds import NOT_YAML, parse_yaml, read_text, yaml_reason
 from distgan.config.components import COMPONENTS, option_of_others, options_model, own_names, split_section
-from distgan.config.mistakes import mistakes
+from distgan.config.mistakes import MOST_TOLD, mistakes
 from distgan.config.schema import Config
 from distgan.config.suggest import did_you_mean
 from distgan.errors import UserError
+from distgan.text import without_credentials
 
 _PRESETS = resources.files("distgan.config") / "presets"
-
-# What PyYAML raises for text: its own errors, and Python's for scalars such as 2020-99-99 or nesting without end.
-NOT_YAML = (yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
-
-_CREDENTIALS = re.compile(r"\b(https?|[A-Za-z][A-Za-z0-9+.-]*(?=://[^/@\s]*:))://[^/\s]*@")
 
 
 def preset_names() -> list[str]:
@@ -46,7 +42,7 @@ def load_config(preset_or_file: str, overrides: Sequence[str] = ()) -> Config:
     path = Path(preset_or_file)
     try:
         if path.suffix in {".yaml", ".yml"} or path.is_file():
-            text, where = path.read_text(encoding="utf-8"), str(path)
+            text, where = read_text(path), str(path)
         else:
             text, where = preset_text(preset_or_file), f"preset {preset_or_file}"
     except (OSError, ValueError) as error:
@@ -102,17 +98,13 @@ def build_config(
     except ValidationError as error:
         problems += mistakes(error, Config)
     if problems:
-        shown = problems if len(problems) <= 3 else [*problems[:3], f"and {len(problems) - 3} more"]
+        more = [f"and {len(problems) - MOST_TOLD} more"] if len(problems) > MOST_TOLD else []
+        shown = [*problems[:MOST_TOLD], *more]
         raise UserError(f"{where}: {'; '.join(shown)}")
     for key, value in flatten(config.model_dump()).items():
         if isinstance(value, str) and without_credentials(value) != value:
             raise UserError(f"{where}: {key}: no passwords in a URL; use the environment or a profile file")
     return config
-
-
-def without_credentials(text: str) -> str:
-    """The text with an ellipsis for passwords and tokens in URLs; a configuration with any is refused."""
-    return _CREDENTIALS.sub(r"\1://…@", text)
 
 
 def dump_config(config: Config) -> str:
@@ -133,7 +125,7 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _parse_yaml(text: str, where: str) -> dict[str, Any]:
     try:
-        tree = yaml.safe_load(text)
+        tree = parse_yaml(text)
     except NOT_YAML as error:
         raise UserError(f"{where}: not valid YAML{yaml_reason(error)}") from None
     if tree is None:
@@ -141,13 +133,6 @@ def _parse_yaml(text: str, where: str) -> dict[str, Any]:
     if not isinstance(tree, dict) or not all(isinstance(key, str) for key in tree):
         raise UserError(f"{where}: a configuration is a mapping of keys to values")
     return tree
-
-
-def yaml_reason(error: Exception) -> str:
-    """Where a text is no YAML, and why, in few words."""
-    mark = getattr(error, "problem_mark", None)
-    place = f" in line {mark.line + 1}" if mark is not None else ""
-    return f"{place}: {getattr(error, 'problem', None) or error!s:.100}"
 
 
 def _apply_override(tree: dict[str, Any], override: str) -> None:
@@ -158,7 +143,7 @@ def _apply_override(tree: dict[str, Any], override: str) -> None:
             f"override {override!r:.80}: write KEY=VALUE with a dotted key, as in optimizer.generator.lr=1e-4"
         )
     try:
-        value = yaml.safe_load(text) if text.strip() else text
+        value = parse_yaml(text) if text.strip() else text
     except NOT_YAML:
         raise UserError(f"override {override!r:.80}: the value is not valid YAML; quote it") from None
     node = tree

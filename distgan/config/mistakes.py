@@ -14,6 +14,8 @@ from pydantic_core import ErrorDetails
 from distgan.config.allowed import allowed, either
 from distgan.config.schema import Config, sections_of
 
+MOST_TOLD = 3
+
 # Pydantic's kinds of errors that say no more than that the value is not of the type, or out of its range.
 _NOT_ALLOWED = ("int_", "float_", "bool_", "string_type", "list_type", "literal_error", "greater_", "less_", "finite_")
 _NO_SECTION = ("model_type", "model_attributes_type", "dict_type")
@@ -28,11 +30,15 @@ def mistakes(
 ) -> list[str]:
     """A line for each of pydantic's errors in `model`, the tree or the options in one of its sections.
 
+    What was meant is looked for in the first few, which are told; of the others the line is a key.
+
     `declared` are the section's keys that are no options; `elsewhere` says of an unknown option who has it.
     """
     prefix = [section] if section else []
     known = known_keys(model, f"{section}." if section else "") + [f"{section}.{name}" for name in declared]
-    return [_mistake(item, model, prefix, known, elsewhere) for item in error.errors(include_url=False)]
+    errors = error.errors(include_url=False)
+    first = [_mistake(item, model, prefix, known, elsewhere) for item in errors[:MOST_TOLD]]
+    return first + [".".join(map(str, item["loc"])) for item in errors[MOST_TOLD:]]
 
 
 def known_keys(model: type[BaseModel], prefix: str = "") -> list[str]:

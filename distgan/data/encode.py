@@ -10,13 +10,13 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 
 from distgan.data.fitting import Fit, fit_image
-from distgan.data.images import WHITE, Colour, Encoding, encode_image
+from distgan.data.images import WHITE, Colour, Encoding, encode_image, recovered_jpegs
 from distgan.data.sources.base import Source
 from distgan.errors import UserError
 
@@ -40,14 +40,23 @@ Encoded = tuple[bytes, int] | UserError
 
 
 def encoded_samples(
-    source: Source, stored_as: StoredAs, order: Sequence[int], processes: int | None = None
+    source: Source,
+    stored_as: StoredAs,
+    order: Sequence[int],
+    processes: int | None = None,
+    recovered: Callable[[int], None] = lambda _: None,
 ) -> Generator[Encoded, None, None]:
-    """The source's samples in the given order; by default in a process a processor."""
+    """The source's samples in the given order; by default in a process a processor.
+
+    `recovered` is told how many more of them are JPEGs that libjpeg only warns of.
+    """
     chunks = [list(order[start : start + _CHUNK]) for start in range(0, len(order), _CHUNK)]
     processes = min(processes or os.cpu_count() or 1, len(chunks))
     if processes <= 1:
         for chunk in chunks:
-            yield from _encode_chunk(source, stored_as, chunk)
+            encoded, count = _encode_chunk(source, stored_as, chunk)
+            recovered(count)
+            yield from encoded
         return
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(processes, context, _share_source, (source, stored_as))
@@ -56,7 +65,8 @@ def encoded_samples(
         under_way = deque(pool.submit(_encode_shared_chunk, chunk) for chunk in chunks[: 4 * processes])
         waiting = deque(chunks[4 * processes :])
         while under_way:
-            encoded = under_way.popleft().result()
+            encoded, count = under_way.popleft().result()
+            recovered(count)
             if waiting:
                 under_way.append(pool.submit(_encode_shared_chunk, waiting.popleft()))
             yield from encoded
@@ -66,8 +76,11 @@ def encoded_samples(
         pool.shutdown(cancel_futures=True)
 
 
-def _encode_chunk(source: Source, stored_as: StoredAs, numbers: list[int]) -> list[Encoded]:
-    return [_encode(source, stored_as, number) for number in numbers]
+def _encode_chunk(source: Source, stored_as: StoredAs, numbers: list[int]) -> tuple[list[Encoded], int]:
+    """The samples, and how many of them are JPEGs that libjpeg only warns of."""
+    before = recovered_jpegs.value
+    encoded = [_encode(source, stored_as, number) for number in numbers]
+    return encoded, recovered_jpegs.value - before
 
 
 def _encode(source: Source, stored_as: StoredAs, number: int) -> Encoded:
@@ -107,6 +120,6 @@ def _end_with_parent() -> None:
     threading.Thread(target=wait, name="distgan-parent", daemon=True).start()
 
 
-def _encode_shared_chunk(numbers: list[int]) -> list[Encoded]:
+def _encode_shared_chunk(numbers: list[int]) -> tuple[list[Encoded], int]:
     assert _shared is not None
     return _encode_chunk(*_shared, numbers)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import struct
+import warnings
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -29,15 +30,86 @@ _FILTERS: dict[Resize, Image.Resampling] = {
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
-_MOST_PIXELS = 2**26
+MOST_PIXELS = 89_478_485  # Pillow's own limit, beyond which it warns
+# Standard progressive files have 6 to 14 scans. A decoder goes over all pixels for each of them.
+_MOST_SCANS, _MOST_PIXELS_OF_ALL_SCANS = 100, 2**31
+JPEG_FORMATS = ("JPEG", "MPO")  # as Pillow calls them
 _GREY_MODES = {"1", "L", "LA", "La", "I;16", "I;16B", "I;16L"}
 
 # What Pillow raises for bytes that are no image, or only a part or a parody of one.
 UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, AssertionError, struct.error, Image.DecompressionBombError)
 
+# A marker of a JPEG file outside of entropy-coded data, where FF 00 is a byte and FF D0 to D7 are restarts.
+_MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")
+_START_OF_SCAN, _END_OF_IMAGE, _WITHOUT_LENGTH = 0xDA, 0xD9, {0x01, 0xD8}
+
+# Pillow warns of large images, of EXIF and of palettes; what is wrong with an image is said here, or is no matter.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
+class _RefusedError(ValueError):
+    """An image that is not decoded: it has another size than is wanted, or is too much work."""
+
+
+class _Count:
+    """How many JPEG files this process has decoded of which libjpeg warns; Pillow takes these, and so do we."""
+
+    def __init__(self) -> None:
+        self.value = 0
+
+
+recovered_jpegs = _Count()
+
+
+def open_image(data: bytes, formats: tuple[str, ...]) -> Image.Image:
+    """Reads an image's header and judges its size and, of a JPEG, its scans. Raises one of `UNREADABLE`."""
+    image = Image.open(io.BytesIO(data), formats=formats)
+    check_pixels(*image.size)
+    if data[:2] == b"\xff\xd8":
+        _check_scans(data, image.width * image.height)
+    return image
+
+
+def check_pixels(width: int, height: int) -> None:
+    """Raises ValueError for an image that is too large to be decoded."""
+    if width * height > MOST_PIXELS:
+        raise _RefusedError(f"it has {width}x{height} pixels, more than {MOST_PIXELS:,}")
+
+
+def jpeg_pixels(data: bytes, channels: int) -> NDArray[np.uint8] | None:
+    """uint8 (H, W, channels) of a JPEG that is free of faults; None for others, which Pillow may take yet."""
+    try:
+        pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(data, "GRAY" if channels == 1 else "RGB", fastdct=False)
+    except ValueError:
+        return None
+    return pixels
+
+
+def _check_scans(data: bytes, pixels: int) -> None:
+    """Raises ValueError for a JPEG of so many scans that decoding it takes minutes."""
+    most = min(_MOST_SCANS, _MOST_PIXELS_OF_ALL_SCANS // max(1, pixels))
+    # Metadata and what follows the image may hold these two bytes as well: then they are counted where they count.
+    if data.count(b"\xff\xda") > most and _scans(data, most) > most:
+        raise _RefusedError(f"it is a JPEG of more than {most} scans, which take too long to decode")
+
+
+def _scans(data: bytes, most: int) -> int:
+    """The scans of a JPEG file, or `most` + 1 of more."""
+    scans = place = 0
+    while scans <= most and (marker := _MARKER.search(data, place)):
+        code, place = marker[1][0], marker.end()
+        if code == _END_OF_IMAGE:
+            break
+        if code not in _WITHOUT_LENGTH:
+            place += int.from_bytes(data[place : place + 2])
+        scans += code == _START_OF_SCAN
+    return scans
+
 
 def why_unreadable(error: Exception) -> str:
     """What an `UNREADABLE` error says about the bytes."""
+    if isinstance(error, Image.DecompressionBombError):
+        return f"it has more than {MOST_PIXELS:,} pixels"
     return "unknown format" if isinstance(error, UnidentifiedImageError) else str(error)
 
 
@@ -108,33 +180,41 @@ def decode_image(data: bytes, image_size: int | None, channels: int, resize: Res
 
     Grey and colour are converted, transparency is composed on white. Raises ValueError where they are no image, or
     one of another size and `resize` is "none". The size is read before the pixels are, so that an image of absurd size
-    takes neither time nor memory.
+    takes neither time nor memory. A JPEG that libjpeg only warns of is an image; it is counted (`recovered_jpegs`).
     """
-    if data[:2] == b"\xff\xd8":
-        height, width, *_ = simplejpeg.decode_jpeg_header(data)
-        _check_size(width, height, image_size, resize)
-        pixels = simplejpeg.decode_jpeg(data, "GRAY" if channels == 1 else "RGB", fastdct=False)
-    else:
+    pixels = _clean_jpeg(data, image_size, channels, resize) if data[:2] == b"\xff\xd8" else None
+    if pixels is None:
         try:
-            image = Image.open(io.BytesIO(data), formats=FORMATS)
-        except UNREADABLE as error:
-            raise ValueError(f"not a whole {_ANY_KIND} image: {why_unreadable(error)}") from None
-        width, height = image.size
-        _check_size(width, height, image_size, resize)
-        try:
+            image = open_image(data, FORMATS)
+            width, height = image.size
+            _check_size(width, height, image_size, resize)
             pixels = to_pixels(image, channels).reshape(height, width, channels)
+        except _RefusedError:
+            raise
         except UNREADABLE as error:
             raise ValueError(f"not a whole {_ANY_KIND} image: {why_unreadable(error)}") from None
+        recovered_jpegs.value += image.format in JPEG_FORMATS
+    height, width = pixels.shape[:2]
     if image_size is not None and (height, width) != (image_size, image_size):
         pixels = resize_image(pixels, image_size, channels, resize)
     return np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 
+def _clean_jpeg(data: bytes, image_size: int | None, channels: int, resize: Resize) -> NDArray[np.uint8] | None:
+    """As `jpeg_pixels`. Raises ValueError for a wrong size, or too much work."""
+    try:
+        height, width, *_ = simplejpeg.decode_jpeg_header(data)
+    except ValueError:
+        return None
+    _check_size(width, height, image_size, resize)
+    check_pixels(width, height)
+    _check_scans(data, width * height)
+    return jpeg_pixels(data, channels)
+
+
 def _check_size(width: int, height: int, image_size: int | None, resize: Resize) -> None:
     if image_size is not None and resize == "none" and (width, height) != (image_size, image_size):
-        raise ValueError(f"it has {width}x{height} pixels, not {image_size}x{image_size}")
-    if width * height > _MOST_PIXELS:
-        raise ValueError(f"it has {width}x{height} pixels, more than {_MOST_PIXELS:,}")
+        raise _RefusedError(f"it has {width}x{height} pixels, not {image_size}x{image_size}")
 
 
 def encode_image(pixels: NDArray[np.uint8], encoding: Encoding) -> bytes:

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from distgan.bounds import MOST_RECORD_BYTES, MOST_UNPACKED_BYTES, parse_json
 from distgan.data.storage import NotFoundError, Storage
 from distgan.errors import UserError
 
@@ -146,24 +147,27 @@ class Index:
         """Reads and checks an index. Raises UserError where it is missing, damaged or of another format."""
         where = f"{storage.url}/{INDEX_NAME}"
         try:
-            text = storage.read_bytes(INDEX_NAME)
+            text = storage.read_bytes(INDEX_NAME, most=MOST_RECORD_BYTES)
         except NotFoundError:
             raise UserError(
                 f"{where}: no index; name the folder that `distgan data pack` or `render` wrote, or make one "
                 f"for WebDataset shards with `distgan data index {storage.url}`"
             ) from None
         try:
-            header = Header.model_validate_json(text)
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            key = ".".join(str(part) for part in first["loc"])
+            header = Header.model_validate(parse_json(text))
+        except ValueError as error:
+            reason = f"content: {error}"
+            if isinstance(error, ValidationError):
+                first = error.errors(include_url=False)[0]
+                reason = f"{'.'.join(map(str, first['loc'])) or 'content'}: {first['msg']}"
             raise UserError(
-                f"{where}: damaged, or not an index of distgan: {key or 'content'}: {first['msg']}; "
+                f"{where}: damaged, or not an index of distgan: {reason:.200}; "
                 f"make it again with `distgan data index {storage.url}`"
             ) from None
         if sum(shard.samples for shard in header.shards) != header.samples:
             raise UserError(f"{where}: damaged: the shards' samples do not add up to {header.samples}; {_AGAIN}")
-        table = storage.read_bytes(TABLE_NAME)
+        # Four numbers a sample at most; a byte more tells that it is another's.
+        table = storage.read_start(TABLE_NAME, min(16 * header.samples, MOST_UNPACKED_BYTES) + 1)
         if hashlib.sha256(table).hexdigest() != header.table_sha256:
             raise UserError(
                 f"{storage.url}/{TABLE_NAME}: does not belong to {INDEX_NAME} (its SHA-256 differs); "

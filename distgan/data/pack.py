@@ -62,13 +62,14 @@ def pack(
     options: PackOptions,
     progress: Callable[[int], None] = lambda _: None,
     skipped: Callable[[str], None] = lambda _: None,
+    recovered: Callable[[int], None] = lambda _: None,
 ) -> Index:
     """Writes shards, then the index, into the storage; returns the index.
 
     A sample is `KEY.png|jpg|webp` and, where it has a label, `KEY.cls`. The same source and options give the same
-    bytes. `progress` is told the samples done so far, `skipped` why one is left out. Raises UserError where the
-    storage holds a data set already, and for a bad image that is not to be left out. What fails, or is interrupted,
-    leaves nothing behind.
+    bytes. `progress` is told the samples done so far, `skipped` why one is left out, `recovered` how
+    many more are JPEGs that libjpeg only warns of. Raises UserError where the storage holds a data set already, and
+    for a bad image that is not to be left out. What fails, or is interrupted, leaves nothing behind.
     """
     order = np.random.default_rng([options.seed, len(source)]).permutation(len(source)).tolist()
     stored_as = StoredAs(
@@ -85,7 +86,7 @@ def pack(
     with (
         _undone_if_it_fails(storage) as written,
         temporary_folder() as folder,
-        closing(encoded_samples(source, stored_as, order, options.processes)) as encoded,
+        closing(encoded_samples(source, stored_as, order, options.processes, recovered)) as encoded,
     ):
         if storage.exists(INDEX_NAME):
             raise UserError(f"{storage.url}: holds a data set already; choose another place or delete it")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
-import json
 import re
 import tarfile
 import zlib
@@ -15,11 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image
 from webdataset.tariterators import base_plus_ext
 
+from distgan.bounds import parse_json
 from distgan.data.files import BAD, HIDDEN, SPECIAL, WITHOUT_IMAGE, is_system, kind_of_file, main_reasons, words_of
-from distgan.data.images import EXTENSIONS, FORMATS, UNREADABLE, native_channels, why_unreadable
+from distgan.data.images import EXTENSIONS, FORMATS, UNREADABLE, native_channels, open_image, why_unreadable
 from distgan.data.index import FORMAT, SHARD_NAME, Header, Index, Shard, block_spans, pack_table
 from distgan.data.sources.base import MAX_LABEL, numbered_classes
 from distgan.data.storage import Storage
@@ -213,7 +211,7 @@ def _content(member: tarfile.TarInfo, data: bytes, path: Path) -> bytes:
 
 def _add_image(sample: ScannedSample, member: tarfile.TarInfo, content: bytes, path: Path) -> None:
     try:
-        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+        with open_image(content, FORMATS) as image:
             sample.size, sample.channels = image.size, native_channels(image)
             if not all(image.size):
                 raise ValueError("it has no pixels")
@@ -224,8 +222,8 @@ def _add_image(sample: ScannedSample, member: tarfile.TarInfo, content: bytes, p
 
 def _add_attributes(sample: ScannedSample, content: bytes, where: str) -> None:
     try:
-        attributes = json.loads(content)
-    except (ValueError, RecursionError) as error:
+        attributes = parse_json(content)
+    except ValueError as error:
         raise UserError(f"{where}: not valid JSON: {error}") from None
     keys = [key for key in _LABEL_KEYS if isinstance(attributes, dict) and attributes.get(key) is not None]
     if keys:

@@ -13,6 +13,7 @@ from typing import Any
 import aiohttp
 from botocore import exceptions as boto
 
+from distgan.bounds import check_regular, check_size, open_regular
 from distgan.data.storage_errors import NOT_S3, NotFoundError, s3_code, translate_errors
 from distgan.data.storage_urls import (
     LOCAL_PROTOCOLS,
@@ -106,11 +107,24 @@ class Storage:
                 self._probe_bucket()
             return found
 
-    def read_bytes(self, name: str) -> bytes:
-        """The whole file."""
+    def read_bytes(self, name: str, *, most: int | None = None) -> bytes:
+        """The whole file. Raises UserError where it has more than `most` bytes, of which no more are read."""
+        if most is not None:
+            data = self.read_start(name, most + 1)
+            check_size(data, f"{self.url}/{name}", most)
+            return data
         path = self._path(name)
         with self._errors(name):
+            if self.is_local:
+                check_regular(path)
             return _read_whole(lambda: self.fs.cat_file(path))
+
+    def read_start(self, name: str, count: int) -> bytes:
+        """The first `count` bytes of a file, or all of a shorter one."""
+        if not self.is_local:
+            return self.read_range(name, 0, count)
+        with self._errors(name), open_regular(self._path(name)) as file:
+            return file.read(min(count, os.fstat(file.fileno()).st_size))
 
     def read_range(self, name: str, start: int, end: int) -> bytes:
         """Bytes `[start, end)` of a file; fewer, or none, where the file ends before."""
@@ -124,6 +138,10 @@ class Storage:
             return []
         starts = [start for _, start, _ in requests]
         ends = [end for _, _, end in requests]
+        if self.is_local:
+            for name, path in {name: path for (name, _, _), path in zip(requests, paths, strict=True)}.items():
+                with self._errors(name):
+                    check_regular(path)
         with self._errors(""):
             found = self.fs.cat_ranges(paths, starts, ends, on_error="return")
         return [
@@ -145,7 +163,7 @@ class Storage:
     def upload(self, local: Path, name: str) -> None:
         """Copy a local file here; like `write_bytes` for a file that need not fit in memory."""
         path = self._path(name)
-        with translate_errors(str(local)), local.open("rb"):
+        with translate_errors(str(local)), open_regular(local):
             pass
         with self._errors(name):
             if self.is_local:
@@ -161,6 +179,8 @@ class Storage:
         with translate_errors(str(local.parent)):
             local.parent.mkdir(parents=True, exist_ok=True)
         with self._errors(name), replacing(local) as temporary:
+            if self.is_local:
+                check_regular(path)
             self.fs.get_file(path, str(temporary))
 
     def list(self) -> list[str]:

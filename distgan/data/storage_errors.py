@@ -10,7 +10,6 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from ssl import SSLError
-from urllib.parse import urlsplit
 
 import aiohttp
 from botocore import exceptions as boto
@@ -234,11 +233,8 @@ def _endpoint(url: str) -> str:
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     if not endpoint or not _is_s3(url):
         return ""
-    try:
-        parts = urlsplit(endpoint)
-    except ValueError:
-        return ""
-    return f" (endpoint {parts._replace(netloc=parts.netloc.rpartition('@')[2]).geturl()})"
+    scheme, separator, rest = endpoint.rpartition("://")
+    return f" (endpoint {scheme}{separator}{re.split('[?#]', rest.rpartition('@')[2])[0]})"
 
 
 def _is_s3(url: str) -> bool:

@@ -14,6 +14,7 @@ from typing import Any
 import fsspec
 
 from distgan.errors import UserError
+from distgan.text import without_credentials
 
 LOCAL_PROTOCOLS = ("file", "local")
 S3_PROTOCOLS = ("s3", "s3a")
@@ -47,8 +48,10 @@ def split_url(url: str) -> tuple[str, str]:
     if url.encode(errors="replace").decode() != url:
         raise UserError(f"{url!r}: not UTF-8; rename it")
     protocol, separator, rest = url.partition("://")
-    if re.search("://[^/@]*:[^/@]*@", url):
-        raise UserError(f"{protocol}://…: no passwords in a URL; use the environment or a profile file")
+    if without_credentials(url) != url:
+        scheme = re.match("[A-Za-z0-9+.-]*(:/*)?", url)
+        assert scheme is not None
+        raise UserError(f"{scheme[0]}…: no passwords in a URL; use the environment or a profile file")
     if "::" in url:
         raise UserError(f"{url}: chained URLs (`::`) are not supported; give the URL of the folder itself")
     if separator and re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*", protocol):

@@ -5,15 +5,22 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 
-from distgan.data.images import decode_image
+from distgan.data.images import decode_image, recovered_jpegs
 from distgan.data.index import Index
 from distgan.data.storage import Storage
 from distgan.data.tar import tar_members
 from distgan.errors import UserError
 
 
-def verify(storage: Storage, progress: Callable[[int], None] = lambda _: None) -> list[str]:
-    """One line for each fault found; empty when all is well. `progress` is told the samples checked so far."""
+def verify(
+    storage: Storage,
+    progress: Callable[[int], None] = lambda _: None,
+    recovered: Callable[[int], None] = lambda _: None,
+) -> list[str]:
+    """One line for each fault found; empty when all is well. `progress` is told the samples checked so far.
+
+    `recovered` is told how many more of the images are JPEGs that libjpeg only warns of, which are no faults.
+    """
     index = Index.load(storage)
     faults: list[str] = []
     first = 0
@@ -35,7 +42,9 @@ def verify(storage: Storage, progress: Callable[[int], None] = lambda _: None) -
                 tar_members(data, shard.name)
             except UserError as error:
                 faults.append(str(error))
+            before = recovered_jpegs.value
             faults += _undecodable(index, shard.name, data, range(first, stop))
+            recovered(recovered_jpegs.value - before)
         faults += [
             f"{shard.name}: block {block.number} (samples {block.first} to {block.stop - 1}) does not match"
             for block in index.blocks

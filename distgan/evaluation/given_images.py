@@ -17,8 +17,17 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from distgan.bounds import open_regular, read_bytes
 from distgan.data.files import kind_of_file, walk_files
-from distgan.data.images import EXTENSIONS, FORMATS, UNREADABLE, decode_image, native_channels, why_unreadable
+from distgan.data.images import (
+    EXTENSIONS,
+    FORMATS,
+    UNREADABLE,
+    check_pixels,
+    decode_image,
+    native_channels,
+    why_unreadable,
+)
 from distgan.data.storage import translate_errors
 from distgan.errors import UserError
 from distgan.evaluation.images import CHUNK
@@ -26,6 +35,7 @@ from distgan.evaluation.images import CHUNK
 _SUFFIXES = {f".{extension}" for extension in EXTENSIONS}
 _ARRAYS = {".npy", ".npz"}
 _IN_NPZ = "arr_0"
+_MOST_FILE_BYTES = 2**29  # of one image
 
 # What NumPy and zipfile raise for a file that is no array, or a damaged one.
 _NO_ARRAY = (
@@ -103,7 +113,7 @@ class ImageFolder:
 
     def _decoded(self, file: Path) -> NDArray[np.uint8]:
         with translate_errors(str(file)):
-            data = file.read_bytes()
+            data = read_bytes(file, _MOST_FILE_BYTES)
         try:
             return decode_image(data, self.shape[1], self.shape[0])
         except ValueError as error:
@@ -160,8 +170,8 @@ class ImageArray:
 def _opened_array(path: Path) -> IO[bytes]:
     """The bytes of an array in NumPy's own format, to seek in."""
     if path.suffix.lower() == ".npy":
-        return path.open("rb")
-    return zipfile.ZipFile(path).open(f"{_IN_NPZ}.npy")
+        return open_regular(path)
+    return zipfile.ZipFile(open_regular(path)).open(f"{_IN_NPZ}.npy")
 
 
 def _array_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
@@ -178,9 +188,10 @@ def _reason(error: Exception) -> str:
 def _header(file: Path) -> tuple[int, int, int]:
     """(channels, height, width) of an image file, without its pixels."""
     with translate_errors(str(file)):
-        opened = file.open("rb")
+        opened = open_regular(file)
     try:
         with opened, Image.open(opened, formats=FORMATS) as image:
+            check_pixels(*image.size)
             return native_channels(image), image.height, image.width
     except UNREADABLE as error:
         raise UserError(

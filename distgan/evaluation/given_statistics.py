@@ -9,7 +9,7 @@ from distgan.data.storage import NotFoundError, Storage
 from distgan.errors import UserError
 from distgan.metrics.features import FeatureExtractor
 from distgan.metrics.known import feature_count
-from distgan.metrics.statistics_file import RealStatistics
+from distgan.metrics.statistics_file import MOST_BYTES, RealStatistics
 from distgan.world import World
 
 
@@ -33,7 +33,7 @@ def read_statistics(source: str) -> RealStatistics:
     """The statistics in the file at a path or URL. Raises UserError where there is none."""
     folder, _, name = Storage.open(source).url.rpartition("/")
     try:
-        return RealStatistics.from_bytes(Storage.open(folder or "/").read_bytes(name), source)
+        return RealStatistics.from_bytes(Storage.open(folder or "/").read_bytes(name, most=MOST_BYTES), source)
     except NotFoundError:
         raise UserError(f"{source}: no such file of statistics; `distgan data stats --out` writes one") from None
 

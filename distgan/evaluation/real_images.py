@@ -6,6 +6,7 @@ import hashlib
 import io
 import itertools
 import json
+import tokenize
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Protocol, TypeVar
@@ -15,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from distgan.bounds import MOST_UNPACKED_BYTES
 from distgan.config.schema import DataConfig, EvaluationConfig
 from distgan.data.decode import SampleDecoder, check_bad_samples
 from distgan.data.storage import Storage
@@ -132,7 +134,7 @@ class RealImages:
         """A kept file's contents; None where there is no good one."""
         for place in self._places:
             try:
-                return read(place.read_bytes(name), f"{place.url}/{name}")
+                return read(place.read_bytes(name, most=MOST_UNPACKED_BYTES), f"{place.url}/{name}")
             except UserError:
                 continue
         return None
@@ -198,6 +200,6 @@ def _from_npy(data: bytes, source: str, dimension: int) -> Tensor:
         features = np.load(io.BytesIO(data), allow_pickle=False)
         if features.dtype != np.float32 or features.ndim != 2 or features.shape[1] != dimension:
             raise ValueError
-    except (ValueError, EOFError, OSError) as error:
+    except (ValueError, EOFError, OSError, TypeError, SyntaxError, MemoryError, tokenize.TokenError) as error:
         raise DamagedError(f"{source} is damaged") from error
     return torch.from_numpy(features)

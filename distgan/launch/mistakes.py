@@ -7,11 +7,14 @@ import os
 import sys
 from datetime import timedelta
 
+from distgan.text import printable, without_credentials
+
 _ANSWER_S = 5.0
 
 
 def tell(message: str) -> None:
     """Prints a mistake as one line on standard error, unless another process of torchrun has printed the same."""
+    message = printable(without_credentials(message))
     if _is_first(message):
         print(f"distgan: error: {message}", file=sys.stderr, flush=True)
 

@@ -12,8 +12,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from distgan.bounds import check_zip
 from distgan.errors import UserError
 from distgan.metrics.frechet import GaussianStatistics
+
+MOST_BYTES = 2**28  # of a file; 32 MiB are usual
+_MOST_UNPACKED_BYTES = 2**29
+_NAMES = ("mu", "sigma", "count", "floor", "extractor", "image_size")
 
 
 class DamagedError(UserError):
@@ -51,13 +56,17 @@ class RealStatistics:
         Raises DamagedError where `data` is damaged or something else.
         """
         try:
-            with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-                arrays = {name: archive[name] for name in archive.files}
+            file = io.BytesIO(data)
+            check_zip(file, source, _MOST_UNPACKED_BYTES)
+            with np.load(file, allow_pickle=False) as archive:
+                arrays = {name: archive[name] for name in archive.files if name in _NAMES}
             mean, covariance = arrays["mu"], arrays["sigma"]
             count = int(arrays.get("count", 0))
             floor = float(arrays["floor"]) if "floor" in arrays else None
             extractor = str(arrays["extractor"]) if "extractor" in arrays else None
             image_size = int(arrays["image_size"]) if "image_size" in arrays else None
+        except UserError as error:
+            raise DamagedError(str(error)) from None
         except (ValueError, LookupError, EOFError, OSError, TypeError, AttributeError, OverflowError) as error:
             raise _unusable(source, "it cannot be read as an .npz file with mu and sigma") from error
         except (zipfile.BadZipFile, zlib.error, RuntimeError, MemoryError) as error:

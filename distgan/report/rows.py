@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from distgan.bounds import parse_json
 from distgan.health.states import Warned
 from distgan.training.events import Checkpointed, Evaluated, Trained
 
@@ -52,7 +53,7 @@ def _parsed(data: bytes) -> list[tuple[Row, bytes]]:
     found = []
     for line in data.split(b"\n"):
         try:
-            row = json.loads(line)
+            row = parse_json(line)
         except ValueError:
             continue
         if isinstance(row, dict) and isinstance(row.get("step"), int):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
+from distgan.bounds import MOST_TEXT_BYTES, parse_json
 from distgan.data.storage import NotFoundError, Storage, translate_errors
 from distgan.health.states import Warned
 from distgan.report.grids import image_grid, png_bytes
@@ -144,8 +144,8 @@ class RunFolder:
 def _read_summary(storage: Storage) -> dict[str, Any]:
     """The summary of an earlier session; empty where there is none that can be read."""
     try:
-        found = json.loads(storage.read_bytes(_SUMMARY))
-    except (NotFoundError, ValueError, RecursionError):
+        found = parse_json(storage.read_bytes(_SUMMARY, most=MOST_TEXT_BYTES))
+    except (NotFoundError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
 

@@ -7,9 +7,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-import yaml
-
-from distgan.config.load import NOT_YAML, yaml_reason
+from distgan.bounds import NOT_YAML, parse_yaml, read_text, yaml_reason
 from distgan.data.storage import NotFoundError, Storage
 from distgan.errors import UserError
 from distgan.search.values import is_number, number_text, value_text
@@ -37,7 +35,7 @@ def read_entries(words: Sequence[str]) -> dict[str, str]:
 def parse_file(text: str, where: str) -> dict[str, str]:
     """The entries of a YAML mapping of dotted keys to expressions; `where` names it in errors."""
     try:
-        tree = yaml.safe_load(text)
+        tree = parse_yaml(text)
     except NOT_YAML as error:
         raise UserError(f"{where}: not valid YAML{yaml_reason(error)}") from None
     if not isinstance(tree, dict) or not all(isinstance(key, str) for key in tree):
@@ -65,13 +63,8 @@ def _read(name: str) -> str:
     try:
         if "://" in name:
             folder, _, file = name.rpartition("/")
-            content = Storage.open(folder).read_bytes(file)
-        else:
-            with Path(name).open("rb") as stream:
-                content = stream.read(_LARGEST_FILE + 1)
-        if len(content) > _LARGEST_FILE:
-            raise UserError(f"{name:.200}: it is larger than {_LARGEST_FILE:,} bytes, which no space is")
-        return content.decode("utf-8")
+            return Storage.open(folder).read_bytes(file, most=_LARGEST_FILE).decode("utf-8")
+        return read_text(Path(name), _LARGEST_FILE)
     except (FileNotFoundError, NotFoundError):
         raise UserError(
             f"{name:.200}: no such file; name a YAML file, or write KEY=DISTRIBUTION as in "

@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 import torch
-import yaml
 
+from distgan.bounds import parse_yaml
 from distgan.config.compare import free_keys
-from distgan.config.load import without_credentials
 from distgan.config.overrides import overridden
 from distgan.config.own_code import is_own
 from distgan.config.registry import EXTRACTORS
@@ -32,6 +31,7 @@ from distgan.search.plan import POPULATIONS, Plan, Sampler, Scheduler, check_sam
 from distgan.search.record import SearchRecord, read_record
 from distgan.search.space import Space
 from distgan.search.warm_start import known_trials
+from distgan.text import without_credentials
 from distgan.training.configuration import read_configuration
 from distgan.training.job import Job, make_plan
 from distgan.training.networks import build_networks, build_objective, check_combination
@@ -158,7 +158,7 @@ def _loader(config: Config) -> Load:
 
     def load(words: list[str]) -> Config:
         pairs = (word.partition("=") for word in words)
-        values: Mapping[str, Any] = {key: yaml.safe_load(text) for key, _, text in pairs}
+        values: Mapping[str, Any] = {key: parse_yaml(text) for key, _, text in pairs}
         found = overridden(config, values, "a trial")
         build_objective(found)
         check_combination(found, build_networks(found, torch.device("meta")))

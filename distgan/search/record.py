@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 import distgan
+from distgan.bounds import MOST_RECORD_BYTES, parse_json
 from distgan.data.storage import NotFoundError, Storage
 from distgan.errors import UserError
 from distgan.search.plan import Limits, Plan
@@ -39,6 +40,15 @@ class SearchRecord(BaseModel):
     ended: SearchEnd | None = None
     trials: list[Trial] = []
 
+    @model_validator(mode="after")
+    def _trials_fit(self) -> SearchRecord:
+        """Each trial has its place as its number, and what it repeats or goes on from is an earlier one."""
+        for place, trial in enumerate(self.trials):
+            earlier = [one for one in (trial.repeats, trial.parent) if one is not None]
+            if trial.number != place or not all(0 <= one < place for one in earlier):
+                raise ValueError(f"trial {place} does not belong where it stands")
+        return self
+
     def save(self, search: Storage) -> None:
         """Writes it into the search's folder."""
         search.write_bytes(FILE, self.model_dump_json(indent=1).encode())
@@ -47,16 +57,18 @@ class SearchRecord(BaseModel):
 def read_record(search: Storage) -> SearchRecord | None:
     """The record in a search's folder; None where there is none. Raises UserError for a damaged one."""
     try:
-        content = search.read_bytes(FILE)
+        content = search.read_bytes(FILE, most=MOST_RECORD_BYTES)
     except NotFoundError:
         return None
     try:
-        return SearchRecord.model_validate_json(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
+        return SearchRecord.model_validate(parse_json(content))
+    except ValueError as error:
+        reason = str(error)
+        if isinstance(error, ValidationError):
+            first = error.errors()[0]
+            reason = ": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"])))
         raise UserError(
-            f"{search.url}/{FILE}: not a search that distgan {distgan.__version__} can read ({place}: {first['msg']}); "
+            f"{search.url}/{FILE}: not a search that distgan {distgan.__version__} can read ({reason:.200}); "
             f"use the version that wrote it, or start a new search with another --name"
         ) from None
 

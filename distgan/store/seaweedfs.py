@@ -28,6 +28,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from filelock import FileLock, Timeout
 
+from distgan.bounds import parse_json, read_bytes
 from distgan.errors import UserError
 from distgan.store.ports import LOOPBACK, choose_ports
 from distgan.store.process import is_running, terminate
@@ -311,10 +312,10 @@ def _new_state() -> dict[str, Any]:
 def _read_state(directory: Path) -> dict[str, Any] | None:
     path = directory / "state.json"
     try:
-        return _checked(json.loads(path.read_text()))
+        return _checked(parse_json(read_bytes(path)))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+    except (UserError, OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: cannot be read as a store's state; restore or remove it") from error
 
 

@@ -8,9 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from distgan.config.load import preset_names, without_credentials
+from distgan.config.load import preset_names
 from distgan.config.suggest import did_you_mean
 from distgan.errors import UserError
+from distgan.text import without_credentials
 
 COMMANDS = ("train", "tune", "evaluate", "data", "doctor")
 _PREFIX = "exec python -m distgan "

@@ -17,9 +17,11 @@ def read_env_file(file: Path) -> dict[str, str]:
     Nothing is expanded. Raises UserError with a line's number, never with its text, which may be a secret.
     """
     try:
-        if file.stat().st_size > _MOST_BYTES:
+        with file.open("rb") as opened:  # a shell's pipe too
+            content = opened.read(_MOST_BYTES + 1)
+        if len(content) > _MOST_BYTES:
             raise UserError(f"--env-file {file}: too large for a file of variables; write NAME=VALUE lines")
-        text = file.read_text(encoding="utf-8")
+        text = content.decode("utf-8")
     except UnicodeDecodeError:
         raise UserError(f"--env-file {file}: it is no text in UTF-8; write NAME=VALUE lines") from None
     except OSError as error:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from distgan.bounds import read_text
 from distgan.config.suggest import did_you_mean
 from distgan.errors import UserError
 from distgan.submission.tokens import find_token
@@ -95,8 +96,8 @@ def _profile(name: str) -> Cluster:
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as error:
+        return tomllib.loads(read_text(file))
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise UserError(f"{file}: not valid TOML: {error}") from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error

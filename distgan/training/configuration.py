@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from distgan.bounds import MOST_TEXT_BYTES
 from distgan.config.load import load_config, parse_config
 from distgan.config.schema import Config
 from distgan.data.storage import NotFoundError, Storage
@@ -20,7 +21,7 @@ def read_configuration(name: str, overrides: Sequence[str] = ()) -> Config:
         return load_config(name, overrides)
     folder, _, file = name.rpartition("/")
     try:
-        text = Storage.open(folder).read_bytes(file).decode("utf-8")
+        text = Storage.open(folder).read_bytes(file, most=MOST_TEXT_BYTES).decode("utf-8")
     except NotFoundError:
         raise UserError(f"{name:.200}: no such file; name a YAML file, as the config.yaml of a run") from None
     except UnicodeDecodeError as error:

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
+from distgan.bounds import read_bytes
 from distgan.data.sources.celeba_attributes import attribute_classes, read_attributes
 from distgan.data.sources.image_files import FolderImages, ImageFiles, ZipImages, opened_zip
 from distgan.data.storage import translate_errors
@@ -83,7 +84,7 @@ def _attribute_list(root: Path, images: Path) -> tuple[str, str]:
         for name in _LISTS:
             if (folder / name).is_file():
                 with translate_errors(str(folder / name)):
-                    return _decoded((folder / name).read_bytes(), str(folder / name))
+                    return _decoded(read_bytes(folder / name, _MOST_LIST_BYTES), str(folder / name))
     if images.is_file():
         with opened_zip(images) as archive:
             for info in archive.infolist():

@@ -14,6 +14,7 @@ from typing import BinaryIO, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from distgan.bounds import check_regular
 from distgan.config.suggest import did_you_mean
 from distgan.data.sources.cifar_batches import FORMS, IMAGE_BYTES, SIDE, Form
 from distgan.data.storage import translate_errors
@@ -90,6 +91,8 @@ def _folder_of_batches(path: str) -> Iterator[Path]:
     """The folder that holds the files; those of an archive lie in a temporary one."""
     root = Path(path)
     with translate_errors(path):
+        if not root.is_dir():
+            check_regular(root)
         inside = [root / form.folder for form in FORMS if (root / form.folder).is_dir()]
     if len(inside) > 1:
         raise UserError(f"{path}: holds {' and '.join(folder.name for folder in inside)}; give one of them")

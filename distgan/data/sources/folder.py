@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from distgan.bounds import MOST_RECORD_BYTES, parse_json, read_bytes, time_limit
 from distgan.data.files import WITHOUT_IMAGE, kind_of_file, walk_files
 from distgan.data.sources.base import MAX_LABEL, numbered_classes
 from distgan.data.sources.image_files import SUFFIXES, read_image
@@ -19,7 +20,7 @@ from distgan.data.storage import translate_errors
 from distgan.errors import UserError
 
 _TABLE = "dataset.json"  # StyleGAN's labels
-_MOST_TABLE_BYTES = 2**28
+_PATTERN_S = 1.0  # for a name
 
 
 class FolderSource:
@@ -104,13 +105,10 @@ def _read_table(path: Path) -> dict[str, int] | None:
     Raises UserError for a table whose labels are no classes.
     """
     with translate_errors(str(path)):
-        size = path.stat().st_size
-        if size > _MOST_TABLE_BYTES:
-            raise UserError(f"{path}: has {size:,} bytes, more than {_MOST_TABLE_BYTES:,}; it is no table of labels")
-        content = path.read_bytes()
+        content = read_bytes(path, MOST_RECORD_BYTES)
     try:
-        found = json.loads(content)
-    except (ValueError, RecursionError) as error:
+        found = parse_json(content)
+    except ValueError as error:
         raise UserError(f"{path}: not valid JSON: {error}; write it again, or take it away") from None
     if not isinstance(found, dict) or "labels" not in found:
         return None
@@ -146,12 +144,19 @@ def _matches(pattern: str, files: list[Path]) -> list[str]:
     """What the pattern finds in each file's name."""
     try:
         compiled = re.compile(pattern)
-    except re.error as error:
+    except (re.error, RecursionError, OverflowError) as error:
         raise UserError(f"--label-pattern {pattern!r}: not a regular expression: {error}") from None
     group = min(compiled.groups, 1)
     labels = []
     for file in files:
-        found = compiled.search(file.stem)
+        try:
+            with time_limit(_PATTERN_S):
+                found = compiled.search(file.stem)
+        except TimeoutError:
+            raise UserError(
+                f"{file}: --label-pattern {pattern!r} takes more than a second for its name; write one without a "
+                f"repetition inside a repetition, as (a+)+"
+            ) from None
         if found is None or not found[group]:
             raise UserError(f"{file}: --label-pattern {pattern!r} finds no class in its name {file.stem!r}")
         labels.append(found[group])

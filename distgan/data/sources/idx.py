@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import gzip
 import math
+import os
 import zlib
 from pathlib import Path
+from typing import IO, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from distgan.bounds import check_unpacked, open_regular
 from distgan.data.sources.base import numbered_classes
 from distgan.data.storage import translate_errors
 from distgan.errors import UserError
@@ -59,19 +62,34 @@ class IdxSource:
 def read_idx(path: Path) -> NDArray[np.uint8]:
     """The array of an IDX file of unsigned bytes. Raises UserError where it is none, or cut short."""
     try:
-        data = path.read_bytes()
-        if data[:2] == b"\x1f\x8b":
-            data = gzip.decompress(data)
+        with open_regular(path) as file:
+            packed = file.seek(0, os.SEEK_END)
+            file.seek(0)
+            gzipped = file.read(2) == b"\x1f\x8b"
+            file.seek(0)
+            unpacked = cast(IO[bytes], gzip.GzipFile(fileobj=file)) if gzipped else file
+            return _read(unpacked, packed, path)
     except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"{path}: cannot be read: {error}") from None
-    if len(data) < 4 or data[:2] != b"\0\0" or data[2] != _UNSIGNED_BYTE or len(data) < 4 + 4 * data[3]:
+
+
+def _read(file: IO[bytes], packed: int, path: Path) -> NDArray[np.uint8]:
+    """The array of the unpacked bytes of a file of `packed` bytes, of which no more are read than it announces."""
+    start = file.read(4)
+    if len(start) < 4 or start[:2] != b"\0\0" or start[2] != _UNSIGNED_BYTE:
         raise UserError(f"{path}: not an IDX file of unsigned bytes")
-    if data[3] > _MAX_DIMENSIONS:
-        raise UserError(f"{path}: has {data[3]} dimensions, not the 3 of images or the 1 of labels")
-    shape = tuple(int(size) for size in np.frombuffer(data, ">u4", data[3], 4))
-    body = data[4 + 4 * data[3] :]
-    if len(body) != math.prod(shape):
-        raise UserError(f"{path}: has {len(body)} bytes of data where its header announces {math.prod(shape)}")
+    if start[3] > _MAX_DIMENSIONS:
+        raise UserError(f"{path}: has {start[3]} dimensions, not the 3 of images or the 1 of labels")
+    sizes = file.read(4 * start[3])
+    if len(sizes) < 4 * start[3]:
+        raise UserError(f"{path}: not an IDX file of unsigned bytes")
+    shape = tuple(int(size) for size in np.frombuffer(sizes, ">u4"))
+    announced = math.prod(shape)
+    check_unpacked(str(path), packed, announced)
+    body = file.read(announced + 1)
+    if len(body) != announced:
+        found = "more" if len(body) > announced else f"{len(body)}"
+        raise UserError(f"{path}: has {found} bytes of data where its header announces {announced}")
     if not body:
         raise UserError(f"{path}: holds no images or labels")
     return np.frombuffer(body, np.uint8).reshape(shape)

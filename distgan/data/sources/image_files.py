@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import struct
 import zipfile
@@ -12,14 +11,25 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
+from distgan.bounds import read_bytes
 from distgan.data.files import HIDDEN, is_hidden, is_system, kind_of_file, walk_files
-from distgan.data.images import EXTENSIONS, UNREADABLE, native_pixels, why_unreadable
+from distgan.data.images import (
+    EXTENSIONS,
+    JPEG_FORMATS,
+    UNREADABLE,
+    jpeg_pixels,
+    native_channels,
+    native_pixels,
+    open_image,
+    recovered_jpegs,
+    why_unreadable,
+)
 from distgan.errors import UserError
 
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")  # and none that runs a program, as Pillow does for EPS
@@ -39,7 +49,8 @@ _TURNS = {
 # A file's header inside a zip: its first bytes, and how long it is without name and extra field.
 _LOCAL_HEADER, _LOCAL_HEADER_BYTES = b"PK\x03\x04", 30
 _ENCRYPTED = 0x1
-_MOST_BYTES = 2**26  # of one image file
+_MOST_BYTES = 2**26  # of one image file in a zip
+_MOST_FILE_BYTES = 2**29
 
 # What zipfile raises for a file that is no zip, or a damaged one.
 _NO_ZIP = (
@@ -48,17 +59,34 @@ _NO_ZIP = (
 )  # fmt: skip
 
 
-def read_image(file: Path | BinaryIO, where: str) -> NDArray[np.uint8]:
+def image_pixels(data: bytes, where: str) -> NDArray[np.uint8]:
     """uint8 (H, W) or (H, W, C) of an image file, upright. Raises UserError, naming `where`, for what is none.
 
-    C is 2 for grey and 4 for colour with transparency, 3 for colour without.
+    C is 2 for grey and 4 for colour with transparency, 3 for colour without. A JPEG that libjpeg only warns of is
+    counted (`images.recovered_jpegs`).
     """
     try:
-        with Image.open(file, formats=_FORMATS) as image:
-            turn = _TURNS.get(_orientation(image) or 1)
+        with open_image(data, _FORMATS) as opened:
+            turn, image = _TURNS.get(_orientation(opened) or 1), opened
+            if opened.format in JPEG_FORMATS and opened.mode in {"L", "RGB"}:
+                pixels = jpeg_pixels(data, native_channels(opened))
+                if pixels is None:
+                    opened.load()
+                    recovered_jpegs.value += 1
+                else:
+                    image = Image.fromarray(pixels[:, :, 0] if opened.mode == "L" else pixels)
             return native_pixels(image if turn is None else image.transpose(turn))
     except UNREADABLE as error:
         raise UserError(f"{where}: not a readable image: {why_unreadable(error)}") from None
+
+
+def read_image(path: Path, where: str) -> NDArray[np.uint8]:
+    """As `image_pixels` of what lies in a file."""
+    try:
+        data = read_bytes(path, _MOST_FILE_BYTES)
+    except OSError as error:
+        raise UserError(f"{where}: not a readable image: {error.strerror or error}") from None
+    return image_pixels(data, where)
 
 
 def _orientation(image: Image.Image) -> int | None:
@@ -133,7 +161,7 @@ class ZipImages:
             data = self._bytes(number)
         except (OSError, struct.error, zlib.error) as error:
             raise UserError(f"{where}: cannot be read from the zip file: {error}; get the file again") from None
-        return read_image(io.BytesIO(data), where)
+        return image_pixels(data, where)
 
     def _bytes(self, number: int) -> bytes:
         """A member's content. Raises zlib.error where it is not what the zip's directory says."""

@@ -9,6 +9,7 @@ import zlib
 import numpy as np
 from numpy.typing import NDArray
 
+from distgan.bounds import check_zip, open_regular
 from distgan.data.sources.base import MAX_LABEL, numbered_classes
 from distgan.errors import UserError
 
@@ -31,16 +32,19 @@ class NpzSource:
     def __init__(self, path: str) -> None:
         self._path = path
         try:
-            with np.load(path, allow_pickle=False) as archive:
-                arrays = {key: np.asarray(archive[key]) for key in archive.files}
+            with open_regular(path) as file:
+                check_zip(file, path)
+                with np.load(file, allow_pickle=False) as archive:
+                    names = archive.files
+                    wanted = [next((key for key in keys if key in names), None) for keys in (_IMAGE_KEYS, _LABEL_KEYS)]
+                    images, labels = (None if key is None else np.asarray(archive[key]) for key in wanted)
         except _UNREADABLE as error:
             reason = f" ({error})" if isinstance(error, OSError) else ""
             raise UserError(
                 f"{path}: not a readable .npz archive of numbers{reason}; write one with numpy.savez"
             ) from None
-        images = next((arrays[key] for key in _IMAGE_KEYS if key in arrays), None)
         if images is None:
-            raise UserError(f"{path}: has {', '.join(arrays) or 'nothing'}, but none of {', '.join(_IMAGE_KEYS)}")
+            raise UserError(f"{path}: has {', '.join(names) or 'nothing'}, but none of {', '.join(_IMAGE_KEYS)}")
         if (
             images.dtype != np.uint8
             or images.ndim not in {3, 4}
@@ -51,7 +55,6 @@ class NpzSource:
             )
         if images.size == 0:
             raise UserError(f"{path}: holds no images")
-        labels = next((arrays[key] for key in _LABEL_KEYS if key in arrays), None)
         self._images: NDArray[np.uint8] = images
         self._labels = np.full(len(images), -1, np.int64) if labels is None else labels.reshape(-1)
         if len(self._labels) != len(images) or self._labels.dtype.kind not in "iu":
