@@ -109,7 +109,7 @@ WRONG_TABLES = {
     "a word": ('{"labels": "many"}', "its labels are no list"),
     "vectors": ('{"labels": [["00000/a.png", [0, 1]]]}', r"row 0 is \[\"00000/a.png\", \[0, 1\]\], not a file and"),
     "a fraction": ('{"labels": [["00000/a.png", 0.5]]}', "row 0 is .*, not a file and the number of its class"),
-    "infinite": ('{"labels": [["00000/a.png", Infinity]]}', "row 0 is .*, not a file and the number of its class"),
+    "infinite": ('{"labels": [["00000/a.png", Infinity]]}', "not valid JSON: Infinity is no number"),
     "another's": ('{"labels": [["b.png", 0]]}', r"has no label for 00000/a\.png \(1 such in all\)"),
 }
 
