@@ -19,8 +19,9 @@ class InceptionFeatures:
 
     Heusel et al., "GANs Trained by a Two Time-Scale Update Rule Converge to a Local Nash Equilibrium" (2017). Images
     are resized to 299x299 as TensorFlow 1 did it, grey ones repeated to RGB, and given as `(x - 128) / 128`. So does
-    torch-fidelity; the command of pytorch-fid resizes between the centres of pixels (`F.interpolate`), and its distances
-    of small images are about 2 % larger. The arithmetic is float32 whatever the caller's autocast and TF32 settings.
+    torch-fidelity; the command of pytorch-fid resizes between the centers of pixels (`F.interpolate`), and its
+    distances of small images are about 2 % larger. The arithmetic is float32 whatever the caller's autocast and TF32
+    settings.
     """
 
     name = "fid"

@@ -41,8 +41,8 @@ def manifold(real: Tensor, fake: Tensor) -> Manifold:
 
     Memory grows with N + M, not with their product. Raises UserError for a set of at most 5 features.
     """
-    centre = real.mean(0)  # of all distances: one that lies on a ball's surface stays there
-    real, fake = real - centre, fake - centre
+    center = real.mean(0)  # of all distances: one that lies on a ball's surface stays there
+    real, fake = real - center, fake - center
     real_precision, real_density = neighbour_radii(real, (PRECISION_NEIGHBOURS, DENSITY_NEIGHBOURS))
     (fake_precision,) = neighbour_radii(fake, (PRECISION_NEIGHBOURS,))
     precise = torch.zeros(len(fake), dtype=torch.bool, device=fake.device)

@@ -96,7 +96,7 @@ def doubles_throughout(image_size: int, form: Literal["sngan", "sagan"]) -> bool
     return form == "sngan" and image_size == 64
 
 
-def initialise_residual(network: nn.Module, init: Initialisation, gain: float) -> None:
+def initialize_residual(network: nn.Module, init: Initialisation, gain: float) -> None:
     """As `initialise`; Glorot-uniform weights of the blocks' 3x3 convolutions are `gain` times as large.
 
     Shortcuts and all other layers have a gain of 1.

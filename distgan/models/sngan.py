@@ -19,7 +19,7 @@ from distgan.models.residual import (
     GeneratorBlock,
     ResidualGain,
     doubles_throughout,
-    initialise_residual,
+    initialize_residual,
     num_upsamplings,
     residual_widths,
 )
@@ -34,7 +34,7 @@ class Generator(nn.Module):
     by default 256 channels in every stage at 32 pixels (Miyato et al., table 4), and 64 next to the image above that,
     doubling to 1,024 at 4x4: at 64 pixels with every stage, at 128 but for the last (their table 6). With
     `form: sagan` the network for 64 pixels is that for 128 with a stage less. BatchNorm's eps is Chainer's, in which
-    the source is written, and so are the first weights (`residual.initialise_residual`). SNGAN normalises no weight of
+    the source is written, and so are the first weights (`residual.initialize_residual`). SNGAN normalises no weight of
     its generator spectrally, SAGAN all.
 
     Raises ValueError for an image size that is not 32, 64 or 128.
@@ -80,7 +80,7 @@ class Generator(nn.Module):
             nn.Conv2d(hidden[-1], channels, 3, padding=1),
             nn.Tanh(),
         )
-        initialise_residual(self, init, residual_gain)
+        initialize_residual(self, init, residual_gain)
         if spectral_norm:
             normalise_spectrally(self)
 
@@ -143,7 +143,7 @@ class Discriminator(nn.Module):
             self.attention = SelfAttention2d(hidden[self.attended], attention)
         self.dense = nn.Linear(hidden[-1], 1)
         self.projection = None if num_classes is None else nn.Embedding(num_classes, hidden[-1])
-        initialise_residual(self, init, residual_gain)
+        initialize_residual(self, init, residual_gain)
         if spectral_norm:
             normalise_spectrally(self)
 
