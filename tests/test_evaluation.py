@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from distgan.data.storage import Storage
 from distgan.errors import UserError
 from distgan.evaluation.evaluator import Evaluator, Scores
 from distgan.evaluation.real_images import real_images
+from distgan.metrics import known
 from distgan.metrics.measures import metric_name
 from distgan.metrics.statistics_file import RealStatistics
 from distgan.report.kept_statistics import statistics_lines
@@ -95,6 +97,29 @@ def test_real_statistics_are_computed_once(data: str, tmp_path: Path, monkeypatc
     assert read
     assert other.statistics.count == 20
     assert len(list((tmp_path / "data" / "statistics").glob("*.npz"))) == 2
+
+
+def test_statistics_of_other_features_of_the_same_name_are_not_taken(
+    data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was kept before `fid_clean` clamped is computed anew; what is kept of other extractors stays."""
+    assert {name: known.feature_revision(name) for name in known.KNOWN} == {"fd_lite0": 1, "fid": 1, "fid_clean": 2}
+    url = str(shutil.copytree(data, tmp_path / "data", ignore=shutil.ignore_patterns("statistics")))
+    folder = tmp_path / "data" / "statistics"
+    make_evaluator(config_of(url, "evaluation.metrics=[kernel]"))
+    kept = set(folder.iterdir())
+    old = next(path for path in kept if path.suffix == ".npz")
+    first = RealStatistics.from_bytes(old.read_bytes(), str(old))
+    assert b"revision" not in old.read_bytes()
+
+    lite0 = known.KNOWN["fd_lite0"]
+    monkeypatch.setattr(known, "KNOWN", {**known.KNOWN, "fd_lite0": replace(lite0, revision=2)})
+    again = make_evaluator(config_of(url, "evaluation.metrics=[kernel]")).real
+    assert len(set(folder.iterdir()) - kept) == 2  # statistics and features
+    assert (first.revision, again.revision) == (1, 2)
+    assert RealStatistics.from_bytes(again.to_bytes(), "new").revision == 2
+    with pytest.raises(UserError, match=r"statistics of fd_lite0 as another version .*\(revision 1, here 2\); compute"):
+        make_evaluator(config_of(url, f"evaluation.statistics={old}"))
 
 
 def test_statistics_of_data_that_cannot_be_written_are_kept_on_this_machine(

@@ -82,9 +82,30 @@ def test_neighbourhoods_are_the_formulas(count: int, other: int) -> None:
     found = manifold(real, fake)
     assert found.precision == np.mean([any(apart[i, j] <= radii[3][i] for i in range(count)) for j in range(other)])
     assert found.recall == np.mean([any(apart[i, j] <= fake_radii[j] for j in range(other)) for i in range(count)])
-    inside = sum(bool(apart[i, j] <= radii[5][i]) for i in range(count) for j in range(other))
+    inside = sum(bool(apart[i, j] < radii[5][i]) for i in range(count) for j in range(other))
     assert found.density == pytest.approx(inside / (5 * other))
-    assert found.coverage == np.mean([any(apart[i, j] <= radii[5][i] for j in range(other)) for i in range(count)])
+    assert found.coverage == np.mean([any(apart[i, j] < radii[5][i] for j in range(other)) for i in range(count)])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_equal_sets_are_as_dense_as_each_other(dtype: torch.dtype) -> None:
+    """In any order: the k-th neighbour lies on the surface of its ball, and is outside."""
+    random = torch.Generator().manual_seed(0)
+    real = torch.randn(700, 320, generator=random, dtype=dtype).relu()
+    for fake in (real.clone(), real[torch.randperm(700, generator=random)]):
+        found = manifold(real, fake)
+        assert found.density == pytest.approx(1, abs=1e-3)
+        assert (found.precision, found.recall, found.coverage) == (1, 1, 1)
+
+
+def test_what_lies_on_a_surface_is_the_authors_code() -> None:
+    """Kynkäänniemi et al. count it in for precision and recall, Naeem et al. do not for density and coverage."""
+    line = torch.arange(0.0, 12.0)[:, None]
+    far = torch.tensor([[14.0], [100.0], [200.0], [300.0], [400.0], [500.0]])
+    found = manifold(line, far)
+    assert found.precision == 1 / 6  # 14 is as far from 11 as its third neighbour, 8, and farther from all others
+    assert found.density == 1 / (5 * 6)  # nearer to 11 than its fifth neighbour, 6; as far from 10 as its fifth, 6
+    assert found.coverage == 1 / 12
 
 
 def test_fidelity_and_diversity_come_apart() -> None:
@@ -111,7 +132,8 @@ def test_large_offsets_do_not_drown_neighbours() -> None:
 def test_inception_score_is_the_formula() -> None:
     logits = torch.randn(23, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 3
     scores = []
-    for part in np.array_split(logits.softmax(1).numpy(), 10):
+    order = np.random.RandomState(2020).permutation(23)
+    for part in np.array_split(logits.softmax(1).numpy()[order], 10):
         marginal = part.mean(0)
         scores.append(
             math.exp(np.mean([sum(p * math.log(p / q) for p, q in zip(row, marginal, strict=True)) for row in part]))
@@ -121,10 +143,20 @@ def test_inception_score_is_the_formula() -> None:
     assert found.std == pytest.approx(np.std(scores))
 
 
+def test_inception_score_does_not_depend_on_the_order_of_classes() -> None:
+    """Images of 10 classes, sorted by class as a folder may be, and mixed."""
+    random = torch.Generator().manual_seed(0)
+    classes = 6.0 * torch.eye(10).repeat_interleave(100, 0) + torch.randn(1000, 10, generator=random)
+    mixed = classes[torch.randperm(1000, generator=random)]
+    assert inception_score(classes).mean == pytest.approx(inception_score(mixed).mean, rel=0.01)
+    assert inception_score(classes).mean > 5
+    assert inception_score(classes) == inception_score(classes)
+
+
 def test_inception_score_lies_between_one_and_the_classes() -> None:
     assert inception_score(torch.zeros(100, 7)).mean == pytest.approx(1)
     certain = 1000.0 * torch.eye(7).repeat(20, 1)
-    assert inception_score(certain, splits=2).mean == pytest.approx(7)
+    assert inception_score(certain, splits=1).mean == pytest.approx(7)
 
 
 @pytest.mark.parametrize(

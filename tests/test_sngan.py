@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 
 import pytest
 import torch
@@ -10,26 +11,35 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
+from distgan.config.load import build_config, load_config
+from distgan.config.schema import Config
+from distgan.errors import UserError
 from distgan.models import sagan_resnet, sngan
 from distgan.models.attention import SelfAttention2d
 from distgan.models.conditional import ConditionalBatchNorm2d
 from distgan.models.residual import DiscriminatorBlock, GeneratorBlock
+from distgan.training.checkpoints import Manifest
+from distgan.training.networks import build_networks
+from distgan.training.progress import Progress
+from distgan.training.state import check_resumable
 from layer_table import layer_table, meta, parameters, running_statistics
 
 pytestmark = [pytest.mark.timeout(60), pytest.mark.usefixtures("one_thread")]
 
 LATENTS = torch.empty(2, 128, device="meta")
+WIDTHS = ["generator.width=64", "discriminator.width=64"]
 LABELS = torch.zeros(2, dtype=torch.int64, device="meta")
-# Output channels and pixels of the blocks: Miyato et al. tables 4 and 6, and Zhang et al.'s code.
+# Output channels and pixels of the blocks: Miyato et al. tables 4 and 6, and the authors' codes.
 GENERATOR_BLOCKS = {
     32: [(256, 8), (256, 16), (256, 32)],
     64: [(512, 8), (256, 16), (128, 32), (64, 64)],
     128: [(1024, 8), (512, 16), (256, 32), (128, 64), (64, 128)],
 }
 DISCRIMINATOR_BLOCKS = {
-    32: [(128, 16), (128, 8), (128, 8), (128, 8)],
-    64: [(64, 32), (128, 16), (256, 8), (512, 4), (512, 4)],
-    128: [(64, 64), (128, 32), (256, 16), (512, 8), (1024, 4), (1024, 4)],
+    (32, sngan): [(128, 16), (128, 8), (128, 8), (128, 8)],
+    (64, sngan): [(64, 32), (128, 16), (256, 8), (512, 4), (1024, 2)],
+    (64, sagan_resnet): [(64, 32), (128, 16), (256, 8), (512, 4), (512, 4)],
+    (128, sngan): [(64, 64), (128, 32), (256, 16), (512, 8), (1024, 4), (1024, 4)],
 }
 
 
@@ -53,8 +63,94 @@ def test_blocks_are_the_papers(size: int, module: object, num_classes: int | Non
     images = generator(LATENTS, *labels)
     assert images.shape == (2, 3, size, size)
     discriminator = meta(module.Discriminator, **context)
-    assert blocks(discriminator, images, *labels) == DISCRIMINATOR_BLOCKS[size]
+    wanted = DISCRIMINATOR_BLOCKS.get((size, module), DISCRIMINATOR_BLOCKS[size, sngan])
+    assert blocks(discriminator, images, *labels) == wanted
     assert discriminator(images, *labels).shape == (2,)
+
+
+# Parameters of both networks without labels and attention, by image size: those of Miyato et al.'s code, and of SAGAN's
+# form, in which the first convolution of a discriminator's block has the block's outputs already.
+COUNTS = {
+    (64, "sngan"): (12_220_675, 10_141_441),
+    (64, "sagan"): (8_541_443, 9_578_689),
+    (128, "sngan"): (32_150_787, 29_017_857),
+    (128, "sagan"): (32_150_787, 38_419_137),
+}
+
+
+@pytest.mark.parametrize(("size", "form"), COUNTS)
+def test_sizes_above_32_are_the_authors(size: int, form: str) -> None:
+    """At 64 pixels SNGAN's generator goes from 1,024 channels to 64, and its discriminator halves in five blocks."""
+    context = {"image_size": size, "channels": 3}
+    chosen = {} if form == "sngan" else {"form": form}
+    generator = meta(sngan.Generator, latent_dim=128, **context, **chosen)
+    discriminator = meta(sngan.Discriminator, **context, **chosen)
+    assert (parameters(generator), parameters(discriminator)) == COUNTS[size, form]
+    if form == "sagan":
+        attentive = meta(sagan_resnet.Discriminator, **context, attention="none")
+        assert parameters(attentive) == COUNTS[size, form][1]
+
+
+@pytest.mark.parametrize("part", ["Generator", "Discriminator"])
+def test_first_weights_are_the_authors(part: str) -> None:
+    """Glorot-uniform with a gain of √2 in the 3x3 convolutions of residual blocks and 1 elsewhere, biases 0."""
+    torch.manual_seed(0)
+    more = {"latent_dim": 128} if part == "Generator" else {"spectral_norm": False}
+    options = {"image_size": 32, "channels": 3, "width": 64, **more}
+    network = getattr(sngan, part)(**options)
+    convolutions = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
+    residual = {
+        id(layer)
+        for block in network.modules()
+        if isinstance(block, GeneratorBlock | DiscriminatorBlock)
+        for layer in (block.conv1, block.conv2)
+    }
+    assert 0 < len(residual) < len(convolutions)
+    for layer in convolutions:
+        weight = layer.weight.detach()
+        fan = weight[0][0].numel() * (weight.shape[0] + weight.shape[1])
+        gain = math.sqrt(2) if id(layer) in residual else 1
+        most = gain * math.sqrt(6 / fan)
+        assert most * 0.9 < float(weight.abs().max()) <= most * (1 + 1e-6)
+        if weight.numel() > 5000:
+            assert float(weight.std()) == pytest.approx(gain * math.sqrt(2 / fan), rel=0.03)
+        assert not layer.bias.any()
+    normal = getattr(sngan, part)(**options, init="normal").blocks[0].conv2.weight.detach()
+    assert float(normal.std()) == pytest.approx(0.02, rel=0.03)
+    # SAGAN's code has a gain of 1 everywhere.
+    without = {**options, "attention": "none", "spectral_norm": False}
+    for module, chosen in ((sngan, {"residual_gain": 1.0}), (sagan_resnet, without)):
+        torch.manual_seed(0)
+        other = getattr(module, part)(**{**options, **chosen})
+        torch.testing.assert_close(other.blocks[0].conv2.weight * math.sqrt(2), network.blocks[0].conv2.weight)
+
+
+def test_checkpoints_from_before_the_forms_are_built_as_they_were() -> None:
+    """`form` and `residual_gain` are younger: without them a network is of SAGAN's form where that is another."""
+
+    def manifest(size: int) -> tuple[Manifest, Config]:
+        config = load_config("sngan-cifar", [f"image_size={size}", *WIDTHS])
+        tree = config.model_dump(mode="json")
+        for section in ("generator", "discriminator"):
+            del tree[section]["form"], tree[section]["residual_gain"]
+        progress = Progress().as_dict()
+        facts = {"name": "step-0", "step": 0, "kimg": 0, "data_hash": "", "workers": 1, "threads": 1}
+        return Manifest(distgan="0.1.0", config=tree, progress=progress, **facts), config
+
+    small, config = manifest(32)
+    check_resumable(small, config, "", "runs/old")
+    large, config = manifest(64)
+    networks = build_networks(build_config(large.config, "manifest.json"), torch.device("meta"))
+    assert (parameters(networks.generator), parameters(networks.discriminator)) == COUNTS[64, "sagan"]
+    with pytest.raises(
+        UserError, match=r"discriminator\.form was sagan and is sngan; generator\.form was .*set them back"
+    ):
+        check_resumable(large, config, "", "runs/old")
+    as_before = ["image_size=64", "generator.form=sagan", "discriminator.form=sagan", *WIDTHS]
+    check_resumable(large, load_config("sngan-cifar", as_before), "", "runs/old")
+    former, _ = manifest(128)
+    assert "form" not in former.config["generator"]  # both forms have it
+    assert former.config["discriminator"]["form"] == "sagan"
 
 
 def test_generator_for_cifar_is_the_papers() -> None:
@@ -84,7 +180,7 @@ def test_discriminator_for_cifar_is_the_papers() -> None:
 def test_sngan_is_sagan_without_attention(size: int) -> None:
     context = {"image_size": size, "channels": 3, "num_classes": 10}
     for part, more in (("Generator", {"latent_dim": 128, "spectral_norm": False}), ("Discriminator", {})):
-        plain = meta(getattr(sngan, part), **context, **more)
+        plain = meta(getattr(sngan, part), **context, **more, form="sagan")
         attentive = meta(getattr(sagan_resnet, part), **context, **more)
         without = meta(getattr(sagan_resnet, part), **context, **more, attention="none")
         shapes = {name: tensor.shape for name, tensor in plain.state_dict().items()}
@@ -181,7 +277,7 @@ def test_blocks_are_the_formula() -> None:
     beside = F.conv2d(F.interpolate(x, scale_factor=2), block.shortcut.weight, block.shortcut.bias)
     torch.testing.assert_close(block(x), h + beside, rtol=1e-12, atol=1e-12)
     for first, outputs, downsample in ((True, 5, True), (False, 5, True), (False, 5, False), (False, 3, False)):
-        half = DiscriminatorBlock(3, outputs, downsample=downsample, first=first).double()
+        half = DiscriminatorBlock(3, 4, outputs, downsample=downsample, first=first).double()
         h = F.conv2d(x if first else F.relu(x), half.conv1.weight, half.conv1.bias, padding=1)
         h = F.conv2d(F.relu(h), half.conv2.weight, half.conv2.bias, padding=1)
         beside = x

@@ -100,6 +100,21 @@ def context_arguments(target: type[Any], tree: Any) -> dict[str, Any]:
     return {name: getattr(tree, name) for name in CONTEXT if name in parameters}
 
 
+def with_former_options(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """A checkpoint's configuration, with options that are younger than it as it was trained with.
+
+    Networks called `sngan` were of SAGAN's form before they had the option `form`; it is added where the forms differ.
+    """
+    former, size = dict(tree), tree.get("image_size")
+    for section in ("generator", "discriminator"):
+        options = tree.get(section)
+        if isinstance(options, Mapping) and options.get("network") == "sngan" and "form" not in options:
+            widths = options.get("widths") is not None
+            differs = (size == 64 and not widths) if section == "generator" else (size != 32 or widths)
+            former[section] = {**options, "form": "sagan"} if differs else options
+    return former
+
+
 def split_section(section: str, values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Splits a component section's values into the declared ones and the component's options."""
     schema, _, _ = COMPONENTS[section]

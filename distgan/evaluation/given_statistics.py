@@ -8,7 +8,7 @@ from distgan.config.schema import EvaluationConfig
 from distgan.data.storage import NotFoundError, Storage
 from distgan.errors import UserError
 from distgan.metrics.features import FeatureExtractor
-from distgan.metrics.known import feature_count
+from distgan.metrics.known import feature_count, feature_revision
 from distgan.metrics.statistics_file import MOST_BYTES, RealStatistics
 from distgan.world import World
 
@@ -61,6 +61,12 @@ def check_statistics(
         raise UserError(
             f"{source}: statistics of the extractor {given.extractor}, and images are to be measured with {extractor}; "
             f"measure them with {given.extractor}, or give other statistics"
+        )
+    if given.extractor is not None and given.revision != feature_revision(given.extractor):
+        raise UserError(
+            f"{source}: statistics of {given.extractor} as another version of distgan measured it (revision "
+            f"{given.revision}, here {feature_revision(given.extractor)}); compute them anew with "
+            f"`distgan data stats --out`"
         )
     if given.image_size not in {None, image_size}:
         raise UserError(

@@ -25,6 +25,7 @@ from distgan.evaluation.images import CHUNK
 from distgan.evaluation.weights import cache_folder
 from distgan.metrics.features import FeatureExtractor
 from distgan.metrics.frechet import FeatureSums, GaussianStatistics, frechet_distance
+from distgan.metrics.known import feature_revision
 from distgan.metrics.statistics_file import DamagedError, RealStatistics
 from distgan.world import World
 
@@ -87,7 +88,10 @@ class RealImages:
         if real is None:
             one, other = (self._joined(self._sums(half)) for half in self._halves())
             floor = between(self._world, one.statistics(), other.statistics())
-            real = RealStatistics((one + other).statistics(), floor, self._extractor.name, self._image_size)
+            extractor = self._extractor.name
+            real = RealStatistics(
+                (one + other).statistics(), floor, extractor, self._image_size, feature_revision(extractor)
+            )
             if self._world.rank == 0:
                 self.kept_at = self._keep(name, real.to_bytes())
         check_bad_samples(self.count - real.statistics.count, self._data)
@@ -116,6 +120,8 @@ class RealImages:
         everything = [self._decoder.index.hash, extractor, count, _SELECTION_SEED, *images]
         if self._label is not None:
             everything += [self._label, self._drawn]
+        if (revision := feature_revision(extractor)) > 1:
+            everything.append(f"revision {revision}")
         digest = hashlib.sha256(json.dumps(everything).encode()).hexdigest()
         return f"{extractor}-{count}-{digest[:16]}"
 

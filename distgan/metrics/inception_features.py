@@ -18,8 +18,10 @@ class InceptionFeatures:
     """The published FID's: the last pooled layer of Inception-v3 with the weights of 2015-12-05, 2,048 numbers.
 
     Heusel et al., "GANs Trained by a Two Time-Scale Update Rule Converge to a Local Nash Equilibrium" (2017). Images
-    are resized to 299x299 as TensorFlow 1 did it, grey ones repeated to RGB, and given as `(x - 128) / 128`. The
-    arithmetic is float32 whatever the caller's autocast and TF32 settings.
+    are resized to 299x299 as TensorFlow 1 did it, grey ones repeated to RGB, and given as `(x - 128) / 128`. So does
+    torch-fidelity; the command of pytorch-fid resizes between the centers of pixels (`F.interpolate`), and its
+    distances of small images are about 2 % larger. The arithmetic is float32 whatever the caller's autocast and TF32
+    settings.
     """
 
     name = "fid"
@@ -65,7 +67,10 @@ class InceptionFeatures:
 
 
 class CleanInceptionFeatures(InceptionFeatures):
-    """As `InceptionFeatures`, of images that are resized with Pillow's antialiased bicubic filter ("clean" FID)."""
+    """As `InceptionFeatures`, of images that are resized with Pillow's antialiased bicubic filter and clamped.
+
+    The measure of the package clean-fid.
+    """
 
     name = "fid_clean"
     resize = staticmethod(resize_as_pillow)

@@ -23,10 +23,17 @@ class PublishedWeights:
 
 @dataclass(frozen=True)
 class KnownExtractor:
-    """How many numbers it makes of an image, and the weights it needs where it brings none."""
+    """What an extractor makes of an image, and what it needs.
+
+    Attributes:
+        dimension: numbers in one image's feature vector.
+        weights: the file that it needs where it brings none.
+        revision: counts how often its features have changed; statistics of another revision are not comparable.
+    """
 
     dimension: int
     weights: PublishedWeights | None = None
+    revision: int = 1
 
 
 INCEPTION_WEIGHTS = PublishedWeights(
@@ -39,7 +46,7 @@ INCEPTION_WEIGHTS = PublishedWeights(
 KNOWN: Mapping[str, KnownExtractor] = {
     "fd_lite0": KnownExtractor(320),
     "fid": KnownExtractor(2048, INCEPTION_WEIGHTS),
-    "fid_clean": KnownExtractor(2048, INCEPTION_WEIGHTS),
+    "fid_clean": KnownExtractor(2048, INCEPTION_WEIGHTS, revision=2),  # 2: clamped after the resize
 }
 
 
@@ -47,6 +54,12 @@ def feature_count(extractor: str) -> int | None:
     """How many numbers the extractor makes of an image; None for a user's own, of which only itself knows."""
     known = KNOWN.get(extractor)
     return known.dimension if known is not None else None
+
+
+def feature_revision(extractor: str) -> int:
+    """The revision of the extractor's features; 1 for a user's own."""
+    known = KNOWN.get(extractor)
+    return known.revision if known is not None else 1
 
 
 def published_weights(extractor: str) -> PublishedWeights | None:

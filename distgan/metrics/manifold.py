@@ -1,7 +1,8 @@
 """Fidelity and diversity apart: whether samples lie where real images are, and whether they reach all of them.
 
 Improved precision and recall: Kynkäänniemi et al. (2019). Density and coverage: Naeem et al., "Reliable Fidelity and
-Diversity Metrics for Generative Models" (2020).
+Diversity Metrics for Generative Models" (2020). A feature on a ball's surface is inside for the former's authors and
+outside in the latter's code, so that the density of equal sets is 1.
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ def manifold(real: Tensor, fake: Tensor) -> Manifold:
 
     Memory grows with N + M, not with their product. Raises UserError for a set of at most 5 features.
     """
+    center = real.mean(0)  # of all distances: one that lies on a ball's surface stays there
+    real, fake = real - center, fake - center
     real_precision, real_density = neighbour_radii(real, (PRECISION_NEIGHBOURS, DENSITY_NEIGHBOURS))
     (fake_precision,) = neighbour_radii(fake, (PRECISION_NEIGHBOURS,))
     precise = torch.zeros(len(fake), dtype=torch.bool, device=fake.device)
@@ -47,7 +50,7 @@ def manifold(real: Tensor, fake: Tensor) -> Manifold:
     for rows, distances in _distances(real, fake):
         precise |= (distances <= real_precision[rows, None]).any(0)
         recalled += int((distances <= fake_precision).any(1).sum())
-        near = distances <= real_density[rows, None]
+        near = distances < real_density[rows, None]
         hits += int(near.sum())
         covered += int(near.any(1).sum())
     return Manifold(
@@ -73,10 +76,8 @@ def neighbour_radii(features: Tensor, neighbours: tuple[int, ...]) -> list[Tenso
 def _distances(one: Tensor, other: Tensor) -> Iterator[tuple[slice, Tensor]]:
     """Squared distances of some rows at a time to all of the other set, (rows, M).
 
-    One centre is taken from both first: float32 keeps more of small distances so.
+    Both lie around 0: float32 keeps more of small distances so.
     """
-    centre = other.mean(0)
-    one, other = one - centre, other - centre
     squares = other.square().sum(1)
     for first in range(0, len(one), _ROWS):
         part = one[first : first + _ROWS]

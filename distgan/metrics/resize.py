@@ -18,12 +18,13 @@ def resize_as_tensorflow(images: Tensor, size: int) -> Tensor:
 
 
 def resize_as_pillow(images: Tensor, size: int) -> Tensor:
-    """Bicubic with Pillow's filter, which averages what it shrinks: (N, C, H, W) floats to (N, C, size, size).
+    """Bicubic with Pillow's filter, which averages what it shrinks: (N, C, H, W) of 0 to 255 to (N, C, size, size).
 
-    Values are neither rounded nor clamped. Parmar et al., "On Aliased Resizing and Surprising Subtleties in GAN
-    Evaluation" (2022).
+    Values are not rounded. What bicubic weights carry beyond 0 and 255 is clamped, as the clean-fid package does since
+    2022. Parmar et al., "On Aliased Resizing and Surprising Subtleties in GAN Evaluation" (2022).
     """
-    return F.interpolate(images, size=(size, size), mode="bicubic", align_corners=False, antialias=True)
+    resized = F.interpolate(images, size=(size, size), mode="bicubic", align_corners=False, antialias=True)
+    return resized.clamp(0, 255)
 
 
 def _interpolation(length: int, size: int) -> Tensor:

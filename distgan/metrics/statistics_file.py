@@ -32,18 +32,21 @@ class RealStatistics:
     floor: the distance between two halves of the images.
     extractor: name of the network that made the features.
     image_size: height and width that the images had.
+    revision: of the features, where it is not the first (`known.KnownExtractor`).
     """
 
     statistics: GaussianStatistics
     floor: float | None = None
     extractor: str | None = None
     image_size: int | None = None
+    revision: int = 1
 
     def to_bytes(self) -> bytes:
         """The contents of a file: `mu`, `sigma`, and beside them what is known. Equal statistics give equal bytes."""
         found = self.statistics
         arrays: dict[str, Any] = {"mu": found.mean.numpy(), "sigma": found.covariance.numpy(), "count": found.count}
         arrays |= {"floor": self.floor, "extractor": self.extractor, "image_size": self.image_size}
+        arrays |= {"revision": self.revision if self.revision > 1 else None}
         known: dict[str, Any] = {name: np.array(value) for name, value in arrays.items() if value is not None}
         buffer = io.BytesIO()
         np.savez(buffer, **known)
@@ -65,6 +68,7 @@ class RealStatistics:
             floor = float(arrays["floor"]) if "floor" in arrays else None
             extractor = str(arrays["extractor"]) if "extractor" in arrays else None
             image_size = int(arrays["image_size"]) if "image_size" in arrays else None
+            revision = int(arrays.get("revision", 1))
         except UserError as error:
             raise DamagedError(str(error)) from None
         except (ValueError, LookupError, EOFError, OSError, TypeError, AttributeError, OverflowError) as error:
@@ -85,7 +89,7 @@ class RealStatistics:
             raise _unusable(source, "its sigma is not symmetric")
         covariance = covariance / 2 + covariance.T / 2
         statistics = GaussianStatistics(torch.from_numpy(mean), torch.from_numpy(covariance), count)
-        return cls(statistics, floor, extractor, image_size)
+        return cls(statistics, floor, extractor, image_size, revision)
 
 
 def _unusable(source: str, reason: str) -> DamagedError:

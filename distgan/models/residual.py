@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Annotated, Literal
 
+import torch
 import torch.nn.functional as F
+from annotated_types import Gt, Le
 from torch import Tensor, nn
+from typing_extensions import Doc
 
-from distgan.models.layers import stage_widths
+from distgan.models.layers import Initialisation, initialise, stage_widths
+
+Form = Annotated[Literal["sngan", "sagan"], Doc("blocks and widths of SNGAN's code, or of SAGAN's")]
+ResidualGain = Annotated[
+    float, Gt(0), Le(10), Doc("factor of Glorot's first weights in the 3x3 convolutions of residual blocks")
+]
+# Of ResidualGain, in the codes of Miyato et al. and Gulrajani et al.; Zhang et al. have 1.
+SOURCES_GAIN = math.sqrt(2)
 
 
 class GeneratorBlock(nn.Module):
@@ -35,15 +46,14 @@ class DiscriminatorBlock(nn.Module):
     """(N, inputs, H, W) to (N, outputs, H, W), or half of H and W: ReLU, 3x3, ReLU, 3x3, average over 2x2.
 
     The `first` block, next to the image, begins without the ReLU. Beside it runs a 1x1 convolution after the average,
-    or nothing where neither channels nor size change. Between the two convolutions are `outputs` channels, as in
-    Zhang et al.'s code.
+    or nothing where neither channels nor size change. Between the two convolutions are `middle` channels.
     """
 
-    def __init__(self, inputs: int, outputs: int, *, downsample: bool, first: bool = False) -> None:
+    def __init__(self, inputs: int, middle: int, outputs: int, *, downsample: bool, first: bool = False) -> None:
         super().__init__()
         self.first = first
-        self.conv1 = nn.Conv2d(inputs, outputs, 3, padding=1)
-        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1)
+        self.conv1 = nn.Conv2d(inputs, middle, 3, padding=1)
+        self.conv2 = nn.Conv2d(middle, outputs, 3, padding=1)
         self.pool = nn.AvgPool2d(2) if downsample else nn.Identity()
         self.shortcut = nn.Conv2d(inputs, outputs, 1) if downsample or inputs != outputs else nn.Identity()
 
@@ -64,18 +74,40 @@ def num_upsamplings(image_size: int) -> int:
     return int(math.log2(image_size // 4))
 
 
-def residual_widths(image_size: int, width: int, widths: Sequence[int] | None, count: int) -> list[int]:
+def residual_widths(
+    image_size: int, width: int, widths: Sequence[int] | None, count: int, form: Literal["sngan", "sagan"]
+) -> list[int]:
     """Channels of `count` stages from the image inwards, as the sources have them.
 
     `width` everywhere at 32 pixels (Miyato et al., table 4); above that it doubles, and the last two are equal
-    (Miyato et al., table 6; Zhang et al.). `widths` replaces them. Raises ValueError when their number is not `count`.
+    (Miyato et al., table 6; Zhang et al.), but not in SNGAN's form for 64 pixels. `widths` replaces them. Raises
+    ValueError when their number is not `count`.
     """
-    if widths is not None:
+    if widths is not None or doubles_throughout(image_size, form):
         return stage_widths(width, widths, count)
     if image_size == 32:
         return [width] * count
     doubled = stage_widths(width, None, count - 1)
     return [*doubled, doubled[-1]]
+
+
+def doubles_throughout(image_size: int, form: Literal["sngan", "sagan"]) -> bool:
+    """Whether it is SNGAN's form for 64 pixels; SAGAN's, of which there is no source, is its form for 128 cut short."""
+    return form == "sngan" and image_size == 64
+
+
+def initialize_residual(network: nn.Module, init: Initialisation, gain: float) -> None:
+    """As `initialise`; Glorot-uniform weights of the blocks' 3x3 convolutions are `gain` times as large.
+
+    Shortcuts and all other layers have a gain of 1.
+    """
+    initialise(network, init)
+    if init == "glorot":
+        with torch.no_grad():
+            for block in network.modules():
+                if isinstance(block, GeneratorBlock | DiscriminatorBlock):
+                    block.conv1.weight.mul_(gain)
+                    block.conv2.weight.mul_(gain)
 
 
 def _upsample(x: Tensor) -> Tensor:

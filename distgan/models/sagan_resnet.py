@@ -5,6 +5,7 @@ from __future__ import annotations
 from distgan.models import sngan
 from distgan.models.attention import Attention, AttentionSize
 from distgan.models.layers import Epsilon, Initialisation, Momentum, Width, Widths
+from distgan.models.residual import Form, ResidualGain
 from distgan.models.spectral import SpectralNorm
 
 
@@ -28,7 +29,9 @@ class Generator(sngan.Generator):
         attention: Attention = "pooled",
         attention_at: AttentionSize | None = None,
         spectral_norm: SpectralNorm = True,
+        form: Form = "sagan",
         init: Initialisation = "glorot",
+        residual_gain: ResidualGain = 1.0,
     ) -> None:
         super().__init__(
             image_size=image_size,
@@ -42,7 +45,9 @@ class Generator(sngan.Generator):
             attention=attention,
             attention_at=attention_at,
             spectral_norm=spectral_norm,
+            form=form,
             init=init,
+            residual_gain=residual_gain,
         )
 
 
@@ -63,7 +68,9 @@ class Discriminator(sngan.Discriminator):
         attention: Attention = "pooled",
         attention_at: AttentionSize | None = None,
         spectral_norm: SpectralNorm = True,
+        form: Form = "sagan",
         init: Initialisation = "glorot",
+        residual_gain: ResidualGain = 1.0,
     ) -> None:
         super().__init__(
             image_size=image_size,
@@ -74,5 +81,7 @@ class Discriminator(sngan.Discriminator):
             attention=attention,
             attention_at=attention_at,
             spectral_norm=spectral_norm,
+            form=form,
             init=init,
+            residual_gain=residual_gain,
         )

@@ -11,8 +11,18 @@ from typing_extensions import Doc
 
 from distgan.models.attention import Attention, AttentionSize, SelfAttention2d, attention_stage
 from distgan.models.conditional import ConditionalBatchNorm2d
-from distgan.models.layers import Epsilon, Initialisation, Momentum, Width, Widths, initialise
-from distgan.models.residual import DiscriminatorBlock, GeneratorBlock, num_upsamplings, residual_widths
+from distgan.models.layers import Epsilon, Initialisation, Momentum, Width, Widths
+from distgan.models.residual import (
+    SOURCES_GAIN,
+    DiscriminatorBlock,
+    Form,
+    GeneratorBlock,
+    ResidualGain,
+    doubles_throughout,
+    initialize_residual,
+    num_upsamplings,
+    residual_widths,
+)
 from distgan.models.spectral import SpectralNorm, normalise_spectrally
 
 
@@ -22,8 +32,10 @@ class Generator(nn.Module):
     A dense layer to 4x4, a residual block a doubling, batch normalisation, ReLU, a 3x3 convolution and tanh: values in
     [-1, 1]. The blocks' batch normalisation is conditional where there are labels, the last one never is. `width` is
     by default 256 channels in every stage at 32 pixels (Miyato et al., table 4), and 64 next to the image above that,
-    doubling to 4x4 (their table 6). At 64 pixels it is the form for 128 with a stage less. BatchNorm's eps is
-    Chainer's, in which the source is written. SNGAN normalises no weight of its generator spectrally, SAGAN all.
+    doubling to 1,024 at 4x4: at 64 pixels with every stage, at 128 but for the last (their table 6). With
+    `form: sagan` the network for 64 pixels is that for 128 with a stage less. BatchNorm's eps is Chainer's, in which
+    the source is written, and so are the first weights (`residual.initialize_residual`). SNGAN normalises no weight of
+    its generator spectrally, SAGAN all.
 
     Raises ValueError for an image size that is not 32, 64 or 128.
     """
@@ -42,12 +54,14 @@ class Generator(nn.Module):
         attention: Attention = "none",
         attention_at: AttentionSize | None = None,
         spectral_norm: SpectralNorm = False,
+        form: Form = "sngan",
         init: Initialisation = "glorot",
+        residual_gain: ResidualGain = SOURCES_GAIN,
     ) -> None:
         super().__init__()
         count = num_upsamplings(image_size)
         default = 256 if image_size == 32 else 64
-        hidden = residual_widths(image_size, width or default, widths, count + 1)[::-1]
+        hidden = residual_widths(image_size, width or default, widths, count + 1, form)[::-1]
 
         def norm(outputs: int) -> nn.Module:
             if num_classes is None:
@@ -66,7 +80,7 @@ class Generator(nn.Module):
             nn.Conv2d(hidden[-1], channels, 3, padding=1),
             nn.Tanh(),
         )
-        initialise(self, init)
+        initialize_residual(self, init, residual_gain)
         if spectral_norm:
             normalise_spectrally(self)
 
@@ -85,11 +99,12 @@ class Discriminator(nn.Module):
     """Images (N, channels, image_size, image_size) in [-1, 1], with num_classes also labels (N,), to logits (N,).
 
     Residual blocks, ReLU, a sum φ over all places, and a dense layer; labels add the projection e_labelᵀ φ (Miyato &
-    Koyama 2018). At 32 pixels four blocks of 128 channels, two of which halve (Miyato et al., table 4); above that the
-    blocks halve down to 4x4 from 64 channels on, doubling, and one more keeps size and channels (their table 6).
-    At 64 pixels it is the form for 128 with a stage less. The logits are unbounded. All weights are spectrally
-    normalised. With `pooling: mean` and no spectral normalisation it is the critic of WGAN-GP on CIFAR-10 (Gulrajani
-    et al. 2017).
+    Koyama 2018). At 32 pixels four blocks of 128 channels, two of which halve (Miyato et al., table 4). Above that the
+    blocks double from 64 channels on: at 64 pixels five that halve down to 2x2, at 128 five that halve down to 4x4 and
+    one that keeps size and channels (their table 6). Between the convolutions of a block but the first are as many
+    channels as come in. With `form: sagan` as many as go out, and the network for 64 pixels is that for 128 with a
+    stage less. The logits are unbounded. All weights are spectrally normalised. With `pooling: mean` and no spectral
+    normalisation it is the critic of WGAN-GP on CIFAR-10 (Gulrajani et al. 2017).
 
     Raises ValueError for an image size that is not 32, 64 or 128.
     """
@@ -106,18 +121,21 @@ class Discriminator(nn.Module):
         attention_at: AttentionSize | None = None,
         pooling: Annotated[Literal["sum", "mean"], Doc("over all places, before the last layer")] = "sum",
         spectral_norm: SpectralNorm = True,
+        form: Form = "sngan",
         init: Initialisation = "glorot",
+        residual_gain: ResidualGain = SOURCES_GAIN,
     ) -> None:
         super().__init__()
         self.pooling = pooling
-        halvings = 2 if num_upsamplings(image_size) == 3 else num_upsamplings(image_size)
-        count = 4 if image_size == 32 else halvings + 1
+        count = 4 if image_size == 32 else num_upsamplings(image_size) + 1
+        halvings = 2 if image_size == 32 else count if doubles_throughout(image_size, form) else count - 1
         default = 128 if image_size == 32 else 64
-        hidden = residual_widths(image_size, width or default, widths, count)
-        self.blocks = nn.ModuleList(
-            DiscriminatorBlock(inputs, outputs, downsample=stage < halvings, first=stage == 0)
-            for stage, (inputs, outputs) in enumerate(zip([channels, *hidden], hidden, strict=False))
-        )
+        hidden = residual_widths(image_size, width or default, widths, count, form)
+        self.blocks = nn.ModuleList()
+        for stage, (inputs, outputs) in enumerate(zip([channels, *hidden], hidden, strict=False)):
+            first = stage == 0
+            middle = inputs if form == "sngan" and not first else outputs
+            self.blocks.append(DiscriminatorBlock(inputs, middle, outputs, downsample=stage < halvings, first=first))
         self.attended, self.attention = -1, None
         if attention != "none":
             sizes = [image_size // 2 ** min(stage + 1, halvings) for stage in range(count)]
@@ -125,7 +143,7 @@ class Discriminator(nn.Module):
             self.attention = SelfAttention2d(hidden[self.attended], attention)
         self.dense = nn.Linear(hidden[-1], 1)
         self.projection = None if num_classes is None else nn.Embedding(num_classes, hidden[-1])
-        initialise(self, init)
+        initialize_residual(self, init, residual_gain)
         if spectral_norm:
             normalise_spectrally(self)
 

@@ -17,6 +17,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 import distgan
+from distgan.config.components import with_former_options
 from distgan.data.storage import NotFoundError, Storage
 from distgan.errors import UserError
 from distgan.training.progress import Progress
@@ -63,6 +64,11 @@ class Manifest(BaseModel):
     @classmethod
     def _is_progress(cls, value: dict[str, Any]) -> dict[str, Any]:
         return Progress.from_dict(value).as_dict()
+
+    @field_validator("config")
+    @classmethod
+    def _is_as_trained(cls, value: dict[str, Any]) -> dict[str, Any]:
+        return with_former_options(value)
 
 
 @dataclass(frozen=True)
