@@ -12,7 +12,7 @@ from distgan.config.registry import DISCRIMINATORS, EXTRACTORS, GENERATORS, OBJE
 PACKAGE = Path(distgan.__file__).parent
 
 # Rooms, from the ground up.
-GROUND = {"errors", "world", "config", "data", "models", "metrics"}
+GROUND = {"errors", "rendezvous", "world", "config", "data", "models", "metrics"}
 RUN = GROUND | {"evaluation", "health", "training"}
 ALL = RUN | {"assessment", "diagnosis", "search", "report", "launch", "store", "submission"}
 
@@ -20,7 +20,8 @@ ALL = RUN | {"assessment", "diagnosis", "search", "report", "launch", "store", "
 ALLOWED: dict[str, set[str]] = {
     "__init__": set(),
     "errors": set(),
-    "world": {"errors"},
+    "rendezvous": set(),
+    "world": {"errors", "rendezvous"},
     "config": {"errors"},
     "models": set(),
     "data": {"errors", "config"},
@@ -30,7 +31,7 @@ ALLOWED: dict[str, set[str]] = {
     "health": {"errors", "config"},
     "training": GROUND | {"evaluation", "health"},
     "assessment": RUN,
-    "diagnosis": {"errors", "data"},
+    "diagnosis": {"errors", "rendezvous", "data"},
     "search": RUN,
     "report": RUN | {"assessment", "diagnosis", "search"},
     "submission": {"errors", "config"},
