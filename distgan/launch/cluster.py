@@ -106,7 +106,8 @@ def _session_folder() -> str:
 
     The path is short: that of a socket may have 107 bytes, of which Ray takes about 64.
     """
-    return str(private_folder(Path(get_default_system_temp_dir(), f"distgan-{os.getuid()}")) / "ray")
+    place: str = get_default_system_temp_dir()  # type: ignore[no-untyped-call]
+    return str(private_folder(Path(place, f"distgan-{os.getuid()}")) / "ray")
 
 
 def _stay_on_loopback(stay: bool = True) -> None:
