@@ -102,7 +102,7 @@ def _answer_one(listener: Listener) -> None:
     [
         ({"data__url": "http://169.254.169.254/latest"}, "--data URL"),
         ({"data__url": "s3://strangers/bricks"}, "--data URL"),
-        ({"data__url": "sftp://10.0.0.1/bricks"}, "--data URL"),
+        ({"data__url": "https://10.0.0.1/bricks"}, "--data URL"),
         ({"evaluation__statistics": "http://169.254.169.254/s.npz"}, "--statistics FILE"),
         (
             {"evaluation__extractor": "fid", "evaluation__weights": "http://169.254.169.254/w.pth"},
@@ -131,7 +131,7 @@ def test_every_address_counts_that_would_be_contacted(
         ("http://lab:8080/bricks", "http://lab/runs/first", True),
         ("https://lab/bricks", "http://lab/runs/first", True),
         ("http://169.254.169.254/bricks", "s3://runs/first", True),
-        ("gs://data/bricks", "s3://runs/first", True),
+        ("memory://data/bricks", "s3://runs/first", True),
     ],
 )
 def test_what_is_elsewhere(url: str, source: str, elsewhere: bool) -> None:
@@ -142,7 +142,7 @@ def test_what_is_elsewhere(url: str, source: str, elsewhere: bool) -> None:
 def test_a_searchs_record_is_no_word_of_the_user(trained: Path, tmp_path: Path, listener: Listener) -> None:
     plan = make_plan()
     plan.config["data"]["url"] = listener.url
-    trial = make_trial(plan, 0, state="finished", kimg=20.0, curve=[(20.0, 1.0)])
+    trial = make_trial(plan, 0, state="budget", kimg=20.0, curve=[(20.0, 1.0)])
     record: SearchRecord = make_record([trial], plan)
     folder = tmp_path / "search"
     shutil.copytree(trained, folder / "trials" / trial.name)

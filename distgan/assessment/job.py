@@ -121,6 +121,7 @@ def _job_of_run(source: str, options: EvaluationOptions) -> EvaluationJob:
     manifest = checkpoint.manifest
     tree: dict[str, Any] = {**manifest.config}
     measures, extractor = _asked(options)
+    given = options
     if replace(options, samples=None, checkpoint=None, trust_code=False, trust_addresses=False) == EvaluationOptions():
         # As the run was measured: nothing else is asked for that needs images.
         options = replace(options, statistics=tree.get("evaluation", {}).get("statistics"))
@@ -132,8 +133,8 @@ def _job_of_run(source: str, options: EvaluationOptions) -> EvaluationJob:
     tree["evaluation"] = {**tree.get("evaluation", {}), **changes}
     tree["data"] = {**tree.get("data", {}), "cache_dir": None}
     config = build_config(tree, manifest.name, trust_code=options.trust_code)
-    if not options.trust_addresses:
-        _check_addresses(config, checkpoint.url, options, extractor)
+    if not given.trust_addresses:
+        _check_addresses(config, checkpoint.url, given, extractor)
     if options.per_class and config.num_classes is None:
         raise UserError(f"--per-class: {checkpoint.url} is of a generator that takes no labels; leave it out")
     needs_labels = config.num_classes is not None
@@ -165,12 +166,12 @@ def _job_of_run(source: str, options: EvaluationOptions) -> EvaluationJob:
     )
 
 
-def _check_addresses(config: Config, source: str, options: EvaluationOptions, extractor: str | None) -> None:
+def _check_addresses(config: Config, source: str, given: EvaluationOptions, extractor: str | None) -> None:
     """Raises UserError for a checkpoint's addresses on other hosts, as far as they would be contacted."""
     needs_data = config.evaluation.statistics is None or config.num_classes is not None
     keys = {
-        "data.url": needs_data and options.data is None,
-        "evaluation.statistics": options.statistics is None,
+        "data.url": needs_data and given.data is None,
+        "evaluation.statistics": given.statistics is None,
         "evaluation.weights": published_weights(extractor or config.evaluation.extractor) is not None,
     }
     elsewhere = addresses_elsewhere(config, source, (key for key, contacted in keys.items() if contacted))
