@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from distgan.errors import UserError
+from distgan.rendezvous import join_store
 
 T = TypeVar("T")
 
@@ -114,10 +115,24 @@ def join_torchrun(device: str, timeout_s: float = 600.0) -> World:
     if size > 1 and not dist.is_initialized():
         backend = "nccl" if chosen.type == "cuda" else "gloo"
         try:
-            dist.init_process_group(backend, timeout=timedelta(seconds=timeout_s))
-        except ValueError as error:
+            # torchrun's own process holds the store of its workers.
+            agents = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+            store = None if agents else _store(rank, size, timeout_s)
+            dist.init_process_group(
+                backend, store=store, rank=rank, world_size=size, timeout=timedelta(seconds=timeout_s)
+            )
+        except (ValueError, OSError) as error:
             raise UserError(f"WORLD_SIZE={size} is set, but the workers cannot meet: {error}; {_LAUNCH}") from None
     return World(rank, size, chosen, _number("LOCAL_WORLD_SIZE", 1))
+
+
+def _store(rank: int, size: int, timeout_s: float) -> Any:
+    missing = [variable for variable in ("RANK", "MASTER_ADDR", "MASTER_PORT") if not os.environ.get(variable)]
+    if missing:
+        raise ValueError(f"{missing[0]} is not set")
+    one_machine = os.environ.get("LOCAL_WORLD_SIZE") == str(size)
+    host = "127.0.0.1" if one_machine else os.environ["MASTER_ADDR"]
+    return join_store(host, _number("MASTER_PORT", 0), rank, size, timeout_s)
 
 
 def _number(variable: str, default: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -9,6 +10,8 @@ import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
+
+import psutil
 
 # A run of seconds: options for `distgan train quickstart` on bricks of 16x16.
 TINY = [
@@ -51,6 +54,17 @@ def wait_for(condition: Callable[[], bool], seconds: float = 150) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it did not come about in time"
         time.sleep(0.2)
+
+
+def listening(pid: int) -> set[tuple[str, str]]:
+    """(address, process) of every socket, of TCP over IPv4 or IPv6, at which a process or a child of it listens."""
+    found = set()
+    parent = psutil.Process(pid)
+    for process in [parent, *parent.children(recursive=True)]:
+        with contextlib.suppress(psutil.Error):
+            sockets = [one for one in process.net_connections("inet") if one.status == psutil.CONN_LISTEN]
+            found |= {(one.laddr.ip.removeprefix("::ffff:"), " ".join(process.cmdline())[:100]) for one in sockets}
+    return found
 
 
 def our_processes() -> dict[int, str]:

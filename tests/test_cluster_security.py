@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import configparser
+import ipaddress
 import json
 import os
 import re
 import shutil
 import stat
 import subprocess
+from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,6 +35,7 @@ from cluster_files import (
 OVERLAY_FOLDER = CLUSTER / "kubernetes" / "overlays"
 # Everything inside a pod's own network, which the network policy closes (KubeRay asks it at its address).
 OPEN_WITHIN = "cluster/kubernetes/base/ray-cluster.yaml"
+RESTRICTED = {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}}
 # Names of credentials with a value behind them, keys of well-known forms, private keys.
 SECRET = re.compile(
     r"AKIA[0-9A-Z]{16}|ghp_\w{20,}|-----BEGIN|"
@@ -40,12 +44,9 @@ SECRET = re.compile(
 
 
 def test_nothing_listens_everywhere() -> None:
-    found = {
-        str(path.relative_to(ROOT)): path.read_text().count("0.0.0.0")
-        for path in files()
-        if "0.0.0.0" in path.read_text()
-    }
-    assert found == {OPEN_WITHIN: 1}
+    everywhere = re.compile(r"0\.0\.0\.0(?!/)")  # not a network, as 0.0.0.0/0
+    found = {str(path.relative_to(ROOT)): len(everywhere.findall(path.read_text())) for path in files()}
+    assert {path: count for path, count in found.items() if count} == {OPEN_WITHIN: 1}
     for where, options in ray_starts():
         if "cpu" in where or "gpu" in where:
             continue
@@ -58,6 +59,43 @@ def test_compose_publishes_on_loopback_alone() -> None:
         assert not {"network_mode", "privileged", "pid", "ipc", "cap_add"} & set(service), name
         assert service["cap_drop"] == ["ALL"], name
         assert service["security_opt"] == ["no-new-privileges:true"], name
+
+
+def test_compose_limits_memory_and_processes() -> None:
+    for name, service in compose()["services"].items():
+        assert re.fullmatch(r"\$\{DISTGAN_NODE_MEMORY:-\d+g\}", service["mem_limit"]), name
+        assert service["pids_limit"] <= 8192, name
+
+
+def test_pods_reach_each_other_dns_and_https_but_no_metadata_server() -> None:
+    policy = of_kind(render(OVERLAY_FOLDER / "cpu"), "NetworkPolicy")["spec"]
+    among, names, https = policy["egress"]
+    assert among == {"to": [{"podSelector": policy["podSelector"]}]}
+    assert {(port["port"], port["protocol"]) for port in names["ports"]} == {(53, "UDP"), (53, "TCP")}
+    assert {(port["port"], port["protocol"]) for port in https["ports"]} == {(443, "TCP"), (6443, "TCP")}
+
+    def may(address: str, rule: dict[str, Any]) -> bool:
+        blocks = [peer["ipBlock"] for peer in rule["to"] if "ipBlock" in peer]
+        wanted = ipaddress.ip_address(address)
+        return any(
+            wanted in ipaddress.ip_network(block["cidr"])
+            and not any(wanted in ipaddress.ip_network(hole) for hole in block.get("except", []))
+            for block in blocks
+        )
+
+    assert all(may(address, https) for address in ("52.216.1.1", "10.96.0.1", "2600::1"))
+    for address in ("169.254.169.254", "169.254.170.2", "fd00:ec2::254", "fe80::a9fe:a9fe"):
+        assert not any(may(address, rule) for rule in (https, names)), address
+
+
+def test_files_with_secrets_that_the_guide_makes_stay_out_of_git_and_of_the_cloud() -> None:
+    guide = (CLUSTER / "README.md").read_text()
+    for name in ("distgan.token", "storage.env"):
+        assert name in guide
+        for place in (ROOT / name, CLUSTER / "kubernetes" / name):
+            subprocess.run(["git", "check-ignore", "-q", place], cwd=ROOT, check=True)
+        for launcher in LAUNCHERS:
+            assert any(fnmatch(name, pattern) for pattern in read_yaml(CLUSTER / f"{launcher}.yaml")["rsync_exclude"])
 
 
 def test_compose_has_the_token_on_and_never_its_value() -> None:
@@ -90,7 +128,7 @@ def test_pods_are_restricted_and_behind_the_policy(overlay: str) -> None:
     """What Kubernetes' `restricted` level asks for, and labels that the network policy selects."""
     objects = render(OVERLAY_FOLDER / overlay)
     policy = of_kind(objects, "NetworkPolicy")["spec"]
-    assert policy["policyTypes"] == ["Ingress"]
+    assert policy["policyTypes"] == ["Ingress", "Egress"]
     selected = policy["podSelector"]["matchLabels"]
     within, to_jobs = policy["ingress"]
     assert within == {"from": [{"podSelector": {"matchLabels": selected}}]}
@@ -103,15 +141,16 @@ def test_pods_are_restricted_and_behind_the_policy(overlay: str) -> None:
         assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}, name
         assert not {"hostNetwork", "hostPID", "hostIPC"} & set(spec), name
         for container in spec["containers"]:
-            assert container["securityContext"] == {
-                "allowPrivilegeEscalation": False,
-                "capabilities": {"drop": ["ALL"]},
-            }
+            assert container["securityContext"] == RESTRICTED, name
+            mounted = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
+            assert {"/tmp", "/home/distgan"} <= mounted.keys(), name
+            assert set(mounted.values()) <= {item["name"] for item in spec["volumes"] if "emptyDir" in item}, name
             assert {"cpu", "memory"} <= container["resources"]["limits"].keys(), name
         # Only the autoscaler, beside the head, talks to Kubernetes.
         assert spec["automountServiceAccountToken"] is (name == "head"), name
-    autoscaler = cluster_spec(objects)["autoscalerOptions"]["securityContext"]
-    assert autoscaler == {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+    autoscaler = cluster_spec(objects)["autoscalerOptions"]
+    assert autoscaler["securityContext"] == RESTRICTED
+    assert autoscaler["volumeMounts"] == [{"name": "scratch", "mountPath": "/tmp"}]
     assert of_kind(objects, "Namespace")["metadata"]["labels"] == {"pod-security.kubernetes.io/enforce": "restricted"}
 
 
@@ -125,6 +164,8 @@ def test_launchers_have_the_token_on(name: str) -> None:
     assert any("chmod 600 ~/.ray/auth_token" in item for item in config["setup_commands"])
     assert any("RAY_AUTH_MODE=token" in item and "bashrc" in item for item in config["setup_commands"])
     assert {".git", ".distgan", "secrets"} <= set(config["rsync_exclude"])
+    uv = [item for item in config["setup_commands"] if "pip install --quiet uv" in item]
+    assert re.search(r"uv==\d+\.\d+\.\d+$", uv[0]), uv
 
 
 def test_aws_opens_no_port_of_its_own_and_asks_for_metadata_tokens() -> None:
@@ -149,6 +190,9 @@ def test_the_image_is_nobodys_root_and_holds_only_the_package() -> None:
     dockerfile = (CLUSTER / "docker" / "Dockerfile").read_text()
     assert re.findall(r"^USER (.*)$", dockerfile, re.MULTILINE)[-1] == "1000:1000"
     assert "RAY_AUTH_MODE=token" in dockerfile
+    (base,) = re.findall(r"^FROM (.*)$", dockerfile, re.MULTILINE)
+    assert base.endswith("${BASE_DIGEST:+@${BASE_DIGEST}}"), "a tag moves, a digest does not"
+    assert compose()["services"]["head"]["build"]["args"]["BASE_DIGEST"] == "${BASE_DIGEST:-}"
     ignored = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line and line[0] != "#"]
     assert ignored[0] == "*"
     allowed = {line[1:] for line in ignored if line[0] == "!"}

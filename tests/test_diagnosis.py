@@ -367,7 +367,7 @@ JOIN = """
 import sys, torch
 from distgan.diagnosis.collective import time_all_reduces
 torch.set_num_threads(1)
-print(time_all_reduces("gloo", int(sys.argv[1]), 2, f"tcp://127.0.0.1:{sys.argv[2]}", float(sys.argv[3])))
+print(time_all_reduces("gloo", int(sys.argv[1]), 2, ("127.0.0.1", int(sys.argv[2])), float(sys.argv[3])))
 """
 
 

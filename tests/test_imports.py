@@ -12,7 +12,7 @@ from distgan.config.registry import DISCRIMINATORS, EXTRACTORS, GENERATORS, OBJE
 PACKAGE = Path(distgan.__file__).parent
 
 # Rooms, from the ground up.
-GROUND = {"text", "errors", "bounds", "world", "config", "data", "models", "metrics"}
+GROUND = {"text", "errors", "rendezvous", "bounds", "world", "config", "data", "models", "metrics"}
 RUN = GROUND | {"evaluation", "health", "training"}
 ALL = RUN | {"assessment", "diagnosis", "search", "report", "launch", "store", "submission"}
 
@@ -21,8 +21,9 @@ ALLOWED: dict[str, set[str]] = {
     "__init__": set(),
     "text": set(),
     "errors": {"text"},
+    "rendezvous": set(),
     "bounds": {"errors"},
-    "world": {"errors"},
+    "world": {"errors", "rendezvous"},
     "config": {"text", "errors", "bounds"},
     "models": set(),
     "data": {"text", "errors", "bounds", "config"},
@@ -32,7 +33,7 @@ ALLOWED: dict[str, set[str]] = {
     "health": {"errors", "config"},
     "training": GROUND | {"evaluation", "health"},
     "assessment": RUN,
-    "diagnosis": {"errors", "data"},
+    "diagnosis": {"errors", "rendezvous", "data"},
     "search": RUN,
     "report": RUN | {"assessment", "diagnosis", "search"},
     "submission": {"text", "errors", "bounds", "config"},

@@ -16,7 +16,11 @@ import pytest
 from distgan.errors import UserError
 from distgan.launch.here import choose_interface
 from distgan.launch.placement.interfaces import interface_of, own_address_towards, use_interface
-from processes import finish, start
+from distgan.rendezvous import _listen, join_store
+from distgan.training.job import Job
+from distgan.training.loop import train
+from processes import finish, listening, start
+from runs import ALONE, Recorder, tiny_config
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -24,15 +28,16 @@ VARIABLES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
 
 MEET = """
 import os, sys
-from datetime import timedelta
-import torch, torch.distributed as dist
+import psutil, torch, torch.distributed as dist
 from distgan.launch.here import choose_interface
+from distgan.world import join_torchrun
 choose_interface(sys.argv[1] or None)
-dist.init_process_group("gloo", timeout=timedelta(seconds=30))
+join_torchrun("cpu", 30)
 total = torch.full((1000,), float(os.environ["RANK"]) + 1)
 dist.all_reduce(total)
+found = {one.laddr.ip for one in psutil.Process().net_connections() if one.status == psutil.CONN_LISTEN}
 dist.destroy_process_group()
-print(os.environ["GLOO_SOCKET_IFNAME"], float(total[0]))
+print(*found, os.environ["GLOO_SOCKET_IFNAME"], float(total[0]))
 """
 
 
@@ -161,7 +166,8 @@ def test_gloo_meets_between_hosts(
         for rank, (begin, _, interface) in enumerate(hosts)
     ]
     told = [finish(process, 90) for process in processes]
-    assert [words.split()[-2:] for words in told] == [[interface, "3.0"] for _, _, interface in hosts], told
+    wanted = [[address, interface, "3.0"] for _, address, interface in hosts]
+    assert [words.splitlines()[-1].split() for words in told] == wanted, told
 
 
 @pytest.fixture
@@ -179,3 +185,37 @@ def test_torchrun_refuses_an_interface_that_is_not_there_once(data: str, tmp_pat
     told = [line for line in output.splitlines() if "distgan: error: " in line]
     assert len(told) == 1, output
     assert "placement.interface=nic9: is not there on " in told[0]
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.5"])
+def test_the_store_listens_on_its_address_alone(host: str, free_port: int) -> None:
+    before = listening(os.getpid())
+    store = join_store(host, free_port, 0, 1, 30)
+    assert {found for found, _ in listening(os.getpid()) - before} == {host}
+    del store
+
+
+@pytest.mark.parametrize(
+    ("host", "leads_to", "address"),
+    [
+        ("localhost", "127.0.0.1", "127.0.0.1"),
+        ("this-machine", "127.0.1.1", "::"),  # as Debian's /etc/hosts has it; the other machines know its real address
+        ("203.0.113.77", "203.0.113.77", "::"),  # behind a translation of addresses
+    ],
+)
+def test_the_store_is_found_where_others_see_another_address(
+    host: str, leads_to: str, address: str, monkeypatch: pytest.MonkeyPatch, free_port: int
+) -> None:
+    found = (socket.AF_INET, socket.SOCK_STREAM, 0, "", (leads_to, free_port))
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [found])
+    with _listen(host, free_port) as listener:
+        assert listener.getsockname()[:2] == (address, free_port)
+
+
+def test_a_run_of_one_process_listens_nowhere(data: str, tmp_path: Path) -> None:
+    before = listening(os.getpid())
+    seen: list[set[tuple[str, str]]] = []
+    recorder = Recorder(on_event=lambda _: seen.append(listening(os.getpid())))
+    train(Job(tiny_config("quickstart", data, 2), "run", str(tmp_path)), ALONE, recorder)
+    assert seen
+    assert all(found <= before for found in seen)

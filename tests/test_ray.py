@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
+import stat
 import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 
 from distgan.data.storage import Storage
 from distgan.training.sampling import find_checkpoint
-from processes import TINY, finish, our_processes, start, wait_for
+from processes import TINY, finish, listening, our_processes, start, wait_for
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(420)]
 
@@ -81,6 +84,13 @@ def test_killed_and_resumed_job_ends_with_the_same_bits(data: str, bucket: str, 
     for line in process.stdout:
         if "2 workers on cpu" in line:
             break
+    found = listening(process.pid)
+    assert any("RayTrainWorker" in command for _, command in found), found
+    assert {address for address, _ in found} == {"127.0.0.1"}, found
+    commands = [" ".join(one.cmdline()) for one in psutil.Process(process.pid).children(recursive=True)]
+    sessions = {Path(match[1]) for command in commands if (match := re.search(r"--session-dir=(\S+)", command))}
+    assert sessions
+    assert all(stat.S_IMODE(session.parents[1].stat().st_mode) == 0o700 for session in sessions), sessions
     assert kill_a_worker(before)
     output = finish(process)
     assert process.returncode == 0, output

@@ -396,6 +396,9 @@ def test_results_say_what_it_cost_and_how_to_go_on() -> None:
     assert "distgan train --from-trial runs/rates\n" in text
     far = printed(three_trials(), "s3://runs/rates")
     assert "distgan train s3://runs/rates/best.yaml --name NEW_NAME" in far
+    record = three_trials()
+    record.plan.config["data"]["url"] = "s3://bricks"
+    assert "distgan train --from-trial runs/rates data.url=s3://bricks\n" in printed(record)
     failed = printed(RECORDS["failed"]())
     assert "no trial has a value" in failed
     assert "distgan train" not in failed

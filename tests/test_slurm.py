@@ -44,9 +44,11 @@ note("ray", {
     "metrics": os.environ["RAY_enable_metrics_collection"],
     "token": open(token).read(),
     "rights": stat.S_IMODE(os.stat(token).st_mode),
+    "session": [given["--temp-dir"], stat.S_IMODE(os.stat(os.path.dirname(given["--temp-dir"])).st_mode)],
 })
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
 os.makedirs(given["--temp-dir"])
+os.chmod(given["--temp-dir"], 0o777)  # as Ray does
 server = socket.create_server((given["--node-ip-address"], int(given["--port"]))) if "--head" in given else None
 signal.pause()
 """
@@ -174,6 +176,17 @@ def test_a_job_starts_ray_and_runs_the_command_on_it(slurm: Slurm) -> None:
     assert slurm.notes("distgan") == [["train", *arguments, "--address", address]]
     (wait,) = slurm.notes("wait")
     assert wait[1:3] == [address, "2"]
+
+
+def test_nobody_else_enters_rays_sessions(slurm: Slurm) -> None:
+    """Ray opens its folder to everyone; the one around it is this user's."""
+    assert slurm.start("train.sbatch", "quickstart").wait() == 0
+    sessions = dict(node["session"] for node in slurm.notes("ray"))
+    assert len(sessions) == 2
+    assert set(sessions.values()) == {0o700}
+    # A socket's path may have 107 bytes, with a session's name of 43 and /sockets/plasma_store.
+    longest = max(len(folder) for folder in sessions) + len("9" * 10) - len(slurm.environment["SLURM_JOB_ID"])
+    assert longest + 1 + 43 + len("/sockets/plasma_store") <= 107
 
 
 def test_the_token_is_the_jobs_own(slurm: Slurm) -> None:

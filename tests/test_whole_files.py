@@ -1,4 +1,4 @@
-"""Files that appear whole take the place of files only."""
+"""Files that appear whole take the place of files only; folders that are this user's."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from distgan.data.temporary import private_folder
 from distgan.data.whole_files import replacing
 from distgan.errors import UserError
 from distgan.report.kept_statistics import check_out
@@ -54,3 +55,17 @@ def test_results_go_to_no_pipe_link_or_folder(check: Callable[[str], None], tmp_
         check(f"{'x' * 300}.npz")
     for fine in (file, new):
         check(str(fine))
+
+
+def test_a_private_folder_is_nobody_elses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "mine"
+    assert private_folder(folder) == folder
+    folder.chmod(0o755)
+    assert private_folder(folder) == folder
+    (tmp_path / "link").symlink_to(folder)
+    linked = private_folder(tmp_path / "link")
+    monkeypatch.setattr(os, "getuid", lambda: 12345)
+    others = private_folder(folder)
+    assert len({folder, linked, others}) == 3
+    for made in (folder, linked, others):
+        assert stat.S_IMODE(made.lstat().st_mode) == 0o700

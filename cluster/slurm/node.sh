@@ -14,9 +14,11 @@ options=(
     --disable-usage-stats
 )
 
+# Others may be on this node: a folder that they cannot enter, around Ray's own, which Ray opens to everyone.
+temporary="$(mktemp -d "/tmp/distgan-$SLURM_JOB_ID-XXXX")"
+trap 'rm -rf "$temporary"' EXIT
+
 if [ "$SLURM_NODEID" = 0 ]; then
-    # A folder of this job's own: /tmp/ray may be another user's.
-    temporary="/tmp/distgan-$SLURM_JOB_ID"
     options+=(
         --head
         --no-monitor
@@ -27,7 +29,6 @@ if [ "$SLURM_NODEID" = 0 ]; then
         --labels=ray.io/market-type=on-demand
     )
 else
-    temporary="/tmp/distgan-$SLURM_JOB_ID-$SLURM_NODEID"
     options+=(--address="$HEAD_ADDRESS:$HEAD_PORT")
     for _ in $(seq 120); do
         if (: >"/dev/tcp/$HEAD_ADDRESS/$HEAD_PORT") 2>/dev/null; then break; fi
@@ -35,9 +36,8 @@ else
     done
 fi
 
-trap 'rm -rf "$temporary"' EXIT
 trap 'kill -TERM "$ray" 2>/dev/null || true' TERM INT
-ray start "${options[@]}" --temp-dir="$temporary" &
+ray start "${options[@]}" --temp-dir="$temporary/ray" &
 ray=$!
 while kill -0 "$ray" 2>/dev/null; do
     if [ -e "$JOB_DIR/over" ]; then

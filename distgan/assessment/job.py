@@ -21,7 +21,9 @@ from distgan.errors import UserError
 from distgan.evaluation.given_images import is_given, open_images
 from distgan.evaluation.given_statistics import check_given_statistics
 from distgan.evaluation.weights import VARIABLE, located_weights
+from distgan.metrics.known import published_weights
 from distgan.metrics.short_names import parse_metrics
+from distgan.training.addresses import addresses_elsewhere, check_addresses
 from distgan.training.job import check_labels
 from distgan.training.sampling import find_checkpoint
 
@@ -38,6 +40,7 @@ class EvaluationOptions:
         statistics: path or URL of a file that takes the place of the data's images.
         per_class: also the distance of each class of a conditional generator.
         trust_code: modules outside distgan that the checkpoint names may be imported.
+        trust_addresses: data, statistics and weights may be read from other hosts that the checkpoint names.
     """
 
     data: str | None = None
@@ -50,6 +53,7 @@ class EvaluationOptions:
     per_class: bool = False
     nearest: int = 0
     trust_code: bool = False
+    trust_addresses: bool = False
 
 
 @dataclass(frozen=True)
@@ -118,7 +122,8 @@ def _job_of_run(source: str, options: EvaluationOptions) -> EvaluationJob:
     manifest = checkpoint.manifest
     tree: dict[str, Any] = {**manifest.config}
     measures, extractor = _asked(options)
-    if replace(options, samples=None, checkpoint=None, trust_code=False) == EvaluationOptions():
+    given = options
+    if replace(options, samples=None, checkpoint=None, trust_code=False, trust_addresses=False) == EvaluationOptions():
         # As the run was measured: nothing else is asked for that needs images.
         options = replace(options, statistics=tree.get("evaluation", {}).get("statistics"))
     changes = _changes(options, measures)
@@ -129,6 +134,8 @@ def _job_of_run(source: str, options: EvaluationOptions) -> EvaluationJob:
     tree["evaluation"] = {**tree.get("evaluation", {}), **changes}
     tree["data"] = {**tree.get("data", {}), "cache_dir": None}
     config = build_config(tree, manifest.name, trust_code=options.trust_code)
+    if not given.trust_addresses:
+        _check_addresses(config, checkpoint.url, given, extractor)
     if options.per_class and config.num_classes is None:
         raise UserError(f"--per-class: {checkpoint.url} is of a generator that takes no labels; leave it out")
     needs_labels = config.num_classes is not None
@@ -160,11 +167,26 @@ def _job_of_run(source: str, options: EvaluationOptions) -> EvaluationJob:
     )
 
 
+def _check_addresses(config: Config, source: str, given: EvaluationOptions, extractor: str | None) -> None:
+    """Raises UserError for a checkpoint's addresses on other hosts, as far as they would be contacted."""
+    needs_data = config.evaluation.statistics is None or config.num_classes is not None
+    keys = {
+        "data.url": needs_data and given.data is None,
+        "evaluation.statistics": given.statistics is None,
+        "evaluation.weights": published_weights(extractor or config.evaluation.extractor) is not None,
+    }
+    elsewhere = addresses_elsewhere(config, source, (key for key, contacted in keys.items() if contacted))
+    ways = {"data.url": "--data URL", "evaluation.statistics": "--statistics FILE", "evaluation.weights": VARIABLE}
+    named = " and ".join(ways[key] for key in elsewhere)
+    check_addresses(config, source, elsewhere, f"name them with {named}, or add --trust-addresses")
+
+
 def _job_of_images(source: str, options: EvaluationOptions) -> EvaluationJob:
     for given, option in (
         (options.per_class, "--per-class"),
         (options.checkpoint is not None, f"--checkpoint {options.checkpoint}"),
         (options.trust_code, "--trust-code"),
+        (options.trust_addresses, "--trust-addresses"),
     ):
         if given:
             raise UserError(f"{option} is for runs and checkpoints, and {source} holds images; leave it out")

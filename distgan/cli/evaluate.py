@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from distgan.cli.options import Address, CheckpointName, Extractor, NoRay, RealSamples, TrustCode, WorkerCount
+from distgan.cli.options import (
+    Address,
+    CheckpointName,
+    Extractor,
+    NoRay,
+    RealSamples,
+    TrustAddresses,
+    TrustCode,
+    WorkerCount,
+)
 from distgan.report.screen import Terminal
 
 if TYPE_CHECKING:
@@ -69,6 +78,7 @@ def evaluate(
         str | None, typer.Option("--json", metavar="FILE|-", help="Also write JSON; `-` prints that and nothing else.")
     ] = None,
     trust_code: TrustCode = False,
+    trust_addresses: TrustAddresses = False,
     address: Address = None,
     no_ray: NoRay = False,
 ) -> None:
@@ -85,7 +95,7 @@ def evaluate(
     options = EvaluationOptions(
         data=data, metrics=metrics, samples=samples, checkpoint=checkpoint, extractor=extractor,
         real_samples=real_samples, statistics=statistics, per_class=per_class,
-        nearest=nearest, trust_code=trust_code,
+        nearest=nearest, trust_code=trust_code, trust_addresses=trust_addresses,
     )  # fmt: skip
     _evaluate(source, options, json, picture, workers, address, no_ray=no_ray)
 

@@ -30,6 +30,10 @@ CheckpointName = Annotated[
 TrustCode = Annotated[
     bool, typer.Option("--trust-code", help="Run code of the modules outside distgan that the checkpoint names.")
 ]
+TrustAddresses = Annotated[
+    bool,
+    typer.Option("--trust-addresses", help="Read data, statistics and weights from hosts that the checkpoint names."),
+]
 JobsAddress = Annotated[
     str | None,
     typer.Option(

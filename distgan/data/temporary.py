@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from distgan.errors import UserError
@@ -17,6 +19,20 @@ def new_folder() -> Path:
         return Path(tempfile.mkdtemp(prefix="distgan-"))
     except OSError as error:
         raise UserError(f"no temporary folder can be made ({error.strerror}); set TMPDIR to one with room") from None
+
+
+def private_folder(folder: Path) -> Path:
+    """`folder`, made where it is not there, that only this user may enter; a new one where it is somebody else's.
+
+    Raises OSError where it cannot be made.
+    """
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+        return Path(tempfile.mkdtemp(prefix=f"{folder.name}-", dir=folder.parent))
+    folder.chmod(0o700)
+    return folder
 
 
 @contextmanager

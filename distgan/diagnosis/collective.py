@@ -10,6 +10,8 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 
+from distgan.rendezvous import join_store
+
 # Latency; a small network; the gradient of a generator of the presets at 64x64 pixels (14 MB).
 SIZES = (4, 2**20, 16 * 2**20)
 _REPEATS = {SIZES[0]: 50, SIZES[1]: 20, SIZES[2]: 8}
@@ -17,17 +19,16 @@ _WARM_UP = 3
 
 
 def time_all_reduces(
-    backend: str, rank: int, size: int, rendezvous: str, seconds: float, sizes: Sequence[int] = SIZES
+    backend: str, rank: int, size: int, place: tuple[str, int], seconds: float, sizes: Sequence[int] = SIZES
 ) -> list[float]:
-    """Joins a group of `size` workers at `rendezvous` (tcp://HOST:PORT), and times all-reduces of so many bytes each.
+    """Joins a group of `size` workers at a `place` (host, port) of rank 0, and times all-reduces of so many bytes each.
 
     Median seconds on this worker of each size. Raises RuntimeError or ValueError where the group does not come about,
     or a sum is wrong; each step has `seconds`.
     """
     device = torch.device("cuda" if backend == "nccl" else "cpu")
-    dist.init_process_group(
-        backend, init_method=rendezvous, rank=rank, world_size=size, timeout=timedelta(seconds=seconds)
-    )
+    store = join_store(*place, rank, size, seconds)
+    dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=timedelta(seconds=seconds))
     try:
         return [_time(bytes_, size, device) for bytes_ in sizes]
     finally:

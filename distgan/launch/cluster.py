@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray._common.utils import get_default_system_temp_dir
 from ray._private import ray_constants
 from ray._private.runtime_env.constants import RAY_JOB_CONFIG_JSON_ENV_VAR
 from ray.exceptions import AuthenticationError
 
+from distgan.data.temporary import private_folder
 from distgan.errors import UserError
 from distgan.launch.device import cluster_address
 from distgan.launch.head import check_head
@@ -62,6 +64,7 @@ def ray_cluster(address: str | None, sources: Sequence[str] = ()) -> Iterator[bo
                     object_store_memory=_OBJECT_STORE_BYTES,
                     include_dashboard=True,
                     dashboard_host="127.0.0.1",
+                    _temp_dir=_session_folder(),
                     log_to_driver=False,
                     logging_level=logging.ERROR,
                     runtime_env=runtime,
@@ -96,6 +99,15 @@ def _runtime(sources: Sequence[str]) -> dict[str, Any] | None:
         return None
     os.environ["RAY_OVERRIDE_JOB_RUNTIME_ENV"] = "1"
     return {"py_modules": [*(json.loads(given)["runtime_env"].get("py_modules") or []), *outside]}
+
+
+def _session_folder() -> str:
+    """Where Ray keeps sockets, logs and shipped code: in a folder of this user's, since Ray opens its own to everyone.
+
+    The path is short: that of a socket may have 107 bytes, of which Ray takes about 64.
+    """
+    place: str = get_default_system_temp_dir()  # type: ignore[no-untyped-call]
+    return str(private_folder(Path(place, f"distgan-{os.getuid()}")) / "ray")
 
 
 def _stay_on_loopback(stay: bool = True) -> None:

@@ -32,17 +32,21 @@ def check_processes(workers: int, command: str = "train") -> None:
 
 
 def choose_interface(wanted: str | None = None) -> None:
-    """Has the processes of torchrun meet through an interface; by default the one with the way to the first of them.
+    """Has the processes of torchrun meet through an interface.
+
+    By default loopback where all are on this machine, else the one with the way to the first of them.
 
     Raises UserError for an interface that this machine has not.
     """
     master = os.environ.get("MASTER_ADDR")
     if wanted is None and (master is None or os.environ.get("WORLD_SIZE", "1") == "1"):
         return
-    address = None if master is None else own_address_towards(master, 1)
-    alone = os.environ.get("LOCAL_WORLD_SIZE") == os.environ.get("WORLD_SIZE")
-    if address is not None and not alone and ip_address(address).is_loopback:
-        address = None  # a host's own name often leads there; the other hosts do not
+    if os.environ.get("LOCAL_WORLD_SIZE") == os.environ.get("WORLD_SIZE"):
+        address: str | None = "127.0.0.1"
+    else:
+        address = None if master is None else own_address_towards(master, 1)
+        if address is not None and ip_address(address).is_loopback:
+            address = None  # a host's own name often leads there; the other hosts do not
     use_interface(wanted, address)
 
 

@@ -12,6 +12,7 @@ from distgan.errors import UserError
 from distgan.search.configurations import trial_config
 from distgan.search.ranking import leaderboard
 from distgan.search.record import FILE, require_record, trial_url
+from distgan.training.addresses import check_addresses, keys_not_given
 from distgan.training.sampling import find_checkpoint
 
 
@@ -29,7 +30,8 @@ def find_winner(url: str, overrides: Sequence[str]) -> Winner:
 
     Without the search's target: a winner that has reached it would end where it begins.
 
-    Raises UserError where there is no search, or no trial of it has a value or a whole checkpoint.
+    Raises UserError where there is no search, or no trial of it has a value or a whole checkpoint, and for addresses
+    on other hosts than the search's that only its record names.
     """
     record, search = require_record(url), Storage.open(url)
     ranked = leaderboard(record.plan, record.trials)
@@ -40,4 +42,5 @@ def find_winner(url: str, overrides: Sequence[str]) -> Winner:
     config = parse_config(
         dump_config(trial_config(record.plan, run, where)), where, ["evaluation.target=null", *overrides]
     )
+    check_addresses(config, search.url, keys_not_given(overrides), "give them as KEY=VALUE")
     return Winner(config, find_checkpoint(trial_url(search, run)).url, f"{record.name}-{run.name}")

@@ -37,18 +37,18 @@ class Member:
         self._address = address
         use_interface(None, address)
 
-    def rendezvous(self) -> str:
+    def place(self) -> tuple[str, int]:
         """Where a group can meet whose first worker this is."""
         family = socket.AF_INET6 if ":" in self._address else socket.AF_INET
         with socket.create_server((self._address, 0), family=family) as free:
-            port = free.getsockname()[1]
-        host = f"[{self._address}]" if ":" in self._address else self._address
-        return f"tcp://{host}:{port}"
+            return self._address, free.getsockname()[1]
 
-    def measure(self, backend: str, rank: int, size: int, rendezvous: str, sizes: Sequence[int]) -> list[float] | str:
+    def measure(
+        self, backend: str, rank: int, size: int, place: tuple[str, int], sizes: Sequence[int]
+    ) -> list[float] | str:
         """Seconds of each size, or why there are none."""
         try:
-            return time_all_reduces(backend, rank, size, rendezvous, _MEET_S, sizes)
+            return time_all_reduces(backend, rank, size, place, _MEET_S, sizes)
         except (RuntimeError, ValueError, OSError) as error:
             return " ".join(str(error).split("\n")[0].split())[:300]
 
@@ -92,7 +92,7 @@ def _measure(plan: Plan, sizes: Sequence[int]) -> AllReduce:
     gpus = int(plan.backend == "nccl")
     members = [start_on(one.id, Member, one.node.address, gpus=gpus) for one in plan.places]
     try:
-        met = answers(dict(enumerate(member.rendezvous.remote() for member in members)), _START_S)
+        met = answers(dict(enumerate(member.place.remote() for member in members)), _START_S)
         absent = [rank for rank, told in met.items() if isinstance(told, Silence)]
         if absent:
             reason = f"the worker on {addresses[absent[0]]} does not start: {met[absent[0]].reason}"

@@ -1,17 +1,22 @@
-"""Ray Train's process group of torch, whose workers first choose their network interface."""
+"""Ray Train's process group of torch, whose workers choose their network interface and listen nowhere else."""
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import ray
 import ray.util
+import torch.distributed as dist
+from ray.train._internal.utils import get_address_and_port
 from ray.train.torch import TorchConfig
-from ray.train.torch.config import _TorchBackend
+from ray.train.torch.config import _set_torch_distributed_env_vars, _TorchBackend
 
 from distgan.errors import UserError
 from distgan.launch.placement.interfaces import use_interface
+from distgan.rendezvous import join_store
 
 
 @dataclass
@@ -33,13 +38,25 @@ class InterfaceConfig(TorchConfig):
 
 class InterfaceBackend(_TorchBackend):
     def on_start(self, worker_group: Any, backend_config: Any) -> None:
-        """Makes the process group, unless a worker's node has not the interface."""
+        """Makes the process group, unless a worker's node has not the interface. One worker needs none.
+
+        In the place of Ray's own, whose store listens on every address of the first worker's node.
+        """
         found: list[UserError | None] = worker_group.execute(_choose, backend_config.interface)
         mistakes = [mistake for mistake in found if mistake is not None]
         if mistakes:
             ray.get(backend_config.board.put_mistake.remote(mistakes[0]))
-        else:
-            super().on_start(worker_group, backend_config)
+            return
+        size = len(worker_group)
+        worker_group.execute(_set_torch_distributed_env_vars)
+        if size > 1:
+            place = worker_group.execute_single(0, get_address_and_port)
+            seconds = backend_config.timeout_s
+            joining = [
+                worker_group.execute_single_async(rank, _join, backend_config.backend, *place, rank, size, seconds)
+                for rank in range(size)
+            ]
+            ray.get(joining)
 
 
 def _choose(interface: str | None) -> UserError | None:
@@ -50,3 +67,9 @@ def _choose(interface: str | None) -> UserError | None:
     except UserError as error:
         return error
     return None
+
+
+def _join(backend: str, address: str, port: int, rank: int, size: int, timeout_s: float) -> None:
+    os.environ.setdefault("TORCH_NCCL_ASYNC_ERROR_HANDLING", "1")  # as Ray has it: what hangs in NCCL ends the worker
+    store = join_store(address, port, rank, size, timeout_s)
+    dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=timedelta(seconds=timeout_s))

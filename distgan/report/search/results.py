@@ -17,10 +17,12 @@ from distgan.report.search import words as search_words
 from distgan.report.search.best import best_yaml
 from distgan.report.search.layout import Column, Row, TrialRows
 from distgan.report.search.pictures import draw_pictures
+from distgan.search.configurations import trial_config
 from distgan.search.importance import FEWEST, Importance, importance
 from distgan.search.ranking import Ranked, leaderboard
 from distgan.search.record import SearchRecord, require_record
 from distgan.search.trials import kimg_of
+from distgan.training.addresses import addresses_elsewhere
 
 BEST = "best.yaml"
 LEADERBOARD = "leaderboard.csv"
@@ -76,7 +78,7 @@ def print_results(record: SearchRecord, url: str, console: Console) -> None:
     for line in _importance_lines(record):
         _say(console, line)
     console.print()
-    for line in [*_cost_lines(record), *(_commands(url) if ranked else [])]:
+    for line in [*_cost_lines(record), *(_commands(record, ranked[0], url) if ranked else [])]:
         _say(console, line)
 
 
@@ -150,9 +152,13 @@ def _cost_lines(record: SearchRecord) -> Iterator[str]:
     yield text + (f"; {words.duration(seconds)} of their time together" if seconds else "")
 
 
-def _commands(url: str) -> Iterator[str]:
+def _commands(record: SearchRecord, first: Ranked, url: str) -> Iterator[str]:
+    """What stands on other hosts than the search is said again: its record's word alone is not taken for it."""
     place = url.rstrip("/")
+    config = trial_config(record.plan, first.best_run, place)
+    elsewhere = "".join(f" {shlex.quote(f'{key}={value}')}" for key, value in addresses_elsewhere(config, url).items())
+    of_file = elsewhere if "://" in place else ""
     yield "to train the best configuration anew:"
-    yield f"  distgan train {shlex.quote(f'{place}/{BEST}')} --name NEW_NAME"
+    yield f"  distgan train {shlex.quote(f'{place}/{BEST}')}{of_file} --name NEW_NAME"
     yield "to go on with the best trial:"
-    yield f"  distgan train --from-trial {shlex.quote(place)}"
+    yield f"  distgan train --from-trial {shlex.quote(place)}{elsewhere}"
