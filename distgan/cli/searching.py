@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rich.console import Console
 
+from distgan.cli.streams import output_is_log
 from distgan.config.load import without_credentials
 from distgan.search.options import SearchOptions
 
@@ -18,6 +19,7 @@ def run_search(options: SearchOptions, *, address: str | None, concurrent: int |
     from distgan.launch.search.tune import Place, tune_on_ray
     from distgan.report.search.results import check_measured, print_results, write_results
 
+    output_is_log()
     outcome = tune_on_ray(job, Place(address, concurrent))
     check_measured(outcome.record, job.search.url)
     write_results(outcome.record, job.search)

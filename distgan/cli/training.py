@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from distgan.cli.streams import output_is_log
 from distgan.config.load import without_credentials
 from distgan.errors import UserError
 
@@ -66,6 +67,7 @@ def run_training(
         print(job.as_yaml(), end="", flush=True)
         print_plan(plan, device, Console(soft_wrap=True, stderr=True))
         return 0
+    output_is_log()
     if no_ray:
         from distgan.launch.here import train_here
 
