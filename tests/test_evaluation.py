@@ -119,6 +119,21 @@ def test_statistics_of_data_that_cannot_be_written_are_kept_on_this_machine(
     assert make_evaluator(config_of(url)).real.floor == first.floor
 
 
+def test_statistics_that_cannot_be_kept_are_told_and_done_without(
+    data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    url = str(shutil.copytree(data, tmp_path / "data", ignore=shutil.ignore_patterns("statistics")))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+    def refused(self: Storage, name: str, content: bytes) -> None:
+        raise UserError(f"{self.url}/{name}: read only")
+
+    monkeypatch.setattr(Storage, "write_bytes", refused)
+    assert make_evaluator(config_of(url)).real.floor > 0
+    said = f"cannot be kept in {url}/statistics or {tmp_path}/cache/distgan/statistics"
+    assert [said in message for message in caplog.messages] == [True]
+
+
 def test_real_statistics_are_those_of_the_resized_images(tmp_path: Path) -> None:
     url, one_size = str(tmp_path / "data"), str(tmp_path / "one size")
     for folder, size in ((url, 32), (one_size, 16)):

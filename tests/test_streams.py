@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from command_line import Cli
 from distgan.data.storage import Storage
 from distgan.launch.signals import end_on_signals, output_gone, stop_on_signals
 from distgan.training.checkpoints import CheckpointStore
@@ -104,6 +105,25 @@ def test_a_lost_output_asks_the_main_thread_to_stop() -> None:
         assert (told, wish.wished) == ([False], False)
         assert output_gone()
         assert wish.exit_code == 128 + signal.SIGPIPE
+
+
+def test_a_deleted_working_folder_is_one_line(tmp_path: Path) -> None:
+    script = f"import os, shutil, sys; shutil.rmtree({str(tmp_path)!r}); os.execv(sys.executable, {SHOW!r})"
+    ended = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("distgan: error: the working folder cannot be used: No such file or directory")
+    assert ended.stderr.count("\n") == 1
+
+
+def test_pictures_do_not_ask_for_the_backend_of_a_notebook(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """matplotlib raises as it is imported, where the kernel's package is not there."""
+    monkeypatch.setenv("MPLBACKEND", "module://matplotlib_inline.backend_inline")
+    assert Cli(capfd, monkeypatch)("--version").code == 0
+    subprocess.run([sys.executable, "-c", "import matplotlib"], check=True, timeout=60)
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ Nothing heavy is imported before a command needs it, so that help comes at once.
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from pathlib import Path
@@ -164,8 +165,20 @@ def main() -> None:
     """Runs the command line: exit code 2 and one line for a user's mistake, 128 and its number for a signal."""
     end_on_signals()
     protect_streams()
+    logging.getLogger("distgan").addHandler(_warnings)
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # its folder of caches is a convenience too
     os.environ["MPLBACKEND"] = "agg"  # pictures go to files; a notebook names a backend that only its kernel has
     sys.exit(exit_code(_run()))
+
+
+class _Warnings(logging.Handler):
+    """Shows what a command goes on without."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(f"distgan: warning: {record.getMessage()}", file=sys.stderr, flush=True)
+
+
+_warnings = _Warnings()
 
 
 def _run() -> int:

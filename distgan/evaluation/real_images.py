@@ -6,7 +6,9 @@ import hashlib
 import io
 import itertools
 import json
+import logging
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -16,7 +18,7 @@ from torch import Tensor
 
 from distgan.config.schema import DataConfig, EvaluationConfig
 from distgan.data.decode import SampleDecoder, check_bad_samples
-from distgan.data.storage import NotFoundError, Storage
+from distgan.data.storage import Storage
 from distgan.errors import UserError
 from distgan.evaluation.images import CHUNK
 from distgan.evaluation.weights import cache_folder
@@ -43,6 +45,8 @@ class RealSide(Protocol):
         """Of `count` of the images, fewer where there are fewer: (n, d) on rank 0, (0, d) on the others."""
         ...
 
+
+_log = logging.getLogger(__name__)
 
 _FOLDER = "statistics"
 _SELECTION_SEED = 0
@@ -131,19 +135,19 @@ class RealImages:
         for place in self._places:
             try:
                 return read(place.read_bytes(name), f"{place.url}/{name}")
-            except (NotFoundError, DamagedError):
+            except UserError:
                 continue
         return None
 
-    def _keep(self, name: str, data: bytes) -> str:
+    def _keep(self, name: str, data: bytes) -> str | None:
         """Where it is kept."""
-        beside_data, cache = self._places
-        try:
-            beside_data.write_bytes(name, data)
-        except UserError:
-            cache.write_bytes(name, data)
-            return f"{cache.url}/{name}"
-        return f"{beside_data.url}/{name}"
+        for place in self._places:
+            with suppress(UserError):
+                place.write_bytes(name, data)
+                return f"{place.url}/{name}"
+        places = " or ".join(place.url for place in self._places)
+        _log.warning("statistics of the real images cannot be kept in %s; they are computed anew each time", places)
+        return None
 
     def _selection(self) -> NDArray[np.int64]:
         index = self._decoder.index
