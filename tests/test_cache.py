@@ -216,3 +216,11 @@ def test_a_file_system_without_locks_keeps_blocks_all_the_same(
     for _ in range(2):
         assert all_hold(index.blocks, cache.read(index.hash, index.blocks, download))
     assert sorted(download.blocks) == list(range(len(index.blocks)))
+
+
+def test_a_cache_that_works_says_nothing(storage: Storage, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    index = Index.load(storage)
+    cache = BlockCache(tmp_path / "cache", 1)
+    for _ in range(2):
+        cache.read(index.hash, index.blocks, Download(storage))
+    assert caplog.messages == []

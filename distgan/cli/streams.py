@@ -6,6 +6,7 @@ import io
 import os
 import select
 import sys
+import threading
 from typing import Any, TextIO
 
 from distgan.launch.mistakes import tell
@@ -35,8 +36,10 @@ class _Stream(io.FileIO):
             return written
         except OSError as error:
             self.lost = self.lost or error
-            if isinstance(error, BrokenPipeError) and self.fileno() == _OUT and not self._told:
-                self._told = output_gone()
+            main = threading.current_thread() is threading.main_thread()
+            if isinstance(error, BrokenPipeError) and self.fileno() == _OUT and main and not self._told:
+                self._told = True
+                output_gone()
             return memoryview(data).nbytes
 
 

@@ -74,7 +74,7 @@ class BlockCache:
 
     def _take(self, path: Path, block: Block) -> bytes | None:
         data = None
-        with suppress(FileNotFoundError), self._on_without():
+        with self._on_without(), suppress(FileNotFoundError):
             data = path.read_bytes()
             os.utime(path)
         if data is None:

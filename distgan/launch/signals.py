@@ -22,17 +22,14 @@ def end_on_signals() -> None:
         signal.signal(number, end)
 
 
-def output_gone() -> bool:
-    """To be called where nobody reads the output any more: as SIGTERM, with the number of SIGPIPE.
+def output_gone() -> None:
+    """To be called, by the main thread, where nobody reads the output any more: as SIGTERM, with SIGPIPE's number.
 
-    Nothing happens under nohup. Returns False on threads but the main one, which no signal reaches either.
+    Nothing happens under nohup.
     """
-    if threading.current_thread() is not threading.main_thread():
-        return False
     handler = signal.getsignal(signal.SIGTERM)
     if callable(handler) and signal.SIGHUP in _asked_to_end():
         handler(signal.SIGPIPE, None)
-    return True
 
 
 @dataclass
