@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -106,8 +107,9 @@ def choose_device(wish: str, local_rank: int) -> torch.device:
 def join_torchrun(device: str, timeout_s: float = 600.0) -> World:
     """The world that torchrun's environment describes; a world of one without it.
 
-    Raises UserError for an environment that torchrun would not make.
+    Raises UserError for an environment that torchrun would not make, and for workers that do not meet in time.
     """
+    check_torchrun()
     size, rank = _number("WORLD_SIZE", 1), _number("RANK", 0)
     chosen = choose_device(device, _number("LOCAL_RANK", 0))
     if chosen.type == "cuda":
@@ -121,22 +123,42 @@ def join_torchrun(device: str, timeout_s: float = 600.0) -> World:
             dist.init_process_group(
                 backend, store=store, rank=rank, world_size=size, timeout=timedelta(seconds=timeout_s)
             )
-        except (ValueError, OSError) as error:
-            raise UserError(f"WORLD_SIZE={size} is set, but the workers cannot meet: {error}; {_LAUNCH}") from None
+        except (ValueError, OSError, dist.DistError) as error:
+            reason = " ".join(str(error).split())
+            raise UserError(
+                f"WORLD_SIZE={size} is set, but the workers cannot meet: {reason:.300}; {_LAUNCH}"
+            ) from None
     return World(rank, size, chosen, _number("LOCAL_WORLD_SIZE", 1))
 
 
 def _store(rank: int, size: int, timeout_s: float) -> Any:
-    missing = [variable for variable in ("RANK", "MASTER_ADDR", "MASTER_PORT") if not os.environ.get(variable)]
-    if missing:
-        raise ValueError(f"{missing[0]} is not set")
     one_machine = os.environ.get("LOCAL_WORLD_SIZE") == str(size)
     host = "127.0.0.1" if one_machine else os.environ["MASTER_ADDR"]
     return join_store(host, _number("MASTER_PORT", 0), rank, size, timeout_s)
 
 
+def check_torchrun() -> None:
+    """Raises UserError for variables of torchrun with which workers would wait for each other in vain."""
+    for place, among in (("RANK", "WORLD_SIZE"), ("LOCAL_RANK", "LOCAL_WORLD_SIZE")):
+        rank, count = _number(place, 0), _number(among, 1)
+        if rank >= count and (among in os.environ or place == "RANK"):
+            raise UserError(f"{place}={rank} with {among}={count}: ranks go from 0 to one less than that; {_LAUNCH}")
+    if _number("WORLD_SIZE", 1) == 1:
+        return
+    missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if not os.environ.get(name)]
+    if missing:
+        raise UserError(f"WORLD_SIZE={os.environ['WORLD_SIZE']} is set, and {missing[0]} is not; {_LAUNCH}")
+    if not 0 < _number("MASTER_PORT", 0) < 65_536:
+        raise UserError(f"MASTER_PORT={os.environ['MASTER_PORT']:.40} is not a port; {_LAUNCH}")
+    try:
+        socket.getaddrinfo(os.environ["MASTER_ADDR"], None)
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or "not a host name"
+        raise UserError(f"MASTER_ADDR={os.environ['MASTER_ADDR']:.80}: {reason}; {_LAUNCH}") from None
+
+
 def _number(variable: str, default: int) -> int:
     value = os.environ.get(variable, str(default))
     if not (value.isascii() and value.isdigit()):
-        raise UserError(f"{variable}={value} is not a whole number; {_LAUNCH}")
+        raise UserError(f"{variable}={value:.40} is not a whole number; {_LAUNCH}")
     return int(value)

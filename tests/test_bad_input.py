@@ -844,7 +844,7 @@ DISKS = [
     Case(
         "half of torchrun's variables",
         "train {yaml} --no-ray --storage {tmp} --name x",
-        "WORLD_SIZE=2 is set, but the workers cannot meet: .*MASTER_ADDR.*torchrun",
+        "^WORLD_SIZE=2 is set, and MASTER_ADDR is not; start the workers with torchrun",
         environment(WORLD_SIZE="2", RANK="0"),
     ),
     Case(
@@ -852,6 +852,42 @@ DISKS = [
         "train {yaml} --no-ray --storage {tmp} --name x",
         "^WORLD_SIZE=two is not a whole number; start the workers with torchrun",
         environment(WORLD_SIZE="two"),
+    ),
+    Case(
+        "a world of nobody",
+        "train {yaml} --no-ray --storage {tmp} --name x",
+        "^RANK=0 with WORLD_SIZE=0: ",
+        environment(WORLD_SIZE="0"),
+    ),
+    Case(
+        "a rank beyond its world",
+        "data stats {data} --no-ray",
+        "^RANK=5 with WORLD_SIZE=2: ",
+        environment(WORLD_SIZE="2", RANK="5", MASTER_ADDR="localhost", MASTER_PORT="1234"),
+    ),
+    Case(
+        "a rank of no world",
+        "train {yaml} --no-ray --storage {tmp} --name x",
+        "^RANK=1 with WORLD_SIZE=1: ",
+        environment(RANK="1"),
+    ),
+    Case(
+        "a local rank beyond its machine",
+        "train {yaml} --no-ray --storage {tmp} --name x",
+        "^LOCAL_RANK=2 with LOCAL_WORLD_SIZE=2: ",
+        environment(LOCAL_RANK="2", LOCAL_WORLD_SIZE="2"),
+    ),
+    Case(
+        "a master that is nowhere",
+        "train {yaml} --no-ray --storage {tmp} --name x",
+        "^MASTER_ADDR=no.such.host.invalid: ",
+        environment(WORLD_SIZE="2", RANK="0", MASTER_ADDR="no.such.host.invalid", MASTER_PORT="1234"),
+    ),
+    Case(
+        "a master without a port",
+        "train {yaml} --no-ray --storage {tmp} --name x",
+        "^MASTER_PORT=99999 is not a port",
+        environment(WORLD_SIZE="2", RANK="0", MASTER_ADDR="localhost", MASTER_PORT="99999"),
     ),
     Case("run on a full disk", "train {yaml} --no-ray --storage {full} --name x", "no space left", full_disk),
     Case("grid below a file", "sample {run} --out {yaml}/x.png", "--out .*x.png: cannot be written"),

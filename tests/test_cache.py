@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import multiprocessing
 import os
 import threading
@@ -167,22 +169,58 @@ def test_a_reader_uses_its_cache(storage: Storage, tmp_path: Path) -> None:
     assert BlockReader(storage, index, cache).read(index.blocks) == wanted
 
 
-def test_a_folder_that_cannot_be_used_is_named(
-    storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_folder_that_cannot_be_used_is_named_once_and_done_without(
+    storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"data\.cache_dir=.*/file"):
-        BlockCache(tmp_path / "file", 1)
-    with pytest.raises(UserError, match=r"data\.cache_dir=.*/file/below"):
-        BlockCache(tmp_path / "file" / "below", 1)
-
     index = Index.load(storage)
+    for folder in (tmp_path / "file", tmp_path / "file" / "below"):
+        caplog.clear()
+        cache = BlockCache(folder, 1)
+        for _ in range(2):
+            assert all_hold(index.blocks, cache.read(index.hash, index.blocks, Download(storage)))
+        (said,) = caplog.messages
+        assert said.startswith(f"data.cache_dir={folder}: a ")
+        assert said.endswith("training goes on without the cache")
+
+
+def test_a_full_disk_is_done_without(
+    storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    index, download = Index.load(storage), Download(storage)
     cache = BlockCache(tmp_path / "cache", 10**9)
 
     def full(self: Path, target: Path) -> None:
-        raise OSError(28, "No space left on device")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Path, "replace", full)
-    with pytest.raises(UserError, match=r"data\.cache_dir=.*: no space left on the disk"):
-        cache.read(index.hash, index.blocks, Download(storage))
+    with monkeypatch.context() as disk:
+        disk.setattr(Path, "replace", full)
+        assert all_hold(index.blocks, cache.read(index.hash, index.blocks, download))
+    assert ["no space left on the disk" in said for said in caplog.messages] == [True]
     assert list((tmp_path / "cache").glob("*.part")) == []
+    for _ in range(2):  # there is space again
+        cache.read(index.hash, index.blocks, download)
+    assert sorted(download.blocks) == sorted(2 * list(range(len(index.blocks))))
+
+
+@pytest.mark.parametrize("answer", [errno.ENOLCK, errno.ENOSYS])
+def test_a_file_system_without_locks_keeps_blocks_all_the_same(
+    storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: int
+) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(answer, os.strerror(answer))
+
+    monkeypatch.setattr(fcntl, "flock", refused)
+    index, download = Index.load(storage), Download(storage)
+    cache = BlockCache(tmp_path / "cache", 10**9)
+    for _ in range(2):
+        assert all_hold(index.blocks, cache.read(index.hash, index.blocks, download))
+    assert sorted(download.blocks) == list(range(len(index.blocks)))
+
+
+def test_a_cache_that_works_says_nothing(storage: Storage, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    index = Index.load(storage)
+    cache = BlockCache(tmp_path / "cache", 1)
+    for _ in range(2):
+        cache.read(index.hash, index.blocks, Download(storage))
+    assert caplog.messages == []

@@ -167,6 +167,21 @@ def test_statistics_that_can_be_neither_read_nor_kept_are_computed(
     assert "  not kept: neither the data's folder" in "\n".join(statistics_lines(job, found, None))
 
 
+def test_statistics_that_cannot_be_kept_are_told_and_done_without(
+    data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    url = str(shutil.copytree(data, tmp_path / "data", ignore=shutil.ignore_patterns("statistics")))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+    def refused(self: Storage, name: str, content: bytes) -> None:
+        raise UserError(f"{self.url}/{name}: read only")
+
+    monkeypatch.setattr(Storage, "write_bytes", refused)
+    assert make_evaluator(config_of(url)).real.floor > 0
+    said = f"cannot be kept in {url}/statistics or {tmp_path}/cache/distgan/statistics"
+    assert [said in message for message in caplog.messages] == [True]
+
+
 def test_real_statistics_are_those_of_the_resized_images(tmp_path: Path) -> None:
     url, one_size = str(tmp_path / "data"), str(tmp_path / "one size")
     for folder, size in ((url, 32), (one_size, 16)):

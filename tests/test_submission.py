@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import pwd
 import shlex
 import stat
 import subprocess
@@ -366,3 +367,15 @@ def test_what_workers_wait_for_is_named() -> None:
     assert told.startswith("waiting: the workers need 2 GPUs (0 of 2 are free); the run begins when")
     assert "16 CPUs (12 of 16 are free); 2 GPUs" in waiting_words({"CPU": 8.0, "GPU": 1.0}, 2, everything, free)
     assert "need nodes with room for each of them" in waiting_words({"CPU": 4.0}, 2, everything, free)
+
+
+def test_a_user_without_a_home_has_no_token_and_no_profiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(uid: int) -> None:
+        raise KeyError(uid)
+
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    for name in ("HOME", "XDG_CONFIG_HOME"):
+        monkeypatch.delenv(name)
+    assert find_cluster("http://10.0.0.1:8265").token is None
+    with pytest.raises(UserError, match=r"clusters\.toml: cannot read"):
+        find_cluster(name="lab")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import multiprocessing
+import pwd
 from pathlib import Path
 
 import fsspec
@@ -114,3 +116,30 @@ def test_fetched_weights_with_another_hash_are_not_kept(bucket: str) -> None:
     with pytest.raises(UserError, match="not the published weights"):
         found("evaluation.extractor=fid", f"evaluation.weights={url}")
     assert [path.suffix for path in cache_folder().iterdir()] == [".lock"]
+
+
+def test_weights_that_cannot_be_kept_are_fetched_for_the_process(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    url = f"{bucket}/weights/alone.pth"
+    with fsspec.open(url, "wb") as remote:
+        remote.write(BYTES)
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    with caplog.at_level(logging.WARNING, "distgan"):
+        path = found("evaluation.extractor=fid", f"evaluation.weights={url}")
+    assert path is not None
+    assert path.read_bytes() == BYTES
+    assert [f"{url}: cannot be kept in {tmp_path}/file/distgan (" in said for said in caplog.messages] == [True]
+
+
+def test_a_user_without_a_home_has_a_cache_that_cannot_be_written(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def unknown(uid: int) -> None:
+        raise KeyError(uid)
+
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    for name in ("HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    assert cache_folder() == Path("/nonexistent/.cache/distgan")

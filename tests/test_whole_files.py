@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Callable
@@ -26,6 +27,30 @@ def test_a_pipe_stays_a_pipe(tmp_path: Path) -> None:
         pass
     assert stat.S_ISFIFO(pipe.stat().st_mode)
     assert list(tmp_path.iterdir()) == [pipe]
+
+
+@pytest.mark.parametrize("answer", [errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_file_system_that_cannot_sync_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: int
+) -> None:
+    """As CIFS and FUSE of a folder, or of all files."""
+
+    def refused(descriptor: int) -> None:
+        raise OSError(answer, os.strerror(answer))
+
+    monkeypatch.setattr(os, "fsync", refused)
+    with replacing(tmp_path / "x") as partial:
+        partial.write_text("one")
+    assert (tmp_path / "x").read_text() == "one"
+
+
+def test_a_disk_that_fails_is_no_success(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failed(descriptor: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "fsync", failed)
+    with pytest.raises(OSError, match="Input/output"), replacing(tmp_path / "x") as partial:
+        partial.write_text("one")
 
 
 def test_a_file_is_replaced_and_left_by_what_fails(tmp_path: Path) -> None:

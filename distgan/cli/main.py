@@ -5,17 +5,21 @@ Nothing heavy is imported before a command needs it, so that help comes at once.
 
 from __future__ import annotations
 
-import signal
+import logging
+import os
 import sys
-from types import FrameType
-from typing import Annotated, NoReturn
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
 from distgan import __version__
 from distgan.cli import data, doctor, evaluate, jobs, keys, presets, store, submit, tune, usage
 from distgan.cli.options import CheckpointName, TrustCode
+from distgan.cli.streams import exit_code, protect_streams
 from distgan.errors import UserError
+from distgan.launch.mistakes import tell
+from distgan.launch.signals import end_on_signals
 
 app = typer.Typer(
     name="distgan",
@@ -158,25 +162,45 @@ def sample(
 
 
 def main() -> None:
-    """Runs the command line: exit code 2 and one line for a user's mistake, 143 for SIGTERM."""
-    signal.signal(signal.SIGTERM, _end)
+    """Runs the command line: exit code 2 and one line for a user's mistake, 128 and its number for a signal."""
+    end_on_signals()
+    protect_streams()
+    logging.getLogger("distgan").addHandler(_warnings)
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # its folder of caches is a convenience too
+    os.environ["MPLBACKEND"] = "agg"  # pictures go to files; a notebook names a backend that only its kernel has
+    sys.exit(exit_code(_run()))
+
+
+class _Warnings(logging.Handler):
+    """Shows what a command goes on without."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(f"distgan: warning: {record.getMessage()}", file=sys.stderr, flush=True)
+
+
+_warnings = _Warnings()
+
+
+def _run() -> int:
     try:
-        sys.exit(app(prog_name=app.info.name, standalone_mode=False))
+        _check_working_folder()
+        return app(prog_name=app.info.name, standalone_mode=False) or 0
     except UserError as error:
         message = str(error)
     except usage.UsageError as error:
         if usage.shows_help(error):
-            sys.exit(2)
+            return 2
         message = usage.usage_line(error)
-    from distgan.launch.mistakes import tell
-
     tell(message)
-    sys.exit(2)
+    return 2
 
 
-def _end(number: int, frame: FrameType | None) -> NoReturn:
-    """Leaves in order, so that what was started is stopped and what was made for the moment is removed."""
-    sys.exit(128 + number)
+def _check_working_folder() -> None:
+    """Raises UserError where it was deleted: torch, Ray and relative paths need one."""
+    try:
+        Path.cwd()
+    except OSError as error:
+        raise UserError(f"the working folder cannot be used: {error.strerror}; cd to one that is there") from None
 
 
 if __name__ == "__main__":

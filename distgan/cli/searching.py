@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from distgan.cli.streams import output_is_log
 from distgan.report.screen import Terminal
 from distgan.search.options import SearchOptions
 from distgan.text import printable, without_credentials
@@ -17,6 +18,7 @@ def run_search(options: SearchOptions, *, address: str | None, concurrent: int |
     from distgan.launch.search.tune import Place, tune_on_ray
     from distgan.report.search.results import check_measured, print_results, write_results
 
+    output_is_log()
     outcome = tune_on_ray(job, Place(address, concurrent))
     check_measured(outcome.record, job.search.url)
     write_results(outcome.record, job.search)

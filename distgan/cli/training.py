@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from distgan.cli.streams import output_is_log
 from distgan.errors import UserError
 from distgan.report.screen import Terminal
 from distgan.text import printable, without_credentials
@@ -65,6 +66,7 @@ def run_training(
         print(job.as_yaml(), end="", flush=True)
         print_plan(plan, device, Terminal(soft_wrap=True, stderr=True))
         return 0
+    output_is_log()
     if no_ray:
         from distgan.launch.here import train_here
 

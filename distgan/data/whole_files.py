@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from distgan.errors import UserError
 
 # How the names of files under way begin.
 TEMPORARY = ".distgan-"
+
+# How file systems say that they cannot do a thing at all: CIFS, FUSE and others, of fsync above all.
+_UNSUPPORTED = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 def is_special(path: Path) -> bool:
@@ -21,7 +26,9 @@ def is_special(path: Path) -> bool:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` that takes its place, durably, when the block ends without an error.
+    """A temporary path beside `path` that takes its place when the block ends without an error.
+
+    Durably, where the file system can.
 
     Raises UserError where `path` is a device, a pipe or the like, which no file may take the place of.
     """
@@ -32,12 +39,33 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
+            _fsync(file.fileno())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
+    with suppress(PermissionError):  # a folder that may be written, and not read
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            _fsync(folder)
+        finally:
+            os.close(folder)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Inside, this process and thread alone of those that lock `path`; all of them where nothing can be locked.
+
+    Raises OSError where the file cannot be made.
+    """
+    with path.open("w") as lock:
+        with suppress(OSError):  # as NFS without its lock service answers
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _fsync(descriptor: int) -> None:
     try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _UNSUPPORTED:
+            raise

@@ -6,6 +6,7 @@ import hashlib
 import io
 import itertools
 import json
+import logging
 import tokenize
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -47,6 +48,8 @@ class RealSide(Protocol):
         """Of `count` of the images, fewer where there are fewer: (n, d) on rank 0, (0, d) on the others."""
         ...
 
+
+_log = logging.getLogger(__name__)
 
 _FOLDER = "statistics"
 _SELECTION_SEED = 0
@@ -151,6 +154,8 @@ class RealImages:
             with suppress(UserError):
                 place.write_bytes(name, data)
                 return f"{place.url}/{name}"
+        places = " or ".join(place.url for place in self._places)
+        _log.warning("statistics of the real images cannot be kept in %s; they are computed anew each time", places)
         return None
 
     def _selection(self) -> NDArray[np.int64]:

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-import fcntl
+import atexit
 import hashlib
+import logging
 import os
+import shutil
+import uuid
 from pathlib import Path
 
 from distgan.config.registry import EXTRACTORS
 from distgan.config.schema import Config, EvaluationConfig
 from distgan.data.storage import Storage
+from distgan.data.temporary import new_folder
+from distgan.data.whole_files import locked
 from distgan.errors import UserError
 from distgan.metrics.known import PublishedWeights, published_weights
 
 VARIABLE = "DISTGAN_FID_WEIGHTS"
+
+_log = logging.getLogger(__name__)
 
 
 def with_weights(config: Config) -> Config:
@@ -43,7 +50,8 @@ def located_weights(evaluation: EvaluationConfig) -> EvaluationConfig:
 def extractor_weights(evaluation: EvaluationConfig) -> Path | None:
     """The checked file that the configured extractor needs, on this machine's disk; None where it needs none.
 
-    Remote weights are copied into the cache folder by one process of a machine while the others wait.
+    Remote weights are copied into the cache folder by one process of a machine while the others wait; by each for
+    itself where nothing can be kept there.
 
     Raises UserError where the file is not there, or another.
     """
@@ -64,29 +72,46 @@ def extractor_weights(evaluation: EvaluationConfig) -> Path | None:
 
 
 def cache_folder() -> Path:
-    """Where fetched weights are kept: below XDG_CACHE_HOME, by default ~/.cache."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "distgan"
+    """Where fetched weights are kept: below XDG_CACHE_HOME, by default ~/.cache.
+
+    A user without a home has a folder that is not there and cannot be made.
+    """
+    try:
+        home = Path.home()
+    except RuntimeError:
+        home = Path("/nonexistent")
+    return Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache") / "distgan"
 
 
 def _fetched(url: str, published: PublishedWeights) -> Path:
-    folder, _, name = url.rpartition("/")
     path = cache_folder() / published.file
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.with_suffix(".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with locked(path.with_suffix(".lock")):
             if not path.is_file() or _digest(path) != published.sha256:
-                fetched = path.with_suffix(".fetched")
-                try:
-                    Storage.open(folder).download(name, fetched)
-                    _check(fetched, url, published)
-                    fetched.replace(path)
-                finally:
-                    fetched.unlink(missing_ok=True)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise UserError(f"{path}: cannot keep {url} there: {reason}; set XDG_CACHE_HOME to another folder") from None
+                _fetch(url, path, published)
+    except (OSError, UserError) as error:
+        refused = error if isinstance(error, OSError) else error.__cause__
+        if not isinstance(refused, OSError):
+            raise
+        folder = new_folder()
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        _fetch(url, folder / published.file, published)
+        reason = refused.strerror or str(refused)
+        _log.warning("%s: cannot be kept in %s (%s); fetched for this process alone", url, path.parent, reason)
+        return folder / published.file
     return path
+
+
+def _fetch(url: str, path: Path, published: PublishedWeights) -> None:
+    folder, _, name = url.rpartition("/")
+    fetched = path.with_suffix(f".{uuid.uuid4().hex}")
+    try:
+        Storage.open(folder).download(name, fetched)
+        _check(fetched, url, published)
+        fetched.replace(path)
+    finally:
+        fetched.unlink(missing_ok=True)
 
 
 def _check(path: Path, source: str, published: PublishedWeights) -> None:

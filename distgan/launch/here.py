@@ -17,11 +17,15 @@ from distgan.report.reporter import RunReporter
 from distgan.training.events import Event
 from distgan.training.job import Job
 from distgan.training.loop import train
-from distgan.world import join_torchrun
+from distgan.world import check_torchrun, join_torchrun
 
 
 def check_processes(workers: int, command: str = "train") -> None:
-    """Raises UserError, naming the `command`, where more workers are asked for than there are processes without Ray."""
+    """Raises UserError, naming the `command`, where more workers are asked for than there are processes without Ray.
+
+    Also for an environment that torchrun would not make.
+    """
+    check_torchrun()
     processes = os.environ.get("WORLD_SIZE", "1")
     if workers > 1 and processes != str(workers):
         where = "in this process alone" if processes == "1" else f"in the {processes} processes of torchrun"

@@ -1,13 +1,35 @@
-"""Ctrl-C and SIGTERM as a wish to stop; said twice, as an order."""
+"""Ctrl-C, SIGTERM, a closed terminal and a lost output as a wish to stop; Ctrl-C after that as an order."""
 
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
+from typing import NoReturn
+
+
+def end_on_signals() -> None:
+    """From now on SIGTERM and SIGHUP end the program in order: what was started is stopped, files are removed."""
+
+    def end(number: int, frame: FrameType | None) -> NoReturn:
+        sys.exit(128 + number)
+
+    for number in _asked_to_end():
+        signal.signal(number, end)
+
+
+def output_gone() -> None:
+    """To be called, by the main thread, where nobody reads the output any more: as SIGTERM, with SIGPIPE's number.
+
+    Nothing happens under nohup.
+    """
+    handler = signal.getsignal(signal.SIGTERM)
+    if callable(handler) and signal.SIGHUP in _asked_to_end():
+        handler(signal.SIGPIPE, None)
 
 
 @dataclass
@@ -28,15 +50,18 @@ class StopWish:
 
 @contextmanager
 def stop_on_signals() -> Iterator[StopWish]:
-    """Inside, the first SIGINT or SIGTERM is noted and the second raises KeyboardInterrupt."""
+    """Inside, the first signal that asks to end is noted, and SIGINT after it raises KeyboardInterrupt.
+
+    The others come twice where nobody means it: from `timeout`, or as a terminal closes.
+    """
     wish = StopWish()
 
     def note(number: int, frame: FrameType | None) -> None:
-        if wish.wished:
+        if wish.wished and number == signal.SIGINT:
             raise KeyboardInterrupt
-        wish.signal = number
+        wish.signal = wish.signal or number
 
-    kept = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    kept = {number: signal.signal(number, note) for number in (signal.SIGINT, *_asked_to_end())}
     try:
         yield wish
     finally:
@@ -56,3 +81,9 @@ def keeping_sigterm() -> Iterator[None]:
     finally:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, kept)
+
+
+def _asked_to_end() -> list[signal.Signals]:
+    """SIGTERM and SIGHUP; not the latter under nohup."""
+    hung_up = [] if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else [signal.SIGHUP]
+    return [signal.SIGTERM, *hung_up]

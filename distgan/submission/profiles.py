@@ -62,7 +62,7 @@ def profile_file() -> Path:
     """DISTGAN_CLUSTERS, or clusters.toml in the user's folder of configurations."""
     given = os.environ.get("DISTGAN_CLUSTERS")
     home = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
-    return Path(given or f"{home}/distgan/clusters.toml").expanduser()
+    return _expanded(given or f"{home}/distgan/clusters.toml")
 
 
 def _profile(name: str) -> Cluster:
@@ -85,13 +85,18 @@ def _profile(name: str) -> Cluster:
         raise UserError(f'{where}: pip: write a list of requirements, as in ["wandb"]')
     if "address" not in profile:
         raise UserError(f'{where}: add address = "http://HEAD:8265", that of Ray\'s dashboard')
-    paths = {key: file.parent / Path(profile[key]).expanduser() for key in _TEXTS[1:] if key in profile}
+    paths = {key: file.parent / _expanded(profile[key]) for key in _TEXTS[1:] if key in profile}
     return Cluster(
         address=_http(profile["address"], f"{where}: address"),
         token=find_token(paths.get("token_file")),
         pip=tuple(pip),
         **paths,
     )
+
+
+def _expanded(path: str) -> Path:
+    """`~` is the user's home, where there is one."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111 - `Path.expanduser` raises without a home
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -23,7 +23,10 @@ def find_token(file: Path | None = None) -> str | None:
         return _checked(token, "RAY_AUTH_TOKEN")
     if path := os.environ.get("RAY_AUTH_TOKEN_PATH"):
         return _read(Path(path), "RAY_AUTH_TOKEN_PATH")
-    usual = Path.home() / ".ray" / "auth_token"
+    try:
+        usual = Path.home() / ".ray" / "auth_token"
+    except RuntimeError:  # a user without a home
+        return None
     return _read(usual, "the token of this user") if usual.is_file() else None
 
 

@@ -1,0 +1,98 @@
+"""Standard streams that may fail: a reader that has ended, a closed terminal, a full disk."""
+
+from __future__ import annotations
+
+import io
+import os
+import select
+import sys
+import threading
+from typing import Any, TextIO
+
+from distgan.launch.mistakes import tell
+from distgan.launch.signals import output_gone
+
+_OUT = 1
+
+
+class _Stream(io.FileIO):
+    """Writes to a file descriptor. What cannot be written is dropped.
+
+    Attributes:
+        lost: the first error.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number, "wb", closefd=False)
+        self.lost: OSError | None = None
+        self._told = False
+
+    def write(self, data: Any) -> int:
+        try:
+            written = super().write(data)
+            while written is None:  # a full pipe that another program has made non-blocking
+                select.select([], [self], [])
+                written = super().write(data)
+            return written
+        except OSError as error:
+            self.lost = self.lost or error
+            main = threading.current_thread() is threading.main_thread()
+            if isinstance(error, BrokenPipeError) and self.fileno() == _OUT and main and not self._told:
+                self._told = True
+                output_gone()
+            return memoryview(data).nbytes
+
+
+_out: _Stream | None = None
+_is_log = False
+
+
+def protect_streams() -> None:
+    """From now on standard output and error raise no errors of the system.
+
+    A reader of the output that has ended is as a signal (`signals.output_gone`); `exit_code` tells of the others.
+    """
+    global _out
+    for number in range(3):  # a file that is opened later must not take the place of a closed stream
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    # Whoever has replaced them, as a test does, looks after them.
+    if sys.stdout is sys.__stdout__:
+        _out = _Stream(_OUT)
+        sys.stdout = _text(_out, sys.stdout)
+    if sys.stderr is sys.__stderr__:
+        sys.stderr = _text(_Stream(2), sys.stderr)
+
+
+def output_is_log() -> None:
+    """What the command prints is also in its files: it does not fail where the output is lost."""
+    global _is_log
+    _is_log = True
+
+
+def exit_code(code: int) -> int:
+    """The command's exit code, 2 where its output was lost, of which standard error is told."""
+    sys.stdout.flush()
+    lost = None if _out is None else _out.lost
+    if lost is None or isinstance(lost, BrokenPipeError):
+        return code
+    reason = f"standard output: {lost.strerror}; what was printed is not whole"
+    if _is_log:
+        print(f"distgan: warning: {reason}", file=sys.stderr)
+        return code
+    tell(reason)
+    return code or 2
+
+
+def _text(stream: _Stream, before: TextIO | None) -> TextIO:
+    """As `before`, which is None where the stream was closed; letters that its encoding lacks are spelled out."""
+    errors = getattr(before, "errors", None) or "strict"
+    return io.TextIOWrapper(
+        io.BufferedWriter(stream),
+        encoding=getattr(before, "encoding", "utf-8"),
+        errors="backslashreplace" if errors == "strict" else errors,
+        line_buffering=getattr(before, "line_buffering", False),
+        write_through=getattr(before, "write_through", False),
+    )
