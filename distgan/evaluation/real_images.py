@@ -7,6 +7,7 @@ import io
 import itertools
 import json
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -128,9 +129,10 @@ class RealImages:
 
     def _kept(self, name: str, read: Callable[[bytes, str], T]) -> T | None:
         """A kept file's contents; None where there is no good one."""
+        retry = self._decoder.reader.retry
         for place in self._places:
             try:
-                return read(place.read_bytes(name), f"{place.url}/{name}")
+                return read(retry(partial(place.read_bytes, name)), f"{place.url}/{name}")
             except (NotFoundError, DamagedError):
                 continue
         return None
