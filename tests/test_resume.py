@@ -57,7 +57,7 @@ FAMILIES = {
 @pytest.fixture
 def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retry, "_FIRST_PAUSE_S", 0.001)
-    monkeypatch.setattr(retry, "WAIT_S", 0.1)
+    monkeypatch.setattr(retry, "_LONGEST_PAUSE_S", 0.01)
 
 
 def family_config(family: str, data: str, *overrides: str) -> Config:
@@ -591,7 +591,8 @@ def test_storage_that_stays_broken_ends_the_run(
 ) -> None:
     config = tiny_config("quickstart", data, 9, "checkpoint.every_kimg=0.016")
     run(config, str(tmp_path), stop_at=1)
-    failed = flaky(monkeypatch, "write_bytes", "state.pt", 1000, kind)
+    monkeypatch.setattr(retry, "WAIT_S", 0.5)
+    failed = flaky(monkeypatch, "write_bytes", "state.pt", 10**6, kind)
     recorder = Recorder()
     with pytest.raises(UserError, match="the store is tired"):
         train(Job(config, "run", str(tmp_path)), ALONE, recorder)
