@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from distgan.data.cache import BlockCache
 from distgan.data.index import Block, Index
+from distgan.data.retry import Retry
 from distgan.data.storage import Storage
 from distgan.errors import UserError
 
@@ -15,10 +16,17 @@ _FIRST_WAIT_S = 0.2
 
 
 class BlockReader:
-    """Fetches blocks by range requests, several at once, through a cache where there is one."""
+    """Fetches blocks by range requests, several at once, through a cache where there is one.
 
-    def __init__(self, storage: Storage, index: Index, cache: BlockCache | None = None) -> None:
+    Attributes:
+        retry: what is done where storage is away.
+    """
+
+    def __init__(
+        self, storage: Storage, index: Index, cache: BlockCache | None = None, retry: Retry | None = None
+    ) -> None:
         self._storage, self._index, self._cache = storage, index, cache
+        self.retry = retry or Retry()
 
     def read(self, blocks: Sequence[Block]) -> list[bytes]:
         """The bytes of each block, checked. Raises UserError naming the shard where they stay wrong."""
@@ -60,7 +68,8 @@ class BlockReader:
             else:
                 runs.append([block])
         shards = self._index.header.shards
-        answers = self._storage.read_ranges([(shards[r[0].shard].name, r[0].start, r[-1].end) for r in runs])
+        wanted = [(shards[run[0].shard].name, run[0].start, run[-1].end) for run in runs]
+        answers = self.retry(lambda: self._storage.read_ranges(wanted))
         data = {
             block.number: answer[block.start - run[0].start : block.end - run[0].start]
             for run, answer in zip(runs, answers, strict=True)

@@ -15,6 +15,7 @@ from distgan.data.blocks import BlockReader
 from distgan.data.cache import BlockCache
 from distgan.data.images import decode_image
 from distgan.data.index import TAR_UNIT, Block, Index
+from distgan.data.retry import Retry
 from distgan.data.storage import Storage
 from distgan.errors import UserError
 
@@ -32,15 +33,18 @@ class SampleDecoder:
         self._block_starts = [block.first for block in index.blocks]
 
     @classmethod
-    def open(cls, config: DataConfig, shape: tuple[int, int, int]) -> SampleDecoder:
-        """Of the data set at `config.url`, read through its cache. Raises UserError where it is missing or damaged."""
+    def open(cls, config: DataConfig, shape: tuple[int, int, int], retry: Retry | None = None) -> SampleDecoder:
+        """Of the data set at `config.url`, read through its cache. Raises UserError where it is missing or damaged.
+
+        By default storage that is away is waited for (`data.retry`).
+        """
         assert config.url is not None
-        storage = Storage.open(config.url)
-        index = Index.load(storage)
+        storage, retry = Storage.open(config.url), retry or Retry()
+        index = retry(lambda: Index.load(storage))
         cache = None
         if config.cache_dir is not None and not storage.is_local:
             cache = BlockCache(Path(config.cache_dir), config.cache_mb * 2**20)
-        return cls(index, BlockReader(storage, index, cache), shape, config)
+        return cls(index, BlockReader(storage, index, cache, retry), shape, config)
 
     def block_of(self, sample: int) -> Block:
         """The block that a sample lies in."""

@@ -14,7 +14,7 @@ import aiohttp
 from botocore import exceptions as boto
 
 from distgan.bounds import check_regular, check_size, open_regular
-from distgan.data.storage_errors import NOT_S3, NotFoundError, s3_code, translate_errors
+from distgan.data.storage_errors import NOT_S3, NotFoundError, UnavailableError, s3_code, translate_errors
 from distgan.data.storage_urls import (
     LOCAL_PROTOCOLS,
     S3_PROTOCOLS,
@@ -26,7 +26,7 @@ from distgan.data.storage_urls import (
 from distgan.data.whole_files import TEMPORARY, replacing
 from distgan.errors import UserError
 
-__all__ = ["NotFoundError", "Storage", "translate_errors"]
+__all__ = ["NotFoundError", "Storage", "UnavailableError", "translate_errors"]
 
 _WITH_FOLDERS = ("hdfs", "webhdfs", "sftp", "ssh", "smb", "ftp")
 _BROKEN_BODY = (
@@ -125,6 +125,18 @@ class Storage:
             return self.read_range(name, 0, count)
         with self._errors(name), open_regular(self._path(name)) as file:
             return file.read(min(count, os.fstat(file.fileno()).st_size))
+
+    def size(self, name: str) -> int:
+        """Bytes of a file. A folder of that name counts as a missing file."""
+        path = self._path(name)
+        with self._errors(name):
+            try:
+                found = self.fs.info(path)
+            except NotADirectoryError:
+                found = {"type": "nothing"}
+            if found["type"] != "file":
+                raise NotFoundError(f"{self.url}/{name}: this is no file")
+            return int(found["size"])
 
     def read_range(self, name: str, start: int, end: int) -> bytes:
         """Bytes `[start, end)` of a file; fewer, or none, where the file ends before."""

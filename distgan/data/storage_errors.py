@@ -22,6 +22,10 @@ class NotFoundError(UserError):
     """The file or local folder does not exist, although the store answered and its bucket exists."""
 
 
+class UnavailableError(UserError):
+    """The store cannot do it now, and may later: it is away, overloaded or full. See `data.retry`."""
+
+
 _PERMISSION = "access denied; check the permissions of these credentials"
 _REGION = "the bucket is in another region; set AWS_DEFAULT_REGION to the bucket's region"
 _BUSY = "the server is overloaded or failing; try again later"
@@ -48,6 +52,7 @@ _BY_S3_CODE = {
     "SlowDown": _BUSY,
     "500": _BUSY,
     "503": _BUSY,
+    **dict.fromkeys(("RequestTimeout", "Throttling", "TooManyRequests", "429", "502", "504"), _BUSY),
 }
 _BY_ERRNO = {
     errno.EACCES: "permission denied; check who owns it and its mode",
@@ -91,6 +96,17 @@ _BY_KIND: tuple[tuple[tuple[type[Exception], ...], str], ...] = (
 )
 
 
+_PASSING = (
+    boto.ReadTimeoutError, boto.ConnectionError, boto.ConnectionClosedError, boto.IncompleteReadError,
+    boto.ResponseStreamingError, aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, ConnectionError,
+    TimeoutError,
+)  # fmt: skip
+_LASTING = (boto.SSLError, aiohttp.ClientSSLError)
+_PASSING_ERRNO = {
+    errno.ENOSPC, errno.EDQUOT, errno.ESTALE, errno.ENETDOWN, errno.ENETUNREACH, errno.EHOSTDOWN, errno.EHOSTUNREACH,
+}  # fmt: skip
+
+
 def s3_code(error: BaseException | None) -> str:
     """The S3 error code behind an exception, such as `NoSuchKey`, or the HTTP status of a HEAD request.
 
@@ -125,6 +141,7 @@ def translate_errors(url: str, probe: Callable[[], object] | None = None) -> Ite
 
     Raises:
         NotFoundError: the file does not exist.
+        UnavailableError: the same may work later.
         UserError: any other circumstance. Exceptions that are our own mistakes pass unchanged.
     """
     try:
@@ -136,6 +153,8 @@ def translate_errors(url: str, probe: Callable[[], object] | None = None) -> Ite
         explained = _explain(url, cause)
         if explained is None:
             raise
+        if _passes(cause):
+            explained = UnavailableError(str(explained))
         raise explained from cause
 
 
@@ -149,6 +168,16 @@ def _ask(probe: Callable[[], object], error: Exception) -> Exception:
         if s3_code(precise) not in {"", "403", "404", "AccessDenied"}:
             return precise
     return error
+
+
+def _passes(error: Exception) -> bool:
+    """Whether the same may work later."""
+    code = s3_code(error)
+    if code:
+        return _BY_S3_CODE.get(code) == _BUSY
+    if isinstance(error, OSError) and error.errno in _PASSING_ERRNO:
+        return True
+    return isinstance(error, _PASSING) and not isinstance(error, _LASTING)
 
 
 def _explain(url: str, error: Exception) -> UserError | None:

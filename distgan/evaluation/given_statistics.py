@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from distgan.config.schema import EvaluationConfig
+from distgan.data.retry import Retry
 from distgan.data.storage import NotFoundError, Storage
 from distgan.errors import UserError
 from distgan.metrics.features import FeatureExtractor
@@ -84,7 +85,7 @@ def _read_by_rank_0(source: str, world: World) -> RealStatistics:
     found: RealStatistics | UserError | None = None
     if world.rank == 0:
         try:
-            found = read_statistics(source)
+            found = Retry()(lambda: read_statistics(source))
         except UserError as error:
             found = error
     found = world.agree(found)

@@ -10,6 +10,7 @@ import logging
 import tokenize
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -141,9 +142,11 @@ class RealImages:
 
     def _kept(self, name: str, read: Callable[[bytes, str], T]) -> T | None:
         """A kept file's contents; None where there is no good one."""
+        retry = self._decoder.reader.retry
         for place in self._places:
             try:
-                return read(place.read_bytes(name, most=MOST_UNPACKED_BYTES), f"{place.url}/{name}")
+                found = retry(partial(place.read_bytes, name, most=MOST_UNPACKED_BYTES))
+                return read(found, f"{place.url}/{name}")
             except UserError:
                 continue
         return None

@@ -10,9 +10,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 
 from distgan.health import symptoms
 from distgan.health.states import State
@@ -28,6 +28,10 @@ _WATCHED = (*symptoms.SIZES, "loss/adversarial", "accuracy/real", "accuracy/fake
 _WINDOWS: dict[State, int] = {"discriminator overpowers": 4, "dead generator": 4, "diverged": 2}
 _EVALUATIONS: dict[State, int] = {"mode collapse": 2}
 
+# No float is larger than the exponential of it.
+_LARGEST_LOG = 709.0
+Count = Annotated[int, Field(ge=0, le=2**53)]
+
 
 @dataclass
 class Spell:
@@ -42,11 +46,11 @@ class Spell:
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
-    step: int
-    images: int
+    step: Count
+    images: Count
     seen: str
-    times: int = 1
-    until: int | None = None
+    times: Count = 1
+    until: Count | None = None
 
 
 @dataclass
@@ -65,13 +69,18 @@ class Health:
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     sums: dict[str, float] = field(default_factory=dict)
-    updates: int = 0
+    updates: Count = 0
     logs: dict[str, float] = field(default_factory=dict)
-    windows: int = 0
+    windows: Count = 0
     largest_gradient: float = 0.0
     widest: float = 0.0
-    streaks: dict[State, int] = field(default_factory=dict)
+    streaks: dict[State, Count] = field(default_factory=dict)
     spells: dict[State, Spell] = field(default_factory=dict)
+
+    @property
+    def is_possible(self) -> bool:
+        """Whether these numbers can be those of a run: its means are taken of them."""
+        return all(0 <= total <= _LARGEST_LOG * self.windows for total in self.logs.values())
 
     @property
     def ongoing(self) -> list[State]:

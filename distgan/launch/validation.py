@@ -11,7 +11,9 @@ import torch
 from ray.train import Checkpoint, ValidationConfig, ValidationTaskConfig
 
 from distgan.assessment.measure import score_checkpoint
+from distgan.config.components import own_names
 from distgan.config.load import build_config
+from distgan.data.retry import Retry
 from distgan.data.storage import Storage
 from distgan.errors import UserError
 from distgan.evaluation.evaluator import Scores
@@ -54,7 +56,8 @@ def validate(
     try:
         world = World(0, 1, torch.device(device))
         prepare_process(threads, world.device)
-        checkpoint = CheckpointStore(Storage.open(run_url)).load(name)
+        store = CheckpointStore(Storage.open(run_url), own_names(config), reading=Retry())
+        checkpoint = store.load(name)
         if checkpoint is None:
             raise UserError(f"{run_url}: checkpoint {name} was to be evaluated, and is gone or cannot be read")
         return {"scores": asdict(score_checkpoint(build_config(config, "job", trust_code=True), checkpoint, world))}

@@ -13,7 +13,7 @@ from distgan.report import words
 from distgan.report.pace import Pace
 from distgan.report.panel import View, render
 from distgan.report.screen import Screen
-from distgan.training.events import Evaluated, Event, FewImages, Finished, Profiled, Started, Trained
+from distgan.training.events import Evaluated, Event, FewImages, Finished, Notice, Profiled, Started, Trained
 
 _SECONDS_BETWEEN_LINES = 5.0
 
@@ -41,6 +41,9 @@ class Display(Screen):
             return
         if isinstance(event, FewImages):
             self.message(f"warning: {words.few_images(event)}")
+            return
+        if isinstance(event, Notice):
+            self.message(f"warning: {event.text}")
             return
         if isinstance(event, Warned):
             self.message(f"warning: {words.ill_health(event)}")

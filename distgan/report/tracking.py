@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -12,7 +13,9 @@ from typing import Any
 from torch import Tensor
 
 from distgan.bounds import MOST_TEXT_BYTES, parse_json
+from distgan.data.retry import NO_RETRY, Retry
 from distgan.data.storage import NotFoundError, Storage, translate_errors
+from distgan.errors import UserError
 from distgan.health.states import Warned
 from distgan.report.grids import image_grid, png_bytes
 from distgan.report.mirror import Mirror
@@ -22,6 +25,7 @@ from distgan.training.events import Checkpointed, Evaluated, Event, Finished, St
 
 _METRICS = "metrics.jsonl"
 _SUMMARY = "summary.json"
+_TENSORBOARD = "tensorboard"
 _PICTURE_SIZE = 64
 
 
@@ -38,30 +42,44 @@ class RunFolder:
     A local folder is written directly. For remote storage the files are written to a temporary folder, from
     which `flush` and `close` upload them. Nothing else in the storage is touched. Threads may share it.
 
+    A run does without all of it: what cannot be written is told, once until it works again, and is written then.
+
     Args:
         storage: the run's folder.
         resume_step: the training step that the run goes on from: metrics of later steps are dropped. None for
             a run that begins: metrics that an earlier one left in the folder are dropped.
+        say: is told what cannot be written.
+        retry: what is done where storage is away at the start.
 
     Raises:
-        UserError: by any method, when the disk or the store refuses; failed uploads by the next call.
+        UserError: by the constructor, where the folder cannot be read, or is local and cannot be written.
     """
 
-    def __init__(self, storage: Storage, resume_step: int | None) -> None:
-        self._lock = threading.Lock()
-        self._earlier_summary = {} if resume_step is None else _read_summary(storage)
-        kept = _kept_lines(storage, resume_step)
+    def __init__(
+        self,
+        storage: Storage,
+        resume_step: int | None,
+        say: Callable[[str], None] = lambda _: None,
+        retry: Retry = NO_RETRY,
+    ) -> None:
+        self._lock, self._say = threading.Lock(), say
+        self._earlier_summary = {} if resume_step is None else retry(lambda: _read_summary(storage))
+        kept = retry(lambda: _kept_lines(storage, resume_step))
         self._mirror: Mirror | None = None
         if storage.local_path is None:
-            self._mirror = Mirror(storage)
+            self._mirror = Mirror(storage, say)
             self._files = Storage.open(str(self._mirror.folder))
         else:
             self._files = storage
         self._folder = Path(self._files.root)
         self._files.write_bytes(_METRICS, kept)
         with translate_errors(str(self._folder)):
-            self._metrics = (self._folder / _METRICS).open("a", encoding="utf-8")
-            self._scalars = Scalars(self._folder / "tensorboard", 0 if resume_step is None else resume_step + 1)
+            self._metrics = (self._folder / _METRICS).open("rb+", buffering=0)
+        self._good_bytes, self._rows = len(kept), b""
+        self._unwritten: dict[str, bytes] = {}
+        self._first_step = 0 if resume_step is None else resume_step + 1
+        self._scalars: Scalars | None = None
+        self._failing: set[str] = set()
 
     def __enter__(self) -> RunFolder:
         return self
@@ -76,25 +94,25 @@ class RunFolder:
 
     def event(self, event: Event) -> None:
         """Write the event down. Drawing the curves of a `Finished` takes about a second."""
-        with self._working():
+        with self._lock:
             if isinstance(event, Started):
-                self._files.write_bytes("config.yaml", event.configuration.encode())
+                self._write("config.yaml", event.configuration.encode())
             if isinstance(event, Trained | Evaluated | Warned | Checkpointed):
-                self._metrics.write(to_json(event_row(event)) + "\n")
-                self._metrics.flush()
+                self._rows += f"{to_json(event_row(event))}\n".encode()
+                self._try(_METRICS, self._write_rows)
             if isinstance(event, Trained):
-                self._scalars.trained(event)
+                self._with_scalars(lambda scalars: scalars.trained(event), event.step)
             elif isinstance(event, Evaluated):
-                self._scalars.evaluated(event)
+                self._with_scalars(lambda scalars: scalars.evaluated(event), event.step)
             elif isinstance(event, Finished):
-                self._finish(event.summary)
+                self._try("curves.png", lambda: self._finish(event.summary))
 
     def samples(self, step: int, kimg: float, images: Tensor, columns: int | None = None) -> None:
         """Save uint8 (N, C, H, W) as one grid; images smaller than 64 pixels are enlarged in the picture."""
         picture = image_grid(images, columns, scale=max(1, _PICTURE_SIZE // images.shape[-1]))
-        with self._working():
-            self._files.write_bytes(f"samples/kimg-{kimg:010.3f}.png", png_bytes(picture))
-            self._scalars.picture(step, picture)
+        with self._lock:
+            self._write(f"samples/kimg-{kimg:010.3f}.png", png_bytes(picture))
+            self._with_scalars(lambda scalars: scalars.picture(step, picture), step)
 
     def stop_requested(self) -> bool:
         """Never: a folder asks nothing."""
@@ -105,30 +123,71 @@ class RunFolder:
 
     def flush(self) -> None:
         """Write everything to the disk, and begin to upload the changed files where the storage is remote."""
-        with self._working():
-            self._scalars.flush()
+        with self._lock:
+            self._write_all()
             if self._mirror is not None:
-                self._mirror.flush()
+                self._try("", self._mirror.flush)
 
-    def close(self) -> None:
+    def close(self, retry: Retry = NO_RETRY) -> None:
         """Close the files; for remote storage wait for the last upload and remove the temporary folder."""
         with self._lock:
             mirror, self._mirror = self._mirror, None
-            try:
-                with translate_errors(str(self._folder)):
-                    self._metrics.close()
-                    self._scalars.close()
-            finally:
-                if mirror is not None:
-                    mirror.close()
+            if not self._metrics.closed:
+                self._write_all()
+                self._metrics.close()
+                if self._scalars is not None:
+                    self._try(_TENSORBOARD, self._scalars.close)
+            if mirror is not None:
+                mirror.close(retry)
 
-    @contextmanager
-    def _working(self) -> Iterator[None]:
-        """One thread at a time, what failed before raised first, what fails now raised as the user's error."""
-        with self._lock, translate_errors(str(self._folder)):
-            if self._mirror is not None:
-                self._mirror.check()
-            yield
+    def _write(self, name: str, data: bytes) -> None:
+        self._unwritten[name] = data
+        self._try(name, self._write_files)
+
+    def _write_all(self) -> None:
+        self._try("samples", self._write_files)
+        self._try(_METRICS, self._write_rows)
+        if self._scalars is not None:
+            self._with_scalars(lambda scalars: scalars.flush())
+
+    def _write_files(self) -> None:
+        for name in list(self._unwritten):
+            self._files.write_bytes(name, self._unwritten[name])
+            del self._unwritten[name]
+
+    def _write_rows(self) -> None:
+        """All rows that are not in the file yet, in the place of what a failed attempt has left there."""
+        if self._rows:
+            self._metrics.truncate(self._good_bytes)
+            self._metrics.seek(self._good_bytes)
+            if self._metrics.write(self._rows) != len(self._rows):
+                raise OSError(errno.ENOSPC, "written in part")
+            self._good_bytes, self._rows = self._good_bytes + len(self._rows), b""
+
+    def _with_scalars(self, write: Callable[[Scalars], None], step: int = 0) -> None:
+        def attempt() -> None:
+            if self._scalars is None:
+                self._scalars = Scalars(self._folder / _TENSORBOARD, self._first_step)
+            write(self._scalars)
+
+        if not self._try(_TENSORBOARD, attempt) and self._scalars is not None:
+            # Its thread has ended with the error; the next event begins another file.
+            scalars, self._scalars, self._first_step = self._scalars, None, step
+            with suppress(Exception):
+                scalars.close()
+
+    def _try(self, name: str, action: Callable[[], None]) -> bool:
+        """Whether it could be done; what could not is told, once until all can be done again."""
+        try:
+            with translate_errors(str(self._folder / name)):
+                action()
+        except UserError as error:
+            if not self._failing:
+                self._say(f"{error}; training goes on without it")
+            self._failing.add(name)
+            return False
+        self._failing.discard(name)
+        return True
 
     def _finish(self, summary: Summary) -> None:
         told, ended = self._earlier_summary, {key: getattr(summary, key) for key in ("kimg", "reason", "metric")}

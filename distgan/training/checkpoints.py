@@ -4,32 +4,38 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
-import pickle
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Literal, ParamSpec
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 import distgan
-from distgan.config.components import with_former_options
+from distgan.bounds import parse_json
+from distgan.config.components import own_names, with_former_options
+from distgan.config.load import build_config
+from distgan.data.retry import NO_RETRY, Retry
 from distgan.data.storage import NotFoundError, Storage
 from distgan.errors import UserError
-from distgan.training.progress import Progress
+from distgan.training.networks import build_networks
+from distgan.training.optimizers import moment_specs
+from distgan.training.progress import Images, Progress, Updates
+from distgan.training.state_file import StateFile, difference, specs_of, tensor_bytes
 
 FOLDER = "checkpoints"
 _FORMAT: Literal["distgan-checkpoint-2"] = "distgan-checkpoint-2"
 _STATE_NAME = "state.pt"
 _MANIFEST_NAME = "manifest.json"
-_ATTEMPTS = 5
-_FIRST_WAIT_S = 0.5
+_MOST_MANIFEST_BYTES = 64 * 2**20
+# Of a state, beside its tensors: their names, and the optimisers' settings.
+_MOST_OTHER_BYTES = 16 * 2**20
 
-P = ParamSpec("P")
+
+class DamagedError(UserError):
+    """A checkpoint is not what its run has saved. The message says what is wrong with it."""
 
 
 class Manifest(BaseModel):
@@ -47,23 +53,26 @@ class Manifest(BaseModel):
     format: Literal["distgan-checkpoint-2"] = _FORMAT
     distgan: str
     name: str
-    step: int
-    kimg: float
+    step: Updates
+    kimg: Annotated[float, Field(ge=0, allow_inf_nan=False)]
     config: dict[str, Any]
     data_hash: str
-    workers: int
-    threads: int
+    workers: Annotated[int, Field(ge=1, le=2**20)]
+    threads: Annotated[int, Field(ge=1, le=2**12)]
     progress: dict[str, Any]
     classes: list[str] = []
     init_from: str | None = None
     continued_from: str | None = None
-    state_bytes: int = 0
+    state_bytes: Images = 0
     state_sha256: str = ""
 
     @field_validator("progress")
     @classmethod
     def _is_progress(cls, value: dict[str, Any]) -> dict[str, Any]:
-        return Progress.from_dict(value).as_dict()
+        progress = Progress.from_dict(value)
+        if not progress.health.is_possible:
+            raise ValueError("numbers that no run has")
+        return progress.as_dict()
 
     @field_validator("config")
     @classmethod
@@ -73,11 +82,16 @@ class Manifest(BaseModel):
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A whole checkpoint, its tensors on the CPU."""
+    """A whole checkpoint, its tensors on the CPU.
+
+    Attributes:
+        passed_over: what is wrong with others that would have been taken before it, a sentence each.
+    """
 
     url: str
     manifest: Manifest
     tensors: dict[str, Any]
+    passed_over: tuple[str, ...] = ()
 
 
 def checkpoint_name(step: int) -> str:
@@ -86,19 +100,35 @@ def checkpoint_name(step: int) -> str:
 
 
 class CheckpointStore:
-    """Reads and writes the checkpoints of one run."""
+    """Reads and writes the checkpoints of one run.
 
-    def __init__(self, run: Storage) -> None:
+    A checkpoint that is not whole, or whose tensors are not those that the run of its manifest saves, is damaged.
+
+    Args:
+        run: the run's folder.
+        own: networks and the like of the user's own configuration (`config.components.own_names`). Those of others,
+            which a manifest may name, are not imported: tensors are then not compared with them.
+        reading, writing: what to do where storage is away.
+        say: is told what does not end the run.
+    """
+
+    def __init__(
+        self,
+        run: Storage,
+        own: Mapping[str, str] | None = None,
+        *,
+        reading: Retry = NO_RETRY,
+        writing: Retry = NO_RETRY,
+        say: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self._storage = run.child(FOLDER)
+        self._own, self._reading, self._writing, self._say = own or {}, reading, writing, say
         self._thread: threading.Thread | None = None
         self._failure: Exception | None = None
 
     def names(self) -> list[str]:
         """All checkpoint folders, also unfinished ones, oldest first."""
-        try:
-            return sorted(name for name in self._storage.list() if name.startswith("step-"))
-        except NotFoundError:
-            return []
+        return self._reading(self._names)
 
     def first_kept(self, names: Iterable[str]) -> str | None:
         """The first of these checkpoints whose folder is there."""
@@ -107,29 +137,73 @@ class CheckpointStore:
     def newest_manifest(self) -> Manifest | None:
         """The manifest of the newest checkpoint that has a readable one."""
         for name in reversed(self.names()):
-            manifest = self._manifest(name)
-            if manifest is not None:
-                return manifest
+            try:
+                return self._manifest(name)
+            except (NotFoundError, DamagedError):
+                continue
+        return None
+
+    def newest(self) -> Checkpoint | None:
+        """The newest whole checkpoint; half-written and damaged ones are passed over. None where there is none yet.
+
+        Raises DamagedError where all that were finished are damaged: what is left is not to be overwritten.
+        """
+        damaged: list[str] = []
+        for name in reversed(self.names()):
+            try:
+                return replace(self.read(name), passed_over=tuple(damaged))
+            except NotFoundError:
+                continue
+            except DamagedError as error:
+                damaged.append(str(error))
+        if damaged:
+            raise DamagedError(
+                f"{damaged[0]}; there is no older one to go on from: bring it back, or start a new run with another "
+                f"--name"
+            )
         return None
 
     def newest_name(self) -> str | None:
-        """The name of the newest whole checkpoint; half-written and damaged ones are passed over."""
-        return next((name for name in reversed(self.names()) if self.load(name) is not None), None)
+        """The name of the newest whole checkpoint."""
+        try:
+            newest = self.newest()
+        except DamagedError:
+            return None
+        return None if newest is None else newest.manifest.name
 
     def load(self, name: str) -> Checkpoint | None:
         """The checkpoint of that name, or None where it is not whole."""
-        manifest = self._manifest(name)
-        if manifest is None:
-            return None
         try:
-            data = self._storage.child(name).read_bytes(_STATE_NAME)
+            return self.read(name)
+        except (NotFoundError, DamagedError):
+            return None
+
+    def read(self, name: str) -> Checkpoint:
+        """The checkpoint of that name.
+
+        Raises NotFoundError for one that is not finished, DamagedError, and UserError for one of another format.
+        """
+        manifest, folder = self._manifest(name), self._storage.child(name)
+        where, file = f"{self._storage.url}/{name}", f"its {_STATE_NAME}"
+        try:
+            size = self._reading(lambda: folder.size(_STATE_NAME))
+            if size != manifest.state_bytes:
+                raise DamagedError(f"{where}: damaged: {file} has {size:,} bytes of {manifest.state_bytes:,}")
+            wanted = self._wanted(manifest, where)
+            if wanted is not None and size > tensor_bytes(wanted) + _MOST_OTHER_BYTES:
+                raise self._unfit(manifest, where, f"{file} has {size:,} bytes, far more than its networks need")
+            data = self._reading(lambda: folder.read_bytes(_STATE_NAME))
         except NotFoundError:
-            return None
-        if len(data) != manifest.state_bytes or hashlib.sha256(data).hexdigest() != manifest.state_sha256:
-            return None
-        url = f"{self._storage.url}/{name}"
-        with fitting(url):
-            return Checkpoint(url, manifest, torch.load(io.BytesIO(data), map_location="cpu", weights_only=True))
+            raise DamagedError(f"{where}: damaged: {file} is missing") from None
+        if hashlib.sha256(data).hexdigest() != manifest.state_sha256:
+            raise DamagedError(f"{where}: damaged: {file} has another checksum")
+        try:
+            state = StateFile(data)
+            if wanted is not None:
+                self._compare(manifest, where, state.specs, wanted)
+            return Checkpoint(where, manifest, state.tensors())
+        except ValueError as error:
+            raise DamagedError(f"{where}: damaged: {file}: {error}") from None
 
     def save(
         self,
@@ -152,8 +226,8 @@ class CheckpointStore:
 
         def write() -> None:
             try:
-                _persistently(self._write, manifest, snapshot)
-                _persistently(self._prune, keep, best_first, keep_last)
+                self._writing(lambda: self._write(manifest, snapshot))
+                self._try_to_prune(keep, best_first, keep_last)
                 done()
             except Exception as error:  # noqa: BLE001 - raised by the next wait()
                 self._failure = error
@@ -181,6 +255,16 @@ class CheckpointStore:
         if self._thread is not None:
             self._thread.join()
 
+    def give_up(self) -> None:
+        """A write that waits for storage ends."""
+        self._writing.end()
+
+    def _names(self) -> list[str]:
+        try:
+            return sorted(name for name in self._storage.list() if name.startswith("step-"))
+        except NotFoundError:
+            return []
+
     def _write(self, manifest: Manifest, tensors: Mapping[str, Any]) -> None:
         buffer = io.BytesIO()
         torch.save(dict(tensors), buffer)
@@ -188,12 +272,20 @@ class CheckpointStore:
         complete = manifest.model_copy(
             update={"state_bytes": len(data), "state_sha256": hashlib.sha256(data).hexdigest()}
         )
+        if manifest.name in self._names():
+            self._storage.delete(manifest.name)  # half-written or damaged; perhaps a folder where a file should be
         folder = self._storage.child(manifest.name)
         folder.write_bytes(_STATE_NAME, data)
         folder.write_bytes(_MANIFEST_NAME, complete.model_dump_json(indent=1).encode())
 
+    def _try_to_prune(self, keep: set[str], best_first: Sequence[str], keep_last: int) -> None:
+        try:
+            self._writing(lambda: self._prune(keep, best_first, keep_last))
+        except UserError as error:
+            self._say(f"{error}; older checkpoints are left there")
+
     def _prune(self, keep: set[str], best_first: Sequence[str], keep_last: int) -> None:
-        names = self.names()
+        names = self._names()
         best = _first_of(best_first, names)
         for name in names[: max(0, len(names) - keep_last)]:
             if name not in keep and name != best:
@@ -201,24 +293,93 @@ class CheckpointStore:
                 self._storage.delete(f"{name}/{_MANIFEST_NAME}")
                 self._storage.delete(name)
 
-    def _manifest(self, name: str) -> Manifest | None:
-        """The manifest, None where it is missing or cut. Raises UserError for one of another version's format."""
+    def _manifest(self, name: str) -> Manifest:
+        """Raises NotFoundError where it is missing, DamagedError, and UserError for one of another version's format."""
+        where, folder = f"{self._storage.url}/{name}", self._storage.child(name)
+
+        def read() -> bytes:
+            if folder.size(_MANIFEST_NAME) > _MOST_MANIFEST_BYTES:
+                raise DamagedError(f"{where}: damaged: its {_MANIFEST_NAME} is far too large")
+            return folder.read_bytes(_MANIFEST_NAME)
+
+        data = self._reading(read)
         try:
-            content = json.loads(self._storage.child(name).read_bytes(_MANIFEST_NAME))
-        except (NotFoundError, ValueError, RecursionError):
+            content = parse_json(data)
+        except ValueError:
+            raise DamagedError(f"{where}: damaged: its {_MANIFEST_NAME} is no JSON") from None
+        said = content if isinstance(content, dict) else {}
+        try:
+            if said.get("format") != _FORMAT:
+                raise ValueError
+            return Manifest.model_validate(content)
+        except ValueError as error:
+            form, version = said.get("format"), said.get("distgan")
+            if (isinstance(form, str) and form != _FORMAT) or (isinstance(version, str) and _is_other(version)):
+                raise _of_other_version(where, version, str(form)) from None
+            first = error.errors()[0] if isinstance(error, ValidationError) else {"loc": ["format"], "msg": "missing"}
+            place = ".".join(map(str, first["loc"]))
+            raise DamagedError(f"{where}: damaged: its {_MANIFEST_NAME}: {place:.80}: {first['msg']:.80}") from None
+
+    def _wanted(self, manifest: Manifest, where: str) -> dict[str, Any] | None:
+        """The tree of `TensorSpec` that the run of a manifest saves at its progress; None for code of others."""
+        own = own_names(manifest.config)
+        if not own.items() <= self._own.items():
             return None
         try:
-            return Manifest.model_validate(content)
-        except ValidationError:
-            said = content if isinstance(content, dict) else {}
-            written_by = said.get("distgan", "unknown")
-            where = f"{self._storage.url}/{name}"
-            if written_by == distgan.__version__ and said.get("format") == _FORMAT:
-                raise UserError(f"{where}: its {_MANIFEST_NAME} is damaged; delete this checkpoint") from None
-            raise UserError(
-                f"{where}: not a checkpoint that distgan {distgan.__version__} can read "
-                f"(written by version {written_by}); use that version, or start a new run with another --name"
-            ) from None
+            config = build_config(manifest.config, where if own else "its configuration", trust_code=True)
+            networks = build_networks(config, torch.device("meta"))
+        except UserError as error:
+            if own:
+                raise
+            raise self._unfit(manifest, where, str(error)) from None
+        generator, discriminator = (
+            specs_of(part.state_dict()) for part in (networks.generator, networks.discriminator)
+        )
+        moved, optimizer = Progress.from_dict(manifest.progress), config.optimizer
+        moments = {
+            "generator_optimizer": moment_specs(optimizer.generator, networks.generator) if moved.step else {},
+            "discriminator_optimizer": moment_specs(optimizer.discriminator, networks.discriminator)
+            if moved.critic_updates
+            else {},
+        }
+        return {
+            "generator": generator,
+            "discriminator": discriminator,
+            "ema": generator,
+            **{name: {"state": state, "param_groups": None} for name, state in moments.items()},
+        }
+
+    def _compare(self, manifest: Manifest, where: str, found: Any, wanted: dict[str, Any]) -> None:
+        """Raises DamagedError for tensors that are others than those that are wanted."""
+        if own_names(manifest.config):
+            wanted = {name: _without_unused(part, found.get(name)) for name, part in wanted.items()}
+        differs = difference(found, wanted)
+        if differs is not None:
+            raise self._unfit(manifest, where, f"its tensors are not those of its networks: {differs}")
+
+    def _unfit(self, manifest: Manifest, where: str, reason: str) -> UserError:
+        if _is_other(manifest.distgan):
+            return _of_other_version(where, manifest.distgan, reason)
+        return DamagedError(f"{where}: damaged: {reason}")
+
+
+def _is_other(version: str) -> bool:
+    return version != distgan.__version__
+
+
+def _of_other_version(where: str, version: object, reason: str) -> UserError:
+    return UserError(
+        f"{where}: not a checkpoint that distgan {distgan.__version__} can read (written by version {version}: "
+        f"{reason}); use that version, or start a new run with another --name"
+    )
+
+
+def _without_unused(wanted: Mapping[str, Any], found: Any) -> Mapping[str, Any]:
+    """Without moments of single parameters: networks of a user's own may have some that take no part."""
+    state = found.get("state") if isinstance(found, Mapping) else None
+    if "state" not in wanted or not isinstance(state, Mapping) or not state:
+        return wanted
+    return {**wanted, "state": {number: spec for number, spec in wanted["state"].items() if number in state}}
 
 
 @contextmanager
@@ -232,28 +393,15 @@ def fitting(checkpoint: str) -> Iterator[None]:
         TypeError,
         ValueError,
         AttributeError,
-        EOFError,
-        pickle.UnpicklingError,
     ) as error:
-        reason = "" if isinstance(error, pickle.UnpicklingError) else f" ({' '.join(str(error).split()):.120})"
         raise UserError(
-            f"{checkpoint}: its tensors are not those of the run's networks{reason}; "
+            f"{checkpoint}: its tensors are not those of the run's networks ({' '.join(str(error).split()):.120}); "
             f"give another checkpoint, or start a new run with another --name"
         ) from error
 
 
 def _first_of(wanted: Iterable[str], names: Sequence[str]) -> str | None:
     return next((name for name in wanted if name in names), None)
-
-
-def _persistently(action: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
-    """Calls `action` again where storage failed, with growing pauses. Raises the last UserError."""
-    for attempt in range(_ATTEMPTS - 1):
-        try:
-            return action(*args, **kwargs)
-        except UserError:
-            time.sleep(_FIRST_WAIT_S * 2**attempt)
-    return action(*args, **kwargs)
 
 
 def _copied(value: Any) -> Any:

@@ -181,7 +181,14 @@ class Profiled:
     folder: str
 
 
-Event = Started | FewImages | Trained | Evaluated | Warned | Checkpointed | Profiled | Finished
+@dataclass(frozen=True)
+class Notice:
+    """Something went wrong that does not end the run: a damaged checkpoint, storage that is away. May come first."""
+
+    text: str
+
+
+Event = Started | FewImages | Trained | Evaluated | Warned | Checkpointed | Profiled | Finished | Notice
 
 
 class Reporter(Protocol):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from contextlib import closing
 
+from distgan.config.components import own_names
 from distgan.data.decode import SampleDecoder, check_bad_samples
 from distgan.data.order import Order
+from distgan.data.retry import Retry
 from distgan.data.storage import Storage
 from distgan.data.stream import BatchStream
 from distgan.errors import UserError
@@ -20,6 +22,7 @@ from distgan.training.events import (
     Checkpointed,
     Evaluated,
     Finished,
+    Notice,
     Reporter,
     Started,
     StopReason,
@@ -53,6 +56,9 @@ def train(job: Job, world: World, reporter: Reporter, validation: Validation | N
     session = Session(job, world, reporter, validation)
     try:
         return session.run()
+    except KeyboardInterrupt:
+        session.checkpoints.give_up()
+        raise
     finally:
         session.checkpoints.settle()
 
@@ -69,16 +75,23 @@ class Session:
                 f"start at most {config.scale.groups} or raise scale.groups (this changes the recipe)"
             )
         self.meter = Meter()
-        self.checkpoints = CheckpointStore(job.run)
+        self.ending = False
+        self.retry = Retry(self._notice, self._stop_waiting)
+        own = own_names(config.model_dump(mode="json"))
+        # A state that is being saved is not given up at the first wish to stop.
+        self.checkpoints = CheckpointStore(
+            job.run, own, reading=self.retry, writing=Retry(self._notice), say=self._notice
+        )
         # Rank 0 decides which checkpoint is the newest: storage may change while the others look.
-        newest = world.agree(self.checkpoints.newest_name() if world.rank == 0 else None)
-        resumed = self._load(newest) if newest is not None else None
+        found = self.checkpoints.newest() if world.rank == 0 else None
+        newest = world.agree(found.manifest.name if found is not None else None)
+        resumed = found or (self._load(newest) if newest is not None else None)
         continued = self._load_continued() if resumed is None else None
         begun = resumed or continued
 
         threads = world.agree(choose_threads(config.scale.threads, world, begun.manifest if begun else None))
         prepare_process(threads, world.device)
-        self.decoder = SampleDecoder.open(config.data, config.image_shape)
+        self.decoder = SampleDecoder.open(config.data, config.image_shape, Retry(self._notice, self._stop_waiting))
         self.index = self.decoder.index
         check_data(config, self.index)
 
@@ -101,7 +114,9 @@ class Session:
             check_continuable(continued, config, self.index.hash)
             self.state.continue_from(continued)
         elif (initial := world.agree(job.init_from)) is not None:
-            self.state.begin_from(find_checkpoint(initial))
+            self.state.begin_from(find_checkpoint(initial, retry=self.retry))
+        for damaged in resumed.passed_over if resumed is not None else ():
+            self._notice(f"{damaged}; going on from {newest}")
         self.guard = DivergenceGuard(job, world, self.checkpoints)
         self.last_checkpoint = newest
         self.resumed, self.continued = resumed is not None, continued is not None
@@ -109,7 +124,7 @@ class Session:
         objective = build_objective(config)
         self.step = Step(config, networks.generator, networks.discriminator, objective, self.state.optimizers, world)
         self.step.warm_up()
-        self.profiler = StepProfiler(job.run, world.device) if job.profile and world.rank == 0 else None
+        self.profiler = StepProfiler(job.run, world.device, self._notice) if job.profile and world.rank == 0 else None
         self.grid = SampleGrid(config, world.device)
         with self.meter.phase("real statistics"):
             storage = Storage.open(str(config.data.url))
@@ -161,6 +176,14 @@ class Session:
             return self._finish(verdict or "budget")
         return self._finish(stop)
 
+    def _notice(self, text: str) -> None:
+        if self.world.rank == 0:
+            self.reporter.event(Notice(text))
+
+    def _stop_waiting(self) -> bool:
+        """Whether to wait no longer for storage that is away: somebody asks to stop, and no state is being saved."""
+        return self.world.rank == 0 and not self.ending and self.reporter.stop_requested()
+
     def _load(self, name: str) -> Checkpoint:
         """The checkpoint that rank 0 found. Raises UserError where this rank cannot read it."""
         checkpoint = self.checkpoints.load(name)
@@ -174,7 +197,7 @@ class Session:
     def _load_continued(self) -> Checkpoint | None:
         """The checkpoint of another run whose state this one takes over, where it is to."""
         url = self.world.agree(self.job.continue_from)
-        return None if url is None else find_checkpoint(url, default=LAST)
+        return None if url is None else find_checkpoint(url, default=LAST, retry=self.retry)
 
     def _open_batches(self) -> BatchStream:
         config = self.config
@@ -334,6 +357,7 @@ class Session:
 
     def _finish(self, reason: StopReason) -> Summary:
         """The last checkpoint where there is none of this moment, and the summary."""
+        self.ending = True
         self._meet_before_saving()
         last = checkpoint_name(self.state.progress.step)
         if self.world.rank == 0:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from distgan.config.schema import AdamConfig, OptimizerConfig, OptimizersConfig, RMSPropConfig
+from distgan.training.state_file import TensorSpec
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,11 @@ class Optimizers:
         _set_rate(self.generator, self.config.generator.lr * factor)
         _set_rate(self.discriminator, self.config.discriminator.lr * factor)
 
+    def load_moments(self, generator: Mapping[str, Any], discriminator: Mapping[str, Any]) -> None:
+        """Takes the moments of the optimisers' saved states; all else stays as the configuration has it."""
+        _load_moments(self.generator, generator["state"])
+        _load_moments(self.discriminator, discriminator["state"])
+
     def update_generator(self) -> None:
         """Moves the generator along its gradients, which are complete."""
         _update(self.generator, self.config.generator)
@@ -41,6 +49,44 @@ class Optimizers:
 def build_optimizers(config: OptimizersConfig, generator: nn.Module, discriminator: nn.Module) -> Optimizers:
     """The optimisers that the configuration names, over all parameters of each network."""
     return Optimizers(_build(config.generator, generator), _build(config.discriminator, discriminator), config)
+
+
+def moment_specs(config: AdamConfig | RMSPropConfig, network: nn.Module) -> dict[int, dict[str, TensorSpec]]:
+    """What an optimiser keeps of each parameter of a network, by the parameter's number, once it has moved them."""
+    kept: dict[torch.dtype, dict[str, Tensor]] = {}
+    specs = {}
+    for number, parameter in enumerate(network.parameters()):
+        if parameter.requires_grad:
+            if parameter.dtype not in kept:
+                kept[parameter.dtype] = _moments_of_two_numbers(config, parameter.dtype)
+            specs[number] = {
+                name: TensorSpec.of(value if value.ndim == 0 else parameter)
+                for name, value in kept[parameter.dtype].items()
+            }
+    return specs
+
+
+def _moments_of_two_numbers(config: AdamConfig | RMSPropConfig, dtype: torch.dtype) -> dict[str, Tensor]:
+    parameter = nn.Parameter(torch.zeros(2, dtype=dtype))
+    parameter.grad = torch.zeros_like(parameter)
+    optimizer = _build(config, nn.ParameterList([parameter]))
+    optimizer.step()
+    return dict(optimizer.state[parameter])
+
+
+def _load_moments(optimizer: torch.optim.Optimizer, state: Mapping[int, Mapping[str, Tensor]]) -> None:
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    # In the parameter's memory format: fused optimisers walk through both side by side.
+    laid_out = {
+        number: {
+            name: value.clone()
+            if value.ndim == 0
+            else torch.empty_like(parameters[number], device="cpu", dtype=value.dtype).copy_(value)
+            for name, value in moments.items()
+        }
+        for number, moments in state.items()
+    }
+    optimizer.load_state_dict({"state": laid_out, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
 def decay_factor(config: OptimizersConfig, images: int) -> float:

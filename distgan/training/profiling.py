@@ -6,6 +6,7 @@ import gzip
 import json
 import tempfile
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile, record_function, schedule
 
 from distgan.data.storage import Storage
+from distgan.errors import UserError
 from distgan.training.events import Profiled
 
 # Steps of the session: passed over, warming the profiler up, recorded.
@@ -30,8 +32,8 @@ def span(name: str) -> record_function:
 class StepProfiler:
     """Records some steps of a session and keeps a trace of them in the run's folder as `profile/trace.json.gz`."""
 
-    def __init__(self, run: Storage, device: torch.device) -> None:
-        self._storage = run.child("profile")
+    def __init__(self, run: Storage, device: torch.device, say: Callable[[str], None] = lambda _: None) -> None:
+        self._storage, self._say = run.child("profile"), say
         self._parts: dict[str, float] = {}
         activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if device.type == "cuda" else [])]
         steps = schedule(wait=_WAIT, warmup=_WARM_UP, active=_RECORDED, repeat=1)
@@ -52,7 +54,10 @@ class StepProfiler:
             file = Path(folder) / "trace.json.gz"
             profiler.export_chrome_trace(str(file))
             trace = file.read_bytes()
-        self._storage.write_bytes(file.name, trace)
+        try:
+            self._storage.write_bytes(file.name, trace)
+        except UserError as error:
+            self._say(f"{error}; the profile is not kept")
         self._parts = _parts(json.loads(gzip.decompress(trace))["traceEvents"])
 
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
-from pydantic import ConfigDict, TypeAdapter
+from pydantic import ConfigDict, Field, TypeAdapter
 
 from distgan.config.schema import Config
 from distgan.health.watch import Health
+
+# Far more than can be trained, and few enough for a place in the data to be a number of 64 bits.
+Updates = Annotated[int, Field(ge=0, le=2**40)]
+Images = Annotated[int, Field(ge=0, le=2**53)]
 
 
 @dataclass(frozen=True)
@@ -17,8 +21,8 @@ class Evaluation:
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
-    step: int
-    images: int
+    step: Updates
+    images: Images
     distance: float
     more: dict[str, float] = field(default_factory=dict)
 
@@ -33,8 +37,8 @@ class Pending:
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
-    step: int
-    images: int
+    step: Updates
+    images: Images
 
 
 @dataclass
@@ -53,11 +57,11 @@ class Progress:
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
-    step: int = 0
-    critic_updates: int = 0
-    batches: int = 0
-    images: int = 0
-    bad_samples: int = 0
+    step: Updates = 0
+    critic_updates: Updates = 0
+    batches: Updates = 0
+    images: Images = 0
+    bad_samples: Images = 0
     evaluations: list[Evaluation] = field(default_factory=list)
     pending: Pending | None = None
     health: Health = field(default_factory=Health)

@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from distgan.config.load import build_config
 from distgan.config.schema import Config
-from distgan.data.storage import Storage
+from distgan.data.retry import NO_RETRY, Retry
+from distgan.data.storage import NotFoundError, Storage
 from distgan.errors import UserError
 from distgan.metrics.features import to_uint8
-from distgan.training.checkpoints import FOLDER, Checkpoint, CheckpointStore, checkpoint_name, fitting
+from distgan.training.checkpoints import FOLDER, Checkpoint, CheckpointStore, DamagedError, checkpoint_name, fitting
 from distgan.training.early_stopping import ranked
 from distgan.training.labels import LabelledGrid, sample_grid
 from distgan.training.networks import build_networks
 from distgan.training.progress import Progress
+from distgan.training.state_file import difference, specs_of
 from distgan.training.step import DTYPES
 
 BEST, LAST = "best", "last"
 _BATCH = 64
 
 
-def find_checkpoint(url: str, which: str | None = None, default: str = BEST) -> Checkpoint:
+def find_checkpoint(url: str, which: str | None = None, default: str = BEST, retry: Retry = NO_RETRY) -> Checkpoint:
     """The checkpoint at `url`, or one of the run at `url`: the `best`, the `last` or that of a name.
 
     Without `which` it is the `default`. The best is that of those that are kept; where none of them was evaluated, or
@@ -37,43 +39,68 @@ def find_checkpoint(url: str, which: str | None = None, default: str = BEST) -> 
     if kind == FOLDER and name.startswith("step-"):
         if which is not None:
             raise UserError(f"--checkpoint {which}: {url} is a checkpoint itself; give the run's folder instead")
-        checkpoint = CheckpointStore(Storage.open(above)).load(name)
-        if checkpoint is None:
-            raise UserError(
-                f"{url}: no whole checkpoint there; give the run's folder to use another of its checkpoints"
-            )
-        return checkpoint
-    return _checkpoint_of_run(CheckpointStore(folder), default if which is None else which, url)
+        return _read(CheckpointStore(Storage.open(above), reading=retry), name, f"{url}: no whole checkpoint there")
+    return _checkpoint_of_run(CheckpointStore(folder, reading=retry), default if which is None else which, url)
+
+
+def _read(
+    store: CheckpointStore, name: str, line: str, mend: str = "give the run's folder to use another one"
+) -> Checkpoint:
+    try:
+        return store.read(name)
+    except NotFoundError:
+        raise UserError(f"{line}; {mend}") from None
+    except DamagedError as error:
+        raise DamagedError(f"{line}: {str(error).partition(': damaged: ')[2]}; {mend}") from None
 
 
 def _checkpoint_of_run(store: CheckpointStore, which: str, url: str) -> Checkpoint:
     newest = store.newest_manifest()
     if newest is None:
+        _newest(store, url)
         raise UserError(f"{url}: no checkpoints there; give a run's folder (storage/name) or one of its checkpoints")
     if which not in {BEST, LAST}:
-        checkpoint = store.load(which) if which in store.names() else None
-        if checkpoint is None:
-            raise UserError(
-                f"--checkpoint {which}: {url} has no whole checkpoint of that name; give {BEST}, {LAST}, or one of "
-                f"{', '.join(store.names()[-5:])}"
-            )
-        return checkpoint
+        others = f"give {BEST}, {LAST}, or one of {', '.join(store.names()[-5:])}"
+        line = f"--checkpoint {which}: {url} has no whole checkpoint of that name"
+        if which not in store.names():
+            raise UserError(f"{line}; {others}")
+        return _read(store, which, line, others)
     evaluations = Progress.from_dict(newest.progress).evaluations
-    best_first = ranked(evaluations, newest.config.get("evaluation", {}).get("monitor", "frechet"))
+    evaluation = newest.config.get("evaluation")
+    monitor = evaluation.get("monitor") if isinstance(evaluation, dict) else None
+    best_first = ranked(evaluations, monitor if isinstance(monitor, str) else "frechet")
     best = store.first_kept(checkpoint_name(one.step) for one in best_first)
+    passed_over: tuple[str, ...] = ()
     if which == BEST and best is not None:
-        checkpoint = store.load(best)
-        if checkpoint is not None:
-            return checkpoint
-    whole = store.newest_name()
-    checkpoint = store.load(whole) if whole else None
+        try:
+            return store.read(best)
+        except NotFoundError:
+            pass
+        except DamagedError as error:
+            passed_over = (str(error),)
+    checkpoint = _newest(store, url)
     if checkpoint is None:
-        raise UserError(f"{url}: its checkpoints are damaged or half written; train it again, or give another run")
-    return checkpoint
+        raise UserError(f"{url}: its checkpoints are half written; train it again, or give another run")
+    return replace(checkpoint, passed_over=tuple(dict.fromkeys([*passed_over, *checkpoint.passed_over])))
+
+
+def _newest(store: CheckpointStore, url: str) -> Checkpoint | None:
+    try:
+        return store.newest()
+    except DamagedError as error:
+        raise DamagedError(
+            f"{url}: its checkpoints are damaged or half written ({error}); train it again, or give another run"
+        ) from None
 
 
 def average_generator(config: Config, checkpoint: Checkpoint, device: torch.device) -> nn.Module:
     """A checkpoint's averaged generator, in evaluation mode. Raises UserError where it is another network's."""
+    wanted = specs_of(build_networks(config, torch.device("meta")).generator.state_dict())
+    differs = difference(specs_of(checkpoint.tensors.get("ema")), wanted, "ema")
+    if differs is not None:
+        raise UserError(
+            f"{checkpoint.url}: its tensors are not those of the run's networks ({differs}); give another checkpoint"
+        )
     generator = build_networks(config, device).generator.eval().requires_grad_(False)
     with fitting(checkpoint.url):
         generator.load_state_dict(checkpoint.tensors["ema"])

@@ -47,25 +47,27 @@ class TrainingState:
     continued_from: str | None = None
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Takes over a checkpoint's state in place. Raises UserError where it is another network's."""
+        """Takes over a checkpoint's state in place, with this configuration's rates and other settings of optimisers.
+
+        Raises UserError where it is another network's.
+        """
         tensors = checkpoint.tensors
         with fitting(checkpoint.url):
             self.networks.generator.load_state_dict(tensors["generator"])
             self.networks.discriminator.load_state_dict(tensors["discriminator"])
             self.ema.network.load_state_dict(tensors["ema"])
-            self.optimizers.generator.load_state_dict(tensors["generator_optimizer"])
-            self.optimizers.discriminator.load_state_dict(tensors["discriminator_optimizer"])
+            self.optimizers.load_moments(tensors["generator_optimizer"], tensors["discriminator_optimizer"])
         self.progress = Progress.from_dict(checkpoint.manifest.progress)
+        self.optimizers.set_rates(self.progress.images)
         self.init_from, self.continued_from = checkpoint.manifest.init_from, checkpoint.manifest.continued_from
 
     def continue_from(self, checkpoint: Checkpoint) -> None:
-        """Takes over the state of another run's checkpoint, as `restore` does, with this configuration's rates.
+        """Takes over the state of another run's checkpoint, as `restore` does.
 
         Evaluations are taken over with it. One that is under way, of an earlier checkpoint, is not waited for: that
         checkpoint is not this run's.
         """
         self.restore(checkpoint)
-        self.optimizers.set_rates(self.progress.images)
         pending = self.progress.pending
         if pending is not None and pending.step != self.progress.step:
             self.progress.pending = None

@@ -1,0 +1,251 @@
+"""The file of a checkpoint's tensors: what it holds is known, and compared, before a tensor is made of it.
+
+`torch.save` writes a zip archive of a pickle, which names the tensors, and of their bytes. A stranger's may unpack to
+any size, call functions, or describe tensors that reach beyond their memory, so here only the names of plain tensors
+mean anything, archives are not compressed, and each tensor lies within the bytes that are there.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import struct
+import zipfile
+import zlib
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+# What a damaged or hostile archive or pickle may raise.
+_UNREADABLE = (
+    pickle.UnpicklingError, zipfile.BadZipFile, zlib.error, EOFError, ValueError, TypeError, LookupError,
+    AttributeError, AssertionError, ArithmeticError, MemoryError, NotImplementedError, RuntimeError, OSError,
+    struct.error,
+)  # fmt: skip
+_DTYPES = {
+    "DoubleStorage": torch.float64, "FloatStorage": torch.float32, "HalfStorage": torch.float16,
+    "BFloat16Storage": torch.bfloat16, "LongStorage": torch.int64, "IntStorage": torch.int32,
+    "ShortStorage": torch.int16, "CharStorage": torch.int8, "ByteStorage": torch.uint8, "BoolStorage": torch.bool,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """What a tensor is, without its values."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    stride: tuple[int, ...]
+
+    @classmethod
+    def of(cls, tensor: Tensor) -> TensorSpec:
+        return cls(tuple(tensor.shape), tensor.dtype, tensor.stride())
+
+    def __str__(self) -> str:
+        return f"{str(self.dtype).removeprefix('torch.')} {self.shape}"
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether its elements, in some order, lie one after the other."""
+        expected = 1
+        for stride, size in sorted(zip(self.stride, self.shape, strict=True)):
+            if size == 1:
+                continue
+            if stride != expected:
+                return False
+            expected *= size
+        return True
+
+
+@dataclass(frozen=True)
+class _Storage:
+    """Bytes of the archive, as elements of a dtype."""
+
+    name: str
+    dtype: torch.dtype
+    elements: int
+
+
+@dataclass(frozen=True)
+class _StoredTensor(TensorSpec):
+    storage: _Storage
+    offset: int
+
+
+def specs_of(tree: Any) -> Any:
+    """Nested dictionaries of tensors, with each tensor's `TensorSpec` in its place."""
+    if isinstance(tree, Mapping):
+        return {key: specs_of(value) for key, value in tree.items()}
+    return TensorSpec.of(tree) if isinstance(tree, Tensor) else tree
+
+
+def difference(found: Any, wanted: Any, name: str = "") -> str | None:
+    """The first difference of a tree of `TensorSpec` from the one that is wanted, in words.
+
+    Anything will do where the wanted tree has neither a dictionary nor a tensor. Strides may be others, as long as no
+    elements lie apart or share memory: those of one memory format are not those of another.
+    """
+    if isinstance(wanted, Mapping):
+        if not isinstance(found, Mapping):
+            return f"{name or 'its content'} is no table of tensors"
+        for key in [*wanted, *found]:
+            path = f"{name}.{key}" if name else str(key)
+            if key not in found:
+                return f"{path} is missing"
+            if key not in wanted:
+                return f"{path:.100} does not belong there"
+            inner = difference(found[key], wanted[key], path)
+            if inner is not None:
+                return inner
+    elif isinstance(wanted, TensorSpec):
+        if not isinstance(found, TensorSpec):
+            return f"{name} is no tensor"
+        if (found.shape, found.dtype) != (wanted.shape, wanted.dtype):
+            return f"{name} is {found} there and {wanted} here"
+        if not found.is_dense and found.stride != wanted.stride:
+            return f"{name} has strides {found.stride}, so that its elements lie apart or share memory"
+    return None
+
+
+def tensor_bytes(tree: Any) -> int:
+    """Bytes of all tensors of a tree of `TensorSpec`."""
+    if isinstance(tree, Mapping):
+        return sum(tensor_bytes(value) for value in tree.values())
+    return torch.Size(tree.shape).numel() * tree.dtype.itemsize if isinstance(tree, TensorSpec) else 0
+
+
+class StateFile:
+    """The content of a `state.pt`, of which only the names have been read.
+
+    Attributes:
+        specs: nested dictionaries of `TensorSpec`, and plain values.
+    """
+
+    def __init__(self, content: bytes) -> None:
+        """Raises ValueError, with the reason, for what is no state of plain tensors."""
+        try:
+            self._archive = zipfile.ZipFile(io.BytesIO(content))
+            entries = self._archive.infolist()
+            if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+                raise ValueError("its archive is compressed")
+            if sum(entry.file_size for entry in entries) > len(content):
+                raise ValueError("its archive unpacks to more than it holds")
+            self._sizes = {entry.filename: entry.file_size for entry in entries}
+            (pickled,) = (name for name in self._sizes if name.endswith("/data.pkl"))
+            self._folder = pickled.removesuffix("data.pkl")
+            if self._archive.read(f"{self._folder}byteorder") != b"little":
+                raise ValueError("its numbers are not little-endian")
+            self.specs: Any = _NamesUnpickler(self._archive.read(pickled), self._stored).load()
+            if not isinstance(self.specs, dict):
+                raise ValueError("it holds no table of tensors")
+        except _UNREADABLE as error:
+            reason = " ".join(str(error).split()) if isinstance(error, ValueError | pickle.UnpicklingError) else ""
+            raise ValueError(reason[:120] or "it is no whole file of tensors") from None
+
+    def tensors(self) -> Any:
+        """The same with the tensors themselves, on the CPU. Raises ValueError where their bytes are damaged."""
+        try:
+            return self._built(self.specs)
+        except _UNREADABLE:
+            raise ValueError("the bytes of its tensors are damaged") from None
+
+    def _built(self, tree: Any) -> Any:
+        if isinstance(tree, Mapping):
+            return {key: self._built(value) for key, value in tree.items()}
+        if not isinstance(tree, _StoredTensor):
+            return tree
+        if 0 in tree.shape:
+            return torch.empty_strided(tree.shape, tree.stride, dtype=tree.dtype)
+        data = bytearray(self._archive.read(tree.storage.name))
+        return torch.frombuffer(data, dtype=tree.dtype).as_strided(tree.shape, tree.stride, tree.offset)
+
+    def _stored(self, key: str, dtype: torch.dtype, elements: int) -> _Storage:
+        name = f"{self._folder}data/{key}"
+        if self._sizes[name] != elements * dtype.itemsize:
+            raise ValueError(f"{elements} elements are said to be in {self._sizes[name]} bytes")
+        return _Storage(name, dtype, elements)
+
+
+def _tensor(storage: object, offset: object, shape: object, stride: object, *_: object) -> _StoredTensor:
+    """What stands for `torch._utils._rebuild_tensor_v2`. Raises ValueError for a tensor beyond its storage."""
+    sizes = [offset, *shape, *stride] if isinstance(shape, tuple) and isinstance(stride, tuple) else [None]
+    if not isinstance(storage, _Storage) or not all(type(size) is int and 0 <= size < 2**48 for size in sizes):
+        raise ValueError("a tensor is described wrongly")
+    assert isinstance(offset, int)
+    assert isinstance(shape, tuple)
+    assert isinstance(stride, tuple)
+    last = offset + sum((size - 1) * step for size, step in zip(shape, stride, strict=True))
+    if 0 not in shape and last >= storage.elements:
+        raise ValueError("a tensor reaches beyond its bytes")
+    return _StoredTensor(shape, storage.dtype, stride, storage, offset)
+
+
+Instruction = Callable[[Any], None]
+
+
+def _if(allowed: Callable[[list[Any]], bool], action: Instruction) -> Instruction:
+    """The instruction of an unpickler, if its stack is as plain tensors have it."""
+
+    def checked(unpickler: Any) -> None:
+        if not allowed(unpickler.stack):
+            raise pickle.UnpicklingError("it holds more than tables of plain tensors")
+        action(unpickler)
+
+    return checked
+
+
+def _plain_keys(keys: slice) -> Callable[[list[Any]], bool]:
+    """Whether keys on the stack are texts or numbers: to hash deep tuples ends the interpreter."""
+    return lambda stack: all(type(key) in {str, int} for key in stack[keys])
+
+
+def _makes_tensor_or_table(stack: list[Any]) -> bool:
+    function, arguments = stack[-2:]
+    return type(arguments) is tuple and (function is _tensor or (function is OrderedDict and not arguments))
+
+
+_ALLOWED: dict[bytes, Callable[[list[Any]], bool]] = {
+    pickle.SETITEM: _plain_keys(slice(-2, -1)),
+    pickle.SETITEMS: _plain_keys(slice(0, None, 2)),
+    pickle.DICT: _plain_keys(slice(0, None, 2)),
+    pickle.REDUCE: _makes_tensor_or_table,
+}
+# Instructions that call, import or hash what comes, or make room for any length: tensors are saved without them.
+_NOT_NEEDED = (
+    pickle.INST + pickle.OBJ + pickle.NEWOBJ + pickle.NEWOBJ_EX + pickle.PERSID + pickle.EXT1 + pickle.EXT2
+    + pickle.EXT4 + pickle.BUILD + pickle.EMPTY_SET + pickle.ADDITEMS + pickle.FROZENSET + pickle.BYTEARRAY8
+    + pickle.NEXT_BUFFER
+)  # fmt: skip
+
+
+class _NamesUnpickler(pickle._Unpickler):
+    """Python's unpickler in Python, with three meanings: a table, a tensor's description, a storage's dtype."""
+
+    dispatch: ClassVar[dict[int, Instruction]] = {
+        code: _if(_ALLOWED[bytes([code])], action) if bytes([code]) in _ALLOWED else action
+        for code, action in pickle._Unpickler.dispatch.items()
+        if code not in _NOT_NEEDED
+    }
+
+    def __init__(self, content: bytes, stored: Callable[[str, torch.dtype, int], _Storage]) -> None:
+        super().__init__(io.BytesIO(content))
+        self._stored = stored
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
+            return _tensor
+        if (module, name) == ("collections", "OrderedDict"):
+            return OrderedDict
+        if module == "torch" and name in _DTYPES:
+            return _DTYPES[name]
+        raise pickle.UnpicklingError(f"it names {f'{module}.{name}':.60}, which plain tensors do not need")
+
+    def persistent_load(self, pid: Any) -> _Storage:
+        _, dtype, key, _, elements = pid
+        if not isinstance(dtype, torch.dtype) or type(key) is not str or type(elements) is not int or elements < 0:
+            raise ValueError("a tensor's bytes are described wrongly")
+        return self._stored(key, dtype, elements)
