@@ -18,7 +18,7 @@ from distgan.metrics.frechet import GaussianStatistics
 
 MOST_BYTES = 2**28  # of a file; 32 MiB are usual
 _MOST_UNPACKED_BYTES = 2**29
-_NAMES = ("mu", "sigma", "count", "floor", "extractor", "image_size")
+_NAMES = ("mu", "sigma", "count", "floor", "extractor", "image_size", "revision")
 
 
 class DamagedError(UserError):
