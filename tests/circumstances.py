@@ -247,7 +247,7 @@ def full_disk(place: Place) -> None:
     mounted = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", folder], stderr=subprocess.DEVNULL, check=False
     )
-    place.patch.setattr("distgan.training.checkpoints._FIRST_WAIT_S", 0.0)
+    place.patch.setattr("distgan.data.retry.WAIT_S", 0.0)
     if mounted.returncode == 0:
         place.finally_do(lambda: subprocess.run(["umount", "--lazy", folder], check=True))
     else:

@@ -23,6 +23,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+import distgan
 from distgan.config.load import dump_config, flatten, load_config, preset_names
 from distgan.config.schema import Config
 from distgan.data.blocks import BlockReader
@@ -420,14 +421,18 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run with one checkpoint, of untrained networks."""
     config = load_config("quickstart", TINY)
     folder = tmp_path_factory.mktemp("fuzz") / "run"
-    weights = build_networks(config, torch.device("cpu")).generator.state_dict()
-    progress = Progress(step=1, images=16, evaluations=[Evaluation(1, 16, 2.5)])
+    networks = build_networks(config, torch.device("cpu"))
+    generator, discriminator = networks.generator.state_dict(), networks.discriminator.state_dict()
+    empty = {"state": {}, "param_groups": []}
+    tensors = {"generator": generator, "discriminator": discriminator, "ema": generator}
+    tensors |= {"generator_optimizer": empty, "discriminator_optimizer": empty}
+    progress = Progress(images=16, evaluations=[Evaluation(1, 16, 2.5)])
     made = Manifest(
-        distgan="0", name=checkpoint_name(1), step=1, kimg=0.016, config=config.model_dump(mode="json"),
+        distgan=distgan.__version__, name=checkpoint_name(1), step=1, kimg=0.016, config=config.model_dump(mode="json"),
         data_hash="0", workers=1, threads=1, progress=dataclasses.asdict(progress),
     )  # fmt: skip
     store = CheckpointStore(Storage.open(str(folder)))
-    store.save(made, {"ema": weights}, set(), [], 1, lambda: None)
+    store.save(made, tensors, set(), [], 1, lambda: None)
     store.wait()
     assert sample_images(find_checkpoint(str(folder)), 1, 0).shape == (1, 1, SIZE, SIZE)
     return folder

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import math
 import re
+import shutil
 import threading
 import time
 import uuid
 from dataclasses import replace
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,7 @@ import torch
 from PIL import Image
 from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch.utils.tensorboard import SummaryWriter
 
 from distgan.data.storage import Storage
 from distgan.errors import UserError
@@ -267,20 +271,65 @@ def test_pictures_uploaded_once_are_not_uploaded_again(recording: Recording, mon
     assert len(files) <= 4
 
 
-def test_a_failed_upload_surfaces_on_the_next_call_and_the_folder_goes(remote: Storage) -> None:
-    folder = RunFolder(remote, None)
-    temporary = Path(folder._folder)
-    blocked = fsspec.filesystem("memory")
-    blocked.pipe_file(remote.root, b"a file in the folder's place")
-    folder.event(trained(10))
+def uploaded(folder: RunFolder) -> None:
+    """Returns when what `flush` has begun is done."""
     folder.flush()
-    with pytest.raises(UserError, match=r"metrics\.jsonl|tensorboard"):  # noqa: PT012 - whichever call comes after it
-        while True:
-            folder.flush()
-    with pytest.raises(UserError):
-        folder.close()
-    assert not temporary.exists()
+    assert folder._mirror is not None
+    folder._mirror._executor.submit(lambda: None).result(30)
+
+
+def test_failed_uploads_are_told_once_and_end_nothing(remote: Storage) -> None:
+    said: list[str] = []
+    folder = RunFolder(remote, None, said.append)
+    blocked = fsspec.filesystem("memory")
+    for outage in (1, 2):
+        blocked.pipe_file(remote.root, b"a file in the folder's place")
+        for step in (10, 20):
+            folder.event(trained(10 * outage + step))
+            folder.samples(step, step / 10, images())
+            uploaded(folder)
+        assert len(said) == outage
+        assert "training goes on, and metrics and pictures are written when it works again" in said[-1]
+        blocked.rm_file(remote.root)
+        uploaded(folder)
+        assert steps(remote.read_bytes("metrics.jsonl"))[-1] == ("trained", 10 * outage + 20)
+    assert remote.child("samples").list() == ["kimg-000001.000.png", "kimg-000002.000.png"]
     folder.close()
+    assert not Path(folder._folder).exists()
+
+
+def test_what_cannot_be_uploaded_at_the_end_is_kept_here(remote: Storage) -> None:
+    said: list[str] = []
+    folder = RunFolder(remote, None, said.append)
+    fsspec.filesystem("memory").pipe_file(remote.root, b"a file in the folder's place")
+    folder.event(trained(10))
+    folder.close()
+    kept = Path(folder._folder)
+    assert f"what could not be written is in {kept}" in said[-1]
+    assert steps((kept / "metrics.jsonl").read_bytes()) == [("trained", 10)]
+    shutil.rmtree(kept)
+
+
+def test_a_disk_that_is_full_for_a_while_loses_no_metrics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    folder = RunFolder(Storage.open(str(tmp_path)), None, said.append)
+    folder.event(trained(10))
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "no space")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Storage, "write_bytes", full)
+        patch.setattr(SummaryWriter, "add_scalar", full)
+        patch.setattr(folder._metrics, "write", lambda data: FileIO.write(folder._metrics, data[:-3]), raising=False)
+        folder.event(trained(20))
+        folder.samples(20, 2.0, images())
+    assert len(said) == 1
+    folder.event(trained(30))
+    folder.close()
+    assert steps((tmp_path / "metrics.jsonl").read_bytes()) == [("trained", 10), ("trained", 20), ("trained", 30)]
+    assert (tmp_path / "samples" / "kimg-000002.000.png").exists()
+    assert len(list((tmp_path / "tensorboard").iterdir())) == 2
 
 
 def test_a_failure_that_is_over_at_the_end_loses_nothing(remote: Storage) -> None:

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
+import json
+import os
 import shutil
 import threading
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +17,16 @@ import pytest
 import torch
 
 from distgan.config.schema import Config
-from distgan.data.storage import Storage
+from distgan.data import retry
+from distgan.data.storage import Storage, UnavailableError
 from distgan.errors import UserError
 from distgan.training import checkpoints as checkpoints_module
 from distgan.training.checkpoints import Manifest, checkpoint_name
-from distgan.training.events import Checkpointed, Evaluated, Event, FewImages, Finished, Started, Trained
+from distgan.training.events import Checkpointed, Evaluated, Event, FewImages, Finished, Notice, Started, Trained
 from distgan.training.job import Job
 from distgan.training.loop import train
 from distgan.training.sampling import find_checkpoint
+from distgan.training.state_file import StateFile
 from distgan.world import World
 from gloo import run_until_death, run_workers
 from runs import (
@@ -48,7 +56,8 @@ FAMILIES = {
 
 @pytest.fixture
 def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checkpoints_module, "_FIRST_WAIT_S", 0.001)
+    monkeypatch.setattr(retry, "_FIRST_PAUSE_S", 0.001)
+    monkeypatch.setattr(retry, "_LONGEST_PAUSE_S", 0.01)
 
 
 def family_config(family: str, data: str, *overrides: str) -> Config:
@@ -178,26 +187,205 @@ def cut_manifest(folder: Path) -> None:
     manifest.write_bytes(manifest.read_bytes()[:200])
 
 
-DAMAGES = {
+def change_manifest(**changes: Any) -> Callable[[Path], object]:
+    """Other values in a manifest, below which an object's are merged; `...` takes a key out."""
+
+    def inflict(folder: Path) -> None:
+        path = folder / "manifest.json"
+        content = json.loads(path.read_text())
+        for key, value in changes.items():
+            content[key] = content[key] | value if isinstance(value, dict) else value
+        path.write_text(json.dumps({key: value for key, value in content.items() if value is not ...}))
+
+    return inflict
+
+
+def write_manifest(text: str) -> Callable[[Path], object]:
+    return lambda folder: (folder / "manifest.json").write_text(text)
+
+
+def put_folder(name: str) -> Callable[[Path], object]:
+    def inflict(folder: Path) -> None:
+        (folder / name).unlink()
+        (folder / name).mkdir()
+        (folder / name / "x").touch()
+
+    return inflict
+
+
+def put_state(content: bytes) -> Callable[[Path], object]:
+    """Another state, with a manifest that agrees."""
+
+    def inflict(folder: Path) -> None:
+        (folder / "state.pt").write_bytes(content)
+        change_manifest(state_bytes=len(content), state_sha256=hashlib.sha256(content).hexdigest())(folder)
+
+    return inflict
+
+
+def change_state(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], object]:
+    def inflict(folder: Path) -> None:
+        tensors = torch.load(folder / "state.pt", weights_only=True)
+        change(tensors)
+        buffer = io.BytesIO()
+        torch.save(tensors, buffer)
+        put_state(buffer.getvalue())(folder)
+
+    return inflict
+
+
+def change_moment(name: str, change: Callable[[torch.Tensor], object]) -> Callable[[Path], object]:
+    def inflict(tensors: dict[str, Any]) -> None:
+        moments = tensors["generator_optimizer"]["state"][0]
+        moments[name] = change(moments[name])
+
+    return change_state(inflict)
+
+
+def compress_state(folder: Path) -> None:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(folder / "state.pt") as old, zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as new:
+        for entry in old.infolist():
+            new.writestr(entry.filename, old.read(entry))
+    put_state(buffer.getvalue())(folder)
+
+
+def put_file_in_its_place(folder: Path) -> None:
+    shutil.rmtree(folder)
+    folder.write_text("")
+
+
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "an empty object": write_manifest("{}"),
+    "a list": write_manifest("[1]"),
+    "null": write_manifest("null"),
+    "an empty manifest": write_manifest(""),
+    "a long number": write_manifest('{"step": ' + "9" * 5000 + "}"),
+    "a folder as manifest": put_folder("manifest.json"),
+    "a folder as state": put_folder("state.pt"),
+    "a file as checkpoint": put_file_in_its_place,
+    "no format": change_manifest(format=...),
+    "format of another type": change_manifest(format=3),
+    "no data hash": change_manifest(data_hash=...),
+    "a text as step": change_manifest(step="x"),
+    "configuration of another type": change_manifest(config=[1]),
+    "configuration that none is": change_manifest(config={"training": 3}),
+    "configuration of other networks": change_manifest(config={"latent_dim": 9}),
+    "configuration of huge networks": change_manifest(config={"generator": {"network": "dcgan", "width": 4096}}),
+    "a negative step": change_manifest(progress={"step": -1}),
+    "images beyond 64 bits": change_manifest(progress={"images": 2**64}),
+    "batches of 400 digits": change_manifest(progress={"batches": 10**400}),
+    "updates of another type": change_manifest(progress={"critic_updates": [1]}),
+    "a million threads": change_manifest(threads=10**6),
+    "no workers": change_manifest(workers=0),
+    "impossible health": change_manifest(progress={"health": {"logs": {"loss/generator": 1e300}}}),
+    "a state that is no archive": put_state(b"hello"),
+    "a state of nothing": change_state(lambda tensors: tensors.clear()),
+    "a compressed state": compress_state,
+    "a state without a part": change_state(lambda tensors: tensors.pop("ema")),
+    "a state with a part more": change_state(lambda tensors: tensors.update(x=torch.zeros(1))),
+    "a state that is one tensor": change_state(lambda tensors: tensors.update(generator=torch.zeros(1))),
+    "weights of another name": change_state(lambda tensors: tensors["generator"].update(x=torch.zeros(1))),
+    "complex weights": change_state(
+        lambda tensors: tensors.update(ema={name: value + 0j for name, value in tensors["ema"].items()})
+    ),
+    "no moments": change_state(lambda tensors: tensors["generator_optimizer"]["state"].clear()),
+    "moments of one parameter missing": change_state(
+        lambda tensors: tensors["discriminator_optimizer"]["state"].pop(0)
+    ),
+    "no moments at all": change_state(lambda tensors: tensors.update(generator_optimizer={})),
+    "one moment missing": change_state(lambda tensors: tensors["generator_optimizer"]["state"][0].pop("exp_avg_sq")),
+    "moments that are None": change_moment("exp_avg", lambda value: None),
+    "moments of another shape": change_moment("exp_avg", lambda value: value[:1].clone()),
+    "moments of no elements": change_moment("exp_avg", lambda value: value[:0].clone()),
+    "moments of stride 0": change_moment("exp_avg", lambda value: torch.zeros(1).expand(value.shape)),
+    "moments of another dtype": change_moment("exp_avg_sq", lambda value: value.double()),
+    "sparse moments": change_moment("exp_avg", lambda value: value.to_sparse()),
+    "moments on no device": change_moment("exp_avg", lambda value: value.to("meta")),
+    "a step of three": change_moment("step", lambda value: torch.ones(3)),
     "no manifest yet": lambda folder: (folder / "manifest.json").unlink(),
+    "a cut manifest": cut_manifest,
     "no state": lambda folder: (folder / "state.pt").unlink(),
     "a state cut short": cut_state,
     "a flipped bit": flip_a_bit,
-    "a manifest cut short": cut_manifest,
 }
+# As an interrupted write or deletion leaves them.
+UNFINISHED = {"a folder as manifest", "a file as checkpoint"}
 
 
-def test_damaged_checkpoints_are_passed_over(data: str, tmp_path: Path) -> None:
-    config = tiny_config("quickstart", data, 4, "checkpoint.every_kimg=0.032")
-    run(config, str(tmp_path), "whole")
-    for damage, inflict in DAMAGES.items():
-        shutil.rmtree(tmp_path / "run", ignore_errors=True)
-        shutil.copytree(tmp_path / "whole", tmp_path / "run")
-        inflict(tmp_path / "run" / "checkpoints" / checkpoint_name(4))
-        assert checkpoints(str(tmp_path)).newest_name() == checkpoint_name(2), damage
-        summary, _ = run(config, str(tmp_path))
-        assert summary.resumed_at_kimg == 2 * BATCH / 1000, damage
-        assert_same_bits(newest(str(tmp_path)), newest(str(tmp_path), "whole"))
+@pytest.fixture(scope="module")
+def saved(data: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Storage with a run of four steps, its checkpoints after two and four."""
+    folder = tmp_path_factory.mktemp("saved")
+    run(tiny_config("quickstart", data, 4, "checkpoint.every_kimg=0.032"), str(folder), "run")
+    return folder
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damaged_checkpoints_are_passed_over(damage: str, saved: Path, tmp_path: Path) -> None:
+    shutil.copytree(saved / "run" / "checkpoints", tmp_path / "run" / "checkpoints")
+    DAMAGES[damage](tmp_path / "run" / "checkpoints" / checkpoint_name(4))
+    store = checkpoints(str(tmp_path))
+    found = store.newest()
+    assert found is not None
+    assert found.manifest.name == checkpoint_name(2)
+    said = " ".join(found.passed_over)
+    assert (f"{checkpoint_name(4)}: damaged: its " in said) == (damage not in {"no manifest yet", *UNFINISHED})
+    assert find_checkpoint(f"{tmp_path}/run").manifest.name == checkpoint_name(2)
+    # No good checkpoint is left: nothing is begun over it.
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / checkpoint_name(2))
+    if said:
+        with pytest.raises(UserError, match=f"{checkpoint_name(4)}: damaged: .*there is no older one"):
+            store.newest()
+
+
+@pytest.mark.parametrize("damage", ["a cut manifest", "a folder as state", "an empty object", "moments of stride 0"])
+def test_a_resume_goes_on_from_an_older_checkpoint(damage: str, data: str, saved: Path, tmp_path: Path) -> None:
+    shutil.copytree(saved / "run", tmp_path / "run")
+    DAMAGES[damage](tmp_path / "run" / "checkpoints" / checkpoint_name(4))
+    summary, recorder = run(tiny_config("quickstart", data, 4, "checkpoint.every_kimg=0.032"), str(tmp_path))
+    assert summary.resumed_at_kimg == 2 * BATCH / 1000
+    (notice,) = recorder.of(Notice)
+    assert notice.text.endswith(f"; going on from {checkpoint_name(2)}")
+    assert_same_bits(newest(str(tmp_path)), newest(str(saved)))
+
+
+def test_settings_of_optimisers_are_the_configurations(data: str, saved: Path, tmp_path: Path) -> None:
+    """What a file says of them does not count."""
+    shutil.copytree(saved / "run", tmp_path / "run")
+    settings = {"lr": 9.0, "weight_decay": 1e9, "maximize": True, "betas": (0.0, 0.0)}
+    change_state(lambda tensors: tensors["generator_optimizer"]["param_groups"][0].update(settings))(
+        tmp_path / "run" / "checkpoints" / checkpoint_name(4)
+    )
+    change_state(lambda tensors: tensors["discriminator_optimizer"].update(param_groups=None))(
+        tmp_path / "run" / "checkpoints" / checkpoint_name(4)
+    )
+    config = tiny_config("quickstart", data, 6)
+    for storage in (tmp_path, saved):
+        shutil.copytree(storage / "run", tmp_path / storage.name / "run")
+        run(config, str(tmp_path / storage.name))
+    assert_same_bits(newest(str(tmp_path / tmp_path.name)), newest(str(tmp_path / saved.name)))
+
+
+def test_what_is_too_large_is_not_read(saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither a state of more bytes than its networks need, nor a manifest without end."""
+    shutil.copytree(saved / "run" / "checkpoints", tmp_path / "run" / "checkpoints")
+    folder = tmp_path / "run" / "checkpoints" / checkpoint_name(4)
+    change_manifest(state_bytes=10**12)(folder)
+    os.truncate(folder / "state.pt", 10**12)
+    read, sizes = Storage.read_bytes, []
+
+    def note(self: Storage, name: str) -> bytes:
+        sizes.append(self.size(name))
+        return read(self, name)
+
+    monkeypatch.setattr(Storage, "read_bytes", note)
+    for _ in range(2):
+        newest_whole = checkpoints(str(tmp_path)).newest()
+        assert newest_whole is not None
+        assert newest_whole.manifest.name == checkpoint_name(2)
+        os.truncate(folder / "manifest.json", 10**12)
+    assert max(sizes) < 10**7
 
 
 def test_a_stop_where_a_half_written_checkpoint_lies_writes_a_whole_one(data: str, tmp_path: Path) -> None:
@@ -352,24 +540,29 @@ def test_a_checkpoint_is_of_the_moment_it_was_asked_for(tmp_path: Path, monkeypa
         threads=1,
         progress={},
     )
-    store.save(manifest, {"generator": {"weight": weight}, "moments": [weight]}, set(), [], 1, lambda: None)
+    store.save(manifest, {"generator": {"weight": weight}, "moments": {0: weight}}, set(), [], 1, lambda: None)
     weight.fill_(1.0)
     moved.set()
     store.wait()
-    checkpoint = store.load(checkpoint_name(1))
-    assert checkpoint is not None
-    assert torch.equal(checkpoint.tensors["generator"]["weight"], torch.zeros(3))
-    assert torch.equal(checkpoint.tensors["moments"][0], torch.zeros(3))
+    tensors = StateFile((tmp_path / "run" / "checkpoints" / checkpoint_name(1) / "state.pt").read_bytes()).tensors()
+    assert torch.equal(tensors["generator"]["weight"], torch.zeros(3))
+    assert torch.equal(tensors["moments"][0], torch.zeros(3))
 
 
-def flaky(monkeypatch: pytest.MonkeyPatch, method: str, part: str, failures: int) -> list[str]:
+def flaky(
+    monkeypatch: pytest.MonkeyPatch,
+    method: str,
+    part: str,
+    failures: int,
+    kind: type[UserError] = UnavailableError,
+) -> list[str]:
     """`Storage.method` fails so often for names with `part` in them; returns the names it failed for."""
     real, failed = getattr(Storage, method), []
 
     def attempt(self: Storage, name: str, *arguments: Any) -> Any:
         if part in name and len(failed) < failures:
             failed.append(name)
-            raise UserError(f"{self.url}/{name}: the store is tired")
+            raise kind(f"{self.url}/{name}: the store is tired")
         return real(self, name, *arguments)
 
     monkeypatch.setattr(Storage, method, attempt)
@@ -392,10 +585,14 @@ def test_storage_that_fails_for_a_while_is_tried_again(
 
 
 @pytest.mark.usefixtures("quick_retries")
-def test_storage_that_stays_broken_ends_the_run(data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", [UnavailableError, UserError])
+def test_storage_that_stays_broken_ends_the_run(
+    kind: type[UserError], data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     config = tiny_config("quickstart", data, 9, "checkpoint.every_kimg=0.016")
     run(config, str(tmp_path), stop_at=1)
-    flaky(monkeypatch, "write_bytes", "state.pt", 1000)
+    monkeypatch.setattr(retry, "WAIT_S", 0.5)
+    failed = flaky(monkeypatch, "write_bytes", "state.pt", 10**6, kind)
     recorder = Recorder()
     with pytest.raises(UserError, match="the store is tired"):
         train(Job(config, "run", str(tmp_path)), ALONE, recorder)
@@ -403,3 +600,5 @@ def test_storage_that_stays_broken_ends_the_run(data: str, tmp_path: Path, monke
     assert max(event.step for event in recorder.of(Trained)) < 9
     assert not recorder.of(Finished)
     assert checkpoints(str(tmp_path)).newest_name() == checkpoint_name(1)
+    # What may pass is waited for, with a line; what will not is not tried again.
+    assert (len(failed) > 1) == bool(recorder.of(Notice)) == (kind is UnavailableError)

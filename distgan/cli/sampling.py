@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from distgan.cli.data_printing import progress_bar
 
 
@@ -16,5 +18,6 @@ def run_sampling(
         checkpoint, number = write_samples(
             source, out, count=count, seed=seed, label=label, which=which, trust_code=trust_code,
             drawn=lambda done: progress.update(task, completed=done),
+            say=lambda text: print(f"distgan: warning: {text}", file=sys.stderr),
         )  # fmt: skip
     print(f"{out}: {number} samples of {checkpoint}, seed {seed}{'' if label is None else f', label {label}'}")

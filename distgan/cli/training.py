@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -60,6 +61,9 @@ def run_training(
     device = check_device(config.scale.device, config.scale.workers, address, no_ray=no_ray)
     plan = make_plan(Job(config, str(run_name), storage, profile, init_from, continue_from), dry_run=dry_run)
     job = plan.job
+    if os.environ.get("RANK", "0") == "0":
+        for text in plan.warnings:
+            print(f"distgan: warning: {text}; beginning from another one", file=sys.stderr)
     if dry_run:
         from distgan.report.plan import print_plan
 

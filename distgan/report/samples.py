@@ -31,17 +31,20 @@ def write_samples(
     which: str | None = None,
     trust_code: bool = False,
     drawn: Drawn = lambda _: None,
+    say: Callable[[str], None] = lambda _: None,
 ) -> tuple[str, int]:
     """Draws images from a run or checkpoint into `out`; returns the checkpoint's name and how many they are.
 
     `out` is a folder (`images/`) for a PNG each, named by its number, or the name of a file: `.png` for all of them in
     one grid, `.npy` for an array uint8 (N, H, W, C), `.npz` for such an array as `arr_0` and, of a conditional
     generator, the labels as `arr_1`. For the label `all` they are `count` rounded down to whole rows of one image a
-    label, at least one row. `drawn` is told how many are there. Raises UserError for what cannot be found or written.
+    label, at least one row. `drawn` is told how many are there, `say` of damaged checkpoints. Raises UserError for what cannot be found or written.
     """
     try:
         write, path = _writer(out, count), Path(out)
         checkpoint = find_checkpoint(url, which)
+        for damaged in checkpoint.passed_over:
+            say(f"{damaged}; {checkpoint.manifest.name} is taken")
         samples = draw_samples(checkpoint, count, seed, label, trust_code=trust_code)
         path.parent.mkdir(parents=True, exist_ok=True)
         write(samples, path, drawn)

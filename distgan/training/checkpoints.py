@@ -191,7 +191,7 @@ class CheckpointStore:
         except NotFoundError:
             raise DamagedError(f"{where}: damaged: {file} is missing") from None
         if hashlib.sha256(data).hexdigest() != manifest.state_sha256:
-            raise DamagedError(f"{where}: damaged: the checksum of {file} is wrong")
+            raise DamagedError(f"{where}: damaged: {file} has another checksum")
         try:
             state = StateFile(data)
             if wanted is not None:
@@ -321,7 +321,7 @@ class CheckpointStore:
         if not own.items() <= self._own.items():
             return None
         try:
-            config = build_config(manifest.config, where, trust_code=True)
+            config = build_config(manifest.config, where if own else "its configuration", trust_code=True)
             networks = build_networks(config, torch.device("meta"))
         except UserError as error:
             if own:

@@ -71,6 +71,7 @@ class Plan:
         job: the one that was planned, folders of its data now absolute and what it begins from a checkpoint.
         resumes: the checkpoint that the job goes on from; its own, or in a new run the one of another.
         few_images: what the data are too few for, if anything.
+        warnings: of damaged checkpoints, in whose place the job begins from another.
     """
 
     job: Job
@@ -79,6 +80,7 @@ class Plan:
     parameters: dict[str, int]
     resumes: Manifest | None
     few_images: FewImages | None = None
+    warnings: tuple[str, ...] = ()
 
     @property
     def steps(self) -> int:
@@ -122,7 +124,7 @@ def make_plan(job: Job, *, dry_run: bool = False) -> Plan:
     few = None
     if index is not None:
         few = few_images(len(index), config, feature_count(config.evaluation.extractor))
-    job, begins = _with_beginning(replace(job, config=_with_absolute_data(config)), manifest, networks, index)
+    job, begins, warnings = _with_beginning(replace(job, config=_with_absolute_data(config)), manifest, networks, index)
     return Plan(
         job=job,
         index=index,
@@ -130,6 +132,7 @@ def make_plan(job: Job, *, dry_run: bool = False) -> Plan:
         parameters=networks.parameter_counts,
         resumes=manifest or begins,
         few_images=few,
+        warnings=warnings,
     )
 
 
@@ -148,8 +151,10 @@ def _with_absolute_data(config: Config) -> Config:
 
 def _with_beginning(
     job: Job, manifest: Manifest | None, networks: Networks, index: Index | None
-) -> tuple[Job, Manifest | None]:
+) -> tuple[Job, Manifest | None, tuple[str, ...]]:
     """The job with the URL of the checkpoint that its run begins, or has begun, with; whose progress is taken over.
+
+    Also warnings, where other checkpoints would have been taken and are damaged.
 
     Raises UserError for an unfit one, and where a run that exists has begun with another.
     """
@@ -162,16 +167,16 @@ def _with_beginning(
         for option, asked in given.items():
             if asked is not None:
                 check_same_beginning(manifest, option, Storage.open(asked).url, job.run.url)
-        return replace(job, init_from=manifest.init_from, continue_from=manifest.continued_from), None
+        return replace(job, init_from=manifest.init_from, continue_from=manifest.continued_from), None, ()
     if job.init_from is not None:
         checkpoint = find_checkpoint(job.init_from)
         check_initial(checkpoint, networks)
-        return replace(job, init_from=checkpoint.url), None
+        return replace(job, init_from=checkpoint.url), None, checkpoint.passed_over
     if job.continue_from is not None:
         checkpoint = find_checkpoint(job.continue_from, default=LAST)
         check_continuable(checkpoint, job.config, index.hash if index is not None else checkpoint.manifest.data_hash)
-        return replace(job, continue_from=checkpoint.url), checkpoint.manifest
-    return job, None
+        return replace(job, continue_from=checkpoint.url), checkpoint.manifest, checkpoint.passed_over
+    return job, None, ()
 
 
 def check_data(config: Config, index: Index) -> None:

@@ -1,0 +1,222 @@
+"""Storage that is away for a while: what is waited for, and for how long; a run that goes on afterwards."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from distgan.data import retry, storage_urls
+from distgan.data.retry import WAIT_S, Retry
+from distgan.data.storage import Storage, UnavailableError
+from distgan.errors import UserError
+from distgan.report.reporter import RunReporter
+from distgan.store.seaweedfs import StoreHandle
+from distgan.training.events import Checkpointed, Event, Notice, Trained
+from distgan.training.job import Job
+from distgan.training.loop import train
+from runs import ALONE, newest, pack_bricks, tiny_config
+
+pytestmark = pytest.mark.timeout(60)
+
+
+class Clock:
+    """Passes where somebody waits, and notes for how long."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.pauses: list[float] = []
+
+    def __call__(self) -> float:
+        return self.now
+
+    def wait(self, seconds: float) -> bool:
+        self.now += seconds
+        self.pauses.append(seconds)
+        return False
+
+
+def away_until(clock: Clock, end: float, kind: type[UserError] = UnavailableError) -> Callable[[], str]:
+    def action() -> str:
+        if clock.now < end:
+            raise kind("s3://b/x: the server cannot be reached")
+        return "answer"
+
+    return action
+
+
+def test_two_minutes_are_waited_for_with_growing_pauses() -> None:
+    clock, said = Clock(), list[str]()
+    waiting = Retry(said.append, clock=clock, wait=clock.wait)
+    assert waiting(away_until(clock, WAIT_S - 1)) == "answer"
+    assert said == ["s3://b/x: the server cannot be reached; waiting for it, 120 s at most"]
+    assert clock.pauses[0] == 0.5
+    assert clock.now <= WAIT_S
+    begin = clock.now
+    with pytest.raises(UnavailableError, match="cannot be reached"):
+        waiting(away_until(clock, 1e9))
+    assert clock.now - begin == pytest.approx(WAIT_S)
+    assert len(said) == 2
+
+
+def test_what_lasts_is_told_at_once() -> None:
+    clock, said = Clock(), list[str]()
+    with pytest.raises(UserError, match="cannot be reached"):
+        Retry(said.append, clock=clock, wait=clock.wait)(away_until(clock, 1, UserError))
+    assert clock.now == 0
+    assert not said
+
+
+def test_a_wish_to_stop_ends_the_waiting() -> None:
+    clock = Clock()
+    with pytest.raises(UnavailableError, match="told to stop while waiting"):
+        Retry(stop=lambda: clock.now > 5, clock=clock, wait=clock.wait)(away_until(clock, 1e9))
+    assert 5 < clock.now < 8
+
+
+def test_waiting_ends_in_other_threads_too() -> None:
+    said = threading.Event()
+    waiting, errors = Retry(lambda _: said.set()), list[UserError]()
+
+    def call() -> None:
+        try:
+            waiting(away_until(Clock(), 1))
+        except UnavailableError as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=call)
+    thread.start()
+    assert said.wait(10)
+    waiting.end()
+    thread.join(10)
+    assert len(errors) == 1
+
+
+class Proxy:
+    """Hands connections on to an S3 server, unless it is told to refuse them, to answer 503 or not to answer."""
+
+    def __init__(self, target: tuple[str, int]) -> None:
+        self._target, self._mode = target, "on"
+        self._open: set[socket.socket] = set()
+        self._answers = threading.Event()
+        self._answers.set()
+        self._listen(0)
+
+    def _listen(self, port: int) -> None:
+        self._listener = socket.create_server(("127.0.0.1", port))
+        self.port = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
+
+    def switch(self, mode: str) -> None:
+        before, self._mode = self._mode, mode
+        if mode == "hang":
+            self._answers.clear()
+        else:
+            self._answers.set()
+        if mode in {"refuse", "503"}:
+            if mode == "refuse":
+                self._close(self._listener)
+            for connection in list(self._open):
+                self._close(connection)
+        elif before == "refuse":
+            self._listen(self.port)
+
+    def close(self) -> None:
+        self.switch("refuse")
+
+    @staticmethod
+    def _close(connection: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            connection.shutdown(socket.SHUT_RDWR)
+        connection.close()
+
+    def _accept(self, listener: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = listener.accept()
+                server = socket.create_connection(self._target)
+                self._open |= {client, server}
+                for ends in ((client, server), (server, client)):
+                    threading.Thread(target=self._copy, args=ends, daemon=True).start()
+
+    def _copy(self, source: socket.socket, sink: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                self._answers.wait(30)
+                if self._mode == "503":
+                    source.sendall(
+                        b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+                    )
+                    break
+                sink.sendall(data)
+        self._close(source)
+        self._close(sink)
+
+
+@pytest.fixture
+def proxy(object_store: StoreHandle, bucket: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
+    address = urlsplit(object_store.environment()["AWS_ENDPOINT_URL"])
+    assert address.hostname is not None
+    assert address.port is not None
+    proxy = Proxy((address.hostname, address.port))
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{proxy.port}")
+    quick = {"connect_timeout": 1, "read_timeout": 0.5, "retries": {"total_max_attempts": 1}}
+    monkeypatch.setattr(storage_urls, "_S3_CONFIG", storage_urls._S3_CONFIG | quick)
+    monkeypatch.setattr(retry, "_FIRST_PAUSE_S", 0.05)
+    monkeypatch.setattr(retry, "_LONGEST_PAUSE_S", 0.1)
+    yield proxy
+    proxy.close()
+
+
+@pytest.mark.parametrize("mode", ["refuse", "503", "hang"])
+def test_what_may_pass_is_told_apart(mode: str, proxy: Proxy, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    storage = Storage.open(bucket)
+    storage.write_bytes("x", b"abc")
+    proxy.switch(mode)
+    actions: list[Callable[[], Any]] = [
+        lambda: storage.read_bytes("x"), lambda: storage.read_range("x", 0, 2), lambda: storage.size("x"),
+        lambda: storage.write_bytes("x", b""), storage.list, lambda: storage.delete("x"),
+    ]  # fmt: skip
+    for action in actions:
+        with pytest.raises(UnavailableError):
+            action()
+    back = Retry(lambda _: proxy.switch("on"))
+    assert back(lambda: storage.read_range("x", 0, 2)) == b"ab"
+    with pytest.raises(UserError) as lasting:
+        Storage.open(f"{bucket}-2").require()
+    assert not isinstance(lasting.value, UnavailableError)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+    with pytest.raises(UserError) as lasting:
+        storage.read_bytes("x")
+    assert not isinstance(lasting.value, UnavailableError)
+
+
+@pytest.mark.parametrize("mode", ["refuse", "503", "hang"])
+@pytest.mark.usefixtures("one_thread")
+def test_a_run_outlives_an_outage(mode: str, proxy: Proxy, bucket: str) -> None:
+    """The server goes away after an update, and comes back once somebody waits for a checkpoint or for data."""
+    pack_bricks(f"{bucket}/data")
+    changes = ["data.memory_mb=0", "checkpoint.every_kimg=0.016", "data.window_blocks=1"]
+    config = tiny_config("quickstart", f"{bucket}/data", 12, *changes)
+    seen: list[Event] = []
+
+    def sink(event: Event) -> None:
+        seen.append(event)
+        if isinstance(event, Trained) and event.step == 3:
+            proxy.switch(mode)
+        if isinstance(event, Notice) and "waiting for it" in event.text:
+            proxy.switch("on")
+
+    with contextlib.closing(RunReporter(Storage.open(f"{bucket}/run"), sink, lambda: False)) as reporter:
+        summary = train(Job(config, "run", bucket), ALONE, reporter)
+    assert summary.reason == "budget"
+    assert any(isinstance(event, Notice) for event in seen)
+    rows = Storage.open(bucket).read_bytes("run/metrics.jsonl").splitlines()
+    assert len(rows) == len([event for event in seen if isinstance(event, Trained | Checkpointed)]) + 1
+    assert {"config.yaml", "curves.png", "summary.json"} < set(Storage.open(f"{bucket}/run").list())
+    assert newest(bucket)[1]["step"] == 12
