@@ -225,13 +225,15 @@ def checkpoint_file(name: str, change: Callable[[bytes], bytes] | None) -> Make:
 
 
 def state(change: Callable[[bytes], bytes]) -> Make:
-    """Another state in the newest checkpoint, with a manifest that agrees."""
+    """Another state in every checkpoint, with manifests that agree."""
 
     def make(place: Place) -> None:
-        folder = place.copy("run") / CHECKPOINT
-        content = change((folder / "state.pt").read_bytes())
-        (folder / "state.pt").write_bytes(content)
-        manifest(state_bytes=len(content), state_sha256=hashlib.sha256(content).hexdigest())(place)
+        for folder in place.copy("run").glob("checkpoints/*"):
+            content = change((folder / "state.pt").read_bytes())
+            (folder / "state.pt").write_bytes(content)
+            path = folder / "manifest.json"
+            agreeing = {"state_bytes": len(content), "state_sha256": hashlib.sha256(content).hexdigest()}
+            path.write_text(json.dumps(json.loads(path.read_text()) | agreeing))
 
     return make
 

@@ -48,7 +48,7 @@ TINY = [
 ]
 
 
-def pack_bricks(folder: Path | str, seed: int = 0, samples: int = 300) -> str:
+def pack_bricks(folder: Path, seed: int = 0, samples: int = 300) -> str:
     """A data set of rendered bricks at 16x16, in blocks that streams share; its URL."""
     storage = Storage.open(str(folder))
     pack(BrickSource(seed, samples, 16, 1), storage, PackOptions(16, 1, processes=1, shard_bytes=100_000))

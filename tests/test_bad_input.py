@@ -393,7 +393,7 @@ LABELS = [
     Case(
         "weights of no tensors",
         "train {yaml} --name new --init-from {mine}",
-        "--init-from .*: its generator is another network than the configuration's: it is missing",
+        r"damaged or half written \(.*step-000000002: damaged: its tensors are not those of its networks: generator is",
         state(lambda _: saved({})),
     ),
     Case(
@@ -430,7 +430,7 @@ LABELS = [
     Case(
         "state of no tensors",
         f"{CONTINUE} {{mine}} training.kimg=9 --no-ray",
-        r"step-000000002: its tensors are not those of the run's networks",
+        r"step-000000002: damaged: its tensors are not those of its networks: generator is missing",
         state(lambda _: saved({})),
     ),
 ]
@@ -838,43 +838,43 @@ CHECKPOINTS = [
     Case(
         "manifest garbage",
         "sample {mine}",
-        "no checkpoints there",
+        r"damaged or half written \(.*manifest\.json is no JSON",
         checkpoint_file("manifest.json", lambda _: b"\xff{"),
     ),
     Case(
         "deep manifest",
         "sample {mine}",
-        "no checkpoints there",
+        r"damaged or half written \(.*manifest\.json is no JSON",
         checkpoint_file("manifest.json", lambda _: b"[" * 100_000),
     ),
     Case(
         "manifest of other software",
         "sample {mine}",
-        r"not a checkpoint that distgan .* can read",
+        r"damaged or half written \(.*its manifest\.json: format: missing",
         checkpoint_file("manifest.json", lambda _: b"[1]"),
     ),
     Case(
         "newer format",
         "sample {mine}",
-        r"can read \(written by version 9\.0\)",
+        r"can read \(written by version 9\.0: distgan-checkpoint-3\)",
         manifest(format="distgan-checkpoint-3", distgan="9.0"),
     ),
     Case(
         "progress of words",
-        "sample {mine}",
-        r"manifest\.json is damaged; delete",
+        "sample {mine}/checkpoints/step-000000002",
+        r"no whole checkpoint there: its manifest\.json: progress",
         manifest(progress={"images": "many"}),
     ),
     Case(
         "progress of more",
-        "train {yaml} --storage {tmp} --name mine",
-        r"manifest\.json is damaged; delete",
+        "sample {mine}/checkpoints/step-000000002",
+        r"no whole checkpoint there: its manifest\.json: progress",
         manifest(progress={"epoch": 3}),
     ),
     Case(
         "evaluations of words",
-        "sample {mine}",
-        r"manifest\.json is damaged; delete",
+        "sample {mine}/checkpoints/step-000000002",
+        r"no whole checkpoint there: its manifest\.json: progress",
         manifest(progress={"evaluations": [{"step": 1, "images": 16, "distance": "good"}]}),
     ),
     Case(
@@ -889,22 +889,32 @@ CHECKPOINTS = [
     ),
     Case(
         "other networks",
-        "sample {mine}",
-        "its tensors are not those of the run's networks",
+        "sample {mine}/checkpoints/step-000000002",
+        r"no whole checkpoint there: its tensors are not those of its networks: generator\.",
         manifest(config={"latent_dim": 9}),
     ),
-    Case("no tensors", "sample {mine}", "step-000000002: its tensors are not those", state(lambda _: b"hello")),
-    Case("too few tensors", "sample {mine}", r"its tensors are not those .*\('ema'\)", state(lambda _: saved({}))),
+    Case(
+        "no tensors",
+        "sample {mine}",
+        "step-000000002: damaged: its state.pt: it is no whole",
+        state(lambda _: b"hello"),
+    ),
+    Case(
+        "too few tensors",
+        "sample {mine}",
+        "its tensors are not those .*: generator is missing",
+        state(lambda _: saved({})),
+    ),
     Case(
         "code as tensors",
         "sample {mine}",
-        "step-000000002: its tensors are not those",
+        r"step-000000002: damaged: its state\.pt: it (names pathlib|holds more than)",
         state(lambda _: saved({"ema": Path()})),
     ),
     Case(
         "resume other networks",
         RESUME,
-        "step-000000002: its tensors are not those",
+        "step-000000002: damaged: its tensors are not those .*there is no older one to go on from",
         state(lambda _: saved({"generator": {}})),
     ),
     Case(

@@ -38,7 +38,9 @@ def write_samples(
     `out` is a folder (`images/`) for a PNG each, named by its number, or the name of a file: `.png` for all of them in
     one grid, `.npy` for an array uint8 (N, H, W, C), `.npz` for such an array as `arr_0` and, of a conditional
     generator, the labels as `arr_1`. For the label `all` they are `count` rounded down to whole rows of one image a
-    label, at least one row. `drawn` is told how many are there, `say` of damaged checkpoints. Raises UserError for what cannot be found or written.
+    label, at least one row. `drawn` is told how many are there, `say` of damaged checkpoints.
+
+    Raises UserError for what cannot be found or written.
     """
     try:
         write, path = _writer(out, count), Path(out)

@@ -57,6 +57,7 @@ def _read(
 def _checkpoint_of_run(store: CheckpointStore, which: str, url: str) -> Checkpoint:
     newest = store.newest_manifest()
     if newest is None:
+        _newest(store, url)
         raise UserError(f"{url}: no checkpoints there; give a run's folder (storage/name) or one of its checkpoints")
     if which not in {BEST, LAST}:
         others = f"give {BEST}, {LAST}, or one of {', '.join(store.names()[-5:])}"
@@ -77,15 +78,19 @@ def _checkpoint_of_run(store: CheckpointStore, which: str, url: str) -> Checkpoi
             pass
         except DamagedError as error:
             passed_over = (str(error),)
+    checkpoint = _newest(store, url)
+    if checkpoint is None:
+        raise UserError(f"{url}: its checkpoints are half written; train it again, or give another run")
+    return replace(checkpoint, passed_over=tuple(dict.fromkeys([*passed_over, *checkpoint.passed_over])))
+
+
+def _newest(store: CheckpointStore, url: str) -> Checkpoint | None:
     try:
-        checkpoint = store.newest()
+        return store.newest()
     except DamagedError as error:
         raise DamagedError(
             f"{url}: its checkpoints are damaged or half written ({error}); train it again, or give another run"
         ) from None
-    if checkpoint is None:
-        raise UserError(f"{url}: its checkpoints are half written; train it again, or give another run")
-    return replace(checkpoint, passed_over=tuple(dict.fromkeys([*passed_over, *checkpoint.passed_over])))
 
 
 def average_generator(config: Config, checkpoint: Checkpoint, device: torch.device) -> nn.Module:
