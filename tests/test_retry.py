@@ -190,11 +190,11 @@ def test_what_may_pass_is_told_apart(mode: str, proxy: Proxy, bucket: str, monke
     back = Retry(lambda _: proxy.switch("on"))
     assert back(lambda: storage.read_range("x", 0, 2)) == b"ab"
     with pytest.raises(UserError) as lasting:
-        Storage.open(f"{bucket}-2").require()
+        Retry()(Storage.open(f"{bucket}-2").require)
     assert not isinstance(lasting.value, UnavailableError)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
     with pytest.raises(UserError) as lasting:
-        storage.read_bytes("x")
+        Retry()(lambda: storage.read_bytes("x"))
     assert not isinstance(lasting.value, UnavailableError)
 
 
