@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from distgan.data.storage import Storage
+from distgan.data.storage import Storage, UnavailableError
 from distgan.errors import UserError
 from distgan.search.book import Book
 from distgan.search.plan import Limits, Plan
@@ -47,6 +47,22 @@ def next_trial(book: Book) -> Trial:
 def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
     url = str(tmp_path) if request.param == "files" else request.getfixturevalue("bucket")
     return Storage.open(url).child("search")
+
+
+def test_storage_that_is_away_is_waited_for(folder: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    book, write, away = make_book(folder), Storage.write_bytes, ["refused", "refused"]
+
+    def refused(self: Storage, name: str, data: bytes) -> None:
+        if away:
+            raise UnavailableError(f"{self.url}/{name}: {away.pop()}")
+        write(self, name, data)
+
+    monkeypatch.setattr(Storage, "write_bytes", refused)
+    monkeypatch.setattr("distgan.data.retry._FIRST_PAUSE_S", 0.01)
+    first = next_trial(book)
+    assert not away
+    assert kept(folder) == [first]
+    book.raise_failure()
 
 
 def test_every_change_is_kept_before_it_has_effects(folder: Storage) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from typing import Literal
 
+from distgan.data.retry import Retry
 from distgan.data.storage import Storage
 from distgan.errors import UserError
 from distgan.search.proposals import Draw, Proposals
@@ -16,8 +17,8 @@ from distgan.search.trials import Trial, TrialState, kimg_of
 class Book:
     """The record of a search that goes on; whatever changes is in its storage before it has effects.
 
-    A trial that failed in an earlier session is tried again, but where others went on without it. Its methods may be
-    called from any thread.
+    Storage that is away is waited for (`data.retry`). A trial that failed in an earlier session is tried again, but
+    where others went on without it. Its methods may be called from any thread.
     """
 
     def __init__(self, record: SearchRecord, space: Space, proposals: Proposals, storage: Storage) -> None:
@@ -92,7 +93,7 @@ class Book:
 
     def _save(self) -> None:
         try:
-            self._record.save(self._storage)
+            Retry()(lambda: self._record.save(self._storage))
         except UserError as error:
             self._failure = self._failure or error
             raise
