@@ -8,11 +8,12 @@ import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import ray
-from ray._private import ray_constants
+from ray._private import ray_constants, services
 from ray._private.runtime_env.constants import RAY_JOB_CONFIG_JSON_ENV_VAR
 from ray.exceptions import AuthenticationError
 
@@ -63,17 +64,18 @@ def ray_cluster(address: str | None, sources: Sequence[str] = ()) -> Iterator[bo
         with keeping_sigterm():
             if own:
                 _stay_on_loopback()
-                ray.init(
-                    address="local",
-                    num_cpus=len(os.sched_getaffinity(0)),
-                    object_store_memory=_OBJECT_STORE_BYTES,
-                    include_dashboard=True,
-                    dashboard_host="127.0.0.1",
-                    _temp_dir=f"{folder}/ray",
-                    log_to_driver=False,
-                    logging_level=logging.ERROR,
-                    runtime_env=runtime,
-                )
+                with _own_process_groups():
+                    ray.init(
+                        address="local",
+                        num_cpus=len(os.sched_getaffinity(0)),
+                        object_store_memory=_OBJECT_STORE_BYTES,
+                        include_dashboard=True,
+                        dashboard_host="127.0.0.1",
+                        _temp_dir=f"{folder}/ray",
+                        log_to_driver=False,
+                        logging_level=logging.ERROR,
+                        runtime_env=runtime,
+                    )
             else:
                 ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, runtime_env=runtime)
     except (ConnectionError, ValueError, RuntimeError, TimeoutError, AuthenticationError) as error:
@@ -104,6 +106,21 @@ def _runtime(sources: Sequence[str]) -> dict[str, Any] | None:
         return None
     os.environ["RAY_OVERRIDE_JOB_RUNTIME_ENV"] = "1"
     return {"py_modules": [*(json.loads(given)["runtime_env"].get("py_modules") or []), *outside]}
+
+
+@contextmanager
+def _own_process_groups() -> Iterator[None]:
+    """Inside, Ray starts its processes where signals to the group of this one do not reach them.
+
+    A terminal that closes and `timeout` send such ones; the run is to save its state first. This process ends what it
+    has started, and where it is killed, the kernel does.
+    """
+    kept = services.ConsolePopen
+    services.ConsolePopen = partial(kept, process_group=0)  # type: ignore[misc,assignment]
+    try:
+        yield
+    finally:
+        services.ConsolePopen = kept  # type: ignore[misc]
 
 
 def _temporary_folder() -> Path:
