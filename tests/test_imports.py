@@ -30,7 +30,7 @@ ALLOWED: dict[str, set[str]] = {
     "health": {"errors", "config"},
     "training": GROUND | {"evaluation", "health"},
     "assessment": RUN,
-    "diagnosis": {"errors", "data"},
+    "diagnosis": {"errors", "config", "data"},
     "search": RUN,
     "report": RUN | {"assessment", "diagnosis", "search"},
     "submission": {"errors", "config"},

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from distgan.config.commands import command
 from distgan.data.storage import NotFoundError, Storage
 from distgan.errors import UserError
 
@@ -146,7 +147,7 @@ class Index:
         except NotFoundError:
             raise UserError(
                 f"{where}: no index; name the folder that `distgan data pack` or `render` wrote, or make one "
-                f"for WebDataset shards with `distgan data index {storage.url}`"
+                f"for WebDataset shards with `{command('data', 'index', storage.url)}`"
             ) from None
         try:
             header = Header.model_validate_json(text)
@@ -155,7 +156,7 @@ class Index:
             key = ".".join(str(part) for part in first["loc"])
             raise UserError(
                 f"{where}: damaged, or not an index of distgan: {key or 'content'}: {first['msg']}; "
-                f"make it again with `distgan data index {storage.url}`"
+                f"make it again with `{command('data', 'index', storage.url)}`"
             ) from None
         if sum(shard.samples for shard in header.shards) != header.samples:
             raise UserError(f"{where}: damaged: the shards' samples do not add up to {header.samples}; {_AGAIN}")
@@ -163,7 +164,7 @@ class Index:
         if hashlib.sha256(table).hexdigest() != header.table_sha256:
             raise UserError(
                 f"{storage.url}/{TABLE_NAME}: does not belong to {INDEX_NAME} (its SHA-256 differs); "
-                f"make both again with `distgan data index {storage.url}`"
+                f"make both again with `{command('data', 'index', storage.url)}`"
             )
         index = cls(header, *_unpack_table(table, header.samples, where))
         index._check_places(where)

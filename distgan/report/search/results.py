@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
-import shlex
 from collections.abc import Iterator, Sequence
 
 from rich.console import Console
 from rich.text import Text
 
+from distgan.config.commands import command, options
 from distgan.data.storage import Storage
 from distgan.errors import UserError
 from distgan.report import words
@@ -56,11 +56,12 @@ def write_results(record: SearchRecord, folder: Storage) -> None:
         folder.write_bytes(name, picture)
 
 
-def print_results(record: SearchRecord, url: str, console: Console) -> None:
+def print_results(record: SearchRecord, url: str, console: Console, address: str | None = None) -> None:
     """Prints the leaderboard, the importance of each key, what the search cost, and how to go on with its winner.
 
     Args:
         url: the search's folder, as it is to stand in commands.
+        address: of the cluster that commands are to name.
     """
     ranked = leaderboard(record.plan, record.trials)
     console.print(
@@ -76,7 +77,7 @@ def print_results(record: SearchRecord, url: str, console: Console) -> None:
     for line in _importance_lines(record):
         _say(console, line)
     console.print()
-    for line in [*_cost_lines(record), *(_commands(url) if ranked else [])]:
+    for line in [*_cost_lines(record), *(_commands(record, url, address) if ranked else [])]:
         _say(console, line)
 
 
@@ -150,9 +151,11 @@ def _cost_lines(record: SearchRecord) -> Iterator[str]:
     yield text + (f"; {words.duration(seconds)} of their time together" if seconds else "")
 
 
-def _commands(url: str) -> Iterator[str]:
+def _commands(record: SearchRecord, url: str, address: str | None) -> Iterator[str]:
     place = url.rstrip("/")
+    where = options(storage=place.rpartition("/")[0] or ".", address=address)
     yield "to train the best configuration anew:"
-    yield f"  distgan train {shlex.quote(f'{place}/{BEST}')} --name NEW_NAME"
-    yield "to go on with the best trial:"
-    yield f"  distgan train --from-trial {shlex.quote(place)}"
+    yield f"  {command('train', f'{place}/{BEST}', *where, *options(name=f'{record.name}-best'))}"
+    yield "to go on with the best trial, here to twice its budget:"
+    budget = f"training.kimg={2 * record.plan.kimg:.10g}"
+    yield f"  {command('train', *options(from_trial=place), budget, *where)}"
