@@ -207,7 +207,7 @@ CASES = [
     Case(
         "a bad job id",
         "jobs status --address {url} a/b",
-        "there is no job 'a/b'; `distgan jobs list`",
+        "there is no job 'a/b'; `distgan jobs list --address http://[^ ]+` shows them",
         answers(200, {}, ray.__version__),
     ),
     Case("no command", "submit --address http://h --", "missing argument|what to submit"),

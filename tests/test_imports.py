@@ -33,7 +33,7 @@ ALLOWED: dict[str, set[str]] = {
     "health": {"errors", "config"},
     "training": GROUND | {"evaluation", "health"},
     "assessment": RUN,
-    "diagnosis": {"errors", "rendezvous", "data"},
+    "diagnosis": {"errors", "rendezvous", "config", "data"},
     "search": RUN,
     "report": RUN | {"assessment", "diagnosis", "search"},
     "submission": {"text", "errors", "bounds", "config"},

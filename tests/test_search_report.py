@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
+from command_line import Cli
 from distgan.config.load import flatten, load_config
 from distgan.data.storage import Storage
 from distgan.errors import UserError
@@ -19,13 +21,14 @@ from distgan.report.search.best import best_yaml
 from distgan.report.search.curves import curves_figure
 from distgan.report.search.display import SearchDisplay
 from distgan.report.search.pictures import draw_pictures
-from distgan.report.search.results import leaderboard_csv, print_results, show_results
+from distgan.report.search.results import leaderboard_csv, print_results, show_results, write_results
 from distgan.report.search.table import Progress, trials_table
 from distgan.report.search.words import short_names, value_shown
 from distgan.search.importance import FEWEST, importance
 from distgan.search.ranking import leaderboard
 from distgan.search.record import SearchRecord
 from distgan.search.trials import Trial
+from runs import checkpoints, run, tiny_config
 from search_records import (
     BUDGET,
     METRIC,
@@ -72,9 +75,9 @@ def shown(record: SearchRecord, width: int, height: int, *progress: tuple[int, P
     return out.getvalue()
 
 
-def printed(record: SearchRecord, url: str = "runs/rates", width: int = 200) -> str:
+def printed(record: SearchRecord, url: str = "runs/rates", width: int = 200, address: str | None = None) -> str:
     out = io.StringIO()
-    print_results(record, url, Console(file=out, width=width))
+    print_results(record, url, Console(file=out, width=width), address)
     return out.getvalue()
 
 
@@ -392,13 +395,15 @@ def test_terminal_shows_a_table_and_why_a_trial_failed() -> None:
 def test_results_say_what_it_cost_and_how_to_go_on() -> None:
     text = printed(three_trials())
     assert "120 kimg trained in 3 trials, 17% of the 720 that all of them to the end take" in text
-    assert "distgan train runs/rates/best.yaml --name NEW_NAME" in text
-    assert "distgan train --from-trial runs/rates\n" in text
-    far = printed(three_trials(), "s3://runs/rates")
-    assert "distgan train s3://runs/rates/best.yaml --name NEW_NAME" in far
+    assert "  distgan train runs/rates/best.yaml --storage runs --name rates-best\n" in text
+    assert "  distgan train --from-trial runs/rates training.kimg=480 --storage runs\n" in text
+    far = printed(three_trials(), "s3://runs/my rates", address="10.0.0.1:6379")
+    place = "--storage s3://runs --address 10.0.0.1:6379"
+    assert f"  distgan train 's3://runs/my rates/best.yaml' {place} --name rates-best\n" in far
+    assert f"  distgan train --from-trial 's3://runs/my rates' training.kimg=480 {place}\n" in far
     record = three_trials()
     record.plan.config["data"]["url"] = "s3://bricks"
-    assert "distgan train --from-trial runs/rates data.url=s3://bricks\n" in printed(record)
+    assert "--from-trial runs/rates training.kimg=480 data.url=s3://bricks --storage runs\n" in printed(record)
     failed = printed(RECORDS["failed"]())
     assert "no trial has a value" in failed
     assert "distgan train" not in failed
@@ -417,3 +422,28 @@ def test_results_of_a_folder(tmp_path: Path) -> None:
     assert "8 trials more in leaderboard.csv" in out.getvalue()
     with pytest.raises(UserError, match="no search there"):
         show_results(str(tmp_path / "other"), Console(file=out))
+
+
+def test_the_commands_that_are_printed_work(
+    data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a winner that has come to the end of its budget, in a storage whose name a shell would take apart."""
+    storage = f"{tmp_path}/my searches"
+    config = tiny_config("quickstart", data, 2)
+    plan = make_plan({"seed": "choice(0, 1)"}, source="quickstart", config=config.model_dump(mode="json"))
+    trial = Trial(
+        number=0, draw={}, overrides={}, seed=config.seed, state="budget", curve=[(config.training.kimg, 9.0)]
+    )
+    run(config, f"{storage}/rates/trials", trial.name)
+    record = make_record([trial], plan, ended="all trials ended")
+    search = Storage.open(storage).child("rates")
+    record.save(search)
+    write_results(record, search)
+    lines = [line.strip() for line in printed(record, search.url).splitlines() if line.startswith("  distgan ")]
+    assert len(lines) == 2
+    for line in lines:
+        result = Cli(capsys, monkeypatch)(*shlex.split(line)[1:], "--no-ray")
+        assert result.code == 0, result
+    reached = {name: checkpoints(storage, name).newest_manifest() for name in ("rates-best", "rates-0000")}
+    kimg = {name: manifest.kimg for name, manifest in reached.items() if manifest is not None}
+    assert kimg == pytest.approx({"rates-best": config.training.kimg, "rates-0000": 2 * config.training.kimg})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
+from distgan.config.commands import command
 from distgan.errors import UserError
 from distgan.text import printable
 
@@ -14,14 +15,8 @@ if TYPE_CHECKING:
 _INTERRUPTED = 130
 
 
-def follow_job(jobs: Jobs, job: str, options: str) -> int:
-    """Prints what the job prints; returns its exit code, or that of Ctrl-C for one that is left running.
-
-    Args:
-        jobs: of the cluster.
-        job: its id.
-        options: how the cluster is named in another command.
-    """
+def follow_job(jobs: Jobs, job: str) -> int:
+    """Prints what the job prints; returns its exit code, or that of Ctrl-C for one that is left running."""
     from distgan.launch.jobs.logs import Follower
 
     follower = Follower(jobs, job, _write)
@@ -32,8 +27,8 @@ def follow_job(jobs: Jobs, job: str, options: str) -> int:
         except KeyboardInterrupt:
             if stopping or not _wants_to_stop():
                 _say(
-                    f"job {job} runs on; follow it with `distgan jobs logs -f{options} {job}`, stop it with "
-                    f"`distgan jobs stop{options} {job}`"
+                    f"job {job} runs on; follow it with `{command('jobs', 'logs', '-f', *jobs.named, job)}`, stop it "
+                    f"with `{command('jobs', 'stop', *jobs.named, job)}`"
                 )
                 return _INTERRUPTED
             stopping = True

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from distgan.cli.options import ClusterName, JobsAddress, options_of
+from distgan.cli.options import ClusterName, JobsAddress
 from distgan.text import printable
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def logs(
     from distgan.cli.following import follow_job
 
     jobs.state(job)
-    raise typer.Exit(follow_job(jobs, job, options_of(address, cluster)))
+    raise typer.Exit(follow_job(jobs, job))
 
 
 @app.command()

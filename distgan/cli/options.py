@@ -43,10 +43,3 @@ JobsAddress = Annotated[
 ClusterName = Annotated[
     str | None, typer.Option(metavar="NAME", help="A profile of clusters.toml; by default DISTGAN_CLUSTER.")
 ]
-
-
-def options_of(address: str | None, cluster: str | None) -> str:
-    """How the same cluster is named in another command."""
-    if address is not None:
-        return f" --address {address}"
-    return f" --cluster {cluster}" if cluster is not None else ""

@@ -22,7 +22,7 @@ def run_search(options: SearchOptions, *, address: str | None, concurrent: int |
     outcome = tune_on_ray(job, Place(address, concurrent))
     check_measured(outcome.record, job.search.url)
     write_results(outcome.record, job.search)
-    print_results(outcome.record, job.search.url, Terminal())
+    print_results(outcome.record, job.search.url, Terminal(), address)
     return outcome.exit_code
 
 

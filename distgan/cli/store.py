@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -31,7 +32,7 @@ def up(
     handle = start(directory, port, host=host)
     make_buckets(handle, bucket or [])
     print(f"S3 at {handle.endpoint} (pid {handle.pid}), data in {handle.directory}")
-    print(f"to use it: source {directory / 'env.sh'}")
+    print(f"to use it: source {shlex.quote(str(directory / 'env.sh'))}")
 
 
 @app.command()

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from distgan.cli.options import ClusterName, JobsAddress, options_of
+from distgan.cli.options import ClusterName, JobsAddress
+from distgan.config.commands import command as line_of
 from distgan.errors import UserError
 
 if TYPE_CHECKING:
@@ -72,14 +73,13 @@ def submit(
     job = jobs.submit(
         command, variables=variables, folder=folder, files=sorted(shipped.files), pip=requirements
     )  # fmt: skip
-    options = options_of(address, cluster)
     print(f"job {job} on {there.address}{_what(shipped)}", flush=True)
     if no_wait:
-        print(f"follow it: distgan jobs logs -f{options} {job}")
+        print(f"follow it: {line_of('jobs', 'logs', '-f', *there.named, job)}")
         return
     from distgan.cli.following import follow_job
 
-    raise typer.Exit(follow_job(jobs, job, options))
+    raise typer.Exit(follow_job(jobs, job))
 
 
 def _parameters(group: Any, words: list[str]) -> dict[str, Any]:

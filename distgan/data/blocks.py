@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
+from distgan.config.commands import command
 from distgan.data.cache import BlockCache
 from distgan.data.index import Block, Index
 from distgan.data.retry import Retry
@@ -54,7 +55,7 @@ class BlockReader:
                 raise UserError(
                     f"{self._storage.url}/{self._index.header.shards[block.shard].name}: bytes {block.start} to "
                     f"{block.end} do not match the index (read {_ATTEMPTS} times); check the shard with "
-                    f"`distgan data verify {self._storage.url}` and upload it again"
+                    f"`{command('data', 'verify', self._storage.url)}` and upload it again"
                 )
         return [found[block.number] for block in blocks]
 

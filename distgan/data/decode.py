@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from distgan.config.commands import command
 from distgan.config.schema import DataConfig
 from distgan.data.blocks import BlockReader
 from distgan.data.cache import BlockCache
@@ -120,6 +121,6 @@ def check_bad_samples(count: int, config: DataConfig) -> None:
     if count > config.max_bad_samples:
         raise UserError(
             f"{config.url}: {count} samples met so far cannot be used, more than data.max_bad_samples="
-            f"{config.max_bad_samples}; `distgan data verify {config.url}` names them: pack the data again without "
-            f"them, or raise data.max_bad_samples"
+            f"{config.max_bad_samples}; `{command('data', 'verify', str(config.url))}` names them: pack the data "
+            f"again without them, or raise data.max_bad_samples"
         )

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from distgan.bounds import MOST_RECORD_BYTES, MOST_UNPACKED_BYTES, parse_json
+from distgan.config.commands import command
 from distgan.data.storage import NotFoundError, Storage
 from distgan.errors import UserError
 
@@ -151,7 +152,7 @@ class Index:
         except NotFoundError:
             raise UserError(
                 f"{where}: no index; name the folder that `distgan data pack` or `render` wrote, or make one "
-                f"for WebDataset shards with `distgan data index {storage.url}`"
+                f"for WebDataset shards with `{command('data', 'index', storage.url)}`"
             ) from None
         try:
             header = Header.model_validate(parse_json(text))
@@ -162,7 +163,7 @@ class Index:
                 reason = f"{'.'.join(map(str, first['loc'])) or 'content'}: {first['msg']}"
             raise UserError(
                 f"{where}: damaged, or not an index of distgan: {reason:.200}; "
-                f"make it again with `distgan data index {storage.url}`"
+                f"make it again with `{command('data', 'index', storage.url)}`"
             ) from None
         if sum(shard.samples for shard in header.shards) != header.samples:
             raise UserError(f"{where}: damaged: the shards' samples do not add up to {header.samples}; {_AGAIN}")
@@ -171,7 +172,7 @@ class Index:
         if hashlib.sha256(table).hexdigest() != header.table_sha256:
             raise UserError(
                 f"{storage.url}/{TABLE_NAME}: does not belong to {INDEX_NAME} (its SHA-256 differs); "
-                f"make both again with `distgan data index {storage.url}`"
+                f"make both again with `{command('data', 'index', storage.url)}`"
             )
         index = cls(header, *_unpack_table(table, header.samples, where))
         index._check_places(where)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
+from distgan.config.commands import command
 from distgan.data.blocks import BlockReader
 from distgan.data.images import decode_image
 from distgan.data.index import Block, Index
@@ -63,7 +64,7 @@ def _decode(url: str, index: Index, blocks: list[Block], contents: list[bytes]) 
         except ValueError as error:
             raise UserError(
                 f"{url}/{index.header.shards[shard].name}: sample {sample} cannot be decoded: {error}; "
-                f"`distgan data verify {url}` names all such samples"
+                f"`{command('data', 'verify', url)}` names all such samples"
             ) from None
         count += 1
     return count, time.perf_counter() - began

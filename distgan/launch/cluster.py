@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import logging
 import os
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import ray
-from ray._common.utils import get_default_system_temp_dir
-from ray._private import ray_constants
+from ray._private import ray_constants, services
 from ray._private.runtime_env.constants import RAY_JOB_CONFIG_JSON_ENV_VAR
 from ray.exceptions import AuthenticationError
 
@@ -24,6 +25,11 @@ from distgan.launch.ray_messages import shorten_ray_messages
 from distgan.launch.signals import keeping_sigterm
 
 _OBJECT_STORE_BYTES = 100_000_000
+
+# The path of a socket, and what Ray adds to that of its own folder: a session's name and `sockets/plasma_store`.
+_SOCKET_BYTES, _RAY_BYTES = 107, 64
+
+_log = logging.getLogger(__name__)
 
 # No reports home, no chatter, workers that Ray's own services do not push aside, no connection but the one asked for.
 _QUIET = {
@@ -52,23 +58,25 @@ def ray_cluster(address: str | None, sources: Sequence[str] = ()) -> Iterator[bo
         os.environ.setdefault(key, value)
     if address is not None:
         check_head(address)
+    folder = _session_folder() if own else None
     runtime = _runtime(sources)
     shorten_ray_messages()
     try:
         with keeping_sigterm():
             if own:
                 _stay_on_loopback()
-                ray.init(
-                    address="local",
-                    num_cpus=len(os.sched_getaffinity(0)),
-                    object_store_memory=_OBJECT_STORE_BYTES,
-                    include_dashboard=True,
-                    dashboard_host="127.0.0.1",
-                    _temp_dir=_session_folder(),
-                    log_to_driver=False,
-                    logging_level=logging.ERROR,
-                    runtime_env=runtime,
-                )
+                with _own_process_groups():
+                    ray.init(
+                        address="local",
+                        num_cpus=len(os.sched_getaffinity(0)),
+                        object_store_memory=_OBJECT_STORE_BYTES,
+                        include_dashboard=True,
+                        dashboard_host="127.0.0.1",
+                        _temp_dir=str(folder),
+                        log_to_driver=False,
+                        logging_level=logging.ERROR,
+                        runtime_env=runtime,
+                    )
             else:
                 ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, runtime_env=runtime)
     except (ConnectionError, ValueError, RuntimeError, TimeoutError, AuthenticationError) as error:
@@ -101,13 +109,58 @@ def _runtime(sources: Sequence[str]) -> dict[str, Any] | None:
     return {"py_modules": [*(json.loads(given)["runtime_env"].get("py_modules") or []), *outside]}
 
 
-def _session_folder() -> str:
-    """Where Ray keeps sockets, logs and shipped code: in a folder of this user's, since Ray opens its own to everyone.
+def _session_folder() -> Path:
+    """Where Ray keeps sockets, logs and shipped code: below this user's own folder, as Ray opens its to everyone."""
+    return private_folder(_temporary_folder() / f"distgan-{os.getuid()}") / "ray"
 
-    The path is short: that of a socket may have 107 bytes, of which Ray takes about 64.
+
+@contextmanager
+def _own_process_groups() -> Iterator[None]:
+    """Inside, Ray starts its processes where signals to the group of this one do not reach them.
+
+    A terminal that closes and `timeout` send such ones; the run is to save its state first. This process ends what it
+    has started, and where it is killed, the kernel does.
     """
-    place: str = get_default_system_temp_dir()  # type: ignore[no-untyped-call]
-    return str(private_folder(Path(place, f"distgan-{os.getuid()}")) / "ray")
+    kept = services.ConsolePopen
+    services.ConsolePopen = partial(kept, process_group=0)  # type: ignore[misc,assignment]
+    try:
+        yield
+    finally:
+        services.ConsolePopen = kept  # type: ignore[misc]
+
+
+def _temporary_folder() -> Path:
+    """What RAY_TMPDIR or TMPDIR names, by default /tmp.
+
+    Where Ray cannot use TMPDIR, another folder of this machine takes its place, also for what this process starts:
+    Ray's processes have sockets there too. Raises UserError where Ray cannot use RAY_TMPDIR, or no folder.
+    """
+    given, meant = os.environ.get("TMPDIR") or "/tmp", os.environ.get("RAY_TMPDIR")
+    mend = "set RAY_TMPDIR to a folder with a short path that you can write"
+    if meant and (reason := _unfit(Path(meant))):
+        raise UserError(f"RAY_TMPDIR={meant:.300}: Ray cannot use it: {reason}; {mend}")
+    if reason := _unfit(Path(given)):
+        others = [meant] if meant else ["/tmp", "/var/tmp", "/dev/shm"]
+        found = next((folder for folder in others if _unfit(Path(folder)) is None), None)
+        if found is None:
+            raise UserError(f"TMPDIR={given:.300}: Ray cannot use it: {reason}; {mend}")
+        _log.warning("TMPDIR=%.300s: Ray cannot use it: %s; its files are in %s", given, reason, found)
+        given = os.environ["TMPDIR"] = found
+    return Path(meant or given).absolute()
+
+
+def _unfit(folder: Path) -> str | None:
+    """Why Ray cannot keep its sockets and files below a folder, which is made where it is not there."""
+    folder = folder.absolute()
+    most = _SOCKET_BYTES - _RAY_BYTES - len(f"/distgan-{os.getuid()}/ray")
+    if len(os.fsencode(folder)) > most:
+        return f"its path has {len(os.fsencode(folder))} bytes, and the paths of sockets leave room for {most}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        Path(tempfile.mkdtemp(dir=folder)).rmdir()
+    except OSError as error:
+        return error.strerror or str(error)
+    return None
 
 
 def _stay_on_loopback(stay: bool = True) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tomllib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -27,6 +27,7 @@ class Cluster:
         token: what the cluster asks for; None where there is none here.
         token_file: where a profile has it from.
         env_file, working_dir, pip: defaults of the options with these names.
+        named: the words that name it in another command.
     """
 
     address: str
@@ -35,6 +36,7 @@ class Cluster:
     env_file: Path | None = None
     working_dir: Path | None = None
     pip: tuple[str, ...] = ()
+    named: tuple[str, ...] = ()
 
 
 def find_cluster(address: str | None = None, name: str | None = None) -> Cluster:
@@ -45,9 +47,9 @@ def find_cluster(address: str | None = None, name: str | None = None) -> Cluster
     if address is not None and name is not None:
         raise UserError(f"--address {address:.80} and --cluster {name:.40}: give one of them")
     if address is not None:
-        return Cluster(_http(address, "--address"), find_token())
+        return Cluster(_http(address, "--address"), find_token(), named=("--address", address))
     if name is not None or os.environ.get("DISTGAN_CLUSTER"):
-        return _profile(name or os.environ["DISTGAN_CLUSTER"])
+        return replace(_profile(name or os.environ["DISTGAN_CLUSTER"]), named=("--cluster", name) if name else ())
     for variable in ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS"):
         value = os.environ.get(variable, "")
         if value.startswith(("http://", "https://")):
@@ -85,7 +87,7 @@ def _profile(name: str) -> Cluster:
         raise UserError(f'{where}: pip: write a list of requirements, as in ["wandb"]')
     if "address" not in profile:
         raise UserError(f'{where}: add address = "http://HEAD:8265", that of Ray\'s dashboard')
-    paths = {key: file.parent / _expanded(profile[key]) for key in _TEXTS[1:] if key in profile}
+    paths: dict[str, Any] = {key: file.parent / _expanded(profile[key]) for key in _TEXTS[1:] if key in profile}
     return Cluster(
         address=_http(profile["address"], f"{where}: address"),
         token=find_token(paths.get("token_file")),

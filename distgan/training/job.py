@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 import distgan
+from distgan.config.commands import command, options
 from distgan.config.load import dump_config
 from distgan.config.schema import Config
 from distgan.data.index import Index
@@ -53,11 +54,11 @@ class Job:
 
     def as_yaml(self) -> str:
         """The text of a file that starts the same run anew: all keys, and above them a comment that says how."""
-        beginning = "" if self.init_from is None else f" --init-from {self.init_from}"
-        beginning += "" if self.continue_from is None else f" --continue-from {self.continue_from}"
+        beginning = options(init_from=self.init_from, continue_from=self.continue_from)
+        where = options(storage=None if self.storage_url == "runs" else self.storage_url, name="NEW_NAME")
         return (
             f"# The whole configuration of the run {self.name}, by distgan {distgan.__version__}. The same run anew:\n"
-            f"#   distgan train THIS_FILE --name NEW_NAME{beginning}\n"
+            f"#   {command('train', 'THIS_FILE', *where, *beginning)}\n"
             f"{dump_config(self.config)}"
         )
 
@@ -212,5 +213,5 @@ def check_labels(num_classes: int, index: Index, url: str) -> None:
     if index.labels.max() >= num_classes:
         raise UserError(
             f"{url}: damaged: there is a label {index.labels.max()}, and {classes} classes; make the index again with "
-            f"`distgan data index`"
+            f"`{command('data', 'index', url)}`"
         )

@@ -17,6 +17,7 @@ import ray
 from ray.dashboard.modules.job.sdk import JobSubmissionClient
 from ray.exceptions import AuthenticationError
 
+from distgan.config.commands import command
 from distgan.errors import UserError
 from distgan.submission.command import entry_point
 from distgan.submission.profiles import Cluster
@@ -91,6 +92,11 @@ class Jobs:
         self._cluster = cluster
         _check_version(self.client, cluster.address)
 
+    @property
+    def named(self) -> tuple[str, ...]:
+        """The words that name the cluster in another command."""
+        return self._cluster.named
+
     def submit(
         self,
         words: Sequence[str],
@@ -115,7 +121,7 @@ class Jobs:
                 "RAY_JOB_STOP_WAIT_TIME_S": str(_SAVING_S),
             }
         }
-        with tempfile.TemporaryDirectory(prefix="distgan-") as temporary, _told(self._cluster.address):
+        with tempfile.TemporaryDirectory(prefix="distgan-") as temporary, _told(self._cluster):
             packed = Path(temporary)
             pack_distgan(packed / "distgan.zip")
             environment["py_modules"] = [self._upload(packed / "distgan.zip")]
@@ -152,26 +158,26 @@ class Jobs:
 
     def state(self, job: str) -> JobState:
         """Raises UserError also for an unknown job."""
-        _check_id(job)
-        with _told(self._cluster.address, job):
+        _check_id(job, self._cluster)
+        with _told(self._cluster, job):
             return _state(self.client.get_job_info(job))
 
     def all(self) -> list[JobState]:
         """Those that were submitted, the oldest first."""
-        with _told(self._cluster.address):
+        with _told(self._cluster):
             found = [_state(details) for details in self.client.list_jobs() if details.type.value == "SUBMISSION"]
         return sorted(found, key=lambda state: state.began or 0.0)
 
     def ask_to_stop(self, job: str) -> None:
         """The job saves its state and ends, which takes a while."""
-        _check_id(job)
-        with _told(self._cluster.address, job):
+        _check_id(job, self._cluster)
+        with _told(self._cluster, job):
             self.client.stop_job(job)
 
     def log(self, job: str) -> str:
         """All that it has printed until now."""
-        _check_id(job)
-        with _told(self._cluster.address, job):
+        _check_id(job, self._cluster)
+        with _told(self._cluster, job):
             text: str = self.client.get_job_logs(job)
             return text
 
@@ -187,9 +193,9 @@ class _Client(JobSubmissionClient):
 
 
 @contextmanager
-def _told(address: str, job: str | None = None) -> Iterator[None]:
+def _told(cluster: Cluster, job: str | None = None) -> Iterator[None]:
     """Turns what the client raises into a UserError."""
-    where = f"Ray at {address}"
+    where = f"Ray at {cluster.address}"
     try:
         yield
     except AuthenticationError as error:
@@ -198,7 +204,7 @@ def _told(address: str, job: str | None = None) -> Iterator[None]:
         raise UserError(f"{where}: no answer any more ({_reason(error)}); check the connection") from None
     except (RuntimeError, ValueError) as error:
         if "404" in str(error) and "does not exist" in str(error):
-            raise UserError(f"{where}: there is no job {job!r:.80}; `distgan jobs list` shows them") from None
+            raise UserError(f"{where}: {_no_job(str(job), cluster)}") from None
         last = [line for line in str(error).splitlines() if line.strip()][-1:]  # of a traceback from there
         raise UserError(f"{where}: refused: {''.join(last)[-300:]}") from None
 
@@ -245,9 +251,13 @@ def _reason(error: BaseException) -> str:
     return str(words).rpartition(">: ")[2][-300:]
 
 
-def _check_id(job: str) -> None:
+def _check_id(job: str, cluster: Cluster) -> None:
     if not _ID.fullmatch(job):
-        raise UserError(f"there is no job {job!r:.80}; `distgan jobs list` shows them")
+        raise UserError(_no_job(job, cluster))
+
+
+def _no_job(job: str, cluster: Cluster) -> str:
+    return f"there is no job {job!r:.80}; `{command('jobs', 'list', *cluster.named)}` shows them"
 
 
 def _state(details: Any) -> JobState:

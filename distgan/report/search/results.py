@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
-import shlex
 from collections.abc import Iterator, Sequence
 
 from rich.console import Console
 from rich.text import Text
 
+from distgan.config.commands import command, options
 from distgan.data.storage import Storage
 from distgan.errors import UserError
 from distgan.report import words
@@ -58,11 +58,12 @@ def write_results(record: SearchRecord, folder: Storage) -> None:
         folder.write_bytes(name, picture)
 
 
-def print_results(record: SearchRecord, url: str, console: Console) -> None:
+def print_results(record: SearchRecord, url: str, console: Console, address: str | None = None) -> None:
     """Prints the leaderboard, the importance of each key, what the search cost, and how to go on with its winner.
 
     Args:
         url: the search's folder, as it is to stand in commands.
+        address: of the cluster that commands are to name.
     """
     ranked = leaderboard(record.plan, record.trials)
     console.print(
@@ -78,7 +79,7 @@ def print_results(record: SearchRecord, url: str, console: Console) -> None:
     for line in _importance_lines(record):
         _say(console, line)
     console.print()
-    for line in [*_cost_lines(record), *(_commands(record, ranked[0], url) if ranked else [])]:
+    for line in [*_cost_lines(record), *(_commands(record, ranked[0], url, address) if ranked else [])]:
         _say(console, line)
 
 
@@ -152,13 +153,15 @@ def _cost_lines(record: SearchRecord) -> Iterator[str]:
     yield text + (f"; {words.duration(seconds)} of their time together" if seconds else "")
 
 
-def _commands(record: SearchRecord, first: Ranked, url: str) -> Iterator[str]:
+def _commands(record: SearchRecord, first: Ranked, url: str, address: str | None) -> Iterator[str]:
     """What stands on other hosts than the search is said again: its record's word alone is not taken for it."""
     place = url.rstrip("/")
+    where = options(storage=place.rpartition("/")[0] or ".", address=address)
     config = trial_config(record.plan, first.best_run, place)
-    elsewhere = "".join(f" {shlex.quote(f'{key}={value}')}" for key, value in addresses_elsewhere(config, url).items())
-    of_file = elsewhere if "://" in place else ""
+    elsewhere = [f"{key}={value}" for key, value in addresses_elsewhere(config, url).items()]
+    of_file = elsewhere if "://" in place else []
     yield "to train the best configuration anew:"
-    yield f"  distgan train {shlex.quote(f'{place}/{BEST}')}{of_file} --name NEW_NAME"
-    yield "to go on with the best trial:"
-    yield f"  distgan train --from-trial {shlex.quote(place)}{elsewhere}"
+    yield f"  {command('train', f'{place}/{BEST}', *of_file, *where, *options(name=f'{record.name}-best'))}"
+    yield "to go on with the best trial, here to twice its budget:"
+    budget = f"training.kimg={2 * record.plan.kimg:.10g}"
+    yield f"  {command('train', *options(from_trial=place), budget, *elsewhere, *where)}"
