@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from distgan.cli.data_printing import print_few_images, print_index, print_left_out, print_skipped, progress_bar
+from distgan.cli.data_printing import (
+    print_few_images,
+    print_if_sorted,
+    print_index,
+    print_left_out,
+    print_skipped,
+    progress_bar,
+)
 from distgan.cli.options import Address, Extractor, NoRay, WorkerCount
 
 if TYPE_CHECKING:
@@ -179,7 +186,9 @@ def index(
     from distgan.data.storage import Storage
 
     skipped: list[str] = []
-    print_index(url, index_shards(Storage.open(url), bad.value, skipped.append))
+    made = index_shards(Storage.open(url), bad.value, skipped.append)
+    print_index(url, made)
+    print_if_sorted(made)
     print_skipped(skipped)
 
 
@@ -191,6 +200,7 @@ def info(url: Url) -> None:
 
     opened = Index.load(Storage.open(url))
     print_index(url, opened)
+    print_if_sorted(opened)
     print_few_images(len(opened))
 
 

@@ -32,6 +32,15 @@ def print_index(url: str, opened: Index) -> None:
     print("\n".join(lines))
 
 
+def print_if_sorted(opened: Index) -> None:
+    """A warning where the samples lie sorted by label, which keeps classes apart in training."""
+    if opened.is_sorted_by_label:
+        print(
+            "warning: the labels lie sorted, so that each group of a batch meets only some of the classes; pack the "
+            "images with `distgan data pack`, which shuffles them, or train with more data.streams (now 16 by default)"
+        )
+
+
 def print_few_images(samples: int) -> None:
     """A warning where the samples are few for a run of the default configuration."""
     from distgan.config.schema import Config

@@ -22,7 +22,8 @@ from distgan.errors import UserError
 from distgan.training.progress import Progress
 
 FOLDER = "checkpoints"
-_FORMAT: Literal["distgan-checkpoint-2"] = "distgan-checkpoint-2"
+_FORMAT: Literal["distgan-checkpoint-3"] = "distgan-checkpoint-3"
+OLD_ORDER = "distgan-checkpoint-2"  # of runs whose groups read adjacent streams
 _STATE_NAME = "state.pt"
 _MANIFEST_NAME = "manifest.json"
 _ATTEMPTS = 5
@@ -43,7 +44,7 @@ class Manifest(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    format: Literal["distgan-checkpoint-2"] = _FORMAT
+    format: Literal["distgan-checkpoint-2", "distgan-checkpoint-3"] = _FORMAT
     distgan: str
     name: str
     step: int

@@ -15,7 +15,7 @@ from distgan.config.components import own_names
 from distgan.config.load import build_config, flatten
 from distgan.config.schema import Config
 from distgan.errors import UserError
-from distgan.training.checkpoints import Checkpoint, CheckpointStore, Manifest, checkpoint_name, fitting
+from distgan.training.checkpoints import OLD_ORDER, Checkpoint, CheckpointStore, Manifest, checkpoint_name, fitting
 from distgan.training.early_stopping import ranked
 from distgan.training.ema import ExponentialMovingAverage
 from distgan.training.initial import load_initial
@@ -127,6 +127,7 @@ class TrainingState:
 
 def check_resumable(manifest: Manifest, config: Config, data_hash: str, where: str) -> None:
     """Raises UserError, naming the keys, where going on would train something else."""
+    _check_order(manifest, config, where, f"--init-from {where}")
     differences = _differences(manifest, config, f"{where}/{manifest.name}", training_differences)
     if differences:
         raise UserError(
@@ -147,6 +148,7 @@ def check_continuable(checkpoint: Checkpoint, config: Config, data_hash: str) ->
     over; the budget counts what has been trained, and is more.
     """
     manifest, where = checkpoint.manifest, f"--continue-from {checkpoint.url}"
+    _check_order(manifest, config, where, "--init-from")
     differences = _differences(manifest, config, checkpoint.url, lasting_differences)
     if differences:
         raise UserError(
@@ -163,6 +165,15 @@ def check_continuable(checkpoint: Checkpoint, config: Config, data_hash: str) ->
         raise UserError(
             f"{where}: {manifest.kimg:g} kimg have been trained there, and training.kimg={config.training.kimg:g} is "
             f"the budget with them; set a higher one"
+        )
+
+
+def _check_order(manifest: Manifest, config: Config, where: str, init_from: str) -> None:
+    """Raises UserError where a run's groups have read other streams than they would now."""
+    if manifest.format == OLD_ORDER and 1 < config.scale.groups < config.data.streams:
+        raise UserError(
+            f"{where}: this run was begun by an earlier version, in which groups read the data in another order; "
+            f"finish it with that version, or start a new run with another --name, with {init_from} from its weights"
         )
 
 
