@@ -60,6 +60,14 @@ class World:
         dist.broadcast_object_list(box, src=0, device=self.device)
         return box[0]
 
+    def gather(self, value: T) -> list[T]:
+        """The values of all workers, in the order of their ranks, on every rank."""
+        if self.size == 1:
+            return [value]
+        values = [value] * self.size
+        dist.all_gather_object(values, value)
+        return values
+
     def gather_rows(self, rows: Tensor) -> Tensor | None:
         """The rows (n, d) of all workers, in the order of their ranks, on rank 0; None on the others."""
         if self.size == 1:

@@ -36,8 +36,8 @@ def print_if_sorted(opened: Index) -> None:
     """A warning where the samples lie sorted by label, which keeps classes apart in training."""
     if opened.is_sorted_by_label:
         print(
-            "warning: the labels lie sorted, so that each group of a batch meets only some of the classes; pack the "
-            "images with `distgan data pack`, which shuffles them, or train with more data.streams (now 16 by default)"
+            "warning: the labels lie sorted, so that each group of a batch has only some of the classes; pack the "
+            "images with `distgan data pack`, which shuffles them, or raise data.streams (16 by default) in training"
         )
 
 

@@ -145,7 +145,7 @@ class Session:
                         self.state.ema.update(self.state.networks.generator, progress.images, images)
                 if self.profiler is not None:
                     self.profiler.step()
-                self.meter.count(terms, images)
+                self.meter.count(terms, images, self.step.term_groups)
                 if progress.step % WINDOW == 0:
                     self._meet()
                     progress.health = self.world.agree(progress.health)  # logarithms differ on unlike hardware
