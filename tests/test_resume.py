@@ -305,6 +305,9 @@ def test_a_used_budget_ends_at_once_and_a_raised_one_goes_on(data: str, tmp_path
     whole, _ = newest(str(tmp_path), "whole")
     assert_same_bits((leaves, {}), (whole, {}))
     assert raised.resumed_at_kimg == 2 * BATCH / 1000
+    assert raised.run_seconds is not None
+    assert raised.run_seconds > raised.seconds["total"] > raised.seconds["start"] > 0
+    assert not raised.given
 
 
 # What is kept.

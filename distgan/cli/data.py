@@ -237,6 +237,9 @@ def stats(
     real_samples: Annotated[
         int | None, typer.Option(min=4, help="As evaluation.real_samples of the runs; by default all images.")
     ] = None,
+    samples: Annotated[
+        int | None, typer.Option(min=2, help="As evaluation.samples of the runs, which the floor depends on.")
+    ] = None,
     workers: WorkerCount = 1,
     out: Annotated[
         str | None,
@@ -259,7 +262,9 @@ def stats(
     if out is not None:
         check_out(out)
     fitting: Resize | None = None if resize is None else resize.value
-    job = plan_statistics(url, size=size, resize=fitting, extractor=extractor, real_samples=real_samples)
+    job = plan_statistics(
+        url, size=size, resize=fitting, extractor=extractor, real_samples=real_samples, samples=samples
+    )
     places = Workers(workers, address, no_ray, "auto", job.own_sources)
     with measuring_bars({"real images": job.images}) as (told, say):
         found = measure("data stats", compute_statistics, job, places, told, say)

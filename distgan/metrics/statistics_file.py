@@ -24,7 +24,8 @@ class DamagedError(UserError):
 class RealStatistics:
     """Statistics of the real images, and what they were taken from; a foreign file does not say the latter.
 
-    floor: the distance between two halves of the images.
+    floor: the distance between `floor_images` of the images and all of them: what as many real images measure. In files
+        of earlier versions, which do not say of how many it is, it is that between two halves.
     extractor: name of the network that made the features.
     image_size: height and width that the images had.
     """
@@ -33,12 +34,14 @@ class RealStatistics:
     floor: float | None = None
     extractor: str | None = None
     image_size: int | None = None
+    floor_images: int | None = None
 
     def to_bytes(self) -> bytes:
         """The contents of a file: `mu`, `sigma`, and beside them what is known. Equal statistics give equal bytes."""
         found = self.statistics
         arrays: dict[str, Any] = {"mu": found.mean.numpy(), "sigma": found.covariance.numpy(), "count": found.count}
-        arrays |= {"floor": self.floor, "extractor": self.extractor, "image_size": self.image_size}
+        arrays |= {"floor": self.floor, "floor_images": self.floor_images}
+        arrays |= {"extractor": self.extractor, "image_size": self.image_size}
         known: dict[str, Any] = {name: np.array(value) for name, value in arrays.items() if value is not None}
         buffer = io.BytesIO()
         np.savez(buffer, **known)
@@ -56,6 +59,7 @@ class RealStatistics:
             mean, covariance = arrays["mu"], arrays["sigma"]
             count = int(arrays.get("count", 0))
             floor = float(arrays["floor"]) if "floor" in arrays else None
+            floor_images = int(arrays["floor_images"]) if "floor_images" in arrays else None
             extractor = str(arrays["extractor"]) if "extractor" in arrays else None
             image_size = int(arrays["image_size"]) if "image_size" in arrays else None
         except (ValueError, LookupError, EOFError, OSError, TypeError, AttributeError, OverflowError) as error:
@@ -76,7 +80,15 @@ class RealStatistics:
             raise _unusable(source, "its sigma is not symmetric")
         covariance = covariance / 2 + covariance.T / 2
         statistics = GaussianStatistics(torch.from_numpy(mean), torch.from_numpy(covariance), count)
-        return cls(statistics, floor, extractor, image_size)
+        return cls(statistics, floor, extractor, image_size, floor_images)
+
+
+def floor_images(samples: int, real_images: int) -> int:
+    """Of how many real images the floor under a distance of `samples` images is: as many, or half where there are few.
+
+    Against all images, more than half of them would measure next to nothing.
+    """
+    return min(samples, real_images // 2)
 
 
 def _unusable(source: str, reason: str) -> DamagedError:

@@ -11,10 +11,10 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, ParamSpec
+from typing import Annotated, Any, Literal, ParamSpec
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 import distgan
 from distgan.data.storage import NotFoundError, Storage
@@ -41,6 +41,7 @@ class Manifest(BaseModel):
         classes: names of the labels of a conditional generator.
         init_from: URL of the checkpoint whose weights the run began with; None for random ones.
         continued_from: URL of the checkpoint, of another run, whose whole state the run began with.
+        seconds: how long the sessions of the run took up to here; None where an earlier version does not say.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -57,6 +58,7 @@ class Manifest(BaseModel):
     classes: list[str] = []
     init_from: str | None = None
     continued_from: str | None = None
+    seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     state_bytes: int = 0
     state_sha256: str = ""
 

@@ -43,6 +43,10 @@ class Meter:
         self.last_seconds = time.perf_counter() - begin
         self._seconds[name] += self.last_seconds
 
+    def end_start(self) -> None:
+        """Counts what has passed since the session began, and is no other phase's, as `start`."""
+        self._seconds["start"] = self.elapsed() - sum(self._seconds.values())
+
     def count(self, terms: dict[str, Tensor], images: int, groups: Mapping[str, int] | None = None) -> None:
         """Takes a step's terms, this worker's shares of their means, and its real images.
 

@@ -45,6 +45,7 @@ class TrainingState:
     classes: list[str] = field(default_factory=list)
     init_from: str | None = None
     continued_from: str | None = None
+    earlier_seconds: float | None = 0.0
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Takes over a checkpoint's state in place. Raises UserError where it is another network's."""
@@ -57,6 +58,8 @@ class TrainingState:
             self.optimizers.discriminator.load_state_dict(tensors["discriminator_optimizer"])
         self.progress = Progress.from_dict(checkpoint.manifest.progress)
         self.init_from, self.continued_from = checkpoint.manifest.init_from, checkpoint.manifest.continued_from
+        self.progress.given |= self.init_from is not None  # which earlier versions do not say
+        self.earlier_seconds = checkpoint.manifest.seconds
 
     def continue_from(self, checkpoint: Checkpoint) -> None:
         """Takes over the state of another run's checkpoint, as `restore` does, with this configuration's rates.
@@ -70,14 +73,15 @@ class TrainingState:
         if pending is not None and pending.step != self.progress.step:
             self.progress.pending = None
         self.init_from, self.continued_from = None, checkpoint.url
+        self.earlier_seconds = 0.0
 
     def begin_from(self, checkpoint: Checkpoint) -> None:
         """Takes over a checkpoint's weights, and nothing else. Raises UserError where they are another network's."""
         load_initial(checkpoint, self.networks, self.ema)
-        self.init_from = checkpoint.url
+        self.init_from, self.progress.given = checkpoint.url, True
 
-    def save(self, store: CheckpointStore, done: Callable[[], None]) -> str:
-        """Starts writing a checkpoint of this moment; returns its name."""
+    def save(self, store: CheckpointStore, done: Callable[[], None], seconds: float = 0.0) -> str:
+        """Starts writing a checkpoint of this moment, `seconds` into the session; returns its name."""
         progress = self.progress
         name = checkpoint_name(progress.step)
         manifest = Manifest(
@@ -93,6 +97,7 @@ class TrainingState:
             classes=self.classes,
             init_from=self.init_from,
             continued_from=self.continued_from,
+            seconds=self.run_seconds(seconds),
         )
         best_first = ranked(progress.evaluations, self.config.evaluation.monitor)
         keep = {name} if progress.pending is None else {name, checkpoint_name(progress.pending.step)}
@@ -105,6 +110,10 @@ class TrainingState:
             done,
         )
         return name
+
+    def run_seconds(self, seconds: float) -> float | None:
+        """Seconds of all sessions of the run, `seconds` into this one; None where nobody knows."""
+        return None if self.earlier_seconds is None else round(self.earlier_seconds + seconds, 2)
 
     def not_finite(self) -> str | None:
         """The first part that holds a number that is not finite, as it is called in a checkpoint."""
