@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -20,6 +21,8 @@ from distgan.rendezvous import join_store
 
 T = TypeVar("T")
 
+_THREADS = "OMP_NUM_THREADS"
+
 _LAUNCH = "start the workers with torchrun, or unset its variables for a run of one"
 
 
@@ -28,6 +31,7 @@ class World:
     """This worker's place among all of them, its device, and how many workers its host has.
 
     `processors` are those of the host that the workers may use; None stands for all that this process may run on.
+    `threads` are those that the environment of whoever started the workers asks for (see `asked_threads`).
     """
 
     rank: int
@@ -35,6 +39,7 @@ class World:
     device: torch.device
     local_size: int = 1
     processors: int | None = None
+    threads: int | None = None
 
     def all_reduce(self, tensor: Tensor) -> Tensor:
         """The sum over all workers, in place."""
@@ -61,6 +66,14 @@ class World:
         box = [value]
         dist.broadcast_object_list(box, src=0, device=self.device)
         return box[0]
+
+    def gather(self, value: T) -> list[T]:
+        """The values of all workers, in the order of their ranks, on every rank."""
+        if self.size == 1:
+            return [value]
+        values = [value] * self.size
+        dist.all_gather_object(values, value)
+        return values
 
     def gather_rows(self, rows: Tensor) -> Tensor | None:
         """The rows (n, d) of all workers, in the order of their ranks, on rank 0; None on the others."""
@@ -128,7 +141,32 @@ def join_torchrun(device: str, timeout_s: float = 600.0) -> World:
             raise UserError(
                 f"WORLD_SIZE={size} is set, but the workers cannot meet: {reason:.300}; {_LAUNCH}"
             ) from None
-    return World(rank, size, chosen, _number("LOCAL_WORLD_SIZE", 1))
+    return World(rank, size, chosen, _number("LOCAL_WORLD_SIZE", 1), threads=asked_threads())
+
+
+def asked_threads() -> int | None:
+    """What the user's OMP_NUM_THREADS says; None where it is not set, or not by the user.
+
+    torchrun sets it to 1 for several workers, and Ray for its jobs, where it is not set. torchrun's own environment
+    tells who has set it; in a job of Ray a 1 is taken for Ray's.
+    """
+    value = os.environ.get(_THREADS, "").partition(",")[0].strip()
+    if not (value.isascii() and value.isdigit() and int(value)):
+        return None
+    if value == "1" and "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:
+        return None
+    if value == "1" and "TORCHELASTIC_RUN_ID" in os.environ and not _parent_has(_THREADS):
+        return None
+    return int(value)
+
+
+def _parent_has(variable: str) -> bool:
+    """Whether the environment that this process's parent was started with has the variable; no where that is hidden."""
+    try:
+        given = Path(f"/proc/{os.getppid()}/environ").read_bytes()
+    except OSError:
+        return False
+    return any(entry.startswith(f"{variable}=".encode()) for entry in given.split(b"\0"))
 
 
 def _store(rank: int, size: int, timeout_s: float) -> Any:

@@ -28,6 +28,7 @@ from distgan.data.storage import Storage
 from distgan.errors import UserError
 from distgan.launch.device import check_device
 from distgan.training.sampling import find_checkpoint
+from packing import grey, write_foreign
 from toy_data import pack_numbered
 
 pytestmark = pytest.mark.timeout(60)
@@ -295,6 +296,15 @@ def test_pack_and_index_from_the_command_line(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "shards" / "index.json").unlink()
     indexed = cli("data", "index", "shards")
     assert (indexed.code, indexed.out) == (0, packed.out)
+
+
+def test_index_and_info_say_where_labels_lie_sorted(cli: Cli, tmp_path: Path) -> None:
+    labels = [number // 20 for number in range(60)]
+    write_foreign(tmp_path / "sorted.tar", [{"png": grey(n, "PNG"), "cls": label} for n, label in enumerate(labels)])
+    for command in ("index", "info"):
+        told = [line for line in cli("data", command, ".").out.splitlines() if "sorted" in line]
+        assert len(told) == 1
+        assert re.fullmatch(r"warning: the labels lie sorted, .*`distgan data pack`.* data\.streams .*", told[0])
 
 
 def test_the_configuration_of_a_run_in_a_bucket(cli: Cli, bucket: str) -> None:

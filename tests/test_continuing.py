@@ -233,6 +233,7 @@ def test_a_resume_goes_on_from_its_own_state(data: str, parent: Path, tmp_path: 
     assert_same_bits(newest(str(tmp_path), "new"), newest(str(tmp_path / "whole"), "new"))
     manifest = find_checkpoint(f"{tmp_path}/new", "last").manifest
     assert manifest.continued_from == f"{source}/checkpoints/step-000000002"
+    assert manifest.seconds is not None
     with pytest.raises(UserError, match=r"which began from .*step-000000002; leave --init-from out"):
         make_plan(Job(config, "new", str(tmp_path), init_from=source))
     with pytest.raises(UserError, match=r"objective\.gp_weight was 3\.0 and is 4\.0; set them back"):

@@ -58,12 +58,20 @@ def test_what_is_kept_is_what_a_run_looks_for(copy: str, cli: Cli, monkeypatch: 
 
     monkeypatch.setattr(BlockReader, "read", unread)
     assert cli("data", "stats", copy, "--real-samples", "64") == first
-    real = real_side_of_a_run(copy)
+    real = real_side_of_a_run(copy, "evaluation.samples=2000")
     assert real.to_bytes() == file.read_bytes()
     assert f"floor {real.floor:,.1f} " in first.out
-    other = real_side_of_a_run(copy, "image_size=32", "data.resize=bilinear")
+    other = real_side_of_a_run(copy, "image_size=32", "data.resize=bilinear", "evaluation.samples=2000")
     assert other.image_size == 32
     assert f"floor {other.floor:,.1f} " in resized.out
+
+
+def test_the_floor_is_that_of_the_runs_samples(copy: str, cli: Cli) -> None:
+    told = cli("data", "stats", copy, "--real-samples", "64", "--samples", "16").out
+    real = real_side_of_a_run(copy)
+    assert real.floor_images == 16
+    assert real.floor is not None
+    assert f"floor {real.floor:,.1f} (16 real images)" in told
 
 
 def test_a_copy_is_what_is_kept_and_other_tools_read_it(copy: str, cli: Cli) -> None:

@@ -21,9 +21,10 @@ from distgan.data.pack import PackOptions, pack
 from distgan.data.sources.rendered_bricks import BrickSource
 from distgan.data.storage import Storage
 from distgan.errors import UserError
-from distgan.evaluation.evaluator import Evaluator, Scores
-from distgan.evaluation.real_images import real_images
+from distgan.evaluation.evaluator import Evaluator, Scores, configured_extractor
+from distgan.evaluation.real_images import RealImages, real_images
 from distgan.metrics import known
+from distgan.metrics.frechet import FeatureSums, frechet_distance
 from distgan.metrics.measures import metric_name
 from distgan.metrics.statistics_file import RealStatistics
 from distgan.report.kept_statistics import statistics_lines
@@ -88,9 +89,9 @@ def test_real_statistics_are_computed_once(data: str, tmp_path: Path, monkeypatc
     first = make_evaluator(config_of(url)).real
     assert read
     read.clear()
-    again = make_evaluator(config_of(url, "seed=5", "evaluation.samples=64")).real
+    again = make_evaluator(config_of(url, "seed=5")).real
     assert not read
-    assert again.floor == first.floor
+    assert (again.floor, again.floor_images) == (first.floor, first.floor_images)
     assert torch.equal(again.statistics.covariance, first.statistics.covariance)
 
     other = make_evaluator(config_of(url, "evaluation.real_samples=20")).real
@@ -120,6 +121,39 @@ def test_statistics_of_other_features_of_the_same_name_are_not_taken(
     assert RealStatistics.from_bytes(again.to_bytes(), "new").revision == 2
     with pytest.raises(UserError, match=r"statistics of fd_lite0 as another version .*\(revision 1, here 2\); compute"):
         make_evaluator(config_of(url, f"evaluation.statistics={old}"))
+
+
+def test_the_floor_is_what_as_many_real_images_measure(data: str, tmp_path: Path) -> None:
+    """Of as many as are generated, and half of all where they are few; kept for each number."""
+    url = str(shutil.copytree(data, tmp_path / "data", ignore=shutil.ignore_patterns("statistics")))
+    floors = {}
+    for samples, images in ((75, 75), (40, 40), (20, 20), (400, 75)):
+        config = config_of(url, f"evaluation.samples={samples}")
+        evaluator = make_evaluator(config)
+        assert evaluator.real.floor_images == images
+        storage, decoder = Storage.open(url), SampleDecoder.open(config.data, config.image_shape)
+        extractor = configured_extractor(config.evaluation, ALONE)
+        sums = FeatureSums.zeros(extractor.dimension, ALONE.device)
+        sums.update(RealImages(config.evaluation, config.data, ALONE, storage, decoder, extractor).features(images))
+        measured = frechet_distance(sums.statistics(), evaluator.real.statistics)
+        assert evaluator.real.floor == pytest.approx(measured, rel=1e-5)
+        floors[images] = measured
+    assert floors[20] > floors[40] > floors[75] > 0
+    kept = sorted(path.name.rpartition("-floor-")[2] for path in (tmp_path / "data" / "statistics").glob("*.json"))
+    assert kept == ["20.json", "40.json"]
+
+
+def test_statistics_that_an_earlier_version_kept_get_a_floor(data: str, tmp_path: Path) -> None:
+    url = str(shutil.copytree(data, tmp_path / "data", ignore=shutil.ignore_patterns("statistics")))
+    first = make_evaluator(config_of(url)).real
+    (file,) = (tmp_path / "data" / "statistics").glob("*.npz")
+    old = replace(first, floor=1234.5, floor_images=None)
+    file.write_bytes(old.to_bytes())
+    (tmp_path / "data" / "statistics" / f"{file.stem}-floor-75.json").write_text('{"floor": 1')  # damaged
+    for _ in range(2):
+        found = make_evaluator(config_of(url)).real
+        assert (found.floor, found.floor_images) == (pytest.approx(first.floor, rel=1e-9), 75)
+    assert file.read_bytes() == old.to_bytes()
 
 
 def test_statistics_of_data_that_cannot_be_written_are_kept_on_this_machine(

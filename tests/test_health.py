@@ -344,10 +344,10 @@ PROVOKED: dict[State, tuple[str, list[str], int]] = {
         ],
         WARM_UP + 2 * WINDOW,
     ),
-    # Steps so large that no image is found fake again, with a loss that is flat there.
+    # Steps so large that no image is found fake again, with a loss that is flat there: label noise bounds the logits.
     "dead generator": (
         "quickstart",
-        ["optimizer.generator.lr=1", "optimizer.discriminator.lr=1"],
+        ["optimizer.generator.lr=1", "optimizer.discriminator.lr=1", "objective.label_noise=0.1"],
         WARM_UP + 4 * WINDOW,
     ),
     # A Wasserstein critic that nothing bounds.

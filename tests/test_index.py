@@ -179,3 +179,25 @@ def test_damage_is_named(folder: Path, name: str) -> None:
 def test_a_folder_that_does_not_exist(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no index; name the folder that"):
         load(tmp_path / "gone")
+
+
+SORTED = [number // 25 for number in range(100)]
+
+
+@pytest.mark.parametrize(
+    ("labels", "is_sorted"),
+    [
+        (SORTED, True),
+        ([label for _ in range(4) for label in SORTED[::4]], True),  # each of four shards by itself
+        (SORTED[::-1], True),
+        ([number % 4 for number in range(100)], False),
+        (np.random.default_rng(0).permutation(SORTED).tolist(), False),
+        (np.random.default_rng(0).permutation([0] * 80 + [1] * 20).tolist(), False),
+        ([0] * 80 + [1] * 20, True),
+        ([0] * 100, False),
+        ([-1] * 100, False),
+        ([0] * 8 + [1] * 8, False),  # too few to tell
+    ],
+)
+def test_labels_that_lie_sorted_are_seen(labels: list[int], is_sorted: bool) -> None:
+    assert made_up_index([[100] * len(labels)], labels).is_sorted_by_label == is_sorted

@@ -13,6 +13,7 @@ from distgan.config.load import dump_config
 from distgan.config.schema import Config
 from distgan.errors import UserError
 from distgan.training.checkpoints import Checkpoint
+from distgan.training.events import Evaluated
 from distgan.training.job import Job, make_plan
 from distgan.training.loop import train
 from distgan.training.sampling import find_checkpoint
@@ -53,7 +54,10 @@ def test_a_new_run_has_the_weights_and_nothing_else(place: Path, tmp_path: Path)
     source = f"{place}/source/checkpoints/step-000000002"
     config = new_config(place, 1, "evaluation.at_start=true")
     job = make_plan(Job(config, "new", str(tmp_path), init_from=source)).job
-    train(job, ALONE, Recorder())
+    recorder = Recorder()
+    summary = train(job, ALONE, recorder)
+    assert summary.given
+    assert [(event.given, event.untrained) for event in recorder.of(Evaluated)] == [(True, summary.untrained)] * 2
     begun = find_checkpoint(f"{tmp_path}/new/checkpoints/step-000000000")
     given = find_checkpoint(source)
     for part in WEIGHTS:

@@ -127,6 +127,34 @@ def test_the_critics_logits_are_bounded_as_keras_bounds_probabilities() -> None:
     assert math.isfinite(loss.item())
 
 
+@pytest.mark.parametrize("flips", [0.0, 0.5])
+def test_without_label_noise_a_critic_that_is_surely_wrong_learns(flips: float) -> None:
+    real, fake = (tensor(-500.0, -20.0).requires_grad_(), tensor(500.0, 20.0).requires_grad_())
+    numbers = FixedDraws(LABEL_NOISE=[[0.3, 0.9]] * 2, LABEL_FLIPS=[[0.9, 0.9]] * 2)
+    loss = BinaryCrossEntropy(label_noise=0, label_flips=flips).critic_loss(real, fake, numbers)
+    assert loss.item() == pytest.approx(260.0)
+    loss.backward()
+    assert real.grad is not None
+    assert fake.grad is not None
+    assert real.grad.tolist() == pytest.approx([-0.25, -0.25])
+    assert fake.grad.tolist() == pytest.approx([0.25, 0.25])
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [BinaryCrossEntropy(label_noise=0), Hinge(), Wasserstein(), WassersteinGradientPenalty()],
+    ids=lambda objective: type(objective).__name__,
+)
+def test_whoever_is_wrong_has_a_gradient_however_large_the_logits_are(objective: Objective) -> None:
+    real, fake = (tensor(-1e4).requires_grad_(), tensor(1e4).requires_grad_())
+    objective.critic_loss(real, fake, draws()).backward()
+    missed = tensor(-1e4).requires_grad_()
+    objective.generator_loss(missed).backward()
+    for logits, sign in ((real, -1), (fake, 1), (missed, -1)):
+        assert logits.grad is not None
+        assert logits.grad.item() * sign >= 0.5
+
+
 def test_bce_generator_loss_takes_clean_labels_and_unbounded_logits() -> None:
     logits = tensor(-30.0, 0.0, 3.0).requires_grad_()
     loss = BinaryCrossEntropy(label_noise=1.0, label_flips=0.5).generator_loss(logits)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from distgan.data.index import BLOCK_BYTES, Index
 from distgan.data.order import Order, Stream
@@ -73,10 +74,29 @@ def test_any_number_of_workers_reads_the_same_batches(workers: int) -> None:
 @pytest.mark.parametrize("groups", [1, 2, 4, 8])
 def test_the_groups_share_out_the_streams(groups: int) -> None:
     order = Order(index_of(200, 7), 0, 8, 2)
-    numbers = [number for group in range(groups) for number in order.group_streams(group, groups)]
-    assert numbers == list(range(8))
+    shares = [list(order.group_streams(group, groups)) for group in range(groups)]
+    assert shares == [list(range(group, 8, groups)) for group in range(groups)]
     batch = np.concatenate([order.group_samples(3, group, groups, 32) for group in range(groups)])
-    assert np.array_equal(batch, order.group_samples(3, 0, 1, 32)), "the batch does not depend on the groups"
+    whole = order.group_samples(3, 0, 1, 32)
+    assert sorted(batch.tolist()) == sorted(whole.tolist()), "the batch does not depend on the groups"
+
+
+@pytest.mark.parametrize(("streams", "share_of_a_shuffle"), [(16, 0.55), (32, 0.95), (64, 1.0)])
+def test_a_group_meets_many_classes_of_data_that_are_sorted_by_class(streams: int, share_of_a_shuffle: float) -> None:
+    """Against a full shuffle; a group of adjacent streams meets 3 of 10 classes, whatever the number of streams."""
+    samples, groups, batch_size = 5000, 4, 128
+    labels = np.arange(samples) * 10 // samples
+    order = Order(index_of(samples, 40, 10), 0, streams, 8)
+
+    def classes(numbers: NDArray[np.int64]) -> int:
+        return len(np.unique(labels[numbers]))
+
+    places = [(batch, group) for batch in range(0, 40, 4) for group in range(groups)]
+    found = np.mean([classes(order.group_samples(batch, group, groups, batch_size)) for batch, group in places])
+    shuffle = np.random.default_rng(0)
+    shuffled = np.mean([classes(shuffle.permutation(samples)[: batch_size // groups]) for _ in range(100)])
+    assert shuffled == pytest.approx(9.6, abs=0.15)
+    assert found >= share_of_a_shuffle * shuffled
 
 
 def test_a_batch_can_be_asked_for_without_those_before_it() -> None:

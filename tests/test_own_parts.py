@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import itertools
 import os
 import subprocess
 import sys
@@ -9,12 +11,20 @@ from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
+from torch import Tensor
 
 from distgan.config.load import load_config
+from distgan.report.display import Display
 from distgan.training.draws import Draws
+from distgan.training.events import Trained
 from distgan.training.networks import build_networks, build_objective
+from distgan.training.objectives import Hinge
+from distgan.training.penalties import Critic, Penalty
+from distgan.world import World
+from gloo import run_workers
 from processes import TINY
-from runs import pack_bricks
+from runs import ALONE, Recorder, pack_bricks, run, tiny_config
 
 pytestmark = pytest.mark.timeout(90)
 
@@ -44,6 +54,64 @@ def test_the_objective_is_that_of_least_squares() -> None:
     draws = Draws(0, 0, 0, torch.device("cpu"), torch.float32)
     assert objective.critic_loss(real, fake, draws).item() == pytest.approx((1 + (0.25 + 1) / 2) / 2)
     assert objective.generator_loss(fake).item() == pytest.approx((1.5**2 + 3**2) / 2)
+
+
+class LazyR1(Hinge):
+    """Takes the R1 penalty on every fourth update, and of the groups `spared` none."""
+
+    penalised = True
+
+    def __init__(self, *, spared: int = 0) -> None:
+        super().__init__(r1_weight=40.0)
+        self.spared = spared
+
+    def penalty(self, critic: Critic, real: Tensor, fake: Tensor, draws: Draws) -> Penalty | None:
+        return None if draws.update % 4 or draws.group < self.spared else super().penalty(critic, real, fake, draws)
+
+
+def train_lazily(world: World, data: str, folder: str, log_every: int, spared: int) -> Recorder:
+    """Six steps with a penalty on the first and the fifth."""
+    file = Path(folder) / f"lazy-{world.rank}.yaml"
+    objective = f"{{name: 'test_own_parts:LazyR1', spared: {spared}}}"
+    file.write_text(f"discriminator: {{network: wgan_gp}}\nobjective: {objective}\n")
+    changes = [f"training.log_every={log_every}", "training.precision=float64", "scale.groups=4", "health.stop=true"]
+    name = f"run-{world.size}-{log_every}-{spared}"
+    return run(tiny_config(str(file), data, 6, *changes), folder, name, world=world)[1]
+
+
+def rows_of(world: World, data: str, folder: str, log_every: int, spared: int) -> list[dict[str, float]]:
+    return [event.terms for event in train_lazily(world, data, folder, log_every, spared).of(Trained)]
+
+
+@pytest.mark.parametrize("spared", [0, 3])
+def test_a_lazy_penalty_is_in_the_metrics_where_it_was_taken(spared: int, data: str, tmp_path: Path) -> None:
+    each = rows_of(ALONE, data, str(tmp_path), 1, spared)
+    assert ["loss/penalty" in row for row in each] == [True, False, False, False, True, False]
+    assert all(row["loss/discriminator"] == row["loss/adversarial"] for row in each if "loss/penalty" not in row)
+    share = (4 - spared) / 4  # of the groups that have a penalty; its mean is over them
+    for row in (each[0], each[4]):
+        total = row["loss/adversarial"] + share * row["loss/penalty"]
+        assert row["loss/discriminator"] == pytest.approx(total, rel=1e-12)
+    windows = rows_of(ALONE, data, str(tmp_path), 2, spared)
+    assert [row.get("loss/penalty") for row in windows] == [each[0]["loss/penalty"], None, each[4]["loss/penalty"]]
+    for number, window in enumerate(windows):
+        first, second = each[2 * number], each[2 * number + 1]
+        mean = (first["loss/adversarial"] + second["loss/adversarial"]) / 2
+        assert window["loss/adversarial"] == pytest.approx(mean, rel=1e-12)
+    for found in run_workers(rows_of, 2, data, str(tmp_path), 2, spared)[:1]:
+        assert [row.keys() for row in found] == [row.keys() for row in windows]
+        for row, wanted in zip(found, windows, strict=True):
+            assert row == pytest.approx(wanted, rel=1e-9)
+
+
+def test_the_terminal_and_the_curves_do_without_a_penalty_that_is_absent(data: str, tmp_path: Path) -> None:
+    shown = io.StringIO()
+    seconds = itertools.count(step=10)
+    with Display(Console(file=shown, width=200), clock=lambda: next(seconds)) as display:
+        for event in train_lazily(ALONE, data, str(tmp_path), 2, 0).events:
+            display.event(event)
+    lines = [line for line in shown.getvalue().splitlines() if " images/s" in line]
+    assert ["penalty" in line for line in lines] == [True, False, True]
 
 
 @pytest.mark.slow

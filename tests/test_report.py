@@ -27,6 +27,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from distgan.data.storage import Storage
 from distgan.errors import UserError
+from distgan.launch.outcome import Outcome
 from distgan.report import scalars, words
 from distgan.report.curves import draw_curves
 from distgan.report.display import Display
@@ -72,6 +73,7 @@ SUMMARY = Summary(
     latest=760.0,
     latest_kimg=100.0,
     floor=45.0,
+    floor_images=2000,
     without_improvement=3,
     best_checkpoint="best",
     last_checkpoint="last",
@@ -483,13 +485,63 @@ def test_the_summary_tells_why_it_stopped_and_how_good_it_is() -> None:
         "757.0 at 90 kimg",
         f"{METRIC} final ",
         "to go on: the same command with training.kimg above 100",
-        "26.8%",
-        "45.0",
+        "26.8 % (0 % = real data, 100 % = untrained)",
+        "45.0 (2,000 real images)",
     ):
         assert part in text
     assert remaining_share(SUMMARY) == pytest.approx((757 - 45) / (2701 - 45))
     assert f"no better {METRIC} in the last 3 evaluations" in table_text(replace(SUMMARY, reason="plateau"))
     assert "interrupted" in table_text(replace(SUMMARY, reason="interrupted", resumed_at_kimg=51.2))
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_what_is_worse_than_what_a_run_began_with_is_called_so(given: bool) -> None:
+    start = "as given" if given else "untrained"
+    first = evaluated(0, 2210.0, best=None, best_kimg=None, improved=False, untrained=2210.0, given=given)
+    assert words.evaluation(first) == f"{METRIC} 2,210 ({start})"
+    worse = evaluated(10, 2447.0, untrained=2210.0, given=given)
+    assert words.evaluation(worse) == f"{METRIC} 2,447 (best so far, worse than {start})"
+    later = replace(worse, value=2500.0, improved=False, without_improvement=1)
+    assert f"(best 2,447 at 1 kimg, worse than {start}, 1 of 5 evaluations" in words.evaluation(later)
+    better = evaluated(10, 2100.0, untrained=2210.0, given=given)
+    assert words.evaluation(better) == f"{METRIC} 2,100 (best so far)"
+    higher = evaluated(10, 0.2, untrained=0.3, given=given, higher_is_better=True)
+    assert "worse than" in words.evaluation(higher)
+    assert "worse than" not in words.evaluation(replace(higher, best=0.4))
+    text = table_text(replace(SUMMARY, best=2997.0, given=given))
+    assert re.search(rf"{METRIC} {start} +│ 2,701 ", text)
+    assert f"2,997 at 90 kimg, worse than {start}" in text
+    assert f"111.1 %, worse than {start} (0 % = real data, 100 % = {start})" in text
+
+
+def test_the_whole_time_of_a_command_is_told() -> None:
+    """Of 62 seconds 27 were the session's, and 3 came after it."""
+    session = {"start": 1.0, "training": 20.0, "evaluation": 6.0, "total": 27.0}
+    outcome = Outcome(replace(SUMMARY, seconds=session), 0, finished=159.0)
+    timed = outcome.timed(100.0, 162.0)
+    assert timed is not None
+    assert timed.seconds == {"start": 33.0, "training": 20.0, "evaluation": 6.0, "end": 3.0, "total": 62.0}
+    text = table_text(timed)
+    for part in ("total 1:02", "start 0:33 (53%)", "training 0:20 (32%)", "end 0:03 (5%)"):
+        assert part in text
+    lost = replace(outcome, sessions=2).timed(100.0, 162.0)
+    assert lost is not None
+    assert lost.seconds["start and lost sessions"] == 33.0
+    assert Outcome(None, 143).timed(100.0, 162.0) is None
+
+
+def test_run_and_session_are_told_apart_after_a_resume() -> None:
+    resumed = replace(SUMMARY, resumed_at_kimg=50.0, run_seconds=600.0)
+    text = table_text(resumed)
+    assert "the run with its earlier sessions 10:00" in text
+    assert "this session 4:00" in text
+    assert "earlier sessions" not in table_text(replace(resumed, run_seconds=None))
+
+
+def test_a_busy_machine_is_said_at_the_start() -> None:
+    busy = words.setting(replace(STARTED, crowding_load=6.25))
+    assert busy.startswith("2 workers on cpu, 1 thread each (the machine is busy, load 6.2: scale.threads=1 may be")
+    assert "busy" not in words.setting(STARTED)
 
 
 def test_a_session_that_trains_nothing_says_so() -> None:

@@ -25,7 +25,7 @@ from distgan.training.checkpoints import Manifest, checkpoint_name
 from distgan.training.events import Checkpointed, Evaluated, Event, FewImages, Finished, Notice, Started, Trained
 from distgan.training.job import Job
 from distgan.training.loop import train
-from distgan.training.sampling import find_checkpoint
+from distgan.training.sampling import find_checkpoint, sample_images
 from distgan.training.state_file import StateFile
 from distgan.world import World
 from gloo import run_until_death, run_workers
@@ -436,6 +436,36 @@ def test_other_data_are_refused(stopped: Path, tmp_path: Path) -> None:
         run(tiny_config("quickstart", other, 3), str(stopped))
 
 
+def test_a_run_with_the_order_of_an_earlier_version_is_not_gone_on_with(data: str, tmp_path: Path) -> None:
+    """Its weights are as good as ever."""
+    config = tiny_config("quickstart", data, 3, "scale.groups=2")
+    run(config, str(tmp_path), "old", stop_at=1)
+    source = f"{tmp_path}/old"
+    make_old(Path(source))
+    with pytest.raises(UserError, match=rf"{source}: .* another order; finish it with that .* --init-from {source}"):
+        run(config, str(tmp_path), "old")
+    with pytest.raises(UserError, match=rf"--continue-from {source}/.* another order; .* with --init-from"):
+        train(Job(config, "new", str(tmp_path), continue_from=source), ALONE, Recorder())
+    assert sample_images(find_checkpoint(source), 2, 0).shape == (2, 1, 16, 16)
+    assert train(Job(config, "new", str(tmp_path), init_from=source), ALONE, Recorder()).steps == 3
+
+
+def test_an_order_that_has_not_changed_is_gone_on_with(data: str, tmp_path: Path) -> None:
+    config = tiny_config("quickstart", data, 2, "scale.groups=4", "data.streams=4")
+    run(config, str(tmp_path), stop_at=1)
+    make_old(tmp_path / "run")
+    assert run(config, str(tmp_path))[0].steps == 2
+    assert newest(str(tmp_path))[1]["step"] == 2
+
+
+def make_old(run_folder: Path) -> None:
+    """Has the newest checkpoint say that an earlier version wrote it."""
+    path = sorted((run_folder / "checkpoints").iterdir())[-1] / "manifest.json"
+    text = path.read_text()
+    assert '"distgan-checkpoint-3"' in text
+    path.write_text(text.replace('"distgan-checkpoint-3"', '"distgan-checkpoint-2"'))
+
+
 def test_free_keys_may_change(data: str, stopped: Path, tmp_path: Path) -> None:
     run(tiny_config("quickstart", data, 3), str(tmp_path), "whole")
     shutil.copytree(stopped / "run", tmp_path / "run")
@@ -463,6 +493,9 @@ def test_a_used_budget_ends_at_once_and_a_raised_one_goes_on(data: str, tmp_path
     whole, _ = newest(str(tmp_path), "whole")
     assert_same_bits((leaves, {}), (whole, {}))
     assert raised.resumed_at_kimg == 2 * BATCH / 1000
+    assert raised.run_seconds is not None
+    assert raised.run_seconds > raised.seconds["total"] > raised.seconds["start"] > 0
+    assert not raised.given
 
 
 # What is kept.

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+from dataclasses import replace
 
 import pytest
 import torch
 
-from distgan.training.process import choose_threads
-from distgan.world import World
+from distgan import world as world_module
+from distgan.training.process import choose_threads, crowding_load
+from distgan.world import World, asked_threads
 
 
 @pytest.mark.parametrize(
@@ -28,3 +32,68 @@ def test_workers_share_what_their_host_offers(
     world = World(0, workers, torch.device("cpu"), local_size=workers, processors=offered)
     assert choose_threads(None, world, None) == threads
     assert choose_threads(5, world, None) == 5
+    asked = replace(world, threads=3)
+    assert (choose_threads(None, asked, None), choose_threads(5, asked, None)) == (3, 5)
+
+
+@pytest.mark.parametrize(
+    ("value", "around", "threads"),
+    [
+        (None, {}, None),
+        ("1", {}, 1),
+        ("3,2", {}, 3),
+        ("", {}, None),
+        ("0", {}, None),
+        ("-2", {}, None),
+        ("many", {}, None),
+        ("1", {"TORCHELASTIC_RUN_ID": "x"}, None),  # torchrun's own
+        ("2", {"TORCHELASTIC_RUN_ID": "x"}, 2),
+        ("1", {"RAY_JOB_CONFIG_JSON_ENV_VAR": "{}"}, None),  # Ray's own
+        ("4", {"RAY_JOB_CONFIG_JSON_ENV_VAR": "{}"}, 4),
+    ],
+)
+def test_the_variable_counts_where_the_user_has_set_it(
+    value: str | None, around: dict[str, str], threads: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(world_module, "_parent_has", lambda variable: False)
+    for name in ("OMP_NUM_THREADS", "TORCHELASTIC_RUN_ID", "RAY_JOB_CONFIG_JSON_ENV_VAR"):
+        monkeypatch.delenv(name, raising=False)
+    for name, content in {**around, **({} if value is None else {"OMP_NUM_THREADS": value})}.items():
+        monkeypatch.setenv(name, content)
+    assert asked_threads() == threads
+
+
+_PARENT = """
+import os, subprocess, sys
+os.environ["OMP_NUM_THREADS"] = "1"  # as torchrun does
+os.environ["TORCHELASTIC_RUN_ID"] = "x"
+subprocess.run([sys.executable, "-c", "from distgan.world import asked_threads; print(asked_threads())"], check=True)
+"""
+
+
+@pytest.mark.parametrize(("given", "told"), [({}, "None"), ({"OMP_NUM_THREADS": "1"}, "1")])
+def test_what_torchrun_sets_is_told_from_what_the_user_sets(given: dict[str, str], told: str) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"} | given
+    done = subprocess.run(
+        [sys.executable, "-c", _PARENT], env=environment, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.split() == [told]
+
+
+@pytest.mark.parametrize(
+    ("load", "machine", "threads", "workers", "told"),
+    [
+        (0.6, 2, 2, 1, None),  # what the start itself brings
+        (2.5, 2, 2, 1, 2.5),
+        (2.5, 2, 1, 2, None),  # there are no fewer threads
+        (3.0, 8, 4, 1, None),
+        (5.5, 8, 4, 1, 5.5),
+        (2.5, 8, 4, 2, 2.5),
+    ],
+)
+def test_a_busy_machine_is_noticed(
+    load: float, machine: int, threads: int, workers: int, told: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(machine)))
+    monkeypatch.setattr(os, "getloadavg", lambda: (load, 0.0, 0.0))
+    assert crowding_load(threads, World(0, workers, torch.device("cpu"), local_size=workers)) == told

@@ -84,6 +84,7 @@ def begin(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable
                 "job": job,
                 "resources": Resources(worker_cpus=1.0),
                 "runs_a_host": 1,
+                "threads": None,
                 "begins_at_kimg": 0.0,
                 "exempt": False,
                 "board": Actor(run.search),

@@ -50,8 +50,11 @@ def plan_statistics(
     resize: Resize | None = None,
     extractor: str | None = None,
     real_samples: int | None = None,
+    samples: int | None = None,
 ) -> StatisticsJob:
     """The job for images of `size` pixels a side, by default their own; other ones are resized, by default bilinear.
+
+    The floor is that under distances of `samples` images, by default as many as a run measures by default.
 
     Raises UserError for data that are not there, and for images of several sizes where none is given.
     """
@@ -66,6 +69,8 @@ def plan_statistics(
     evaluation = EvaluationConfig(real_samples=real_samples)
     if extractor is not None:
         evaluation = evaluation.model_copy(update={"extractor": extractor})
+    if samples is not None:
+        evaluation = evaluation.model_copy(update={"samples": samples})
     return StatisticsJob(
         evaluation=located_weights(evaluation),
         data=DataConfig(url=storage.url, resize=fitting),

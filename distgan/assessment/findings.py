@@ -40,7 +40,7 @@ class Findings:
     Attributes:
         extractor: its name; features: numbers that it makes of an image.
         real_images: how many it was compared with; 0 where nobody knows.
-        floor: the distance between two halves of the real images, where it is known.
+        floor: what `floor_images` of the real images measure, where it is known.
         small_classes: names of those that have too few real images to be measured.
         nearest: the training images nearest to the first samples, where they were asked for.
         seconds: of the real side, of the images' features, of the classes, of the nearest images, and in all.
@@ -51,6 +51,7 @@ class Findings:
     samples: int
     real_images: int
     floor: float | None
+    floor_images: int | None
     measures: list[Finding]
     classes: list[ClassFinding]
     small_classes: list[str]

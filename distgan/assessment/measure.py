@@ -26,7 +26,7 @@ from distgan.training.process import choose_threads, prepare_process
 from distgan.training.sampling import average_generator, find_checkpoint
 from distgan.world import World
 
-# Real images of a class: the floor is between two halves, each of at least two.
+# Real images of a class: the floor is of half of them, at least two.
 _LEAST_OF_A_CLASS = 4
 # Under which name the seconds of a measure are noted, where it is not its own.
 _SECONDS = dict.fromkeys(("precision", "recall", "density", "coverage"), "manifold")
@@ -93,6 +93,7 @@ class _Measurement:
             samples=job.evaluation.samples,
             real_images=comparison.real.statistics.count,
             floor=comparison.real.floor,
+            floor_images=comparison.real.floor_images,
             measures=[_finding(measure, scores, comparison) for measure in job.measures],
             classes=classes,
             small_classes=[name for label, name in enumerate(self._classes) if label not in sides] if sides else [],
@@ -114,7 +115,8 @@ class _Measurement:
     def _real_side(self) -> RealSide:
         job = self._job
         if job.evaluation.statistics is not None:
-            return GivenStatistics(job.evaluation.statistics, self._world, self._extractor, job.shape[1])
+            given, samples = job.evaluation.statistics, job.evaluation.samples
+            return GivenStatistics(given, self._world, self._extractor, job.shape[1], samples)
         return self._real_images()
 
     def _real_images(self, label: int | None = None) -> RealImages:

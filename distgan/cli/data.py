@@ -9,6 +9,7 @@ import typer
 
 from distgan.cli.data_printing import (
     print_few_images,
+    print_if_sorted,
     print_index,
     print_left_out,
     print_made,
@@ -184,7 +185,9 @@ def index(
     from distgan.data.storage import Storage
 
     skipped: list[str] = []
-    print_made(url, index_shards(Storage.open(url), bad.value, skipped.append), skipped)
+    made = index_shards(Storage.open(url), bad.value, skipped.append)
+    print_made(url, made, skipped)
+    print_if_sorted(made)
 
 
 @app.command()
@@ -196,6 +199,7 @@ def info(url: Url) -> None:
     opened = Index.load(Storage.open(url))
     print_index(url, opened)
     print_left_out(opened.header.left_out)
+    print_if_sorted(opened)
     print_few_images(len(opened))
 
 
@@ -235,6 +239,9 @@ def stats(
     real_samples: Annotated[
         int | None, typer.Option(min=4, help="As evaluation.real_samples of the runs; by default all images.")
     ] = None,
+    samples: Annotated[
+        int | None, typer.Option(min=2, help="As evaluation.samples of the runs, which the floor depends on.")
+    ] = None,
     workers: WorkerCount = 1,
     out: Annotated[
         str | None,
@@ -257,7 +264,9 @@ def stats(
     if out is not None:
         check_out(out)
     fitting: Resize | None = None if resize is None else resize.value
-    job = plan_statistics(url, size=size, resize=fitting, extractor=extractor, real_samples=real_samples)
+    job = plan_statistics(
+        url, size=size, resize=fitting, extractor=extractor, real_samples=real_samples, samples=samples
+    )
     places = Workers(workers, address, no_ray, "auto", job.own_sources)
     with measuring_bars({"real images": job.images}) as (told, say):
         found = measure("data stats", compute_statistics, job, places, told, say)

@@ -52,6 +52,15 @@ def print_made(url: str, made: Index, bad: list[str]) -> None:
     print_left_out({reason: count for reason, count in made.header.left_out.items() if reason != BAD})
 
 
+def print_if_sorted(opened: Index) -> None:
+    """A warning where the samples lie sorted by label, which keeps classes apart in training."""
+    if opened.is_sorted_by_label:
+        print(
+            "warning: the labels lie sorted, so that each group of a batch has only some of the classes; pack the "
+            "images with `distgan data pack`, which shuffles them, or raise data.streams (16 by default) in training"
+        )
+
+
 def print_few_images(samples: int) -> None:
     """A warning where the samples are few for a run of the default configuration."""
     from distgan.config.schema import Config

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -29,6 +30,7 @@ def run_training(
     from_trial: str | None = None,
 ) -> int:
     """Checks the job, then prints its plan or trains it; returns the exit code."""
+    begun = time.monotonic()
     if from_trial is not None:
         # What stands where a preset would is the first override.
         overrides = overrides if preset_or_file is None else [preset_or_file, *overrides]
@@ -79,10 +81,11 @@ def run_training(
         from distgan.launch.train import train_on_ray
 
         outcome = train_on_ray(job, address)
-    if outcome.summary is not None:
+    summary = outcome.timed(begun, time.monotonic())
+    if summary is not None:
         from distgan.report.summary import summary_table
 
         console = Terminal(soft_wrap=True)
-        console.print(summary_table(outcome.summary))
+        console.print(summary_table(summary))
         console.print(f"run: {job.run.url}", highlight=False)
     return outcome.exit_code

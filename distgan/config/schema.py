@@ -263,7 +263,8 @@ class ScaleConfig(Section):
     )
     threads: Annotated[int | None, Ge(1), Le(1024), Free()] = Field(
         None,
-        description="torch threads a worker; by default a share of its host's processors (on Ray: of those offered)",
+        description="torch threads a worker; by default OMP_NUM_THREADS, else a share of its host's processors "
+        "(on Ray: of those offered)",
     )
     device: Annotated[Literal["auto", "cpu", "cuda"], Free()] = Field(
         "auto", description="auto: GPUs where there is one for each worker"

@@ -106,6 +106,20 @@ class Index:
         """What identifies the data: SHA-256 of the header, which has the hashes of all the rest."""
         return hashlib.sha256(_json_of(self.header.model_dump(exclude={"left_out"}))).hexdigest()
 
+    @property
+    def is_sorted_by_label(self) -> bool:
+        """Whether neighbours have the same label far more often than in a shuffle.
+
+        A shuffle of n samples has about n (1 − Σp²) places where the label changes, p being the labels' shares. Less
+        than a quarter of them counts as sorted; of data with fewer than 16 such places nothing is said.
+        """
+        labels = self.labels[self.labels >= 0]
+        if not len(labels):
+            return False
+        shares = np.unique(labels, return_counts=True)[1] / len(labels)
+        expected = len(labels) * (1 - float(np.square(shares).sum()))
+        return expected >= 16 and int(np.count_nonzero(np.diff(labels))) < expected / 4
+
     @cached_property
     def blocks(self) -> list[Block]:
         """All blocks in sample order."""

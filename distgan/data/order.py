@@ -112,9 +112,11 @@ class Order:
         self.streams = [Stream(index, seed, number, num_streams, window_blocks) for number in range(num_streams)]
 
     def group_streams(self, group: int, num_groups: int) -> range:
-        """Numbers of the streams that a group reads; `num_groups` divides the number of streams."""
-        share = len(self.streams) // num_groups
-        return range(group * share, (group + 1) * share)
+        """Numbers of the streams that a group reads; `num_groups` divides the number of streams.
+
+        They lie evenly all over the data, so that a group meets many classes where images are sorted by class.
+        """
+        return range(group, len(self.streams), num_groups)
 
     def group_samples(self, batch: int, group: int, num_groups: int, batch_size: int) -> NDArray[np.int64]:
         """Sample numbers of one group of one batch, shape (batch_size / num_groups,)."""

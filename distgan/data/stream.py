@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -57,8 +58,8 @@ class BatchStream:
         self._groups, self._num_groups, self._batch_size = groups, num_groups, batch_size
         self._share = batch_size // len(order.streams)
         numbers = [number for group in groups for number in order.group_streams(group, num_groups)]
-        first, stop = order.streams[numbers[0]].first, order.streams[numbers[-1]].stop
-        self._decoded = _DecodedSamples(decoder.shape, first, stop, memory_bytes)
+        ranges = [(order.streams[number].first, order.streams[number].stop) for number in sorted(numbers)]
+        self._decoded = _DecodedSamples(decoder.shape, ranges, memory_bytes)
         # Bad samples that were met, and who stands in for each.
         self._stand_ins: dict[int, int] = {}
         self._windows: dict[tuple[int, int, int], Future[dict[int, bytes]]] = {}
@@ -169,19 +170,22 @@ class BatchStream:
 
 
 class _DecodedSamples:
-    """Decoded samples [first, stop) of a worker, as many as fit; the others come with every call."""
+    """Decoded samples of ascending ranges [first, stop), as many as fit; the others come with every call."""
 
-    def __init__(self, shape: tuple[int, int, int], first: int, stop: int, memory_bytes: int) -> None:
+    def __init__(self, shape: tuple[int, int, int], ranges: Sequence[tuple[int, int]], memory_bytes: int) -> None:
         self._shape = shape
-        capacity = min(stop - first, memory_bytes // int(np.prod(self._shape)))
-        self._first = first
+        sizes = [stop - first for first, stop in ranges]
+        self._firsts = np.array([first for first, _ in ranges])
+        # A sample's place is its number less the numbers before its range that are in none.
+        self._left_out = self._firsts - np.cumsum([0, *sizes[:-1]])
+        capacity = min(sum(sizes), memory_bytes // int(np.prod(self._shape)))
         # Untouched pages cost no memory, so this grows with what is decoded.
         self._images = np.empty((capacity, *self._shape), np.uint8)
         self._known = np.zeros(capacity, bool)
 
     def has(self, samples: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Which of the samples are kept."""
-        places = samples - self._first
+        places = self._places(samples)
         known = np.zeros(len(samples), bool)
         inside = places < len(self._known)
         known[inside] = self._known[places[inside]]
@@ -189,14 +193,20 @@ class _DecodedSamples:
 
     def gather(self, samples: NDArray[np.int64], fresh: dict[int, NDArray[np.uint8]]) -> NDArray[np.uint8]:
         """The samples' images (N, C, H, W), of which `fresh` holds all that are not kept; keeps what fits."""
-        for sample, image in fresh.items():
-            place = sample - self._first
-            if place < len(self._known):
-                self._images[place] = image
-                self._known[place] = True
+        places = self._places(samples)
         if not fresh:
-            return self._images[samples - self._first]
+            return self._images[places]
         images = np.empty((len(samples), *self._shape), np.uint8)
-        for row, sample in enumerate(samples.tolist()):
-            images[row] = fresh[sample] if sample in fresh else self._images[sample - self._first]
+        for row, (sample, place) in enumerate(zip(samples.tolist(), places.tolist(), strict=True)):
+            if sample not in fresh:
+                images[row] = self._images[place]
+                continue
+            images[row] = fresh[sample]
+            if place < len(self._known):
+                self._images[place] = fresh[sample]
+                self._known[place] = True
         return images
+
+    def _places(self, samples: NDArray[np.int64]) -> NDArray[np.int64]:
+        places: NDArray[np.int64] = samples - self._left_out[np.searchsorted(self._firsts, samples, side="right") - 1]
+        return places

@@ -117,7 +117,7 @@ class Evaluator(Comparison):
         extractor = configured_extractor(evaluation, world)
         real_side: RealSide
         if evaluation.statistics is not None:
-            real_side = GivenStatistics(evaluation.statistics, world, extractor, decoder.shape[1])
+            real_side = GivenStatistics(evaluation.statistics, world, extractor, decoder.shape[1], evaluation.samples)
         else:
             real_side = RealImages(evaluation, data, world, storage, decoder, extractor)
         super().__init__(evaluation, world, extractor, real_side)

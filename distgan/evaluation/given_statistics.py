@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from torch import Tensor
 
 from distgan.config.schema import EvaluationConfig
@@ -10,18 +12,23 @@ from distgan.data.storage import NotFoundError, Storage
 from distgan.errors import UserError
 from distgan.metrics.features import FeatureExtractor
 from distgan.metrics.known import feature_count, feature_revision
-from distgan.metrics.statistics_file import MOST_BYTES, RealStatistics
+from distgan.metrics.statistics_file import MOST_BYTES, RealStatistics, floor_images
 from distgan.world import World
 
 
 class GivenStatistics:
-    """The statistics in the file at `source`, which rank 0 reads. See `RealSide`."""
+    """The statistics in the file at `source`, which rank 0 reads. See `RealSide`.
 
-    def __init__(self, source: str, world: World, extractor: FeatureExtractor, image_size: int) -> None:
+    They have a floor where the file has one for as many images as are measured, `samples`.
+    """
+
+    def __init__(self, source: str, world: World, extractor: FeatureExtractor, image_size: int, samples: int) -> None:
         """Raises UserError, on every rank, where they cannot be read or are not of this extractor and size."""
         self._statistics = _read_by_rank_0(source, world)
         check_statistics(self._statistics, source, extractor.name, extractor.dimension, image_size)
         self.count, self.is_whole = self._statistics.statistics.count, False
+        if self._statistics.floor_images != floor_images(samples, self.count):
+            self._statistics = replace(self._statistics, floor=None, floor_images=None)
 
     def statistics(self) -> RealStatistics:
         return self._statistics

@@ -7,9 +7,11 @@ import io
 import itertools
 import json
 import logging
+import math
 import tokenize
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import Protocol, TypeVar
 
@@ -28,7 +30,7 @@ from distgan.evaluation.weights import cache_folder
 from distgan.metrics.features import FeatureExtractor
 from distgan.metrics.frechet import FeatureSums, GaussianStatistics, frechet_distance
 from distgan.metrics.known import feature_revision
-from distgan.metrics.statistics_file import DamagedError, RealStatistics
+from distgan.metrics.statistics_file import DamagedError, RealStatistics, floor_images
 from distgan.world import World
 
 T = TypeVar("T")
@@ -83,21 +85,28 @@ class RealImages:
         self._label, self._drawn = label, min(len(decoder.index), evaluation.real_samples or len(decoder.index))
         self.is_whole = self._drawn == len(decoder.index)
         self.count = len(self._selection())
+        self._floor_images = floor_images(evaluation.samples, self.count)
         self.kept_at: str | None = None
 
     def statistics(self) -> RealStatistics:
-        """Of the good ones among the selected images. Raises UserError where too many are bad."""
-        name = f"{self._key(self.count)}.npz"
+        """Of the good ones among the selected images. Raises UserError where too many are bad.
+
+        The floor is that under a distance of `evaluation.samples` images (see `floor_images`).
+        """
+        name, count = f"{self._key(self.count)}.npz", self._floor_images
         real = self._world.agree(self._kept_statistics(name) if self._world.rank == 0 else None)
         if real is None:
-            one, other = (self._joined(self._sums(half)) for half in self._halves())
-            floor = between(self._world, one.statistics(), other.statistics())
+            first, rest = (self._joined(self._sums(part)) for part in self._parts())
+            statistics = (first + rest).statistics()
+            floor = between(self._world, first.statistics(), statistics)
             extractor = self._extractor.name
             real = RealStatistics(
-                (one + other).statistics(), floor, extractor, self._image_size, feature_revision(extractor)
+                statistics, floor, extractor, self._image_size, count, revision=feature_revision(extractor)
             )
             if self._world.rank == 0:
                 self.kept_at = self._keep(name, real.to_bytes())
+        elif real.floor_images != count:
+            real = replace(real, floor=self._floor(real.statistics), floor_images=count)
         check_bad_samples(self.count - real.statistics.count, self._data)
         return real
 
@@ -116,6 +125,17 @@ class RealImages:
             if kept is not None:
                 self._keep(name, _npy(kept))
         return kept if kept is not None else torch.zeros(0, self._extractor.dimension)
+
+    def _floor(self, real: GaussianStatistics) -> float:
+        """The floor beside statistics that were kept with that of another number of images, or of two halves."""
+        name = f"{self._key(self.count)}-floor-{self._floor_images}.json"
+        floor = self._world.agree(self._kept(name, _floor_from_json) if self._world.rank == 0 else None)
+        if floor is None:
+            first, _ = self._parts()
+            floor = between(self._world, self._joined(self._sums(first)).statistics(), real)
+            if self._world.rank == 0:
+                self._keep(name, json.dumps({"floor": floor}).encode())
+        return floor
 
     def _key(self, count: int) -> str:
         """What is kept depends on this."""
@@ -166,9 +186,9 @@ class RealImages:
         drawn = np.random.default_rng(_SELECTION_SEED).permutation(len(index))[: self._drawn]
         return drawn if self._label is None else drawn[index.labels[drawn] == self._label]
 
-    def _halves(self) -> list[NDArray[np.int64]]:
-        """Sample numbers of two random halves of the selection, each in the order of the data."""
-        return [np.sort(part) for part in np.array_split(self._selection(), 2)]
+    def _parts(self) -> list[NDArray[np.int64]]:
+        """Sample numbers of those of the selection that the floor is of and of the others, in the order of the data."""
+        return [np.sort(part) for part in np.split(self._selection(), [self._floor_images])]
 
     def _sums(self, samples: NDArray[np.int64]) -> FeatureSums:
         """Sums over this rank's share of the samples."""
@@ -207,6 +227,16 @@ def _npy(features: Tensor) -> bytes:
     buffer = io.BytesIO()
     np.save(buffer, features.cpu().numpy(), allow_pickle=False)
     return buffer.getvalue()
+
+
+def _floor_from_json(data: bytes, source: str) -> float:
+    try:
+        floor = json.loads(data)["floor"]
+        if not (isinstance(floor, float) and math.isfinite(floor)):
+            raise ValueError
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
+        raise DamagedError(f"{source} is damaged") from error
+    return floor
 
 
 def _from_npy(data: bytes, source: str, dimension: int) -> Tensor:

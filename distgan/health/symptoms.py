@@ -44,7 +44,7 @@ def discriminator_overpowers(means: Means, chance_loss: float | None, largest_gr
     a small `sngan-cifar`, which recovered, it was at 1 %. The generator's gradient is told but not asked for: with the
     non-saturating loss it does not vanish but grows, in the provoked run from 8 to 200.
     """
-    loss = means.get("loss/adversarial", means["loss/discriminator"])
+    loss = means["loss/adversarial"]
     real, fake = means["accuracy/real"], means["accuracy/fake"]
     if chance_loss is None or loss > _COLLAPSED_LOSS * chance_loss or min(real, fake) < _ALMOST_ALL:
         return {}

@@ -96,9 +96,11 @@ class Health:
         objective's.
         """
         for row in terms:
+            # An update without a penalty may have no such term: all of its loss is adversarial.
+            whole = {"loss/adversarial": row["loss/discriminator"], **row}
             for name in _WATCHED:
-                if name in row:
-                    self.sums[name] = self.sums.get(name, 0.0) + row[name]
+                if name in whole:
+                    self.sums[name] = self.sums.get(name, 0.0) + whole[name]
         self.updates += len(terms)
         if step % WINDOW or not self.updates:
             return []

@@ -70,4 +70,4 @@ def train_here(job: Job) -> Outcome:
             finally:
                 if dist.is_initialized():
                     dist.destroy_process_group()
-        return Outcome(summary if world.rank == 0 else None, wish.exit_code)
+        return Outcome(summary if world.rank == 0 else None, wish.exit_code, display.finished, display.sessions)

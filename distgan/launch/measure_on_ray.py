@@ -28,6 +28,7 @@ from distgan.launch.signals import StopWish, stop_on_signals
 from distgan.launch.work import J, R, Work, Workers
 from distgan.launch.workers import worker_world
 from distgan.report import words
+from distgan.world import asked_threads
 
 _POLL_S = 0.3
 
@@ -66,7 +67,7 @@ def worker_main(arguments: dict[str, Any]) -> None:
     board = arguments["board"]
     if ray.get(board.mistake.remote()) is not None:
         return  # the workers have not met
-    world = worker_world()
+    world = worker_world(threads=arguments["threads"])
 
     def told(stage: Stage, images: int) -> None:
         board.put.remote((stage, images))
@@ -84,7 +85,7 @@ def _trainer(work: Work[J, R], job: J, workers: Workers, board: Any, notes: str,
     """`notes`: a folder of this machine. Nothing is reported, so no other one looks for it."""
     return TorchTrainer(
         worker_main,
-        train_loop_config={"work": work, "job": job, "board": board},
+        train_loop_config={"work": work, "job": job, "board": board, "threads": asked_threads()},
         torch_config=InterfaceConfig(resources.backend, board=board),
         scaling_config=resources.scaling(workers.count),
         run_config=RunConfig(name="measurement", storage_path=notes),

@@ -37,6 +37,7 @@ from distgan.submission.versions import versions
 from distgan.training.events import Evaluated, Finished, Started, Summary
 from distgan.training.job import Job
 from distgan.training.loop import train
+from distgan.world import asked_threads
 
 _POLL_S = 0.3
 
@@ -56,15 +57,20 @@ def train_on_ray(job: Job, address: str | None) -> Outcome:
             resources = plan_resources(job.config.scale, job.config.evaluation, job.config.placement)
             for note in waiting(resources) + on_spot():
                 display.message(note)
-            trainer = build_trainer(job, board, notes, resources)
+            trainer = build_trainer(job, board, notes, resources, threads=asked_threads())
             fit = Background(trainer.fit)
             places = Waiting(resources, job.config.scale.workers, display.message)
             summary = _follow(board, fit, display, wish, places, own)
-    return Outcome(summary, wish.exit_code)
+    return Outcome(summary, wish.exit_code, display.finished, display.sessions)
 
 
-def build_trainer(job: Job, board: Any, notes: RayStorage, resources: Resources, runs_a_host: int = 1) -> TorchTrainer:
-    """The Ray Train run of a job; `runs_a_host` of them share a host's processors."""
+def build_trainer(
+    job: Job, board: Any, notes: RayStorage, resources: Resources, runs_a_host: int = 1, threads: int | None = None
+) -> TorchTrainer:
+    """The Ray Train run of a job; `runs_a_host` of them share a host's processors.
+
+    threads: those of a worker that the user's environment asks for.
+    """
     config = job.config
     path, filesystem = notes
     return TorchTrainer(
@@ -78,6 +84,7 @@ def build_trainer(job: Job, board: Any, notes: RayStorage, resources: Resources,
             "continue_from": job.continue_from,
             "board": board,
             "runs_a_host": runs_a_host,
+            "threads": threads,
             "versions": versions(),
         },
         torch_config=InterfaceConfig(resources.backend, interface=config.placement.interface, board=board),
@@ -97,7 +104,7 @@ def worker_main(arguments: dict[str, Any]) -> None:
     board = arguments["board"]
     if ray.get(board.mistake.remote()) is not None:
         return  # a restart after a mistake that a restart cannot mend
-    world = worker_world(arguments["runs_a_host"])
+    world = worker_world(arguments["runs_a_host"], arguments["threads"])
     try:
         check_versions(arguments["versions"])
         config = build_config(arguments["config"], "job", trust_code=True)

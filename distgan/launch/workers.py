@@ -14,8 +14,11 @@ from distgan.submission.versions import difference
 from distgan.world import World
 
 
-def worker_world(runs_a_host: int = 1) -> World:
-    """This worker's place among all of its group, where each host has so many groups like it."""
+def worker_world(runs_a_host: int = 1, threads: int | None = None) -> World:
+    """This worker's place among all of its group, where each host has so many groups like it.
+
+    threads: those that the driver's environment asks for; a worker's own has what Ray has set.
+    """
     context = ray.train.get_context()
     return World(
         rank=context.get_world_rank(),
@@ -23,6 +26,7 @@ def worker_world(runs_a_host: int = 1) -> World:
         device=ray.train.torch.get_device(),
         local_size=context.get_local_world_size() * runs_a_host,
         processors=processors_here(),
+        threads=threads,
     )
 
 

@@ -18,7 +18,7 @@ from distgan.metrics.frechet import GaussianStatistics
 
 MOST_BYTES = 2**28  # of a file; 32 MiB are usual
 _MOST_UNPACKED_BYTES = 2**29
-_NAMES = ("mu", "sigma", "count", "floor", "extractor", "image_size", "revision")
+_NAMES = ("mu", "sigma", "count", "floor", "floor_images", "extractor", "image_size", "revision")
 
 
 class DamagedError(UserError):
@@ -29,7 +29,8 @@ class DamagedError(UserError):
 class RealStatistics:
     """Statistics of the real images, and what they were taken from; a foreign file does not say the latter.
 
-    floor: the distance between two halves of the images.
+    floor: the distance between `floor_images` of the images and all of them: what as many real images measure. In files
+        of earlier versions, which do not say of how many it is, it is that between two halves.
     extractor: name of the network that made the features.
     image_size: height and width that the images had.
     revision: of the features, where it is not the first (`known.KnownExtractor`).
@@ -39,13 +40,15 @@ class RealStatistics:
     floor: float | None = None
     extractor: str | None = None
     image_size: int | None = None
+    floor_images: int | None = None
     revision: int = 1
 
     def to_bytes(self) -> bytes:
         """The contents of a file: `mu`, `sigma`, and beside them what is known. Equal statistics give equal bytes."""
         found = self.statistics
         arrays: dict[str, Any] = {"mu": found.mean.numpy(), "sigma": found.covariance.numpy(), "count": found.count}
-        arrays |= {"floor": self.floor, "extractor": self.extractor, "image_size": self.image_size}
+        arrays |= {"floor": self.floor, "floor_images": self.floor_images}
+        arrays |= {"extractor": self.extractor, "image_size": self.image_size}
         arrays |= {"revision": self.revision if self.revision > 1 else None}
         known: dict[str, Any] = {name: np.array(value) for name, value in arrays.items() if value is not None}
         buffer = io.BytesIO()
@@ -66,6 +69,7 @@ class RealStatistics:
             mean, covariance = arrays["mu"], arrays["sigma"]
             count = int(arrays.get("count", 0))
             floor = float(arrays["floor"]) if "floor" in arrays else None
+            floor_images = int(arrays["floor_images"]) if "floor_images" in arrays else None
             extractor = str(arrays["extractor"]) if "extractor" in arrays else None
             image_size = int(arrays["image_size"]) if "image_size" in arrays else None
             revision = int(arrays.get("revision", 1))
@@ -89,7 +93,15 @@ class RealStatistics:
             raise _unusable(source, "its sigma is not symmetric")
         covariance = covariance / 2 + covariance.T / 2
         statistics = GaussianStatistics(torch.from_numpy(mean), torch.from_numpy(covariance), count)
-        return cls(statistics, floor, extractor, image_size, revision)
+        return cls(statistics, floor, extractor, image_size, floor_images, revision)
+
+
+def floor_images(samples: int, real_images: int) -> int:
+    """Of how many real images the floor under a distance of `samples` images is: as many, or half where there are few.
+
+    Against all images, more than half of them would measure next to nothing.
+    """
+    return min(samples, real_images // 2)
 
 
 def _unusable(source: str, reason: str) -> DamagedError:

@@ -13,7 +13,7 @@ from matplotlib.ticker import FuncFormatter
 from numpy.typing import NDArray
 
 from distgan.report.axes import BLUE, GREEN, GREY, ORANGE, PINK, note, plain, scale, style
-from distgan.report.words import kimg_count, number
+from distgan.report.words import kimg_count, number, start
 
 _LOSSES = {"generator": BLUE, "discriminator": ORANGE, "adversarial": GREEN, "penalty": PINK}
 _STYLES = {"adversarial": "--", "penalty": "--"}  # the parts of a penalised discriminator's loss
@@ -30,7 +30,7 @@ def draw_curves(rows: Sequence[dict[str, Any]], path: Path, *, title: str = "", 
         rows: as `distgan.report.rows.read_rows` gives them; there may be none of any kind.
         path: the PNG file to write.
         title: the run's name.
-        floor: the distance between two halves of the real data, drawn as a dashed line.
+        floor: the distance of real images, drawn as a dashed line.
     """
     figure = Figure(figsize=(9, 7), dpi=130, layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True)
@@ -75,7 +75,7 @@ def _draw_distance(axes: Axes, rows: Sequence[dict[str, Any]], floor: float | No
     style(axes, f"{metric} ({'higher' if last['higher_is_better'] else 'lower'} is better)")
     axes.plot(kimg, distance, color=BLUE, linewidth=1.8, marker="o", markersize=4, label=metric)
     if rows[0]["step"] == 0:
-        label = f"untrained: {number(distance[0])}"
+        label = f"{start(bool(rows[0].get('given')))}: {number(distance[0])}"
         axes.plot(kimg[0], distance[0], "s", color=GREY, markersize=8, label=label, clip_on=False)
     if last["best"] is not None:
         label = f"best: {number(last['best'])} at {kimg_count(last['best_kimg'])} kimg"

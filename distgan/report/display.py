@@ -24,6 +24,10 @@ class Display(Screen):
     Args:
         console: where to write; standard output by default.
         clock: seconds, from any origin.
+
+    Attributes:
+        sessions: how many have begun.
+        finished: when the last one ended, by the clock.
     """
 
     def __init__(self, console: Console | None = None, clock: Callable[[], float] = time.monotonic) -> None:
@@ -31,11 +35,15 @@ class Display(Screen):
         self._clock = clock
         self._view: View | None = None
         self._last_line: float | None = None
+        self.sessions, self.finished = 0, 0.0
 
     def event(self, event: Event) -> None:
         """Show the event; a checkpoint is not shown."""
         if isinstance(event, Started):
+            self.sessions += 1
             self._start(event)
+        if isinstance(event, Finished):
+            self.finished = self._clock()
         if isinstance(event, Profiled):
             self.message(words.profile(event))
             return

@@ -23,7 +23,7 @@ def statistics_lines(job: StatisticsJob, found: KeptStatistics, copy: str | None
         f"  kept at {found.kept_at}" if found.kept_at else f"  not kept: {_NOWHERE}",
     ]
     if real.floor is not None:
-        lines.insert(2, f"  floor {words.number(real.floor)} (two halves of the images)")
+        lines.insert(2, f"  floor {words.floor(real.floor, real.floor_images)}")
     return lines if copy is None else [*lines, f"  copied to {copy}"]
 
 

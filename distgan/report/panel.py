@@ -81,6 +81,7 @@ def _losses(event: Trained) -> Text:
 
 
 def _distance(event: Evaluated) -> Text:
-    now = Text(words.number(event.value), "bold green" if event.improved else "bold")
+    better = event.improved and not words.worse_than_start(event)
+    now = Text(words.number(event.value), "bold green" if better else "bold")
     parts = [words.best(event)] if event.best is None else [words.best(event), words.waiting(event)]
     return now + Text("".join(f"   {part}" for part in parts))

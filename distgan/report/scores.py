@@ -50,6 +50,7 @@ def scores_document(job: EvaluationJob, found: Findings) -> dict[str, Any]:
         "metrics": {one.name: one.value for one in found.measures},
         "deviations": {one.name: one.deviation for one in found.measures if one.deviation is not None},
         "floor": found.floor,
+        "floor_images": found.floor_images,
         "extractor": found.extractor,
         "features": found.features,
         "image_size": job.shape[1],
@@ -136,7 +137,9 @@ def _circumstances(job: EvaluationJob, found: Findings) -> list[tuple[str, str, 
     """Label, value and seconds of what was compared."""
     seconds = {name: f"{spent:.1f}" for name, spent in found.seconds.items()}
     channels, size, _ = job.shape
-    rows = [("floor (two halves of the real data)", words.number(found.floor), "")] if found.floor is not None else []
+    rows = []
+    if found.floor is not None:
+        rows.append(("floor", words.floor(found.floor, found.floor_images), ""))
     real = f"{found.real_images:,}" if found.real_images else "unknown"
     rows += [
         ("samples", f"{found.samples:,}", seconds["features"]),

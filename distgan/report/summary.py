@@ -25,7 +25,7 @@ def summary_table(summary: Summary) -> RenderableType:
     table.add_row("stopped", Text(words.stop_reason(summary)))
     table.add_row("trained", Text(_trained(summary)))
     if summary.seconds:
-        table.add_row("time", Text(_time(summary.seconds)))
+        table.add_row("time", Text(_time(summary)))
     if summary.images_per_second > 0:
         table.add_row("speed", Text(f"{words.number(summary.images_per_second)} images/s"))
     if summary.bad_samples is not None:
@@ -44,7 +44,7 @@ def summary_table(summary: Summary) -> RenderableType:
 
 
 def remaining_share(summary: Summary) -> float | None:
-    """(best − floor) / (untrained − floor): 1 is no better than untrained, 0 is as good as real data."""
+    """(best − floor) / (untrained − floor): 1 is no better than what the run began with, 0 is as good as real data."""
     best, floor, untrained = summary.best, summary.floor, summary.untrained
     if best is None or floor is None or untrained is None or untrained <= floor:
         return None
@@ -61,10 +61,15 @@ def _trained(summary: Summary) -> str:
     return told
 
 
-def _time(seconds: dict[str, float]) -> str:
+def _time(summary: Summary) -> str:
+    seconds, run_seconds = summary.seconds, summary.run_seconds
     total = seconds.get("total", 0.0)
     phases = [(name, spent) for name, spent in seconds.items() if name != "total"]
-    parts = [f"total {words.duration(total)}"] if "total" in seconds else []
+    parts = []
+    if "total" in seconds:
+        parts.append(f"{'this session' if summary.resumed_at_kimg else 'total'} {words.duration(total)}")
+    if summary.resumed_at_kimg and run_seconds is not None and run_seconds > total:
+        parts.insert(0, f"the run with its earlier sessions {words.duration(run_seconds)}")
     for name, spent in sorted(phases, key=lambda phase: -phase[1]):
         share = [f"{spent / total:.0%}"] if total > 0 else []
         notes = share + ([f"within {_WITHIN[name]}"] if name in _WITHIN else [])
@@ -73,11 +78,12 @@ def _time(seconds: dict[str, float]) -> str:
 
 
 def _distances(summary: Summary) -> Iterator[tuple[str, str]]:
+    start, worse = words.start(summary.given), words.worse_than_start(summary)
     if summary.untrained is not None:
-        yield f"{summary.metric} untrained", words.number(summary.untrained)
+        yield f"{summary.metric} {start}", words.number(summary.untrained)
     if summary.best is not None:
         at = "" if summary.best_kimg is None else f" at {words.kimg_count(summary.best_kimg)} kimg"
-        yield f"{summary.metric} best", words.number(summary.best) + at
+        yield f"{summary.metric} best", words.number(summary.best) + at + worse
     if summary.latest is not None and summary.latest_kimg is not None:
         if summary.latest_kimg == summary.kimg:
             yield f"{summary.metric} final", words.number(summary.latest)
@@ -85,7 +91,7 @@ def _distances(summary: Summary) -> Iterator[tuple[str, str]]:
             at = f"{words.number(summary.latest)} at {words.kimg_count(summary.latest_kimg)} kimg"
             yield f"{summary.metric} latest", f"{at}, none since"
     if summary.floor is not None:
-        yield f"{summary.metric} floor", f"{words.number(summary.floor)} (two halves of the real data)"
+        yield f"{summary.metric} floor", words.floor(summary.floor, summary.floor_images)
     share = remaining_share(summary)
     if share is not None:
-        yield "how far from floor to untrained", f"{share:.1%}"
+        yield "remaining gap", f"{100 * share:.1f} %{worse} (0 % = real data, 100 % = {start})"

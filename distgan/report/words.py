@@ -49,8 +49,10 @@ def losses(event: Trained) -> dict[str, float]:
 
 def setting(event: Started) -> str:
     """What computes: workers, threads, device and batch."""
+    load = event.crowding_load
+    busy = "" if load is None else f" (the machine is busy, load {load:.1f}: scale.threads=1 may be faster)"
     return (
-        f"{plural(event.workers, 'worker')} on {event.device}, {plural(event.threads, 'thread')} each, "
+        f"{plural(event.workers, 'worker')} on {event.device}, {plural(event.threads, 'thread')} each{busy}, "
         f"batch of {event.batch_size} in {plural(event.groups, 'group')}"
     )
 
@@ -96,6 +98,24 @@ def ill_health(event: Warned) -> str:
     return f"{event.state} {where}{again}: {event.seen}; {event.remedy}"
 
 
+def floor(distance: float, images: int | None) -> str:
+    """The floor and what it is of; without a number of images it is an earlier version's."""
+    return f"{number(distance)} ({'two halves of the' if images is None else f'{images:,}'} real images)"
+
+
+def start(given: bool) -> str:
+    """What the generator that a run began with is called."""
+    return "as given" if given else "untrained"
+
+
+def worse_than_start(event: Evaluated | Summary) -> str:
+    """`, worse than untrained` where the best that a run has trained is not better than what it began with."""
+    if event.best is None or event.untrained is None:
+        return ""
+    sign = -1 if event.higher_is_better else 1
+    return f", worse than {start(event.given)}" if sign * event.best > sign * event.untrained else ""
+
+
 def progress(kimg: float, budget_kimg: float) -> str:
     """`123.4 of 1,000 kimg`."""
     return f"{kimg_count(kimg)} of {kimg_count(budget_kimg)} kimg"
@@ -104,8 +124,8 @@ def progress(kimg: float, budget_kimg: float) -> str:
 def best(event: Evaluated) -> str:
     """The best so far and where it was, or that there is none yet."""
     if event.best is None or event.best_kimg is None:
-        return "untrained"
-    return f"best {number(event.best)} at {kimg_count(event.best_kimg)} kimg"
+        return start(event.given)
+    return f"best {number(event.best)} at {kimg_count(event.best_kimg)} kimg{worse_than_start(event)}"
 
 
 def waiting(event: Evaluated) -> str:
@@ -118,7 +138,7 @@ def waiting(event: Evaluated) -> str:
 def evaluation(event: Evaluated) -> str:
     """The monitored measure, how it compares with the best, and the others."""
     if event.improved:
-        compared = "best so far"
+        compared = f"best so far{worse_than_start(event)}"
     else:
         compared = best(event) if event.best is None else f"{best(event)}, {waiting(event)}"
     more = "".join(f", {name} {number(value)}" for name, value in event.more.items() if not name.endswith("_std"))

@@ -26,7 +26,9 @@ from distgan.training.progress import Images, Progress, Updates
 from distgan.training.state_file import StateFile, difference, specs_of, tensor_bytes
 
 FOLDER = "checkpoints"
-_FORMAT: Literal["distgan-checkpoint-2"] = "distgan-checkpoint-2"
+_FORMAT: Literal["distgan-checkpoint-3"] = "distgan-checkpoint-3"
+OLD_ORDER = "distgan-checkpoint-2"  # of runs whose groups read adjacent streams
+_FORMATS = (OLD_ORDER, _FORMAT)
 _STATE_NAME = "state.pt"
 _MANIFEST_NAME = "manifest.json"
 _MOST_MANIFEST_BYTES = 64 * 2**20
@@ -47,10 +49,11 @@ class Manifest(BaseModel):
         classes: names of the labels of a conditional generator.
         init_from: URL of the checkpoint whose weights the run began with; None for random ones.
         continued_from: URL of the checkpoint, of another run, whose whole state the run began with.
+        seconds: how long the sessions of the run took up to here; None where an earlier version does not say.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    format: Literal["distgan-checkpoint-2"] = _FORMAT
+    format: Literal["distgan-checkpoint-2", "distgan-checkpoint-3"] = _FORMAT
     distgan: str
     name: str
     step: Updates
@@ -63,6 +66,7 @@ class Manifest(BaseModel):
     classes: list[str] = []
     init_from: str | None = None
     continued_from: str | None = None
+    seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     state_bytes: Images = 0
     state_sha256: str = ""
 
@@ -309,12 +313,12 @@ class CheckpointStore:
             raise DamagedError(f"{where}: damaged: its {_MANIFEST_NAME} is no JSON") from None
         said = content if isinstance(content, dict) else {}
         try:
-            if said.get("format") != _FORMAT:
+            if said.get("format") not in _FORMATS:
                 raise ValueError
             return Manifest.model_validate(content)
         except ValueError as error:
             form, version = said.get("format"), said.get("distgan")
-            if (isinstance(form, str) and form != _FORMAT) or (isinstance(version, str) and _is_other(version)):
+            if (isinstance(form, str) and form not in _FORMATS) or (isinstance(version, str) and _is_other(version)):
                 raise _of_other_version(where, version, str(form)) from None
             first = error.errors()[0] if isinstance(error, ValidationError) else {"loc": ["format"], "msg": "missing"}
             place = ".".join(map(str, first["loc"]))

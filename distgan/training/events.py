@@ -17,7 +17,10 @@ StopReason = Literal["budget", "time", "interrupted"] | Verdict
 
 @dataclass(frozen=True)
 class Started:
-    """A session of a run begins, new or resumed; `step` and `kimg` say where; `configuration` is a YAML file's text."""
+    """A session of a run begins, new or resumed; `step` and `kimg` say where; `configuration` is a YAML file's text.
+
+    `crowding_load` is the load of the machine where so much else is running that fewer threads may be faster.
+    """
 
     name: str
     resumed: bool
@@ -35,6 +38,7 @@ class Started:
     data_samples: int
     metric: str
     configuration: str
+    crowding_load: float | None = None
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,8 @@ class Evaluated:
         seconds_of: the parts of the time.
         higher_is_better: of the value.
         diversity: how far the samples lie apart (`metrics.diversity`).
+        untrained: value of the generator that the run began with, where it was measured.
+        given: whether that one had the weights of another run.
     """
 
     step: int
@@ -100,6 +106,8 @@ class Evaluated:
     seconds_of: dict[str, float] = field(default_factory=dict)
     higher_is_better: bool = False
     diversity: float | None = None
+    untrained: float | None = None
+    given: bool = False
 
 
 @dataclass(frozen=True)
@@ -118,15 +126,18 @@ class Summary:
     Attributes:
         metric: the monitored measure's name.
         budget_kimg: how far the run was to go.
-        untrained: value of the generator that the run began with.
+        untrained: value of the generator that the run began with; `given` where it had the weights of another run.
         best, latest: values of what the run has trained; the latest need not be of the end.
-        floor: Fréchet distance between two halves of the real data, which no generator is expected to beat; None
-            where another measure is monitored.
+        floor: Fréchet distance that `floor_images` of the real images measure, as many as an evaluation generates (half
+            of the real ones, where there are few): no generator is expected to beat it. None where another measure is
+            monitored.
         reason: why it stopped.
         without_improvement: evaluations in a row, up to the last one, that brought nothing better.
         best_checkpoint: name of the best that is kept: where another measure was monitored before, perhaps a worse one
             than `best`.
-        seconds: wall-clock seconds of this session by phase (`total`, `training`, `evaluation`, …).
+        seconds: wall-clock seconds of this session by phase (`total`, `start`, `training`, `evaluation`, …).
+        run_seconds: of all sessions of the run, each up to the checkpoint that the next went on from; None where an
+            earlier version's checkpoint does not say.
         bad_samples: different samples that were passed over; None where they are not to be.
         health: the states of ill health that the run has been in, oldest first.
     """
@@ -153,6 +164,10 @@ class Summary:
     bad_samples: int | None = None
     distgan: str = ""
     health: list[Warned] = field(default_factory=list)
+    given: bool = False
+    higher_is_better: bool = False
+    floor_images: int | None = None
+    run_seconds: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -37,7 +37,7 @@ from distgan.training.measurements import Measurements
 from distgan.training.meter import Meter
 from distgan.training.networks import build_networks, build_objective
 from distgan.training.optimizers import build_optimizers
-from distgan.training.process import choose_threads, prepare_process
+from distgan.training.process import choose_threads, crowding_load, prepare_process
 from distgan.training.profiling import StepProfiler, span
 from distgan.training.progress import Progress, due
 from distgan.training.sampling import LAST, find_checkpoint
@@ -90,6 +90,7 @@ class Session:
         begun = resumed or continued
 
         threads = world.agree(choose_threads(config.scale.threads, world, begun.manifest if begun else None))
+        self.crowding_load = crowding_load(threads, world)
         prepare_process(threads, world.device)
         self.decoder = SampleDecoder.open(config.data, config.image_shape, Retry(self._notice, self._stop_waiting))
         self.index = self.decoder.index
@@ -132,6 +133,7 @@ class Session:
         self.measurements = Measurements(
             config, self.state, self.evaluator, self.index.labels, self.checkpoints, world, validation
         )
+        self.meter.end_start()
 
     def run(self) -> Summary:
         """Trains until the budget is used, early stopping ends it, or somebody asks to stop."""
@@ -160,7 +162,7 @@ class Session:
                         self.state.ema.update(self.state.networks.generator, progress.images, images)
                 if self.profiler is not None:
                     self.profiler.step()
-                self.meter.count(terms, images)
+                self.meter.count(terms, images, self.step.term_groups)
                 if progress.step % WINDOW == 0:
                     self._meet()
                     progress.health = self.world.agree(progress.health)  # logarithms differ on unlike hardware
@@ -234,6 +236,7 @@ class Session:
                 data_samples=len(self.index),
                 metric=self.measurements.metric,
                 configuration=self.job.as_yaml(),
+                crowding_load=self.crowding_load,
             )
         )
         few = few_images(len(self.index), config, self.evaluator.num_features)
@@ -353,7 +356,9 @@ class Session:
         progress = self.state.progress
         event = Checkpointed(progress.step, progress.kimg, checkpoint_name(progress.step))
         with self.meter.phase("checkpoint"):
-            self.last_checkpoint = self.state.save(self.checkpoints, lambda: self.reporter.event(event))
+            self.last_checkpoint = self.state.save(
+                self.checkpoints, lambda: self.reporter.event(event), self.meter.elapsed()
+            )
 
     def _finish(self, reason: StopReason) -> Summary:
         """The last checkpoint where there is none of this moment, and the summary."""
@@ -370,7 +375,7 @@ class Session:
         summary = summarise(
             self.job, self.state, self.meter, measurements.judgement, reason,
             metric=measurements.metric,
-            floor=self.evaluator.real.floor,
+            real=self.evaluator.real,
             best_checkpoint=self.world.agree(measurements.best_checkpoint() if self.world.rank == 0 else None),
             resumed_at_kimg=self.resumed_at_kimg,
         )  # fmt: skip

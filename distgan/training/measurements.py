@@ -144,4 +144,6 @@ class Measurements:
             seconds_of=scores.seconds,
             higher_is_better=higher_is_better(evaluation.monitor),
             diversity=scores.diversity,
+            untrained=judgement.untrained,
+            given=progress.given,
         )

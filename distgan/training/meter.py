@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -26,11 +27,10 @@ class Meter:
     def __init__(self) -> None:
         self._begun = time.perf_counter()
         self._seconds: dict[str, float] = defaultdict(float)
-        self._names: list[str] = []
-        self._rows: list[Tensor] = []
+        self._rows: list[_Row] = []
         self._bad_samples = 0
-        self._sums: dict[str, float] = defaultdict(float)
-        self._steps = self._images = self._all_images = 0
+        self._values: dict[str, list[float]] = defaultdict(list)
+        self._images = self._all_images = 0
         self._training_at_take = 0.0
         self.last_seconds = 0.0
 
@@ -43,11 +43,18 @@ class Meter:
         self.last_seconds = time.perf_counter() - begin
         self._seconds[name] += self.last_seconds
 
-    def count(self, terms: dict[str, Tensor], images: int) -> None:
-        """Takes a step's terms, this worker's shares of their means, and its real images."""
-        self._names = sorted(terms)
-        self._rows.append(torch.stack([terms[name] for name in self._names]))
-        self._steps += 1
+    def end_start(self) -> None:
+        """Counts what has passed since the session began, and is no other phase's, as `start`."""
+        self._seconds["start"] = self.elapsed() - sum(self._seconds.values())
+
+    def count(self, terms: dict[str, Tensor], images: int, groups: Mapping[str, int] | None = None) -> None:
+        """Takes a step's terms, this worker's shares of their means, and its real images.
+
+        A step need not have all terms. `groups` says how many of this worker's groups had each; by default all.
+        """
+        names = tuple(sorted(terms))
+        values = torch.stack([terms[name] for name in names])
+        self._rows.append(_Row(names, values, [1 if groups is None else groups[name] for name in names]))
         self._images += images
         self._all_images += images
 
@@ -62,28 +69,33 @@ class Meter:
         """
         if not self._rows:
             return [], 0
-        rows = torch.stack(self._rows)
-        own = torch.cat([rows.flatten(), rows.new_tensor([self._bad_samples])])
-        *values, bad_samples = _sum_in_order(own, world).tolist()
-        width = len(self._names)
+        names = sorted(set().union(*world.gather({name for row in self._rows for name in row.names})))
+        values, groups = torch.stack([row.spread(names) for row in self._rows], dim=1)
+        own = torch.cat([values.flatten(), groups.flatten(), values.new_tensor([self._bad_samples])])
+        *numbers, bad_samples = _sum_in_order(own, world).tolist()
+        half, width = len(numbers) // 2, len(names)
         terms = [
-            dict(zip(self._names, values[start : start + width], strict=True)) for start in range(0, len(values), width)
+            _means(names, numbers[start : start + width], numbers[half + start : half + start + width])
+            for start in range(0, half, width)
         ]
         for row in terms:
             for name, value in row.items():
-                self._sums[name] += value
+                self._values[name].append(value)
         self._rows, self._bad_samples = [], 0
         return terms, round(bad_samples)
 
     def take(self) -> tuple[dict[str, float], float]:
-        """Means over the steps since the last call, which the workers have met after; and images a second in them."""
+        """Means over the steps since the last call, which the workers have met after; and images a second in them.
+
+        A term's mean is over the steps that had it; one that none had is absent.
+        """
         assert not self._rows, "the workers have not met"
-        means = {name: total / self._steps for name, total in self._sums.items()}
+        means = {name: sum(values) / len(values) for name, values in self._values.items()}
         elapsed = self._seconds["training"] - self._training_at_take
         rate = self._images / elapsed if elapsed > 0 else 0.0
         self._training_at_take = self._seconds["training"]
-        self._sums.clear()
-        self._steps = self._images = 0
+        self._values.clear()
+        self._images = 0
         return means, rate
 
     def elapsed(self) -> float:
@@ -98,6 +110,33 @@ class Meter:
     def seconds(self) -> dict[str, float]:
         """Seconds by phase; `total` since the session began. `data wait` is a part of `training`."""
         return {**{name: round(value, 2) for name, value in self._seconds.items()}, "total": round(self.elapsed(), 2)}
+
+
+class _Row(NamedTuple):
+    """A step's terms, in the order of their names, and how many of this worker's groups had each."""
+
+    names: tuple[str, ...]
+    values: Tensor
+    groups: list[int]
+
+    def spread(self, names: Sequence[str]) -> Tensor:
+        """Values and groups (2, n), a column for each of these names, 0 where this step has no such term."""
+        both = torch.stack([self.values, self.values.new_tensor(self.groups)])
+        if len(names) == len(self.names):
+            return both
+        wide = both.new_zeros(2, len(names))
+        wide[:, [names.index(name) for name in self.names]] = both
+        return wide
+
+
+def _means(names: Sequence[str], sums: Sequence[float], groups: Sequence[float]) -> dict[str, float]:
+    """The mean of each term over the groups that had it, from sums of shares of the mean over all groups."""
+    every = max(groups)
+    return {
+        name: total if had == every else total * every / had
+        for name, total, had in zip(names, sums, groups, strict=True)
+        if had
+    }
 
 
 def _sum_in_order(own: Tensor, world: World) -> Tensor:

@@ -50,9 +50,10 @@ class Objective(ABC):
         """The generator's loss, a scalar; logits have shape (N,)."""
 
     def penalty(self, critic: Critic, real: Tensor, fake: Tensor, draws: Draws) -> Penalty | None:
-        """The weighted penalty on the critic's gradient; None where the objective has none.
+        """The weighted penalty on the critic's gradient; None where the objective has none, or none on this update.
 
-        `critic` maps images (N, C, H, W) to logits (N,); `real` and `fake` are the images that it sees in this
+        So a penalty can be lazy: taken on every n-th `draws.update` only. Metrics have its mean over the updates that
+        had one. `critic` maps images (N, C, H, W) to logits (N,); `real` and `fake` are the images that it sees in this
         update, augmented where the configuration says so.
         """
         return None
@@ -62,9 +63,12 @@ class BinaryCrossEntropy(Objective):
     """The non-saturating GAN loss (Goodfellow et al. 2014) on logits, with noisy and flipped labels.
 
     Real targets are 1 + label_noise·U(0, 1), fake ones −label_noise·U(0, 1); each is exchanged for the other
-    kind with probability label_flips. The critic's loss is the mean of its two halves, not their sum. Targets
-    outside [0, 1] leave the loss without a minimum, so the critic's logits are clamped to ±16.118; its loss may be
-    negative. `r1_weight` adds the R1 penalty.
+    kind with probability label_flips. The critic's loss is the mean of its two halves, not their sum. `r1_weight` adds
+    the R1 penalty.
+
+    With label noise targets leave [0, 1], and the loss has no minimum: the critic's logits are then clamped to ±16.118,
+    as in Keras, and its loss may be negative. Without noise they are not: a clamped logit has no gradient, and a
+    discriminator that is surely wrong would not learn.
     """
 
     chance_loss = math.log(2)
@@ -89,8 +93,10 @@ class BinaryCrossEntropy(Objective):
             flips = draws.uniform(Purpose.LABEL_FLIPS, 2, count) < self.label_flips
             real_targets = torch.where(flips[0], -noise[0], real_targets)
             fake_targets = torch.where(flips[1], 1 + noise[1], fake_targets)
-        real_loss = F.binary_cross_entropy_with_logits(_bounded(real_logits), real_targets)
-        fake_loss = F.binary_cross_entropy_with_logits(_bounded(fake_logits), fake_targets)
+        if self.label_noise > 0:
+            real_logits, fake_logits = _bounded(real_logits), _bounded(fake_logits)
+        real_loss = F.binary_cross_entropy_with_logits(real_logits, real_targets)
+        fake_loss = F.binary_cross_entropy_with_logits(fake_logits, fake_targets)
         return 0.5 * (real_loss + fake_loss)
 
     def generator_loss(self, fake_logits: Tensor) -> Tensor:

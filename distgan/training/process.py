@@ -16,7 +16,8 @@ _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
 
 
 def choose_threads(wish: int | None, world: World, resumed: Manifest | None) -> int:
-    """torch threads of this worker: as wished, else as before a resume, else a fair share of the host.
+    """torch threads of this worker: as wished, else as before a resume, else as OMP_NUM_THREADS says, else a fair
+    share of the host.
 
     Another number of threads adds in another order, so a resume with the same workers keeps it.
     """
@@ -24,10 +25,23 @@ def choose_threads(wish: int | None, world: World, resumed: Manifest | None) -> 
         return wish
     if resumed is not None and resumed.workers == world.size:
         return resumed.threads
+    if world.threads is not None:
+        return world.threads
     processors = len(os.sched_getaffinity(0))
     if world.processors is not None:
         processors = min(processors, world.processors)
     return max(1, processors // world.local_size)
+
+
+def crowding_load(threads: int, world: World) -> float | None:
+    """This machine's load, where more is running on it than leaves a processor to each thread of its workers.
+
+    What the start of a run itself adds, up to one, does not count. None also where there is one thread, or a GPU.
+    """
+    if threads == 1 or world.device.type != "cpu":
+        return None
+    load, processors = os.getloadavg()[0], len(os.sched_getaffinity(0))
+    return load if load > max(0, processors - threads * world.local_size) + 1 else None
 
 
 def prepare_process(threads: int, device: torch.device) -> None:

@@ -52,6 +52,7 @@ class Progress:
         bad_samples: different samples so far in whose place another was taken.
         evaluations: all of the run, in their order; one at step 0 is of the generator that the run began with.
         pending: one whose result is not among them yet.
+        given: whether the generator that the run began with had the weights of another run.
         health: whether it is healthy, and what that is judged by.
     """
 
@@ -64,6 +65,7 @@ class Progress:
     bad_samples: Images = 0
     evaluations: list[Evaluation] = field(default_factory=list)
     pending: Pending | None = None
+    given: bool = False
     health: Health = field(default_factory=Health)
 
     @classmethod

@@ -15,7 +15,7 @@ from distgan.config.components import own_names
 from distgan.config.load import build_config, flatten
 from distgan.config.schema import Config
 from distgan.errors import UserError
-from distgan.training.checkpoints import Checkpoint, CheckpointStore, Manifest, checkpoint_name, fitting
+from distgan.training.checkpoints import OLD_ORDER, Checkpoint, CheckpointStore, Manifest, checkpoint_name, fitting
 from distgan.training.early_stopping import ranked
 from distgan.training.ema import ExponentialMovingAverage
 from distgan.training.initial import load_initial
@@ -45,6 +45,7 @@ class TrainingState:
     classes: list[str] = field(default_factory=list)
     init_from: str | None = None
     continued_from: str | None = None
+    earlier_seconds: float | None = 0.0
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Takes over a checkpoint's state in place, with this configuration's rates and other settings of optimisers.
@@ -60,6 +61,8 @@ class TrainingState:
         self.progress = Progress.from_dict(checkpoint.manifest.progress)
         self.optimizers.set_rates(self.progress.images)
         self.init_from, self.continued_from = checkpoint.manifest.init_from, checkpoint.manifest.continued_from
+        self.progress.given |= self.init_from is not None  # which earlier versions do not say
+        self.earlier_seconds = checkpoint.manifest.seconds
 
     def continue_from(self, checkpoint: Checkpoint) -> None:
         """Takes over the state of another run's checkpoint, as `restore` does.
@@ -72,14 +75,15 @@ class TrainingState:
         if pending is not None and pending.step != self.progress.step:
             self.progress.pending = None
         self.init_from, self.continued_from = None, checkpoint.url
+        self.earlier_seconds = 0.0
 
     def begin_from(self, checkpoint: Checkpoint) -> None:
         """Takes over a checkpoint's weights, and nothing else. Raises UserError where they are another network's."""
         load_initial(checkpoint, self.networks, self.ema)
-        self.init_from = checkpoint.url
+        self.init_from, self.progress.given = checkpoint.url, True
 
-    def save(self, store: CheckpointStore, done: Callable[[], None]) -> str:
-        """Starts writing a checkpoint of this moment; returns its name."""
+    def save(self, store: CheckpointStore, done: Callable[[], None], seconds: float = 0.0) -> str:
+        """Starts writing a checkpoint of this moment, `seconds` into the session; returns its name."""
         progress = self.progress
         name = checkpoint_name(progress.step)
         manifest = Manifest(
@@ -95,6 +99,7 @@ class TrainingState:
             classes=self.classes,
             init_from=self.init_from,
             continued_from=self.continued_from,
+            seconds=self.run_seconds(seconds),
         )
         best_first = ranked(progress.evaluations, self.config.evaluation.monitor)
         keep = {name} if progress.pending is None else {name, checkpoint_name(progress.pending.step)}
@@ -107,6 +112,10 @@ class TrainingState:
             done,
         )
         return name
+
+    def run_seconds(self, seconds: float) -> float | None:
+        """Seconds of all sessions of the run, `seconds` into this one; None where nobody knows."""
+        return None if self.earlier_seconds is None else round(self.earlier_seconds + seconds, 2)
 
     def not_finite(self) -> str | None:
         """The first part that holds a number that is not finite, as it is called in a checkpoint."""
@@ -129,6 +138,7 @@ class TrainingState:
 
 def check_resumable(manifest: Manifest, config: Config, data_hash: str, where: str) -> None:
     """Raises UserError, naming the keys, where going on would train something else."""
+    _check_order(manifest, config, where, f"--init-from {where}")
     differences = _differences(manifest, config, f"{where}/{manifest.name}", training_differences)
     if differences:
         raise UserError(
@@ -149,6 +159,7 @@ def check_continuable(checkpoint: Checkpoint, config: Config, data_hash: str) ->
     over; the budget counts what has been trained, and is more.
     """
     manifest, where = checkpoint.manifest, f"--continue-from {checkpoint.url}"
+    _check_order(manifest, config, where, "--init-from")
     differences = _differences(manifest, config, checkpoint.url, lasting_differences)
     if differences:
         raise UserError(
@@ -165,6 +176,15 @@ def check_continuable(checkpoint: Checkpoint, config: Config, data_hash: str) ->
         raise UserError(
             f"{where}: {manifest.kimg:g} kimg have been trained there, and training.kimg={config.training.kimg:g} is "
             f"the budget with them; set a higher one"
+        )
+
+
+def _check_order(manifest: Manifest, config: Config, where: str, init_from: str) -> None:
+    """Raises UserError where a run's groups have read other streams than they would now."""
+    if manifest.format == OLD_ORDER and 1 < config.scale.groups < config.data.streams:
+        raise UserError(
+            f"{where}: this run was begun by an earlier version, in which groups read the data in another order; "
+            f"finish it with that version, or start a new run with another --name, with {init_from} from its weights"
         )
 
 

@@ -54,7 +54,11 @@ class Groups:
 
 
 class Step:
-    """Runs updates on a pair of networks. Stateless but for what it is given: networks and optimisers."""
+    """Runs updates on a pair of networks. Stateless but for what it is given: networks and optimisers.
+
+    Attributes:
+        term_groups: how many of this worker's groups had each term of the last step.
+    """
 
     def __init__(
         self,
@@ -78,6 +82,7 @@ class Step:
         else:
             self.parallel_generator = world.wrap(generator)
             self.parallel_critic_update = world.wrap(critic_update)
+        self.term_groups: dict[str, int] = {}
         self._statistics = RunningStatistics(generator, discriminator)
         self._generator_statistics = RunningStatistics(generator)
         self._critic_statistics = RunningStatistics(discriminator)
@@ -88,19 +93,26 @@ class Step:
     def run(self, next_batch: Callable[[], RealBatch], critic_updates: int, generator_updates: int) -> Terms:
         """One step from the given counts of updates done.
 
-        Returns the terms of its last critic update and its generator update: this worker's shares, whose sum over
-        all workers is the mean over all groups.
+        Returns the terms of its last critic update that had them and of its generator update: this worker's shares,
+        whose sum over all workers is the mean over all groups, where all had the term (see `term_groups`).
         """
         objective = self.config.objective
         self.optimizers.set_rates(critic_updates * self.config.training.batch_size)
         if self.simultaneous:
-            return self.both_updates(next_batch(), critic_updates)
+            self.both_updates(next_batch(), critic_updates)
+            self.term_groups = self._term_groups
+            return self._terms
         batch: RealBatch = ()
+        terms: Terms = {}
+        groups: dict[str, int] = {}
         for offset in range(objective.critic_steps):
             if offset == 0 or objective.critic_batches == "fresh":
                 batch = next_batch()
-            terms = self.critic_update(batch, critic_updates + offset)
-        return terms | self.generator_update(batch, generator_updates)
+            terms |= self.critic_update(batch, critic_updates + offset)
+            groups |= self._term_groups
+        terms |= self.generator_update(batch, generator_updates)
+        self.term_groups = groups | self._term_groups
+        return terms
 
     def critic_update(self, batch: RealBatch, update: int) -> Terms:
         """One update of the discriminator against fakes that carry no gradient."""
@@ -212,6 +224,7 @@ class Step:
 
     def _begin(self, statistics: RunningStatistics, *optimizers: torch.optim.Optimizer) -> None:
         self._terms: Terms = {}
+        self._term_groups: dict[str, int] = {}
         for optimizer in optimizers:
             optimizer.zero_grad()
         statistics.begin()
@@ -262,13 +275,14 @@ class Step:
         """The norm of a network's whole mean gradient, before any bound on it: the same number on every worker."""
         gradients = [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
         norm = nn.utils.get_total_norm(gradients).to(self.world.device, self._dtype)
-        self._record({f"gradients/{name}": norm}, 1 / self.world.size)
+        self._record({f"gradients/{name}": norm}, 1 / self.world.size, len(self.groups.local))
 
-    def _record(self, terms: Terms, share: float) -> None:
+    def _record(self, terms: Terms, share: float, groups: int = 1) -> None:
         """Adds shares of means: a group's of that over all groups, a worker's of what all have; workers sum them."""
         for name, value in terms.items():
             value = value.detach() * share
             self._terms[name] = self._terms[name] + value if name in self._terms else value
+            self._term_groups[name] = self._term_groups.get(name, 0) + groups
 
 
 def _synchronised(module: nn.Module, last: bool) -> AbstractContextManager[None]:

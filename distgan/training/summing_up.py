@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import distgan
 from distgan.health.remedies import warning
+from distgan.metrics.measures import higher_is_better
+from distgan.metrics.statistics_file import RealStatistics
 from distgan.training.checkpoints import checkpoint_name
 from distgan.training.early_stopping import Judgement
 from distgan.training.events import StopReason, Summary
@@ -20,17 +22,18 @@ def summarise(
     reason: StopReason,
     *,
     metric: str,
-    floor: float | None,
+    real: RealStatistics,
     best_checkpoint: str | None,
     resumed_at_kimg: float,
 ) -> Summary:
     """What the run has come to.
 
-    The checkpoint of its last step is there; `floor` is that of the Fréchet distance, `best_checkpoint` the best one
-    that is kept.
+    The checkpoint of its last step is there; `real` has the floor of the Fréchet distance, `best_checkpoint` is the
+    best one that is kept.
     """
     config, progress = job.config, state.progress
-    best, latest = judgement.best, judgement.latest
+    best, latest, seconds = judgement.best, judgement.latest, meter.seconds()
+    has_floor = config.evaluation.monitor == "frechet"
     return Summary(
         name=job.name,
         metric=metric,
@@ -43,15 +46,19 @@ def summarise(
         best_kimg=best.kimg if best else None,
         latest=latest.value if latest else None,
         latest_kimg=latest.kimg if latest else None,
-        floor=floor if config.evaluation.monitor == "frechet" else None,
+        floor=real.floor if has_floor else None,
+        floor_images=real.floor_images if has_floor else None,
         without_improvement=judgement.without_improvement,
         best_checkpoint=best_checkpoint,
         last_checkpoint=checkpoint_name(progress.step),
         workers=state.workers,
         resumed_at_kimg=resumed_at_kimg,
         images_per_second=meter.mean_images_per_second(),
-        seconds=meter.seconds(),
+        seconds=seconds,
+        run_seconds=state.run_seconds(seconds["total"]),
         bad_samples=progress.bad_samples if config.data.bad_samples == "skip" else None,
         distgan=distgan.__version__,
+        given=progress.given,
+        higher_is_better=higher_is_better(config.evaluation.monitor),
         health=[warning(ill, spell, config) for ill, spell in progress.health.spells.items()],
     )

@@ -54,6 +54,8 @@ class CriticUpdate(nn.Module):
             "accuracy/fake": (fake_logits <= 0).to(draws.dtype).mean(),
         }
         if penalty is None:
+            if self.objective.penalised:  # on other updates: the adversarial part has a value on all of them
+                terms["loss/adversarial"] = adversarial
             return adversarial, fake_logits, terms
         loss = adversarial + penalty.loss
         terms |= {

@@ -34,8 +34,9 @@ class TrialRun(tune.Trainable):
 
     What the run has measured in earlier sessions is reported first, so that the scheduler knows of it.
 
-    Its `config`: `number` of the trial, `job`, `resources` and `runs_a_host` (see `launch.train.build_trainer`),
-    `begins_at_kimg` (where it took over another's state), `exempt` from the scheduler, and the search's `board`.
+    Its `config`: `number` of the trial, `job`, `resources`, `runs_a_host` and `threads` (see
+    `launch.train.build_trainer`), `begins_at_kimg` (where it took over another's state), `exempt` from the scheduler,
+    and the search's `board`.
     """
 
     def setup(self, config: dict[str, Any]) -> None:
@@ -53,7 +54,8 @@ class TrialRun(tune.Trainable):
         self._resources = ExitStack()
         notes = self._resources.enter_context(ray_notes(job.run))
         self._board = create_board()
-        self._fit = Background(build_trainer(job, self._board, notes, config["resources"], config["runs_a_host"]).fit)
+        trainer = build_trainer(job, self._board, notes, config["resources"], config["runs_a_host"], config["threads"])
+        self._fit = Background(trainer.fit)
 
     def step(self) -> dict[str, Any]:
         if self._replay:

@@ -35,6 +35,7 @@ from distgan.search.job import SearchJob
 from distgan.search.ranking import reached
 from distgan.search.record import SearchEnd, SearchRecord
 from distgan.search.trials import Trial
+from distgan.world import asked_threads
 
 _POLL_S = 0.3
 
@@ -125,7 +126,7 @@ def _told(job: SearchJob, share: TrialShare) -> str:
 def _tuner(job: SearchJob, book: Book, share: TrialShare, board: Any, ending: Ending) -> Iterator[tune.Tuner]:
     """Tune with the book's trials; its own notes are in a folder of this machine, afterwards gone."""
     plan, trials = job.record.plan, job.record.trials
-    scheduler = build_scheduler(plan)
+    scheduler, threads = build_scheduler(plan), asked_threads()
     remember(scheduler, plan, trials)
 
     def describe(trial: Trial) -> dict[str, Any]:
@@ -134,6 +135,7 @@ def _tuner(job: SearchJob, book: Book, share: TrialShare, board: Any, ending: En
             "job": job.trial_job(trial),
             "resources": share.resources,
             "runs_a_host": share.runs_a_host,
+            "threads": threads,
             "begins_at_kimg": 0.0 if trial.parent is None else book.kimg_of(trial.parent),
             "exempt": trial.repeats is not None,
             "board": board,
