@@ -148,7 +148,7 @@ def test_an_outage_is_a_line_and_no_end(
         wait_for(lambda: json.loads(place.read_bytes(CLAIM_NAME))["renewals"] > renewals, 20)
         assert not lease.lost
         lease.storage.write_bytes("file", b"mine")
-    assert caplog.messages == ["s3://b: away; the claim is renewed when it works again"]
+    assert caplog.messages == ["s3://b: away; until its claim is renewed, another process may take the place over"]
     assert place.list() == ["file"]
 
 

@@ -26,6 +26,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from distgan.bounds import parse_json
 from distgan.data.storage import NotFoundError, Storage
 from distgan.errors import UserError
+from distgan.text import printable
 
 CLAIM_NAME = "claim.json"
 LIFETIME_S = 60.0
@@ -92,7 +93,7 @@ class Claim(BaseModel):
 
     @property
     def words(self) -> str:
-        return f"process {self.pid} on {self.host}"
+        return f"process {self.pid} on {printable(self.host)}"
 
 
 @dataclass(frozen=True)
@@ -171,21 +172,22 @@ class Lease:
                 self.storage.delete(CLAIM_NAME)
 
     def _renew_until_end(self) -> None:
-        pause, failing = _FIRST_S, False
+        pause, renewed, told = _FIRST_S, time.monotonic(), False
         while not self._ended.wait(pause):
             pause = _RENEW_S
             try:
                 with self._lock:
                     self._renew(self._claim.shards)
-                failing = False
+                renewed, told = time.monotonic(), False
             except LostError as error:
                 self.lost = True
                 _log.warning("%s", error)
                 return
             except UserError as error:
-                if not failing:
-                    _log.warning("%s; the claim is renewed when it works again", error)
-                failing = True
+                # An outage that lasts less long harms nothing, and whoever writes there tells of it.
+                if not told and time.monotonic() - renewed >= LIFETIME_S:
+                    told = True
+                    _log.warning("%s; until its claim is renewed, another process may take the place over", error)
 
     def _renew(self, shards: int) -> None:
         check_claim(self._place, self.token)
@@ -269,8 +271,8 @@ def _left_shards(place: Storage, remedy: str) -> int:
 def _in_use(place: Storage, claim: Claim | None, remedy: str) -> UserError:
     work = "works" if claim is None else claim.work
     return UserError(
-        f"{place.url}: {_words(claim)} {work} there; {remedy}, or end that process (once it is dead, the same command "
-        f"goes on: on its machine at once, on another one after {LIFETIME_S:.0f} s)"
+        f"{place.url}: {_words(claim)} {work} there; {remedy}, or end that process: once it has ended, the same command "
+        f"goes on (on another machine after {LIFETIME_S:.0f} s)"
     )
 
 

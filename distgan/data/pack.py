@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
@@ -117,6 +118,12 @@ def _shard_name(number: int) -> str:
     return f"shard-{number:05d}.tar"
 
 
+def _shard_number(name: str) -> int:
+    """The number in a shard's name; −1 for a name that `pack` does not give."""
+    found = re.fullmatch(r"shard-([0-9]{5,8})\.tar", name)
+    return -1 if found is None else int(found[1])
+
+
 @contextmanager
 def _folder(storage: Storage) -> Iterator[None]:
     """Makes the folder; takes it, and those above it that were made, away if the block fails and they are empty."""
@@ -139,7 +146,7 @@ def _make_room(lease: Lease) -> None:
     if INDEX_NAME in present:
         raise UserError(f"{place.url}: holds a data set already; choose another place or delete it")
     shards = [name for name in present if name.endswith(".tar")]
-    left = {_shard_name(number) for number in range(lease.left_shards)}.intersection(shards)
+    left = [name for name in shards if _shard_number(name) in range(lease.left_shards)]
     for name in left:
         place.delete(name)
     if left:
