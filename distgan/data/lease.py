@@ -271,8 +271,8 @@ def _left_shards(place: Storage, remedy: str) -> int:
 def _in_use(place: Storage, claim: Claim | None, remedy: str) -> UserError:
     work = "works" if claim is None else claim.work
     return UserError(
-        f"{place.url}: {_words(claim)} {work} there; {remedy}, or end that process: once it has ended, the same command "
-        f"goes on (on another machine after {LIFETIME_S:.0f} s)"
+        f"{place.url}: {_words(claim)} {work} there; {remedy}, or end that process: once it has ended, the same "
+        f"command goes on (on another machine after {LIFETIME_S:.0f} s)"
     )
 
 
