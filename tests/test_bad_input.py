@@ -964,8 +964,8 @@ CHECKPOINTS = [
     Case(
         "newer format",
         "sample {mine}",
-        r"can read \(written by version 9\.0: distgan-checkpoint-3\)",
-        manifest(format="distgan-checkpoint-3", distgan="9.0"),
+        r"can read \(written by version 9\.0: distgan-checkpoint-9\)",
+        manifest(format="distgan-checkpoint-9", distgan="9.0"),
     ),
     Case(
         "progress of words",

@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 
 from distgan.data.images import Encoding
 from distgan.data.index import Index
+from distgan.data.lease import CLAIM_NAME, Claim
 from distgan.data.pack import PackOptions, pack
+from distgan.data.scan import index_shards
 from distgan.data.sources.rendered_bricks import BrickSource
 from distgan.data.storage import Storage
 from distgan.data.verify import verify
@@ -171,12 +173,84 @@ def test_a_bad_image_ends_it_and_nothing_stays(tmp_path: Path, processes: int) -
 
 
 def test_what_was_there_before_stays(tmp_path: Path) -> None:
-    for name in ("notes.txt", "shard-00000.tar"):
-        (tmp_path / name).write_text("mine")
+    (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(UserError, match="not a readable image"):
         pack_here(BrokenSource(150), tmp_path, shard_bytes=10_000)
-    assert contents(tmp_path).keys() == {"notes.txt", "shard-00000.tar"}
-    assert (tmp_path / "notes.txt").read_text() == "mine"
+    assert contents(tmp_path) == {"notes.txt": b"mine"}
+
+
+def test_shards_of_others_are_not_mixed_with(tmp_path: Path) -> None:
+    for name in ("a.tar", "b.tar", "c.tar", "shard-00000.tar"):
+        (tmp_path / name).write_text("mine")
+    before = contents(tmp_path)
+    message = r"holds shards that are not of this data set: a\.tar, b\.tar, c\.tar and 1 more; choose another place"
+    with pytest.raises(UserError, match=message):
+        pack_here(NumberedSource(20), tmp_path)
+    assert contents(tmp_path) == before
+
+
+def test_a_second_pack_into_one_place_leaves_the_first_alone(tmp_path: Path) -> None:
+    place = Storage.open(str(tmp_path / "new"))
+    refused: list[str] = []
+
+    def pack_beside(done: int) -> None:
+        if done == 100:
+            with pytest.raises(UserError) as caught:
+                pack_here(NumberedSource(150), tmp_path / "new", shard_bytes=10_000)
+            refused.append(str(caught.value))
+            with pytest.raises(UserError, match=f"process {os.getpid()} on .* is packing there, or was killed"):
+                index_shards(place)
+
+    index = pack(NumberedSource(150), place, PackOptions(16, 1, shard_bytes=10_000, processes=1), pack_beside)
+    assert len(refused) == 1
+    assert f"process {os.getpid()} on " in refused[0]
+    assert " packs there; choose another place" in refused[0]
+    assert verify(place) == []
+    assert place.list() == sorted(["index.json", "index.table", *(shard.name for shard in index.header.shards)])
+
+
+def test_an_interrupted_pack_leaves_what_another_has_taken_over(tmp_path: Path) -> None:
+    place = Storage.open(str(tmp_path / "new"))
+
+    def stop(done: int) -> None:
+        if done == 100:
+            claim = Claim.new("packs")
+            place.write_bytes(CLAIM_NAME, claim.model_dump_json().encode())
+            place.write_bytes("shard-00000.tar", b"theirs")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pack(NumberedSource(150), place, PackOptions(16, 1, shard_bytes=10_000, processes=1), stop)
+    assert place.read_bytes("shard-00000.tar") == b"theirs"
+    assert CLAIM_NAME in place.list()
+
+
+KILLED = """
+import os, signal, sys
+from distgan.data.pack import PackOptions, pack
+from distgan.data.storage import Storage
+from toy_data import NumberedSource
+def kill(done):
+    if done == 100:
+        os.kill(os.getpid(), signal.SIGKILL)
+pack(NumberedSource(150), Storage.open(sys.argv[1]), PackOptions(16, 1, shard_bytes=10_000, processes=1), kill)
+"""
+
+
+def test_what_a_killed_pack_left_is_no_data(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    place = Storage.open(str(tmp_path / "new"))
+    path = os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parents[1])])
+    environment = os.environ | {"PYTHONPATH": path}
+    killed = subprocess.run([sys.executable, "-c", KILLED, place.url], env=environment, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    left = [name for name in place.list() if name.endswith(".tar")]
+    assert len(left) > 2
+    with pytest.raises(UserError, match="or pack there again, which removes what a killed one left"):
+        index_shards(place)
+    index = pack_here(NumberedSource(20), tmp_path / "new")
+    assert caplog.messages == [f"{place.url}: removed what a killed pack had left there (shards: {len(left)})"]
+    assert place.list() == ["index.json", "index.table", "shard-00000.tar"]
+    assert index_shards(place).header.samples == index.header.samples
 
 
 def test_an_interrupted_pack_leaves_nothing(tmp_path: Path) -> None:

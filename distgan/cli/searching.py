@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from distgan.cli.streams import output_is_log
 from distgan.report.screen import Terminal
 from distgan.search.options import SearchOptions
@@ -15,13 +17,16 @@ def run_search(options: SearchOptions, *, address: str | None, concurrent: int |
     from distgan.search.planning import plan_search
 
     job = plan_search(options)
+    from distgan.data.lease import claimed
     from distgan.launch.search.tune import Place, tune_on_ray
     from distgan.report.search.results import check_measured, print_results, write_results
 
     output_is_log()
-    outcome = tune_on_ray(job, Place(address, concurrent))
-    check_measured(outcome.record, job.search.url)
-    write_results(outcome.record, job.search)
+    with claimed(job.search, "searches", "give another --name") as lease:
+        job = replace(job, claim=lease.token)
+        outcome = tune_on_ray(job, Place(address, concurrent))
+        check_measured(outcome.record, job.search.url)
+        write_results(outcome.record, job.search)
     print_results(outcome.record, job.search.url, Terminal(), address)
     return outcome.exit_code
 

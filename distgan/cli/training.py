@@ -6,12 +6,19 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from distgan.cli.streams import output_is_log
 from distgan.errors import UserError
 from distgan.report.screen import Terminal
 from distgan.text import printable, without_credentials
+
+if TYPE_CHECKING:
+    from distgan.data.lease import Lease
+    from distgan.training.job import Job
 
 
 def run_training(
@@ -73,14 +80,17 @@ def run_training(
         print_plan(plan, device, Terminal(soft_wrap=True, stderr=True))
         return 0
     output_is_log()
-    if no_ray:
-        from distgan.launch.here import train_here
+    with _claim(job) as lease:
+        lost = (lambda: False) if lease is None else (lambda: lease.lost)
+        job = job if lease is None else replace(job, claim=lease.token)
+        if no_ray:
+            from distgan.launch.here import train_here
 
-        outcome = train_here(job)
-    else:
-        from distgan.launch.train import train_on_ray
+            outcome = train_here(job, lost)
+        else:
+            from distgan.launch.train import train_on_ray
 
-        outcome = train_on_ray(job, address)
+            outcome = train_on_ray(job, address, lost)
     summary = outcome.timed(begun, time.monotonic())
     if summary is not None:
         from distgan.report.summary import summary_table
@@ -89,3 +99,12 @@ def run_training(
         console.print(summary_table(summary))
         console.print(f"run: {job.run.url}", highlight=False)
     return outcome.exit_code
+
+
+def _claim(job: Job) -> AbstractContextManager[Lease | None]:
+    """The claim of the run's folder; only the first of torchrun's processes writes there."""
+    from distgan.data.lease import claimed
+
+    if os.environ.get("RANK", "0") != "0":
+        return nullcontext()
+    return claimed(job.run, "trains this run", "give another --name")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
@@ -19,6 +21,7 @@ from distgan.data.files import BAD
 from distgan.data.fitting import Fit
 from distgan.data.images import WHITE, Colour, Encoding
 from distgan.data.index import INDEX_NAME, TABLE_NAME, Index
+from distgan.data.lease import Lease, claimed
 from distgan.data.scan import ScannedShard, assemble_index, scan_shard
 from distgan.data.sources.base import Source
 from distgan.data.storage import Storage, translate_errors
@@ -27,6 +30,8 @@ from distgan.errors import UserError
 
 if TYPE_CHECKING:
     from distgan.config.schema import BadSamples
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -68,8 +73,9 @@ def pack(
 
     A sample is `KEY.png|jpg|webp` and, where it has a label, `KEY.cls`. The same source and options give the same
     bytes. `progress` is told the samples done so far, `skipped` why one is left out, `recovered` how
-    many more are JPEGs that libjpeg only warns of. Raises UserError where the storage holds a data set already, and
-    for a bad image that is not to be left out. What fails, or is interrupted, leaves nothing behind.
+    many more are JPEGs that libjpeg only warns of. Raises UserError where the storage holds a data set or shards
+    already, where another process packs into it, and for a bad image that is not to be left out. What fails, or is
+    interrupted, leaves nothing behind; what a killed one has left is removed.
     """
     order = np.random.default_rng([options.seed, len(source)]).permutation(len(source)).tolist()
     stored_as = StoredAs(
@@ -84,50 +90,93 @@ def pack(
         skipped(reason)
 
     with (
-        _undone_if_it_fails(storage) as written,
+        _folder(storage),
+        claimed(storage, "packs", "choose another place") as lease,
+        _undone_if_it_fails(lease) as written,
         temporary_folder() as folder,
         closing(encoded_samples(source, stored_as, order, options.processes, recovered)) as encoded,
     ):
-        if storage.exists(INDEX_NAME):
-            raise UserError(f"{storage.url}: holds a data set already; choose another place or delete it")
+        _make_room(lease)
         samples = _good_ones(encoded, options.bad, progress, leave_out)
         for first in samples:
-            path = folder / f"shard-{len(scanned):05d}.tar"
+            path = folder / _shard_name(len(scanned))
             count += _write_shard(path, chain([first], samples), options, count)
             scanned.append(scan_shard(path))
+            lease.write_shards(len(scanned))
             written.append(path.name)
-            storage.upload(path, path.name)
+            lease.storage.upload(path, path.name)
             path.unlink()
         if not scanned:
             raise UserError(f"{storage.url}: nothing to pack: none of the {len(source):,} images can be used")
         index = assemble_index(scanned, source.classes, options.channels, left_out)
         written += [TABLE_NAME, INDEX_NAME]
-        index.save(storage)
+        index.save(lease.storage)
     return index
 
 
-@contextmanager
-def _undone_if_it_fails(storage: Storage) -> Iterator[list[str]]:
-    """Makes the folder, for files whose names are put into the list; takes them and it away if the block fails.
+def _shard_name(number: int) -> str:
+    return f"shard-{number:05d}.tar"
 
-    What was there before stays, as does what others have put into a new folder.
-    """
+
+def _shard_number(name: str) -> int:
+    """The number in a shard's name; −1 for a name that `pack` does not give."""
+    found = re.fullmatch(r"shard-([0-9]{5,8})\.tar", name)
+    return -1 if found is None else int(found[1])
+
+
+@contextmanager
+def _folder(storage: Storage) -> Iterator[None]:
+    """Makes the folder; takes it, and those above it that were made, away if the block fails and they are empty."""
     path = storage.local_path
     absent = [] if path is None else [folder for folder in (path, *path.parents) if not os.path.lexists(folder)]
-    present: list[str] = []
-    written: list[str] = []
     try:
         storage.prepare()
-        present = storage.list()
-        yield written
+        yield
     except BaseException:
-        with suppress(UserError):
-            for name in written:
-                if name not in present:
-                    storage.delete(name)
         with suppress(OSError):
             for folder in absent:
                 folder.rmdir()
+        raise
+
+
+def _make_room(lease: Lease) -> None:
+    """Removes the shards that a killed pack has left. Raises UserError where there are others, or a data set."""
+    place = lease.storage
+    present = place.list()
+    if INDEX_NAME in present:
+        raise UserError(f"{place.url}: holds a data set already; choose another place or delete it")
+    shards = [name for name in present if name.endswith(".tar")]
+    left = [name for name in shards if _shard_number(name) in range(lease.left_shards)]
+    for name in left:
+        place.delete(name)
+    if left:
+        _log.warning("%s: removed what a killed pack had left there (shards: %d)", place.url, len(left))
+    lease.write_shards(0)
+    others = [name for name in shards if name not in left]
+    if others:
+        names = ", ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
+        raise UserError(
+            f"{place.url}: holds shards that are not of this data set: {names}; choose another place, or delete them"
+        )
+
+
+@contextmanager
+def _undone_if_it_fails(lease: Lease) -> Iterator[list[str]]:
+    """For files whose names are put into the list: takes them away if the block fails.
+
+    What was there before stays, as does everything where another process has taken the place over.
+    """
+    present = lease.storage.list()
+    written: list[str] = []
+    try:
+        yield written
+    except BaseException:
+        try:
+            for name in written:
+                if name not in present:
+                    lease.storage.delete(name)
+        except UserError:
+            lease.keep()  # the next pack removes them
         raise
 
 

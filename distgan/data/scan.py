@@ -19,6 +19,7 @@ from distgan.bounds import parse_json
 from distgan.data.files import BAD, HIDDEN, SPECIAL, WITHOUT_IMAGE, is_system, kind_of_file, main_reasons, words_of
 from distgan.data.images import EXTENSIONS, FORMATS, UNREADABLE, native_channels, open_image, why_unreadable
 from distgan.data.index import FORMAT, SHARD_NAME, Header, Index, Shard, block_spans, pack_table
+from distgan.data.lease import check_unclaimed
 from distgan.data.sources.base import MAX_LABEL, numbered_classes
 from distgan.data.storage import Storage
 from distgan.data.tar import tar_members
@@ -126,10 +127,12 @@ def assemble_index(
 
 
 def index_shards(storage: Storage, bad: BadSamples = "error", skipped: Callable[[str], None] = lambda _: None) -> Index:
-    """Makes and saves the index of all `.tar` files of a folder. Raises UserError as `scan_shard` does, or for none.
+    """Makes and saves the index of all `.tar` files of a folder.
 
+    Raises UserError as `scan_shard` does, where there are none, and where a pack is under way or was killed.
     A sample that is left out is not in the index: its bytes stay in the shard, and nobody asks for them.
     """
+    check_unclaimed(storage)
     names = [name for name in storage.list() if name.endswith(".tar")]
     if not names:
         raise UserError(f"{storage.url}: no .tar files there")

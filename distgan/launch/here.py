@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from contextlib import closing
 from ipaddress import ip_address
 
@@ -54,8 +55,11 @@ def choose_interface(wanted: str | None = None) -> None:
     use_interface(wanted, address)
 
 
-def train_here(job: Job) -> Outcome:
-    """Runs the job's loop on this process's rank of torchrun's world, or alone."""
+def train_here(job: Job, lost: Callable[[], bool]) -> Outcome:
+    """Runs the job's loop on this process's rank of torchrun's world, or alone.
+
+    `lost` says whether another process has taken over the run: it then ends at its next write.
+    """
     with stop_on_signals() as wish:
         choose_interface(job.config.placement.interface)
         world = join_torchrun(job.config.scale.device)
@@ -65,7 +69,7 @@ def train_here(job: Job) -> Outcome:
                 display.event(event)
 
             try:
-                with closing(RunReporter(job.run, show, lambda: wish.wished)) as reporter:
+                with closing(RunReporter(job.run, show, lambda: wish.wished or lost())) as reporter:
                     summary = train(job, world, reporter)
             finally:
                 if dist.is_initialized():

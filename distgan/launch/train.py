@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import closing
 from typing import Any
 
@@ -42,10 +43,11 @@ from distgan.world import asked_threads
 _POLL_S = 0.3
 
 
-def train_on_ray(job: Job, address: str | None) -> Outcome:
+def train_on_ray(job: Job, address: str | None, lost: Callable[[], bool]) -> Outcome:
     """Runs the job on the cluster at `address`, or on one of its own; returns when it has ended.
 
     A lost worker restarts the group from the newest checkpoint, up to `scale.max_failures` times.
+    `lost` says whether another process has taken over the run: its workers then end at their next write.
     """
     with stop_on_signals() as wish, Display() as display:
         display.message(words.connecting(cluster_address(address)))
@@ -60,7 +62,7 @@ def train_on_ray(job: Job, address: str | None) -> Outcome:
             trainer = build_trainer(job, board, notes, resources, threads=asked_threads())
             fit = Background(trainer.fit)
             places = Waiting(resources, job.config.scale.workers, display.message)
-            summary = _follow(board, fit, display, wish, places, own)
+            summary = _follow(board, fit, display, wish, places, own, lost)
     return Outcome(summary, wish.exit_code, display.finished, display.sessions)
 
 
@@ -82,6 +84,7 @@ def build_trainer(
             "profile": job.profile,
             "init_from": job.init_from,
             "continue_from": job.continue_from,
+            "claim": job.claim,
             "board": board,
             "runs_a_host": runs_a_host,
             "threads": threads,
@@ -108,7 +111,7 @@ def worker_main(arguments: dict[str, Any]) -> None:
     try:
         check_versions(arguments["versions"])
         config = build_config(arguments["config"], "job", trust_code=True)
-        names = ("name", "storage_url", "profile", "init_from", "continue_from")
+        names = ("name", "storage_url", "profile", "init_from", "continue_from", "claim")
         job = Job(config, **{name: arguments[name] for name in names})
         with closing(RayReporter(job.run, board)) as reporter:
             aside = RayValidation(world, job.run.url) if config.evaluation.asynchronous else None
@@ -132,7 +135,13 @@ class RayReporter(RunReporter):
 
 
 def _follow(
-    board: Any, fit: Background, display: Display, wish: StopWish, places: Waiting, own: bool
+    board: Any,
+    fit: Background,
+    display: Display,
+    wish: StopWish,
+    places: Waiting,
+    own: bool,
+    lost: Callable[[], bool],
 ) -> Summary | None:
     """Shows what the board says until the run has ended. Raises UserError for a worker's."""
     summary: Summary | None = None
@@ -151,9 +160,10 @@ def _follow(
             if not own:
                 give_up(fit)
             return None  # nothing has been trained that could be lost
-        if wish.wished and not asked:
+        if (wish.wished or lost()) and not asked:
             asked = True
-            display.message("stopping: the state is saved first; press Ctrl-C again to stop at once")
+            if wish.wished:
+                display.message("stopping: the state is saved first; press Ctrl-C again to stop at once")
             board.ask_to_stop.remote()
         if mistake is not None and (own or ended):
             raise mistake

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from distgan.config.overrides import overridden
 from distgan.config.schema import Config
+from distgan.data.lease import ClaimedStorage
 from distgan.data.storage import Storage
 from distgan.search.generations import Generations, generation_end
 from distgan.search.optuna_draws import ModelBased
@@ -27,6 +28,7 @@ class SearchJob:
         space: validated against it.
         resumes: whether an earlier session began it.
         notes: what the user should know, a sentence each.
+        claim: the token of the process that has the search's folder: nothing is written there once it is another's.
     """
 
     record: SearchRecord
@@ -35,11 +37,13 @@ class SearchJob:
     storage_url: str
     resumes: bool
     notes: tuple[str, ...] = ()
+    claim: str | None = None
 
     @property
     def search(self) -> Storage:
         """The search's folder."""
-        return Storage.open(self.storage_url).child(self.record.name)
+        folder = Storage.open(self.storage_url).child(self.record.name)
+        return folder if self.claim is None else ClaimedStorage.of(folder, folder, self.claim)
 
     def proposals(self) -> Proposals:
         """What its trials will be."""

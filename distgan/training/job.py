@@ -13,6 +13,7 @@ from distgan.config.commands import command, options
 from distgan.config.load import dump_config
 from distgan.config.schema import Config
 from distgan.data.index import Index
+from distgan.data.lease import ClaimedStorage
 from distgan.data.order import Order
 from distgan.data.storage import Storage
 from distgan.errors import UserError
@@ -38,7 +39,8 @@ class Job:
 
     `init_from` is the URL of a run or checkpoint whose weights a new run begins with. `continue_from` is that of one
     whose whole state it begins with: networks, moments of the optimisers and all progress, of a run its last
-    checkpoint. At most one of both is given.
+    checkpoint. At most one of both is given. `claim` is the token of the process that has the run's folder: nothing is
+    written there once it is another's.
     """
 
     config: Config
@@ -47,10 +49,12 @@ class Job:
     profile: bool = False
     init_from: str | None = None
     continue_from: str | None = None
+    claim: str | None = None
 
     @property
     def run(self) -> Storage:
-        return Storage.open(self.storage_url).child(self.name)
+        folder = Storage.open(self.storage_url).child(self.name)
+        return folder if self.claim is None else ClaimedStorage.of(folder, folder, self.claim)
 
     def as_yaml(self) -> str:
         """The text of a file that starts the same run anew: all keys, and above them a comment that says how."""
