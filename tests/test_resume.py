@@ -289,6 +289,15 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "complex weights": change_state(
         lambda tensors: tensors.update(ema={name: value + 0j for name, value in tensors["ema"].items()})
     ),
+    "a table in two places": change_state(lambda tensors: tensors.update(ema=tensors["generator"])),
+    "tensors that share their bytes": change_state(
+        lambda tensors: tensors.update(
+            ema={name: value.view(value.shape) for name, value in tensors["generator"].items()}
+        )
+    ),
+    "tensors in larger bytes": change_moment(
+        "exp_avg", lambda value: torch.zeros(2 * value.numel())[: value.numel()].view(value.shape)
+    ),
     "no moments": change_state(lambda tensors: tensors["generator_optimizer"]["state"].clear()),
     "moments of one parameter missing": change_state(
         lambda tensors: tensors["discriminator_optimizer"]["state"].pop(0)

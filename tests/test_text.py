@@ -64,6 +64,14 @@ def test_secrets_of_urls_are_not_shown(text: str, shown: str) -> None:
     assert str(UserError(text)) == shown
 
 
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize(
+    "text", ["a:/" * 300_000 + "?" + "key" * 300_000, "a://" * 200_000, "s3:x" * 200_000 + "@" * 9]
+)
+def test_no_text_takes_long(text: str) -> None:
+    without_credentials(text)
+
+
 @pytest.mark.parametrize(
     "text",
     [

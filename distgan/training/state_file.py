@@ -8,6 +8,7 @@ mean anything, archives are not compressed, and each tensor lies within the byte
 from __future__ import annotations
 
 import io
+import math
 import pickle
 import struct
 import zipfile
@@ -137,11 +138,13 @@ class StateFile:
             self._sizes = {entry.filename: entry.file_size for entry in entries}
             (pickled,) = (name for name in self._sizes if name.endswith("/data.pkl"))
             self._folder = pickled.removesuffix("data.pkl")
+            self._used: set[str] = set()
             if self._archive.read(f"{self._folder}byteorder") != b"little":
                 raise ValueError("its numbers are not little-endian")
             self.specs: Any = _NamesUnpickler(self._archive.read(pickled), self._stored).load()
             if not isinstance(self.specs, dict):
                 raise ValueError("it holds no table of tensors")
+            _check_once(self.specs, set())
         except _UNREADABLE as error:
             reason = " ".join(str(error).split()) if isinstance(error, ValueError | pickle.UnpicklingError) else ""
             raise ValueError(reason[:120] or "it is no whole file of tensors") from None
@@ -165,9 +168,22 @@ class StateFile:
 
     def _stored(self, key: str, dtype: torch.dtype, elements: int) -> _Storage:
         name = f"{self._folder}data/{key}"
+        if name in self._used:
+            raise ValueError("two tensors share their bytes")
+        self._used.add(name)
         if self._sizes[name] != elements * dtype.itemsize:
             raise ValueError(f"{elements} elements are said to be in {self._sizes[name]} bytes")
         return _Storage(name, dtype, elements)
+
+
+def _check_once(tree: Any, seen: set[int]) -> None:
+    """Raises ValueError for a table or tensor that stands in two places: built anew in each, it would fill a memory."""
+    if isinstance(tree, Mapping | _StoredTensor):
+        if id(tree) in seen:
+            raise ValueError("a part of it stands in two places")
+        seen.add(id(tree))
+    for inner in tree.values() if isinstance(tree, Mapping) else ():
+        _check_once(inner, seen)
 
 
 def _tensor(storage: object, offset: object, shape: object, stride: object, *_: object) -> _StoredTensor:
@@ -179,8 +195,8 @@ def _tensor(storage: object, offset: object, shape: object, stride: object, *_: 
     assert isinstance(shape, tuple)
     assert isinstance(stride, tuple)
     last = offset + sum((size - 1) * step for size, step in zip(shape, stride, strict=True))
-    if 0 not in shape and last >= storage.elements:
-        raise ValueError("a tensor reaches beyond its bytes")
+    if math.prod(shape) != storage.elements or (0 not in shape and last >= storage.elements):
+        raise ValueError("a tensor is not all of its bytes, or reaches beyond them")
     return _StoredTensor(shape, storage.dtype, stride, storage, offset)
 
 
