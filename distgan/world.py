@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -66,6 +66,19 @@ class World:
         box = [value]
         dist.broadcast_object_list(box, src=0, device=self.device)
         return box[0]
+
+    def from_rank_0(self, action: Callable[[], T]) -> T:
+        """What `action` gives on rank 0, on every rank. Its UserError is raised on every rank."""
+        found: T | UserError | None = None
+        if self.rank == 0:
+            try:
+                found = action()
+            except UserError as error:
+                found = error
+        found = self.agree(found)
+        if isinstance(found, UserError):
+            raise found
+        return cast(T, found)
 
     def gather(self, value: T) -> list[T]:
         """The values of all workers, in the order of their ranks, on every rank."""

@@ -153,3 +153,18 @@ def test_a_raised_budget_changes_no_rate(data: str, tmp_path: Path) -> None:
     assert whole.keys() == raised.keys()
     for path, value in whole.items():
         assert torch.equal(value, raised[path]) if isinstance(value, Tensor) else value == raised[path], path
+
+
+@pytest.mark.parametrize("name", ["step", "exp_avg", "exp_avg_sq"])
+def test_moments_of_other_shapes_are_not_taken(name: str) -> None:
+    """A fused optimizer would write beyond their memory."""
+    both = optimizers(AdamConfig(), AdamConfig())
+    for part, update in ((both.generator, both.update_generator), (both.discriminator, both.update_discriminator)):
+        for parameter in part.param_groups[0]["params"]:
+            parameter.grad = torch.ones_like(parameter)
+        update()
+    saved = both.discriminator.state_dict()
+    both.load_moments(both.generator.state_dict(), saved)
+    saved["state"][0][name] = torch.zeros(()) if name != "step" else torch.zeros(3)
+    with pytest.raises(ValueError, match=f"^{name} is of shape"):
+        both.load_moments(both.generator.state_dict(), saved)

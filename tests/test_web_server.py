@@ -21,7 +21,7 @@ from requests.utils import should_bypass_proxies
 
 import distgan
 from distgan.data import web_server
-from distgan.data.storage import NotFoundError, Storage
+from distgan.data.storage import NotFoundError, Storage, UnavailableError
 from distgan.errors import UserError
 from distgan.store.security import secure
 
@@ -47,6 +47,8 @@ class _Handler(BaseHTTPRequestHandler):
         if not self.endless:
             self.send_header("Content-Length", str(len(body)))
         self.end_headers()
+        if self.command == "HEAD":
+            return
         try:
             self.wfile.write(body)
             while self.endless:
@@ -109,6 +111,26 @@ def test_a_status_is_told(status: int, message: str, tmp_path: Path) -> None:
         ):
             with pytest.raises(UserError, match=f"^{storage.url}/a: .*{message}"):
                 read()
+
+
+@pytest.mark.parametrize("knows_head", [True, False])
+def test_the_size_of_a_file(knows_head: bool) -> None:
+    head = {"do_HEAD": lambda self: self.do_GET()} if knows_head else {}
+    with _server(**head) as storage:
+        assert storage.size("a") == len(_FILE)
+    with _server(status=503, **head) as storage, pytest.raises(UnavailableError, match="HTTP 503"):
+        storage.size("a")
+    with _server(status=404, **head) as storage, pytest.raises(NotFoundError):
+        storage.size("a")
+    with _server(endless=True) as storage, pytest.raises(UserError, match="does not say how large it is"):
+        storage.size("a")
+
+
+def test_a_server_that_fails_for_a_while_is_waited_for() -> None:
+    for status, waited in ((429, True), (500, True), (503, True), (403, False)):
+        with _server(status=status) as storage, pytest.raises(UserError) as error:
+            storage.read_range("a", 0, 9)
+        assert isinstance(error.value, UnavailableError) == waited
 
 
 def test_what_is_not_there() -> None:

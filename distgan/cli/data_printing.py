@@ -88,7 +88,7 @@ def print_recovered(count: int) -> None:
     """How many JPEGs were taken although a decoder warns of them."""
     if count:
         what = "JPEG is" if count == 1 else "JPEGs are"
-        print(f"{count:,} {what} damaged in a way that decoders get over; taken as they show it")
+        print(f"{count:,} {what} slightly damaged but decodable; kept")
 
 
 def print_left_out(left_out: Mapping[str, int]) -> None:

@@ -20,6 +20,7 @@ from distgan.cli.streams import exit_code, protect_streams
 from distgan.errors import UserError
 from distgan.launch.mistakes import tell
 from distgan.launch.signals import end_on_signals
+from distgan.text import printable, without_credentials
 
 app = typer.Typer(
     name="distgan",
@@ -175,7 +176,7 @@ class _Warnings(logging.Handler):
     """Shows what a command goes on without."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        print(f"distgan: warning: {record.getMessage()}", file=sys.stderr, flush=True)
+        print(f"distgan: warning: {printable(without_credentials(record.getMessage()))}", file=sys.stderr, flush=True)
 
 
 _warnings = _Warnings()

@@ -19,7 +19,7 @@ def run_sampling(
         checkpoint, number = write_samples(
             source, out, count=count, seed=seed, label=label, which=which, trust_code=trust_code,
             drawn=lambda done: progress.update(task, completed=done),
-            say=lambda text: print(f"distgan: warning: {text}", file=sys.stderr),
+            say=lambda text: print(f"distgan: warning: {printable(text)}", file=sys.stderr),
         )  # fmt: skip
     of_label = "" if label is None else f", label {label}"
     print(printable(f"{out}: {number} samples of {checkpoint}, seed {seed}{of_label}"))

@@ -60,7 +60,7 @@ class BlockCache:
 
     @contextmanager
     def _on_without(self) -> Iterator[None]:
-        """Inside, what the disk refuses ends the block and nothing else."""
+        """Turns errors of the disk in the block into one warning."""
         try:
             with translate_errors(f"data.cache_dir={self._folder}"):
                 yield

@@ -201,7 +201,7 @@ def decode_image(data: bytes, image_size: int | None, channels: int, resize: Res
 
 
 def _clean_jpeg(data: bytes, image_size: int | None, channels: int, resize: Resize) -> NDArray[np.uint8] | None:
-    """As `jpeg_pixels`. Raises ValueError for a wrong size, or too much work."""
+    """Decodes a JPEG by libjpeg; None where it warns. Raises ValueError for a wrong size, or too much work."""
     try:
         height, width, *_ = simplejpeg.decode_jpeg_header(data)
     except ValueError:

@@ -74,7 +74,7 @@ class Retry:
                 self._waiting.discard(call)
 
     def end(self) -> None:
-        """Nobody waits any longer, now and later."""
+        """Ends all waiting for good."""
         self._ended.set()
 
     def _begins(self, call: object, error: UnavailableError, left: float) -> None:

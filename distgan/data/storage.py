@@ -136,6 +136,8 @@ class Storage:
                 found = {"type": "nothing"}
             if found["type"] != "file":
                 raise NotFoundError(f"{self.url}/{name}: this is no file")
+            if found["size"] is None:
+                raise UserError(f"{self.url}/{name}: the server does not say how large it is; copy it to a disk")
             return int(found["size"])
 
     def read_range(self, name: str, start: int, end: int) -> bytes:

@@ -175,6 +175,8 @@ def _passes(error: Exception) -> bool:
     code = s3_code(error)
     if code:
         return _BY_S3_CODE.get(code) == _BUSY
+    if (status := http_status(error)) is not None:
+        return status == 429 or status >= 500
     if isinstance(error, OSError) and error.errno in _PASSING_ERRNO:
         return True
     return isinstance(error, _PASSING) and not isinstance(error, _LASTING)

@@ -18,6 +18,7 @@ _END_MARK = 2 * _BLOCK
 # Headers that describe the member after them: pax (x, g, X) and GNU's long names (L, K).
 _EXTENSIONS = (b"x", b"g", b"X", b"L", b"K")
 _MOST_EXTENSION_BYTES = 2**20
+_DIGITS = re.compile(rb"\d{300}")
 
 # What tarfile raises for a damaged archive; it passes on what its parsing of numbers and names raises.
 _DAMAGED = (tarfile.TarError, ArithmeticError, LookupError, ValueError, OSError, EOFError, RecursionError)
@@ -32,6 +33,16 @@ class _BoundedHeader(tarfile.TarInfo):
         if header.type in _EXTENSIONS and not 0 <= header.size <= _MOST_EXTENSION_BYTES:
             raise tarfile.ReadError(f"a header extension has {header.size:,} bytes")
         return header
+
+    def _proc_pax(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
+        """Python before 3.11.10 takes time in the square of a run of digits there (CVE-2024-6232)."""
+        file = archive.fileobj
+        assert file is not None
+        at = file.tell()
+        if _DIGITS.search(file.read(self.size)):
+            raise tarfile.ReadError("a header extension holds hundreds of digits in a row")
+        file.seek(at)
+        return super()._proc_pax(archive)  # type: ignore[misc,no-any-return]
 
 
 def tar_members(data: bytes, name: str) -> list[tarfile.TarInfo]:

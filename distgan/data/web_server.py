@@ -47,6 +47,17 @@ class WebFileSystem(HTTPFileSystem):  # type: ignore[misc]
                 raise UserError(f"{url}: more than {_MOST_BYTES // 2**30} GiB; too large to be read at once")
             return bytes(found)
 
+    async def _info(self, url: str, **kwargs: Any) -> dict[str, Any]:
+        session = await self.set_session()
+        options = {"allow_redirects": True, "headers": {"Accept-Encoding": "identity"}, **self.kwargs}
+        async with session.head(self.encode_url(url), **options) as answer:
+            size = answer.content_length if answer.ok else None
+        if size is None:  # not every server knows HEAD, or says by it how large a file is
+            async with session.get(self.encode_url(url), **options) as answer:
+                self._raise_not_found_for_status(answer, url)
+                size = answer.content_length
+        return {"name": url, "type": "file", "size": size}
+
     async def _exists(self, path: str, strict: bool = False, **kwargs: Any) -> bool:
         session = await self.set_session()
         async with session.get(self.encode_url(path), **self.kwargs, **kwargs) as answer:

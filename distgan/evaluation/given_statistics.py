@@ -89,14 +89,4 @@ def check_statistics(
 
 
 def _read_by_rank_0(source: str, world: World) -> RealStatistics:
-    found: RealStatistics | UserError | None = None
-    if world.rank == 0:
-        try:
-            found = Retry()(lambda: read_statistics(source))
-        except UserError as error:
-            found = error
-    found = world.agree(found)
-    if isinstance(found, UserError):
-        raise found
-    assert found is not None
-    return found
+    return world.from_rank_0(lambda: Retry()(lambda: read_statistics(source)))

@@ -34,7 +34,7 @@ class Generator(nn.Module):
     by default 256 channels in every stage at 32 pixels (Miyato et al., table 4), and 64 next to the image above that,
     doubling to 1,024 at 4x4: at 64 pixels with every stage, at 128 but for the last (their table 6). With
     `form: sagan` the network for 64 pixels is that for 128 with a stage less. BatchNorm's eps is Chainer's, in which
-    the source is written, and so are the first weights (`residual.initialize_residual`). SNGAN normalises no weight of
+    the source is written, and so are the first weights (`residual.initialize_residual`). SNGAN normalizes no weight of
     its generator spectrally, SAGAN all.
 
     Raises ValueError for an image size that is not 32, 64 or 128.
@@ -103,7 +103,7 @@ class Discriminator(nn.Module):
     blocks double from 64 channels on: at 64 pixels five that halve down to 2x2, at 128 five that halve down to 4x4 and
     one that keeps size and channels (their table 6). Between the convolutions of a block but the first are as many
     channels as come in. With `form: sagan` as many as go out, and the network for 64 pixels is that for 128 with a
-    stage less. The logits are unbounded. All weights are spectrally normalised. With `pooling: mean` and no spectral
+    stage less. The logits are unbounded. All weights are spectrally normalized. With `pooling: mean` and no spectral
     normalisation it is the critic of WGAN-GP on CIFAR-10 (Gulrajani et al. 2017).
 
     Raises ValueError for an image size that is not 32, 64 or 128.

@@ -46,7 +46,7 @@ def secure(directory: Path) -> None:
 
 
 def client_context(directory: Path) -> ssl.SSLContext:
-    """For a client of the inner ports of the store in `directory`."""
+    """TLS settings of a client of the inner ports of the store in `directory`."""
     context = ssl.create_default_context(cafile=str(directory / _CERTIFICATE))
     context.load_cert_chain(directory / _CERTIFICATE, directory / _KEY)
     return context

@@ -32,7 +32,7 @@ _FORMATS = (OLD_ORDER, _FORMAT)
 _STATE_NAME = "state.pt"
 _MANIFEST_NAME = "manifest.json"
 _MOST_MANIFEST_BYTES = 64 * 2**20
-# Of a state, beside its tensors: their names, and the optimisers' settings.
+# Of a state, beside its tensors: their names, and the optimizers' settings.
 _MOST_OTHER_BYTES = 16 * 2**20
 
 
@@ -315,7 +315,10 @@ class CheckpointStore:
         try:
             if said.get("format") not in _FORMATS:
                 raise ValueError
-            return Manifest.model_validate(content)
+            manifest = Manifest.model_validate(content)
+            if manifest.name != name:
+                raise DamagedError(f"{where}: damaged: its {_MANIFEST_NAME} is that of {manifest.name:.80}")
+            return manifest
         except ValueError as error:
             form, version = said.get("format"), said.get("distgan")
             if (isinstance(form, str) and form not in _FORMATS) or (isinstance(version, str) and _is_other(version)):

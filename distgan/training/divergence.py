@@ -56,4 +56,4 @@ class DivergenceGuard:
         """The newest whole checkpoint, once the one under way is written."""
         if self._world.rank == 0:
             self._checkpoints.settle()
-        return self._world.agree(self._checkpoints.newest_name() if self._world.rank == 0 else None)
+        return self._world.from_rank_0(self._checkpoints.newest_name)

@@ -10,6 +10,7 @@ import torch
 
 import distgan
 from distgan.config.commands import command, options
+from distgan.config.components import own_names
 from distgan.config.load import dump_config
 from distgan.config.schema import Config
 from distgan.data.index import Index
@@ -178,7 +179,7 @@ def _with_beginning(
         check_initial(checkpoint, networks)
         return replace(job, init_from=checkpoint.url), None, checkpoint.passed_over
     if job.continue_from is not None:
-        checkpoint = find_checkpoint(job.continue_from, default=LAST)
+        checkpoint = find_checkpoint(job.continue_from, default=LAST, own=own_names(job.config.model_dump(mode="json")))
         check_continuable(checkpoint, job.config, index.hash if index is not None else checkpoint.manifest.data_hash)
         return replace(job, continue_from=checkpoint.url), checkpoint.manifest, checkpoint.passed_over
     return job, None, ()

@@ -77,15 +77,20 @@ class Session:
         self.meter = Meter()
         self.ending = False
         self.retry = Retry(self._notice, self._stop_waiting)
-        own = own_names(config.model_dump(mode="json"))
+        self.own = own_names(config.model_dump(mode="json"))
         # A state that is being saved is not given up at the first wish to stop.
         self.checkpoints = CheckpointStore(
-            job.run, own, reading=self.retry, writing=Retry(self._notice), say=self._notice
+            job.run, self.own, reading=self.retry, writing=Retry(self._notice), say=self._notice
         )
         # Rank 0 decides which checkpoint is the newest: storage may change while the others look.
-        found = self.checkpoints.newest() if world.rank == 0 else None
-        newest = world.agree(found.manifest.name if found is not None else None)
-        resumed = found or (self._load(newest) if newest is not None else None)
+        found: list[Checkpoint] = []
+
+        def find_newest() -> str | None:
+            found.extend(filter(None, [self.checkpoints.newest()]))
+            return found[0].manifest.name if found else None
+
+        newest = world.from_rank_0(find_newest)
+        resumed = self._load(newest) if newest is not None and not found else next(iter(found), None)
         continued = self._load_continued() if resumed is None else None
         begun = resumed or continued
 
@@ -199,7 +204,7 @@ class Session:
     def _load_continued(self) -> Checkpoint | None:
         """The checkpoint of another run whose state this one takes over, where it is to."""
         url = self.world.agree(self.job.continue_from)
-        return None if url is None else find_checkpoint(url, default=LAST, retry=self.retry)
+        return None if url is None else find_checkpoint(url, default=LAST, retry=self.retry, own=self.own)
 
     def _open_batches(self) -> BatchStream:
         config = self.config

@@ -103,7 +103,7 @@ class Measurements:
         if self._begun != name:
             if self._world.rank == 0:
                 self._checkpoints.wait()
-            if not self._world.agree(self._world.rank == 0 and self._checkpoints.load(name) is not None):
+            if not self._world.from_rank_0(lambda: self._checkpoints.load(name) is not None):
                 return None
             if self._validation is None:
                 return self._of_checkpoint(name)

@@ -1,4 +1,4 @@
-"""The optimisers of both networks, their rates, and gradients of bounded norm."""
+"""The optimizers of both networks, their rates, and gradients of bounded norm."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from distgan.training.state_file import TensorSpec
 
 @dataclass(frozen=True)
 class Optimizers:
-    """One optimiser a network."""
+    """One optimizer a network."""
 
     generator: torch.optim.Optimizer
     discriminator: torch.optim.Optimizer
@@ -33,7 +33,7 @@ class Optimizers:
         _set_rate(self.discriminator, self.config.discriminator.lr * factor)
 
     def load_moments(self, generator: Mapping[str, Any], discriminator: Mapping[str, Any]) -> None:
-        """Takes the moments of the optimisers' saved states; all else stays as the configuration has it."""
+        """Takes the moments of the optimizers' saved states; all else stays as the configuration has it."""
         _load_moments(self.generator, generator["state"])
         _load_moments(self.discriminator, discriminator["state"])
 
@@ -47,12 +47,12 @@ class Optimizers:
 
 
 def build_optimizers(config: OptimizersConfig, generator: nn.Module, discriminator: nn.Module) -> Optimizers:
-    """The optimisers that the configuration names, over all parameters of each network."""
+    """The optimizers that the configuration names, over all parameters of each network."""
     return Optimizers(_build(config.generator, generator), _build(config.discriminator, discriminator), config)
 
 
 def moment_specs(config: AdamConfig | RMSPropConfig, network: nn.Module) -> dict[int, dict[str, TensorSpec]]:
-    """What an optimiser keeps of each parameter of a network, by the parameter's number, once it has moved them."""
+    """What an optimizer keeps of each parameter of a network, by the parameter's number, once it has moved them."""
     kept: dict[torch.dtype, dict[str, Tensor]] = {}
     specs = {}
     for number, parameter in enumerate(network.parameters()):
@@ -76,17 +76,21 @@ def _moments_of_two_numbers(config: AdamConfig | RMSPropConfig, dtype: torch.dty
 
 def _load_moments(optimizer: torch.optim.Optimizer, state: Mapping[int, Mapping[str, Tensor]]) -> None:
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    # In the parameter's memory format: fused optimisers walk through both side by side.
+    # In the parameter's memory format: fused optimizers walk through both side by side.
     laid_out = {
-        number: {
-            name: value.clone()
-            if value.ndim == 0
-            else torch.empty_like(parameters[number], device="cpu", dtype=value.dtype).copy_(value)
-            for name, value in moments.items()
-        }
+        number: {name: _laid_out(name, value, parameters[number]) for name, value in moments.items()}
         for number, moments in state.items()
     }
     optimizer.load_state_dict({"state": laid_out, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _laid_out(name: str, value: Tensor, parameter: Tensor) -> Tensor:
+    """A copy in the parameter's memory format. Raises ValueError for a value that the parameter cannot have."""
+    if value.shape != (() if name == "step" else parameter.shape):
+        raise ValueError(f"{name} is of shape {tuple(value.shape)}, and its parameter of {tuple(parameter.shape)}")
+    if name == "step":
+        return value.clone()
+    return torch.empty_like(parameter, device="cpu", dtype=value.dtype).copy_(value)
 
 
 def decay_factor(config: OptimizersConfig, images: int) -> float:

@@ -36,11 +36,13 @@ def choose_threads(wish: int | None, world: World, resumed: Manifest | None) -> 
 def crowding_load(threads: int, world: World) -> float | None:
     """This machine's load, where more is running on it than leaves a processor to each thread of its workers.
 
-    What the start of a run itself adds, up to one, does not count. None also where there is one thread, or a GPU.
+    What the start of a run itself adds, up to one, does not count. None also where there is one thread, or a GPU, and
+    where this process may use a part of the processors only: the load is that of all.
     """
-    if threads == 1 or world.device.type != "cpu":
+    processors = len(os.sched_getaffinity(0))
+    if threads == 1 or world.device.type != "cpu" or processors != os.cpu_count():
         return None
-    load, processors = os.getloadavg()[0], len(os.sched_getaffinity(0))
+    load = os.getloadavg()[0]
     return load if load > max(0, processors - threads * world.local_size) + 1 else None
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -26,12 +26,20 @@ BEST, LAST = "best", "last"
 _BATCH = 64
 
 
-def find_checkpoint(url: str, which: str | None = None, default: str = BEST, retry: Retry = NO_RETRY) -> Checkpoint:
+def find_checkpoint(
+    url: str,
+    which: str | None = None,
+    default: str = BEST,
+    retry: Retry = NO_RETRY,
+    own: Mapping[str, str] | None = None,
+) -> Checkpoint:
     """The checkpoint at `url`, or one of the run at `url`: the `best`, the `last` or that of a name.
 
     Without `which` it is the `default`. The best is that of those that are kept; where none of them was evaluated, or
     that one is damaged, the last whole one. Raises UserError where there is none, or none whole, or `url` is a
     checkpoint and `which` is given.
+
+    own: networks and the like of the user's own configuration (see `CheckpointStore`).
     """
     folder = Storage.open(url)
     parent, _, name = folder.url.rpartition("/")
@@ -39,8 +47,10 @@ def find_checkpoint(url: str, which: str | None = None, default: str = BEST, ret
     if kind == FOLDER and name.startswith("step-"):
         if which is not None:
             raise UserError(f"--checkpoint {which}: {url} is a checkpoint itself; give the run's folder instead")
-        return _read(CheckpointStore(Storage.open(above), reading=retry), name, f"{url}: no whole checkpoint there")
-    return _checkpoint_of_run(CheckpointStore(folder, reading=retry), default if which is None else which, url)
+        return _read(
+            CheckpointStore(Storage.open(above), own, reading=retry), name, f"{url}: no whole checkpoint there"
+        )
+    return _checkpoint_of_run(CheckpointStore(folder, own, reading=retry), default if which is None else which, url)
 
 
 def _read(
@@ -57,7 +67,7 @@ def _read(
 def _checkpoint_of_run(store: CheckpointStore, which: str, url: str) -> Checkpoint:
     newest = store.newest_manifest()
     if newest is None:
-        _newest(store, url)
+        _newest(store, url)  # raises, where damaged ones are there
         raise UserError(f"{url}: no checkpoints there; give a run's folder (storage/name) or one of its checkpoints")
     if which not in {BEST, LAST}:
         others = f"give {BEST}, {LAST}, or one of {', '.join(store.names()[-5:])}"

@@ -29,7 +29,7 @@ Differences = dict[str, tuple[Any, Any]]
 
 @dataclass
 class TrainingState:
-    """Networks, their average, optimisers and progress.
+    """Networks, their average, optimizers and progress.
 
     Random states are not in it: every draw is a function of the seed and these counters (`training.draws`).
     """
@@ -48,7 +48,7 @@ class TrainingState:
     earlier_seconds: float | None = 0.0
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Takes over a checkpoint's state in place, with this configuration's rates and other settings of optimisers.
+        """Takes over a checkpoint's state in place, with this configuration's rates and other settings of optimizers.
 
         Raises UserError where it is another network's.
         """
@@ -159,7 +159,7 @@ def check_continuable(checkpoint: Checkpoint, config: Config, data_hash: str) ->
     over; the budget counts what has been trained, and is more.
     """
     manifest, where = checkpoint.manifest, f"--continue-from {checkpoint.url}"
-    _check_order(manifest, config, where, "--init-from")
+    _check_order(manifest, config, where, f"--init-from {checkpoint.url}")
     differences = _differences(manifest, config, checkpoint.url, lasting_differences)
     if differences:
         raise UserError(
@@ -184,7 +184,7 @@ def _check_order(manifest: Manifest, config: Config, where: str, init_from: str)
     if manifest.format == OLD_ORDER and 1 < config.scale.groups < config.data.streams:
         raise UserError(
             f"{where}: this run was begun by an earlier version, in which groups read the data in another order; "
-            f"finish it with that version, or start a new run with another --name, with {init_from} from its weights"
+            f"finish it with that version, or begin a new run with its weights: another --name, and {init_from}"
         )
 
 

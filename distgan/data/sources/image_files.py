@@ -81,7 +81,7 @@ def image_pixels(data: bytes, where: str) -> NDArray[np.uint8]:
 
 
 def read_image(path: Path, where: str) -> NDArray[np.uint8]:
-    """As `image_pixels` of what lies in a file."""
+    """Reads an image file; see `image_pixels`."""
     try:
         data = read_bytes(path, _MOST_FILE_BYTES)
     except OSError as error:
