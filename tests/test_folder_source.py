@@ -110,6 +110,10 @@ WRONG_TABLES = {
     "vectors": ('{"labels": [["00000/a.png", [0, 1]]]}', r"row 0 is \[\"00000/a.png\", \[0, 1\]\], not a file and"),
     "a fraction": ('{"labels": [["00000/a.png", 0.5]]}', "row 0 is .*, not a file and the number of its class"),
     "infinite": ('{"labels": [["00000/a.png", Infinity]]}', "not valid JSON: Infinity is no number"),
+    "two labels": (
+        '{"labels": [["00000/a.png", 0], ["00000/a.png", 1]]}',
+        r"labels: 00000/a\.png has the labels 0 and 1;",
+    ),
     "another's": ('{"labels": [["b.png", 0]]}', r"has no label for 00000/a\.png \(1 such in all\)"),
 }
 

@@ -113,7 +113,10 @@ def _read_table(path: Path) -> dict[str, int] | None:
     if not isinstance(found, dict) or "labels" not in found:
         return None
     rows = found["labels"] or []
-    table = dict(_rows(rows, path)) if isinstance(rows, list) else {}
+    table: dict[str, int] = {}
+    for name, label in _rows(rows, path) if isinstance(rows, list) else ():
+        if table.setdefault(name, label) != label:
+            raise UserError(f"{path}: labels: {name} has the labels {table[name]} and {label}; leave one of them out")
     if rows and not table:
         raise UserError(f"{path}: its labels are no list of [file, label]; write it again, or take it away")
     return table
