@@ -17,8 +17,10 @@ from distgan.data.storage import Storage
 from distgan.store.seaweedfs import StoreHandle, down, up
 from runs import pack_bricks
 
-# In the background of a shell that is no terminal's, SIGINT is ignored, also by the commands that tests interrupt.
+# In the background of a shell that is no terminal's, SIGINT is ignored, and under nohup SIGHUP, also by the commands
+# that tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -453,7 +453,7 @@ def test_a_run_with_the_order_of_an_earlier_version_is_not_gone_on_with(data: st
     make_old(Path(source))
     with pytest.raises(UserError, match=rf"{source}: .* another order; finish it with that .* --init-from {source}"):
         run(config, str(tmp_path), "old")
-    with pytest.raises(UserError, match=rf"--continue-from {source}/.* another order; .* with --init-from"):
+    with pytest.raises(UserError, match=rf"--continue-from {source}/.* another order; .* and --init-from {source}/"):
         train(Job(config, "new", str(tmp_path), continue_from=source), ALONE, Recorder())
     assert sample_images(find_checkpoint(source), 2, 0).shape == (2, 1, 16, 16)
     assert train(Job(config, "new", str(tmp_path), init_from=source), ALONE, Recorder()).steps == 3

@@ -95,5 +95,9 @@ def test_a_busy_machine_is_noticed(
     load: float, machine: int, threads: int, workers: int, told: float | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(machine)))
+    monkeypatch.setattr(os, "cpu_count", lambda: machine)
     monkeypatch.setattr(os, "getloadavg", lambda: (load, 0.0, 0.0))
-    assert crowding_load(threads, World(0, workers, torch.device("cpu"), local_size=workers)) == told
+    world = World(0, workers, torch.device("cpu"), local_size=workers)
+    assert crowding_load(threads, world) == told
+    monkeypatch.setattr(os, "cpu_count", lambda: machine + 1)  # the load is that of others' processors too
+    assert crowding_load(threads, world) is None

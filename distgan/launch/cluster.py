@@ -152,7 +152,7 @@ def _temporary_folder() -> Path:
 def _unfit(folder: Path) -> str | None:
     """Why Ray cannot keep its sockets and files below a folder, which is made where it is not there."""
     folder = folder.absolute()
-    most = _SOCKET_BYTES - _RAY_BYTES - len(f"/distgan-{os.getuid()}-12345678/ray")
+    most = _SOCKET_BYTES - _RAY_BYTES - len(f"/distgan-{os.getuid()}/ray")
     if len(os.fsencode(folder)) > most:
         return f"its path has {len(os.fsencode(folder))} bytes, and the paths of sockets leave room for {most}"
     try:
