@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import gzip
 import os
 import pickle
 import tarfile
@@ -181,6 +182,39 @@ def test_a_file_far_larger_than_any_of_cifar_is_not_read(tmp_path: Path) -> None
         os.truncate(file.fileno(), 2**28 + 1)
     with pytest.raises(UserError, match=r"data_batch_1: has 268,435,457 bytes, more than any file of CIFAR"):
         CifarSource(str(folder))
+
+
+@pytest.mark.parametrize("packer", ["", "bz2", "xz"])
+def test_archives_of_other_packers(tmp_path: Path, packer: Any) -> None:
+    with tarfile.open(tmp_path / "a.tar", f"w:{packer}") as archive:
+        archive.add(cifar_folder(tmp_path), "cifar-10-batches-py")
+    check(CifarSource(str(tmp_path / "a.tar")), range(TRAIN), class_of)
+
+
+@pytest.mark.parametrize(
+    ("kind", "content", "expected"),
+    [
+        (tarfile.XHDTYPE, b"1" * 2**19, "a header extension holds hundreds of digits in a row"),
+        (tarfile.XHDTYPE, bytes(2**21), "a header extension has 2,097,152 bytes"),
+        (tarfile.REGTYPE, bytes(2**21), r"unpacks to more than 1,048,576 bytes; give another archive"),
+        (tarfile.GNUTYPE_SPARSE, b"\0\0\0\0\0\0\x01\x01" * 2**18, "unpacks to more than 1,048,576 bytes"),
+    ],
+)
+def test_an_archive_that_would_take_memory_or_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: bytes, content: bytes, expected: str
+) -> None:
+    """Digits in a row (CVE-2024-6232), long headers, and what unpacks without end."""
+    monkeypatch.setattr("distgan.data.sources.cifar._MOST_UNPACKED_BYTES", 2**20)
+    member = tarfile.TarInfo("other")
+    member.type, member.size = kind, len(content)
+    header = bytearray(member.tobuf(tarfile.GNU_FORMAT))
+    if kind == tarfile.GNUTYPE_SPARSE:
+        header[482] = 1  # more of its map follows
+        header[148:156] = b"%06o\0 " % (256 + sum(header[:148]) + sum(header[156:]))
+        content = (bytes(504) + b"\1" + bytes(7)) * 2**12
+    (tmp_path / "a.tar.gz").write_bytes(gzip.compress(bytes(header) + content + bytes(1024)))
+    with pytest.raises(UserError, match=expected):
+        CifarSource(str(tmp_path / "a.tar.gz"))
 
 
 def test_an_archive_of_other_things(tmp_path: Path) -> None:

@@ -230,6 +230,10 @@ PARTS: dict[str, tuple[bytes, str]] = {
         WHOLE[:HALF] + tar_header(b"x", 2**21) + bytes(2**21) + WHOLE[HALF:],
         "a header extension has 2,097,152 bytes",
     ),
+    "endless digits": (
+        WHOLE[:HALF] + tar_header(b"x", 2**19) + b"1" * 2**19 + WHOLE[HALF:],
+        "a header extension holds hundreds of digits in a row",
+    ),
     "an endless name": (WHOLE[:HALF] + tar_header(b"L", 2**33), "a header extension has 8,589,934,592 bytes"),
     "a negative size": (WHOLE[:HALF] + tar_header(b"0", -1024) + WHOLE[HALF:], "'header' has an impossible size"),
     "many extensions": (WHOLE[:HALF] + tar_header(b"x", 0) * 2000 + WHOLE[HALF:], "recursion"),

@@ -20,11 +20,11 @@ from distgan.errors import UserError
 from distgan.report.search.best import best_yaml
 from distgan.report.search.curves import curves_figure
 from distgan.report.search.display import SearchDisplay
-from distgan.report.search.pictures import draw_pictures
+from distgan.report.search.pictures import _of_the_best, draw_pictures
 from distgan.report.search.results import leaderboard_csv, print_results, show_results, write_results
 from distgan.report.search.table import Progress, trials_table
 from distgan.report.search.words import short_names, value_shown
-from distgan.search.importance import FEWEST, importance
+from distgan.search.importance import FEWEST, _places, importance
 from distgan.search.ranking import leaderboard
 from distgan.search.record import SearchRecord
 from distgan.search.trials import Trial
@@ -233,6 +233,28 @@ def test_pictures_of_all_kinds_of_searches(name: str) -> None:
         assert dark.mean() > 0.0005
         assert not dark[:2].any(), "nothing is cut off at the border"
         assert not dark[:, :2].any()
+
+
+def test_pictures_of_many_trials_show_the_best(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("distgan.report.search.pictures._MOST_DRAWN", 5)
+    record = with_repetitions(finished(30), [1, 5], 2)
+    shown = _of_the_best(record)
+    assert shown.name == "rates: the best 5 of 32 trials"
+    first = [one.trial.number for one in leaderboard(record.plan, record.trials)]
+    assert [one.number for one in shown.trials] == sorted([*first[:3], 30, 31])
+    assert _of_the_best(finished(5)).name == "rates"
+
+
+@pytest.mark.timeout(30)
+def test_twenty_thousand_trials_are_ranked_in_time() -> None:
+    """Also where all are of one generation, or repeat one trial."""
+    plan = make_plan(ONE_KEY)
+    one = make_trial(plan, 0, state="budget", curve=[(20.0, 1.0)])
+    trials = [one.model_copy(update={"number": number, "curve": [(20.0, float(number))]}) for number in range(20_000)]
+    assert [ranked.trial.number for ranked in leaderboard(plan, trials)] == list(range(20_000))
+    assert _places(trials, {number: float(number) for number in range(20_000)})[15_000] == 0.75
+    repeated = [one, *(trial.model_copy(update={"repeats": 0}) for trial in trials[1:])]
+    assert [ranked.runs for ranked in leaderboard(plan, repeated)] == [20_000]
 
 
 def test_pictures_show_a_child_from_where_its_parent_ended() -> None:

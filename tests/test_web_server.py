@@ -6,6 +6,7 @@ import ssl
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -33,16 +34,17 @@ class _Handler(BaseHTTPRequestHandler):
     status = 200
     ranges = True
     endless = False
+    file = _FILE
 
     def log_message(self, *_: object) -> None:
         pass
 
     def do_GET(self) -> None:
-        status, body = self.status, _FILE
+        status, body = self.status, self.file
         wanted = self.headers.get("Range")
         if wanted and self.ranges and status == 200:
             start, end = (int(number) for number in wanted.removeprefix("bytes=").split("-"))
-            status, body = (206, _FILE[start : end + 1]) if start < len(_FILE) else (416, b"")
+            status, body = (206, self.file[start : end + 1]) if start < len(self.file) else (416, b"")
         self.send_response(status)
         if not self.endless:
             self.send_header("Content-Length", str(len(body)))
@@ -159,6 +161,33 @@ def test_a_server_that_never_stops_sending_is_bounded(monkeypatch: pytest.Monkey
         assert len(storage.read_range("a", 0, 1000)) == 1000
         with pytest.raises(UserError, match="too large to be read at once"):
             storage.read_bytes("a")
+
+
+def test_a_file_for_the_disk_and_a_list_that_never_end_are_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(web_server, "_MOST_FILE_BYTES", 2**21)
+    with _server() as storage:
+        storage.download("a", tmp_path / "a")
+        assert (tmp_path / "a").read_bytes() == _FILE
+    with _server(endless=True) as storage:
+        with pytest.raises(UserError, match="/a: more than 0 GiB; give a smaller file"):
+            storage.download("a", tmp_path / "b")
+        with pytest.raises(UserError, match="the list of its files has more than 16 MiB"):
+            storage.list()
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_the_list_of_a_folder_is_what_its_page_links_to() -> None:
+    page = b"""<link href="style.css"><a href="../">up</a><a class=x HREF = 'a.tar'>a</a><A href="/data/b.tar">
+        <a href="c/"><a href="http://elsewhere.example/d.tar"><a """
+    with _server(file=page) as storage:
+        assert storage.child("data").list() == ["a.tar", "b.tar", "c"]
+    started = time.monotonic()
+    for page in (b"<a " * 10**5, b"<a" + b" " * 10**5, b"<a href='" * 10**5):
+        with _server(file=page) as storage:
+            assert storage.list() == []
+    assert time.monotonic() - started < 20
 
 
 class _LibraryError(Exception):

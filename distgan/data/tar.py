@@ -1,4 +1,4 @@
-"""The members of an uncompressed tar file that is whole.
+"""Tar files of others: the members of an uncompressed one that is whole, and a reader of packed ones with bounds.
 
 Python's tarfile takes whatever stops it, a damaged header or a hole, for the end of the archive. Here the end is where
 the end mark is, two blocks of zeros, and nothing but zeros follows it.
@@ -6,11 +6,19 @@ the end mark is, two blocks of zeros, and nothing but zeros follows it.
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import io
+import lzma
 import re
 import tarfile
-from typing import Self
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Self, cast
 
+from distgan.bounds import open_regular
 from distgan.errors import UserError
 
 _BLOCK = 512
@@ -80,6 +88,61 @@ def tar_members(data: bytes, name: str) -> list[tarfile.TarInfo]:
     if len(data) < at + _END_MARK:
         raise _damaged(name, f"it is cut off at byte {len(data)}: after {len(members)} members the end mark is missing")
     return members
+
+
+@contextmanager
+def opened_tar(path: Path, most_bytes: int) -> Iterator[tarfile.TarFile]:
+    """A tar file, plain or packed by gzip, bzip2 or xz, of which no more than `most_bytes` are unpacked.
+
+    Raises UserError for more, and what `tarfile` raises for a damaged file.
+    """
+    with open_regular(path) as file:
+        start = file.read(6)
+        file.seek(0)
+        unpacked = _unpacker(start, file)
+        bounded = cast(IO[bytes], _Bounded(unpacked, str(path), most_bytes))
+        with unpacked, tarfile.open(fileobj=bounded, mode="r:", tarinfo=_BoundedHeader) as archive:
+            yield archive
+
+
+def _unpacker(start: bytes, file: IO[bytes]) -> IO[bytes]:
+    if start.startswith(b"\x1f\x8b"):
+        return cast(IO[bytes], gzip.GzipFile(fileobj=file))
+    if start.startswith(b"BZh"):
+        return cast(IO[bytes], bz2.BZ2File(file))
+    return cast(IO[bytes], lzma.LZMAFile(file)) if start.startswith(b"\xfd7zXZ\0") else file
+
+
+class _Bounded:
+    """A file to `read` and `seek` in, up to a place."""
+
+    def __init__(self, file: IO[bytes], name: str, most_bytes: int) -> None:
+        self._file, self._name, self._most_bytes = file, name, most_bytes
+        self.tell = file.tell
+
+    def read(self, size: int) -> bytes:
+        self._check(self._file.tell() + size)
+        with self._damage():
+            return self._file.read(size)
+
+    def seek(self, place: int) -> int:
+        self._check(place)
+        with self._damage():
+            return self._file.seek(place)
+
+    @contextmanager
+    def _damage(self) -> Iterator[None]:
+        """What the packers say against the file is said as tarfile does; errors of the disk have a number."""
+        try:
+            yield
+        except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise
+            raise tarfile.ReadError(str(error)) from None
+
+    def _check(self, place: int) -> None:
+        if place > self._most_bytes:
+            raise UserError(f"{self._name}: unpacks to more than {self._most_bytes:,} bytes; give another archive")
 
 
 def _damaged(name: str, what: str) -> UserError:

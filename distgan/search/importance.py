@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -79,8 +80,10 @@ def _places(trials: Sequence[Trial], values: Mapping[int, float]) -> dict[int, f
     for trial in trials:
         if trial.number in values:
             generations[trial.generation].append(values[trial.number])
+    for generation in generations.values():
+        generation.sort()
     return {
-        trial.number: sum(other < values[trial.number] for other in generation) / len(generation)
+        trial.number: bisect_left(generation, values[trial.number]) / len(generation)
         for trial in trials
         if trial.number in values
         for generation in [generations[trial.generation]]

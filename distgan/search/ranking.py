@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -35,11 +36,15 @@ def leaderboard(plan: Plan, trials: Sequence[Trial]) -> list[Ranked]:
 
     A repetition counts when it has ended: until then its value is that of a run that has come less far.
     """
+    repetitions: defaultdict[int | None, list[Trial]] = defaultdict(list)
+    for trial in trials:
+        if trial.ended:
+            repetitions[trial.repeats].append(trial)
     found = []
     for trial in trials:
         if trial.repeats is not None:
             continue
-        runs = [trial, *(other for other in trials if other.repeats == trial.number and other.ended)]
+        runs = [trial, *repetitions[trial.number]]
         measured = [(run, best[1]) for run in runs if (best := run.best(plan.higher_is_better)) is not None]
         if not measured:
             continue

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import tarfile
 import weakref
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -18,11 +17,13 @@ from distgan.bounds import check_regular
 from distgan.config.suggest import did_you_mean
 from distgan.data.sources.cifar_batches import FORMS, IMAGE_BYTES, SIDE, Form
 from distgan.data.storage import translate_errors
+from distgan.data.tar import opened_tar
 from distgan.data.temporary import new_folder, temporary_folder
 from distgan.errors import UserError
 
 _MOST_BYTES = 2**28  # of one file; the largest there is has 156 million
-_NO_TAR = (tarfile.TarError, ArithmeticError, LookupError, ValueError, OSError, EOFError, zlib.error)
+_MOST_UNPACKED_BYTES = 2**30  # of an archive; the larger has 187 million
+_NO_TAR = (tarfile.TarError, ArithmeticError, LookupError, ValueError, OSError, EOFError, RecursionError)
 _GIVE = "give the folder or the .tar.gz of CIFAR-10 or CIFAR-100 as downloaded"
 
 
@@ -108,7 +109,7 @@ def _unpack(path: str, folder: Path) -> None:
     """Writes the archive's files that a form names, and no others, into the folder."""
     wanted = {name for form in FORMS for name in (*form.train, *form.test, *form.names.values())}
     try:
-        with translate_errors(path), tarfile.open(path) as archive:
+        with translate_errors(path), opened_tar(Path(path), _MOST_UNPACKED_BYTES) as archive:
             for member in archive:
                 name = PurePosixPath(member.name).name
                 content = archive.extractfile(member) if name in wanted and member.isreg() else None
