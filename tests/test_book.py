@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -238,6 +240,66 @@ def test_a_trial_that_cannot_be_kept_is_not_begun(tmp_path: Path) -> None:
         book.next_trial()
     (tmp_path / FILE).rmdir()
     assert next_trial(book).number == 0
+
+
+def first_trial(key: str, text: str) -> Callable[[str], str]:
+    """Other JSON as a value of the first trial."""
+
+    def inflict(record: str) -> str:
+        tree = json.loads(record)
+        tree["trials"][0][key] = "HERE"
+        return json.dumps(tree).replace('"HERE"', text)
+
+    return inflict
+
+
+DAMAGED: dict[str, tuple[Callable[[str], str], str]] = {
+    "no number": (first_trial("seconds", "NaN"), "NaN is no number"),
+    "beyond a float": (first_trial("seconds", "1e999"), "the number 1e999 is too large"),
+    "of 400 digits": (first_trial("generation", "1" + "0" * 400), "is too large"),
+    "a text that is no number": (first_trial("curve", '[["5", "nan"]]'), r"trials\.0\.curve.*finite number"),
+    "values without a sum": (first_trial("curve", "[[5, 1e308]]"), r"trials\.0\.curve.*less than or equal to"),
+    "time that went back": (first_trial("seconds", "-1"), r"trials\.0\.seconds.*greater than"),
+    "a parent that is not there": (first_trial("parent", "99"), "trial 0 does not belong where it stands"),
+    "a repetition of itself": (first_trial("repeats", "0"), "trial 0 does not belong where it stands"),
+    "another number": (first_trial("number", "7"), "trial 0 does not belong where it stands"),
+    "no budget": (lambda text: re.sub('"kimg": [0-9.]+', '"kimg": "many"', text), "training.kimg or seed is not a"),
+    "no space": (lambda text: text.replace("loguniform(2e-5, 2e-3)", "(((("), "cannot be read"),
+    "deep": (lambda text: "[" * 100_000, "nested too deeply"),
+    "many keys": (
+        lambda text: text.replace("{", "{" + "".join(f'"k{number}": 1,' for number in range(100_000)), 1),
+        "Extra inputs are not permitted",
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGED)
+@pytest.mark.timeout(30)
+def test_a_record_that_none_is_is_one_line(damage: str, tmp_path: Path) -> None:
+    folder = Storage.open(str(tmp_path))
+    finished(3).save(folder)
+    inflict, reason = DAMAGED[damage]
+    text = (tmp_path / FILE).read_text()
+    assert inflict(text) != text
+    (tmp_path / FILE).write_text(inflict(text))
+    with pytest.raises(UserError, match=rf"search\.json: not a search that .*{reason}") as caught:
+        read_record(folder)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 600
+
+
+@pytest.mark.parametrize("value", ["fast", -1.0, None, [1], {"a": 1}, 1e14])
+@pytest.mark.parametrize("table", ["draw", "overrides"])
+def test_values_that_no_draw_gives_are_no_record(value: object, table: str, tmp_path: Path) -> None:
+    folder, record = Storage.open(str(tmp_path)), finished(3)
+    getattr(record.trials[1], table)["optimizer.generator.lr"] = value
+    record.save(folder)
+    with pytest.raises(UserError, match=r"\(trial 1: optimizer.generator.lr has a value that is not in the space\)"):
+        read_record(folder)
+    record.trials[1].draw.clear()
+    record.save(folder)
+    with pytest.raises(UserError, match="not in the space"):
+        read_record(folder)
 
 
 def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:

@@ -152,6 +152,14 @@ def test_a_damaged_record_is_told_in_one_line() -> None:
         best_yaml(record, leaderboard(record.plan, record.trials)[0])
 
 
+def test_values_below_a_value_are_told_in_one_line() -> None:
+    record = three_trials()
+    record.trials[1].overrides["training.kimg.deep.er"] = 1
+    record.plan.config["optimizer"] = 3
+    with pytest.raises(UserError, match=r"rates/search.json: trial 1: .*kimg"):
+        best_yaml(record, leaderboard(record.plan, record.trials)[0])
+
+
 def test_importance_finds_the_key_that_matters() -> None:
     record = finished(40)
     found = importance(record.plan, record.trials)

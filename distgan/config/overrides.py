@@ -30,14 +30,17 @@ def overridden_tree(tree: Mapping[str, Any], overrides: Mapping[str, Any]) -> di
     changed = dict(tree)
     for section, (schema, key, registry) in COMPONENTS.items():
         name = overrides.get(f"{section}.{key}")
-        if isinstance(name, str) and name in registry and name != changed[section].get(key):
-            declared, options = split_section(section, changed[section])
+        if isinstance(name, str) and name in registry and name != _table(changed, section).get(key):
+            declared, options = split_section(section, _table(changed, section))
             changed[section] = declared | _only(options_model(registry.resolve(name), schema.model_fields), options)
     for side in ("generator", "discriminator"):
         name = overrides.get(f"optimizer.{side}.name")
-        if isinstance(name, str) and name in _OPTIMIZERS and name != changed["optimizer"][side].get("name"):
-            options = _only(_OPTIMIZERS[name], changed["optimizer"][side])
-            changed["optimizer"] = {**changed["optimizer"], side: options}
+        if (
+            isinstance(name, str)
+            and name in _OPTIMIZERS
+            and name != (_table(optimizers := _table(changed, "optimizer"), side)).get("name")
+        ):
+            changed["optimizer"] = {**optimizers, side: _only(_OPTIMIZERS[name], _table(optimizers, side))}
     for dotted, value in overrides.items():
         _put(changed, dotted.split("."), value)
     return changed
@@ -47,9 +50,14 @@ def _only(model: type[BaseModel], options: Mapping[str, Any]) -> dict[str, Any]:
     return {option: value for option, value in options.items() if option in model.model_fields}
 
 
+def _table(tree: Mapping[str, Any], part: str) -> dict[str, Any]:
+    """A copy of a section; an empty one where there is none, or a value in its place, as in a damaged record."""
+    return dict(found) if isinstance(found := tree.get(part), Mapping) else {}
+
+
 def _put(tree: dict[str, Any], parts: list[str], value: Any) -> None:
     """Sets a value in place, in copies of the sections that it is in."""
     for part in parts[:-1]:
-        tree[part] = dict(tree.get(part) or {})
+        tree[part] = _table(tree, part)
         tree = tree[part]
     tree[parts[-1]] = value

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, field_validator
 
 from distgan.config.load import flatten
 from distgan.errors import UserError
-from distgan.search.values import value_text
+from distgan.search.values import LARGEST, is_number, value_text
 
 Sampler = Literal["random", "grid", "tpe", "bayes"]
 Scheduler = Literal["asha", "hyperband", "median", "pbt", "pb2", "none"]
@@ -70,6 +70,15 @@ class Plan(BaseModel):
     reduction_factor: float = 4.0
     interval_kimg: float
     warm_start: str | None = None
+
+    @field_validator("config")
+    @classmethod
+    def _has_a_budget(cls, value: dict[str, Any]) -> dict[str, Any]:
+        training = value.get("training")
+        kimg = training.get("kimg") if isinstance(training, dict) else None
+        if not is_number(kimg) or not 0 < kimg <= LARGEST or not isinstance(value.get("seed"), int):
+            raise ValueError("training.kimg or seed is not a number that a run has")
+        return value
 
     @property
     def kimg(self) -> float:

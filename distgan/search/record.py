@@ -10,8 +10,12 @@ import distgan
 from distgan.bounds import MOST_RECORD_BYTES, parse_json
 from distgan.data.storage import NotFoundError, Storage
 from distgan.errors import UserError
+from distgan.search.distributions import Distribution
+from distgan.search.expressions import Product
 from distgan.search.plan import Limits, Plan
+from distgan.search.space import Space
 from distgan.search.trials import Trial
+from distgan.search.values import LARGEST, is_number
 
 FILE = "search.json"
 TRIALS = "trials"
@@ -61,8 +65,10 @@ def read_record(search: Storage) -> SearchRecord | None:
     except NotFoundError:
         return None
     try:
-        return SearchRecord.model_validate(parse_json(content))
-    except ValueError as error:
+        record = SearchRecord.model_validate(parse_json(content))
+        _check_values(record)
+        return record
+    except (ValueError, UserError) as error:
         reason = str(error)
         if isinstance(error, ValidationError):
             first = error.errors()[0]
@@ -71,6 +77,23 @@ def read_record(search: Storage) -> SearchRecord | None:
             f"{search.url}/{FILE}: not a search that distgan {distgan.__version__} can read ({reason:.200}); "
             f"use the version that wrote it, or start a new search with another --name"
         ) from None
+
+
+def _check_values(record: SearchRecord) -> None:
+    """Raises ValueError where a trial has values that no draw of the space gives, UserError for what is no space."""
+    space = Space.parse(record.plan.space)
+    for trial in record.trials:
+        for key, entry in space.entries.items():
+            if key not in trial.overrides:
+                continue
+            value, name, drawn = trial.overrides[key], entry.free_name(key), entry.distribution
+            fits = drawn is None or (name in trial.draw and drawn.contains(trial.draw[name]))
+            if isinstance(entry.expression, Distribution):
+                fits = fits and entry.expression.contains(value)
+            elif isinstance(entry.expression, Product):
+                fits = fits and is_number(value) and abs(value) <= LARGEST
+            if not fits:
+                raise ValueError(f"trial {trial.number}: {key} has a value that is not in the space")
 
 
 def require_record(url: str) -> SearchRecord:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from distgan.health.states import State as Illness
 
@@ -14,6 +13,11 @@ from distgan.health.states import State as Illness
 Ended = Literal["budget", "time", "plateau", "target", "stopped", "failed"] | Illness
 # `begun` ones are running, or go on with the next session of the search.
 TrialState = Literal["waiting", "begun"] | Ended
+
+# So that sums, ratios and the ends of axes are numbers too.
+_MOST_VALUE, _MOST_AMOUNT = 1e300, 1e12
+_Amount = Annotated[float, Field(ge=0, le=_MOST_AMOUNT, allow_inf_nan=False)]
+_Value = Annotated[float, Field(ge=-_MOST_VALUE, le=_MOST_VALUE, allow_inf_nan=False)]
 
 
 class Trial(BaseModel):
@@ -40,12 +44,12 @@ class Trial(BaseModel):
     overrides: dict[str, Any]
     seed: int
     repeats: int | None = None
-    generation: int = 0
+    generation: Annotated[int, Field(ge=0)] = 0
     parent: int | None = None
     state: TrialState = "waiting"
     note: str = ""
-    curve: list[tuple[float, float]] = []
-    seconds: float = 0.0
+    curve: list[tuple[_Amount, _Value]] = []
+    seconds: _Amount = 0.0
 
     @property
     def name(self) -> str:
@@ -73,8 +77,11 @@ class Trial(BaseModel):
         return min(self.curve, key=lambda point: sign * point[1], default=None)
 
     def told(self, kimg: float, value: float) -> None:
-        """Takes down an evaluation, which replaces what was known of that moment; one without a number is none."""
-        if not math.isfinite(value):
+        """Takes down an evaluation, which replaces what was known of that moment.
+
+        One without a number, or with one beyond use, is none.
+        """
+        if not abs(value) <= _MOST_VALUE:
             return
         known = dict(self.curve)
         known[kimg] = value
