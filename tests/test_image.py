@@ -86,5 +86,15 @@ def test_the_image_has_the_torch_that_it_says(build: Build, installed: str | Non
     assert said == ("" if code == 0 else f"torch 2 is not for {variant}\n")
 
 
+def test_with_a_lock_every_package_has_its_hash(build: Build) -> None:
+    (build.folder / "lock.txt").write_text("torch==2 --hash=sha256:0\n")
+    (build.folder / "torch.py").write_text("from types import SimpleNamespace\nversion = SimpleNamespace(cuda=None)\n")
+    assert build.run(TORCH, VARIANT="cuda") == (0, "", ["install --require-hashes -r lock.txt"])
+    index = "https://wheels.example/cpu"
+    _, _, called = build.run(TORCH, VARIANT="cpu", TORCH_INDEX=index)
+    assert called == [f"install --require-hashes --extra-index-url {index} -r lock.txt"]
+    assert build.run(DEPENDENCIES, VARIANT="cpu") == (0, "", [])
+
+
 def test_the_package_comes_last_and_alone() -> None:
     assert PACKAGE.startswith("pip install --no-deps . && useradd --uid 1000 ")
