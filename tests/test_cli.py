@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -29,6 +30,7 @@ from distgan.errors import UserError
 from distgan.launch.device import check_device
 from distgan.training.sampling import find_checkpoint
 from packing import grey, write_foreign
+from processes import TINY, listening
 from toy_data import pack_numbered
 
 pytestmark = pytest.mark.timeout(60)
@@ -376,3 +378,21 @@ def test_a_tiny_run_ends_with_its_summary(cli: Cli, data: Path, tmp_path: Path) 
     assert (tmp_path / "out" / "four.png").read_bytes().startswith(b"\x89PNG")
     changed = [*tiny[1:], "generator.width=8"]
     assert "generator.width" in one_line(cli("train", "quickstart", f"data.url={data}", "--name", "tiny", *changed))
+
+
+def test_a_run_of_one_process_listens_nowhere(
+    cli: Cli, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, write = listening(os.getpid()), Storage.write_bytes
+    found: list[set[tuple[str, str]]] = []
+
+    def watched(self: Storage, name: str, content: bytes) -> None:
+        found.append(listening(os.getpid()))
+        write(self, name, content)
+
+    monkeypatch.setattr(Storage, "write_bytes", watched)
+    budget = ["image_size=32", "training.kimg=0.064", "evaluation.every_kimg=0.064", "checkpoint.every_kimg=0.032"]
+    command = ["train", "quickstart", f"data.url={data}", *TINY, *budget, "--no-ray", "--storage", str(tmp_path)]
+    assert cli(*command).code == 0
+    assert len(found) > 2
+    assert all(one <= before for one in found)
