@@ -16,7 +16,7 @@ help:
 	@echo "make labels       a small conditional GAN on Fashion-MNIST, and whether it obeys, in minutes"
 	@echo "make test         the test suite"
 	@echo "make test-all     the test suite and what is slow"
-	@echo "make lint         ruff and mypy"
+	@echo "make lint         ruff, mypy and the import contracts"
 	@echo "make format       ruff's formatter"
 	@echo "make clean        remove what the targets above made"
 
@@ -62,6 +62,7 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix .

@@ -19,17 +19,17 @@ from torch import Tensor
 import distgan
 from distgan.config.load import load_config
 from distgan.config.schema import Config
+from distgan.data.bricks.render import BrickSource
 from distgan.data.pack import PackOptions, pack
-from distgan.data.sources.rendered_bricks import BrickSource
-from distgan.data.storage import Storage
+from distgan.distributed import Distributed
 from distgan.errors import UserError
-from distgan.search.checks import validated
+from distgan.search.expressions import arguments
 from distgan.search.space import Space
-from distgan.search.values import arguments
-from distgan.training.events import Evaluated, Event, Trained
-from distgan.training.job import Job
+from distgan.search.space_checks import validated
+from distgan.storage.storage import Storage
+from distgan.training.events import EvaluationResult, Event, StepMetrics
 from distgan.training.loop import train
-from distgan.world import World
+from distgan.training.run_spec import RunSpec
 
 PRESET = "quickstart"
 # Rates from where nothing is learned to where nothing is kept, around those that work.
@@ -174,7 +174,7 @@ def record_curve(number: int, overrides: dict[str, Any], config: Config, storage
     """One trial, trained to its end in this process."""
     reporter, diverged, begin = CurveReporter(), None, time.perf_counter()
     try:
-        train(Job(config, f"trial-{number}", storage), World(0, 1, torch.device("cpu")), reporter)
+        train(RunSpec(config, f"trial-{number}", storage), Distributed(0, 1, torch.device("cpu")), reporter)
     except UserError as error:
         if "diverged" not in str(error):
             raise
@@ -191,9 +191,9 @@ class CurveReporter:
         self.kimg = 0.0
 
     def event(self, event: Event) -> None:
-        if isinstance(event, Trained | Evaluated):
+        if isinstance(event, StepMetrics | EvaluationResult):
             self.kimg = event.kimg
-        if isinstance(event, Evaluated):
+        if isinstance(event, EvaluationResult):
             self.rows.append((event.kimg, round(event.value, 1)))
 
     def samples(self, step: int, kimg: float, images: Tensor, columns: int | None = None) -> None:
@@ -202,7 +202,7 @@ class CurveReporter:
     def stop_requested(self) -> bool:
         return False
 
-    def evaluated(self, event: Evaluated) -> None:
+    def evaluated(self, event: EvaluationResult) -> None:
         pass
 
 

@@ -19,11 +19,11 @@ from scipy.linalg import sqrtm  # type: ignore[import-untyped]
 from torch import Tensor
 
 from benchmarks.report import console, machine, print_ratio
-from distgan.metrics.frechet import FeatureSums, GaussianStatistics, frechet_distance
-from distgan.metrics.inception import FEATURES, InceptionV3
-from distgan.metrics.inception_features import InceptionFeatures
-from distgan.metrics.kid import kernel_distance
-from distgan.metrics.manifold import manifold
+from distgan.evaluation.extractors.fid import InceptionFeatures
+from distgan.evaluation.extractors.inception import FEATURES, InceptionV3
+from distgan.evaluation.metrics.frechet import FeatureSums, GaussianStatistics, frechet_distance
+from distgan.evaluation.metrics.kid import kernel_distance
+from distgan.evaluation.metrics.prdc import manifold
 
 _TIMED_IMAGES = 64
 

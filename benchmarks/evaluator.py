@@ -32,15 +32,15 @@ from torch.nn import functional
 from benchmarks.report import console, machine, print_ratio
 from distgan.config.load import load_config
 from distgan.config.schema import Config
-from distgan.data.decode import SampleDecoder
-from distgan.data.storage import Storage
+from distgan.data.dataset import Dataset
+from distgan.distributed import Distributed
 from distgan.evaluation.evaluator import Evaluator
-from distgan.evaluation.images import CHUNK
-from distgan.metrics.inception import FEATURES
+from distgan.evaluation.extractors.inception import FEATURES
+from distgan.evaluation.image_source import CHUNK
+from distgan.storage.storage import Storage
 from distgan.training.fakes import GeneratedImages
 from distgan.training.networks import build_networks
 from distgan.training.process import prepare_process
-from distgan.world import World
 
 _CONTEXT = multiprocessing.get_context("spawn")
 _BRICKS = 4096
@@ -113,15 +113,15 @@ def _processes(config: Config, size: int, folder: Path, stack: ExitStack) -> Cal
 
 
 def _serve(config: Config, rank: int, size: int, rendezvous: Path, pipe: Connection) -> None:
-    world = World(rank, size, torch.device("cpu"), size)
-    prepare_process(1, world.device)
+    distributed = Distributed(rank, size, torch.device("cpu"), size)
+    prepare_process(1, distributed.device)
     if size > 1:
         os.environ["GLOO_SOCKET_IFNAME"] = "lo"
         dist.init_process_group("gloo", f"file://{rendezvous}", timedelta(seconds=300), world_size=size, rank=rank)
-    decoder = SampleDecoder.open(config.data, config.image_shape)
-    evaluator = Evaluator(config.evaluation, config.data, world, Storage.open(str(config.data.url)), decoder)
-    generator = build_networks(config, world.device).generator.eval()
-    images = GeneratedImages(config, decoder.index.labels, world.device, generator)
+    decoder = Dataset.open(config.data, config.image_shape)
+    evaluator = Evaluator(config.evaluation, config.data, distributed, Storage.open(str(config.data.url)), decoder)
+    generator = build_networks(config, distributed.device).generator.eval()
+    images = GeneratedImages(config, decoder.index.labels, distributed.device, generator)
     while pipe.recv():
         if size > 1:
             dist.barrier()
@@ -152,7 +152,7 @@ def _pauses(run: Path) -> tuple[float, float, int]:
     """Seconds of training; what evaluations and checkpoints before the last one held it up; how many those were."""
     seconds = json.loads((run / "summary.json").read_text())["seconds"]
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    evaluations = [row for row in rows if row["event"] == "evaluated"]
+    evaluations = [row for row in rows if row["event"] == "evaluation"]
     stood = seconds["evaluation"] + seconds["checkpoint"] + seconds["samples"] - evaluations[-1]["seconds"]
     return seconds["training"], stood, len(evaluations) - 1
 
@@ -171,11 +171,11 @@ def memory(data: str) -> None:
 
 def _peak(data: str, count: int, pipe: Connection) -> None:
     given = [f"data.url={data}", "evaluation.extractor=benchmarks.evaluator:Projection", f"evaluation.samples={count}"]
-    config, world = load_config("quickstart", given), World(0, 1, torch.device("cpu"))
-    prepare_process(1, world.device)
+    config, distributed = load_config("quickstart", given), Distributed(0, 1, torch.device("cpu"))
+    prepare_process(1, distributed.device)
     storage = Storage.open(data)
     Evaluator(
-        config.evaluation, config.data, world, storage, SampleDecoder.open(config.data, config.image_shape)
+        config.evaluation, config.data, distributed, storage, Dataset.open(config.data, config.image_shape)
     ).evaluate(Noise(count))
     pipe.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 

@@ -24,8 +24,8 @@ from rich.table import Table
 from benchmarks.memory import PeakMemory
 from benchmarks.report import console, machine, print_rates, print_ratio
 from benchmarks.sides import Side, ratio, running
-from distgan.data.storage import Storage
-from distgan.store import seaweedfs
+from distgan.storage.s3_server import server
+from distgan.storage.storage import Storage
 
 PRESET = "dcgan-bricks"
 RECIPE = ("generator.width=32", "discriminator.width=32", "scale.groups=2", "scale.threads=1")
@@ -58,7 +58,7 @@ def data_in_a_bucket(folder: Path) -> Iterator[str]:
     store = folder / "store"
     distgan("store", "up", "--dir", str(store), "--bucket", "bench")
     try:
-        handle = seaweedfs.status(store)
+        handle = server.status(store)
         assert handle is not None
         os.environ.update(handle.environment())
         url = "s3://bench/64"
@@ -120,7 +120,7 @@ def _rate(name: str) -> float:
     """Images a second from the second row of metrics on: without the first steps."""
     metrics = Storage.open(f"s3://bench/runs/{name}").read_bytes("metrics.jsonl")
     rows = [json.loads(line) for line in metrics.decode().splitlines()]
-    rates = [row["images_per_second"] for row in rows if row["event"] == "trained"]
+    rates = [row["images_per_second"] for row in rows if row["event"] == "step"]
     if len(rates) < 2:
         sys.exit(f"{name}: too few steps to tell a speed; raise --kimg")
     return float(statistics.harmonic_mean(rates[1:]))

@@ -13,8 +13,7 @@ from pathlib import Path
 from benchmarks.curves import PRESET, Recording
 from benchmarks.report import console
 from distgan.search.ranking import leaderboard
-from distgan.search.record import SearchRecord, require_record
-from distgan.search.trials import kimg_of
+from distgan.search.record import SearchRecord, kimg_of, require_record
 
 # Of evaluations that are recorded with a digit after the point.
 _ROUNDING = 0.06

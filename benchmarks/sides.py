@@ -21,13 +21,13 @@ from benchmarks.plain_loop import PlainLoop
 from distgan.config.load import load_config
 from distgan.config.schema import Config
 from distgan.data.stream import Group
+from distgan.distributed import Distributed
 from distgan.training.ema import ExponentialMovingAverage
 from distgan.training.networks import build_networks, build_objective
 from distgan.training.optimizers import build_optimizers
 from distgan.training.process import prepare_process
 from distgan.training.progress import Progress
 from distgan.training.step import Step
-from distgan.world import World
 
 _CONTEXT = multiprocessing.get_context("spawn")
 
@@ -117,10 +117,10 @@ def distgan_loop(side: Side, rank: int) -> Callable[[], None]:
     """What distgan does in a step, the average of the generator included, on images that are ready in memory."""
     config, device = side.config(), torch.device("cpu")
     prepare_process(side.threads, device)
-    world = World(rank, side.workers, device, side.workers)
+    distributed = Distributed(rank, side.workers, device, side.workers)
     networks = build_networks(config, device)
     optimizers = build_optimizers(config.optimizer, networks.generator, networks.discriminator)
-    step = Step(config, networks.generator, networks.discriminator, build_objective(config), optimizers, world)
+    step = Step(config, networks.generator, networks.discriminator, build_objective(config), optimizers, distributed)
     step.warm_up()
     ema, progress = ExponentialMovingAverage(networks.generator, config.ema), Progress()
     count = config.training.batch_size // config.scale.groups

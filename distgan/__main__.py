@@ -3,11 +3,11 @@
 import sys
 
 from distgan.errors import UserError
-from distgan.submission.arrival import arrive
+from distgan.launch.jobs.bootstrap import bootstrap
 
 if __name__ == "__main__":
     try:
-        arrive()
+        bootstrap()
     except UserError as error:
         print(f"distgan: error: {error}", file=sys.stderr)
         sys.exit(2)

@@ -27,11 +27,17 @@ from yaml.composer import ComposerError
 from distgan.errors import UserError
 
 MOST_TEXT_BYTES = 1_000_000
+
 MOST_RECORD_BYTES = 2**27  # of an index or a record, which grow with their data
+
 MOST_UNPACKED_BYTES = 2**32
+
 _MOST_NODES = 10_000  # of a YAML text, each alias counted in full
+
 _MOST_DEPTH = 50
+
 _LONGEST_NUMBER = 100
+
 # Images pack to a tenth or a half. What unpacks to far more is made to fill a memory.
 _MOST_RATIO, _ALWAYS_ALLOWED_BYTES = 200, 2**26
 

@@ -1,19 +1,29 @@
-"""Text that others wrote, as it may be shown: nothing that steers a terminal, and no secrets of URLs."""
+"""Text for people: texts of others made safe to show, the nearest valid name, commands to copy."""
 
 from __future__ import annotations
 
+import difflib
 import re
+import shlex
+from collections.abc import Iterable, Sequence
 
 _ELLIPSIS = "…"
 
 _URL = re.compile(r"\b([A-Za-z][A-Za-z0-9+.-]{0,20})(:/*)")
+
 # Where a user part can only be a secret; elsewhere (`sftp://me@host`, `abfs://box@account`) it is one with a colon.
 _KEYED = ("s3", "s3a", "gs", "gcs", "http", "https")
+
 _BUCKETS = _KEYED[:4]
+
 _WITH_USERS = (*_KEYED, "ftp", "sftp", "ssh", "hdfs", "webhdfs", "az", "abfs")
+
 _USER = re.compile(r"[^/@:]*:")
+
 _PORT = re.compile(r"\d{1,5}(?:[/,;)'\"]|$)")
+
 _SECRET = re.compile(r"sig|token|secret|passw|pwd|key|credential|auth", re.IGNORECASE)
+
 _CLOSING = ":;,.)'\"]`"
 
 
@@ -77,3 +87,38 @@ def printable(text: str) -> str:
 
 def _escaped(letter: str) -> str:
     return letter.encode("unicode_escape").decode("ascii")
+
+
+_LISTED_CHARACTERS = 150
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """`; did you mean 'x'?` with the nearest of `known`, or as many choices as fit into a line when none is near."""
+    choices = sorted(known)
+    near = difflib.get_close_matches(name[:100], choices, n=1, cutoff=0.6)
+    if near:
+        return f"; did you mean {near[0]!r}?"
+    return f"; there are: {_listed(choices)}" if choices else ""
+
+
+def _listed(choices: Sequence[str]) -> str:
+    shown = list(choices)
+    while len(shown) > 1 and len(", ".join(shown)) > _LISTED_CHARACTERS:
+        shown.pop()
+    left = len(choices) - len(shown)
+    return ", ".join(shown) + (f" and {left} more" if left else "")
+
+
+def command(*words: str) -> str:
+    """The shell's line that runs `distgan` with these words, each of them exactly as it is."""
+    return shlex.join(["distgan", *words])
+
+
+def options(**given: str | None) -> list[str]:
+    """The words of options with a value, as `storage="s3://runs"`; those that are None are left out."""
+    words: list[str] = []
+    for name, value in given.items():
+        if value is not None:
+            option = f"--{name.replace('_', '-')}"
+            words += [f"{option}={value}"] if value.startswith("-") else [option, value]
+    return words

@@ -17,9 +17,9 @@ import time
 from pathlib import Path
 from types import FrameType
 
-from distgan.data.storage import Storage
 from distgan.errors import UserError
-from distgan.store import seaweedfs
+from distgan.storage.s3_server import server
+from distgan.storage.storage import Storage
 
 DATA, RUNS, NAME = "s3://bricks/32", "s3://runs", "demo"
 # Everything together is meant to take less than eight minutes on two slow cores as well: training ends when its
@@ -46,7 +46,7 @@ def main() -> int:
     store = out / "store"
     try:
         distgan("store", "up", "--dir", str(store), "--bucket", "bricks", "--bucket", "runs")
-        handle = seaweedfs.status(store)
+        handle = server.status(store)
         assert handle is not None
         os.environ.update(handle.environment())
         if not Storage.open(DATA).exists("index.json"):

@@ -59,7 +59,7 @@ def main() -> int:
     """Packs the emoji; returns the exit code."""
     # Here, since the processes that `pack` starts import this module too.
     from distgan.data.pack import PackOptions, pack
-    from distgan.data.storage import Storage
+    from distgan.storage.storage import Storage
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("package", help="folder of the unpacked package: emoji.json is in it")

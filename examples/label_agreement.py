@@ -27,13 +27,14 @@ from torch import Tensor, nn
 from distgan.config.load import build_config
 from distgan.config.schema import Config
 from distgan.data.blocks import BlockReader
-from distgan.data.decode import SampleDecoder
+from distgan.data.dataset import Dataset
 from distgan.data.index import Index
-from distgan.data.storage import Storage
 from distgan.errors import UserError
+from distgan.inference.sampling import draw_samples
+from distgan.storage.storage import Storage
 from distgan.training.checkpoints import Checkpoint
-from distgan.training.job import check_data
-from distgan.training.sampling import draw_samples, find_checkpoint
+from distgan.training.run_spec import check_data
+from distgan.training.starting_point import find_checkpoint
 
 REAL_IMAGES, HELD_OUT_OF = 18_000, 6
 EPOCHS, BATCH = 5, 64
@@ -114,7 +115,7 @@ def real_images(index: Index, config: Config, seed: int) -> tuple[Tensor, Tensor
     random = np.random.default_rng(seed)
     chosen = np.sort(random.permutation(len(index))[:REAL_IMAGES])
     reader = BlockReader(Storage.open(str(config.data.url)), index)
-    decoder = SampleDecoder(index, reader, config.image_shape, config.data)
+    decoder = Dataset(index, reader, config.image_shape, config.data)
     numbers, images = zip(*decoder.images(chosen), strict=True)
     order = random.permutation(len(numbers))
     return torch.from_numpy(np.stack(images)[order]), torch.from_numpy(index.labels[np.array(numbers)[order]])

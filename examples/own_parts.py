@@ -11,8 +11,8 @@ from typing import Annotated
 from annotated_types import Ge, Le
 from torch import Tensor, nn
 
-from distgan.training.draws import Draws
-from distgan.training.objectives import Objective
+from distgan.losses.objectives import Objective
+from distgan.losses.rng import StepRng
 
 Width = Annotated[int, Ge(1), Le(4096)]
 
@@ -48,7 +48,7 @@ class LeastSquares(Objective):
     def __init__(self, *, real: Annotated[float, Ge(0.1), Le(10)] = 1.0) -> None:
         self.real = real
 
-    def critic_loss(self, real_logits: Tensor, fake_logits: Tensor, draws: Draws) -> Tensor:
+    def critic_loss(self, real_logits: Tensor, fake_logits: Tensor, draws: StepRng) -> Tensor:
         return 0.5 * ((real_logits - self.real).square().mean() + fake_logits.square().mean())
 
     def generator_loss(self, fake_logits: Tensor) -> Tensor:

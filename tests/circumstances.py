@@ -26,9 +26,9 @@ import numpy as np
 import pytest
 
 from distgan.data.index import INDEX_NAME, TABLE_NAME, Index
-from distgan.data.storage import Storage
-from distgan.search.options import SearchOptions
+from distgan.search.plan import SearchOptions
 from distgan.search.planning import plan_search
+from distgan.storage.storage import Storage
 
 
 @dataclass
@@ -249,7 +249,7 @@ def full_disk(place: Place) -> None:
     mounted = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", folder], stderr=subprocess.DEVNULL, check=False
     )
-    place.patch.setattr("distgan.data.retry.WAIT_S", 0.0)
+    place.patch.setattr("distgan.storage.retry.WAIT_S", 0.0)
     if mounted.returncode == 0:
         place.finally_do(lambda: subprocess.run(["umount", "--lazy", folder], check=True))
     else:
@@ -313,11 +313,11 @@ def _endpoint(place: Place, bound: socket.socket) -> None:
 
 
 def _impatient(place: Place) -> None:
-    from distgan.data import storage_urls
+    from distgan.storage import urls
 
     patience = {"read_timeout": 0.3, "connect_timeout": 0.3, "retries": {"mode": "standard", "total_max_attempts": 1}}
-    place.patch.setattr(storage_urls, "_S3_CONFIG", storage_urls._S3_CONFIG | patience)
-    place.patch.setattr(storage_urls, "_SEND_TIMEOUT_S", 0.3)
+    place.patch.setattr(urls, "_S3_CONFIG", urls._S3_CONFIG | patience)
+    place.patch.setattr(urls, "_SEND_TIMEOUT_S", 0.3)
 
 
 def ray_of_another_version(place: Place) -> None:
@@ -347,9 +347,9 @@ def _grpc_server(place: Place, add_service: Callable[[Any], object]) -> None:
 
 
 def impatient_ray(place: Place) -> None:
-    from distgan.launch import head
+    from distgan.launch import cluster
 
-    place.patch.setattr(head, "_REACHABLE_S", 0.5)
+    place.patch.setattr(cluster, "_REACHABLE_S", 0.5)
 
 
 def port_in_use(place: Place) -> None:

@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from command_line import Cli
-from distgan.data.storage import Storage
-from distgan.store.seaweedfs import StoreHandle, down, up
+from distgan.storage.s3_server.server import StoreHandle, down, up
+from distgan.storage.storage import Storage
 from runs import pack_bricks
 
 # In the background of a shell that is no terminal's, SIGINT is ignored, and under nohup SIGHUP, also by the commands
@@ -53,7 +53,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 _STOP_WHEN_ORPHANED = """
 import pathlib, sys
-from distgan.store.seaweedfs import down
+from distgan.storage.s3_server.server import down
 sys.stdin.read()
 down(pathlib.Path(sys.argv[1]))
 """

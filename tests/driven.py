@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from distgan.search.proposals import Draw, Proposals
+from distgan.search.record import Trial, TrialState
+from distgan.search.samplers import Draw, Proposals
 from distgan.search.space import Space
-from distgan.search.trials import Trial, TrialState
 
 # What becomes of a trial: its last evaluation, if any, and how it ended.
 Objective = Callable[[Trial], tuple[float | None, TrialState]]

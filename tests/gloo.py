@@ -19,7 +19,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from distgan.world import World
+from distgan.distributed import Distributed
 
 # Forked from a process that has imported torch and started nothing, so a worker costs milliseconds. The second
 # module is what torch imports, for seconds, in the first step of an optimiser.
@@ -113,7 +113,7 @@ def _worker(work: Work, rank: int, size: int, folder: str, pipe: Connection, arg
         if size > 1:
             address = f"file://{Path(folder) / 'rendezvous'}"
             dist.init_process_group("gloo", address, timedelta(seconds=60), world_size=size, rank=rank)
-        answer = work(World(rank, size, torch.device("cpu"), size), *arguments)
+        answer = work(Distributed(rank, size, torch.device("cpu"), size), *arguments)
         if size > 1:
             dist.barrier()
             dist.destroy_process_group()

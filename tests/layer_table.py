@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from distgan.training.layers import single_layers
+from distgan.training.networks import single_layers
 
 
 def meta(network: type[nn.Module], **options: object) -> nn.Module:

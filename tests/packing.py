@@ -15,7 +15,7 @@ from distgan.data.images import decode_image
 from distgan.data.index import Index
 from distgan.data.pack import PackOptions, pack
 from distgan.data.sources.base import Source
-from distgan.data.storage import Storage
+from distgan.storage.storage import Storage
 
 
 def pack_here(source: Source, folder: Path, **options: Any) -> Index:

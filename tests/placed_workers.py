@@ -19,12 +19,12 @@ from ray.util.placement_group import placement_group_table
 
 from distgan.config.placement import PlacementConfig
 from distgan.config.schema import EvaluationConfig, ScaleConfig
-from distgan.launch.board import create_board
 from distgan.launch.cluster import ray_cluster
+from distgan.launch.mailbox import create_mailbox
 from distgan.launch.placement.process_group import InterfaceConfig
 from distgan.launch.placement.resources import plan_resources
-from distgan.launch.search.resources import Wish, share_cluster
-from distgan.launch.search.tune import trial_actor
+from distgan.search.ray.trial_resources import ResourceRequest, share_cluster
+from distgan.search.ray.tuner import trial_actor
 
 PLACEMENTS: dict[str, dict[str, Any]] = {
     "spot": {"labels": ["ray.io/market-type=spot"]},
@@ -56,7 +56,7 @@ def placed(placement: PlacementConfig) -> list[dict[str, Any]]:
         TorchTrainer(
             work,
             train_loop_config={"out": out},
-            torch_config=InterfaceConfig(resources.backend, board=create_board()),
+            torch_config=InterfaceConfig(resources.backend, board=create_mailbox()),
             scaling_config=resources.scaling(2),
             run_config=RunConfig(name="placed", storage_path=notes),
         ).fit()
@@ -64,7 +64,7 @@ def placed(placement: PlacementConfig) -> list[dict[str, Any]]:
 
 
 def refused_interface() -> str:
-    board = create_board()
+    board = create_mailbox()
     resources = plan_resources(ScaleConfig(workers=2), EvaluationConfig(), PlacementConfig())
     with tempfile.TemporaryDirectory() as notes:
         TorchTrainer(
@@ -79,7 +79,7 @@ def refused_interface() -> str:
 
 def nodes_of_trials() -> list[str]:
     """Addresses of the nodes that ten trials' own processes are given."""
-    actor = trial_actor(share_cluster(Wish(placement=PlacementConfig(labels=["ray.io/market-type=spot"]))))
+    actor = trial_actor(share_cluster(ResourceRequest(placement=PlacementConfig(labels=["ray.io/market-type=spot"]))))
     addresses = {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes()}
     groups = [actor.to_placement_group() for _ in range(10)]
     for group in groups:

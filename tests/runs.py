@@ -15,19 +15,19 @@ from torch import Tensor, nn
 
 from distgan.config.load import load_config
 from distgan.config.schema import Config
+from distgan.data.bricks.render import BrickSource
 from distgan.data.pack import PackOptions, pack
-from distgan.data.sources.rendered_bricks import BrickSource
-from distgan.data.storage import Storage
+from distgan.distributed import Distributed
 from distgan.evaluation.evaluator import Evaluator, Scores
+from distgan.storage.storage import Storage
 from distgan.training.checkpoints import CheckpointStore
-from distgan.training.events import Evaluated, Event, Summary, Trained
+from distgan.training.events import EvaluationResult, Event, StepMetrics, Summary
 from distgan.training.fakes import GeneratedImages
-from distgan.training.job import Job
 from distgan.training.loop import train
-from distgan.training.validation import Validation
-from distgan.world import World
+from distgan.training.run_evaluator import AsyncEvaluator
+from distgan.training.run_spec import RunSpec
 
-ALONE = World(0, 1, torch.device("cpu"))
+ALONE = Distributed(0, 1, torch.device("cpu"))
 BATCH = 16
 TINY = [
     "image_size=16",
@@ -85,7 +85,7 @@ class Recorder:
 
     def event(self, event: Event) -> None:
         self.events.append(event)
-        if isinstance(event, Trained):
+        if isinstance(event, StepMetrics):
             self.step = event.step
         self.on_event(event)
 
@@ -96,7 +96,7 @@ class Recorder:
     def stop_requested(self) -> bool:
         return self.stop_at is not None and self.step >= self.stop_at
 
-    def evaluated(self, event: Evaluated) -> None:
+    def evaluated(self, event: EvaluationResult) -> None:
         pass
 
     def of(self, kind: type[Any]) -> list[Any]:
@@ -108,13 +108,13 @@ def run(
     storage: str,
     name: str = "run",
     *,
-    world: World = ALONE,
+    distributed: Distributed = ALONE,
     stop_at: int | None = None,
-    validation: Validation | None = None,
+    validation: AsyncEvaluator | None = None,
 ) -> tuple[Summary, Recorder]:
     """Trains, or goes on training; stops once `stop_at` steps are done."""
     recorder = Recorder(stop_at)
-    return train(Job(config, name, storage), world, recorder, validation), recorder
+    return train(RunSpec(config, name, storage), distributed, recorder, validation), recorder
 
 
 def checkpoints(storage: str, name: str = "run") -> CheckpointStore:

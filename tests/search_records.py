@@ -8,9 +8,8 @@ from typing import Any
 
 from distgan.config.load import load_config
 from distgan.search.plan import Limits, Plan
-from distgan.search.record import SearchRecord
+from distgan.search.record import SearchRecord, Trial
 from distgan.search.space import Space
-from distgan.search.trials import Trial
 
 PRESET = "wgan-gp-cifar"
 SPACE = {

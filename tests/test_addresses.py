@@ -14,13 +14,12 @@ from pathlib import Path
 import pytest
 
 from command_line import Cli, one_line
-from distgan.assessment.job import EvaluationOptions, plan_evaluation
 from distgan.config.load import load_config
 from distgan.errors import UserError
+from distgan.inference.evaluation_plan import EvaluationOptions, plan_evaluation
+from distgan.search.ranking import find_winner
 from distgan.search.record import SearchRecord
-from distgan.search.winner import find_winner
-from distgan.training.addresses import addresses_elsewhere
-from distgan.training.configuration import read_configuration
+from distgan.training.run_spec import addresses_elsewhere, read_configuration
 from runs import run, tiny_config
 from search_records import make_plan, make_record, make_trial
 

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from distgan.config.schema import Augmentation
+from distgan.losses.rng import Purpose, StepRng
 from distgan.training.augmentation import DiffAugment, adjust_color, cut_out, translate
-from distgan.training.draws import Draws, Purpose
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -17,8 +17,8 @@ ALL: list[Augmentation] = ["color", "translation", "cutout"]
 REALS, FAKES = Purpose.AUGMENTED_REALS, Purpose.AUGMENTED_FAKES
 
 
-def draws(update: int = 0, group: int = 0, seed: int = 0) -> Draws:
-    return Draws(seed, update, group, torch.device("cpu"), DTYPE)
+def draws(update: int = 0, group: int = 0, seed: int = 0) -> StepRng:
+    return StepRng(seed, update, group, torch.device("cpu"), DTYPE)
 
 
 def images(count: int, channels: int, size: int) -> Tensor:

@@ -58,8 +58,8 @@ from circumstances import (
 from command_line import Cli, one_line
 from distgan.config.load import dump_config
 from distgan.data.images import encode_image
-from distgan.metrics.frechet import GaussianStatistics
-from distgan.metrics.statistics_file import RealStatistics
+from distgan.evaluation.metrics.frechet import GaussianStatistics
+from distgan.evaluation.reference_files import RealStatistics
 from miniatures import (
     ATTRIBUTES,
     Form,
@@ -1610,7 +1610,7 @@ def test_bad_input_is_one_line(
     words = Words(place)
     arguments = [part.format_map(words) for part in case.line.split()]
     if case in SEARCH:
-        monkeypatch.setattr("distgan.launch.search.tune.ray_cluster", None)
+        monkeypatch.setattr("distgan.search.ray.tuner.ray_cluster", None)
     before = set(tmp_path.rglob("*"))
     started = time.monotonic()
     message = one_line(cli(*arguments))

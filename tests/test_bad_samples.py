@@ -14,20 +14,20 @@ import webdataset as wds
 
 from distgan.config.schema import Config, DataConfig
 from distgan.data.blocks import BlockReader
-from distgan.data.decode import SampleDecoder
+from distgan.data.dataset import Dataset
 from distgan.data.images import encode_image
 from distgan.data.index import INDEX_NAME, Index
 from distgan.data.order import Order
 from distgan.data.scan import index_shards
-from distgan.data.storage import Storage
 from distgan.data.stream import Group
+from distgan.distributed import Distributed
 from distgan.errors import UserError
 from distgan.evaluation.evaluator import Evaluator
-from distgan.evaluation.real_images import real_images
-from distgan.training.events import Trained
-from distgan.training.job import Job
+from distgan.evaluation.reference import real_images
+from distgan.storage.storage import Storage
+from distgan.training.events import StepMetrics
 from distgan.training.loop import train
-from distgan.world import World
+from distgan.training.run_spec import RunSpec
 from gloo import run_until_death, run_workers
 from runs import ALONE, BATCH, Recorder, assert_same_bits, newest, run, tiny_config
 from toy_data import NumberedSource, numbers_of, open_stream
@@ -108,7 +108,7 @@ def test_workers_and_resumes_pass_over_the_same(storage: Storage, workers: int) 
 
 def test_a_bad_sample_is_named(storage: Storage) -> None:
     index = Index.load(storage)
-    decoder = SampleDecoder(index, BlockReader(storage, index), (1, 16, 16), DataConfig())
+    decoder = Dataset(index, BlockReader(storage, index), (1, 16, 16), DataConfig())
     for sample in BAD:
         block = decoder.block_of(sample)
         (data,) = decoder.reader.read([block])
@@ -122,7 +122,7 @@ def test_a_bad_sample_is_named(storage: Storage) -> None:
 
 def test_without_a_tar_header_the_number_names_it(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
     index = Index.load(storage)
-    decoder = SampleDecoder(index, BlockReader(storage, index), (1, 16, 16), DataConfig())
+    decoder = Dataset(index, BlockReader(storage, index), (1, 16, 16), DataConfig())
     monkeypatch.setattr(decoder.reader, "bytes_before", lambda *_: b"x" * 512)
     (data,) = decoder.reader.read(index.blocks[:1])
     with pytest.raises(UserError, match=r"^s-00\.tar: sample 0 at byte \d+ cannot be used"):
@@ -159,9 +159,9 @@ def test_a_block_of_bad_samples_is_an_error(tmp_path: Path) -> None:
 # The real statistics.
 
 
-def decoder_of(storage: Storage, config: Config) -> SampleDecoder:
+def decoder_of(storage: Storage, config: Config) -> Dataset:
     index = Index.load(storage)
-    return SampleDecoder(index, BlockReader(storage, index), config.image_shape, config.data)
+    return Dataset(index, BlockReader(storage, index), config.image_shape, config.data)
 
 
 def evaluator(storage: Storage, *overrides: str) -> Evaluator:
@@ -203,13 +203,13 @@ def config_of(url: str, *overrides: str) -> Config:
 
 
 def counts(recorder: Recorder) -> list[float]:
-    return [event.terms["data/bad_samples"] for event in recorder.of(Trained)]
+    return [event.terms["data/bad_samples"] for event in recorder.of(StepMetrics)]
 
 
-def whole_and_stopped(world: World, config: Config, storage: str) -> list[float]:
-    summary, recorder = run(config, storage, "whole", world=world)
+def whole_and_stopped(distributed: Distributed, config: Config, storage: str) -> list[float]:
+    summary, recorder = run(config, storage, "whole", distributed=distributed)
     for step in (2, 4, STEPS):
-        stopped, _ = run(config, storage, "stopped", world=world, stop_at=step)
+        stopped, _ = run(config, storage, "stopped", distributed=distributed, stop_at=step)
     assert summary.bad_samples == stopped.bad_samples == len(SMALL_BAD)
     return counts(recorder)
 
@@ -226,8 +226,8 @@ def test_a_run_passes_over_them_and_says_how_many(size: int, small: str, tmp_pat
     assert_same_bits(newest(str(tmp_path), "stopped"), newest(str(tmp_path), "whole"))
 
 
-def limited(world: World, config: Config, storage: str) -> None:
-    train(Job(config, "limited", storage), world, Recorder())
+def limited(distributed: Distributed, config: Config, storage: str) -> None:
+    train(RunSpec(config, "limited", storage), distributed, Recorder())
 
 
 def test_too_many_end_the_run_on_every_rank_and_a_higher_limit_goes_on(small: str, tmp_path: Path) -> None:
@@ -248,8 +248,8 @@ def test_too_many_end_the_run_on_every_rank_and_a_higher_limit_goes_on(small: st
     assert_same_bits(newest(str(tmp_path), "limited"), newest(str(tmp_path), "whole"))
 
 
-def finish(world: World, config: Config, storage: str, name: str) -> None:
-    run(config, storage, name, world=world)
+def finish(distributed: Distributed, config: Config, storage: str, name: str) -> None:
+    run(config, storage, name, distributed=distributed)
 
 
 def test_good_data_are_trained_on_as_ever(tmp_path: Path) -> None:
@@ -258,5 +258,5 @@ def test_good_data_are_trained_on_as_ever(tmp_path: Path) -> None:
     skipping, _ = run(config_of(url), str(tmp_path), "skip")
     strict, recorder = run(config_of(url, "data.bad_samples=error"), str(tmp_path), "error")
     assert_same_bits(newest(str(tmp_path), "skip"), newest(str(tmp_path), "error"))
-    assert "data/bad_samples" not in recorder.of(Trained)[0].terms
+    assert "data/bad_samples" not in recorder.of(StepMetrics)[0].terms
     assert (skipping.bad_samples, strict.bad_samples) == (0, None)

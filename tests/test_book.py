@@ -11,14 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from distgan.data.storage import Storage, UnavailableError
 from distgan.errors import UserError
-from distgan.search.book import Book
 from distgan.search.plan import Limits, Plan
-from distgan.search.proposals import Draw, Listed, Next, Repeating, random_draws
-from distgan.search.record import FILE, SearchRecord, read_record, require_record
+from distgan.search.record import FILE, SearchRecord, Trial, TrialState, read_record, require_record
+from distgan.search.samplers import Draw, Listed, Next, Repeating, random_draws
+from distgan.search.search_state import SearchState
 from distgan.search.space import Space
-from distgan.search.trials import Trial, TrialState
+from distgan.storage.storage import Storage, UnavailableError
 from search_records import SPACE, finished, make_plan, make_record, make_trial
 
 pytestmark = pytest.mark.timeout(60)
@@ -26,20 +25,20 @@ pytestmark = pytest.mark.timeout(60)
 LISTS = {"optimizer.generator.lr": "loguniform(1e-5, 1e-3)", "discriminator.widths": "choice([8, 16], [16, 32])"}
 
 
-def make_book(folder: Storage, count: int = 4, seeds: int = 1, space: dict[str, str] = SPACE) -> Book:
+def make_book(folder: Storage, count: int = 4, seeds: int = 1, space: dict[str, str] = SPACE) -> SearchState:
     """A book that goes on with the record in its folder, or begins one."""
     plan = make_plan(space)
     record = read_record(folder) or make_record([], plan)
     limits = Limits(trials=count, seeds=seeds, top=1)
     parsed = Space.parse(space)
-    return Book(record, parsed, Repeating(random_draws(parsed, 0, count, None), plan, limits), folder)
+    return SearchState(record, parsed, Repeating(random_draws(parsed, 0, count, None), plan, limits), folder)
 
 
 def kept(folder: Storage) -> list[Trial]:
     return require_record(folder.url).trials
 
 
-def next_trial(book: Book) -> Trial:
+def next_trial(book: SearchState) -> Trial:
     found = book.next_trial()
     assert isinstance(found, Trial)
     return found
@@ -60,7 +59,7 @@ def test_storage_that_is_away_is_waited_for(folder: Storage, monkeypatch: pytest
         write(self, name, data)
 
     monkeypatch.setattr(Storage, "write_bytes", refused)
-    monkeypatch.setattr("distgan.data.retry._FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr("distgan.storage.retry._FIRST_PAUSE_S", 0.01)
     first = next_trial(book)
     assert not away
     assert kept(folder) == [first]
@@ -225,7 +224,7 @@ class Broken:
 def test_what_cannot_be_proposed_leaves_no_trial(tmp_path: Path) -> None:
     folder = Storage.open(str(tmp_path))
     plan = make_plan()
-    book = Book(make_record([], plan), Space.parse(SPACE), Broken(), folder)
+    book = SearchState(make_record([], plan), Space.parse(SPACE), Broken(), folder)
     with pytest.raises(UserError, match="none lives"):
         book.next_trial()
     assert book.snapshot().trials == []
@@ -235,7 +234,7 @@ def test_a_trial_that_cannot_be_kept_is_not_begun(tmp_path: Path) -> None:
     """The disk is full, or the store away, as it is drawn: the next one has its number."""
     (tmp_path / FILE).mkdir()
     space = Space.parse(SPACE)
-    book = Book(make_record([], make_plan()), space, Listed([space.sample(0, 0)]), Storage.open(str(tmp_path)))
+    book = SearchState(make_record([], make_plan()), space, Listed([space.sample(0, 0)]), Storage.open(str(tmp_path)))
     with pytest.raises(UserError):
         book.next_trial()
     (tmp_path / FILE).rmdir()

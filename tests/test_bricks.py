@@ -9,12 +9,11 @@ from multiprocessing import get_context
 import numpy as np
 import pytest
 
-from distgan.data.sources import bricks
-from distgan.data.sources.brick_geometry import brick_of_kind, stud_solid
-from distgan.data.sources.bricks import BACKGROUND, KINDS, render_brick, render_bricks
-from distgan.data.sources.camera import Pose
-from distgan.data.sources.lighting import Lamp
-from distgan.data.sources.raycast import Solid, first_hits, thickness
+from distgan.data.bricks import render
+from distgan.data.bricks.render import BACKGROUND, KINDS, render_brick, render_bricks
+from distgan.data.bricks.scene import Lamp, Pose
+from distgan.data.bricks.shapes import brick_of_kind, stud_solid
+from distgan.data.bricks.solids import Solid, first_hits, thickness
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -60,7 +59,7 @@ def test_labels_are_balanced_over_fifty_named_kinds() -> None:
 
 def test_every_two_kinds_look_different_from_the_same_side() -> None:
     albedo = np.array([0.4], np.float32)
-    pictures = {kind: bricks._paint(brick_of_kind(kind), POSE, LAMP, albedo, 48).astype(float) for kind in KINDS}
+    pictures = {kind: render._paint(brick_of_kind(kind), POSE, LAMP, albedo, 48).astype(float) for kind in KINDS}
     for one, other in combinations(KINDS, 2):
         assert np.abs(pictures[one] - pictures[other]).max() > 40, (one, other)
 

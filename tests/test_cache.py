@@ -13,11 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from distgan.data.blocks import BlockReader
-from distgan.data.cache import BlockCache
+from distgan.data.blocks import BlockCache, BlockReader
 from distgan.data.index import Block, Index
-from distgan.data.storage import Storage
 from distgan.errors import UserError
+from distgan.storage.storage import Storage
 from toy_data import pack_numbered
 
 pytestmark = pytest.mark.timeout(60)

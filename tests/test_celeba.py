@@ -11,10 +11,9 @@ import pytest
 
 from distgan.data.index import Index
 from distgan.data.pack import PackOptions, pack
-from distgan.data.sources.celeba import CelebaSource
-from distgan.data.sources.celeba_attributes import read_attributes
-from distgan.data.storage import Storage
+from distgan.data.sources.celeba import CelebaSource, read_attributes
 from distgan.errors import UserError
+from distgan.storage.storage import Storage
 from miniatures import (
     ATTRIBUTES,
     FACES,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from distgan.models.cgan import Critic, Generator
-from distgan.models.conditional import one_hot, with_label_planes
+from distgan.models.cgan import Discriminator, Generator
+from distgan.models.layers import one_hot, with_label_planes
 from layer_table import layer_table, meta, parameters, running_statistics
 
 pytestmark = [pytest.mark.timeout(60), pytest.mark.usefixtures("one_thread")]
@@ -30,7 +30,7 @@ def test_generator_is_the_sources() -> None:
 
 
 def test_critic_is_the_sources() -> None:
-    network = meta(Critic, image_size=64, channels=3, num_classes=2)
+    network = meta(Discriminator, image_size=64, channels=3, num_classes=2)
     assert layer_table(network, torch.empty(2, 3, 64, 64, device="meta"), LABELS) == [
         ((64, 32, 32), 5_184),
         ((128, 16, 16), 131_200),
@@ -48,7 +48,7 @@ def test_counts_are_the_sources(num_classes: int, channels: int, generator: int,
     context = {"image_size": 64, "channels": channels, "num_classes": num_classes}
     network = meta(Generator, **context, latent_dim=32)
     assert (parameters(network), running_statistics(network)) == (generator, 896)
-    network = meta(Critic, **context)
+    network = meta(Discriminator, **context)
     assert (parameters(network), running_statistics(network)) == (critic, 0)
 
 
@@ -58,14 +58,16 @@ def test_every_image_size_and_number_of_classes(size: int, num_classes: int) -> 
     generator = meta(Generator, image_size=size, channels=1, latent_dim=5, num_classes=num_classes, width=2)
     images = generator(torch.empty(2, 5, device="meta"), LABELS)
     assert images.shape == (2, 1, size, size)
-    assert meta(Critic, image_size=size, channels=1, num_classes=num_classes, width=2)(images, LABELS).shape == (2,)
+    assert meta(Discriminator, image_size=size, channels=1, num_classes=num_classes, width=2)(images, LABELS).shape == (
+        2,
+    )
 
 
 def test_options_reach_the_layers() -> None:
     options = {"image_size": 32, "channels": 1, "num_classes": 3, "strides": [4, 2], "widths": [5, 6]}
     table = layer_table(meta(Generator, latent_dim=4, **options), torch.empty(2, 4, device="meta"), LABELS)
     assert [shape for shape, _ in table] == [(6, 4, 4), (6, 4, 4), (5, 16, 16), (5, 16, 16), (1, 32, 32)]
-    table = layer_table(meta(Critic, **options), torch.empty(2, 1, 32, 32, device="meta"), LABELS)
+    table = layer_table(meta(Discriminator, **options), torch.empty(2, 1, 32, 32, device="meta"), LABELS)
     assert [shape for shape, _ in table] == [(5, 8, 8), (6, 4, 4), (1, 1, 1)]
 
 
@@ -85,7 +87,7 @@ def test_only_the_images_own_label_changes_it() -> None:
     torch.manual_seed(0)
     context = {"image_size": 16, "channels": 1, "num_classes": 4}
     generator = Generator(**context, latent_dim=3, width=4).eval()
-    critic = Critic(**context, width=4).eval()
+    critic = Discriminator(**context, width=4).eval()
     latents, labels = torch.randn(3, 3), torch.tensor([0, 1, 2])
     changed = torch.tensor([0, 3, 2])
     images, others = generator(latents, labels), generator(latents, changed)
@@ -96,7 +98,7 @@ def test_only_the_images_own_label_changes_it() -> None:
 
 def test_the_penaltys_gradient_reaches_labels_weights() -> None:
     """Double backward through the label planes."""
-    critic = Critic(image_size=16, channels=1, num_classes=2, width=4)
+    critic = Discriminator(image_size=16, channels=1, num_classes=2, width=4)
     images = torch.randn(2, 1, 16, 16, requires_grad=True)
     (gradient,) = torch.autograd.grad(critic(images, torch.tensor([0, 1])).sum(), images, create_graph=True)
     gradient.square().sum().backward()

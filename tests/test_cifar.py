@@ -17,8 +17,8 @@ import pytest
 from distgan.data.pack import PackOptions, pack
 from distgan.data.sources.cifar import CifarSource
 from distgan.data.sources.plain_pickle import load_plain_dict
-from distgan.data.storage import Storage
 from distgan.errors import UserError
+from distgan.storage.storage import Storage
 from miniatures import (
     CLASSES,
     COARSE,

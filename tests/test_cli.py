@@ -25,10 +25,10 @@ from distgan import __version__
 from distgan.cli import main as cli_main
 from distgan.config.load import load_config, preset_names, preset_text
 from distgan.data.index import Index
-from distgan.data.storage import Storage
 from distgan.errors import UserError
-from distgan.launch.device import check_device
-from distgan.training.sampling import find_checkpoint
+from distgan.launch.local import check_device
+from distgan.storage.storage import Storage
+from distgan.training.starting_point import find_checkpoint
 from packing import grey, write_foreign
 from processes import TINY, listening
 from toy_data import pack_numbered

@@ -228,7 +228,7 @@ def test_ports_are_the_same_everywhere() -> None:
 def test_the_object_store_of_compose_closes_its_inner_ports() -> None:
     store = compose()["services"]["store"]
     prepare, start = store["command"][2].split(" && ")
-    assert prepare == 'options="$$(python -m distgan.store.security)"'
+    assert prepare == 'options="$$(python -m distgan.storage.s3_server.security)"'
     assert start.startswith("exec weed server $$options -dir=/data ")
     assert store["working_dir"] == "/tmp"
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from distgan.config.load import load_config
-from distgan.config.registry import DISCRIMINATORS, OBJECTIVES
+from distgan.config.plugins import DISCRIMINATORS, OBJECTIVES
 from distgan.config.schema import Config
 from distgan.data.stream import Group
 from distgan.errors import UserError

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from distgan.config.commands import command, options
 from distgan.data.index import Index
-from distgan.data.storage import Storage
 from distgan.errors import UserError
-from distgan.submission.profiles import find_cluster
+from distgan.launch.jobs.profiles import find_cluster
+from distgan.storage.storage import Storage
+from distgan.text import command, options
 
 
 def test_a_command_is_what_the_shell_reads() -> None:

@@ -17,8 +17,6 @@ from typing_extensions import Doc
 
 import distgan
 from distgan.config import schema
-from distgan.config.compare import free_keys, training_differences
-from distgan.config.components import CONTEXT, options_model
 from distgan.config.load import (
     build_config,
     dump_config,
@@ -28,7 +26,17 @@ from distgan.config.load import (
     preset_text,
     without_credentials,
 )
-from distgan.config.registry import DISCRIMINATORS, EXTRACTORS, GENERATORS, OBJECTIVES, SOURCES, Registry
+from distgan.config.plugins import (
+    CONTEXT,
+    DISCRIMINATORS,
+    EXTRACTORS,
+    GENERATORS,
+    OBJECTIVES,
+    SOURCES,
+    Registry,
+    options_model,
+)
+from distgan.config.resume_rules import runtime_keys, training_differences
 from distgan.config.schema import AdamConfig, Config
 from distgan.errors import UserError
 
@@ -384,7 +392,7 @@ def test_a_configuration_of_before_optimizers_had_names_is_the_same() -> None:
 
 
 def test_every_free_key_is_a_key() -> None:
-    assert free_keys() <= flatten(load_config("quickstart").model_dump()).keys()
+    assert runtime_keys() <= flatten(load_config("quickstart").model_dump()).keys()
 
 
 # A key that nobody reads is an error.

@@ -12,21 +12,21 @@ import torch
 from torch import Tensor
 
 from command_line import Cli, one_line
-from distgan.config.compare import lasting_differences, live_keys
 from distgan.config.load import dump_config, load_config
+from distgan.config.resume_rules import lasting_differences, mutable_keys
 from distgan.config.schema import Config
-from distgan.config.section import Live
-from distgan.data.storage import Storage
+from distgan.config.section import Mutable
+from distgan.distributed import Distributed
 from distgan.errors import UserError
+from distgan.storage.storage import Storage
 from distgan.training.checkpoints import CheckpointStore, Manifest
-from distgan.training.events import Started, Summary, Trained
-from distgan.training.job import Job, make_plan
-from distgan.training.loop import Session, train
+from distgan.training.events import RunStarted, StepMetrics, Summary
+from distgan.training.loop import Trainer, train
 from distgan.training.progress import Evaluation, Pending, Progress
-from distgan.training.sampling import find_checkpoint
+from distgan.training.run_spec import RunSpec, plan_run
+from distgan.training.starting_point import find_checkpoint
 from distgan.training.state import check_continuable
 from distgan.training.step import RealBatch, Step
-from distgan.world import World
 from gloo import run_workers
 from runs import (
     ALONE,
@@ -51,12 +51,18 @@ G_LR, D_LR = "/generator_optimizer/param_groups/0/lr", "/discriminator_optimizer
 
 
 def go_on(
-    config: Config, storage: str, source: str, name: str = "new", *, world: World = ALONE, stop_at: int | None = None
+    config: Config,
+    storage: str,
+    source: str,
+    name: str = "new",
+    *,
+    distributed: Distributed = ALONE,
+    stop_at: int | None = None,
 ) -> tuple[Summary, Recorder]:
     """A run from the state of another, or on with it, as the command does."""
     recorder = Recorder(stop_at)
-    job = make_plan(Job(config, name, storage, continue_from=source)).job
-    return train(job, world, recorder), recorder
+    job = plan_run(RunSpec(config, name, storage, continue_from=source)).job
+    return train(job, distributed, recorder), recorder
 
 
 def wgan(data: str, steps: int, *overrides: str) -> Config:
@@ -75,10 +81,10 @@ def parent(data: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 # The same values: the same bits.
 
 
-def whole_and_continued(world: World, config: Config, storage: str) -> None:
-    run(config, storage, "whole", world=world)
-    run(config, storage, "half", world=world, stop_at=3)
-    train(Job(config, "new", storage, continue_from=f"{storage}/half"), world, Recorder())
+def whole_and_continued(distributed: Distributed, config: Config, storage: str) -> None:
+    run(config, storage, "whole", distributed=distributed)
+    run(config, storage, "half", distributed=distributed, stop_at=3)
+    train(RunSpec(config, "new", storage, continue_from=f"{storage}/half"), distributed, Recorder())
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -109,8 +115,8 @@ def test_a_run_is_its_last_checkpoint_and_not_its_best(
     script_distances(monkeypatch, 1.0, 2.0, 3.0)
     run(tiny_config("quickstart", data, 2, "evaluation.every_kimg=0.016"), str(tmp_path))
     assert find_checkpoint(f"{tmp_path}/run").manifest.step == 1
-    job = Job(tiny_config("quickstart", data, 3, "evaluation.every_kimg=0.016"), "new", str(tmp_path))
-    planned = make_plan(Job(job.config, "new", str(tmp_path), continue_from=f"{tmp_path}/run")).job
+    job = RunSpec(tiny_config("quickstart", data, 3, "evaluation.every_kimg=0.016"), "new", str(tmp_path))
+    planned = plan_run(RunSpec(job.config, "new", str(tmp_path), continue_from=f"{tmp_path}/run")).job
     assert planned.continue_from == f"{tmp_path}/run/checkpoints/step-000000002"
 
 
@@ -141,7 +147,7 @@ def test_the_first_step_has_the_new_rates(data: str, parent: Path, tmp_path: Pat
         torch.testing.assert_close(moved[2][path], 2 * once, rtol=1e-6, atol=1e-12)
 
 
-def rates_of_steps(session: Session, monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, float]]:
+def rates_of_steps(session: Trainer, monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, float]]:
     """Of both optimisers at each update of the generator of a session that is run now."""
     seen: list[tuple[float, float]] = []
     optimizers, step = session.state.optimizers, session.step.generator_update
@@ -161,21 +167,21 @@ def test_new_rates_decay_from_where_the_run_is(data: str, tmp_path: Path, monkey
     decay = ["optimizer.decay_until_kimg=0.064", "optimizer.discriminator.lr=0.004"]
     run(wgan(data, 2, *decay, "optimizer.generator.lr=0.001", "training.kimg=0.032"), str(tmp_path))
     config = wgan(data, 4, *decay, "optimizer.generator.lr=0.008", "training.kimg=0.064")
-    session = Session(Job(config, "new", str(tmp_path), continue_from=f"{tmp_path}/run"), ALONE, Recorder())
+    session = Trainer(RunSpec(config, "new", str(tmp_path), continue_from=f"{tmp_path}/run"), ALONE, Recorder())
     assert session.state.optimizers.generator.param_groups[0]["lr"] == pytest.approx(0.004)
     seen = rates_of_steps(session, monkeypatch)
     assert seen == [pytest.approx((0.004, 0.002)), pytest.approx((0.002, 0.001))]
 
 
 def first_terms(recorder: Recorder) -> dict[str, float]:
-    event = recorder.of(Trained)[0]
-    assert isinstance(event, Trained)
+    event = recorder.of(StepMetrics)[0]
+    assert isinstance(event, StepMetrics)
     return event.terms
 
 
-def continued(world: World, config: Config, storage: str, source: str) -> list[dict[str, float]]:
-    _, recorder = go_on(config, storage, source, str(world.size), world=world)
-    return [event.terms for event in recorder.of(Trained)]
+def continued(distributed: Distributed, config: Config, storage: str, source: str) -> list[dict[str, float]]:
+    _, recorder = go_on(config, storage, source, str(distributed.size), distributed=distributed)
+    return [event.terms for event in recorder.of(StepMetrics)]
 
 
 def test_the_first_step_has_the_new_penalty(data: str, parent: Path, tmp_path: Path) -> None:
@@ -216,7 +222,7 @@ def test_other_critic_steps_take_the_next_batches(
     progress = newest(str(tmp_path), "new")[1]
     assert (progress["step"], progress["critic_updates"], progress["batches"]) == (4, 8, 8)
     assert (progress["images"], summary.kimg) == (8 * BATCH, 8 * BATCH / 1000)
-    plan = make_plan(Job(config, "dry", str(tmp_path), continue_from=str(parent)), dry_run=True)
+    plan = plan_run(RunSpec(config, "dry", str(tmp_path), continue_from=str(parent)), dry_run=True)
     assert plan.steps == 4
 
 
@@ -229,16 +235,16 @@ def test_a_resume_goes_on_from_its_own_state(data: str, parent: Path, tmp_path: 
     shutil.rmtree(source)
     go_on(config, str(tmp_path), source, stop_at=4)
     last, recorder = run(config, str(tmp_path), "new")
-    assert (recorder.of(Started)[0].resumed, last.resumed_at_kimg) == (True, 6 * BATCH / 1000)
+    assert (recorder.of(RunStarted)[0].resumed, last.resumed_at_kimg) == (True, 6 * BATCH / 1000)
     assert_same_bits(newest(str(tmp_path), "new"), newest(str(tmp_path / "whole"), "new"))
     manifest = find_checkpoint(f"{tmp_path}/new", "last").manifest
     assert manifest.continued_from == f"{source}/checkpoints/step-000000002"
     assert manifest.seconds is not None
     with pytest.raises(UserError, match=r"which began from .*step-000000002; leave --init-from out"):
-        make_plan(Job(config, "new", str(tmp_path), init_from=source))
+        plan_run(RunSpec(config, "new", str(tmp_path), init_from=source))
+    other = wgan(data, 9, "objective.critic_steps=2", "optimizer.generator.lr=1e-3", "objective.gp_weight=4")
     with pytest.raises(UserError, match=r"objective\.gp_weight was 3\.0 and is 4\.0; set them back"):
-        make_plan(Job(wgan(data, 9, "objective.critic_steps=2", "optimizer.generator.lr=1e-3", "objective.gp_weight=4"),
-                      "new", str(tmp_path)))  # fmt: skip
+        plan_run(RunSpec(other, "new", str(tmp_path)))
 
 
 # What it begins with.
@@ -246,15 +252,15 @@ def test_a_resume_goes_on_from_its_own_state(data: str, parent: Path, tmp_path: 
 
 def test_a_run_that_is_killed_at_once_has_the_state(data: str, parent: Path, tmp_path: Path, cli: Cli) -> None:
     """What was taken over is the new run's before it trains: its last, its best, and samples of it are the other's."""
-    job = make_plan(Job(wgan(data, 3), "new", str(tmp_path), continue_from=str(parent))).job
-    recorder = Recorder(on_event=lambda event: stop() if isinstance(event, Trained) else None)
+    job = plan_run(RunSpec(wgan(data, 3), "new", str(tmp_path), continue_from=str(parent))).job
+    recorder = Recorder(on_event=lambda event: stop() if isinstance(event, StepMetrics) else None)
 
     def stop() -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         train(job, ALONE, recorder)
-    assert recorder.of(Started)[0].resumed is False
+    assert recorder.of(RunStarted)[0].resumed is False
     assert checkpoints(str(tmp_path), "new").names() == ["step-000000002"]
     assert newest(str(tmp_path), "new")[1] == newest(str(parent.parent), "parent")[1]
     assert cli("sample", f"{tmp_path}/new", "--count", "4", "--out", "new.npy").code == 0
@@ -322,9 +328,9 @@ def test_the_plan_names_it(data: str, parent: Path, tmp_path: Path, cli: Cli) ->
 
 
 def test_live_keys() -> None:
-    rates = {"optimizer.generator.lr": Live(), "optimizer.discriminator.lr": Live()}
-    weights = {"objective.gp_weight": Live(), "objective.r1_weight": Live(switch=True)}
-    assert live_keys() == rates | weights | {"objective.critic_steps": Live()}
+    rates = {"optimizer.generator.lr": Mutable(), "optimizer.discriminator.lr": Mutable()}
+    weights = {"objective.gp_weight": Mutable(), "objective.r1_weight": Mutable(switch=True)}
+    assert mutable_keys() == rates | weights | {"objective.critic_steps": Mutable()}
 
 
 @pytest.mark.parametrize(
@@ -343,7 +349,7 @@ def test_what_cannot_change(before: list[str], after: list[str], refused: list[s
 
 
 def test_a_job_that_was_not_planned_is_checked_too(data: str, parent: Path, tmp_path: Path) -> None:
-    job = Job(wgan(data, 3, "generator.width=8"), "new", str(tmp_path), continue_from=str(parent))
+    job = RunSpec(wgan(data, 3, "generator.width=8"), "new", str(tmp_path), continue_from=str(parent))
     with pytest.raises(UserError, match=r"generator\.width was 4 and is 8"):
         train(job, ALONE, Recorder())
     assert not (tmp_path / "new").exists()

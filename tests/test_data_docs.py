@@ -10,7 +10,7 @@ import pytest
 
 from command_line import Cli
 from distgan.data.index import Index
-from distgan.data.storage import Storage
+from distgan.storage.storage import Storage
 from miniatures import BRICKS, CLASSES, COARSE, celeba_folder, cifar_archive, cifar_folder, lego_folder
 
 pytestmark = pytest.mark.timeout(60)

@@ -15,13 +15,13 @@ import pytest
 import torch
 
 from command_line import Cli
-from distgan.assessment.data_statistics import compute_statistics, plan_statistics
 from distgan.data.blocks import BlockReader
-from distgan.data.decode import SampleDecoder
-from distgan.data.storage import Storage
+from distgan.data.dataset import Dataset
+from distgan.distributed import Distributed
 from distgan.evaluation.evaluator import Evaluator
-from distgan.metrics.statistics_file import RealStatistics
-from distgan.world import World
+from distgan.evaluation.reference_files import RealStatistics
+from distgan.inference.data_statistics import compute_statistics, plan_statistics
+from distgan.storage.storage import Storage
 from gloo import run_workers
 from runs import ALONE, tiny_config
 
@@ -40,7 +40,7 @@ def kept_in(url: str) -> list[Path]:
 
 def real_side_of_a_run(url: str, *overrides: str) -> RealStatistics:
     config = tiny_config("quickstart", url, 1, *overrides)
-    decoder = SampleDecoder.open(config.data, config.image_shape)
+    decoder = Dataset.open(config.data, config.image_shape)
     return Evaluator(config.evaluation, config.data, ALONE, Storage.open(url), decoder).real
 
 
@@ -85,8 +85,8 @@ def test_a_copy_is_what_is_kept_and_other_tools_read_it(copy: str, cli: Cli) -> 
         assert (arrays["mu"].shape, arrays["sigma"].shape, arrays["count"]) == ((320,), (320, 320), 64)
 
 
-def floor_of(world: World, url: str) -> float:
-    found = compute_statistics(plan_statistics(url, real_samples=70), world)
+def floor_of(distributed: Distributed, url: str) -> float:
+    found = compute_statistics(plan_statistics(url, real_samples=70), distributed)
     assert str(found.kept_at).startswith(f"{url}/statistics/")
     assert found.real.floor is not None
     return found.real.floor

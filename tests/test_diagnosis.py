@@ -17,12 +17,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from distgan.data.storage import Storage
-from distgan.diagnosis.clock import compare_clocks
-from distgan.diagnosis.collective import SIZES
-from distgan.diagnosis.connections import Listener, blocked_targets
-from distgan.diagnosis.data import read_data
-from distgan.diagnosis.facts import (
+from distgan.doctor.checks import judge
+from distgan.doctor.data_access import credentials_source, read_data, use_storage
+from distgan.doctor.facts import (
     AllReduce,
     Blocked,
     Clock,
@@ -36,12 +33,11 @@ from distgan.diagnosis.facts import (
     StorageUse,
     Timing,
 )
-from distgan.diagnosis.gpus import probe_gpus
-from distgan.diagnosis.judge import judge
-from distgan.diagnosis.machine import memory, probe_machine, processors
-from distgan.diagnosis.storage import credentials_source, use_storage
-from distgan.report.diagnosis import diagnosis_document, diagnosis_table
-from distgan.report.rows import to_json
+from distgan.doctor.machine import memory, probe_gpus, probe_machine, processors
+from distgan.doctor.network import SIZES, Listener, blocked_targets, compare_clocks
+from distgan.doctor.report import diagnosis_document, diagnosis_table
+from distgan.storage.storage import Storage
+from distgan.tracking.jsonl import to_json
 
 GB = 10**9
 VERSIONS = {"python": "3.11.7", "distgan": "0.1.0", "torch": "2.13.0", "ray": "2.60.0", "numpy": "2.4.6"}
@@ -365,7 +361,7 @@ def test_connections_that_are_taken_refused_and_not_answered() -> None:
 
 JOIN = """
 import sys, torch
-from distgan.diagnosis.collective import time_all_reduces
+from distgan.doctor.network import time_all_reduces
 torch.set_num_threads(1)
 print(time_all_reduces("gloo", int(sys.argv[1]), 2, ("127.0.0.1", int(sys.argv[2])), float(sys.argv[3])))
 """

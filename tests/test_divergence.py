@@ -14,16 +14,16 @@ from torch import Tensor
 from distgan.cli.main import main
 from distgan.config.load import dump_config
 from distgan.config.schema import Config
+from distgan.distributed import Distributed
 from distgan.errors import UserError
+from distgan.losses.objectives import BinaryCrossEntropy
+from distgan.losses.rng import StepRng
 from distgan.training.checkpoints import checkpoint_name
-from distgan.training.draws import Draws
-from distgan.training.events import Checkpointed, Evaluated, Finished, Trained
-from distgan.training.job import Job
+from distgan.training.events import CheckpointSaved, EvaluationResult, RunFinished, StepMetrics
 from distgan.training.loop import train
 from distgan.training.meter import Meter
-from distgan.training.objectives import BinaryCrossEntropy
 from distgan.training.optimizers import Optimizers
-from distgan.world import World
+from distgan.training.run_spec import RunSpec
 from gloo import run_workers
 from runs import ALONE, Recorder, assert_same_bits, checkpoints, newest, run, tiny_config
 
@@ -41,7 +41,7 @@ critic_loss = BinaryCrossEntropy.critic_loss
 def poisoned_loss(poison: str) -> Any:
     """The critic's loss with something wrong in it in one group of one step, and in the throw-away ones never."""
 
-    def loss(self: BinaryCrossEntropy, real_logits: Tensor, fake_logits: Tensor, draws: Draws) -> Tensor:
+    def loss(self: BinaryCrossEntropy, real_logits: Tensor, fake_logits: Tensor, draws: StepRng) -> Tensor:
         good = critic_loss(self, real_logits, fake_logits, draws)
         if (draws.update + 1, draws.group) != (BAD_STEP, BAD_GROUP):
             return good
@@ -52,15 +52,15 @@ def poisoned_loss(poison: str) -> Any:
     return loss
 
 
-def poisoned(world: World, config: Config, storage: str, poison: str) -> tuple[str, list[type], list[int]]:
+def poisoned(distributed: Distributed, config: Config, storage: str, poison: str) -> tuple[str, list[type], list[int]]:
     """What the run ended with, the kinds of its events, and the steps it saved."""
     recorder = Recorder()
     with (
         patch.object(BinaryCrossEntropy, "critic_loss", poisoned_loss(poison)),
         pytest.raises(UserError) as caught,
     ):
-        train(Job(config, "run", storage), world, recorder)
-    saved = [event.step for event in recorder.of(Checkpointed)]
+        train(RunSpec(config, "run", storage), distributed, recorder)
+    saved = [event.step for event in recorder.of(CheckpointSaved)]
     return str(caught.value), [type(event) for event in recorder.events], saved
 
 
@@ -82,7 +82,7 @@ MEETINGS = {
 @pytest.mark.parametrize("size", [1, 2])
 def test_the_first_bad_update_is_named_wherever_it_is_found(size: int, data: str, tmp_path: Path) -> None:
     _, recorder = run(tiny_config("quickstart", data, BAD_STEP), str(tmp_path), "good")
-    before = recorder.of(Trained)[BAD_STEP - 2].terms
+    before = recorder.of(StepMetrics)[BAD_STEP - 2].terms
     for number, (where, (steps, keys)) in enumerate(MEETINGS.items()):
         storage = tmp_path / f"{size}-{number}"
         config = tiny_config("quickstart", data, steps, *keys)
@@ -96,8 +96,8 @@ def test_the_first_bad_update_is_named_wherever_it_is_found(size: int, data: str
         for name in ("loss/discriminator", "loss/generator"):
             told = float(message.split(f"{name}=")[1].split(",")[0].split(";")[0])
             assert told == pytest.approx(before[name], rel=2e-3), where
-        assert Evaluated not in kinds
-        assert Finished not in kinds
+        assert EvaluationResult not in kinds
+        assert RunFinished not in kinds
         whole = [4] if where == "a checkpoint" else []
         assert checkpoints(str(storage)).names() == [checkpoint_name(step) for step in whole], where
         assert saved == ([2, 4] if whole else []), where
@@ -123,7 +123,7 @@ def test_weights_that_a_finite_loss_spoils_are_not_saved(size: int, data: str, t
     message, kinds, saved = answers[0]
     assert {answer[0] for answer in answers} == {message}
     assert "at update 6 (0.096 kimg): gradients/discriminator is nan; the last finite" in message
-    assert kinds.count(Trained) == 5
+    assert kinds.count(StepMetrics) == 5
     assert saved == [2, 4]
     assert checkpoints(str(tmp_path)).names() == [checkpoint_name(4)]
     # What is kept goes on, and as if nothing had been.
@@ -132,8 +132,8 @@ def test_weights_that_a_finite_loss_spoils_are_not_saved(size: int, data: str, t
     assert_same_bits(newest(str(tmp_path)), newest(str(tmp_path), "whole"))
 
 
-def finish(world: World, config: Config, storage: str, name: str) -> None:
-    run(config, storage, name, world=world)
+def finish(distributed: Distributed, config: Config, storage: str, name: str) -> None:
+    run(config, storage, name, distributed=distributed)
 
 
 def spoil_weights_at_the_bad_step(monkeypatch: pytest.MonkeyPatch) -> None:

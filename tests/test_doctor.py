@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from distgan.data.storage import Storage
+from distgan.storage.storage import Storage
 from processes import finish, our_processes, start, wait_for
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(400)]

@@ -13,9 +13,9 @@ from PIL import Image
 
 from distgan.data.images import decode_image
 from distgan.data.index import Index
-from distgan.data.storage import Storage
 from distgan.data.verify import verify
 from distgan.errors import UserError
+from distgan.storage.storage import Storage
 from processes import finish, start
 
 pytestmark = pytest.mark.timeout(60)

@@ -16,27 +16,27 @@ from PIL import Image
 
 from command_line import Cli
 from conditional import NETWORKS
-from distgan.assessment.data_statistics import compute_statistics, plan_statistics
-from distgan.assessment.findings import Findings
-from distgan.assessment.job import EvaluationOptions, plan_evaluation
-from distgan.assessment.measure import evaluate, score_checkpoint
 from distgan.config.load import build_config, load_config
 from distgan.config.schema import DataConfig
-from distgan.data.decode import SampleDecoder
+from distgan.data.dataset import Dataset
 from distgan.data.index import pack_table
-from distgan.data.storage import Storage
+from distgan.distributed import Distributed
 from distgan.errors import UserError
 from distgan.evaluation.evaluator import Scores
+from distgan.evaluation.extractors.extractor import load_extractor
 from distgan.evaluation.given_images import open_images
-from distgan.metrics.features import load_extractor
-from distgan.metrics.frechet import GaussianStatistics, frechet_distance
-from distgan.metrics.short_names import parse_metrics
-from distgan.metrics.statistics_file import RealStatistics
-from distgan.report.samples import write_samples
-from distgan.report.scores import notes
+from distgan.evaluation.metrics.frechet import GaussianStatistics, frechet_distance
+from distgan.evaluation.metrics.registry import parse_metrics
+from distgan.evaluation.reference_files import RealStatistics
+from distgan.inference.data_statistics import compute_statistics, plan_statistics
+from distgan.inference.evaluation import Findings, evaluate, score_checkpoint
+from distgan.inference.evaluation_plan import EvaluationOptions, plan_evaluation
+from distgan.inference.evaluation_report import notes
+from distgan.inference.sample_files import write_samples
+from distgan.inference.sampling import average_generator
+from distgan.storage.storage import Storage
 from distgan.training.fakes import GeneratedImages
-from distgan.training.sampling import average_generator, find_checkpoint
-from distgan.world import World
+from distgan.training.starting_point import find_checkpoint
 from gloo import run_workers
 from runs import ALONE, TINY, pack_bricks, run, tiny_config
 from toy_data import pack_numbered
@@ -82,13 +82,13 @@ def evaluated_by_run(trained: Path) -> dict[str, Any]:
     return measured
 
 
-def scores_of(world: World, url: str) -> Scores:
+def scores_of(distributed: Distributed, url: str) -> Scores:
     checkpoint = find_checkpoint(url)
-    return score_checkpoint(build_config(checkpoint.manifest.config, url), checkpoint, world)
+    return score_checkpoint(build_config(checkpoint.manifest.config, url), checkpoint, distributed)
 
 
-def findings_of(world: World, source: str, options: EvaluationOptions) -> Findings:
-    return evaluate(plan_evaluation(source, options), world)
+def findings_of(distributed: Distributed, source: str, options: EvaluationOptions) -> Findings:
+    return evaluate(plan_evaluation(source, options), distributed)
 
 
 def values(found: Findings) -> dict[str, float]:
@@ -257,7 +257,7 @@ def class_distance(conditional: Path, label: int) -> float:
     checkpoint = find_checkpoint(str(conditional))
     config = build_config(checkpoint.manifest.config, "run", trust_code=True)
     config = config.model_copy(update={"evaluation": config.evaluation.model_copy(update={"samples": 50})})
-    decoder, extractor = SampleDecoder.open(config.data, config.image_shape), load_extractor("fd_lite0")
+    decoder, extractor = Dataset.open(config.data, config.image_shape), load_extractor("fd_lite0")
     labels = decoder.index.labels
     real = np.stack([image for _, image in decoder.images(np.flatnonzero(labels == label))])
     generator = average_generator(config, checkpoint, ALONE.device)
@@ -342,7 +342,7 @@ def test_short_names(names: str, measures: tuple[str, ...], extractor: str | Non
 def test_copies_are_looked_for_among_all_training_images(samples: Path, data: str, tmp_path: Path, cli: Cli) -> None:
     """An image of the data set among the first of an array; the picture and the numbers say so."""
     images = np.load(samples / "x.npy")
-    decoder = SampleDecoder.open(DataConfig(url=data), (1, 16, 16))
+    decoder = Dataset.open(DataConfig(url=data), (1, 16, 16))
     ((_, real),) = decoder.images(np.array([123]))
     images[3] = real.transpose(1, 2, 0)
     np.save(tmp_path / "copied.npy", images)

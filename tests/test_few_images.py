@@ -11,11 +11,11 @@ from rich.console import Console
 
 from command_line import Cli
 from distgan.config.load import load_config
-from distgan.metrics.known import feature_count
-from distgan.report import words
-from distgan.report.display import Display
-from distgan.training.events import FewImages, Started
-from distgan.training.few_images import few_images
+from distgan.evaluation.extractors.published import feature_count
+from distgan.tracking import formatting
+from distgan.tracking.console import Display
+from distgan.training.data_checks import few_images
+from distgan.training.events import RunStarted, SmallDatasetWarning
 from runs import pack_bricks, run, tiny_config
 from toy_data import pack_numbered
 
@@ -29,7 +29,7 @@ HEART = "100 do not fill 4 batches of 64, so that a discriminator soon knows the
 def said(samples: int, real_samples: int | None, features: int | None = 320, generated: int = 2048) -> str | None:
     evaluation = CONFIG.evaluation.model_copy(update={"real_samples": real_samples, "samples": generated})
     few = few_images(samples, CONFIG.model_copy(update={"evaluation": evaluation}), features)
-    return few and words.few_images(few)
+    return few and formatting.few_images(few)
 
 
 def test_what_a_data_set_is_too_few_for() -> None:
@@ -72,10 +72,10 @@ def test_a_run_says_so_once_at_its_start(tmp_path: Path) -> None:
     data = pack_bricks(tmp_path / "data", samples=330)
     enough = ["evaluation.real_samples=null", "evaluation.samples=321"]
     _, recorder = run(tiny_config("quickstart", data, 1, *enough), str(tmp_path), "enough")
-    assert not recorder.of(FewImages)
+    assert not recorder.of(SmallDatasetWarning)
     _, recorder = run(tiny_config("quickstart", data, 1, "evaluation.real_samples=64"), str(tmp_path), "few")
-    assert [type(event) for event in recorder.events[:2]] == [Started, FewImages]
-    assert recorder.of(FewImages) == [FewImages(330, 64, 320, None, None, 4, 16)]
+    assert [type(event) for event in recorder.events[:2]] == [RunStarted, SmallDatasetWarning]
+    assert recorder.of(SmallDatasetWarning) == [SmallDatasetWarning(330, 64, 320, None, None, 4, 16)]
     console = Console(file=io.StringIO(), width=80)
     with Display(console) as display:
         for event in recorder.events:

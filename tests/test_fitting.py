@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from distgan.data.fitting import fit_image
+from distgan.data.images import fit_image
 from distgan.data.sources.folder import FolderSource
 from distgan.errors import UserError
 from packing import pack_here, pixels_of

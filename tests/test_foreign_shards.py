@@ -19,9 +19,9 @@ from PIL import Image
 
 from distgan.data.index import INDEX_NAME, Index
 from distgan.data.scan import index_shards
-from distgan.data.storage import Storage
 from distgan.data.verify import verify
 from distgan.errors import UserError
+from distgan.storage.storage import Storage
 from packing import encoded, grey, pixels_of, write_foreign
 from toy_data import pack_numbered
 

@@ -31,21 +31,21 @@ from distgan.data.images import decode_image, encode_image
 from distgan.data.index import INDEX_NAME, TABLE_NAME, Index
 from distgan.data.order import Order
 from distgan.data.scan import index_shards
-from distgan.data.sources.celeba import CelebaSource
-from distgan.data.sources.celeba_attributes import read_attributes
-from distgan.data.sources.cifar_batches import FORMS as CIFAR
+from distgan.data.sources.celeba import CelebaSource, read_attributes
+from distgan.data.sources.cifar import FORMS as CIFAR
 from distgan.data.sources.folder import FolderSource
 from distgan.data.sources.idx import IdxSource
 from distgan.data.sources.npz import NpzSource
-from distgan.data.storage import Storage
 from distgan.data.verify import verify
 from distgan.errors import UserError
-from distgan.store.seaweedfs import status
+from distgan.inference.sampling import sample_images
+from distgan.storage.s3_server.server import status
+from distgan.storage.storage import Storage
 from distgan.training.checkpoints import CheckpointStore, Manifest, checkpoint_name
-from distgan.training.job import Job, make_plan
 from distgan.training.networks import build_networks
 from distgan.training.progress import Evaluation, Progress
-from distgan.training.sampling import find_checkpoint, sample_images
+from distgan.training.run_spec import RunSpec, plan_run
+from distgan.training.starting_point import find_checkpoint
 from miniatures import attribute_table, attribute_text, python2_pickle, python_batch, zip_faces
 from runs import TINY
 from toy_data import pack_numbered
@@ -381,7 +381,7 @@ VALUES = [
 def plan(config: Config) -> None:
     """What a dry run does with a configuration."""
     without = config.model_copy(update={"data": config.data.model_copy(update={"url": None})})
-    found = told(lambda: make_plan(Job(without, "run", "/proc/none"), dry_run=True))
+    found = told(lambda: plan_run(RunSpec(without, "run", "/proc/none"), dry_run=True))
     assert found is None or found.steps >= 0
 
 

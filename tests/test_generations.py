@@ -10,14 +10,13 @@ import pytest
 
 from distgan.config.load import load_config
 from distgan.errors import UserError
+from distgan.search.expressions import Value
 from distgan.search.generations import Generations, generation_end, generations
-from distgan.search.job import SearchJob
 from distgan.search.plan import Limits, Plan
-from distgan.search.proposals import Draw
-from distgan.search.record import SearchRecord
+from distgan.search.planning import SearchJob
+from distgan.search.record import SearchRecord, Trial, TrialState, kimg_of
+from distgan.search.samplers import Draw
 from distgan.search.space import Space
-from distgan.search.trials import Trial, TrialState, kimg_of
-from distgan.search.values import Value
 from driven import begin, end
 from search_records import make_plan
 

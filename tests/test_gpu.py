@@ -7,11 +7,11 @@ import torch
 
 from distgan.config.load import load_config
 from distgan.data.stream import Group
+from distgan.distributed import Distributed
 from distgan.training.networks import build_networks, build_objective
 from distgan.training.optimizers import build_optimizers
 from distgan.training.process import prepare_process
 from distgan.training.step import Step
-from distgan.world import World
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
@@ -25,8 +25,8 @@ def train_steps(preset: str, precision: str, steps: int = 5) -> tuple[list[torch
     prepare_process(1, device)
     networks = build_networks(config, device)
     optimizers = build_optimizers(config.optimizer, networks.generator, networks.discriminator)
-    world = World(0, 1, device)
-    step = Step(config, networks.generator, networks.discriminator, build_objective(config), optimizers, world)
+    distributed = Distributed(0, 1, device)
+    step = Step(config, networks.generator, networks.discriminator, build_objective(config), optimizers, distributed)
     images = torch.Generator().manual_seed(0)
     shape = (config.training.batch_size // config.scale.groups, config.channels, config.image_size, config.image_size)
     groups = [torch.randint(0, 256, shape, generator=images, dtype=torch.uint8) for _ in range(config.scale.groups)]

@@ -15,18 +15,18 @@ from conditional import NETWORKS as CONDITIONAL
 from distgan.config.load import load_config, preset_names
 from distgan.config.schema import Config
 from distgan.data.stream import Group
-from distgan.training.draws import Draws, Purpose, derive_seed
+from distgan.distributed import Distributed
+from distgan.losses.rng import Purpose, StepRng, derive_seed
 from distgan.training.networks import Networks, build_networks, build_objective
 from distgan.training.optimizers import build_optimizers
 from distgan.training.progress import Progress
 from distgan.training.step import RealBatch, Step
-from distgan.world import World
 from gloo import run_workers
 from shrunken import shrunken
 
 pytestmark = [pytest.mark.timeout(120), pytest.mark.usefixtures("one_thread")]
 
-ALONE = World(0, 1, torch.device("cpu"))
+ALONE = Distributed(0, 1, torch.device("cpu"))
 SMALL = [
     "image_size=16",
     "latent_dim=8",
@@ -98,11 +98,11 @@ def small_config(case: str, *overrides: str) -> Config:
     return load_config(preset, [*SMALL, *changes, *overrides])
 
 
-def build_step(config: Config, world: World = ALONE) -> tuple[Step, Networks]:
-    networks = build_networks(config, world.device)
+def build_step(config: Config, distributed: Distributed = ALONE) -> tuple[Step, Networks]:
+    networks = build_networks(config, distributed.device)
     optimizers = build_optimizers(config.optimizer, networks.generator, networks.discriminator)
     objective = build_objective(config)
-    return Step(config, networks.generator, networks.discriminator, objective, optimizers, world), networks
+    return Step(config, networks.generator, networks.discriminator, objective, optimizers, distributed), networks
 
 
 def real_group(config: Config, batch: int, group: int) -> Tensor:
@@ -145,13 +145,13 @@ def train_steps(step: Step, batches: Batches, first: int, count: int) -> list[di
     return [dict(step.run(batches, number * critic_steps, number)) for number in range(first, first + count)]
 
 
-def measure(world: World) -> dict[str, dict[str, dict[str, Tensor]]]:
+def measure(distributed: Distributed) -> dict[str, dict[str, dict[str, Tensor]]]:
     """Of each case: what warming up changes, the first update's gradients, the terms and state after 3 steps."""
-    return {case: measure_case(small_config(case), world) for case in ALL}
+    return {case: measure_case(small_config(case), distributed) for case in ALL}
 
 
-def measure_case(config: Config, world: World) -> dict[str, dict[str, Tensor]]:
-    step, networks = build_step(config, world)
+def measure_case(config: Config, distributed: Distributed) -> dict[str, dict[str, Tensor]]:
+    step, networks = build_step(config, distributed)
     initial = state_of(networks)
     step.warm_up()
     found = {"warm-up changed": {k: v for k, v in state_of(networks).items() if not torch.equal(v, initial[k])}}
@@ -168,7 +168,7 @@ def measure_case(config: Config, world: World) -> dict[str, dict[str, Tensor]]:
     found["discriminator gradients"] = gradients_of(networks.discriminator)
     found["statistics"] = {k: v for k, v in state_of(networks).items() if k.rpartition(".")[2] in STATISTICS}
     terms = train_steps(step, batches, 0, 3)[-1]
-    found["terms"] = {name: world.all_reduce(value.clone()) for name, value in terms.items()}
+    found["terms"] = {name: distributed.all_reduce(value.clone()) for name, value in terms.items()}
     found["state after 3 steps"] = state_of(networks)
     return found
 
@@ -358,15 +358,15 @@ def test_a_step_is_the_literal_one(case: str, literal: Callable[[Config, int], d
 # What a resume depends on: data parallelism's buckets.
 
 
-def resumed_weights(world: World, warm_up: bool) -> dict[str, Any]:
+def resumed_weights(distributed: Distributed, warm_up: bool) -> dict[str, Any]:
     """Weights after 4 steps in one go, and after 2 steps and 2 more with everything wrapped anew."""
     config = small_config("wgan-gp-faces", "objective.critic_steps=1")
-    networks = build_networks(config, world.device)
+    networks = build_networks(config, distributed.device)
     optimizers = build_optimizers(config.optimizer, networks.generator, networks.discriminator)
     objective = build_objective(config)
 
     def session(networks: Networks, optimizers: Any, first: int, count: int) -> None:
-        step = Step(config, networks.generator, networks.discriminator, objective, optimizers, world)
+        step = Step(config, networks.generator, networks.discriminator, objective, optimizers, distributed)
         if warm_up:
             step.warm_up()
         batches = Batches(config, step.groups.local)
@@ -375,7 +375,7 @@ def resumed_weights(world: World, warm_up: bool) -> dict[str, Any]:
 
     session(networks, optimizers, 0, 4)
     whole = state_of(networks)
-    networks = build_networks(config, world.device)
+    networks = build_networks(config, distributed.device)
     optimizers = build_optimizers(config.optimizer, networks.generator, networks.discriminator)
     session(networks, optimizers, 0, 2)
     session(networks, optimizers, 2, 2)
@@ -418,7 +418,7 @@ def test_terms_are_means_over_the_batch() -> None:
     """Every term of a step of one group, from its definition."""
     config = small_config("quickstart", "scale.groups=1")
     step, networks = build_step(config)
-    real, draws = scaled(real_group(config, 1, 0)), Draws(config.seed, 0, 0, ALONE.device, torch.float64)
+    real, draws = scaled(real_group(config, 1, 0)), StepRng(config.seed, 0, 0, ALONE.device, torch.float64)
     fake = networks.generator(draws.normal(Purpose.CRITIC_LATENTS, 16, 8))
     draws.seed_layers(Purpose.CRITIC_LAYERS)
     real_logits, fake_logits = networks.discriminator(real), networks.discriminator(fake)

@@ -15,33 +15,32 @@ from rich.console import Console
 
 from distgan.config.load import flatten, load_config, preset_names
 from distgan.config.schema import Config
-from distgan.data.storage import Storage
-from distgan.health import watch as rules
-from distgan.health.remedies import remedy
-from distgan.health.states import State, Warned
-from distgan.health.watch import WARM_UP, WINDOW, Health
-from distgan.metrics.diversity import diversity
-from distgan.metrics.frechet import FeatureSums, GaussianStatistics
-from distgan.report import words
-from distgan.report.display import Display
-from distgan.report.rows import read_rows
-from distgan.report.summary import summary_table
-from distgan.report.tracking import RunFolder
+from distgan.distributed import Distributed
+from distgan.evaluation.metrics.diversity import diversity
+from distgan.evaluation.metrics.frechet import FeatureSums, GaussianStatistics
+from distgan.losses.objectives import BinaryCrossEntropy, Hinge, Wasserstein, WassersteinGradientPenalty
+from distgan.losses.rng import StepRng
+from distgan.storage.storage import Storage
+from distgan.tracking import formatting
+from distgan.tracking.console import Display
+from distgan.tracking.jsonl import read_rows
+from distgan.tracking.run_folder import RunFolder
+from distgan.tracking.tables import summary_table
+from distgan.training import health as rules
 from distgan.training import loop as loop_module
 from distgan.training.checkpoints import checkpoint_name
-from distgan.training.draws import Draws
-from distgan.training.events import Evaluated, Finished, Summary, Trained
+from distgan.training.events import EvaluationResult, RunFinished, StepMetrics, Summary
+from distgan.training.health import WARM_UP, WINDOW, FailureMode, Health, HealthWarning
+from distgan.training.health_advice import remedy
 from distgan.training.meter import Meter
-from distgan.training.objectives import BinaryCrossEntropy, Hinge, Wasserstein, WassersteinGradientPenalty
 from distgan.training.progress import Progress
-from distgan.world import World
 from gloo import run_workers
 from runs import BATCH, assert_same_bits, checkpoints, newest, run, tiny_config
 
 pytestmark = [pytest.mark.timeout(120), pytest.mark.usefixtures("one_thread")]
 
 BCE = BinaryCrossEntropy.chance_loss
-STATES: tuple[State, ...] = get_args(State)
+STATES: tuple[FailureMode, ...] = get_args(FailureMode)
 FINE = {
     "loss/discriminator": 0.4,
     "loss/generator": 1.5,
@@ -65,14 +64,14 @@ class Watch:
     def __init__(self, chance_loss: float | None = BCE) -> None:
         self.health, self.chance_loss, self.step = Health(), chance_loss, 0
 
-    def windows(self, count: int, row: dict[str, float]) -> list[State]:
-        begun: list[State] = []
+    def windows(self, count: int, row: dict[str, float]) -> list[FailureMode]:
+        begun: list[FailureMode] = []
         for _ in range(count):
             self.step += WINDOW
             begun += self.health.trained([row] * WINDOW, self.step, 10 * self.step, self.chance_loss)
         return begun
 
-    def evaluations(self, *values: float) -> list[list[State]]:
+    def evaluations(self, *values: float) -> list[list[FailureMode]]:
         return [self.health.evaluated(value, self.step, 10 * self.step) for value in values]
 
 
@@ -93,7 +92,7 @@ def test_a_discriminator_overpowers_after_four_windows(watch: Watch) -> None:
     assert watch.windows(3, OVERPOWERED) == []
     assert watch.windows(1, OVERPOWERED) == ["discriminator overpowers"]
     assert watch.windows(5, OVERPOWERED) == []
-    spell = watch.health.spells["discriminator overpowers"]
+    spell = watch.health.episodes["discriminator overpowers"]
     assert (spell.step, spell.images, spell.until) == (18 * WINDOW, 180 * WINDOW, None)
     assert spell.seen == (
         "its loss was 0.002 (0.69 for one that cannot tell) and it told 100.0% of the real and 99.9% of the generated "
@@ -109,7 +108,7 @@ def test_a_state_ends_and_may_begin_again(watch: Watch) -> None:
     assert watch.health.ongoing == ["discriminator overpowers"]
     watch.windows(4, FINE)
     assert watch.health.ongoing == []
-    spell = watch.health.spells["discriminator overpowers"]
+    spell = watch.health.episodes["discriminator overpowers"]
     assert (spell.times, spell.images, spell.until) == (1, 140 * WINDOW, 220 * WINDOW)
     assert watch.windows(4, OVERPOWERED) == ["discriminator overpowers"]
     assert (spell.times, spell.images, spell.until) == (2, 140 * WINDOW, None)
@@ -138,7 +137,7 @@ def test_what_is_judged_is_the_loss_without_its_penalty(watch: Watch) -> None:
 
 
 def test_chance_is_the_loss_at_logits_of_zero() -> None:
-    zeros, draws = torch.zeros(4), Draws(0, 0, 0, torch.device("cpu"), torch.float32)
+    zeros, draws = torch.zeros(4), StepRng(0, 0, 0, torch.device("cpu"), torch.float32)
     for objective in (BinaryCrossEntropy(), Hinge()):
         assert objective.critic_loss(zeros, zeros, draws).item() == pytest.approx(objective.chance_loss, rel=1e-6)
 
@@ -147,7 +146,7 @@ def test_a_generator_without_gradient_is_dead(watch: Watch) -> None:
     assert watch.windows(9, FINE | {"gradients/generator": 1e-3}) == []
     assert watch.windows(3, FINE | {"gradients/generator": 1e-9}) == []
     assert watch.windows(1, FINE | {"gradients/generator": 0.0}) == ["dead generator"]
-    assert "a norm of 0, and of up to 10 before" in watch.health.spells["dead generator"].seen
+    assert "a norm of 0, and of up to 10 before" in watch.health.episodes["dead generator"].seen
 
 
 def test_a_generator_that_never_had_a_gradient_is_dead() -> None:
@@ -169,7 +168,7 @@ def test_what_explodes_against_its_past_diverges(name: str, much: float, too_muc
     assert watch.windows(1, FINE | {name: too_much}) == ["diverged"]
     assert watch.windows(20, FINE | {name: too_much}) == [], "what has exploded becomes no past"
     assert watch.health.ongoing == ["diverged"]
-    assert name in watch.health.spells["diverged"].seen
+    assert name in watch.health.episodes["diverged"].seen
 
 
 def test_growth_that_does_not_end_diverges(watch: Watch) -> None:
@@ -194,7 +193,7 @@ def test_the_first_updates_are_not_judged(row: dict[str, float]) -> None:
     watch = Watch()
     assert watch.windows(WARM_UP // WINDOW, row) == []
     assert watch.windows(10, FINE) == []
-    assert watch.health.spells == {}
+    assert watch.health.episodes == {}
 
 
 @pytest.mark.parametrize(
@@ -211,12 +210,12 @@ def test_the_first_updates_are_not_judged(row: dict[str, float]) -> None:
 def test_samples_that_are_alike_are_a_collapse(watch: Watch, values: list[float], begins: int | None) -> None:
     begun = watch.evaluations(*values)
     assert [number for number, states in enumerate(begun) if states] == ([] if begins is None else [begins])
-    assert set(watch.health.spells) <= {"mode collapse"}
+    assert set(watch.health.episodes) <= {"mode collapse"}
 
 
 def test_a_collapse_is_told_with_its_numbers_and_ends(watch: Watch) -> None:
     watch.evaluations(0.8, 0.25, 0.2)
-    seen = watch.health.spells["mode collapse"].seen
+    seen = watch.health.episodes["mode collapse"].seen
     assert seen == "samples lay 0.2 times as far apart as real images, 0.8 times at most before"
     watch.evaluations(0.5, 0.5)
     assert watch.health.ongoing == []
@@ -304,17 +303,17 @@ def test_a_checkpoint_keeps_it_and_an_older_one_has_none(watch: Watch) -> None:
     assert Progress.from_dict(values).health == Health()
 
 
-def meet_in_portions(world: World) -> bool:
+def meet_in_portions(distributed: Distributed) -> bool:
     """Whether the workers' terms have the same bits met one update at a time and all at once."""
-    random = torch.Generator().manual_seed(world.rank)
+    random = torch.Generator().manual_seed(distributed.rank)
     rows = torch.randn(40, 3, generator=random)
     one, other, found = Meter(), Meter(), []
     for row in rows:
         terms = dict(zip("abc", row, strict=True))
         one.count(terms, 1)
         other.count(terms, 1)
-        found += one.meet(world)[0]
-    return found == other.meet(world)[0]
+        found += one.meet(distributed)[0]
+    return found == other.meet(distributed)[0]
 
 
 def test_terms_are_the_same_wherever_the_workers_meet() -> None:
@@ -326,7 +325,7 @@ def test_terms_are_the_same_wherever_the_workers_meet() -> None:
 SMALL = ["scale.groups=1", "evaluation.samples=32", "training.log_every=50"]
 # A critic without batch statistics, whose every image is judged by itself, and what it is trained with.
 PLAIN = "discriminator: {{network: wgan_gp, dropout: 0.0}}\nobjective: {}\n"
-PROVOKED: dict[State, tuple[str, list[str], int]] = {
+PROVOKED: dict[FailureMode, tuple[str, list[str], int]] = {
     # A generator that hardly moves.
     "discriminator overpowers": (
         "quickstart",
@@ -359,7 +358,7 @@ PROVOKED: dict[State, tuple[str, list[str], int]] = {
 }
 
 
-def provoking_config(state: State, folder: Path, data: str, *overrides: str) -> Config:
+def provoking_config(state: FailureMode, folder: Path, data: str, *overrides: str) -> Config:
     preset, changes, steps = PROVOKED[state]
     if preset != "quickstart":
         (folder / "provoking.yaml").write_text(preset)
@@ -368,33 +367,35 @@ def provoking_config(state: State, folder: Path, data: str, *overrides: str) -> 
 
 
 @pytest.mark.parametrize("state", STATES)
-def test_a_state_that_is_provoked_warns_once_and_stops_on_request(state: State, data: str, tmp_path: Path) -> None:
+def test_a_state_that_is_provoked_warns_once_and_stops_on_request(
+    state: FailureMode, data: str, tmp_path: Path
+) -> None:
     config = provoking_config(state, tmp_path, data, "health.stop=true")
     summary, recorder = run(config, str(tmp_path))
-    (event,) = recorder.of(Warned)
+    (event,) = recorder.of(HealthWarning)
     step = event.step
     assert (event.state, event.kimg) == (state, step * BATCH / 1000)
     assert PROVOKED[state][2] <= step <= PROVOKED[state][2] + WINDOW
     assert summary.health == [event]
     assert (summary.reason, summary.steps) == (state, step)
-    assert recorder.of(Evaluated)[-1].step == step
+    assert recorder.of(EvaluationResult)[-1].step == step
     assert checkpoints(str(tmp_path)).newest_name() == summary.last_checkpoint == checkpoint_name(step)
-    assert words.stop_reason(summary) == f"{state} (health.stop)"
-    assert words.way_on(summary) == "the same command with health.stop=false"
+    assert formatting.stop_reason(summary) == f"{state} (health.stop)"
+    assert formatting.way_on(summary) == "the same command with health.stop=false"
 
     again, recorder = run(config, str(tmp_path))
-    assert (again.reason, again.steps, recorder.of(Trained)) == (state, step, [])
+    assert (again.reason, again.steps, recorder.of(StepMetrics)) == (state, step, [])
     further, recorder = run(
         provoking_config(state, tmp_path, data, "health.stop=false"), str(tmp_path), stop_at=step + 1
     )
     assert (further.reason, further.health[0].step) == ("interrupted", step)
-    assert recorder.of(Warned) == []
+    assert recorder.of(HealthWarning) == []
 
 
 def test_a_healthy_run_is_silent(data: str, tmp_path: Path) -> None:
     config = tiny_config("quickstart", data, 600, *SMALL, "evaluation.every_kimg=1.6", "health.stop=true")
     summary, recorder = run(config, str(tmp_path))
-    assert recorder.of(Warned) == summary.health == []
+    assert recorder.of(HealthWarning) == summary.health == []
     assert (summary.reason, summary.steps) == ("budget", 600)
 
 
@@ -420,13 +421,13 @@ class Hasty:
             each.stop()
 
 
-def whole_and_stopped(world: World, config: Config, storage: str) -> list[list[Warned]]:
+def whole_and_stopped(distributed: Distributed, config: Config, storage: str) -> list[list[HealthWarning]]:
     """The states of a run in one go, and of one that is stopped within windows, at their ends, and in the state."""
     with Hasty():
-        whole, _ = run(config, storage, "whole", world=world)
+        whole, _ = run(config, storage, "whole", distributed=distributed)
         for step in (3, 7, 10, 38, 60):
-            run(config, storage, "stopped", world=world, stop_at=step)
-        stopped, _ = run(config, storage, "stopped", world=world)
+            run(config, storage, "stopped", distributed=distributed, stop_at=step)
+        stopped, _ = run(config, storage, "stopped", distributed=distributed)
     assert whole.steps == stopped.steps
     return [whole.health, stopped.health]
 
@@ -443,7 +444,9 @@ def test_being_stopped_changes_no_state(size: int, stop: str, data: str, tmp_pat
 
 # How it is told.
 
-WARNED = Warned(400, 12.8, "mode collapse", "samples lay 0.2 times as far apart", "in a new run: lower x.lr (now 1)")
+WARNED = HealthWarning(
+    400, 12.8, "mode collapse", "samples lay 0.2 times as far apart", "in a new run: lower x.lr (now 1)"
+)
 
 
 def summary(**changes: Any) -> Summary:
@@ -481,11 +484,11 @@ def test_the_display_shows_it_once(text: io.StringIO) -> None:
 
 
 def test_the_run_keeps_it(tmp_path: Path, text: io.StringIO) -> None:
-    ended = Warned(**{**WARNED.__dict__, "times": 2, "until_kimg": 20.0})
+    ended = HealthWarning(**{**WARNED.__dict__, "times": 2, "until_kimg": 20.0})
     with RunFolder(Storage.open(str(tmp_path)), None) as folder:
         folder.event(WARNED)
-        folder.event(Finished(summary(health=[ended])))
-    assert read_rows(tmp_path / "metrics.jsonl") == [{"event": "warned", **WARNED.__dict__}]
+        folder.event(RunFinished(summary(health=[ended])))
+    assert read_rows(tmp_path / "metrics.jsonl") == [{"event": "warning", **WARNED.__dict__}]
     kept = json.loads((tmp_path / "summary.json").read_text())
     assert kept["health"] == [ended.__dict__]
     Console(file=text, width=300).print(summary_table(summary(health=[ended])))

@@ -12,11 +12,10 @@ from PIL import Image
 from torch import Tensor, nn
 
 from distgan.errors import UserError
-from distgan.metrics.features import load_extractor
-from distgan.metrics.inception import InceptionV3, average_pool
-from distgan.metrics.inception_features import InceptionFeatures
-from distgan.metrics.known import published_weights
-from distgan.metrics.resize import resize_as_pillow, resize_as_tensorflow
+from distgan.evaluation.extractors.extractor import load_extractor
+from distgan.evaluation.extractors.fid import InceptionFeatures, resize_as_pillow, resize_as_tensorflow
+from distgan.evaluation.extractors.inception import InceptionV3, average_pool
+from distgan.evaluation.extractors.published import published_weights
 
 pytestmark = [pytest.mark.timeout(120), pytest.mark.usefixtures("one_thread")]
 

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distgan.data.index import BLOCK_BYTES, INDEX_NAME, TABLE_NAME, Index
-from distgan.data.storage import Storage
 from distgan.errors import UserError
+from distgan.storage.storage import Storage
 from toy_data import made_up_index, pack_numbered
 
 pytestmark = pytest.mark.timeout(60)

@@ -11,13 +11,13 @@ import torch
 from command_line import Cli, one_line
 from distgan.config.load import dump_config
 from distgan.config.schema import Config
+from distgan.distributed import Distributed
 from distgan.errors import UserError
 from distgan.training.checkpoints import Checkpoint
-from distgan.training.events import Evaluated
-from distgan.training.job import Job, make_plan
+from distgan.training.events import EvaluationResult
 from distgan.training.loop import train
-from distgan.training.sampling import find_checkpoint
-from distgan.world import World
+from distgan.training.run_spec import RunSpec, plan_run
+from distgan.training.starting_point import find_checkpoint
 from gloo import run_workers
 from runs import ALONE, Recorder, assert_same_bits, newest, pack_bricks, run, tiny_config
 
@@ -45,7 +45,7 @@ def new_config(place: Path, steps: int = 3, *overrides: str) -> Config:
 
 def begin(place: Path, storage: Path, config: Config, source: str, stop_at: int | None = None) -> Checkpoint:
     """Trains as the command does; the newest checkpoint."""
-    job = make_plan(Job(config, "new", str(storage), init_from=source)).job
+    job = plan_run(RunSpec(config, "new", str(storage), init_from=source)).job
     train(job, ALONE, Recorder(stop_at))
     return find_checkpoint(str(storage / "new"))
 
@@ -53,11 +53,13 @@ def begin(place: Path, storage: Path, config: Config, source: str, stop_at: int 
 def test_a_new_run_has_the_weights_and_nothing_else(place: Path, tmp_path: Path) -> None:
     source = f"{place}/source/checkpoints/step-000000002"
     config = new_config(place, 1, "evaluation.at_start=true")
-    job = make_plan(Job(config, "new", str(tmp_path), init_from=source)).job
+    job = plan_run(RunSpec(config, "new", str(tmp_path), init_from=source)).job
     recorder = Recorder()
     summary = train(job, ALONE, recorder)
     assert summary.given
-    assert [(event.given, event.untrained) for event in recorder.of(Evaluated)] == [(True, summary.untrained)] * 2
+    assert [(event.given, event.untrained) for event in recorder.of(EvaluationResult)] == [
+        (True, summary.untrained)
+    ] * 2
     begun = find_checkpoint(f"{tmp_path}/new/checkpoints/step-000000000")
     given = find_checkpoint(source)
     for part in WEIGHTS:
@@ -84,8 +86,8 @@ def test_a_resume_is_not_disturbed(place: Path, tmp_path: Path) -> None:
     assert find_checkpoint(f"{tmp_path}/stopped/new").manifest.init_from == whole.manifest.init_from
 
 
-def trained(world: World, job: Job) -> None:
-    train(job, world, Recorder())
+def trained(distributed: Distributed, job: RunSpec) -> None:
+    train(job, distributed, Recorder())
 
 
 def test_every_worker_begins_with_them(place: Path, tmp_path: Path) -> None:
@@ -93,7 +95,7 @@ def test_every_worker_begins_with_them(place: Path, tmp_path: Path) -> None:
     config = new_config(place, 2, "training.precision=float64")
     ends = {}
     for size in (1, 3):
-        run_workers(trained, size, make_plan(Job(config, str(size), str(tmp_path), init_from=f"{place}/source")).job)
+        run_workers(trained, size, plan_run(RunSpec(config, str(size), str(tmp_path), init_from=f"{place}/source")).job)
         ends[size] = newest(str(tmp_path), str(size))[0]
     for path, value in ends[1].items():
         if isinstance(value, torch.Tensor) and not path.startswith("/generator_optimizer"):
@@ -128,9 +130,9 @@ def test_an_existing_run_of_other_beginning(place: Path, tmp_path: Path) -> None
     source = f"{place}/source/checkpoints/step-000000002"
     begin(place, tmp_path, config, source, stop_at=1)
     with pytest.raises(UserError, match=r"which began from .*step-000000002; leave --init-from out"):
-        make_plan(Job(config, "new", str(tmp_path), init_from=f"{place}/source/checkpoints/step-000000004"))
-    assert make_plan(Job(config, "new", str(tmp_path), init_from=f"{place}/source")).job.init_from == source
-    assert make_plan(Job(config, "new", str(tmp_path))).job.init_from == source
+        plan_run(RunSpec(config, "new", str(tmp_path), init_from=f"{place}/source/checkpoints/step-000000004"))
+    assert plan_run(RunSpec(config, "new", str(tmp_path), init_from=f"{place}/source")).job.init_from == source
+    assert plan_run(RunSpec(config, "new", str(tmp_path))).job.init_from == source
 
 
 def test_the_plan_names_the_weights(place: Path, tmp_path: Path, cli: Cli) -> None:

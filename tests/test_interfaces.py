@@ -13,12 +13,12 @@ from pathlib import Path
 import psutil
 import pytest
 
+from distgan.distributed import _listen, join_store
 from distgan.errors import UserError
-from distgan.launch.here import choose_interface
-from distgan.launch.placement.interfaces import interface_of, own_address_towards, use_interface
-from distgan.rendezvous import _listen, join_store
-from distgan.training.job import Job
+from distgan.launch.local import choose_interface
+from distgan.launch.placement.network import interface_of, own_address_towards, use_interface
 from distgan.training.loop import train
+from distgan.training.run_spec import RunSpec
 from processes import finish, listening, start
 from runs import ALONE, Recorder, tiny_config
 
@@ -29,8 +29,8 @@ VARIABLES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
 MEET = """
 import os, sys
 import psutil, torch, torch.distributed as dist
-from distgan.launch.here import choose_interface
-from distgan.world import join_torchrun
+from distgan.launch.local import choose_interface
+from distgan.distributed import join_torchrun
 choose_interface(sys.argv[1] or None)
 join_torchrun("cpu", 30)
 total = torch.full((1000,), float(os.environ["RANK"]) + 1)
@@ -216,6 +216,6 @@ def test_a_run_of_one_process_listens_nowhere(data: str, tmp_path: Path) -> None
     before = listening(os.getpid())
     seen: list[set[tuple[str, str]]] = []
     recorder = Recorder(on_event=lambda _: seen.append(listening(os.getpid())))
-    train(Job(tiny_config("quickstart", data, 2), "run", str(tmp_path)), ALONE, recorder)
+    train(RunSpec(tiny_config("quickstart", data, 2), "run", str(tmp_path)), ALONE, recorder)
     assert seen
     assert all(found <= before for found in seen)

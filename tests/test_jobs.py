@@ -17,9 +17,9 @@ from pathlib import Path
 
 import pytest
 
-from distgan.data.storage import Storage
-from distgan.report import words
-from distgan.store.seaweedfs import StoreHandle
+from distgan.storage.s3_server.server import StoreHandle
+from distgan.storage.storage import Storage
+from distgan.tracking import formatting
 from distgan.training.checkpoints import CheckpointStore
 from processes import TINY, finish, our_processes, start, wait_for
 
@@ -206,7 +206,7 @@ def test_a_job_is_left_and_found_again_stopped_and_gone_on_with(head: Head, loca
     newest = CheckpointStore(Storage.open(f"{runs}/quickstart")).newest_manifest()
     assert newest is not None
     rows = Storage.open(f"{runs}/quickstart").read_bytes("metrics.jsonl").splitlines()
-    assert newest.kimg == [row["kimg"] for row in map(json.loads, rows) if row["event"] == "trained"][-1]
+    assert newest.kimg == [row["kimg"] for row in map(json.loads, rows) if row["event"] == "step"][-1]
 
     listed = finish(distgan("jobs", "list", *cluster, cwd=tmp_path))
     assert any(
@@ -220,7 +220,7 @@ def test_a_job_is_left_and_found_again_stopped_and_gone_on_with(head: Head, loca
     process = distgan("submit", *cluster, "--", *command, f"training.kimg={newest.kimg + 0.5}", cwd=tmp_path)
     output = finish(process)
     assert process.returncode == 0, output
-    assert f"resumed at {words.kimg_count(newest.kimg)} of " in output
+    assert f"resumed at {formatting.kimg_count(newest.kimg)} of " in output
     assert "image budget used up" in output
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from command_line import Cli, one_line
-from distgan.config.components import COMPONENTS
-from distgan.config.keys import Key, list_keys
+from distgan.config.describe import Key, list_keys
 from distgan.config.load import flatten, load_config, preset_names
+from distgan.config.plugins import COMPONENTS
 from distgan.errors import UserError
 
 pytestmark = pytest.mark.timeout(60)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from distgan.data.pack import PackOptions, pack
-from distgan.data.storage import Storage
+from distgan.storage.storage import Storage
 from runs import run, tiny_config
 
 pytestmark = [pytest.mark.timeout(120), pytest.mark.usefixtures("one_thread")]

@@ -19,16 +19,16 @@ from conditional import NETWORKS as CONDITIONAL
 from distgan.config.load import build_config
 from distgan.config.schema import Config
 from distgan.data.blocks import BlockReader
-from distgan.data.decode import SampleDecoder
+from distgan.data.dataset import Dataset
 from distgan.data.index import Index
 from distgan.data.sources.npz import NpzSource
-from distgan.data.storage import Storage
+from distgan.distributed import Distributed
 from distgan.evaluation.evaluator import Evaluator
-from distgan.training.fakes import GeneratedImages
-from distgan.training.labels import drawn_labels, sample_grid, training_grid
+from distgan.inference.sampling import draw_samples
+from distgan.storage.storage import Storage
+from distgan.training.fakes import GeneratedImages, drawn_labels, sample_grid, training_grid
 from distgan.training.networks import build_networks
-from distgan.training.sampling import draw_samples, find_checkpoint
-from distgan.world import World
+from distgan.training.starting_point import find_checkpoint
 from gloo import run_workers
 from runs import Recorder, assert_same_bits, newest, run, tiny_config
 from toy_data import pack_numbered
@@ -84,16 +84,16 @@ class Told(nn.Module):
         return images
 
 
-def evaluate(world: World, data: str) -> tuple[float, list[Tensor]]:
+def evaluate(distributed: Distributed, data: str) -> tuple[float, list[Tensor]]:
     config = conditional_config(data, 1, "evaluation.samples=200", "training.precision=float64")
     storage = Storage.open(data)
     index = Index.load(storage)
     # One kind more frequent than the others, and one that is not there.
     index = dataclasses.replace(index, labels=np.where(index.labels == 1, 0, index.labels))
-    decoder = SampleDecoder(index, BlockReader(storage, index), config.image_shape, config.data)
-    evaluator = Evaluator(config.evaluation, config.data, world, storage, decoder)
-    told = Told(build_networks(config, world.device).generator.eval())
-    return evaluator.evaluate(GeneratedImages(config, index.labels, world.device, told)).distance, told.labels
+    decoder = Dataset(index, BlockReader(storage, index), config.image_shape, config.data)
+    evaluator = Evaluator(config.evaluation, config.data, distributed, storage, decoder)
+    told = Told(build_networks(config, distributed.device).generator.eval())
+    return evaluator.evaluate(GeneratedImages(config, index.labels, distributed.device, told)).distance, told.labels
 
 
 def test_labels_of_an_evaluation_do_not_depend_on_the_workers(data: str) -> None:
@@ -145,10 +145,10 @@ def test_a_run_keeps_grids_of_its_labels(trained: tuple[Path, Recorder]) -> None
 # Runs.
 
 
-def stop_and_go(world: World, config: Config, storage: str) -> None:
-    run(config, storage, "whole", world=world)
+def stop_and_go(distributed: Distributed, config: Config, storage: str) -> None:
+    run(config, storage, "whole", distributed=distributed)
     for step in (1, 2, 3):
-        run(config, storage, "stopped", world=world, stop_at=step)
+        run(config, storage, "stopped", distributed=distributed, stop_at=step)
 
 
 @pytest.mark.parametrize("size", [1, 3])

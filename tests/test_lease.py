@@ -16,13 +16,13 @@ from typing import Any
 import pytest
 
 from command_line import Cli, one_line
-from distgan.data import lease as leases
-from distgan.data.lease import CLAIM_NAME, Claim, LostError, check_claim, check_unclaimed, claimed
-from distgan.data.storage import Storage, UnavailableError
 from distgan.errors import UserError
-from distgan.training.events import Trained
-from distgan.training.job import Job
+from distgan.storage import lease as leases
+from distgan.storage.lease import CLAIM_NAME, Claim, LostError, check_claim, check_unclaimed, claimed
+from distgan.storage.storage import Storage, UnavailableError
+from distgan.training.events import StepMetrics
 from distgan.training.loop import train
+from distgan.training.run_spec import RunSpec
 from processes import TINY, start, wait_for
 from runs import ALONE, Recorder, checkpoints, run, tiny_config
 
@@ -31,8 +31,8 @@ pytestmark = pytest.mark.timeout(120)
 REMEDY = "give another --name"
 KILLED = """
 import os, signal, sys
-from distgan.data.lease import claimed
-from distgan.data.storage import Storage
+from distgan.storage.lease import claimed
+from distgan.storage.storage import Storage
 with claimed(Storage.open(sys.argv[1]), "packs", "choose another place") as lease:
     lease.write_shards(3)
     os.kill(os.getpid(), signal.SIGKILL)
@@ -187,11 +187,11 @@ def test_a_run_that_was_taken_over_saves_nothing_more(data: str, tmp_path: Path)
     place = Storage.open(storage).child("run")
 
     def take_over(event: object) -> None:
-        if isinstance(event, Trained) and event.step == 3:
+        if isinstance(event, StepMetrics) and event.step == 3:
             write(place)
 
     with pytest.raises(LostError, match="process 7 on far has taken over"), claimed(place, "trains", REMEDY) as lease:
-        train(Job(config, "run", storage, claim=lease.token), ALONE, Recorder(on_event=take_over))
+        train(RunSpec(config, "run", storage, claim=lease.token), ALONE, Recorder(on_event=take_over))
     assert checkpoints(storage).names() == ["step-000000002"]
     summary, _ = run(config, storage)
     assert (summary.resumed_at_kimg, summary.reason) == (0.032, "budget")

@@ -23,7 +23,7 @@ from cluster.local import lifecycle, nodes
 from cluster.local.processes import NAMESPACES, processes_of, start_time
 from cluster.local.state import State, read_state
 from distgan.errors import UserError
-from distgan.store import seaweedfs
+from distgan.storage.s3_server import server
 from local_cluster import MODES, LocalCluster, command, ended_afterwards, local_cluster
 from processes import our_processes, wait_for
 
@@ -164,7 +164,7 @@ def test_a_driver_without_the_token_is_refused(cluster: LocalCluster) -> None:
 
 def test_what_it_writes_is_for_this_user_and_names_no_secret(cluster: LocalCluster) -> None:
     secrets = [cluster.token]
-    store = seaweedfs.status(cluster.directory / "store")
+    store = server.status(cluster.directory / "store")
     assert store is not None
     secrets.append(store.secret_key)
     for name in ("token", "credentials", "env.sh", "clusters.toml", "state.json"):
@@ -209,7 +209,7 @@ def test_everything_ends_whatever_was_killed(options: list[str], tmp_path: Path)
         assert "a cluster of 2 nodes runs already" in other.stderr
 
         # All that belongs to it is killed, but not what Ray starts meanwhile; then it is ended.
-        store = seaweedfs.status(directory / "store")
+        store = server.status(directory / "store")
         assert store is not None
         for pid in (store.pid, *processes_of(state)):
             with suppress(ProcessLookupError):

@@ -7,7 +7,7 @@ from ray.exceptions import ActorDiedError, NodeDiedError, OutOfMemoryError
 from ray.train import ControllerError, WorkerGroupError
 
 from distgan.errors import UserError
-from distgan.launch.lost import lost_processes_as_one_line
+from distgan.launch.ray_errors import lost_processes_as_one_line
 
 PEER = RuntimeError("Connection closed by peer")
 

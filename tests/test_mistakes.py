@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 import torch.distributed as dist
 
-from distgan.launch.mistakes import tell
+from distgan.launch.print_once import print_once
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -25,10 +25,10 @@ def agent(monkeypatch: pytest.MonkeyPatch) -> dist.TCPStore:
 @pytest.mark.usefixtures("agent")
 def test_each_mistake_is_told_once(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     for message in ("one", "café", "one", "two", "café", "two"):
-        tell(message)
+        print_once(message)
     assert [line.split(": ")[2] for line in capsys.readouterr().err.splitlines()] == ["one", "café", "two"]
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
-    tell("one")
+    print_once("one")
     assert capsys.readouterr().err == "distgan: error: one\n"
 
 
@@ -36,11 +36,11 @@ def test_each_mistake_is_told_once(capsys: pytest.CaptureFixture[str], monkeypat
 def test_where_nobody_can_be_asked_all_are_told(
     port: str | None, agent: dist.TCPStore, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("distgan.launch.mistakes._ANSWER_S", 0.2)
+    monkeypatch.setattr("distgan.launch.print_once._ANSWER_S", 0.2)
     if port is None:
         monkeypatch.delenv("MASTER_PORT")
     else:
         monkeypatch.setenv("MASTER_PORT", port)
     for _ in range(2):
-        tell("one")
+        print_once("one")
     assert capsys.readouterr().err.count("distgan: error: one\n") == 2

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from distgan.config.load import load_config
 from distgan.errors import UserError
 from distgan.models.dcgan import Discriminator, Generator
-from distgan.models.wgan_gp import Critic
+from distgan.models.wgan_gp import Discriminator as PenalizedDiscriminator
 from distgan.training.networks import Networks, build_networks, check_combination
 from layer_table import meta, parameters, running_statistics
 
@@ -82,7 +82,7 @@ def test_wgan_gp_generator_is_the_sources() -> None:
 
 
 def test_wgan_gp_critic_is_the_sources() -> None:
-    network = meta(Critic, image_size=64, channels=3)
+    network = meta(PenalizedDiscriminator, image_size=64, channels=3)
     assert stages(network, torch.empty(2, 3, 64, 64, device="meta")) == [
         ((64, 32, 32), 3_136, 0),
         ((128, 16, 16), 131_200, 0),
@@ -100,7 +100,7 @@ def test_every_image_size(size: int, channels: int) -> None:
     generator = meta(Generator, image_size=size, channels=channels, latent_dim=5, width=2)
     images = generator(torch.empty(3, 5, device="meta"))
     assert images.shape == (3, channels, size, size)
-    for network in (Discriminator, Critic):
+    for network in (Discriminator, PenalizedDiscriminator):
         assert meta(network, image_size=size, channels=channels, width=2)(images).shape == (3,)
 
 
@@ -117,7 +117,7 @@ def test_strides_and_kernel_sizes_lead_to_the_image_size(
         return meta(network, **options, strides=strides, **more)
 
     if max(given) > kernel_size and upsampling == "transposed":
-        for network, more in ((Generator, {"latent_dim": 4}), (Discriminator, {}), (Critic, {})):
+        for network, more in ((Generator, {"latent_dim": 4}), (Discriminator, {}), (PenalizedDiscriminator, {})):
             with pytest.raises(ValueError, match=r"is smaller than the stride|stride 1 needs an odd kernel_size"):
                 make(network, **more)
         return
@@ -128,19 +128,19 @@ def test_strides_and_kernel_sizes_lead_to_the_image_size(
     images = make(Generator, latent_dim=4, upsampling=upsampling)(torch.empty(2, 4, device="meta"))
     assert images.shape == (2, 3, 32, 32)
     if max(given) <= kernel_size:
-        for network in (Discriminator, Critic):
+        for network in (Discriminator, PenalizedDiscriminator):
             layers = stages(make(network), images)
             assert layers[-2][0][1:] == (4, 4)
             assert layers[-1][0] == (1, 1, 1)
 
 
 def test_widths_count_from_the_image_inwards() -> None:
-    critic = Critic(image_size=32, channels=1, widths=[3, 5, 7])
+    critic = PenalizedDiscriminator(image_size=32, channels=1, widths=[3, 5, 7])
     assert [layer.out_channels for layer in critic.modules() if isinstance(layer, nn.Conv2d)] == [3, 5, 7, 1]
     generator = Generator(image_size=32, channels=1, latent_dim=4, widths=[3, 5, 7])
     outputs = [layer.out_channels for layer in generator.modules() if isinstance(layer, nn.ConvTranspose2d)]
     assert outputs == [7, 5, 3, 1]
-    doubled = Critic(image_size=32, channels=1, width=3)
+    doubled = PenalizedDiscriminator(image_size=32, channels=1, width=3)
     assert [layer.out_channels for layer in doubled.modules() if isinstance(layer, nn.Conv2d)] == [3, 6, 12, 1]
 
 
@@ -197,7 +197,7 @@ def test_initial_weights_are_the_papers(name: str) -> None:
 
 
 def test_slopes_differ_by_stage_where_they_are_given() -> None:
-    critic = Critic(image_size=64, channels=3, width=2, slopes=[0.2, 0.3, 0.2, 0.2])
+    critic = PenalizedDiscriminator(image_size=64, channels=3, width=2, slopes=[0.2, 0.3, 0.2, 0.2])
     assert [layer.negative_slope for layer in critic.modules() if isinstance(layer, nn.LeakyReLU)] == [
         0.2,
         0.3,
@@ -205,11 +205,11 @@ def test_slopes_differ_by_stage_where_they_are_given() -> None:
         0.2,
     ]
     with pytest.raises(ValueError, match="slopes has 2 entries, the network has 4 stages"):
-        Critic(image_size=64, channels=3, width=2, slopes=[0.2, 0.3])
+        PenalizedDiscriminator(image_size=64, channels=3, width=2, slopes=[0.2, 0.3])
 
 
 def test_glorot_weights_are_selectable() -> None:
-    critic = Critic(image_size=32, channels=3, width=16, init="glorot")
+    critic = PenalizedDiscriminator(image_size=32, channels=3, width=16, init="glorot")
     first = next(layer for layer in critic.modules() if isinstance(layer, nn.Conv2d))
     bound = math.sqrt(6 / (16 * (3 + 16)))
     assert 0.95 * bound < first.weight.abs().max().item() <= bound
@@ -262,7 +262,7 @@ def test_the_dcgan_discriminator_does_normalise_over_the_batch() -> None:
 
 @pytest.mark.parametrize(("activation", "slope", "expected"), [("relu", 0.2, 0.0), ("leaky_relu", 0.3, -0.3)])
 def test_activations(activation: str, slope: float, expected: float) -> None:
-    critic = Critic(image_size=16, channels=1, width=2, activation=activation, slope=slope)
+    critic = PenalizedDiscriminator(image_size=16, channels=1, width=2, activation=activation, slope=slope)
     layers = [layer for layer in critic.modules() if isinstance(layer, nn.ReLU | nn.LeakyReLU)]
     assert len(layers) == 2
     for layer in layers:

@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
-from distgan.data.storage import Storage
-from distgan.report.words import plural
+from distgan.launch.jobs.bootstrap import ENVIRONMENT_FILE
 from distgan.search.record import require_record
-from distgan.store import seaweedfs
-from distgan.submission.arrival import ENVIRONMENT_FILE
+from distgan.storage.s3_server import server
+from distgan.storage.storage import Storage
+from distgan.tracking.formatting import plural
 from local_cluster import LocalCluster, three_nodes
 from processes import TINY
 from runs import assert_same_bits, newest
@@ -117,7 +117,7 @@ def test_trials_run_on_several_nodes(cluster: LocalCluster, tmp_path: Path) -> N
 
 def test_no_secret_is_told(cluster: LocalCluster, tmp_path: Path) -> None:
     """Not in what a run keeps, what Ray logs and shows of jobs, or a list of processes."""
-    store = seaweedfs.status(cluster.directory / "store")
+    store = server.status(cluster.directory / "store")
     assert store is not None
     key = uuid.uuid4().hex
     secrets = {"token": cluster.token, "S3 secret": store.secret_key, "tracker's key": key}

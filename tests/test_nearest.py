@@ -15,18 +15,18 @@ from PIL import Image
 from torch import Tensor
 
 from distgan.config.schema import DataConfig
-from distgan.data import decode
+from distgan.data import dataset
 from distgan.data.blocks import BlockReader
-from distgan.data.decode import SampleDecoder
+from distgan.data.dataset import Dataset
 from distgan.data.index import Block, Index
 from distgan.data.pack import PackOptions, pack
-from distgan.data.storage import Storage
+from distgan.distributed import Distributed
 from distgan.errors import UserError
-from distgan.evaluation.images import CHUNK
-from distgan.evaluation.nearest import Nearest, Neighbours, find_nearest
-from distgan.metrics.features import load_extractor
-from distgan.report.nearest import MOST_ROWS, draw_nearest, nearest_picture, nearest_words
-from distgan.world import World
+from distgan.evaluation.extractors.extractor import load_extractor
+from distgan.evaluation.image_source import CHUNK
+from distgan.inference.memorization import Nearest, Neighbours, find_nearest
+from distgan.inference.memorization_report import MOST_ROWS, draw_nearest, nearest_picture, nearest_words
+from distgan.storage.storage import Storage
 from gloo import run_workers
 from runs import ALONE, pack_bricks
 from toy_data import pack_numbered
@@ -60,13 +60,13 @@ class Quarters:
         return torch.nn.functional.adaptive_avg_pool2d(images.float(), 2).mean(1).flatten(1)
 
 
-def decoder_of(url: str, shape: tuple[int, int, int] = (1, 16, 16), **options: str) -> SampleDecoder:
+def decoder_of(url: str, shape: tuple[int, int, int] = (1, 16, 16), **options: str) -> Dataset:
     storage = Storage.open(url)
     index = Index.load(storage)
-    return SampleDecoder(index, BlockReader(storage, index), shape, DataConfig.model_validate(options))
+    return Dataset(index, BlockReader(storage, index), shape, DataConfig.model_validate(options))
 
 
-def all_images(decoder: SampleDecoder) -> dict[int, Tensor]:
+def all_images(decoder: Dataset) -> dict[int, Tensor]:
     return {number: torch.tensor(image) for number, image in decoder.images(np.arange(len(decoder.index)))}
 
 
@@ -172,12 +172,12 @@ def test_duplicates_in_the_data_are_neighbours_and_counted(levels: str) -> None:
     assert list(nearest.measures) == ["pixels"]
 
 
-def search(world: World, url: str, name: str) -> Nearest:
+def search(distributed: Distributed, url: str, name: str) -> Nearest:
     decoder = decoder_of(url)
     images = all_images(decoder)
     fakes = torch.cat([images[0][None], noisy(images[149], 6)[None], noise_images(3)])
     extractor = load_extractor("fd_lite0") if name == "fd_lite0" else Quarters()
-    return find_nearest(world, decoder, extractor, fakes if world.rank == 0 else fakes[:2].flip(1), seed=5)
+    return find_nearest(distributed, decoder, extractor, fakes if distributed.rank == 0 else fakes[:2].flip(1), seed=5)
 
 
 @pytest.mark.parametrize("name", ["fd_lite0", "quarters"])
@@ -204,19 +204,19 @@ def test_more_workers_than_chunks(tmp_path: Path) -> None:
     assert [each.searched for each in found] == [CHUNK + 1] * 3
 
 
-def search_last(world: World, url: str, fakes: Tensor) -> Nearest:
-    return find_nearest(world, decoder_of(url), None, fakes)
+def search_last(distributed: Distributed, url: str, fakes: Tensor) -> Nearest:
+    return find_nearest(distributed, decoder_of(url), None, fakes)
 
 
 def test_bad_samples_are_passed_over(data: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    real_decode = decode.decode_image
+    real_decode = dataset.decode_image
 
     def partly(content: bytes, *arguments: object) -> NDArray[np.uint8]:
         if zlib.crc32(content) % 2:
             raise ValueError("not a whole PNG, JPEG or WebP image")
         return real_decode(content, *arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(decode, "decode_image", partly)
+    monkeypatch.setattr(dataset, "decode_image", partly)
     decoder = decoder_of(data, bad_samples="skip")
     images = all_images(decoder)
     assert 0 < len(images) < 300
@@ -234,7 +234,7 @@ def test_too_few_images_are_a_users_error(tmp_path: Path) -> None:
         find_nearest(ALONE, decoder, None, noise_images(1), neighbours=5)
 
 
-class CountingDecoder(SampleDecoder):
+class CountingDecoder(Dataset):
     """Counts how many images of each pass are alive at once."""
 
     most = 0

@@ -7,10 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from distgan.config.load import load_config
-from distgan.config.registry import DISCRIMINATORS, GENERATORS
+from distgan.config.plugins import DISCRIMINATORS, GENERATORS
 from distgan.errors import UserError
-from distgan.training.layers import layers_of
-from distgan.training.networks import Networks, build_networks
+from distgan.training.networks import Networks, build_networks, layers_of
 from layer_table import parameters
 
 pytestmark = [pytest.mark.timeout(60), pytest.mark.usefixtures("one_thread")]

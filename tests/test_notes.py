@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from distgan.data.storage import Storage
 from distgan.errors import UserError
-from distgan.launch.notes import RayStorage, ray_notes
+from distgan.launch.cluster import RayStorage, ray_storage
+from distgan.storage.storage import Storage
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -34,7 +34,7 @@ def test_nothing_is_left(error: BaseException | None, where: str, tmp_path: Path
     run.write_bytes("ray/killed/note", b"of a session that could not end in order")
 
     def session() -> None:
-        with ray_notes(run) as notes:
+        with ray_storage(run) as notes:
             leave_a_note(notes)
             assert run.exists("ray/session/.validate_storage_marker")
             if error is not None:
@@ -53,11 +53,11 @@ def test_storage_that_refuses_hides_no_mistake(tmp_path: Path, monkeypatch: pyte
         raise UserError(f"{name}: the store is tired")
 
     monkeypatch.setattr(Storage, "delete", refuse)
-    with pytest.raises(UserError, match="a mistake"), ray_notes(Storage.open(str(tmp_path))):
+    with pytest.raises(UserError, match="a mistake"), ray_storage(Storage.open(str(tmp_path))):
         raise UserError("a mistake")
 
 
 def test_a_run_without_notes_ends_as_well(tmp_path: Path) -> None:
-    with ray_notes(Storage.open(str(tmp_path))):
+    with ray_storage(Storage.open(str(tmp_path))):
         pass
     assert list(tmp_path.iterdir()) == []

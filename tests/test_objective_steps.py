@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from distgan.config.load import load_config
 from distgan.config.schema import Config
 from distgan.data.stream import Group
+from distgan.losses.rng import Purpose, StepRng
 from distgan.training.augmentation import DiffAugment
-from distgan.training.draws import Draws, Purpose
 from distgan.training.networks import Networks, build_networks, build_objective
 from distgan.training.optimizers import build_optimizers
 from distgan.training.step import Step
@@ -50,8 +50,8 @@ def scaled(batch: Group) -> Tensor:
     return batch.images.double() / 127.5 - 1
 
 
-def draws(config: Config, update: int) -> Draws:
-    return Draws(config.seed, update, 0, ALONE.device, torch.float64)
+def draws(config: Config, update: int) -> StepRng:
+    return StepRng(config.seed, update, 0, ALONE.device, torch.float64)
 
 
 class RMSProp:
@@ -178,7 +178,7 @@ def test_the_generator_learns_through_the_augmentation() -> None:
     config = small_config("objective={name: hinge}", "training.augment=[cutout]")
     step, networks = build_step(config)
 
-    def cut_everything(images: Tensor, draws: Draws, purpose: Purpose) -> Tensor:
+    def cut_everything(images: Tensor, draws: StepRng, purpose: Purpose) -> Tensor:
         return images * 0
 
     step.generator_gradients([next(real_batches())], 0)

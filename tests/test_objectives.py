@@ -8,9 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from distgan.models.wgan_gp import Critic
-from distgan.training.draws import Draws, Purpose, derive_seed
-from distgan.training.objectives import (
+from distgan.losses.objectives import (
     LOGIT_BOUND,
     BinaryCrossEntropy,
     Hinge,
@@ -18,14 +16,16 @@ from distgan.training.objectives import (
     Wasserstein,
     WassersteinGradientPenalty,
 )
-from distgan.training.penalties import gradient_norms
+from distgan.losses.penalties import gradient_norms
+from distgan.losses.rng import Purpose, StepRng, derive_seed
+from distgan.models.wgan_gp import Discriminator
 
 pytestmark = pytest.mark.timeout(60)
 
 DTYPE = torch.float64
 
 
-class FixedDraws(Draws):
+class FixedDraws(StepRng):
     """Draws that a test chose."""
 
     def __init__(self, **numbers: list[float] | list[list[float]]) -> None:
@@ -44,8 +44,8 @@ class FixedDraws(Draws):
         return self.numbers[purpose].reshape(shape)  # type: ignore[attr-defined,no-any-return]
 
 
-def draws(update: int = 0, group: int = 0, seed: int = 0) -> Draws:
-    return Draws(seed, update, group, torch.device("cpu"), DTYPE)
+def draws(update: int = 0, group: int = 0, seed: int = 0) -> StepRng:
+    return StepRng(seed, update, group, torch.device("cpu"), DTYPE)
 
 
 def tensor(*values: float) -> Tensor:
@@ -266,7 +266,7 @@ def test_uniform_points_lie_between_and_normal_ones_beyond() -> None:
 
 def test_the_penaltys_gradient_agrees_with_finite_differences() -> None:
     torch.manual_seed(0)
-    critic = Critic(image_size=16, channels=1, width=3, dropout=0, init="glorot").double()
+    critic = Discriminator(image_size=16, channels=1, width=3, dropout=0, init="glorot").double()
     real, fake = torch.randn(4, 1, 16, 16, dtype=DTYPE), torch.randn(4, 1, 16, 16, dtype=DTYPE)
     objective = WassersteinGradientPenalty(gp_weight=10)
 
@@ -296,8 +296,8 @@ def test_the_penaltys_gradient_agrees_with_finite_differences() -> None:
 
 def test_the_penalty_reaches_neither_the_images_nor_the_generator() -> None:
     source = torch.randn(3, 1, 16, 16, requires_grad=True)
-    critic = Critic(image_size=16, channels=1, width=2)
-    numbers = Draws(0, 0, 0, torch.device("cpu"), torch.float32)
+    critic = Discriminator(image_size=16, channels=1, width=2)
+    numbers = StepRng(0, 0, 0, torch.device("cpu"), torch.float32)
     penalty = WassersteinGradientPenalty().penalty(critic, torch.randn(3, 1, 16, 16), source.tanh(), numbers)
     assert penalty is not None
     penalty.loss.backward()
@@ -306,7 +306,7 @@ def test_the_penalty_reaches_neither_the_images_nor_the_generator() -> None:
 
 
 def test_the_penalty_is_in_float32_under_autocast() -> None:
-    critic = Critic(image_size=16, channels=1, width=2, dropout=0)
+    critic = Discriminator(image_size=16, channels=1, width=2, dropout=0)
     images = torch.randn(3, 1, 16, 16)
     plain = gradient_norms(critic, images)
     with torch.autocast("cpu", torch.bfloat16):

@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from distgan.config.load import load_config
-from distgan.config.overrides import overridden, overridden_tree
+from distgan.config.load import load_config, overridden, overridden_tree
 from distgan.config.schema import Config
 from distgan.errors import UserError
 

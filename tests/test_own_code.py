@@ -16,11 +16,12 @@ import torch
 
 from command_line import Cli, one_line
 from distgan.config.load import build_config, dump_config, load_config
-from distgan.config.own_code import own_sources
+from distgan.config.plugins import own_sources
 from distgan.errors import UserError
-from distgan.training.job import Job, make_plan
+from distgan.inference.sampling import sample_images
 from distgan.training.networks import build_networks, build_objective
-from distgan.training.sampling import find_checkpoint, sample_images
+from distgan.training.run_spec import RunSpec, plan_run
+from distgan.training.starting_point import find_checkpoint
 from processes import finish, start
 from runs import pack_bricks, run, tiny_config
 
@@ -36,7 +37,7 @@ from torch import Tensor, nn
 NETS = (
     HEAD
     + """
-from distgan.training.objectives import Objective
+from distgan.losses.objectives import Objective
 
 class Generator(nn.Module):
     def __init__(self, *, image_size: int, channels: int, latent_dim: int, width: Annotated[int, Gt(0)] = 4) -> None:
@@ -191,7 +192,7 @@ def test_a_wrong_network_is_one_line(case: str, cli: Cli, place: Path) -> None:
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("class N: pass", "objective.name=wrong:N: derive this class from distgan.training.objectives.Objective"),
+        ("class N: pass", "objective.name=wrong:N: derive this class from distgan.losses.objectives.Objective"),
         (NETS.replace("self.target = target", "self.target = x"), "its constructor raised NameError: name 'x' is not"),
     ],
 )
@@ -254,7 +255,7 @@ def test_resuming_a_strangers_run_does_not_run_its_code(trained: Path, cli: Cli,
     for own in (OWN, []):
         config = tiny_config("quickstart", f"{trained}/data", 3, *own)
         with pytest.raises(UserError, match=r"generator\.network was trap_of_resume:Generator and is (my_nets|dcgan)"):
-            make_plan(Job(config, "run", str(place / "stranger")))
+            plan_run(RunSpec(config, "run", str(place / "stranger")))
     assert not trap.sprung.exists()
 
 
@@ -294,7 +295,7 @@ def test_torchrun_and_the_installed_command_find_the_module(trained: Path, tmp_p
 
 DRIVER = """
 import sys
-from distgan.cli.training import run_training
+from distgan.cli.train import run_training
 sys.path.append(sys.argv[1])
 options = {"address": None, "storage": "runs", "no_ray": False, "dry_run": False, "profile": False}
 options |= {"init_from": None, "continue_from": None}

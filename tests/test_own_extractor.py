@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from distgan.errors import UserError
-from distgan.metrics.features import load_extractor
+from distgan.evaluation.extractors.extractor import load_extractor
 from own_extractors import Moments
 from runs import run, tiny_config
 

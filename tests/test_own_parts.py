@@ -15,13 +15,13 @@ from rich.console import Console
 from torch import Tensor
 
 from distgan.config.load import load_config
-from distgan.report.display import Display
-from distgan.training.draws import Draws
-from distgan.training.events import Trained
+from distgan.distributed import Distributed
+from distgan.losses.objectives import Hinge
+from distgan.losses.penalties import Discriminator, Penalty
+from distgan.losses.rng import StepRng
+from distgan.tracking.console import Display
+from distgan.training.events import StepMetrics
 from distgan.training.networks import build_networks, build_objective
-from distgan.training.objectives import Hinge
-from distgan.training.penalties import Critic, Penalty
-from distgan.world import World
 from gloo import run_workers
 from processes import TINY
 from runs import ALONE, Recorder, pack_bricks, run, tiny_config
@@ -51,7 +51,7 @@ def test_the_generator_makes_every_size(size: int) -> None:
 def test_the_objective_is_that_of_least_squares() -> None:
     objective = build_objective(load_config(str(CONFIGURATION), ["objective.real=2"]))
     real, fake = torch.tensor([1.0, 3.0]), torch.tensor([0.5, -1.0])
-    draws = Draws(0, 0, 0, torch.device("cpu"), torch.float32)
+    draws = StepRng(0, 0, 0, torch.device("cpu"), torch.float32)
     assert objective.critic_loss(real, fake, draws).item() == pytest.approx((1 + (0.25 + 1) / 2) / 2)
     assert objective.generator_loss(fake).item() == pytest.approx((1.5**2 + 3**2) / 2)
 
@@ -65,22 +65,22 @@ class LazyR1(Hinge):
         super().__init__(r1_weight=40.0)
         self.spared = spared
 
-    def penalty(self, critic: Critic, real: Tensor, fake: Tensor, draws: Draws) -> Penalty | None:
+    def penalty(self, critic: Discriminator, real: Tensor, fake: Tensor, draws: StepRng) -> Penalty | None:
         return None if draws.update % 4 or draws.group < self.spared else super().penalty(critic, real, fake, draws)
 
 
-def train_lazily(world: World, data: str, folder: str, log_every: int, spared: int) -> Recorder:
+def train_lazily(distributed: Distributed, data: str, folder: str, log_every: int, spared: int) -> Recorder:
     """Six steps with a penalty on the first and the fifth."""
-    file = Path(folder) / f"lazy-{world.rank}.yaml"
+    file = Path(folder) / f"lazy-{distributed.rank}.yaml"
     objective = f"{{name: 'test_own_parts:LazyR1', spared: {spared}}}"
     file.write_text(f"discriminator: {{network: wgan_gp}}\nobjective: {objective}\n")
     changes = [f"training.log_every={log_every}", "training.precision=float64", "scale.groups=4", "health.stop=true"]
-    name = f"run-{world.size}-{log_every}-{spared}"
-    return run(tiny_config(str(file), data, 6, *changes), folder, name, world=world)[1]
+    name = f"run-{distributed.size}-{log_every}-{spared}"
+    return run(tiny_config(str(file), data, 6, *changes), folder, name, distributed=distributed)[1]
 
 
-def rows_of(world: World, data: str, folder: str, log_every: int, spared: int) -> list[dict[str, float]]:
-    return [event.terms for event in train_lazily(world, data, folder, log_every, spared).of(Trained)]
+def rows_of(distributed: Distributed, data: str, folder: str, log_every: int, spared: int) -> list[dict[str, float]]:
+    return [event.terms for event in train_lazily(distributed, data, folder, log_every, spared).of(StepMetrics)]
 
 
 @pytest.mark.parametrize("spared", [0, 3])

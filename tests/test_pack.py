@@ -17,15 +17,15 @@ import pytest
 import webdataset as wds
 from numpy.typing import NDArray
 
+from distgan.data.bricks.render import BrickSource
 from distgan.data.images import Encoding
 from distgan.data.index import Index
-from distgan.data.lease import CLAIM_NAME, Claim
 from distgan.data.pack import PackOptions, pack
 from distgan.data.scan import index_shards
-from distgan.data.sources.rendered_bricks import BrickSource
-from distgan.data.storage import Storage
 from distgan.data.verify import verify
 from distgan.errors import UserError
+from distgan.storage.lease import CLAIM_NAME, Claim
+from distgan.storage.storage import Storage
 from packing import contents, number_of, pack_here, pixels_of
 from toy_data import NumberedSource
 
@@ -116,7 +116,7 @@ def test_a_data_set_is_not_overwritten(tmp_path: Path) -> None:
 
 PARENT = """
 import sys
-from distgan.data.encode import StoredAs, encoded_samples
+from distgan.data.pack import StoredAs, encoded_samples
 from toy_data import NumberedSource
 if __name__ == "__main__":
     samples = encoded_samples(NumberedSource(400), StoredAs(16, 1), range(400), 2)
@@ -228,7 +228,7 @@ def test_an_interrupted_pack_leaves_what_another_has_taken_over(tmp_path: Path) 
 KILLED = """
 import os, signal, sys
 from distgan.data.pack import PackOptions, pack
-from distgan.data.storage import Storage
+from distgan.storage.storage import Storage
 from toy_data import NumberedSource
 def kill(done):
     if done == 100:

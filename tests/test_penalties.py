@@ -8,15 +8,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from distgan.models.wgan_gp import Critic
-from distgan.training.draws import Draws
-from distgan.training.objectives import BinaryCrossEntropy, Hinge, Objective, Wasserstein, WassersteinGradientPenalty
-from distgan.training.penalties import gradient_penalty, r1_penalty
+from distgan.losses.objectives import BinaryCrossEntropy, Hinge, Objective, Wasserstein, WassersteinGradientPenalty
+from distgan.losses.penalties import gradient_penalty, r1_penalty
+from distgan.losses.rng import StepRng
+from distgan.models.wgan_gp import Discriminator
 
 pytestmark = pytest.mark.timeout(60)
 
 DTYPE = torch.float64
-DRAWS = Draws(0, 0, 0, torch.device("cpu"), DTYPE)
+DRAWS = StepRng(0, 0, 0, torch.device("cpu"), DTYPE)
 PENALISED: dict[str, Objective] = {
     "two sides": WassersteinGradientPenalty(gp_weight=10, gp_sides=2),
     "one side": WassersteinGradientPenalty(gp_weight=10, gp_sides=1),
@@ -90,7 +90,7 @@ def test_an_option_without_weight_is_no_penalty() -> None:
 def test_a_penaltys_gradient_agrees_with_finite_differences(name: str) -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        critic = Critic(image_size=16, channels=1, width=3, dropout=0, init="glorot").double()
+        critic = Discriminator(image_size=16, channels=1, width=3, dropout=0, init="glorot").double()
     with torch.no_grad():
         for parameter in critic.parameters():
             parameter.mul_(3)  # norms on both sides of 1
@@ -120,7 +120,7 @@ def test_a_penaltys_gradient_agrees_with_finite_differences(name: str) -> None:
 @pytest.mark.parametrize("name", PENALISED)
 def test_a_penalty_reaches_neither_the_images_nor_the_generator(name: str) -> None:
     sources = images(3, 1, 16, 16).requires_grad_(), images(3, 1, 16, 16, seed=1).requires_grad_()
-    critic = Critic(image_size=16, channels=1, width=2, init="glorot").double()
+    critic = Discriminator(image_size=16, channels=1, width=2, init="glorot").double()
     penalty = PENALISED[name].penalty(critic, sources[0].tanh(), sources[1].tanh(), DRAWS)
     assert penalty is not None
     penalty.loss.backward()
@@ -128,7 +128,7 @@ def test_a_penalty_reaches_neither_the_images_nor_the_generator(name: str) -> No
 
 
 def test_r1_is_in_float32_under_autocast() -> None:
-    critic = Critic(image_size=16, channels=1, width=2, dropout=0)
+    critic = Discriminator(image_size=16, channels=1, width=2, dropout=0)
     real = images(3, 1, 16, 16).float()
     plain = r1_penalty(critic, real, 10).loss
     with torch.autocast("cpu", torch.bfloat16):

@@ -7,16 +7,15 @@ from typing import Any
 
 import pytest
 
-from distgan.config.compare import training_differences
 from distgan.config.load import load_config
-from distgan.config.pairs import parse_labels, parse_resources, parse_selector
-from distgan.config.placement import PlacementConfig
+from distgan.config.placement import PlacementConfig, parse_labels, parse_resources, parse_selector
+from distgan.config.resume_rules import training_differences
 from distgan.config.schema import EvaluationConfig, ScaleConfig
 from distgan.errors import UserError
-from distgan.launch.placement.nodes import Node, Part, Room, staying
+from distgan.launch.placement.capacity import Bundle, Node, NodeCapacity, staying
 from distgan.launch.placement.resources import Resources, share_nodes
-from distgan.launch.search.resources import Wish
-from distgan.launch.search.resources import share_nodes as share_for_trials
+from distgan.search.ray.trial_resources import ResourceRequest
+from distgan.search.ray.trial_resources import share_nodes as share_for_trials
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -77,7 +76,7 @@ def test_what_workers_get(nodes: list[Node], more: dict[str, Any], cpus: float, 
     found = share(nodes, **more)
     assert (found.worker_cpus, found.worker_gpus) == (cpus, gpus)
     assert not found.lacking
-    assert Room(nodes).take_group(found.part, more.get("workers", 1), found.strategy)
+    assert NodeCapacity(nodes).take_group(found.part, more.get("workers", 1), found.strategy)
 
 
 @pytest.mark.parametrize(
@@ -122,7 +121,7 @@ def test_workers_wait_for_nodes_where_they_may_come() -> None:
     assert share([managed], device="cuda").lacking, "an autoscaler's cluster may scale from 0"
     assert "with placement.wait=true wait for them" in refusal([managed], device="cuda", wait=False)
     assert not share([managed], wait=True).lacking
-    found = share_for_trials([managed], Wish(device="cuda", concurrent=3)).resources
+    found = share_for_trials([managed], ResourceRequest(device="cuda", concurrent=3)).resources
     assert "for 3 trials at once of 1 worker with 1 CPU and 1 GPU: no node has 1 GPU" in found.lacking
 
 
@@ -148,16 +147,18 @@ def test_workers_that_share_a_gpu_do_not_talk_through_nccl() -> None:
 def test_trials_have_their_workers_placement_and_stay_themselves() -> None:
     nodes = [node(2, labels=STAYS), node(4, labels=SPOT), node(4, labels=SPOT)]
     on_spot = PlacementConfig(labels=["ray.io/market-type=spot"], cpus_per_worker=1)
-    found = share_for_trials(nodes, Wish(most=100, placement=on_spot))
+    found = share_for_trials(nodes, ResourceRequest(most=100, placement=on_spot))
     assert found.concurrent == 8
     assert found.actor_labels == {"ray.io/market-type": "!spot"}
     apart = PlacementConfig(strategy="strict_spread", cpus_per_worker=1)
-    assert share_for_trials(nodes, Wish(workers=3, most=100, placement=apart)).concurrent == 1
-    assert share_for_trials([node(0.9), *nodes[1:]], Wish(workers=2, most=100, placement=apart)).concurrent == 4
+    assert share_for_trials(nodes, ResourceRequest(workers=3, most=100, placement=apart)).concurrent == 1
+    assert (
+        share_for_trials([node(0.9), *nodes[1:]], ResourceRequest(workers=2, most=100, placement=apart)).concurrent == 4
+    )
     with pytest.raises(UserError, match=r"for 1 trial of 4 workers .*strict_spread wants 4 nodes, and 3 of 3 have"):
-        share_for_trials(nodes, Wish(workers=4, placement=apart))
+        share_for_trials(nodes, ResourceRequest(workers=4, placement=apart))
     together = PlacementConfig(strategy="strict_pack", cpus_per_worker=1)
-    assert share_for_trials(nodes, Wish(workers=3, most=100, placement=together)).concurrent == 2
+    assert share_for_trials(nodes, ResourceRequest(workers=3, most=100, placement=together)).concurrent == 2
 
 
 @pytest.mark.parametrize(
@@ -212,4 +213,4 @@ def test_a_run_goes_on_elsewhere() -> None:
 def test_large_clusters_are_planned_quickly() -> None:
     found = share([node(64, 8)] * 512, 4096)
     assert (found.worker_cpus, found.worker_gpus) == (1, 1)
-    assert Room([node(64, 8)]).holds(0, Part({"GPU": 0.25})) == 32
+    assert NodeCapacity([node(64, 8)]).holds(0, Bundle({"GPU": 0.25})) == 32

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from distgan.launch.placement.interfaces import interface_of
+from distgan.launch.placement.network import interface_of
 from processes import TINY, finish, our_processes, start
 from runs import assert_same_bits, newest
 from test_tune import node

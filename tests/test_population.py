@@ -11,21 +11,11 @@ import numpy as np
 import pytest
 
 from distgan.errors import UserError
-from distgan.search.distributions import Choice
-from distgan.search.pb2 import (
-    PB2,
-    Kernel,
-    Points,
-    check_continuous,
-    likeliest,
-    observations,
-    posterior,
-    quasi_random,
-)
+from distgan.search.expressions import Choice, Value
+from distgan.search.pb2 import PB2, Kernel, Points, check_continuous, likeliest, observations, posterior, quasi_random
 from distgan.search.population import Explore, Member, first_generation, next_generation, perturb, rank
 from distgan.search.ranges import ContinuousRange, LogRandInt, LogUniform, QUniform, RandInt, Uniform
 from distgan.search.space import Space
-from distgan.search.values import Value
 
 pytestmark = pytest.mark.timeout(60)
 

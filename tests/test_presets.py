@@ -14,11 +14,11 @@ import torch
 from distgan.config.load import load_config, preset_names
 from distgan.config.schema import AdamConfig, RMSPropConfig
 from distgan.data.stream import Group
+from distgan.distributed import Distributed
 from distgan.training.networks import build_networks, build_objective, check_combination
 from distgan.training.optimizers import build_optimizers
 from distgan.training.progress import Progress
 from distgan.training.step import RealBatch, Step
-from distgan.world import World
 from layer_table import parameters, running_statistics
 from shrunken import shrunken
 
@@ -38,11 +38,11 @@ COUNTS = {
 
 def losses(preset: str) -> list[dict[str, float]]:
     """The terms of each of the first steps, on noise in place of images."""
-    config, world = shrunken(preset), World(0, 1, torch.device("cpu"))
-    networks = build_networks(config, world.device)
+    config, distributed = shrunken(preset), Distributed(0, 1, torch.device("cpu"))
+    networks = build_networks(config, distributed.device)
     optimizers = build_optimizers(config.optimizer, networks.generator, networks.discriminator)
     objective = build_objective(config)
-    step = Step(config, networks.generator, networks.discriminator, objective, optimizers, world)
+    step = Step(config, networks.generator, networks.discriminator, objective, optimizers, distributed)
     random, progress = torch.Generator().manual_seed(0), Progress()
 
     def next_batch() -> RealBatch:

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from distgan.config.schema import Config
-from distgan.report import words
-from distgan.training.events import Event, Profiled
-from distgan.training.job import Job
+from distgan.distributed import Distributed
+from distgan.tracking import formatting
+from distgan.training.events import Event, ProfileWritten
 from distgan.training.loop import train
-from distgan.world import World
+from distgan.training.run_spec import RunSpec
 from gloo import run_workers
 from runs import Recorder, pack_bricks, tiny_config
 
@@ -21,10 +21,10 @@ pytestmark = pytest.mark.timeout(120)
 STEPS = 20
 
 
-def profiled_events(world: World, config: Config, folder: Path) -> list[Event]:
+def profiled_events(distributed: Distributed, config: Config, folder: Path) -> list[Event]:
     recorder = Recorder()
-    train(Job(config, "profiled", str(folder), profile=True), world, recorder)
-    return [event for event in recorder.events if isinstance(event, Profiled)]
+    train(RunSpec(config, "profiled", str(folder), profile=True), distributed, recorder)
+    return [event for event in recorder.events if isinstance(event, ProfileWritten)]
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def test_a_profile_says_where_a_step_spends_its_time(preset: str, workers: int, 
     trace = json.loads(gzip.decompress((tmp_path / "profiled" / "profile" / "trace.json.gz").read_bytes()))
     names = [each["name"] for each in trace["traceEvents"] if str(each.get("name", "")).startswith("distgan: training")]
     assert len(names) == 10
-    first, *rows, between, last = words.profile(event).splitlines()
+    first, *rows, between, last = formatting.profile(event).splitlines()
     assert first.startswith("profile of a step, mean of 10: ")
     assert sum(int(row.split()[-1].removesuffix("%")) for row in rows[: len(parts)]) == pytest.approx(100, abs=3)
     assert len(rows) == len(parts) + (workers > 1)
@@ -55,4 +55,4 @@ def test_a_profile_says_where_a_step_spends_its_time(preset: str, workers: int, 
 def test_a_session_that_is_too_short_says_so(tmp_path: Path) -> None:
     config = tiny_config("quickstart", pack_bricks(tmp_path / "data"), 3)
     (events,) = run_workers(profiled_events, 1, config, tmp_path)
-    assert words.profile(events[0]) == "profile: the session had too few steps to record"
+    assert formatting.profile(events[0]) == "profile: the session had too few steps to record"

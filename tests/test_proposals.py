@@ -15,15 +15,14 @@ import optuna
 import pytest
 
 from distgan.config.load import load_config
-from distgan.data.storage import Storage
 from distgan.errors import UserError
-from distgan.search.optuna_draws import STARTUP_TRIALS, ModelBased
+from distgan.search.expressions import Value
+from distgan.search.optuna_samplers import STARTUP_TRIALS, ModelBased
 from distgan.search.plan import Limits
-from distgan.search.proposals import Draw, Listed, Proposals, Repeating, grid_draws, random_draws
+from distgan.search.record import Trial, TrialState
+from distgan.search.samplers import Draw, Listed, Proposals, Repeating, grid_draws, known_trials, random_draws
 from distgan.search.space import Space
-from distgan.search.trials import Trial, TrialState
-from distgan.search.values import Value
-from distgan.search.warm_start import known_trials
+from distgan.storage.storage import Storage
 from driven import SEED, begin, drive, end
 from search_records import PRESET, SPACE, finished, make_plan, make_trial
 
@@ -189,9 +188,9 @@ def odd(trial: Trial) -> tuple[float | None, TrialState]:
 
 AGAIN = """
 import json, sys
-from distgan.search.optuna_draws import ModelBased
+from distgan.search.optuna_samplers import ModelBased
 from distgan.search.space import Space
-from distgan.search.trials import Trial
+from distgan.search.record import Trial
 kind, space, trials = json.loads(sys.stdin.read())
 trials = [Trial.model_validate(trial) for trial in trials]
 draw = ModelBased(kind, Space.parse(space), 3, 99, higher_is_better=False).next(trials)

@@ -15,8 +15,8 @@ import psutil
 import pytest
 import torch
 
-from distgan.data.storage import Storage
-from distgan.training.sampling import find_checkpoint
+from distgan.storage.storage import Storage
+from distgan.training.starting_point import find_checkpoint
 from processes import TINY, finish, listening, our_processes, start, wait_for
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(420)]
@@ -101,7 +101,7 @@ def test_killed_and_resumed_job_ends_with_the_same_bits(data: str, bucket: str, 
     last = summary["last_checkpoint"]
     assert_same_bits(state_tensors(whole, last), state_tensors(broken, last))
     steps = [json.loads(line) for line in broken.read_bytes("metrics.jsonl").splitlines()]
-    trained = [row["step"] for row in steps if row["event"] == "trained"]
+    trained = [row["step"] for row in steps if row["event"] == "step"]
     assert trained == sorted(set(trained))
 
 
@@ -167,7 +167,7 @@ def test_evaluations_beside_the_training_find_what_those_within_it_do(data: str,
     last = json.loads(within.read_bytes("summary.json"))["last_checkpoint"]
     assert_same_bits(state_tensors(beside, last), state_tensors(within, last))
     found, wanted = (
-        [row for row in map(json.loads, run.read_bytes("metrics.jsonl").splitlines()) if row["event"] == "evaluated"]
+        [row for row in map(json.loads, run.read_bytes("metrics.jsonl").splitlines()) if row["event"] == "evaluation"]
         for run in (beside, within)
     )
     assert [row["step"] for row in found] == [row["step"] for row in wanted] == [0, 16, 32, 47, 63]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import ray._private.worker as ray_worker
 
-from distgan.launch.ray_messages import shorten_ray_messages
+from distgan.launch.ray_errors import shorten_ray_messages
 
 # As Ray 2.60 tells it.
 LOST = (

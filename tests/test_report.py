@@ -25,24 +25,22 @@ from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.tensorboard import SummaryWriter
 
-from distgan.data.storage import Storage
 from distgan.errors import UserError
-from distgan.launch.outcome import Outcome
-from distgan.report import scalars, words
-from distgan.report.curves import draw_curves
-from distgan.report.display import Display
-from distgan.report.grids import image_grid, png_bytes
-from distgan.report.pace import Pace
-from distgan.report.reporter import RunReporter
-from distgan.report.rows import read_rows
-from distgan.report.summary import remaining_share, summary_table
-from distgan.report.tracking import RunFolder
-from distgan.training.events import Checkpointed, Evaluated, Finished, Started, Summary, Trained
+from distgan.launch.local import Outcome
+from distgan.storage.storage import Storage
+from distgan.tracking import formatting, tensorboard
+from distgan.tracking.console import Display, Eta
+from distgan.tracking.grids import image_grid, png_bytes
+from distgan.tracking.jsonl import read_rows
+from distgan.tracking.plots import draw_curves
+from distgan.tracking.run_folder import RunFolder, RunReporter
+from distgan.tracking.tables import remaining_share, summary_table
+from distgan.training.events import CheckpointSaved, EvaluationResult, RunFinished, RunStarted, StepMetrics, Summary
 
 pytestmark = pytest.mark.timeout(60)
 
 METRIC = "fd_lite0_2k"
-STARTED = Started(
+STARTED = RunStarted(
     "toy",
     False,
     0,
@@ -84,12 +82,12 @@ SUMMARY = Summary(
 )
 
 
-def trained(step: int, generator: float = 0.8) -> Trained:
-    return Trained(step, step / 10, 415.0, {"loss/generator": generator, "loss/discriminator": 1.2})
+def trained(step: int, generator: float = 0.8) -> StepMetrics:
+    return StepMetrics(step, step / 10, 415.0, {"loss/generator": generator, "loss/discriminator": 1.2})
 
 
-def evaluated(step: int, distance: float, **changes: Any) -> Evaluated:
-    event = Evaluated(step, step / 10, METRIC, distance, distance, step / 10, True, 0, 5, 18.0)
+def evaluated(step: int, distance: float, **changes: Any) -> EvaluationResult:
+    event = EvaluationResult(step, step / 10, METRIC, distance, distance, step / 10, True, 0, 5, 18.0)
     return replace(event, **changes)
 
 
@@ -133,16 +131,16 @@ def test_a_local_run_leaves_its_files(tmp_path: Path) -> None:
         folder.event(STARTED)
         folder.event(evaluated(0, 2701.0))
         folder.event(trained(10))
-        assert steps((tmp_path / "metrics.jsonl").read_bytes()) == [("evaluated", 0), ("trained", 10)]
+        assert steps((tmp_path / "metrics.jsonl").read_bytes()) == [("evaluation", 0), ("step", 10)]
         folder.samples(10, 123.4, images())
         folder.event(trained(20, math.nan))
-        folder.event(Checkpointed(20, 2.0, "000020"))
-        folder.event(Finished(replace(SUMMARY, latest=math.nan)))
+        folder.event(CheckpointSaved(20, 2.0, "000020"))
+        folder.event(RunFinished(replace(SUMMARY, latest=math.nan)))
         assert not folder.stop_requested()
     assert (tmp_path / "config.yaml").read_text() == "seed: 1\n"
     assert read_rows(tmp_path / "metrics.jsonl")[1:3] == [
         {
-            "event": "trained",
+            "event": "step",
             "step": step,
             "kimg": step / 10,
             "images_per_second": 415.0,
@@ -172,7 +170,7 @@ def test_a_killed_and_resumed_run_has_each_step_once(
     with RunFolder(storage, None) as folder:
         for step in (10, 20, 30, 40):
             folder.event(trained(step))
-    killed = storage.read_bytes("metrics.jsonl") + b'{"event": "trained", "step": 3'
+    killed = storage.read_bytes("metrics.jsonl") + b'{"event": "step", "step": 3'
     storage.write_bytes("metrics.jsonl", killed)
     storage.write_bytes("checkpoints/000020/manifest.json", b"{}")
     later = time.time() + 10  # TensorBoard reads files in the order of the seconds in their names
@@ -180,7 +178,7 @@ def test_a_killed_and_resumed_run_has_each_step_once(
     with RunFolder(storage, 20) as folder:
         for step in (30, 40, 50):
             folder.event(trained(step, 0.5))
-    expected = [("trained", step) for step in (10, 20, 30, 40, 50)]
+    expected = [("step", step) for step in (10, 20, 30, 40, 50)]
     assert steps(storage.read_bytes("metrics.jsonl")) == expected
     assert storage.read_bytes("checkpoints/000020/manifest.json") == b"{}"
     for name in storage.child("tensorboard").list():
@@ -203,13 +201,13 @@ def test_a_run_that_begins_again_keeps_no_metrics(tmp_path: Path) -> None:
     for _ in range(2):
         with RunFolder(Storage.open(str(tmp_path)), None) as folder:
             folder.event(trained(10))
-    assert steps((tmp_path / "metrics.jsonl").read_bytes()) == [("trained", 10)]
+    assert steps((tmp_path / "metrics.jsonl").read_bytes()) == [("step", 10)]
 
 
 def test_a_resume_without_metrics_starts_a_file(remote: Storage) -> None:
     with RunFolder(remote, 20) as folder:
         folder.event(trained(30))
-    assert steps(remote.read_bytes("metrics.jsonl")) == [("trained", 30)]
+    assert steps(remote.read_bytes("metrics.jsonl")) == [("step", 30)]
 
 
 class Recording(Storage):
@@ -246,7 +244,7 @@ def test_a_slow_upload_does_not_hold_up_training(recording: Recording) -> None:
     assert recording.written == ()
     recording.gate.set()
     folder.close()
-    assert steps(recording.read_bytes("metrics.jsonl")) == [("evaluated", 0), ("trained", 10), ("trained", 20)]
+    assert steps(recording.read_bytes("metrics.jsonl")) == [("evaluation", 0), ("step", 10), ("step", 20)]
     assert recording.child("samples").list() == ["kimg-000001.000.png", "kimg-000002.000.png"]
 
 
@@ -262,7 +260,7 @@ def test_only_changed_files_are_uploaded(recording: Recording) -> None:
 
 
 def test_pictures_uploaded_once_are_not_uploaded_again(recording: Recording, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scalars, "_FILE_BYTES", 1000)
+    monkeypatch.setattr(tensorboard, "_FILE_BYTES", 1000)
     recording.gate.set()
     with RunFolder(recording, None) as folder:
         for step in (10, 20, 30):
@@ -294,7 +292,7 @@ def test_failed_uploads_are_told_once_and_end_nothing(remote: Storage) -> None:
         assert "training goes on, and metrics and pictures are written when it works again" in said[-1]
         blocked.rm_file(remote.root)
         uploaded(folder)
-        assert steps(remote.read_bytes("metrics.jsonl"))[-1] == ("trained", 10 * outage + 20)
+        assert steps(remote.read_bytes("metrics.jsonl"))[-1] == ("step", 10 * outage + 20)
     assert remote.child("samples").list() == ["kimg-000001.000.png", "kimg-000002.000.png"]
     folder.close()
     assert not Path(folder._folder).exists()
@@ -308,7 +306,7 @@ def test_what_cannot_be_uploaded_at_the_end_is_kept_here(remote: Storage) -> Non
     folder.close()
     kept = Path(folder._folder)
     assert f"what could not be written is in {kept}" in said[-1]
-    assert steps((kept / "metrics.jsonl").read_bytes()) == [("trained", 10)]
+    assert steps((kept / "metrics.jsonl").read_bytes()) == [("step", 10)]
     shutil.rmtree(kept)
 
 
@@ -329,7 +327,7 @@ def test_a_disk_that_is_full_for_a_while_loses_no_metrics(tmp_path: Path, monkey
     assert len(said) == 1
     folder.event(trained(30))
     folder.close()
-    assert steps((tmp_path / "metrics.jsonl").read_bytes()) == [("trained", 10), ("trained", 20), ("trained", 30)]
+    assert steps((tmp_path / "metrics.jsonl").read_bytes()) == [("step", 10), ("step", 20), ("step", 30)]
     assert (tmp_path / "samples" / "kimg-000002.000.png").exists()
     assert len(list((tmp_path / "tensorboard").iterdir())) == 2
 
@@ -344,7 +342,7 @@ def test_a_failure_that_is_over_at_the_end_loses_nothing(remote: Storage) -> Non
     folder._mirror._executor.shutdown(wait=True)
     filesystem.rm_file(remote.root)
     folder.close()
-    assert steps(remote.read_bytes("metrics.jsonl")) == [("trained", 10)]
+    assert steps(remote.read_bytes("metrics.jsonl")) == [("step", 10)]
 
 
 def test_a_folder_that_cannot_be_made_is_the_users_error(tmp_path: Path) -> None:
@@ -373,7 +371,7 @@ def test_curves_of_a_run_that_an_earlier_version_began(newer: int, tmp_path: Pat
     with RunFolder(Storage.open(str(tmp_path)), 10) as folder:
         for _ in range(newer):
             folder.event(evaluated(20, 800.0))
-        folder.event(Finished(SUMMARY))
+        folder.event(RunFinished(SUMMARY))
     rows = read_rows(tmp_path / "metrics.jsonl")
     assert [row["value"] for row in rows] == [900.0, 800.0][: 1 + newer]
     assert not any(row["higher_is_better"] for row in rows)
@@ -403,11 +401,11 @@ def test_without_a_terminal_there_are_plain_lines() -> None:
         for second in range(1, 11):
             clock.now = float(second)
             display.event(trained(10 * second))
-        display.event(Checkpointed(100, 10.0, "000100"))
+        display.event(CheckpointSaved(100, 10.0, "000100"))
         display.event(evaluated(90, 2701.0))
         worse = evaluated(100, 2800.0, improved=False, best=2701.0, best_kimg=9.0, without_improvement=1)
         display.event(worse)
-        display.event(Finished(SUMMARY))
+        display.event(RunFinished(SUMMARY))
     lines = output.getvalue().splitlines()
     assert lines[0] == "starting [Ray]"
     assert "2 workers" in lines[1]
@@ -453,7 +451,7 @@ def test_on_a_terminal_there_is_one_live_panel() -> None:
 
 
 def test_the_time_left_counts_evaluations_in() -> None:
-    pace = Pace(0.0, 100.0, now=0.0)
+    pace = Eta(0.0, 100.0, now=0.0)
     assert pace.seconds_left(5.0) is None
     pace.evaluated(0.0, now=50.0)
     pace.trained(5.0, now=60.0)
@@ -498,16 +496,16 @@ def test_the_summary_tells_why_it_stopped_and_how_good_it_is() -> None:
 def test_what_is_worse_than_what_a_run_began_with_is_called_so(given: bool) -> None:
     start = "as given" if given else "untrained"
     first = evaluated(0, 2210.0, best=None, best_kimg=None, improved=False, untrained=2210.0, given=given)
-    assert words.evaluation(first) == f"{METRIC} 2,210 ({start})"
+    assert formatting.evaluation(first) == f"{METRIC} 2,210 ({start})"
     worse = evaluated(10, 2447.0, untrained=2210.0, given=given)
-    assert words.evaluation(worse) == f"{METRIC} 2,447 (best so far, worse than {start})"
+    assert formatting.evaluation(worse) == f"{METRIC} 2,447 (best so far, worse than {start})"
     later = replace(worse, value=2500.0, improved=False, without_improvement=1)
-    assert f"(best 2,447 at 1 kimg, worse than {start}, 1 of 5 evaluations" in words.evaluation(later)
+    assert f"(best 2,447 at 1 kimg, worse than {start}, 1 of 5 evaluations" in formatting.evaluation(later)
     better = evaluated(10, 2100.0, untrained=2210.0, given=given)
-    assert words.evaluation(better) == f"{METRIC} 2,100 (best so far)"
+    assert formatting.evaluation(better) == f"{METRIC} 2,100 (best so far)"
     higher = evaluated(10, 0.2, untrained=0.3, given=given, higher_is_better=True)
-    assert "worse than" in words.evaluation(higher)
-    assert "worse than" not in words.evaluation(replace(higher, best=0.4))
+    assert "worse than" in formatting.evaluation(higher)
+    assert "worse than" not in formatting.evaluation(replace(higher, best=0.4))
     text = table_text(replace(SUMMARY, best=2997.0, given=given))
     assert re.search(rf"{METRIC} {start} +│ 2,701 ", text)
     assert f"2,997 at 90 kimg, worse than {start}" in text
@@ -539,9 +537,9 @@ def test_run_and_session_are_told_apart_after_a_resume() -> None:
 
 
 def test_a_busy_machine_is_said_at_the_start() -> None:
-    busy = words.setting(replace(STARTED, crowding_load=6.25))
+    busy = formatting.setting(replace(STARTED, crowding_load=6.25))
     assert busy.startswith("2 workers on cpu, 1 thread each (the machine is busy, load 6.2: scale.threads=1 may be")
-    assert "busy" not in words.setting(STARTED)
+    assert "busy" not in formatting.setting(STARTED)
 
 
 def test_a_session_that_trains_nothing_says_so() -> None:
@@ -574,10 +572,10 @@ def test_the_summary_of_the_same_end_stays(end: str, where: str, tmp_path: Path,
     earlier, stays = ENDS[end]
     if earlier is not None:
         with RunFolder(storage, None) as folder:
-            folder.event(Finished(earlier))
+            folder.event(RunFinished(earlier))
     again = replace(SUMMARY, resumed_at_kimg=SUMMARY.kimg, images_per_second=0.0)
     with RunFolder(storage, SUMMARY.steps) as folder:
-        folder.event(Finished(again))
+        folder.event(RunFinished(again))
     found = json.loads(storage.read_bytes("summary.json"))
     assert found == (earlier if stays and earlier is not None else again).as_dict()
 
@@ -585,7 +583,7 @@ def test_the_summary_of_the_same_end_stays(end: str, where: str, tmp_path: Path,
 def test_what_was_trained_again_to_the_same_end_is_told(tmp_path: Path) -> None:
     for session in (SUMMARY, replace(SUMMARY, resumed_at_kimg=50.0)):
         with RunFolder(Storage.open(str(tmp_path)), 400) as folder:
-            folder.event(Finished(session))
+            folder.event(RunFinished(session))
     assert json.loads((tmp_path / "summary.json").read_text())["resumed_at_kimg"] == 50.0
 
 
@@ -593,14 +591,14 @@ def test_what_was_trained_again_to_the_same_end_is_told(tmp_path: Path) -> None:
 def test_a_damaged_summary_is_replaced(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "summary.json").write_bytes(content)
     with RunFolder(Storage.open(str(tmp_path)), SUMMARY.steps) as folder:
-        folder.event(Finished(replace(SUMMARY, resumed_at_kimg=SUMMARY.kimg)))
+        folder.event(RunFinished(replace(SUMMARY, resumed_at_kimg=SUMMARY.kimg)))
     assert json.loads((tmp_path / "summary.json").read_text())["kimg"] == SUMMARY.kimg
 
 
 def test_curves_of_an_untrained_generator_have_no_best(tmp_path: Path) -> None:
     with RunFolder(Storage.open(str(tmp_path)), None) as folder:
         folder.event(evaluated(0, 2701.0, best=None, best_kimg=None, improved=False))
-        folder.event(Finished(replace(SUMMARY, best=None, best_kimg=None)))
+        folder.event(RunFinished(replace(SUMMARY, best=None, best_kimg=None)))
     assert (tmp_path / "curves.png").exists()
     board = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     assert f"distance/{METRIC}_best" not in board.Tags()["scalars"]
@@ -625,7 +623,7 @@ def test_a_summary_without_distances_shows_none() -> None:
 def test_further_measures_are_written_shown_and_told(tmp_path: Path) -> None:
     more = {"kd_lite0_2k": 0.012345, "kd_lite0_2k_std": 0.001, "recall_lite0_2k": 0.5}
     event = evaluated(10, 900.0, more=more, seconds_of={"features": 17.0, "kernel": 0.5})
-    assert words.evaluation(event) == f"{METRIC} 900.0 (best so far), kd_lite0_2k 0.0123, recall_lite0_2k 0.500"
+    assert formatting.evaluation(event) == f"{METRIC} 900.0 (best so far), kd_lite0_2k 0.0123, recall_lite0_2k 0.500"
     with RunFolder(Storage.open(str(tmp_path)), None) as folder:
         folder.event(event)
     (row,) = read_rows(tmp_path / "metrics.jsonl")

@@ -18,10 +18,10 @@ from distgan.data.images import encode_image
 from distgan.data.index import Index
 from distgan.data.pack import PackOptions, pack
 from distgan.data.scan import index_shards
-from distgan.data.storage import Storage
 from distgan.data.verify import verify
 from distgan.errors import UserError
-from distgan.training.job import check_data
+from distgan.storage.storage import Storage
+from distgan.training.data_checks import check_data
 from runs import run, tiny_config
 from toy_data import NumberedSource, open_stream
 

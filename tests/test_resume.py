@@ -17,17 +17,27 @@ import pytest
 import torch
 
 from distgan.config.schema import Config
-from distgan.data import retry
-from distgan.data.storage import Storage, UnavailableError
+from distgan.distributed import Distributed
 from distgan.errors import UserError
+from distgan.inference.sampling import sample_images
+from distgan.storage import retry
+from distgan.storage.storage import Storage, UnavailableError
 from distgan.training import checkpoints as checkpoints_module
 from distgan.training.checkpoints import Manifest, checkpoint_name
-from distgan.training.events import Checkpointed, Evaluated, Event, FewImages, Finished, Notice, Started, Trained
-from distgan.training.job import Job
+from distgan.training.events import (
+    CheckpointSaved,
+    EvaluationResult,
+    Event,
+    Notice,
+    RunFinished,
+    RunStarted,
+    SmallDatasetWarning,
+    StepMetrics,
+)
 from distgan.training.loop import train
-from distgan.training.sampling import find_checkpoint, sample_images
+from distgan.training.run_spec import RunSpec
+from distgan.training.starting_point import find_checkpoint
 from distgan.training.state_file import StateFile
-from distgan.world import World
 from gloo import run_until_death, run_workers
 from runs import (
     ALONE,
@@ -68,10 +78,12 @@ def family_config(family: str, data: str, *overrides: str) -> Config:
 # Stopped, and killed.
 
 
-def whole_and_stopped(world: World, config: Config, storage: str) -> list[str]:
+def whole_and_stopped(distributed: Distributed, config: Config, storage: str) -> list[str]:
     """A run in one go, and one that is stopped after each of its steps; why each session of the latter ended."""
-    run(config, storage, "whole", world=world)
-    return [run(config, storage, "stopped", world=world, stop_at=step)[0].reason for step in range(1, STEPS + 1)]
+    run(config, storage, "whole", distributed=distributed)
+    return [
+        run(config, storage, "stopped", distributed=distributed, stop_at=step)[0].reason for step in range(1, STEPS + 1)
+    ]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -97,27 +109,27 @@ class Killer(Recorder):
         if type(event).__name__ == self.kind and getattr(event, "step", None) == self.at:
             kill_this_process()
 
-    def evaluated(self, event: Evaluated) -> None:
+    def evaluated(self, event: EvaluationResult) -> None:
         if self.kind == "evaluated" and event.step == self.at:
             kill_this_process()
 
 
-def killed(world: World, config: Config, storage: str, rank: int, kind: str, step: int) -> None:
-    reporter = Killer(kind, step) if world.rank == rank else Recorder()
-    train(Job(config, "killed", storage), world, reporter)
+def killed(distributed: Distributed, config: Config, storage: str, rank: int, kind: str, step: int) -> None:
+    reporter = Killer(kind, step) if distributed.rank == rank else Recorder()
+    train(RunSpec(config, "killed", storage), distributed, reporter)
 
 
-def finished(world: World, config: Config, storage: str, name: str) -> int:
+def finished(distributed: Distributed, config: Config, storage: str, name: str) -> int:
     """Trains to the end; the step that this session began at."""
-    return round(run(config, storage, name, world=world)[0].resumed_at_kimg * 1000) // BATCH
+    return round(run(config, storage, name, distributed=distributed)[0].resumed_at_kimg * 1000) // BATCH
 
 
 # Where, and which steps a resume may begin at.
 KILLS = {
-    "inside a step, the last checkpoint perhaps under way": (0, "Trained", 3, {0, 2}),
-    "after an evaluation, before its checkpoint": (0, "Evaluated", 4, {2}),
-    "once a checkpoint is whole": (0, "Checkpointed", 4, {4}),
-    "at the end, before the last checkpoint": (0, "Evaluated", 6, {4}),
+    "inside a step, the last checkpoint perhaps under way": (0, "StepMetrics", 3, {0, 2}),
+    "after an evaluation, before its checkpoint": (0, "EvaluationResult", 4, {2}),
+    "once a checkpoint is whole": (0, "CheckpointSaved", 4, {4}),
+    "at the end, before the last checkpoint": (0, "EvaluationResult", 6, {4}),
     "another rank, while rank 0 writes": (1, "evaluated", 4, {2, 4}),
 }
 
@@ -149,9 +161,9 @@ def test_another_number_of_workers_goes_on(data: str, tmp_path: Path) -> None:
     assert distances[0] == pytest.approx(distances[1], rel=1e-3)
 
 
-def started(world: World, config: Config, storage: str) -> None:
+def started(distributed: Distributed, config: Config, storage: str) -> None:
     """Rank 1 looks at another disk, as on a machine that does not share `storage`."""
-    run(config, storage if world.rank == 0 else f"{storage}-elsewhere", world=world)
+    run(config, storage if distributed.rank == 0 else f"{storage}-elsewhere", distributed=distributed)
 
 
 def test_a_rank_that_cannot_read_the_checkpoint_ends_the_run(data: str, tmp_path: Path) -> None:
@@ -164,7 +176,7 @@ def test_a_rank_that_cannot_read_the_checkpoint_ends_the_run(data: str, tmp_path
 def test_more_workers_than_groups_are_refused(data: str, tmp_path: Path) -> None:
     config = tiny_config("quickstart", data, 1)
     with pytest.raises(UserError, match=r"5 workers.*scale\.groups=4"):
-        run(config, str(tmp_path), world=World(0, 5, torch.device("cpu")))
+        run(config, str(tmp_path), distributed=Distributed(0, 5, torch.device("cpu")))
 
 
 # Damaged checkpoints.
@@ -454,9 +466,9 @@ def test_a_run_with_the_order_of_an_earlier_version_is_not_gone_on_with(data: st
     with pytest.raises(UserError, match=rf"{source}: .* another order; finish it with that .* --init-from {source}"):
         run(config, str(tmp_path), "old")
     with pytest.raises(UserError, match=rf"--continue-from {source}/.* another order; .* and --init-from {source}/"):
-        train(Job(config, "new", str(tmp_path), continue_from=source), ALONE, Recorder())
+        train(RunSpec(config, "new", str(tmp_path), continue_from=source), ALONE, Recorder())
     assert sample_images(find_checkpoint(source), 2, 0).shape == (2, 1, 16, 16)
-    assert train(Job(config, "new", str(tmp_path), init_from=source), ALONE, Recorder()).steps == 3
+    assert train(RunSpec(config, "new", str(tmp_path), init_from=source), ALONE, Recorder()).steps == 3
 
 
 def test_an_order_that_has_not_changed_is_gone_on_with(data: str, tmp_path: Path) -> None:
@@ -491,12 +503,12 @@ def test_a_used_budget_ends_at_once_and_a_raised_one_goes_on(data: str, tmp_path
     short, long = tiny_config("quickstart", data, 2), tiny_config("quickstart", data, 4)
     first, _ = run(short, str(tmp_path))
     again, recorder = run(short, str(tmp_path))
-    assert [type(event) for event in recorder.events] == [Started, FewImages, Finished]
+    assert [type(event) for event in recorder.events] == [RunStarted, SmallDatasetWarning, RunFinished]
     assert (again.reason, again.steps, again.latest) == ("budget", 2, first.latest)
     assert again.last_checkpoint == first.last_checkpoint == checkpoint_name(2)
 
     raised, recorder = run(long, str(tmp_path))
-    assert [event.step for event in recorder.of(Trained)] == [3, 4]
+    assert [event.step for event in recorder.of(StepMetrics)] == [3, 4]
     run(long, str(tmp_path), "whole")
     leaves, _ = newest(str(tmp_path))
     whole, _ = newest(str(tmp_path), "whole")
@@ -523,8 +535,8 @@ def test_the_last_and_the_best_are_kept(
     assert checkpoints(str(tmp_path)).names() == [checkpoint_name(step) for step in kept]
     assert (summary.best, summary.best_kimg, summary.best_checkpoint) == (5.0, BATCH / 1000, checkpoint_name(1))
     assert (summary.untrained, summary.latest, summary.last_checkpoint) == (10.0, 8.0, checkpoint_name(4))
-    assert [event.improved for event in recorder.of(Evaluated)] == [False, True, False, False, False]
-    assert [event.step for event in recorder.of(Checkpointed)] == [0, 1, 2, 3, 4]
+    assert [event.improved for event in recorder.of(EvaluationResult)] == [False, True, False, False, False]
+    assert [event.step for event in recorder.of(CheckpointSaved)] == [0, 1, 2, 3, 4]
     assert len(recorder.grids) == 5
     assert recorder.grids[0].shape == (64, 1, 16, 16)
 
@@ -541,14 +553,14 @@ def test_the_untrained_generator_is_never_the_best(data: str, tmp_path: Path, mo
     summary, recorder = run(config, str(tmp_path))
     assert (summary.reason, summary.steps, summary.untrained) == ("plateau", 4, 10.0)
     assert (summary.best, summary.best_checkpoint, summary.latest) == (20.0, checkpoint_name(2), 22.0)
-    assert [event.without_improvement for event in recorder.of(Evaluated)] == [2]
+    assert [event.without_improvement for event in recorder.of(EvaluationResult)] == [2]
     assert checkpoints(str(tmp_path)).names() == [checkpoint_name(2), checkpoint_name(4)]
     assert find_checkpoint(f"{tmp_path}/run").manifest.name == checkpoint_name(2)
 
 
 def test_a_run_that_was_stopped_before_it_was_measured_has_no_best(data: str, tmp_path: Path) -> None:
     summary, recorder = run(tiny_config("quickstart", data, 9, "evaluation.at_start=true"), str(tmp_path), stop_at=1)
-    (event,) = recorder.of(Evaluated)
+    (event,) = recorder.of(EvaluationResult)
     assert (event.best, event.best_kimg, event.improved) == (None, None, False)
     assert (summary.best, summary.best_checkpoint, summary.latest) == (None, None, None)
     assert find_checkpoint(f"{tmp_path}/run").manifest.name == checkpoint_name(1)
@@ -557,8 +569,8 @@ def test_a_run_that_was_stopped_before_it_was_measured_has_no_best(data: str, tm
 def test_checkpoints_between_evaluations(data: str, tmp_path: Path) -> None:
     config = tiny_config("quickstart", data, 5, "checkpoint.every_kimg=0.032", "checkpoint.keep_last=9")
     _, recorder = run(config, str(tmp_path))
-    assert [event.step for event in recorder.of(Checkpointed)] == [2, 4, 5]
-    assert [event.step for event in recorder.of(Evaluated)] == [5]
+    assert [event.step for event in recorder.of(CheckpointSaved)] == [2, 4, 5]
+    assert [event.step for event in recorder.of(EvaluationResult)] == [5]
 
 
 def test_a_checkpoint_is_of_the_moment_it_was_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -637,10 +649,10 @@ def test_storage_that_stays_broken_ends_the_run(
     failed = flaky(monkeypatch, "write_bytes", "state.pt", 10**6, kind)
     recorder = Recorder()
     with pytest.raises(UserError, match="the store is tired"):
-        train(Job(config, "run", str(tmp_path)), ALONE, recorder)
+        train(RunSpec(config, "run", str(tmp_path)), ALONE, recorder)
     # Not the whole budget was trained for nothing, and what was there is whole.
-    assert max(event.step for event in recorder.of(Trained)) < 9
-    assert not recorder.of(Finished)
+    assert max(event.step for event in recorder.of(StepMetrics)) < 9
+    assert not recorder.of(RunFinished)
     assert checkpoints(str(tmp_path)).newest_name() == checkpoint_name(1)
     # What may pass is waited for, with a line; what will not is not tried again.
     assert (len(failed) > 1) == bool(recorder.of(Notice)) == (kind is UnavailableError)

@@ -13,15 +13,15 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from distgan.data import retry, storage_urls
-from distgan.data.retry import WAIT_S, Retry
-from distgan.data.storage import Storage, UnavailableError
 from distgan.errors import UserError
-from distgan.report.reporter import RunReporter
-from distgan.store.seaweedfs import StoreHandle
-from distgan.training.events import Event, Notice, Trained
-from distgan.training.job import Job
+from distgan.storage import retry, urls
+from distgan.storage.retry import WAIT_S, Retry
+from distgan.storage.s3_server.server import StoreHandle
+from distgan.storage.storage import Storage, UnavailableError
+from distgan.tracking.run_folder import RunReporter
+from distgan.training.events import Event, Notice, StepMetrics
 from distgan.training.loop import train
+from distgan.training.run_spec import RunSpec
 from runs import ALONE, newest, pack_bricks, tiny_config
 
 pytestmark = pytest.mark.timeout(60)
@@ -168,7 +168,7 @@ def proxy(object_store: StoreHandle, bucket: str, monkeypatch: pytest.MonkeyPatc
     proxy = Proxy((address.hostname, address.port))
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{proxy.port}")
     quick = {"connect_timeout": 1, "read_timeout": 0.5, "retries": {"total_max_attempts": 1}}
-    monkeypatch.setattr(storage_urls, "_S3_CONFIG", storage_urls._S3_CONFIG | quick)
+    monkeypatch.setattr(urls, "_S3_CONFIG", urls._S3_CONFIG | quick)
     monkeypatch.setattr(retry, "_FIRST_PAUSE_S", 0.05)
     monkeypatch.setattr(retry, "_LONGEST_PAUSE_S", 0.1)
     yield proxy
@@ -210,16 +210,16 @@ def test_a_run_outlives_outages(proxy: Proxy, bucket: str, tmp_path: Path) -> No
 
     def sink(event: Event) -> None:
         seen.append(event)
-        if isinstance(event, Trained) and event.step in outages:
+        if isinstance(event, StepMetrics) and event.step in outages:
             proxy.switch(outages[event.step])
         if isinstance(event, Notice) and "waiting for it" in event.text:
             proxy.switch("on")
 
     with contextlib.closing(RunReporter(Storage.open(f"{bucket}/run"), sink, lambda: False)) as reporter:
-        summary = train(Job(config, "run", bucket), ALONE, reporter)
+        summary = train(RunSpec(config, "run", bucket), ALONE, reporter)
     assert summary.reason == "budget"
     assert len([event for event in seen if isinstance(event, Notice) and "waiting for it" in event.text]) >= 3
     rows = [json.loads(line) for line in Storage.open(bucket).read_bytes("run/metrics.jsonl").splitlines()]
-    assert [row["step"] for row in rows if row["event"] == "trained"] == list(range(1, 9))
+    assert [row["step"] for row in rows if row["event"] == "step"] == list(range(1, 9))
     assert {"config.yaml", "curves.png", "summary.json"} < set(Storage.open(f"{bucket}/run").list())
     assert newest(bucket)[1]["step"] == 8

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from distgan.errors import UserError
-from distgan.metrics.inception_score import inception_score
-from distgan.metrics.kid import kernel_distance
-from distgan.metrics.manifold import manifold
+from distgan.evaluation.metrics.inception_score import inception_score
+from distgan.evaluation.metrics.kid import kernel_distance
+from distgan.evaluation.metrics.prdc import manifold
 
 pytestmark = [pytest.mark.timeout(60), pytest.mark.usefixtures("one_thread")]
 

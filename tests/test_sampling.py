@@ -15,11 +15,12 @@ from typer.testing import CliRunner
 
 from distgan.cli.main import app
 from distgan.config.load import build_config
-from distgan.data.storage import Storage
 from distgan.errors import UserError
-from distgan.report.samples import write_samples
+from distgan.inference.sample_files import write_samples
+from distgan.inference.sampling import sample_images
+from distgan.storage.storage import Storage
 from distgan.training.networks import build_networks
-from distgan.training.sampling import find_checkpoint, sample_images
+from distgan.training.starting_point import find_checkpoint
 from runs import pack_bricks, run, tiny_config
 
 pytestmark = [pytest.mark.timeout(60), pytest.mark.usefixtures("one_thread")]

@@ -25,11 +25,11 @@ from benchmarks.scale.stored import Stored
 from distgan.config.load import load_config, preset_names
 from distgan.config.schema import Config
 from distgan.data.stream import Group
-from distgan.health.watch import WINDOW
+from distgan.distributed import Distributed
+from distgan.training.health import WINDOW
 from distgan.training.networks import build_networks, build_objective
 from distgan.training.optimizers import build_optimizers
 from distgan.training.step import Step
-from distgan.world import World
 from gloo import run_workers
 
 pytestmark = pytest.mark.timeout(120)
@@ -54,11 +54,11 @@ def on_all(scaling: str, run: Run, machine: Machine) -> list[float]:
     return [predict(SCALINGS[scaling](run, workers), machine, workers).rate for workers in counts]
 
 
-def all_reduces_of_a_step(world: World, config: Config) -> list[int]:
+def all_reduces_of_a_step(distributed: Distributed, config: Config) -> list[int]:
     """Bytes of every all-reduce that gloo ran in one step, as torch's profiler saw them."""
-    networks = build_networks(config, world.device)
+    networks = build_networks(config, distributed.device)
     optimizers = build_optimizers(config.optimizer, networks.generator, networks.discriminator)
-    step = Step(config, networks.generator, networks.discriminator, build_objective(config), optimizers, world)
+    step = Step(config, networks.generator, networks.discriminator, build_objective(config), optimizers, distributed)
     step.warm_up()
     shape = (config.training.batch_size // config.scale.groups, *config.image_shape)
     labels = torch.zeros(shape[0], dtype=torch.int64)

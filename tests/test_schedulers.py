@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from ray.tune.schedulers import TrialScheduler
 
-from distgan.launch.search.schedulers import build_scheduler, remember
 from distgan.search.plan import Plan
-from distgan.search.trials import Trial
+from distgan.search.ray.schedulers import build_scheduler, remember
+from distgan.search.record import Trial
 from search_records import make_plan, make_trial
 
 pytestmark = pytest.mark.timeout(60)

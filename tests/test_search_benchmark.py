@@ -16,9 +16,9 @@ from benchmarks.replay import Outcome, Replay
 from benchmarks.search import Searches, orders_of, replay_all, schedulers
 from distgan.config.load import load_config
 from distgan.errors import UserError
+from distgan.losses.objectives import BinaryCrossEntropy
+from distgan.losses.rng import StepRng
 from distgan.search.space import Space
-from distgan.training.draws import Draws
-from distgan.training.objectives import BinaryCrossEntropy
 from runs import script_distances
 
 pytestmark = pytest.mark.timeout(120)
@@ -136,7 +136,7 @@ def test_what_diverges_keeps_its_curve_until_there(data: str, tmp_path: Path, mo
     script_distances(monkeypatch, 300.0)
     critic_loss = BinaryCrossEntropy.critic_loss
 
-    def poisoned(self: BinaryCrossEntropy, real_logits: Tensor, fake_logits: Tensor, draws: Draws) -> Tensor:
+    def poisoned(self: BinaryCrossEntropy, real_logits: Tensor, fake_logits: Tensor, draws: StepRng) -> Tensor:
         loss = critic_loss(self, real_logits, fake_logits, draws)
         return loss * float("nan") if draws.update == 5 else loss
 

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 from ray.tune.search import Searcher
 
-from distgan.data.storage import Storage
-from distgan.launch.search.hooks import Ending, Proposing, Recording
-from distgan.search.book import Book
 from distgan.search.plan import Limits
-from distgan.search.proposals import Repeating, random_draws
+from distgan.search.ray.hooks import SearchStopper, StateCallback, StateSearcher
+from distgan.search.record import Trial
+from distgan.search.samplers import Repeating, random_draws
+from distgan.search.search_state import SearchState
 from distgan.search.space import Space
-from distgan.search.trials import Trial
+from distgan.storage.storage import Storage
 from search_records import SPACE, make_plan, make_record
 
 pytestmark = pytest.mark.timeout(60)
@@ -36,14 +36,14 @@ class Standing:
 
 
 @pytest.fixture
-def book(tmp_path: Path) -> Book:
+def book(tmp_path: Path) -> SearchState:
     plan, space = make_plan(), Space.parse(SPACE)
     proposals = Repeating(random_draws(space, 0, 2, None), plan, Limits(trials=2, seeds=2, top=1))
-    return Book(make_record([], plan), space, proposals, Storage.open(str(tmp_path)))
+    return SearchState(make_record([], plan), space, proposals, Storage.open(str(tmp_path)))
 
 
-def test_trials_as_tune_asks_for_them(book: Book) -> None:
-    proposing = Proposing(book, lambda trial: {"number": trial.number, "seed": trial.seed}, Ending())
+def test_trials_as_tune_asks_for_them(book: SearchState) -> None:
+    proposing = StateSearcher(book, lambda trial: {"number": trial.number, "seed": trial.seed}, SearchStopper())
     first, second = proposing.suggest("a"), proposing.suggest("b")
     assert (first, second) == ({"number": 0, "seed": 0}, {"number": 1, "seed": 0})
     assert proposing.suggest("c") is None, "it asks again later"
@@ -65,8 +65,8 @@ def test_trials_as_tune_asks_for_them(book: Book) -> None:
         ({}, "stopped", ""),
     ],
 )
-def test_how_a_trial_ended(book: Book, last: dict[str, Any], state: str, note: str) -> None:
-    recording, trial = Recording(book), Standing({"number": 0}, {"seconds": 7.0, **last} if last else {})
+def test_how_a_trial_ended(book: SearchState, last: dict[str, Any], state: str, note: str) -> None:
+    recording, trial = StateCallback(book), Standing({"number": 0}, {"seconds": 7.0, **last} if last else {})
     book.next_trial()
     recording.on_trial_start(0, [], trial)
     assert book.snapshot().trials[0].state == "begun"
@@ -86,17 +86,17 @@ def test_how_a_trial_ended(book: Book, last: dict[str, Any], state: str, note: s
         (" \n", "its process ended"),
     ],
 )
-def test_why_a_trial_failed(book: Book, error: str | None, note: str) -> None:
+def test_why_a_trial_failed(book: SearchState, error: str | None, note: str) -> None:
     book.next_trial()
-    Recording(book).on_trial_error(0, [], Standing({"number": 0}, {"seconds": 3.0}, error))
+    StateCallback(book).on_trial_error(0, [], Standing({"number": 0}, {"seconds": 3.0}, error))
     (trial,) = book.snapshot().trials
     assert (trial.state, trial.note, trial.seconds) == ("failed", note, 3.0)
 
 
-def test_a_search_ends_as_its_trials_do(book: Book, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_search_ends_as_its_trials_do(book: SearchState, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever Tune stops at once it kills ten seconds later."""
-    ending = Ending()
-    proposing = Proposing(book, lambda trial: {"number": trial.number}, ending)
+    ending = SearchStopper()
+    proposing = StateSearcher(book, lambda trial: {"number": trial.number}, ending)
     assert proposing.suggest("a") == {"number": 0}
     assert not ending.stop_all()
     ending.begin("target")
@@ -104,14 +104,14 @@ def test_a_search_ends_as_its_trials_do(book: Book, monkeypatch: pytest.MonkeyPa
     assert len(book.snapshot().trials) == 1
     assert not ending.stop_all()
     assert not ending("a", {"kimg": 1.0})
-    monkeypatch.setattr(Ending, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(SearchStopper, "PATIENCE_S", 0.0)
     ending.begin("target")
     assert ending.stop_all(), "trials that do not end are ended"
 
 
-def test_tune_saves_nothing_of_a_book(book: Book) -> None:
+def test_tune_saves_nothing_of_a_book(book: SearchState) -> None:
     """It copies and pickles what it is given; locks and storages cannot be."""
-    for hook in (Proposing(book, lambda trial: {}, Ending()), Recording(book), Ending()):
+    for hook in (StateSearcher(book, lambda trial: {}, SearchStopper()), StateCallback(book), SearchStopper()):
         assert copy.deepcopy(hook) is hook
         assert isinstance(pickle.loads(pickle.dumps(hook)), type(hook))
     assert isinstance(book.next_trial(), Trial)

@@ -9,14 +9,12 @@ import pytest
 
 from distgan.config.load import load_config, preset_names
 from distgan.errors import UserError
-from distgan.evaluation.weights import VARIABLE
-from distgan.search.defaults import default_entries
-from distgan.search.job import SearchJob
-from distgan.search.options import SearchOptions
-from distgan.search.plan import Limits, Plan
-from distgan.search.planning import plan_search
+from distgan.evaluation.extractors.weights import VARIABLE
+from distgan.search.plan import Limits, Plan, SearchOptions
+from distgan.search.planning import SearchJob, plan_search
 from distgan.search.record import SearchRecord, read_record
 from distgan.search.space import Space
+from distgan.search.space_files import default_entries
 from driven import SEED, drive
 from runs import pack_bricks
 

@@ -15,19 +15,24 @@ from rich.console import Console
 
 from command_line import Cli
 from distgan.config.load import flatten, load_config
-from distgan.data.storage import Storage
 from distgan.errors import UserError
-from distgan.report.search.best import best_yaml
-from distgan.report.search.curves import curves_figure
-from distgan.report.search.display import SearchDisplay
-from distgan.report.search.pictures import _of_the_best, draw_pictures
-from distgan.report.search.results import leaderboard_csv, print_results, show_results, write_results
-from distgan.report.search.table import Progress, trials_table
-from distgan.report.search.words import short_names, value_shown
+from distgan.search.curve_figures import curves_figure
 from distgan.search.importance import FEWEST, _places, importance
 from distgan.search.ranking import leaderboard
-from distgan.search.record import SearchRecord
-from distgan.search.trials import Trial
+from distgan.search.record import SearchRecord, Trial
+from distgan.search.results import (
+    _of_the_best,
+    best_yaml,
+    draw_pictures,
+    leaderboard_csv,
+    print_results,
+    show_results,
+    write_results,
+)
+from distgan.search.search_console import SearchDisplay
+from distgan.search.trial_tables import Progress, trials_table
+from distgan.search.trial_text import short_names, value_shown
+from distgan.storage.storage import Storage
 from runs import checkpoints, run, tiny_config
 from search_records import (
     BUDGET,
@@ -244,7 +249,7 @@ def test_pictures_of_all_kinds_of_searches(name: str) -> None:
 
 
 def test_pictures_of_many_trials_show_the_best(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("distgan.report.search.pictures._MOST_DRAWN", 5)
+    monkeypatch.setattr("distgan.search.results._MOST_DRAWN", 5)
     record = with_repetitions(finished(30), [1, 5], 2)
     shown = _of_the_best(record)
     assert shown.name == "rates: the best 5 of 32 trials"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from distgan.data.storage import Storage
+from distgan.storage.storage import Storage
 from distgan.training.checkpoints import CheckpointStore
 from runs import TINY
 
@@ -39,4 +39,4 @@ def test_a_signal_to_the_whole_group_saves_the_state(data: str, tmp_path: Path, 
     newest = CheckpointStore(run).newest_manifest()
     assert newest is not None
     rows = [json.loads(line) for line in run.read_bytes("metrics.jsonl").splitlines()]
-    assert newest.kimg == [row["kimg"] for row in rows if row["event"] == "trained"][-1]
+    assert newest.kimg == [row["kimg"] for row in rows if row["event"] == "step"][-1]

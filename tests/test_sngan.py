@@ -16,7 +16,7 @@ from distgan.config.schema import Config
 from distgan.errors import UserError
 from distgan.models import sagan_resnet, sngan
 from distgan.models.attention import SelfAttention2d
-from distgan.models.conditional import ConditionalBatchNorm2d
+from distgan.models.layers import ConditionalBatchNorm2d
 from distgan.models.residual import DiscriminatorBlock, GeneratorBlock
 from distgan.training.checkpoints import Manifest
 from distgan.training.networks import build_networks

@@ -13,17 +13,14 @@ import yaml
 
 from distgan.config.load import flatten, load_config, preset_names
 from distgan.config.schema import Config
-from distgan.data.storage import Storage
-from distgan.search import checks
-from distgan.search.defaults import default_entries, default_names
-from distgan.search.distributions import Choice, Distribution
-from distgan.search.expressions import Condition, Constant, Entry, Product
-from distgan.search.files import parse_file, read_entries
-from distgan.search.live import check_live
+from distgan.search import space_checks
+from distgan.search.expressions import Choice, Condition, Constant, Distribution, Entry, Product, arguments
 from distgan.search.parsing import parse_entry
 from distgan.search.ranges import LogRandInt, LogUniform, QUniform, RandInt, Uniform
 from distgan.search.space import Space
-from distgan.search.values import arguments
+from distgan.search.space_checks import check_live
+from distgan.search.space_files import default_entries, default_names, parse_file, read_entries
+from distgan.storage.storage import Storage
 from distgan.training.networks import build_networks, check_combination
 
 pytestmark = pytest.mark.timeout(60)
@@ -37,7 +34,7 @@ HINGE_OR_WGAN = {
 
 
 def validated(preset: str, entries: dict[str, str], *given: str) -> Space:
-    return checks.validated(Space.parse(entries), lambda overrides: load_config(preset, [*given, *overrides]))
+    return space_checks.validated(Space.parse(entries), lambda overrides: load_config(preset, [*given, *overrides]))
 
 
 # The language.
@@ -308,7 +305,7 @@ def test_a_validation_looks_at_each_configuration_once_and_at_every_choice() -> 
         asked.append(tuple(overrides))
         return load_config("sagan-cifar", overrides)
 
-    checks.validated(Space.parse({**HINGE_OR_WGAN, "discriminator.width": "randint(8, 16)"}), load)
+    space_checks.validated(Space.parse({**HINGE_OR_WGAN, "discriminator.width": "randint(8, 16)"}), load)
     assert len(asked) == len(set(asked))
     flat = {argument for overrides in asked for argument in overrides}
     assert flat >= {"objective.gp_weight=0.1", "objective.gp_weight=100", "objective.r1_weight=0.1"}

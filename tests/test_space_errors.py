@@ -10,12 +10,10 @@ import pytest
 
 from distgan.config.load import load_config
 from distgan.errors import UserError
-from distgan.search.checks import validated
-from distgan.search.defaults import default_entries
-from distgan.search.files import read_entries
-from distgan.search.live import check_live
 from distgan.search.parsing import parse_entry
 from distgan.search.space import Space
+from distgan.search.space_checks import check_live, validated
+from distgan.search.space_files import default_entries, read_entries
 
 pytestmark = pytest.mark.timeout(60)
 

@@ -10,14 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distgan.config.load import load_config
-from distgan.search.checks import validated
-from distgan.search.distributions import Choice, Distribution
-from distgan.search.expressions import Condition, Constant, Entry, Product
-from distgan.search.files import parse_file, read_entries
+from distgan.search.expressions import LARGEST, Choice, Condition, Constant, Distribution, Entry, Product, arguments
 from distgan.search.parsing import parse_entry
 from distgan.search.ranges import LogRandInt, LogUniform, QUniform, RandInt, Uniform
 from distgan.search.space import Space
-from distgan.search.values import LARGEST, arguments
+from distgan.search.space_checks import validated
+from distgan.search.space_files import parse_file, read_entries
 from test_fuzz import fuzz, told
 
 pytestmark = pytest.mark.timeout(60)

@@ -14,9 +14,9 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from distgan.config.load import load_config
 from distgan.config.schema import Config, EmaConfig
+from distgan.distributed import Distributed
 from distgan.models import sagan, sagan_resnet
 from distgan.training.ema import ExponentialMovingAverage
-from distgan.world import World
 from gloo import run_workers
 from test_groups import Batches, build_step, largest_difference, measure_case, state_of
 
@@ -122,8 +122,8 @@ def test_one_iteration_an_update(groups: int) -> None:
             torch.testing.assert_close(vectors(getattr(networks, part)), values, rtol=1e-12, atol=1e-12)
 
 
-def measure(world: World) -> dict[str, dict[str, dict[str, Tensor]]]:
-    return {case: measure_case(small_config(case), world) for case in CASES}
+def measure(distributed: Distributed) -> dict[str, dict[str, dict[str, Tensor]]]:
+    return {case: measure_case(small_config(case), distributed) for case in CASES}
 
 
 def test_a_step_is_the_same_for_every_number_of_workers() -> None:

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from distgan.metrics.frechet import FeatureSums, GaussianStatistics
-from distgan.metrics.statistics_file import DamagedError, RealStatistics
+from distgan.evaluation.metrics.frechet import FeatureSums, GaussianStatistics
+from distgan.evaluation.reference_files import DamagedError, RealStatistics
 
 SOURCE = "s3://bucket/stats.npz"
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from distgan.evaluation.evaluator import Evaluator, Scores
-from distgan.report import words
+from distgan.tracking import formatting
 from distgan.training.checkpoints import checkpoint_name
-from distgan.training.events import Evaluated, Finished, Trained
+from distgan.training.events import EvaluationResult, RunFinished, StepMetrics
 from distgan.training.progress import Progress
-from distgan.training.sampling import find_checkpoint
+from distgan.training.starting_point import find_checkpoint
 from runs import checkpoints, run, script_distances, tiny_config
 
 pytestmark = pytest.mark.timeout(120)
@@ -23,14 +23,14 @@ def test_a_plateau_stops_the_run_and_is_remembered(data: str, tmp_path: Path) ->
     config = tiny_config("quickstart", data, 50, *frozen, "evaluation.patience=2")
     summary, recorder = run(config, str(tmp_path))
     assert (summary.reason, summary.steps) == ("plateau", 3)
-    assert [event.without_improvement for event in recorder.of(Evaluated)] == [0, 1, 2]
-    assert recorder.of(Finished)[0].summary == summary
+    assert [event.without_improvement for event in recorder.of(EvaluationResult)] == [0, 1, 2]
+    assert recorder.of(RunFinished)[0].summary == summary
 
     longer = tiny_config("quickstart", data, 90, *frozen, "evaluation.patience=2")
     again, recorder = run(longer, str(tmp_path))
     assert (again.reason, again.steps) == ("plateau", 3)
-    assert not recorder.of(Trained)
-    assert words.way_on(again) == "the same command with evaluation.patience above 2 (or null)"
+    assert not recorder.of(StepMetrics)
+    assert formatting.way_on(again) == "the same command with evaluation.patience above 2 (or null)"
 
     patient = tiny_config("quickstart", data, 50, *frozen, "evaluation.patience=3")
     summary, recorder = run(patient, str(tmp_path))
@@ -48,7 +48,7 @@ def test_after_a_plateau_a_smaller_improvement_may_do(
     summary, recorder = run(
         tiny_config("quickstart", data, 50, *keys, "evaluation.min_improvement=0.01"), str(tmp_path)
     )
-    assert [event.without_improvement for event in recorder.of(Evaluated)] == [0, 1, 2]
+    assert [event.without_improvement for event in recorder.of(EvaluationResult)] == [0, 1, 2]
     assert (summary.reason, summary.steps) == ("plateau", 6)
 
 
@@ -57,11 +57,11 @@ def test_a_target_stops_the_run(data: str, tmp_path: Path, monkeypatch: pytest.M
     keys = ["evaluation.every_kimg=0.016", "evaluation.at_start=true"]
     summary, _ = run(tiny_config("quickstart", data, 50, *keys, "evaluation.target=80"), str(tmp_path))
     assert (summary.reason, summary.steps, summary.best) == ("target", 2, 80.0)
-    assert words.stop_reason(summary) == "evaluation.target reached"
-    assert words.way_on(summary) == "the same command with another evaluation.target (or null)"
+    assert formatting.stop_reason(summary) == "evaluation.target reached"
+    assert formatting.way_on(summary) == "the same command with another evaluation.target (or null)"
     summary, recorder = run(tiny_config("quickstart", data, 50, *keys, "evaluation.target=75"), str(tmp_path))
     assert (summary.reason, summary.steps) == ("target", 3)
-    assert [event.step for event in recorder.of(Evaluated)] == [3]
+    assert [event.step for event in recorder.of(EvaluationResult)] == [3]
 
 
 def test_the_best_by_another_measure_is_of_the_checkpoints_that_are_kept(
@@ -83,34 +83,34 @@ def test_the_best_by_another_measure_is_of_the_checkpoints_that_are_kept(
 def test_the_way_on_names_what_ended_the_run(data: str, tmp_path: Path) -> None:
     keys = ["evaluation.every_kimg=0.016", "evaluation.min_improvement=0.99"]
     summary, _ = run(tiny_config("quickstart", data, 2, *keys), str(tmp_path))
-    assert words.way_on(summary) == "the same command with training.kimg above 0.032"
+    assert formatting.way_on(summary) == "the same command with training.kimg above 0.032"
     summary, _ = run(tiny_config("quickstart", data, 2, *keys, "evaluation.patience=1"), str(tmp_path))
-    assert (summary.reason, words.way_on(summary)) == (
+    assert (summary.reason, formatting.way_on(summary)) == (
         "plateau",
         "the same command with evaluation.patience above 1 (or null) and training.kimg above 0.032",
     )
     summary, _ = run(tiny_config("quickstart", data, 4, *keys), str(tmp_path), stop_at=3)
-    assert (summary.reason, words.way_on(summary)) == ("interrupted", "the same command")
+    assert (summary.reason, formatting.way_on(summary)) == ("interrupted", "the same command")
 
 
 def test_the_untrained_generator_is_measured_once_if_wanted(data: str, tmp_path: Path) -> None:
     config = tiny_config("quickstart", data, 2, "evaluation.at_start=true")
     summary, recorder = run(config, str(tmp_path), stop_at=1)
-    (event,) = recorder.of(Evaluated)
+    (event,) = recorder.of(EvaluationResult)
     assert (event.step, summary.untrained) == (0, event.value)
     resumed, recorder = run(config, str(tmp_path))
-    assert [event.step for event in recorder.of(Evaluated)] == [2]
+    assert [event.step for event in recorder.of(EvaluationResult)] == [2]
     assert resumed.untrained == summary.untrained
 
     summary, recorder = run(tiny_config("quickstart", data, 1), str(tmp_path), "without")
     assert summary.untrained is None
-    assert [event.step for event in recorder.of(Evaluated)] == [1]
+    assert [event.step for event in recorder.of(EvaluationResult)] == [1]
 
 
 def test_stopping_in_the_last_step_counts_as_done(data: str, tmp_path: Path) -> None:
     summary, recorder = run(tiny_config("quickstart", data, 2), str(tmp_path), stop_at=2)
     assert summary.reason == "budget"
-    assert summary.latest == recorder.of(Evaluated)[-1].value
+    assert summary.latest == recorder.of(EvaluationResult)[-1].value
     manifest = tmp_path / "run" / "checkpoints" / checkpoint_name(2) / "manifest.json"
     latest = Progress.from_dict(json.loads(manifest.read_text())["progress"]).evaluations[-1]
     assert (latest.distance, latest.images / 1000) == (summary.latest, summary.latest_kimg)
@@ -121,7 +121,7 @@ def test_a_session_ends_when_its_time_is_over_and_the_next_goes_on(data: str, tm
     for step in (1, 2):
         summary, recorder = run(config, str(tmp_path))
         assert (summary.reason, summary.steps) == ("time", step)
-        assert [event.step for event in recorder.of(Evaluated)] == [step]
+        assert [event.step for event in recorder.of(EvaluationResult)] == [step]
         assert checkpoints(str(tmp_path)).newest_name() == summary.last_checkpoint
     summary, _ = run(config, str(tmp_path))
     assert (summary.reason, summary.steps) == ("budget", 3)

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from distgan.data.storage import NotFoundError, Storage, translate_errors
 from distgan.errors import UserError
-from distgan.store.seaweedfs import StoreHandle
+from distgan.storage.s3_server.server import StoreHandle
+from distgan.storage.storage import NotFoundError, Storage, translate_errors
 
 pytestmark = pytest.mark.timeout(60)
 

@@ -19,9 +19,9 @@ import grpc
 import psutil
 import pytest
 
-from distgan.data.storage import Storage
 from distgan.errors import UserError
-from distgan.store.seaweedfs import StoreHandle, down, make_buckets, status, up
+from distgan.storage.s3_server.server import StoreHandle, down, make_buckets, status, up
+from distgan.storage.storage import Storage
 
 pytestmark = pytest.mark.timeout(90)
 

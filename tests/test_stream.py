@@ -14,9 +14,9 @@ from distgan.data import blocks as blocks_module
 from distgan.data.blocks import BlockReader
 from distgan.data.index import Block, Index
 from distgan.data.order import Order
-from distgan.data.storage import Storage
 from distgan.data.stream import BatchStream, Group
 from distgan.errors import UserError
+from distgan.storage.storage import Storage
 from toy_data import numbers_of, open_stream, pack_numbered
 
 pytestmark = pytest.mark.timeout(30)
@@ -209,7 +209,7 @@ def test_an_image_that_cannot_be_decoded_is_named(tmp_path: Path, monkeypatch: p
     def refuse(*_: object) -> None:
         raise ValueError("it has 8x8 pixels, not 16x16")
 
-    monkeypatch.setattr("distgan.data.decode.decode_image", refuse)
+    monkeypatch.setattr("distgan.data.dataset.decode_image", refuse)
     with (
         closing(open_stream(Storage.open(str(tmp_path)))) as stream,
         pytest.raises(

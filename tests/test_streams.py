@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from command_line import Cli
-from distgan.data.storage import Storage
 from distgan.launch.signals import end_on_signals, output_gone, stop_on_signals
+from distgan.storage.storage import Storage
 from distgan.training.checkpoints import CheckpointStore
 from runs import TINY
 

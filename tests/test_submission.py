@@ -17,16 +17,14 @@ import pytest
 
 import distgan
 from distgan.errors import UserError
+from distgan.launch.jobs import bootstrap, packaging
+from distgan.launch.jobs.bootstrap import SUBMITTED_FROM, difference, from_text, to_text, versions
 from distgan.launch.jobs.client import JobState
+from distgan.launch.jobs.command import Shipped, check_places, command_of, entry_point
 from distgan.launch.jobs.logs import Follower
+from distgan.launch.jobs.packaging import files_of, pack_distgan, pack_environment, pack_folder, read_env_file
+from distgan.launch.jobs.profiles import find_cluster, is_plaintext
 from distgan.launch.placement.waiting import waiting_words
-from distgan.submission import arrival, shipping
-from distgan.submission.command import Shipped, check_places, command_of, entry_point
-from distgan.submission.env_file import read_env_file
-from distgan.submission.profiles import find_cluster
-from distgan.submission.shipping import files_of, pack_distgan, pack_environment, pack_folder
-from distgan.submission.tokens import travels_openly
-from distgan.submission.versions import SUBMITTED_FROM, difference, from_text, to_text, versions
 
 
 @pytest.fixture(autouse=True)
@@ -96,7 +94,7 @@ def test_tokens_are_found_where_ray_finds_them(tmp_path: Path, monkeypatch: pyte
     ],
 )  # fmt: skip
 def test_a_token_in_the_open_is_noticed(address: str, openly: bool) -> None:
-    assert travels_openly(address) is openly
+    assert is_plaintext(address) is openly
 
 
 # What travels
@@ -123,7 +121,7 @@ def test_what_git_ignores_stays_here(tmp_path: Path) -> None:
 
 
 def test_a_folder_is_too_large_by_what_would_travel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shipping, "MOST_BYTES", 1_000_000)
+    monkeypatch.setattr(packaging, "MOST_BYTES", 1_000_000)
     write(tmp_path, "data/0.tar", content=bytes(2_000_000))
     write(tmp_path, "a/1.npz", "a/2.npz", "b.npz", content=bytes(300_000))
     assert len(files_of(tmp_path)) == 3
@@ -205,7 +203,7 @@ def test_variables_arrive_in_a_file_of_their_owner(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path / "there")])
     monkeypatch.setenv("PLANTED", "before")
     monkeypatch.setenv("DISTGAN_TEST_X", "before")
-    arrival.load_environment()
+    bootstrap.load_environment()
     assert (os.environ["PLANTED"], os.environ["DISTGAN_TEST_X"]) == ("secret", "ü")
 
 

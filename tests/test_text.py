@@ -9,8 +9,8 @@ from rich.table import Table
 
 from command_line import Cli
 from distgan.errors import UserError
-from distgan.report.screen import Terminal
 from distgan.text import printable, without_credentials
+from distgan.tracking.console import Terminal
 
 # Clears the screen, colours, a bell, a C1 control, a line end, a turn of the reading order, a byte that is not UTF-8.
 HOSTILE = "a\x1b[2J\x1b[31mb\x07\x9b1mc\nd\u202etxt.exe\udcff"

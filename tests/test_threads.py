@@ -10,9 +10,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from distgan import world as world_module
+from distgan import distributed as world_module
+from distgan.distributed import Distributed, asked_threads
 from distgan.training.process import choose_threads, crowding_load
-from distgan.world import World, asked_threads
 
 
 @pytest.mark.parametrize(
@@ -29,10 +29,10 @@ def test_workers_share_what_their_host_offers(
     machine: int, offered: int | None, workers: int, threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(machine)))
-    world = World(0, workers, torch.device("cpu"), local_size=workers, processors=offered)
-    assert choose_threads(None, world, None) == threads
-    assert choose_threads(5, world, None) == 5
-    asked = replace(world, threads=3)
+    distributed = Distributed(0, workers, torch.device("cpu"), local_size=workers, processors=offered)
+    assert choose_threads(None, distributed, None) == threads
+    assert choose_threads(5, distributed, None) == 5
+    asked = replace(distributed, threads=3)
     assert (choose_threads(None, asked, None), choose_threads(5, asked, None)) == (3, 5)
 
 
@@ -67,7 +67,8 @@ _PARENT = """
 import os, subprocess, sys
 os.environ["OMP_NUM_THREADS"] = "1"  # as torchrun does
 os.environ["TORCHELASTIC_RUN_ID"] = "x"
-subprocess.run([sys.executable, "-c", "from distgan.world import asked_threads; print(asked_threads())"], check=True)
+code = "from distgan.distributed import asked_threads; print(asked_threads())"
+subprocess.run([sys.executable, "-c", code], check=True)
 """
 
 
@@ -97,7 +98,7 @@ def test_a_busy_machine_is_noticed(
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(machine)))
     monkeypatch.setattr(os, "cpu_count", lambda: machine)
     monkeypatch.setattr(os, "getloadavg", lambda: (load, 0.0, 0.0))
-    world = World(0, workers, torch.device("cpu"), local_size=workers)
-    assert crowding_load(threads, world) == told
+    distributed = Distributed(0, workers, torch.device("cpu"), local_size=workers)
+    assert crowding_load(threads, distributed) == told
     monkeypatch.setattr(os, "cpu_count", lambda: machine + 1)  # the load is that of others' processors too
-    assert crowding_load(threads, world) is None
+    assert crowding_load(threads, distributed) is None

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from distgan.training.sampling import find_checkpoint
+from distgan.training.starting_point import find_checkpoint
 from processes import TINY, finish, start
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]

@@ -13,13 +13,13 @@ import pytest
 
 from distgan.config.load import load_config
 from distgan.errors import DivergedError, UserError
-from distgan.launch.board import Board
+from distgan.launch.mailbox import Mailbox
 from distgan.launch.placement.resources import Resources
-from distgan.launch.search import trial as module
-from distgan.launch.search.trial import TrialRun
+from distgan.search.ray import trial as module
+from distgan.search.ray.trial import TrialRun
 from distgan.training.early_stopping import Score
-from distgan.training.events import Evaluated, Finished, Trained
-from distgan.training.job import Job
+from distgan.training.events import EvaluationResult, RunFinished, StepMetrics
+from distgan.training.run_spec import RunSpec
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -38,7 +38,7 @@ class Run:
     """The run of a trial: it goes on until it is told to end, and notes whether it was asked to."""
 
     def __init__(self) -> None:
-        self.board, self.search = Board(), Board()
+        self.board, self.search = Mailbox(), Mailbox()
         self.end = threading.Event()
         self.error: Exception | None = None
 
@@ -48,7 +48,7 @@ class Run:
             raise self.error
 
     def ended(self, reason: str) -> None:
-        self.board.put(Finished(SimpleNamespace(reason=reason)))  # type: ignore[arg-type]
+        self.board.put(RunFinished(SimpleNamespace(reason=reason)))  # type: ignore[arg-type]
         self.end.set()
 
 
@@ -77,7 +77,7 @@ def begin(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable
         scores = [Score(place + 1, round(kimg * 1000), value) for place, (kimg, value) in enumerate(known)]
         monkeypatch.setattr(module, "_measured", lambda job, begins_at_kimg: scores)
         trial = TrialRun.__new__(TrialRun)  # without the folders that Tune makes
-        job = Job(load_config("quickstart"), "0007", str(tmp_path))
+        job = RunSpec(load_config("quickstart"), "0007", str(tmp_path))
         trial.setup(
             {
                 "number": 7,
@@ -95,8 +95,8 @@ def begin(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable
     return begin
 
 
-def evaluated(step: int, value: float) -> Evaluated:
-    return Evaluated(step, step / 10, "fd", value, value, step / 10, True, 0, None, 1.0)
+def evaluated(step: int, value: float) -> EvaluationResult:
+    return EvaluationResult(step, step / 10, "fd", value, value, step / 10, True, 0, None, 1.0)
 
 
 def test_evaluations_come_in_order_and_then_the_end(run: Run, begin: Callable[..., TrialRun]) -> None:
@@ -107,7 +107,7 @@ def test_evaluations_come_in_order_and_then_the_end(run: Run, begin: Callable[..
         (2.0, 30.0, 30.0, True),
     ]
     run.board.put(evaluated(0, 99.0))  # of the untrained generator: no evaluation of the trial
-    run.board.put(Trained(25, 2.5, 400.0, {}))
+    run.board.put(StepMetrics(25, 2.5, 400.0, {}))
     run.board.put(evaluated(30, 40.0))
     now = trial.step()
     assert (now["number"], now["kimg"], now["value"], now["score"], now["replayed"]) == (7, 3.0, 40.0, 30.0, False)

@@ -9,8 +9,8 @@ import pytest
 
 from distgan.config.placement import PlacementConfig
 from distgan.errors import UserError
-from distgan.launch.placement.nodes import Node
-from distgan.launch.search.resources import TRIAL_CPUS, TrialShare, Wish, share_nodes
+from distgan.launch.placement.capacity import Node
+from distgan.search.ray.trial_resources import TRIAL_CPUS, ResourceRequest, TrialShare, share_nodes
 
 pytestmark = pytest.mark.timeout(30)
 
@@ -24,7 +24,7 @@ def node(cpus: float, gpus: float = 0.0, **labels: str) -> Node:
 def share(nodes: list[Node], **wish: Any) -> TrialShare:
     keys = {"cpus": "cpus_per_worker", "gpus": "gpus_per_worker"}
     placement = {keys[key]: wish.pop(key) for key in keys.keys() & wish.keys()} | wish.pop("placement", {})
-    return share_nodes(nodes, Wish(**{"most": 100, **wish}, placement=PlacementConfig(**placement)))
+    return share_nodes(nodes, ResourceRequest(**{"most": 100, **wish}, placement=PlacementConfig(**placement)))
 
 
 def refusal(nodes: list[Node], **wish: Any) -> str:

@@ -6,13 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from distgan.search.book import Book
-from distgan.search.job import SearchJob
-from distgan.search.options import SearchOptions
-from distgan.search.plan import Limits
-from distgan.search.planning import plan_search
-from distgan.search.trials import Trial
-from distgan.training.loop import Session
+from distgan.search.plan import Limits, SearchOptions
+from distgan.search.planning import SearchJob, plan_search
+from distgan.search.record import Trial
+from distgan.search.search_state import SearchState
+from distgan.training.loop import Trainer
 from runs import ALONE, TINY, Recorder, pack_bricks
 
 SPACE = {
@@ -39,12 +37,12 @@ def job(tmp_path: Path) -> SearchJob:
 
 
 def test_the_first_step_has_the_drawn_values(job: SearchJob) -> None:
-    book = Book(job.record, job.space, job.proposals(), job.search)
+    book = SearchState(job.record, job.space, job.proposals(), job.search)
     trials = [trial for trial in (book.next_trial() for _ in range(3)) if isinstance(trial, Trial)]
     assert len({trial.overrides["optimizer.generator.lr"] for trial in trials}) == 3
     for trial in trials:
         values, recorder = trial.overrides, Recorder(stop_at=1)
-        session = Session(job.trial_job(trial), ALONE, recorder)
+        session = Trainer(job.trial_job(trial), ALONE, recorder)
         optimizers = session.state.optimizers
         rates = [
             {float(group["lr"]) for group in optimizer.param_groups}

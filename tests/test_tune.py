@@ -13,11 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from distgan.data.storage import Storage
-from distgan.search.record import SearchRecord, require_record
-from distgan.search.trials import Trial
+from distgan.search.record import SearchRecord, Trial, require_record
+from distgan.storage.storage import Storage
 from distgan.training.checkpoints import CheckpointStore
-from distgan.training.sampling import find_checkpoint
+from distgan.training.starting_point import find_checkpoint
 from processes import TINY, finish, our_processes, start, wait_for
 from runs import assert_same_bits, newest, tensors_of
 
@@ -47,7 +46,7 @@ def tune(data: str, storage: str, *more: str, cwd: Path) -> subprocess.Popen[str
 def trained_kimg(search: str, trial: Trial) -> list[float]:
     """Of each row of a trial's training, in the order in which they were written."""
     rows = Storage.open(search).child("trials").child(trial.name).read_bytes("metrics.jsonl").splitlines()
-    return [row["kimg"] for row in map(json.loads, rows) if row["event"] == "trained"]
+    return [row["kimg"] for row in map(json.loads, rows) if row["event"] == "step"]
 
 
 def evaluations(record: SearchRecord) -> int:

@@ -9,17 +9,17 @@ from typing import Any
 
 import pytest
 
-from distgan.assessment.measure import score_checkpoint
 from distgan.config.schema import Config
-from distgan.data.storage import Storage
+from distgan.distributed import Distributed
 from distgan.errors import UserError
 from distgan.evaluation.evaluator import Scores
-from distgan.report.reporter import RunReporter
+from distgan.inference.evaluation import score_checkpoint
+from distgan.storage.storage import Storage
+from distgan.tracking.run_folder import RunReporter
 from distgan.training.checkpoints import CheckpointStore
-from distgan.training.events import Evaluated
-from distgan.training.job import Job
+from distgan.training.events import EvaluationResult
 from distgan.training.loop import train
-from distgan.world import World
+from distgan.training.run_spec import RunSpec
 from gloo import run_workers
 from runs import ALONE, assert_same_bits, checkpoints, newest, run, tiny_config
 
@@ -42,8 +42,8 @@ class Aside:
     Any scores can be scripted instead, by checkpoint.
     """
 
-    def __init__(self, config: Config, storage: str, world: World = ALONE, **scripted: float) -> None:
-        self.config, self.world, self.scripted = config, world, scripted
+    def __init__(self, config: Config, storage: str, distributed: Distributed = ALONE, **scripted: float) -> None:
+        self.config, self.distributed, self.scripted = config, distributed, scripted
         self.store = CheckpointStore(Storage.open(storage).child("run"))
         self.begun: list[str] = []
 
@@ -57,18 +57,20 @@ class Aside:
             return Scores(self.scripted[checkpoint], {}, 1.0, {})
         found = self.store.load(checkpoint)
         assert found is not None, "the checkpoint under evaluation was deleted"
-        return score_checkpoint(self.config, found, self.world)
+        return score_checkpoint(self.config, found, self.distributed)
 
 
 def evaluated(progress: dict[str, Any]) -> list[int]:
     return [evaluation["step"] for evaluation in progress["evaluations"]]
 
 
-def whole_run(world: World, data: str, storage: str, keys: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+def whole_run(
+    distributed: Distributed, data: str, storage: str, keys: list[str]
+) -> tuple[dict[str, Any], dict[str, Any]]:
     config = tiny_config("quickstart", data, STEPS, *keys)
-    aside = Aside(config, storage, world) if config.evaluation.asynchronous else None
-    run(config, storage, world=world, validation=aside)
-    return world.agree(newest(storage) if world.rank == 0 else ({}, {}))
+    aside = Aside(config, storage, distributed) if config.evaluation.asynchronous else None
+    run(config, storage, distributed=distributed, validation=aside)
+    return distributed.broadcast(newest(storage) if distributed.rank == 0 else ({}, {}))
 
 
 def test_the_results_are_those_of_evaluations_here(data: str, tmp_path: Path) -> None:
@@ -88,7 +90,7 @@ def test_with_two_workers_too(data: str, tmp_path: Path) -> None:
 def test_a_result_is_applied_at_the_next_evaluation(data: str, tmp_path: Path) -> None:
     config = tiny_config("quickstart", data, STEPS, *KEYS)
     _, recorder = run(config, str(tmp_path), validation=Aside(config, str(tmp_path)))
-    events = recorder.of(Evaluated)
+    events = recorder.of(EvaluationResult)
     assert [(event.step, event.reported_step) for event in events] == [(0, 3), (3, 6), (6, 9), (9, 10), (10, 10)]
     kept = checkpoints(str(tmp_path)).names()
     best = min(events[1:], key=lambda event: event.value)
@@ -113,7 +115,7 @@ def test_stopped_at_any_step_it_ends_as_if_it_had_not_been(data: str, tmp_path: 
 def test_metrics_have_each_evaluation_once_however_often_it_is_told(data: str, tmp_path: Path) -> None:
     """Killed between a result and the checkpoint that holds it, a run hears of it again."""
     config = tiny_config("quickstart", data, STEPS, *KEYS)
-    job = Job(config, "run", str(tmp_path))
+    job = RunSpec(config, "run", str(tmp_path))
     stopped = iter([False] * 6 + [True] * 9)
     for stop in (lambda: next(stopped), lambda: False):
         reporter = RunReporter(job.run, lambda _: None, stop)
@@ -123,7 +125,7 @@ def test_metrics_have_each_evaluation_once_however_often_it_is_told(data: str, t
         if "000000007" in newest_folder.name:
             shutil.rmtree(newest_folder)
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
-    assert [row["step"] for row in rows if row["event"] == "evaluated"] == [0, 3, 6, 9, 10]
+    assert [row["step"] for row in rows if row["event"] == "evaluation"] == [0, 3, 6, 9, 10]
 
 
 def test_early_stopping_is_one_evaluation_behind(data: str, tmp_path: Path) -> None:
@@ -138,7 +140,7 @@ def test_early_stopping_is_one_evaluation_behind(data: str, tmp_path: Path) -> N
     assert aside.begun == list(scripted)
     again, recorder = run(config, str(tmp_path), validation=Aside(config, str(tmp_path)))
     assert (again.reason, again.steps) == ("target", 9)
-    assert not recorder.of(Evaluated)
+    assert not recorder.of(EvaluationResult)
 
 
 @pytest.mark.parametrize("gone", [False, True])

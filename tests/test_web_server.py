@@ -21,10 +21,10 @@ from fsspec.spec import AbstractFileSystem
 from requests.utils import should_bypass_proxies
 
 import distgan
-from distgan.data import web_server
-from distgan.data.storage import NotFoundError, Storage, UnavailableError
 from distgan.errors import UserError
-from distgan.store.security import secure
+from distgan.storage import urls
+from distgan.storage.s3_server.security import secure
+from distgan.storage.storage import NotFoundError, Storage, UnavailableError
 
 pytestmark = pytest.mark.timeout(30)
 _FILE = bytes(range(100))
@@ -156,7 +156,7 @@ def test_https_where_http_is_spoken() -> None:
 
 
 def test_a_server_that_never_stops_sending_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(web_server, "_MOST_BYTES", 2**21)
+    monkeypatch.setattr(urls, "_MOST_BYTES", 2**21)
     with _server(endless=True, ranges=False) as storage:
         assert len(storage.read_range("a", 0, 1000)) == 1000
         with pytest.raises(UserError, match="too large to be read at once"):
@@ -166,7 +166,7 @@ def test_a_server_that_never_stops_sending_is_bounded(monkeypatch: pytest.Monkey
 def test_a_file_for_the_disk_and_a_list_that_never_end_are_bounded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(web_server, "_MOST_FILE_BYTES", 2**21)
+    monkeypatch.setattr(urls, "_MOST_FILE_BYTES", 2**21)
     with _server() as storage:
         storage.download("a", tmp_path / "a")
         assert (tmp_path / "a").read_bytes() == _FILE
@@ -252,5 +252,5 @@ def test_loopback_is_never_asked_through_a_proxy(host: str, monkeypatch: pytest.
 def test_a_store_on_loopback_is_reached_whatever_the_proxy(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HTTP_PROXY", "https_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
-    script = f"from distgan.data.storage import Storage; Storage.open({bucket!r}).require()"
+    script = f"from distgan.storage.storage import Storage; Storage.open({bucket!r}).require()"
     subprocess.run([sys.executable, "-c", script], check=True, timeout=25)

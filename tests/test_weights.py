@@ -12,11 +12,11 @@ import fsspec
 import pytest
 
 from distgan.config.load import load_config
-from distgan.data.storage import Storage
 from distgan.errors import UserError
-from distgan.evaluation.weights import VARIABLE, cache_folder, extractor_weights, with_weights
-from distgan.metrics import known
-from distgan.metrics.known import KnownExtractor, PublishedWeights
+from distgan.evaluation.extractors import published
+from distgan.evaluation.extractors.published import KnownExtractor, PublishedWeights
+from distgan.evaluation.extractors.weights import VARIABLE, cache_folder, extractor_weights, with_weights
+from distgan.storage.storage import Storage
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -25,8 +25,8 @@ PUBLISHED = PublishedWeights("port.pth", hashlib.sha256(BYTES).hexdigest(), "htt
 
 
 @pytest.fixture(autouse=True)
-def published(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(known, "KNOWN", {name: KnownExtractor(2048, PUBLISHED) for name in ("fid", "fid_clean")})
+def _weights_of_ours(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(published, "KNOWN", {name: KnownExtractor(2048, PUBLISHED) for name in ("fid", "fid_clean")})
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv(VARIABLE, raising=False)
 

@@ -10,11 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from distgan.data.temporary import private_folder
-from distgan.data.whole_files import replacing
 from distgan.errors import UserError
-from distgan.report.kept_statistics import check_out
-from distgan.report.scores import check_json_path
+from distgan.inference.data_statistics import check_out
+from distgan.inference.evaluation_report import check_json_path
+from distgan.storage.local_files import private_folder, replacing
 
 pytestmark = pytest.mark.timeout(20)
 

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from distgan.config.schema import BadSamples, Config, DataConfig, Resize
 from distgan.data.blocks import BlockReader
-from distgan.data.decode import SampleDecoder
+from distgan.data.dataset import Dataset
 from distgan.data.index import FORMAT, Header, Index, Shard, block_spans, pack_table
 from distgan.data.order import Order
-from distgan.data.storage import Storage
+from distgan.storage.storage import Storage
 
 if TYPE_CHECKING:  # torch, which a process that a test starts need not load
     from distgan.data.stream import BatchStream, Group
@@ -118,7 +118,7 @@ def open_stream(
         data=DataConfig(resize=resize, bad_samples=bad_samples),
     )
     return BatchStream(
-        SampleDecoder(index, reader or BlockReader(storage, index), config.image_shape, config.data),
+        Dataset(index, reader or BlockReader(storage, index), config.image_shape, config.data),
         Order(index, seed, streams, window_blocks),
         groups=groups,
         num_groups=num_groups,

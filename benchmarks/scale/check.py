@@ -22,9 +22,9 @@ from benchmarks.scale.measure import measure
 from benchmarks.scale.predict import Prediction, predict
 from benchmarks.scale.stored import Stored
 from distgan.config.load import load_config
+from distgan.data.bricks.render import BrickSource
 from distgan.data.pack import PackOptions, pack
-from distgan.data.sources.rendered_bricks import BrickSource
-from distgan.data.storage import Storage
+from distgan.storage.storage import Storage
 
 WORKERS = (1, 2, 4)
 IMAGES = 2048

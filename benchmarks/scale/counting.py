@@ -15,8 +15,8 @@ from benchmarks.scale.run import Run, Update
 from benchmarks.scale.stored import Stored
 from distgan.config.schema import Config
 from distgan.data.index import BLOCK_BYTES
-from distgan.evaluation.images import CHUNK
-from distgan.metrics.features import load_extractor
+from distgan.evaluation.extractors.extractor import load_extractor
+from distgan.evaluation.image_source import CHUNK
 from distgan.training.fakes import GeneratedImages
 
 # Images of the data sets that the presets' comments name.

@@ -17,15 +17,14 @@ from benchmarks.scale.run import Run
 from benchmarks.scale.steps import fitted, measure_steps
 from distgan.config.load import load_config
 from distgan.config.schema import Config
-from distgan.data.decode import SampleDecoder
+from distgan.data.dataset import Dataset
 from distgan.data.order import Order
-from distgan.data.storage import Storage
 from distgan.data.stream import BatchStream
 from distgan.evaluation.evaluator import Evaluator
-from distgan.report.grids import image_grid
+from distgan.storage.storage import Storage
+from distgan.tracking.grids import image_grid
 from distgan.training.checkpoints import CheckpointStore
-from distgan.training.fakes import GeneratedImages
-from distgan.training.grid import SampleGrid
+from distgan.training.fakes import GeneratedImages, SampleGrid
 from distgan.training.process import prepare_process
 
 
@@ -73,7 +72,7 @@ def measure(preset: str, overrides: Sequence[str], run: Run, gloo: Gloo) -> dict
 
 def measure_data(config: Config) -> tuple[float, float]:
     """(seconds to read and decode an image for the first time, seconds to take it again) of one worker's stream."""
-    decoder = SampleDecoder.open(config.data, config.image_shape)
+    decoder = Dataset.open(config.data, config.image_shape)
     batch, samples = config.training.batch_size, len(decoder.index)
     epoch = samples // batch
     stream = BatchStream(
@@ -100,7 +99,7 @@ def measure_data(config: Config) -> tuple[float, float]:
 
 def measure_evaluation(config: Config) -> tuple[float, float]:
     """Seconds of one worker's evaluation: images and their features, and the distance; its second one."""
-    decoder = SampleDecoder.open(config.data, config.image_shape)
+    decoder = Dataset.open(config.data, config.image_shape)
     storage = Storage.open(str(config.data.url))
     evaluator = Evaluator(config.evaluation, config.data, ALONE, storage, decoder)
     generator = Miniature(config, 1).ema.network

@@ -8,8 +8,9 @@ from tempfile import TemporaryDirectory
 import torch
 
 from distgan.config.schema import Config
-from distgan.data.storage import Storage
 from distgan.data.stream import Group
+from distgan.distributed import Distributed
+from distgan.storage.storage import Storage
 from distgan.training.checkpoints import CheckpointStore
 from distgan.training.ema import ExponentialMovingAverage
 from distgan.training.networks import build_networks, build_objective
@@ -17,9 +18,8 @@ from distgan.training.optimizers import build_optimizers
 from distgan.training.progress import Progress
 from distgan.training.state import TrainingState
 from distgan.training.step import Step
-from distgan.world import World
 
-ALONE = World(0, 1, torch.device("cpu"))
+ALONE = Distributed(0, 1, torch.device("cpu"))
 # Images of a group while operations are counted: the fewest that batch statistics and both halves of a batch allow.
 FEW = 2
 

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distgan.config.schema import Config
-from distgan.data.decode import SampleDecoder
+from distgan.data.bricks.render import BrickSource
+from distgan.data.dataset import Dataset
 from distgan.data.pack import PackOptions, pack
 from distgan.data.sources.base import Source
-from distgan.data.sources.rendered_bricks import BrickSource
-from distgan.data.storage import Storage
+from distgan.storage.storage import Storage
 
 _PACKED = 256
 
@@ -59,7 +59,7 @@ def measure_stored(config: Config, bricks: bool) -> Stored:
         index = pack(source, storage, PackOptions(size, channels, processes=1))
         total = sum(shard.bytes for shard in index.header.shards)
         data = config.data.model_copy(update={"url": storage.url})
-        decoder = SampleDecoder.open(data, config.image_shape)
+        decoder = Dataset.open(data, config.image_shape)
         blocks = list(index.blocks)
         read = dict(zip([block.number for block in blocks], decoder.reader.read(blocks), strict=True))
         seconds = []

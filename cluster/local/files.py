@@ -9,7 +9,7 @@ import shlex
 from pathlib import Path
 
 from cluster.local.state import State, write_private
-from distgan.store.seaweedfs import REGION, StoreHandle
+from distgan.storage.s3_server.server import REGION, StoreHandle
 
 FILES = ("token", "credentials", "clusters.toml", "env.sh")
 

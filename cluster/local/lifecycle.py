@@ -18,8 +18,8 @@ from cluster.local import files, firewall, network, nodes
 from cluster.local.processes import end_processes, is_alive, start_time
 from cluster.local.state import Node, State, read_state, write_state
 from distgan.errors import UserError
-from distgan.store import seaweedfs
-from distgan.store.ports import choose_ports
+from distgan.storage.s3_server import server
+from distgan.storage.s3_server.ports import choose_ports
 
 BUCKETS = ("data", "runs")
 MOST_NODES = 9
@@ -80,7 +80,7 @@ def down(directory: Path) -> bool:
 def status(directory: Path) -> State | None:
     """The cluster whose nodes and S3 server all run, or None."""
     state = read_state(directory)
-    if state is None or seaweedfs.status(directory / "store") is None:
+    if state is None or server.status(directory / "store") is None:
         return None
     return state if all(is_alive(state.starters.get(node.number)) for node in state.nodes) else None
 
@@ -91,8 +91,8 @@ def _bring_up(directory: Path, state: State, deadline: float) -> None:
         firewall.open_bridge(state)
     state.ports = _choose_ports(state)
     state.sessions.mkdir(mode=0o700)
-    store = seaweedfs.up(directory / "store", host=state.gateway, timeout=deadline - time.monotonic())
-    seaweedfs.make_buckets(store, BUCKETS)
+    store = server.up(directory / "store", host=state.gateway, timeout=deadline - time.monotonic())
+    server.make_buckets(store, BUCKETS)
     for node in state.nodes:
         firewall.check_way(state, node, store.endpoint.removeprefix("http://"))
     files.write_files(directory, state, store)
@@ -180,7 +180,7 @@ def _clean_up(directory: Path) -> bool:
         firewall.close_bridge(state)
         network.remove_network(state)
         shutil.rmtree(state.sessions, ignore_errors=True)
-    stopped = seaweedfs.down(directory / "store")
+    stopped = server.down(directory / "store")
     for name in (*files.FILES, "state.json"):
         (directory / name).unlink(missing_ok=True)
     return stopped or state is not None

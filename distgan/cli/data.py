@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from distgan.cli.data_printing import (
+from distgan.cli.data_output import (
     print_few_images,
     print_if_sorted,
     print_index,
@@ -23,8 +23,11 @@ if TYPE_CHECKING:
     from distgan.data.pack import PackOptions
     from distgan.data.sources.base import Source
 
+
 app = typer.Typer(help="Make, look at and check data sets.", no_args_is_help=True)
+
 render = typer.Typer(help="Render data sets.", no_args_is_help=True)
+
 app.add_typer(render, name="render")
 
 
@@ -72,10 +75,15 @@ class Channels(StrEnum):
 
 
 Out = Annotated[str, typer.Option("--out", metavar="URL", help="Folder or URL (s3://bucket/…) for the shards.")]
+
 Size = Annotated[int, typer.Option(min=8, max=4096, help="Pixels a side.")]
+
 ShardMb = Annotated[int, typer.Option(min=1, help="Megabytes after which a shard is closed.")]
+
 Stored = Annotated[Encoding, typer.Option(help="png and webp lose nothing; jpg decodes fastest.")]
+
 Seed = Annotated[int, typer.Option(min=0, help="Draws the order of the samples (and, in render, the scenes).")]
+
 Url = Annotated[str, typer.Argument(metavar="URL", help="Folder or URL that holds index.json.")]
 
 
@@ -90,8 +98,8 @@ def bricks(
     shard_mb: ShardMb = 64,
 ) -> None:
     """Render toy bricks of 50 kinds at any angle; the same seed gives the same pixels."""
+    from distgan.data.bricks.render import BrickSource
     from distgan.data.pack import PackOptions
-    from distgan.data.sources.rendered_bricks import BrickSource
 
     source = BrickSource(seed, samples, size, int(channels.value))
     _pack(source, out, PackOptions(size, int(channels.value), encoding.value, seed, shard_mb * 2**20))
@@ -152,7 +160,7 @@ def pack(
     """
     from distgan.data.images import parse_colour
     from distgan.data.pack import PackOptions
-    from distgan.data.sources.opening import open_source
+    from distgan.data.sources.base import open_source
     from distgan.errors import UserError
 
     asked = {"label": label or None, "label_pattern": label_pattern, "split": split and split.value}
@@ -182,7 +190,7 @@ def index(
     data.bad_samples' to judge in training.
     """
     from distgan.data.scan import index_shards
-    from distgan.data.storage import Storage
+    from distgan.storage.storage import Storage
 
     skipped: list[str] = []
     made = index_shards(Storage.open(url), bad.value, skipped.append)
@@ -194,7 +202,7 @@ def index(
 def info(url: Url) -> None:
     """Print what a data set holds, and whether it is small for a run of the default configuration."""
     from distgan.data.index import Index
-    from distgan.data.storage import Storage
+    from distgan.storage.storage import Storage
 
     opened = Index.load(Storage.open(url))
     print_index(url, opened)
@@ -207,9 +215,9 @@ def info(url: Url) -> None:
 def verify(url: Url) -> None:
     """Check every byte and every image of a data set against its index; exit code 2 where one is wrong."""
     from distgan.data.index import Index
-    from distgan.data.storage import Storage
     from distgan.data.verify import verify as verify_data
     from distgan.errors import UserError
+    from distgan.storage.storage import Storage
     from distgan.text import printable
 
     storage = Storage.open(url)
@@ -255,11 +263,16 @@ def stats(
     They are kept beside the data, or in this machine's cache folder where the data cannot be written. Runs look for
     those of their image_size, data.resize, evaluation.extractor and evaluation.real_samples.
     """
-    from distgan.assessment.data_statistics import compute_statistics, plan_statistics
     from distgan.cli.measuring import measuring_bars
-    from distgan.launch.measure import measure
-    from distgan.launch.work import Workers
-    from distgan.report.kept_statistics import check_out, statistics_lines, write_statistics
+    from distgan.inference.data_statistics import (
+        check_out,
+        compute_statistics,
+        plan_statistics,
+        statistics_lines,
+        write_statistics,
+    )
+    from distgan.launch.evaluate import measure
+    from distgan.launch.local import Workers
 
     if out is not None:
         check_out(out)
@@ -279,7 +292,7 @@ def stats(
 
 def _pack(source: Source, out: str, options: PackOptions) -> None:
     from distgan.data.pack import pack as pack_source
-    from distgan.data.storage import Storage
+    from distgan.storage.storage import Storage
 
     skipped: list[str] = []
     recovered: list[int] = []

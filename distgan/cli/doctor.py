@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from distgan.report.screen import Terminal
+from distgan.tracking.console import Terminal
 
 
 def doctor(
@@ -34,11 +34,11 @@ def doctor(
 
     Example: `distgan doctor --address 10.0.0.1:6379 --data s3://bricks/64 --storage s3://runs`
     """
-    from distgan.diagnosis.judge import judge
-    from distgan.launch.diagnosis.diagnose import Questions, diagnose
-    from distgan.report.diagnosis import diagnosis_document, diagnosis_table
-    from distgan.report.rows import to_json
-    from distgan.report.scores import check_json_path, write_document
+    from distgan.doctor.checks import judge
+    from distgan.doctor.ray.diagnose import Questions, diagnose
+    from distgan.doctor.report import diagnosis_document, diagnosis_table
+    from distgan.inference.evaluation_report import check_json_path, write_document
+    from distgan.tracking.jsonl import to_json
 
     if json not in {None, "-"}:
         check_json_path(str(json))

@@ -17,12 +17,12 @@ from distgan.cli.options import (
     TrustCode,
     WorkerCount,
 )
-from distgan.report.screen import Terminal
+from distgan.tracking.console import Terminal
 
 if TYPE_CHECKING:
-    from distgan.assessment.findings import Findings
-    from distgan.assessment.job import EvaluationJob, EvaluationOptions
-    from distgan.evaluation.progress import Stage
+    from distgan.evaluation.image_source import Stage
+    from distgan.inference.evaluation import Findings
+    from distgan.inference.evaluation_plan import EvaluationJob, EvaluationOptions
 
 
 def evaluate(
@@ -90,7 +90,7 @@ def evaluate(
     Examples: `distgan evaluate s3://runs/first --metrics fd_lite0,kid,pr --samples 10000 --workers 4`,
     `distgan evaluate samples.npz --data s3://bricks/32`
     """
-    from distgan.assessment.job import EvaluationOptions
+    from distgan.inference.evaluation_plan import EvaluationOptions
 
     options = EvaluationOptions(
         data=data, metrics=metrics, samples=samples, checkpoint=checkpoint, extractor=extractor,
@@ -110,13 +110,13 @@ def _evaluate(
     *,
     no_ray: bool,
 ) -> None:
-    from distgan.assessment.job import plan_evaluation
-    from distgan.assessment.measure import evaluate as evaluate_job
     from distgan.cli.measuring import measuring_bars
-    from distgan.launch.measure import measure
-    from distgan.launch.work import Workers
-    from distgan.report.nearest import check_picture_path, draw_nearest
-    from distgan.report.scores import check_json_path
+    from distgan.inference.evaluation import evaluate as evaluate_job
+    from distgan.inference.evaluation_plan import plan_evaluation
+    from distgan.inference.evaluation_report import check_json_path
+    from distgan.inference.memorization_report import check_picture_path, draw_nearest
+    from distgan.launch.evaluate import measure
+    from distgan.launch.local import Workers
 
     if json not in {None, "-"}:
         check_json_path(str(json))
@@ -137,8 +137,8 @@ def _evaluate(
 
 
 def _print(job: EvaluationJob, found: Findings, json: str | None) -> None:
-    from distgan.report.rows import to_json
-    from distgan.report.scores import scores_document, scores_table, write_document
+    from distgan.inference.evaluation_report import scores_document, scores_table, write_document
+    from distgan.tracking.jsonl import to_json
 
     document = scores_document(job, found)
     if json == "-":

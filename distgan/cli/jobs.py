@@ -1,4 +1,4 @@
-"""`distgan jobs`: what has been submitted to a cluster."""
+"""`distgan jobs`: what was submitted to a cluster, and a job followed on the terminal."""
 
 from __future__ import annotations
 
@@ -10,10 +10,74 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from distgan.cli.options import ClusterName, JobsAddress
-from distgan.text import printable
+from distgan.errors import UserError
+from distgan.text import command, printable
 
 if TYPE_CHECKING:
     from distgan.launch.jobs.client import Jobs, JobState
+
+
+_INTERRUPTED = 130
+
+
+def follow_job(jobs: Jobs, job: str) -> int:
+    """Prints what the job prints; returns its exit code, or that of Ctrl-C for one that is left running."""
+    from distgan.launch.jobs.logs import Follower
+
+    follower = Follower(jobs, job, _write)
+    stopping = False
+    while True:
+        try:
+            return _ended(follower.follow())
+        except KeyboardInterrupt:
+            if stopping or not _wants_to_stop():
+                _say(
+                    f"job {job} runs on; follow it with `{command('jobs', 'logs', '-f', *jobs.named, job)}`, stop it "
+                    f"with `{command('jobs', 'stop', *jobs.named, job)}`"
+                )
+                return _INTERRUPTED
+            stopping = True
+            jobs.ask_to_stop(job)
+            _say("stopping: the state is saved first; Ctrl-C leaves it to that")
+
+
+def _wants_to_stop() -> bool:
+    """Asks; another Ctrl-C, the end of the input or no terminal at all is a no."""
+    if not sys.stdin.isatty():
+        return False
+    try:
+        while True:
+            answer = input("\ndetach and leave the job running, or stop it? [d/s] ").strip().lower()
+            if answer in {"d", "detach", "s", "stop"}:
+                return answer.startswith("s")
+    except (KeyboardInterrupt, EOFError):
+        print()
+        return False
+
+
+def _ended(state: JobState) -> int:
+    """The job's exit code. Raises UserError where it has not even begun, or Ray has lost it."""
+    if state.status == "FAILED" and state.driver_code is None:
+        raise UserError(f"job {state.id} failed: {_short(state.message)}")
+    if state.status == "STOPPED":
+        _say(f"job {state.id} was stopped; the same command goes on with what it was doing")
+    return state.exit_code
+
+
+def _short(message: str) -> str:
+    """The end of Ray's words, which says why."""
+    words = " ".join(message.split())
+    return words if len(words) <= 500 else f"… {words[-500:]}"
+
+
+def _write(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def _say(message: str) -> None:
+    print(f"distgan: {printable(message)}", file=sys.stderr, flush=True)
+
 
 app = typer.Typer(help="Look at the jobs of a cluster, and stop them.", no_args_is_help=True)
 
@@ -25,7 +89,7 @@ _LOOK_S = 1.0
 @app.command("list")
 def list_jobs(address: JobsAddress = None, cluster: ClusterName = None) -> None:
     """List the jobs that were submitted, the oldest first."""
-    from distgan.submission.command import command_of
+    from distgan.launch.jobs.command import command_of
 
     rows = [("ID", "STATE", "SINCE", "FOR", "WHAT")]
     rows += [
@@ -45,7 +109,7 @@ def list_jobs(address: JobsAddress = None, cluster: ClusterName = None) -> None:
 @app.command()
 def status(job: JobId, address: JobsAddress = None, cluster: ClusterName = None) -> None:
     """Show a job's state and command."""
-    from distgan.submission.command import command_of
+    from distgan.launch.jobs.command import command_of
 
     state = _jobs(address, cluster).state(job)
     print(f"{printable(state.id)}: {_state(state)}, since {_since(state)}, for {_duration(state)}")
@@ -68,7 +132,6 @@ def logs(
     if not follow:
         print(jobs.log(job), end="")
         return
-    from distgan.cli.following import follow_job
 
     jobs.state(job)
     raise typer.Exit(follow_job(jobs, job))
@@ -92,7 +155,7 @@ def stop(job: JobId, address: JobsAddress = None, cluster: ClusterName = None) -
 
 def _jobs(address: str | None, cluster: str | None) -> Jobs:
     from distgan.launch.jobs.client import Jobs
-    from distgan.submission.profiles import find_cluster
+    from distgan.launch.jobs.profiles import find_cluster
 
     return Jobs(find_cluster(address, cluster))
 
@@ -107,6 +170,6 @@ def _since(state: JobState) -> str:
 
 
 def _duration(state: JobState) -> str:
-    from distgan.report import words
+    from distgan.tracking import formatting
 
-    return "" if state.began is None else words.duration((state.ended or time.time()) - state.began)
+    return "" if state.began is None else formatting.duration((state.ended or time.time()) - state.began)

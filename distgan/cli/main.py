@@ -9,18 +9,46 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from distgan import __version__
-from distgan.cli import data, doctor, evaluate, jobs, keys, presets, store, submit, tune, usage
+from distgan.cli import config_info, data, doctor, evaluate, jobs, store, submit, tune
 from distgan.cli.options import CheckpointName, TrustCode
 from distgan.cli.streams import exit_code, protect_streams
 from distgan.errors import UserError
-from distgan.launch.mistakes import tell
+from distgan.launch.print_once import print_once
 from distgan.launch.signals import end_on_signals
-from distgan.text import printable, without_credentials
+from distgan.text import did_you_mean, printable, without_credentials
+
+# What the parser raises. Some versions of typer bring click's classes along, others take those of the package click.
+UsageError: Any = typer.BadParameter.__base__
+
+
+_WORDS = {". Did you mean": "; did you mean", "Value error, ": "", "Input should": "it should"}
+
+
+def shows_help(error: Any) -> bool:
+    """Whether it is no mistake: a group of commands without a command has shown its help."""
+    return type(error).__name__ == "NoArgsIsHelpError"
+
+
+def usage_line(error: Any) -> str:
+    """What is wrong, the nearest option where one is unknown, and where the help is."""
+    option = getattr(error, "option_name", None)
+    if type(error).__name__ == "NoSuchOption" and error.ctx is not None:
+        options = [name for parameter in error.ctx.command.get_params(error.ctx) for name in parameter.opts]
+        longs = [name for name in options if name.startswith("--")]
+        message = f"no such option: {option!r:.60}{did_you_mean(str(option), longs)}"
+    else:
+        message = " ".join(error.format_message().split()).rstrip(".")
+        for words, ours in _WORDS.items():
+            message = message.replace(words, ours)
+        message = f"{message[:1].lower()}{message[1:]}"
+    command = "distgan" if error.ctx is None else error.ctx.command_path
+    return f"{message}{' ' if message.endswith('?') else '; '}see `{command} --help`"
+
 
 app = typer.Typer(
     name="distgan",
@@ -30,14 +58,23 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
+
 app.add_typer(data.app, name="data")
-app.add_typer(presets.app, name="presets")
+
+app.add_typer(config_info.app, name="presets")
+
 app.add_typer(store.app, name="store")
+
 app.add_typer(jobs.app, name="jobs")
-app.command()(keys.keys)
+
+app.command()(config_info.keys)
+
 app.command()(evaluate.evaluate)
+
 app.command()(tune.tune)
+
 app.command()(submit.submit)
+
 app.command()(doctor.doctor)
 
 
@@ -115,7 +152,7 @@ def train(
 
     Example: `distgan train quickstart data.url=s3://bricks --workers 2 --storage s3://runs --name first`
     """
-    from distgan.cli.training import run_training
+    from distgan.cli.train import run_training
 
     if config is None and from_trial is None:
         raise typer.BadParameter("name a preset or a file, or --from-trial SEARCH", param_hint="PRESET_OR_FILE")
@@ -157,7 +194,7 @@ def sample(
 
     Example: `distgan sample s3://runs/first --count 50000 --out samples.npz`
     """
-    from distgan.cli.sampling import run_sampling
+    from distgan.cli.sample import run_sampling
 
     run_sampling(source, count, seed, out, label, checkpoint, trust_code=trust_code)
 
@@ -188,11 +225,11 @@ def _run() -> int:
         return app(prog_name=app.info.name, standalone_mode=False) or 0
     except UserError as error:
         message = str(error)
-    except usage.UsageError as error:
-        if usage.shows_help(error):
+    except UsageError as error:
+        if shows_help(error):
             return 2
-        message = usage.usage_line(error)
-    tell(message)
+        message = usage_line(error)
+    print_once(message)
     return 2
 
 

@@ -7,17 +7,18 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from distgan.cli.data_printing import progress_bar
-from distgan.report.screen import Terminal
+from distgan.cli.data_output import progress_bar
+from distgan.tracking.console import Terminal
 
 if TYPE_CHECKING:
-    from distgan.evaluation.progress import Stage, Told
+    from distgan.evaluation.image_source import OnProgress, Stage
+
 
 Say = Callable[[str], None]
 
 
 @contextmanager
-def measuring_bars(totals: Mapping[Stage, int]) -> Iterator[tuple[Told, Say]]:
+def measuring_bars(totals: Mapping[Stage, int]) -> Iterator[tuple[OnProgress, Say]]:
     """A bar on a terminal's standard error for each stage that has begun, and what prints a line there.
 
     Of the processes of torchrun only the first has them.

@@ -13,6 +13,7 @@ app = typer.Typer(
 )
 
 Directory = Annotated[Path, typer.Option("--dir", help="Where its data, credentials and log are kept.")]
+
 _DEFAULT = Path(".distgan/store")
 
 
@@ -26,8 +27,8 @@ def up(
     bucket: Annotated[list[str] | None, typer.Option(help="Bucket to make where it is missing; repeatable.")] = None,
 ) -> None:
     """Start the server, or find it running; `source DIR/env.sh` gives a shell its address and credentials."""
-    from distgan.store.seaweedfs import make_buckets
-    from distgan.store.seaweedfs import up as start
+    from distgan.storage.s3_server.server import make_buckets
+    from distgan.storage.s3_server.server import up as start
 
     handle = start(directory, port, host=host)
     make_buckets(handle, bucket or [])
@@ -38,7 +39,7 @@ def up(
 @app.command()
 def down(directory: Directory = _DEFAULT) -> None:
     """Stop the server. Its data stays."""
-    from distgan.store.seaweedfs import down as stop
+    from distgan.storage.s3_server.server import down as stop
 
     print("stopped" if stop(directory) else "was not running")
 
@@ -46,7 +47,7 @@ def down(directory: Directory = _DEFAULT) -> None:
 @app.command()
 def status(directory: Directory = _DEFAULT) -> None:
     """Say whether the server runs, and where."""
-    from distgan.store.seaweedfs import status as ask
+    from distgan.storage.s3_server.server import status as ask
 
     handle = ask(directory)
     print(f"S3 at {handle.endpoint} (pid {handle.pid}), data in {handle.directory}" if handle else "not running")

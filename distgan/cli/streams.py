@@ -9,7 +9,7 @@ import sys
 import threading
 from typing import Any, TextIO
 
-from distgan.launch.mistakes import tell
+from distgan.launch.print_once import print_once
 from distgan.launch.signals import output_gone
 
 _OUT = 1
@@ -44,6 +44,7 @@ class _Stream(io.FileIO):
 
 
 _out: _Stream | None = None
+
 _is_log = False
 
 
@@ -82,7 +83,7 @@ def exit_code(code: int) -> int:
     if _is_log:
         print(f"distgan: warning: {reason}", file=sys.stderr)
         return code
-    tell(reason)
+    print_once(reason)
     return code or 2
 
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from distgan.cli.options import ClusterName, JobsAddress
-from distgan.config.commands import command as line_of
 from distgan.errors import UserError
+from distgan.text import command as line_of
 
 if TYPE_CHECKING:
-    from distgan.submission.command import Shipped
+    from distgan.launch.jobs.command import Shipped
 
 
 def submit(
@@ -47,11 +47,9 @@ def submit(
 
     Example: `distgan submit --cluster lab -- train quickstart data.url=s3://bricks --workers 8 --storage s3://runs`
     """
-    from distgan.submission.command import Shipped, check_places, check_words
-    from distgan.submission.env_file import read_env_file
-    from distgan.submission.profiles import find_cluster
-    from distgan.submission.shipping import files_of
-    from distgan.submission.tokens import travels_openly
+    from distgan.launch.jobs.command import Shipped, check_places, check_words
+    from distgan.launch.jobs.packaging import files_of, read_env_file
+    from distgan.launch.jobs.profiles import find_cluster, is_plaintext
 
     check_words(command)
     there = find_cluster(address, cluster)
@@ -61,7 +59,7 @@ def submit(
     secret = [path for path in (env_file, there.token_file) if path is not None]
     shipped = Shipped() if folder is None else Shipped(folder, frozenset(files_of(folder, secret)))
     check_places(_parameters(context.find_root().command, command), shipped, Path.cwd())
-    if there.token is not None and travels_openly(there.address):
+    if there.token is not None and is_plaintext(there.address):
         print(
             f"distgan: warning: the token travels to {there.address} over plain http, which others may read on its "
             f"way; use https, or ssh -L 8265:localhost:8265 HEAD and --address http://localhost:8265",
@@ -77,7 +75,7 @@ def submit(
     if no_wait:
         print(f"follow it: {line_of('jobs', 'logs', '-f', *there.named, job)}")
         return
-    from distgan.cli.following import follow_job
+    from distgan.cli.jobs import follow_job
 
     raise typer.Exit(follow_job(jobs, job))
 

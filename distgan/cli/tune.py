@@ -2,10 +2,44 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from distgan.cli.streams import output_is_log
+from distgan.search.plan import SearchOptions
+from distgan.text import printable, without_credentials
+from distgan.tracking.console import Terminal
+
+
+def run_search(options: SearchOptions, *, address: str | None, concurrent: int | None) -> int:
+    """Checks the search and runs it; returns the exit code."""
+    what = without_credentials(f"{options.source}, search {options.name} in {options.storage}")
+    print(f"{printable(what)}: loading torch", flush=True)
+    from distgan.search.planning import plan_search
+
+    job = plan_search(options)
+    from distgan.search.ray.tuner import Place, tune_on_ray
+    from distgan.search.results import check_measured, print_results, write_results
+    from distgan.storage.lease import claimed
+
+    output_is_log()
+    with claimed(job.search, "searches", "give another --name") as lease:
+        job = replace(job, claim=lease.token)
+        outcome = tune_on_ray(job, Place(address, concurrent))
+        check_measured(outcome.record, job.search.url)
+        write_results(outcome.record, job.search)
+    print_results(outcome.record, job.search.url, Terminal(), address)
+    return outcome.exit_code
+
+
+def run_results(url: str) -> None:
+    """Shows what a search has found."""
+    from distgan.search.results import show_results
+
+    show_results(url, Terminal())
 
 
 def tune(
@@ -77,9 +111,7 @@ def tune(
 
     Example: `distgan tune quickstart data.url=s3://bricks --space "optimizer.generator.lr=loguniform(1e-5, 1e-3)"`
     """
-    from distgan.cli.searching import run_results, run_search
-    from distgan.search.options import SearchOptions
-    from distgan.search.plan import Limits
+    from distgan.search.plan import Limits, SearchOptions
 
     if results is not None:
         run_results(results)

@@ -1,46 +1,126 @@
-"""Where on a cluster a run's workers are to be: keys of the configuration that change nothing of what is trained."""
+"""Where on a cluster a run's workers are placed: keys that change nothing of what is trained."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le, MinLen
 from pydantic import Field, ValidationInfo, field_validator
 
-from distgan.config.pairs import parse_labels, parse_resources
-from distgan.config.section import Free, Section
+from distgan.config.section import Runtime, Section
+
+# As Ray's: Kubernetes' rules for the names of labels and their values.
+_VALUE = r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?"
+
+_KEY = re.compile(rf"(?:[A-Za-z0-9.-]{{1,253}}/)?{_VALUE}")
+
+_SELECTOR = re.compile(rf"(!?)(?:({_VALUE})|in\(({_VALUE}(?:, ?{_VALUE})*)\))")
+
+# Ray's own resources have keys of their own.
+_OWN_KEYS = {
+    "CPU": "cpus_per_worker",
+    "GPU": "gpus_per_worker",
+    "memory": "memory_gb_per_worker",
+    "object_store_memory": "memory_gb_per_worker",
+}
+
+
+@dataclass(frozen=True)
+class Selector:
+    """Which values of a node's label are wanted, or with `negated` which are not."""
+
+    values: frozenset[str]
+    negated: bool = False
+
+    def takes(self, value: str | None) -> bool:
+        """Whether a node is wanted whose label has this value; None: it has no such label."""
+        return (value in self.values) != self.negated
+
+
+def parse_labels(pairs: Sequence[str]) -> dict[str, str]:
+    """Label selectors by label, as Ray takes them. Raises ValueError for what Ray would not understand."""
+    found: dict[str, str] = {}
+    for pair in pairs:
+        key, equals, text = (part.strip() for part in pair.partition("="))
+        if not equals or not _KEY.fullmatch(key):
+            raise ValueError(f"{pair!r:.80}: write KEY=SELECTOR, as in ray.io/market-type=spot")
+        parse_selector(text)
+        if key in found:
+            raise ValueError(f"{key:.80}: given twice; write {key:.80}=in(A,B) for one of several values")
+        found[key] = text
+    return found
+
+
+def parse_selector(text: str) -> Selector:
+    """Raises ValueError for what is no selector."""
+    match = _SELECTOR.fullmatch(text)
+    if match is None:
+        quote = "; quote it, for its commas" if "in(" in text else ""
+        raise ValueError(f"{text!r:.80}: no selector; write VALUE, !VALUE, in(A,B) or !in(A,B){quote}")
+    negation, value, several = match.groups()
+    values = [value] if value is not None else [one.strip() for one in several.split(",")]
+    return Selector(frozenset(values), bool(negation))
+
+
+def parse_resources(pairs: Sequence[str]) -> dict[str, float]:
+    """Amounts of custom resources by name. Raises ValueError for what is none."""
+    found: dict[str, float] = {}
+    for pair in pairs:
+        name, equals, text = (part.strip() for part in pair.partition("="))
+        if not name or not equals:
+            raise ValueError(f"{pair!r:.80}: write NAME=AMOUNT, as in fpga=1")
+        if name in _OWN_KEYS:
+            raise ValueError(f"{name}: has a key of its own; set placement.{_OWN_KEYS[name]}")
+        if name in found:
+            raise ValueError(f"{name:.80}: given twice")
+        found[name] = _amount(name, text)
+    return found
+
+
+def _amount(name: str, text: str) -> float:
+    """Ray counts in units of 1/10,000, and above 1 of most resources in whole ones."""
+    if not re.fullmatch(r"[0-9]*\.?[0-9]+", text) or not 0.0001 <= float(text) <= 1e9:
+        raise ValueError(f"{name:.60}={text:.40}: the amount is a number above 0, as in {name:.60}=1")
+    return float(text)
+
+
+def matches(labels: Mapping[str, str], selectors: Mapping[str, str]) -> bool:
+    """Whether a node with these labels is wanted."""
+    return all(parse_selector(text).takes(labels.get(key)) for key, text in selectors.items())
 
 
 class PlacementConfig(Section):
     """Where on a Ray cluster workers run, and through which network interface they meet."""
 
-    cpus_per_worker: Annotated[float | None, Ge(0.01), Free()] = Field(
+    cpus_per_worker: Annotated[float | None, Ge(0.01), Runtime()] = Field(
         None, description="fractions too; by default one, or a fair share where the cluster has fewer"
     )
-    gpus_per_worker: Annotated[float | None, Ge(0), Free()] = Field(
+    gpus_per_worker: Annotated[float | None, Ge(0), Runtime()] = Field(
         None, description="fractions too; by default one each where the cluster has enough of them"
     )
-    memory_gb_per_worker: Annotated[float | None, Gt(0), Le(1e6), Free()] = Field(
+    memory_gb_per_worker: Annotated[float | None, Gt(0), Le(1e6), Runtime()] = Field(
         None, description="of a node's memory, GB of 10^9 bytes that Ray sets aside for a worker"
     )
-    resources_per_worker: Annotated[list[str], Free()] = Field(
+    resources_per_worker: Annotated[list[str], Runtime()] = Field(
         [], description="custom resources of the cluster, each NAME=AMOUNT, as in [fpga=1]"
     )
-    accelerator_type: Annotated[str | None, Free()] = Field(
+    accelerator_type: Annotated[str | None, Runtime()] = Field(
         None, description="Ray's name of the GPUs that workers must have, as H100 or A10G"
     )
-    strategy: Annotated[Literal["pack", "spread", "strict_pack", "strict_spread"], Free()] = Field(
+    strategy: Annotated[Literal["pack", "spread", "strict_pack", "strict_spread"], Runtime()] = Field(
         "pack", description="workers on few nodes, or on many; strict: all on one, or each on another"
     )
-    labels: Annotated[list[str], Free()] = Field(
+    labels: Annotated[list[str], Runtime()] = Field(
         [], description="what nodes of workers must have, each KEY=SELECTOR, as in [ray.io/market-type=!spot]"
     )
-    wait: Annotated[bool | None, Free()] = Field(
+    wait: Annotated[bool | None, Runtime()] = Field(
         None, description="for nodes that are still to come; by default where an autoscaler brings them"
     )
-    interface: Annotated[str | None, MinLen(1), Free()] = Field(
+    interface: Annotated[str | None, MinLen(1), Runtime()] = Field(
         None, description="network interface of gloo and NCCL, as eth0; by default the one with the node's address"
     )
 

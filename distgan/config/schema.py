@@ -1,7 +1,7 @@
 """The configuration: one typed tree, immutable once loaded.
 
-Fields marked `Free` do not change what is trained: a run may go on with another value. All others are held
-equal by a resume, and all but those marked `Live` by a new run that takes over the state (`config.compare`).
+Fields marked `Runtime` do not change what is trained: a run may go on with another value. All others are held
+equal by a resume, and all but those marked `Mutable` by a new run that takes over the state (`config.compare`).
 """
 
 from __future__ import annotations
@@ -14,13 +14,15 @@ from pydantic import BaseModel, Field, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
 from distgan.config.placement import PlacementConfig
-from distgan.config.section import Component, Free, Live, Section
-from distgan.config.suggest import did_you_mean
+from distgan.config.section import Component, Mutable, Runtime, Section
+from distgan.text import did_you_mean
 
 # How images of another size become those of the configuration.
 Resize = Literal["none", "bilinear", "bicubic", "lanczos"]
+
 # What becomes of a sample that does not decode, or has a size that is not wanted.
 BadSamples = Literal["error", "skip"]
+
 # Random changes of the images that a critic sees (`training.augmentation`).
 Augmentation = Literal["color", "translation", "cutout"]
 
@@ -38,7 +40,7 @@ class DiscriminatorConfig(Component):
 
 class ObjectiveConfig(Component):
     name: str = Field("bce", description="what is minimised; `module:Class` is a class of your own")
-    critic_steps: Annotated[int, Ge(1), Le(100), Live()] = Field(1, description="critic updates a generator update")
+    critic_steps: Annotated[int, Ge(1), Le(100), Mutable()] = Field(1, description="critic updates a generator update")
     critic_batches: Literal["fresh", "reuse"] = Field(
         "fresh", description="a new real batch for each critic update of a step, or one for all of them"
     )
@@ -75,7 +77,7 @@ class OptimizerConfig(Section):
 
 class AdamConfig(OptimizerConfig):
     name: Literal["adam"] = Field("adam", description="kind of optimiser")
-    lr: Annotated[float, Gt(0), Le(1), Live()] = Field(2e-4, description="learning rate")
+    lr: Annotated[float, Gt(0), Le(1), Mutable()] = Field(2e-4, description="learning rate")
     beta1: Annotated[float, Ge(0), Lt(1)] = Field(0.5, description="weight of the old mean of the gradient")
     beta2: Annotated[float, Ge(0), Lt(1)] = Field(0.999, description="weight of the old mean square of the gradient")
     eps: Annotated[float, Gt(0), Le(1)] = Field(1e-7, description="added to the root of the mean square")
@@ -83,12 +85,13 @@ class AdamConfig(OptimizerConfig):
 
 class RMSPropConfig(OptimizerConfig):
     name: Literal["rmsprop"] = Field(description="kind of optimiser")
-    lr: Annotated[float, Gt(0), Le(1), Live()] = Field(5e-5, description="learning rate")
+    lr: Annotated[float, Gt(0), Le(1), Mutable()] = Field(5e-5, description="learning rate")
     alpha: Annotated[float, Ge(0), Lt(1)] = Field(0.99, description="weight of the old mean square of the gradient")
     eps: Annotated[float, Gt(0), Le(1)] = Field(1e-8, description="added to the root of the mean square")
 
 
 OneOptimizer = Annotated[AdamConfig | RMSPropConfig, Field(discriminator="name")]
+
 OPTIMIZERS = ("adam", "rmsprop")
 
 
@@ -133,7 +136,7 @@ class EmaConfig(Section):
 
 
 class DataConfig(Section):
-    url: Annotated[str | None, Free()] = Field(None, description="folder or bucket that holds index.json")
+    url: Annotated[str | None, Runtime()] = Field(None, description="folder or bucket that holds index.json")
     streams: Annotated[int, Ge(1), Le(4096)] = Field(
         16, description="parts of the data that a batch takes equally from; a multiple of scale.groups"
     )
@@ -149,21 +152,25 @@ class DataConfig(Section):
         "error",
         description="a sample that cannot be decoded ends the run; or the next good one of its block takes its place",
     )
-    max_bad_samples: Annotated[int, Ge(0), Free()] = Field(
+    max_bad_samples: Annotated[int, Ge(0), Runtime()] = Field(
         100, description="with bad_samples=skip: more of them than this, over all workers, end the run"
     )
-    prefetch_batches: Annotated[int, Ge(1), Le(64), Free()] = Field(3, description="batches decoded ahead of the loop")
-    memory_mb: Annotated[int, Ge(0), Free()] = Field(1024, description="decoded samples kept in memory, MiB a worker")
-    cache_dir: Annotated[str | None, Free()] = Field(
+    prefetch_batches: Annotated[int, Ge(1), Le(64), Runtime()] = Field(
+        3, description="batches decoded ahead of the loop"
+    )
+    memory_mb: Annotated[int, Ge(0), Runtime()] = Field(
+        1024, description="decoded samples kept in memory, MiB a worker"
+    )
+    cache_dir: Annotated[str | None, Runtime()] = Field(
         None, description="folder for a cache of remote blocks that all workers of a node share"
     )
-    cache_mb: Annotated[int, Ge(1), Free()] = Field(16_384, description="of cache_dir at most, MiB")
+    cache_mb: Annotated[int, Ge(1), Runtime()] = Field(16_384, description="of cache_dir at most, MiB")
 
 
 class TrainingConfig(Section):
     batch_size: Annotated[int, Ge(2), Le(2**20)] = Field(128, description="images a batch, over all workers")
-    kimg: Annotated[Kimg, Free()] = Field(1000.0, description="budget, thousands of real images")
-    max_minutes: Annotated[float | None, Gt(0), Le(1e6), Free()] = Field(
+    kimg: Annotated[Kimg, Runtime()] = Field(1000.0, description="budget, thousands of real images")
+    max_minutes: Annotated[float | None, Gt(0), Le(1e6), Runtime()] = Field(
         None, description="also end, evaluated and saved, once a session has lasted so long; it can be gone on with"
     )
     precision: Literal["float32", "bfloat16", "float64"] = Field(
@@ -173,8 +180,8 @@ class TrainingConfig(Section):
     augment: list[Augmentation] = Field(
         [], description="random changes, in this order, of all images that the discriminator sees, real and fake"
     )
-    log_every: Annotated[int, Ge(1), Free()] = Field(10, description="steps between two rows of metrics")
-    samples_every_kimg: Annotated[Kimg | None, Free()] = Field(
+    log_every: Annotated[int, Ge(1), Runtime()] = Field(10, description="steps between two rows of metrics")
+    samples_every_kimg: Annotated[Kimg | None, Runtime()] = Field(
         None, description="sample grids at fixed latents; by default at every evaluation"
     )
 
@@ -191,43 +198,47 @@ Measure = Literal["kernel", "precision", "recall", "density", "coverage", "incep
 
 class EvaluationConfig(Section):
     extractor: str = Field("fd_lite0", description="features that the distance is measured on")
-    weights: Annotated[str | None, Free()] = Field(
+    weights: Annotated[str | None, Runtime()] = Field(
         None, description="path or URL of the published weights that the extractor needs, where it brings none"
     )
-    statistics: Annotated[str | None, Free()] = Field(
+    statistics: Annotated[str | None, Runtime()] = Field(
         None, description="path or URL of an .npz file with mu and sigma to measure against, in place of the data's own"
     )
-    metrics: Annotated[list[Measure], Free()] = Field(
+    metrics: Annotated[list[Measure], Runtime()] = Field(
         [], description="measured beside the Fréchet distance, over the same features"
     )
-    monitor: Annotated[Literal["frechet", Measure], Free()] = Field(
+    monitor: Annotated[Literal["frechet", Measure], Runtime()] = Field(
         "frechet", description="the measure that says which checkpoint is best and when to stop"
     )
-    every_kimg: Annotated[Kimg, Free()] = Field(100.0, description="thousands of real images between two evaluations")
-    at_start: Annotated[bool, Free()] = Field(True, description="also evaluate the untrained generator")
+    every_kimg: Annotated[Kimg, Runtime()] = Field(
+        100.0, description="thousands of real images between two evaluations"
+    )
+    at_start: Annotated[bool, Runtime()] = Field(True, description="also evaluate the untrained generator")
     samples: Annotated[int, Ge(2)] = Field(2048, description="generated images an evaluation")
     real_samples: Annotated[int, Ge(4)] | None = Field(
         None, description="real images of the statistics, at most, drawn by seed; all of them by default"
     )
-    patience: Annotated[int | None, Ge(1), Free()] = Field(
+    patience: Annotated[int | None, Ge(1), Runtime()] = Field(
         None, description="stop after so many evaluations in a row without improvement; never by default"
     )
-    min_improvement: Annotated[float, Ge(0), Lt(1), Free()] = Field(
+    min_improvement: Annotated[float, Ge(0), Lt(1), Runtime()] = Field(
         0.01, description="what counts as an improvement: more than this fraction of the best value"
     )
-    min_improvement_absolute: Annotated[float, Ge(0), Free()] = Field(
+    min_improvement_absolute: Annotated[float, Ge(0), Runtime()] = Field(
         0.0, description="and more than this, in the measure's own unit"
     )
-    warm_up_kimg: Annotated[float, Ge(0), Le(1e9), Free()] = Field(
+    warm_up_kimg: Annotated[float, Ge(0), Le(1e9), Runtime()] = Field(
         0.0, description="evaluations before this do not count against patience"
     )
-    target: Annotated[float | None, Free()] = Field(
+    target: Annotated[float | None, Runtime()] = Field(
         None, description="stop when the monitored measure is as good as this; never by default"
     )
-    asynchronous: Annotated[bool, Free()] = Field(
+    asynchronous: Annotated[bool, Runtime()] = Field(
         False, description="on Ray, evaluate beside the training; each result is applied at the next evaluation"
     )
-    processors: Annotated[int, Ge(1), Le(1024), Free()] = Field(1, description="of an asynchronous evaluation, at most")
+    processors: Annotated[int, Ge(1), Le(1024), Runtime()] = Field(
+        1, description="of an asynchronous evaluation, at most"
+    )
 
     @model_validator(mode="after")
     def _statistics_are_enough(self) -> EvaluationConfig:
@@ -242,41 +253,41 @@ class EvaluationConfig(Section):
 
 
 class HealthConfig(Section):
-    stop: Annotated[bool, Free()] = Field(
+    stop: Annotated[bool, Runtime()] = Field(
         False, description="also end, evaluated and saved, where the run is found not to be healthy; else it only warns"
     )
 
 
 class CheckpointConfig(Section):
-    every_kimg: Annotated[Kimg | None, Free()] = Field(
+    every_kimg: Annotated[Kimg | None, Runtime()] = Field(
         None, description="also between evaluations; by default at evaluations and at the end"
     )
-    keep_last: Annotated[int, Ge(1), Free()] = Field(2, description="newest checkpoints kept, besides the best")
+    keep_last: Annotated[int, Ge(1), Runtime()] = Field(2, description="newest checkpoints kept, besides the best")
 
 
 class ScaleConfig(Section):
-    workers: Annotated[int, Ge(1), Le(4096), Free()] = Field(
+    workers: Annotated[int, Ge(1), Le(4096), Runtime()] = Field(
         1, description="processes that share a batch; at most scale.groups"
     )
     groups: Annotated[int, Ge(1), Le(4096)] = Field(
         4, description="equal parts of a batch that batch statistics and random draws belong to"
     )
-    threads: Annotated[int | None, Ge(1), Le(1024), Free()] = Field(
+    threads: Annotated[int | None, Ge(1), Le(1024), Runtime()] = Field(
         None,
         description="torch threads a worker; by default OMP_NUM_THREADS, else a share of its host's processors "
         "(on Ray: of those offered)",
     )
-    device: Annotated[Literal["auto", "cpu", "cuda"], Free()] = Field(
+    device: Annotated[Literal["auto", "cpu", "cuda"], Runtime()] = Field(
         "auto", description="auto: GPUs where there is one for each worker"
     )
-    max_failures: Annotated[int, Ge(0), Free()] = Field(3, description="restarts after lost workers")
+    max_failures: Annotated[int, Ge(0), Runtime()] = Field(3, description="restarts after lost workers")
 
 
 class Config(Section):
     """Everything that a run is made of."""
 
-    description: Annotated[str, Free()] = Field("", description="what the configuration is, in words")
-    source: Annotated[str, Free()] = Field("", description="whose recipe it is")
+    description: Annotated[str, Runtime()] = Field("", description="what the configuration is, in words")
+    source: Annotated[str, Runtime()] = Field("", description="whose recipe it is")
     seed: Annotated[int, Ge(0), Lt(2**32)] = Field(0, description="draws weights, order of the data and all else")
     image_size: Literal[16, 32, 64, 128] = Field(64, description="pixels a side")
     channels: Literal[1, 3] = Field(3, description="1 for grey, 3 for RGB")

@@ -8,12 +8,12 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 
-class Free:
+class Runtime:
     """Marks a field whose value does not change what is trained."""
 
 
 @dataclass(frozen=True)
-class Live:
+class Mutable:
     """Marks a field that changes what is trained, from the update on at which another value comes.
 
     An option of a component has the mark in the component's signature.

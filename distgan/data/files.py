@@ -8,12 +8,14 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path, PurePath
 
-from distgan.data.storage import translate_errors
 from distgan.errors import UserError
+from distgan.storage.storage import translate_errors
 
 # Why a file is left out, where it is not for its suffix.
 HIDDEN, DANGLING, CYCLIC, SPECIAL = "hidden or system", "dangling", "cyclic", "special"
+
 SUB_FOLDER = "sub-folder"
+
 BAD, WITHOUT_IMAGE, OTHER = "bad", "without an image", "of other kinds"
 
 # What systems and programs put beside a user's files; of macOS also all that begins with `._`.
@@ -21,8 +23,11 @@ _SYSTEM = frozenset({
     ".ds_store", ".git", ".ipynb_checkpoints", ".thumbnails", "#recycle", "$recycle.bin", "@eadir", "@recycle",
     "__macosx", "__pycache__", "desktop.ini", "lost+found", "system volume information", "thumbs.db",
 })  # fmt: skip
+
 _MOST_FOLDERS = 1_000_000
+
 _MOST_REASONS = 32
+
 _NAMED = 5
 
 

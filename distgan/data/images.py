@@ -1,4 +1,4 @@
-"""Image bytes to uint8 arrays and back."""
+"""Image bytes to uint8 arrays and back, and images of any shape to one size."""
 
 from __future__ import annotations
 
@@ -13,27 +13,39 @@ import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-if TYPE_CHECKING:  # the processes that encode need no configuration
+if TYPE_CHECKING:
     from distgan.config.schema import Resize
 
+
 Encoding = Literal["png", "jpg", "webp"]
+
 # Red, green and blue, 0 to 255.
 Colour = tuple[int, int, int]
+
 WHITE: Colour = (255, 255, 255)
+
 # Of images in shards and in folders that are measured, and Pillow's names of their formats; of GIFs the first frame.
 EXTENSIONS = ("png", "jpg", "jpeg", "jfif", "webp", "gif", "bmp")
+
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
+
 _ANY_KIND = "PNG, JPEG, WebP, GIF or BMP"
+
 _MODES = {1: "L", 3: "RGB"}
+
 _FILTERS: dict[Resize, Image.Resampling] = {
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
+
 MOST_PIXELS = 89_478_485  # Pillow's own limit, beyond which it warns
+
 # Standard progressive files have 6 to 14 scans. A decoder goes over all pixels for each of them.
 _MOST_SCANS, _MOST_PIXELS_OF_ALL_SCANS = 100, 2**31
+
 JPEG_FORMATS = ("JPEG", "MPO")  # as Pillow calls them
+
 _GREY_MODES = {"1", "L", "LA", "La", "I;16", "I;16B", "I;16L"}
 
 # What Pillow raises for bytes that are no image, or only a part or a parody of one.
@@ -41,6 +53,7 @@ UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, AssertionError, struct
 
 # A marker of a JPEG file outside of entropy-coded data, where FF 00 is a byte and FF D0 to D7 are restarts.
 _MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")
+
 _START_OF_SCAN, _END_OF_IMAGE, _WITHOUT_LENGTH = 0xDA, 0xD9, {0x01, 0xD8}
 
 # Pillow warns of large images, of EXIF and of palettes; what is wrong with an image is said here, or is no matter.
@@ -243,3 +256,52 @@ def resize_image(
     if image.size != (image_size, image_size):
         image = image.resize((image_size, image_size), _FILTERS[resize])
     return np.asarray(image).reshape(image_size, image_size, channels)
+
+
+# What becomes of an image that is not square: stretched, its sides or top and bottom cut off, or bars put there.
+Fit = Literal["stretch", "crop", "pad"]
+
+
+def fit_image(
+    pixels: NDArray[np.uint8],
+    image_size: int,
+    channels: int,
+    fit: Fit = "stretch",
+    crop: int | None = None,
+    background: Colour = WHITE,
+) -> NDArray[np.uint8]:
+    """uint8 (H, W) or (H, W, 1 to 4), as a source has it, to (image_size, image_size, channels).
+
+    Transparency is composed on the background first, so that it is not mixed with what it hides. Then the centred
+    square of `crop` pixels a side is cut out, if one is asked for; then `fit` makes a square of what is none; and
+    that is resized bilinearly.
+
+    Raises ValueError where the image is smaller than `crop`.
+    """
+    flat = pixels[:, :, 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels
+    image = composed(Image.fromarray(flat), background)
+    if crop is not None:
+        if min(image.size) < crop:
+            raise ValueError(f"it has {image.width}x{image.height} pixels, fewer than --crop {crop}")
+        image = _centre(image, crop)
+    if fit == "crop":
+        image = _centre(image, min(image.size))
+    elif fit == "pad":
+        image = _padded(image, channels, background)
+    return resize_image(np.asarray(image), image_size, channels)
+
+
+def _centre(image: Image.Image, side: int) -> Image.Image:
+    """The square of `side` pixels in the middle; where it cannot be in the very middle, half a pixel up or left."""
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    return image.crop((left, top, left + side, top + side))
+
+
+def _padded(image: Image.Image, channels: int, background: Colour) -> Image.Image:
+    """The image in the middle of a square of the background."""
+    if image.width == image.height:
+        return image
+    side = max(image.size)
+    ground = Image.new("RGB", (side, side), background)
+    ground.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
+    return ground.convert("L") if channels == 1 else ground

@@ -21,16 +21,22 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from distgan.bounds import MOST_RECORD_BYTES, MOST_UNPACKED_BYTES, parse_json
-from distgan.config.commands import command
-from distgan.data.storage import NotFoundError, Storage
 from distgan.errors import UserError
+from distgan.storage.storage import NotFoundError, Storage
+from distgan.text import command
 
 INDEX_NAME = "index.json"
+
 TABLE_NAME = "index.table"
+
 FORMAT = "distgan-index-1"
+
 BLOCK_BYTES = 512 * 1024
+
 TAR_UNIT = 512
+
 _AGAIN = "make it again with `distgan data index`"
+
 SHARD_NAME = "[A-Za-z0-9][A-Za-z0-9._-]*"
 
 

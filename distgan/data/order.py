@@ -18,7 +18,7 @@ from distgan.errors import UserError
 
 
 @dataclass(frozen=True)
-class Piece:
+class BlockSlice:
     """The samples [first, stop) of a block that belong to one stream."""
 
     block: int
@@ -27,7 +27,7 @@ class Piece:
 
 
 @dataclass(frozen=True)
-class Window:
+class ShuffleWindow:
     """A few blocks' worth of a stream, shuffled together.
 
     Attributes:
@@ -35,7 +35,7 @@ class Window:
         samples: the sample numbers in the order in which they are drawn.
     """
 
-    pieces: tuple[Piece, ...]
+    pieces: tuple[BlockSlice, ...]
     start: int
     samples: NDArray[np.int64]
 
@@ -49,7 +49,7 @@ class Stream:
         self.stop = (number + 1) * count // num_streams
         self._seed, self._number, self._window_blocks = seed, number, window_blocks
         self._pieces = [
-            Piece(block.number, max(block.first, self.first), min(block.stop, self.stop))
+            BlockSlice(block.number, max(block.first, self.first), min(block.stop, self.stop))
             for block in index.blocks
             if block.first < self.stop and block.stop > self.first
         ]
@@ -89,13 +89,13 @@ class Stream:
         starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])[:: self._window_blocks]
         return order, starts
 
-    def _window(self, epoch: int, number: int) -> Window:
+    def _window(self, epoch: int, number: int) -> ShuffleWindow:
         order, starts = self._epoch_layout(epoch)
         chosen = order[number * self._window_blocks : (number + 1) * self._window_blocks]
         pieces = tuple(self._pieces[piece] for piece in chosen)
         samples = np.concatenate([np.arange(piece.first, piece.stop) for piece in pieces])
         rng = np.random.default_rng([self._seed, self._number, epoch, number + 1])
-        return Window(pieces, int(starts[number]), rng.permutation(samples))
+        return ShuffleWindow(pieces, int(starts[number]), rng.permutation(samples))
 
 
 class Order:

@@ -19,18 +19,21 @@ from distgan.bounds import parse_json
 from distgan.data.files import BAD, HIDDEN, SPECIAL, WITHOUT_IMAGE, is_system, kind_of_file, main_reasons, words_of
 from distgan.data.images import EXTENSIONS, FORMATS, UNREADABLE, native_channels, open_image, why_unreadable
 from distgan.data.index import FORMAT, SHARD_NAME, Header, Index, Shard, block_spans, pack_table
-from distgan.data.lease import check_unclaimed
 from distgan.data.sources.base import MAX_LABEL, numbered_classes
-from distgan.data.storage import Storage
 from distgan.data.tar import tar_members
-from distgan.data.temporary import temporary_folder
 from distgan.errors import UserError
+from distgan.storage.lease import check_unclaimed
+from distgan.storage.local_files import temporary_folder
+from distgan.storage.storage import Storage
 
-if TYPE_CHECKING:  # the processes that encode need no configuration
+if TYPE_CHECKING:
     from distgan.config.schema import BadSamples
 
+
 _LABEL_KEYS = ("cls", "label", "class")
+
 _LINKS = {tarfile.LNKTYPE: "hard-linked", tarfile.SYMTYPE: "symlinked"}
+
 _METADATA = "__[^/]*__($|/)"  # what WebDataset's reader passes over
 
 # The members of a key, each with its extension.

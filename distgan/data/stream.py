@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from distgan.data.decode import SampleDecoder
+from distgan.data.dataset import Dataset
 from distgan.data.order import Order
 
 _READERS = 8
@@ -44,7 +44,7 @@ class BatchStream:
 
     def __init__(
         self,
-        decoder: SampleDecoder,
+        decoder: Dataset,
         order: Order,
         *,
         groups: range,

@@ -22,10 +22,14 @@ from distgan.bounds import open_regular
 from distgan.errors import UserError
 
 _BLOCK = 512
+
 _END_MARK = 2 * _BLOCK
+
 # Headers that describe the member after them: pax (x, g, X) and GNU's long names (L, K).
 _EXTENSIONS = (b"x", b"g", b"X", b"L", b"K")
+
 _MOST_EXTENSION_BYTES = 2**20
+
 _DIGITS = re.compile(rb"\d{300}")
 
 # What tarfile raises for a damaged archive; it passes on what its parsing of numbers and names raises.

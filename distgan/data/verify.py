@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 from distgan.data.images import decode_image, recovered_jpegs
 from distgan.data.index import Index
-from distgan.data.storage import Storage
 from distgan.data.tar import tar_members
 from distgan.errors import UserError
+from distgan.storage.storage import Storage
 
 
 def verify(

@@ -10,17 +10,24 @@ import torch
 from torch import Tensor
 
 from distgan.config.schema import DataConfig, EvaluationConfig
-from distgan.data.decode import SampleDecoder
-from distgan.data.storage import Storage
-from distgan.evaluation.given_statistics import GivenStatistics
-from distgan.evaluation.images import CHUNK, ImageSource
-from distgan.evaluation.real_images import RealImages, RealSide, between
-from distgan.evaluation.weights import extractor_weights
-from distgan.metrics.diversity import diversity
-from distgan.metrics.features import FeatureExtractor, load_extractor
-from distgan.metrics.frechet import FeatureSums
-from distgan.metrics.measures import NEEDS_REAL_FEATURES, Measured, check_measures, measure, measures_of, metric_name
-from distgan.world import World
+from distgan.data.dataset import Dataset
+from distgan.distributed import Distributed
+from distgan.evaluation.extractors.extractor import FeatureExtractor, load_extractor
+from distgan.evaluation.extractors.weights import extractor_weights
+from distgan.evaluation.image_source import CHUNK, ImageSource
+from distgan.evaluation.metrics.diversity import diversity
+from distgan.evaluation.metrics.frechet import FeatureSums
+from distgan.evaluation.metrics.registry import (
+    NEEDS_REAL_FEATURES,
+    Measured,
+    check_measures,
+    measure,
+    measures_of,
+    metric_name,
+)
+from distgan.evaluation.reference import DatasetReference, Reference, between
+from distgan.evaluation.reference_files import StatisticsReference
+from distgan.storage.storage import Storage
 
 
 @dataclass(frozen=True)
@@ -49,9 +56,9 @@ class Comparison:
     """
 
     def __init__(
-        self, evaluation: EvaluationConfig, world: World, extractor: FeatureExtractor, real_side: RealSide
+        self, evaluation: EvaluationConfig, distributed: Distributed, extractor: FeatureExtractor, real_side: Reference
     ) -> None:
-        self._evaluation, self._world, self._extractor, self._real_side = evaluation, world, extractor, real_side
+        self._evaluation, self._world, self._extractor, self._real_side = evaluation, distributed, extractor, real_side
         self.num_features = extractor.dimension
         self._metrics = measures_of(evaluation)
         needs_real = NEEDS_REAL_FEATURES.intersection(self._metrics)
@@ -76,7 +83,7 @@ class Comparison:
         distance = between(self._world, fake, real)
         seconds = {"features": measured - begin, "frechet": time.perf_counter() - measured}
         more = self._measured(kept, images.count) if self._metrics else Measured({}, {})
-        spread = self._world.agree(diversity(fake, real))
+        spread = self._world.broadcast(diversity(fake, real))
         return Scores(distance, more.values, spread, seconds | more.seconds)
 
     def name(self, measured: str) -> str:
@@ -98,7 +105,7 @@ class Comparison:
         if gathered is not None:
             fake = gathered[self._order(count).to(gathered.device)]
             found = measure(self._metrics, self._real_features.to(fake.device), fake, self._extractor)
-        return self._world.agree(found)
+        return self._world.broadcast(found)
 
     def _order(self, count: int) -> Tensor:
         """Where image i is among the rows gathered from the ranks, for each i."""
@@ -112,17 +119,24 @@ class Evaluator(Comparison):
     """Measures images against the real side of a configuration: its data set, or the statistics that it names."""
 
     def __init__(
-        self, evaluation: EvaluationConfig, data: DataConfig, world: World, storage: Storage, decoder: SampleDecoder
+        self,
+        evaluation: EvaluationConfig,
+        data: DataConfig,
+        distributed: Distributed,
+        storage: Storage,
+        decoder: Dataset,
     ) -> None:
-        extractor = configured_extractor(evaluation, world)
-        real_side: RealSide
+        extractor = configured_extractor(evaluation, distributed)
+        real_side: Reference
         if evaluation.statistics is not None:
-            real_side = GivenStatistics(evaluation.statistics, world, extractor, decoder.shape[1], evaluation.samples)
+            real_side = StatisticsReference(
+                evaluation.statistics, distributed, extractor, decoder.shape[1], evaluation.samples
+            )
         else:
-            real_side = RealImages(evaluation, data, world, storage, decoder, extractor)
-        super().__init__(evaluation, world, extractor, real_side)
+            real_side = DatasetReference(evaluation, data, distributed, storage, decoder, extractor)
+        super().__init__(evaluation, distributed, extractor, real_side)
 
 
-def configured_extractor(evaluation: EvaluationConfig, world: World) -> FeatureExtractor:
+def configured_extractor(evaluation: EvaluationConfig, distributed: Distributed) -> FeatureExtractor:
     """The extractor on this rank's device. Raises UserError where it, or the weights that it needs, cannot be had."""
-    return load_extractor(evaluation.extractor, world.device, extractor_weights(evaluation))
+    return load_extractor(evaluation.extractor, distributed.device, extractor_weights(evaluation))

@@ -28,13 +28,16 @@ from distgan.data.images import (
     native_channels,
     why_unreadable,
 )
-from distgan.data.storage import translate_errors
 from distgan.errors import UserError
-from distgan.evaluation.images import CHUNK
+from distgan.evaluation.image_source import CHUNK
+from distgan.storage.storage import translate_errors
 
 _SUFFIXES = {f".{extension}" for extension in EXTENSIONS}
+
 _ARRAYS = {".npy", ".npz"}
+
 _IN_NPZ = "arr_0"
+
 _MOST_FILE_BYTES = 2**29  # of one image
 
 # What NumPy and zipfile raise for a file that is no array, or a damaged one.

@@ -5,24 +5,125 @@ from __future__ import annotations
 import json
 import logging
 import os
+import socket
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import grpc
+import pyarrow.fs
 import ray
 from ray._private import ray_constants, services
+from ray._private.authentication.authentication_utils import is_token_auth_enabled
+from ray._private.grpc_utils import init_grpc_channel
 from ray._private.runtime_env.constants import RAY_JOB_CONFIG_JSON_ENV_VAR
+from ray._private.services import canonicalize_bootstrap_address
+from ray._raylet import Config  # type: ignore[attr-defined]
+from ray.core.generated import gcs_service_pb2, gcs_service_pb2_grpc
 from ray.exceptions import AuthenticationError
 
-from distgan.data.temporary import private_folder
 from distgan.errors import UserError
-from distgan.launch.device import cluster_address
-from distgan.launch.head import check_head
-from distgan.launch.ray_messages import shorten_ray_messages
+from distgan.launch.jobs.profiles import find_token
+from distgan.launch.local import cluster_address
+from distgan.launch.ray_errors import shorten_ray_messages
 from distgan.launch.signals import keeping_sigterm
+from distgan.storage.local_files import private_folder
+from distgan.storage.storage import Storage
+
+_FOLDER = "ray"
+
+RayStorage = tuple[str, pyarrow.fs.FileSystem | None]
+
+
+@contextmanager
+def ray_storage(run: Storage) -> Iterator[RayStorage]:
+    """Inside, a folder of the run for Ray's notes, as a path with its file system; afterwards it is gone.
+
+    Ray reads them only as long as one command runs, to start a lost controller or workers again. To be left after
+    Ray has ended. Storage that refuses keeps them: they harm nothing, and the next command of the run removes them.
+    """
+    storage = run.child(_FOLDER)
+    try:
+        if storage.is_local:
+            yield str(storage.local_path), None
+        else:  # through the same fsspec as everything else
+            yield storage.root, pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(storage.fs))
+    finally:
+        with suppress(UserError):
+            run.delete(_FOLDER)
+
+
+_REACHABLE_S = 10.0
+
+
+def check_head(address: str) -> None:
+    """Raises UserError, within seconds, where no head of this environment's version of Ray answers."""
+    if address == "auto":
+        try:
+            address = canonicalize_bootstrap_address(address) or ""
+        except ConnectionError:
+            raise UserError("--address auto: no Ray runs on this machine; start one, or give HOST:PORT") from None
+    if "://" in address:
+        raise UserError(
+            f"--address {address}: give HOST:PORT of the cluster's head, on a machine that is in the cluster"
+        )
+    host, _, port = address.rpartition(":")
+    if not host or not (port.isascii() and port.isdigit()):
+        raise UserError(f"--address {address}: write HOST:PORT, as in 10.0.0.1:6379, or auto")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_REACHABLE_S).close()
+    except (OSError, OverflowError, UnicodeError) as error:
+        raise UserError(
+            f"Ray at {address}: nothing answers there ({error}); check --address and that the cluster is up"
+        ) from None
+    version = _version(address)
+    if version and version != ray.__version__:
+        raise UserError(
+            f"Ray at {address}: the cluster runs Ray {version}, and here is {ray.__version__}; install one version"
+        )
+
+
+def _version(address: str) -> str:
+    """The version of the head at `address`, which gets this user's token where it asks for one."""
+    reply = _ask(address)
+    if reply is None and not is_token_auth_enabled() and find_token() is not None:
+        os.environ["RAY_AUTH_MODE"] = "token"
+        Config.initialize("")  # Ray reads the variable again, and so does what it starts
+        reply = _ask(address)
+    if reply is None and find_token() is None:
+        raise UserError(
+            f"Ray at {address}: it asks for a token and there is none here; set RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH, "
+            f"or copy the cluster's token to ~/.ray/auth_token"
+        )
+    if reply is None:
+        raise UserError(
+            f"Ray at {address}: the token is not that of this cluster; look at RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH or "
+            f"~/.ray/auth_token"
+        )
+    return reply
+
+
+def _ask(address: str) -> str | None:
+    """The version of the head at `address`; None where it refuses the token, or asks for one."""
+    with init_grpc_channel(address) as channel:
+        try:
+            head = gcs_service_pb2_grpc.NodeInfoGcsServiceStub(channel)  # type: ignore[no-untyped-call]
+            question = gcs_service_pb2.CheckAliveRequest()  # type: ignore[attr-defined]
+            reply = head.CheckAlive(question, timeout=_REACHABLE_S)
+        except AuthenticationError:  # in token mode, without one
+            return None
+        except grpc.RpcError as error:
+            if error.code() in {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED}:
+                return None
+            raise UserError(
+                f"Ray at {address}: what listens there does not answer as the head of a Ray cluster does "
+                f"({error.code().name}); check --address"
+            ) from None
+    return str(reply.ray_version)
+
 
 _OBJECT_STORE_BYTES = 100_000_000
 
@@ -40,6 +141,7 @@ _QUIET = {
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
     "RAY_ENABLE_AUTO_CONNECT": "0",
 }
+
 # Whoever watches for a cloud's notice that a machine is taken away is a process more on this one.
 # A search has several processes a trial, most of which idle: Ray would warn of their number.
 _ALONE = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0", "RAY_worker_maximum_startup_concurrency": "16"}

@@ -3,59 +3,81 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from typing import Any
 
 import ray
 import ray.train
+import ray.train.torch
+import ray.util
 from ray.train import FailureConfig, RunConfig
 from ray.train.torch import TorchTrainer
 
-from distgan.config.components import own_names
 from distgan.config.load import build_config
-from distgan.config.own_code import own_sources
-from distgan.data.storage import Storage
+from distgan.config.plugins import own_names, own_sources
+from distgan.distributed import Distributed, asked_threads
 from distgan.errors import UserError
-from distgan.launch.background import Background
-from distgan.launch.board import create_board
-from distgan.launch.cluster import ray_cluster
-from distgan.launch.device import cluster_address
-from distgan.launch.lost import lost_processes_as_one_line
-from distgan.launch.notes import RayStorage, ray_notes
-from distgan.launch.outcome import Outcome
-from distgan.launch.placement.placed import on_spot, waiting
+from distgan.launch.async_evaluator import RayValidation, validation_config
+from distgan.launch.cluster import RayStorage, ray_cluster, ray_storage
+from distgan.launch.jobs.bootstrap import difference, versions
+from distgan.launch.local import Outcome, cluster_address
+from distgan.launch.mailbox import Background, create_mailbox
+from distgan.launch.placement.capacity import processors_here
 from distgan.launch.placement.process_group import InterfaceConfig
 from distgan.launch.placement.resources import Resources, plan_resources
-from distgan.launch.placement.waiting import Waiting, give_up
+from distgan.launch.placement.waiting import Waiting, give_up, on_spot, waiting
+from distgan.launch.ray_errors import lost_processes_as_one_line
 from distgan.launch.signals import StopWish, stop_on_signals
-from distgan.launch.validation import RayValidation, validation_config
-from distgan.launch.workers import check_versions, worker_world
-from distgan.report import words
-from distgan.report.display import Display
-from distgan.report.reporter import RunReporter
-from distgan.submission.versions import versions
-from distgan.training.events import Evaluated, Finished, Started, Summary
-from distgan.training.job import Job
+from distgan.storage.storage import Storage
+from distgan.tracking import formatting
+from distgan.tracking.console import Display
+from distgan.tracking.run_folder import RunReporter
+from distgan.training.events import EvaluationResult, RunFinished, RunStarted, Summary
 from distgan.training.loop import train
-from distgan.world import asked_threads
+from distgan.training.run_spec import RunSpec
+
+
+def worker_world(runs_a_host: int = 1, threads: int | None = None) -> Distributed:
+    """This worker's place among all of its group, where each host has so many groups like it.
+
+    threads: those that the driver's environment asks for; a worker's own has what Ray has set.
+    """
+    context = ray.train.get_context()
+    return Distributed(
+        rank=context.get_world_rank(),
+        size=context.get_world_size(),
+        device=ray.train.torch.get_device(),
+        local_size=context.get_local_world_size() * runs_a_host,
+        processors=processors_here(),
+        threads=threads,
+    )
+
+
+def check_versions(expected: Mapping[str, str]) -> None:
+    """Raises UserError where this worker's node has other versions than the driver."""
+    node: str = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
+    differs = difference(expected, f"the node {node}")
+    if differs is not None:
+        raise UserError(differs)
+
 
 _POLL_S = 0.3
 
 
-def train_on_ray(job: Job, address: str | None, lost: Callable[[], bool]) -> Outcome:
+def train_on_ray(job: RunSpec, address: str | None, lost: Callable[[], bool]) -> Outcome:
     """Runs the job on the cluster at `address`, or on one of its own; returns when it has ended.
 
     A lost worker restarts the group from the newest checkpoint, up to `scale.max_failures` times.
     `lost` says whether another process has taken over the run: its workers then end at their next write.
     """
     with stop_on_signals() as wish, Display() as display:
-        display.message(words.connecting(cluster_address(address)))
+        display.message(formatting.connecting(cluster_address(address)))
         sources = own_sources(own_names(job.config.model_dump()).values())
         run = job.run
-        with ray_notes(run) as notes, ray_cluster(address, sources) as own, lost_processes_as_one_line(run.url):
-            display.message(f"starting {words.plural(job.config.scale.workers, 'worker')}")
-            board = create_board()
+        with ray_storage(run) as notes, ray_cluster(address, sources) as own, lost_processes_as_one_line(run.url):
+            display.message(f"starting {formatting.plural(job.config.scale.workers, 'worker')}")
+            board = create_mailbox()
             resources = plan_resources(job.config.scale, job.config.evaluation, job.config.placement)
             for note in waiting(resources) + on_spot():
                 display.message(note)
@@ -67,7 +89,7 @@ def train_on_ray(job: Job, address: str | None, lost: Callable[[], bool]) -> Out
 
 
 def build_trainer(
-    job: Job, board: Any, notes: RayStorage, resources: Resources, runs_a_host: int = 1, threads: int | None = None
+    job: RunSpec, board: Any, notes: RayStorage, resources: Resources, runs_a_host: int = 1, threads: int | None = None
 ) -> TorchTrainer:
     """The Ray Train run of a job; `runs_a_host` of them share a host's processors.
 
@@ -107,15 +129,15 @@ def worker_main(arguments: dict[str, Any]) -> None:
     board = arguments["board"]
     if ray.get(board.mistake.remote()) is not None:
         return  # a restart after a mistake that a restart cannot mend
-    world = worker_world(arguments["runs_a_host"], arguments["threads"])
+    distributed = worker_world(arguments["runs_a_host"], arguments["threads"])
     try:
         check_versions(arguments["versions"])
         config = build_config(arguments["config"], "job", trust_code=True)
         names = ("name", "storage_url", "profile", "init_from", "continue_from", "claim")
-        job = Job(config, **{name: arguments[name] for name in names})
+        job = RunSpec(config, **{name: arguments[name] for name in names})
         with closing(RayReporter(job.run, board)) as reporter:
-            aside = RayValidation(world, job.run.url) if config.evaluation.asynchronous else None
-            train(job, world, reporter, aside)
+            aside = RayValidation(distributed, job.run.url) if config.evaluation.asynchronous else None
+            train(job, distributed, reporter, aside)
     except UserError as error:
         ray.get(board.put_mistake.remote(error))
         raise
@@ -128,7 +150,7 @@ class RayReporter(RunReporter):
         super().__init__(run, board.put.remote, lambda: bool(ray.get(board.stop_asked.remote())))
         self._run_url = run.url
 
-    def evaluated(self, event: Evaluated) -> None:
+    def evaluated(self, event: EvaluationResult) -> None:
         """Metrics and a pointer for Ray; every rank must come here."""
         metrics = {event.metric: event.value, "kimg": event.kimg, "step": event.step, "run": self._run_url}
         ray.train.report(metrics if event.best is None else metrics | {"best": event.best})
@@ -151,8 +173,8 @@ def _follow(
         events, mistake = ray.get(board.take.remote())
         for event in events:
             display.event(event)
-            started = started or isinstance(event, Started)
-            if isinstance(event, Finished):
+            started = started or isinstance(event, RunStarted)
+            if isinstance(event, RunFinished):
                 summary = event.summary
         if not started:
             places.look()

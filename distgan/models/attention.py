@@ -11,9 +11,11 @@ from torch import Tensor, nn
 from typing_extensions import Doc
 
 Form = Literal["plain", "pooled"]
+
 Attention = Annotated[
     Literal["none", "plain", "pooled"], Doc("self-attention: the paper's formula, or its authors' code, or none")
 ]
+
 AttentionSize = Annotated[int, Ge(4), Le(128), Doc("pixels a side where attention is; the source's by default")]
 
 

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from distgan.models import dcgan, wgan_gp
-from distgan.models.conditional import one_hot, with_label_planes
 from distgan.models.layers import (
     Activation,
     Dropout,
@@ -23,7 +22,9 @@ from distgan.models.layers import (
     Upsampling,
     Width,
     Widths,
+    one_hot,
     resampling_strides,
+    with_label_planes,
 )
 
 
@@ -82,7 +83,7 @@ class Generator(nn.Module):
         return images
 
 
-class Critic(nn.Module):
+class Discriminator(nn.Module):
     """Images (N, channels, image_size, image_size) in [-1, 1] and labels (N,) to unbounded scores (N,).
 
     WGAN-GP's critic on images with a plane a class as further channels. `width` is the channels of the first stage,
@@ -107,7 +108,7 @@ class Critic(nn.Module):
     ) -> None:
         super().__init__()
         self.num_classes = num_classes
-        self.network = wgan_gp.Critic(
+        self.network = wgan_gp.Discriminator(
             image_size=image_size,
             channels=channels + num_classes,
             widths=_widths(width, widths, image_size, strides),

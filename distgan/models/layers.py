@@ -6,23 +6,39 @@ import math
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
+import torch
+import torch.nn.functional as F
 from annotated_types import Ge, Gt, Le, Lt
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import _SpectralNorm, spectral_norm
+from torch.nn.utils.parametrize import register_parametrization
 from typing_extensions import Doc
 
 # Types of the networks' options, each with its range and a line of what it is.
 Activation = Annotated[Literal["relu", "leaky_relu"], Doc("after each hidden layer")]
+
 Initialisation = Annotated[Literal["normal", "glorot"], Doc("first weights: N(0, 0.02), or Glorot-uniform")]
+
 Slope = Annotated[float, Ge(0), Lt(1), Doc("of leaky_relu below 0")]
+
 Slopes = Annotated[list[Slope] | None, Doc("slope of each stage from the image inwards, instead of slope")]
+
 Dropout = Annotated[float, Ge(0), Lt(1), Doc("probability with which a hidden value is left out")]
+
 Width = Annotated[int, Ge(1), Le(4096), Doc("channels of the stage next to the image; the other stages follow it")]
+
 Widths = Annotated[list[Width] | None, Doc("channels of each stage from the image inwards, instead of width")]
+
 Strides = Annotated[list[Annotated[int, Ge(1)]] | None, Doc("change of size at each stage; 2 each by default")]
+
 Momentum = Annotated[float, Gt(0), Le(1), Doc("weight of the new batch in batch normalisation's running statistics")]
+
 Epsilon = Annotated[float, Gt(0), Doc("added to the variance in batch normalisation")]
+
 KernelSize = Annotated[int, Ge(2), Le(9), Doc("pixels a side of the convolutions' kernels")]
+
 Upsampling = Annotated[Literal["transposed", "nearest"], Doc("transposed convolutions, or repeated pixels convolved")]
+
 LastBias = Annotated[bool, Doc("a bias in the last convolution")]
 
 _MAX_CHANNELS = 65_536
@@ -127,3 +143,65 @@ def initialise(network: nn.Module, init: Initialisation) -> None:
                 nn.init.xavier_uniform_(module.weight)
             if not isinstance(module, nn.Embedding) and module.bias is not None:
                 nn.init.zeros_(module.bias)
+
+
+def one_hot(labels: Tensor, num_classes: int, dtype: torch.dtype) -> Tensor:
+    """Labels (N,) in [0, num_classes) as rows (N, num_classes) of zeros with a one in the label's place."""
+    return (labels[:, None] == torch.arange(num_classes, device=labels.device)).to(dtype)
+
+
+def with_label_planes(images: Tensor, labels: Tensor, num_classes: int) -> Tensor:
+    """Images (N, C, H, W) with a plane a class as further channels: ones in the label's plane, zeros in the others."""
+    planes = one_hot(labels, num_classes, images.dtype)[:, :, None, None]
+    return torch.cat([images, planes.expand(-1, -1, *images.shape[2:])], 1)
+
+
+class ConditionalBatchNorm2d(nn.Module):
+    """Batch normalisation of (N, channels, H, W) with a scale and shift of each class's own.
+
+    y = scale[label] · (x − μ) / √(σ² + eps) + shift[label], with μ, σ² over the batch, whatever its labels (de Vries
+    et al. 2017, as Miyato & Koyama 2018 use it). Scales begin at 1, shifts at 0.
+    """
+
+    def __init__(self, channels: int, num_classes: int, *, eps: float, momentum: float) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(channels, eps=eps, momentum=momentum, affine=False)
+        self.scale = nn.Parameter(torch.ones(num_classes, channels))
+        self.shift = nn.Parameter(torch.zeros(num_classes, channels))
+
+    def forward(self, x: Tensor, labels: Tensor) -> Tensor:
+        # Not `self.scale[labels]`: the gradient of indexing is added up in no fixed order.
+        scale, shift = (F.embedding(labels, each)[:, :, None, None] for each in (self.scale, self.shift))
+        normalised: Tensor = self.norm(x)
+        return scale * normalised + shift
+
+
+SpectralNorm = Annotated[bool, Doc("divide the weights by their largest singular value")]
+
+
+def normalise_spectrally(network: nn.Module) -> None:
+    """Normalises the weight of every convolution, dense layer and embedding of a network, in place.
+
+    The last step of a constructor: the first vectors of the power iteration come from the weights as they are. Each
+    training forward is one iteration, until `training.spectral` takes over.
+    """
+    for module in list(network.modules()):
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear | nn.Embedding):
+            if module.weight.is_meta:
+                outputs = 1 if isinstance(module, nn.ConvTranspose2d) else 0
+                register_parametrization(module, "weight", _WithoutNumbers(module.weight, dim=outputs))
+            else:
+                spectral_norm(module)
+
+
+class _WithoutNumbers(_SpectralNorm):
+    """torch's module on the device "meta", with its buffers and without its iterations: there they take seconds."""
+
+    def __init__(self, weight: Tensor, dim: int) -> None:
+        nn.Module.__init__(self)
+        outputs = weight.shape[dim]
+        self.register_buffer("_u", weight.new_empty(outputs))
+        self.register_buffer("_v", weight.new_empty(weight.numel() // outputs))
+
+    def forward(self, weight: Tensor) -> Tensor:
+        return weight

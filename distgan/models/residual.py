@@ -15,9 +15,11 @@ from typing_extensions import Doc
 from distgan.models.layers import Initialisation, initialise, stage_widths
 
 Form = Annotated[Literal["sngan", "sagan"], Doc("blocks and widths of SNGAN's code, or of SAGAN's")]
+
 ResidualGain = Annotated[
     float, Gt(0), Le(10), Doc("factor of Glorot's first weights in the 3x3 convolutions of residual blocks")
 ]
+
 # Of ResidualGain, in the codes of Miyato et al. and Gulrajani et al.; Zhang et al. have 1.
 SOURCES_GAIN = math.sqrt(2)
 

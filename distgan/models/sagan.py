@@ -15,17 +15,18 @@ from distgan.models.layers import (
     KernelSize,
     Momentum,
     Slope,
+    SpectralNorm,
     Strides,
     Width,
     Widths,
     activation_layer,
     initialise,
+    normalise_spectrally,
     resampling_strides,
     same_convolution,
     same_transposed_convolution,
     stage_widths,
 )
-from distgan.models.spectral import SpectralNorm, normalise_spectrally
 
 
 class Generator(nn.Module):

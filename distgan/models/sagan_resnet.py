@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from distgan.models import sngan
 from distgan.models.attention import Attention, AttentionSize
-from distgan.models.layers import Epsilon, Initialisation, Momentum, Width, Widths
+from distgan.models.layers import Epsilon, Initialisation, Momentum, SpectralNorm, Width, Widths
 from distgan.models.residual import Form, ResidualGain
-from distgan.models.spectral import SpectralNorm
 
 
 class Generator(sngan.Generator):

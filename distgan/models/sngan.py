@@ -10,8 +10,16 @@ from torch import Tensor, nn
 from typing_extensions import Doc
 
 from distgan.models.attention import Attention, AttentionSize, SelfAttention2d, attention_stage
-from distgan.models.conditional import ConditionalBatchNorm2d
-from distgan.models.layers import Epsilon, Initialisation, Momentum, Width, Widths
+from distgan.models.layers import (
+    ConditionalBatchNorm2d,
+    Epsilon,
+    Initialisation,
+    Momentum,
+    SpectralNorm,
+    Width,
+    Widths,
+    normalise_spectrally,
+)
 from distgan.models.residual import (
     SOURCES_GAIN,
     DiscriminatorBlock,
@@ -23,7 +31,6 @@ from distgan.models.residual import (
     num_upsamplings,
     residual_widths,
 )
-from distgan.models.spectral import SpectralNorm, normalise_spectrally
 
 
 class Generator(nn.Module):

@@ -23,7 +23,7 @@ from distgan.models.layers import (
 )
 
 
-class Critic(nn.Module):
+class Discriminator(nn.Module):
     """Images (N, channels, image_size, image_size) in [-1, 1] to unbounded scores (N,).
 
     One convolution with bias a stride down to 4x4, activation after each, dropout after all but the first;

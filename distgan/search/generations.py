@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from distgan.search.expressions import Value
 from distgan.search.pb2 import PB2
 from distgan.search.plan import Limits, Plan
 from distgan.search.population import Explore, Member, first_generation, next_generation, perturb
-from distgan.search.proposals import Draw, Next
+from distgan.search.record import Trial
+from distgan.search.samplers import Draw, Next
 from distgan.search.space import Space
-from distgan.search.trials import Trial
-from distgan.search.values import Value
 
 # Ends after which a member's state is worth going on from.
 _LIVES = ("budget", "time", "target")

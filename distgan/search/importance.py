@@ -8,16 +8,18 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from distgan.search.optuna_space import optuna_distributions, to_optuna
+from distgan.search.optuna_samplers import optuna_distributions, to_optuna
 from distgan.search.plan import Plan
 from distgan.search.ranking import leaderboard
+from distgan.search.record import Trial
 from distgan.search.space import Space
-from distgan.search.trials import Trial
 
 # Of fewer trials nothing is told.
 FEWEST = 10
+
 # Good trials: a tenth of all, but so many at least as far as that leaves half of them for the others.
 _GOOD_SHARE = 0.1
+
 _FEWEST_GOOD = 5
 
 

@@ -16,16 +16,29 @@ import ast
 import warnings
 from collections.abc import Iterator
 
-from distgan.config.suggest import did_you_mean
 from distgan.errors import UserError
-from distgan.search.distributions import Choice, Distribution
-from distgan.search.expressions import Condition, Constant, Entry, Expression, Product
+from distgan.search.expressions import (
+    CONSTANTS,
+    LARGEST,
+    Choice,
+    Condition,
+    Constant,
+    Distribution,
+    Entry,
+    Expression,
+    Product,
+    Scalar,
+    Value,
+    is_number,
+    number_text,
+)
 from distgan.search.ranges import LogRandInt, LogUniform, QUniform, RandInt, Range, Uniform
-from distgan.search.values import CONSTANTS, LARGEST, Scalar, Value, is_number, number_text
+from distgan.text import did_you_mean
 
 _DISTRIBUTIONS: dict[str, type[Distribution]] = {
     kind.name: kind for kind in (LogUniform, Uniform, RandInt, LogRandInt, QUniform, Choice)
 }
+
 _EXAMPLES = {
     "loguniform": "loguniform(1e-5, 1e-3)",
     "uniform": "uniform(0, 0.5)",
@@ -34,9 +47,13 @@ _EXAMPLES = {
     "quniform": "quniform(0, 0.5, 0.1)",
     "choice": "choice(1, 3, 5)",
 }
+
 _CONDITION = "loguniform(0.1, 100) if objective.name == wgan_gp"
+
 _PRODUCT = "4 * optimizer.generator.lr"
+
 _LONGEST = 1000
+
 # What stands after the `else` that Python asks for and a space has not.
 _NOTHING = "__nothing__"
 

@@ -13,14 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distgan.errors import UserError
+from distgan.search.expressions import Value, is_number
 from distgan.search.population import Member
 from distgan.search.ranges import ContinuousRange, LogUniform, Uniform
 from distgan.search.space import Space
-from distgan.search.values import Value, is_number
 
 _CANDIDATES = 1000
+
 # The newest observations that the model is of.
 _MOST_OBSERVATIONS = 256
+
 # What the model is chosen from, by its likelihood: length scale in a range of length 1, forgetting a generation, and
 # the variance of the noise where that of the function is 1.
 _LENGTHS, _FORGETTING, _NOISE = (0.1, 0.2, 0.4, 0.8), (0.0, 0.05, 0.2), (0.01, 0.1, 0.5)

@@ -4,37 +4,111 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
 
 from distgan.bounds import parse_yaml
-from distgan.config.compare import free_keys
-from distgan.config.overrides import overridden
-from distgan.config.own_code import is_own
-from distgan.config.registry import EXTRACTORS
+from distgan.config.load import overridden
+from distgan.config.plugins import EXTRACTORS, is_own
+from distgan.config.resume_rules import runtime_keys
 from distgan.config.schema import Config
 from distgan.data.index import Index
-from distgan.data.storage import Storage
 from distgan.errors import UserError
-from distgan.evaluation.weights import VARIABLE
-from distgan.metrics.measures import check_measures, higher_is_better, measures_of, metric_name
-from distgan.metrics.short_names import parse_metrics
-from distgan.search.checks import Load, validated
-from distgan.search.defaults import default_entries
-from distgan.search.files import read_entries
-from distgan.search.job import SearchJob
-from distgan.search.live import check_live, suited
-from distgan.search.options import SearchOptions, check_options, grace_kimg, interval_kimg
+from distgan.evaluation.extractors.weights import VARIABLE
+from distgan.evaluation.metrics.registry import (
+    check_measures,
+    higher_is_better,
+    measures_of,
+    metric_name,
+    parse_metrics,
+)
+from distgan.search.generations import Generations, generation_end
+from distgan.search.optuna_samplers import ModelBased
 from distgan.search.pb2 import check_continuous
-from distgan.search.plan import POPULATIONS, Plan, Sampler, Scheduler, check_same
-from distgan.search.record import SearchRecord, read_record
+from distgan.search.plan import (
+    POPULATIONS,
+    Plan,
+    Sampler,
+    Scheduler,
+    SearchOptions,
+    check_options,
+    check_same,
+    grace_kimg,
+    interval_kimg,
+)
+from distgan.search.record import TRIALS, SearchRecord, Trial, read_record, run_name
+from distgan.search.samplers import Proposals, Repeating, grid_draws, known_trials, random_draws
 from distgan.search.space import Space
-from distgan.search.warm_start import known_trials
+from distgan.search.space_checks import Load, check_live, suited, validated
+from distgan.search.space_files import default_entries, read_entries
+from distgan.storage.lease import ClaimedStorage
+from distgan.storage.storage import Storage
 from distgan.text import without_credentials
-from distgan.training.configuration import read_configuration
-from distgan.training.job import Job, make_plan
 from distgan.training.networks import build_networks, build_objective, check_combination
+from distgan.training.run_spec import RunSpec, plan_run, read_configuration
+
+
+@dataclass(frozen=True)
+class SearchJob:
+    """A search that can be run.
+
+    Attributes:
+        record: as it stands; of a new search without trials.
+        config: that all trials share.
+        space: validated against it.
+        resumes: whether an earlier session began it.
+        notes: what the user should know, a sentence each.
+        claim: the token of the process that has the search's folder: nothing is written there once it is another's.
+    """
+
+    record: SearchRecord
+    config: Config
+    space: Space
+    storage_url: str
+    resumes: bool
+    notes: tuple[str, ...] = ()
+    claim: str | None = None
+
+    @property
+    def search(self) -> Storage:
+        """The search's folder."""
+        folder = Storage.open(self.storage_url).child(self.record.name)
+        return folder if self.claim is None else ClaimedStorage.of(folder, folder, self.claim)
+
+    def proposals(self) -> Proposals:
+        """What its trials will be."""
+        plan, limits, space = self.record.plan, self.record.limits, self.space
+        first = space.initial(self.config)
+        inner: Proposals
+        if plan.is_population:
+            return Generations(plan, limits, space, first)
+        if plan.sampler == "grid":
+            inner = grid_draws(space, plan.grid_points)
+        elif plan.sampler == "random":
+            inner = random_draws(space, plan.seed, limits.trials, first)
+        else:
+            inner = ModelBased(
+                plan.sampler,
+                space,
+                plan.seed,
+                limits.trials,
+                higher_is_better=plan.higher_is_better,
+                first=first,
+                earlier=known_trials(plan, space),
+            )
+        return Repeating(inner, plan, limits)
+
+    def trial_job(self, trial: Trial) -> RunSpec:
+        """The run of a trial."""
+        plan, values = self.record.plan, {**trial.overrides, "seed": trial.seed}
+        if plan.is_population:
+            values["training.kimg"] = generation_end(plan, trial.generation)
+        config = overridden(self.config, values, f"trial {trial.number}")
+        runs = self.search.child(TRIALS).url
+        parent = None if trial.parent is None else f"{runs}/{run_name(trial.parent)}"
+        return RunSpec(config, trial.name, runs, continue_from=parent)
 
 
 def plan_search(options: SearchOptions) -> SearchJob:
@@ -48,7 +122,7 @@ def plan_search(options: SearchOptions) -> SearchJob:
         limits = limits.model_copy(update={"trials": len(space.grid(options.grid_points))})
     _check_suited(options, space)
     # Only a dry run makes no folder; it may do without data, which a search may not.
-    planned = make_plan(Job(config, options.name, options.storage), dry_run=config.data.url is not None)
+    planned = plan_run(RunSpec(config, options.name, options.storage), dry_run=config.data.url is not None)
     if planned.resumes is not None:
         raise UserError(f"{planned.job.run.url}: a run is there, not a search; give the search another --name")
     config = planned.job.config
@@ -74,7 +148,7 @@ def plan_search(options: SearchOptions) -> SearchJob:
     record = read_record(search)
     if record is not None:
         # A trial that has ended does not go on to a higher budget: all have the same.
-        check_same(record.plan, plan, free_keys() - {"training.kimg"}, search.url)
+        check_same(record.plan, plan, runtime_keys() - {"training.kimg"}, search.url)
         if plan.is_population and record.limits.trials != limits.trials:
             raise UserError(
                 f"{search.url}: this population has {record.limits.trials} members; give --trials "

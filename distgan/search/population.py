@@ -14,11 +14,13 @@ from random import Random
 from typing import TypeAlias
 
 from distgan.errors import UserError
+from distgan.search.expressions import Value
 from distgan.search.space import Space
-from distgan.search.values import Value
 
 QUANTILE = 0.25
+
 RESAMPLE = 0.25
+
 FACTORS = (0.8, 1.2)
 
 

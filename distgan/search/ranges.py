@@ -9,8 +9,7 @@ from dataclasses import dataclass, fields
 from fractions import Fraction
 from typing import Any
 
-from distgan.search.distributions import Distribution
-from distgan.search.values import Value, is_number, number_text
+from distgan.search.expressions import Distribution, Value, is_number, number_text
 
 # A quantile that is no end, no middle and no simple fraction.
 _INSIDE = 0.382

@@ -2,23 +2,121 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 import distgan
 from distgan.bounds import MOST_RECORD_BYTES, parse_json
-from distgan.data.storage import NotFoundError, Storage
+from distgan.config.load import build_config, overridden_tree
+from distgan.config.plugins import own_names
+from distgan.config.schema import Config
 from distgan.errors import UserError
-from distgan.search.distributions import Distribution
-from distgan.search.expressions import Product
+from distgan.search.expressions import LARGEST, Distribution, Product, is_number
 from distgan.search.plan import Limits, Plan
 from distgan.search.space import Space
-from distgan.search.trials import Trial
-from distgan.search.values import LARGEST, is_number
+from distgan.storage.storage import NotFoundError, Storage
+from distgan.training.health import FailureMode as Illness
+
+# How a trial ended: as a run does, or stopped by the search's scheduler, or by a mistake.
+Ended = Literal["budget", "time", "plateau", "target", "stopped", "failed"] | Illness
+
+# `begun` ones are running, or go on with the next session of the search.
+TrialState = Literal["waiting", "begun"] | Ended
+
+# So that sums, ratios and the ends of axes are numbers too.
+_MOST_VALUE, _MOST_AMOUNT = 1e300, 1e12
+
+_Amount = Annotated[float, Field(ge=0, le=_MOST_AMOUNT, allow_inf_nan=False)]
+
+_Value = Annotated[float, Field(ge=-_MOST_VALUE, le=_MOST_VALUE, allow_inf_nan=False)]
+
+
+class Trial(BaseModel):
+    """A run with values of its own.
+
+    Attributes:
+        number: its place in the search, from 0.
+        draw: what was drawn, by the names of `Space.free`.
+        overrides: the values of its configuration keys that follow from the draw.
+        seed: of its configuration.
+        repeats: number of the trial that it repeats with another seed.
+        generation, parent: in population-based training, and the trial of the generation before whose state it takes
+            over.
+        note: of a failed one, why.
+        curve: (kimg, value of the search's measure) of its evaluations, by kimg; `kimg` counts real images that its
+            critic has consumed.
+        seconds: wall-clock time that it ran, without stretches that were killed.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    number: int
+    draw: dict[str, Any]
+    overrides: dict[str, Any]
+    seed: int
+    repeats: int | None = None
+    generation: Annotated[int, Field(ge=0)] = 0
+    parent: int | None = None
+    state: TrialState = "waiting"
+    note: str = ""
+    curve: list[tuple[_Amount, _Value]] = []
+    seconds: _Amount = 0.0
+
+    @property
+    def name(self) -> str:
+        """Of its run; names sort by number."""
+        return run_name(self.number)
+
+    @property
+    def ended(self) -> bool:
+        """Whether it will not go on in another session."""
+        return self.state not in ("waiting", "begun")
+
+    @property
+    def kimg(self) -> float:
+        """Real images that its critic had consumed at its last evaluation, in thousands."""
+        return self.curve[-1][0] if self.curve else 0.0
+
+    @property
+    def latest(self) -> float | None:
+        """The value of its last evaluation."""
+        return self.curve[-1][1] if self.curve else None
+
+    def best(self, higher_is_better: bool) -> tuple[float, float] | None:
+        """(kimg, value) of its best evaluation, of equal ones the first; None without any."""
+        sign = -1 if higher_is_better else 1
+        return min(self.curve, key=lambda point: sign * point[1], default=None)
+
+    def told(self, kimg: float, value: float) -> None:
+        """Takes down an evaluation, which replaces what was known of that moment.
+
+        One without a number, or with one beyond use, is none.
+        """
+        if not abs(value) <= _MOST_VALUE:
+            return
+        known = dict(self.curve)
+        known[kimg] = value
+        self.curve = sorted(known.items())
+
+
+def run_name(number: int) -> str:
+    """What the run of a trial is called."""
+    return f"{number:04d}"
+
+
+def kimg_of(trials: Sequence[Trial]) -> float:
+    """What was trained in all: a trial that took over another's state did not train that one's images again."""
+    by_number = {trial.number: trial for trial in trials}
+    begun = {trial.number: by_number[trial.parent].kimg if trial.parent is not None else 0.0 for trial in trials}
+    return sum(max(0.0, trial.kimg - begun[trial.number]) for trial in trials)
+
 
 FILE = "search.json"
+
 TRIALS = "trials"
+
 _FORMAT: Literal["distgan-search-1"] = "distgan-search-1"
 
 # Why a session of a search ended.
@@ -107,3 +205,18 @@ def require_record(url: str) -> SearchRecord:
 def trial_url(search: Storage, trial: Trial) -> str:
     """The folder of a trial's run."""
     return search.child(TRIALS).child(trial.name).url
+
+
+def trial_config(plan: Plan, trial: Trial, where: str) -> Config:
+    """The search's configuration with the trial's values and its seed; `where` names the record in errors.
+
+    No module of a user is imported. Raises UserError for what is no configuration, as of a damaged record.
+    """
+    where = f"{where}: trial {trial.number}"
+    tree = overridden_tree(plan.config, {**trial.overrides, "seed": trial.seed})
+    if not own_names(tree):
+        return build_config(tree, where)
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        raise UserError(f"{where}: no configuration: {error.errors()[0]['msg']}") from None

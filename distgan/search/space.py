@@ -17,13 +17,25 @@ import yaml
 from distgan.config.load import flatten
 from distgan.config.schema import Config
 from distgan.errors import UserError
-from distgan.search.distributions import Distribution
-from distgan.search.expressions import Condition, Constant, Entry, Product
+from distgan.search.expressions import (
+    LARGEST,
+    Condition,
+    Constant,
+    Distribution,
+    Entry,
+    Product,
+    Value,
+    close,
+    is_number,
+    number_text,
+    value_text,
+)
 from distgan.search.parsing import parse_entry
-from distgan.search.values import LARGEST, Value, close, is_number, number_text, value_text
 
 _KEY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+
 _MOST_ENTRIES = 100
+
 _MOST_TRIALS = 10_000
 
 

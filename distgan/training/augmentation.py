@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from distgan.config.schema import Augmentation
-from distgan.training.draws import Draws, Purpose
+from distgan.losses.rng import Purpose, StepRng
 
 # Of the image's height and width: the farthest translation, and the side of the square that is cut out.
 TRANSLATION = 0.125
+
 CUTOUT = 0.5
 
 
@@ -25,7 +26,7 @@ class DiffAugment:
     def __init__(self, kinds: Sequence[Augmentation]) -> None:
         self.kinds = tuple(kinds)
 
-    def __call__(self, images: Tensor, draws: Draws, purpose: Purpose) -> Tensor:
+    def __call__(self, images: Tensor, draws: StepRng, purpose: Purpose) -> Tensor:
         """Images (N, C, H, W) in [-1, 1] to augmented ones, which brightness and contrast may take out of it."""
         if not self.kinds:
             return images

@@ -15,23 +15,30 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 import distgan
 from distgan.bounds import parse_json
-from distgan.config.components import own_names, with_former_options
 from distgan.config.load import build_config
-from distgan.data.retry import NO_RETRY, Retry
-from distgan.data.storage import NotFoundError, Storage
+from distgan.config.plugins import own_names, with_former_options
 from distgan.errors import UserError
+from distgan.storage.retry import NO_RETRY, Retry
+from distgan.storage.storage import NotFoundError, Storage
 from distgan.training.networks import build_networks
 from distgan.training.optimizers import moment_specs
 from distgan.training.progress import Images, Progress, Updates
 from distgan.training.state_file import StateFile, difference, specs_of, tensor_bytes
 
 FOLDER = "checkpoints"
+
 _FORMAT: Literal["distgan-checkpoint-3"] = "distgan-checkpoint-3"
+
 OLD_ORDER = "distgan-checkpoint-2"  # of runs whose groups read adjacent streams
+
 _FORMATS = (OLD_ORDER, _FORMAT)
+
 _STATE_NAME = "state.pt"
+
 _MANIFEST_NAME = "manifest.json"
+
 _MOST_MANIFEST_BYTES = 64 * 2**20
+
 # Of a state, beside its tensors: their names, and the optimizers' settings.
 _MOST_OTHER_BYTES = 16 * 2**20
 

@@ -6,19 +6,19 @@ import math
 from collections.abc import Sequence
 from typing import NoReturn
 
+from distgan.distributed import Distributed
 from distgan.errors import DivergedError
 from distgan.training.checkpoints import FOLDER, CheckpointStore
-from distgan.training.job import Job
 from distgan.training.progress import Progress
+from distgan.training.run_spec import RunSpec
 from distgan.training.state import TrainingState
-from distgan.world import World
 
 
 class DivergenceGuard:
     """Looks at the losses of every update, and at the state before it is evaluated or saved."""
 
-    def __init__(self, job: Job, world: World, checkpoints: CheckpointStore) -> None:
-        self._job, self._world, self._checkpoints = job, world, checkpoints
+    def __init__(self, job: RunSpec, distributed: Distributed, checkpoints: CheckpointStore) -> None:
+        self._job, self._world, self._checkpoints = job, distributed, checkpoints
         self._last: dict[str, float] = {}
 
     def check_losses(self, terms: Sequence[dict[str, float]], progress: Progress) -> None:
@@ -34,7 +34,7 @@ class DivergenceGuard:
 
     def check_state(self, state: TrainingState) -> None:
         """Raises UserError where weights, their average or moments are not finite; all ranks together."""
-        part = self._world.agree(state.not_finite() if self._world.rank == 0 else None)
+        part = self._world.broadcast(state.not_finite() if self._world.rank == 0 else None)
         if part is not None:
             self._end(state.progress, state.progress.step, f"the numbers of {part} are not all finite")
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from distgan.config.schema import EvaluationConfig
-from distgan.metrics.measures import higher_is_better
+from distgan.evaluation.metrics.registry import higher_is_better
 from distgan.training.events import Verdict
 from distgan.training.progress import Evaluation
 

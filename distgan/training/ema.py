@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from distgan.config.schema import EmaConfig
-from distgan.training.spectral import PowerIteration
+from distgan.training.buffers import PowerIteration
 
 
 class ExponentialMovingAverage:

@@ -5,18 +5,20 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from distgan.health.states import State, Warned
+from distgan.training.health import FailureMode, HealthWarning
 
-if TYPE_CHECKING:  # a process that only hands events on needs no torch
+if TYPE_CHECKING:
     from torch import Tensor
 
+
 # What early stopping decides, and whatever else ends a run.
-Verdict = Literal["plateau", "target"] | State
+Verdict = Literal["plateau", "target"] | FailureMode
+
 StopReason = Literal["budget", "time", "interrupted"] | Verdict
 
 
 @dataclass(frozen=True)
-class Started:
+class RunStarted:
     """A session of a run begins, new or resumed; `step` and `kimg` say where; `configuration` is a YAML file's text.
 
     `crowding_load` is the load of the machine where so much else is running that fewer threads may be faster.
@@ -42,7 +44,7 @@ class Started:
 
 
 @dataclass(frozen=True)
-class FewImages:
+class SmallDatasetWarning:
     """The data are too few for something; what they are enough for is None.
 
     Attributes:
@@ -65,7 +67,7 @@ class FewImages:
 
 
 @dataclass(frozen=True)
-class Trained:
+class StepMetrics:
     """Means over the last `training.log_every` steps; `terms` are losses and the like by name."""
 
     step: int
@@ -75,7 +77,7 @@ class Trained:
 
 
 @dataclass(frozen=True)
-class Evaluated:
+class EvaluationResult:
     """The average generator of `step` was measured.
 
     Attributes:
@@ -111,7 +113,7 @@ class Evaluated:
 
 
 @dataclass(frozen=True)
-class Checkpointed:
+class CheckpointSaved:
     """A checkpoint of record is whole in the run's storage under `checkpoints/<name>`."""
 
     step: int
@@ -163,7 +165,7 @@ class Summary:
     seconds: dict[str, float] = field(default_factory=dict)
     bad_samples: int | None = None
     distgan: str = ""
-    health: list[Warned] = field(default_factory=list)
+    health: list[HealthWarning] = field(default_factory=list)
     given: bool = False
     higher_is_better: bool = False
     floor_images: int | None = None
@@ -174,14 +176,14 @@ class Summary:
 
 
 @dataclass(frozen=True)
-class Finished:
+class RunFinished:
     """The run's session ended in order."""
 
     summary: Summary
 
 
 @dataclass(frozen=True)
-class Profiled:
+class ProfileWritten:
     """Where the time of a step went, on rank 0.
 
     Attributes:
@@ -203,7 +205,17 @@ class Notice:
     text: str
 
 
-Event = Started | FewImages | Trained | Evaluated | Warned | Checkpointed | Profiled | Finished | Notice
+Event = (
+    RunStarted
+    | SmallDatasetWarning
+    | StepMetrics
+    | EvaluationResult
+    | HealthWarning
+    | CheckpointSaved
+    | ProfileWritten
+    | RunFinished
+    | Notice
+)
 
 
 class Reporter(Protocol):
@@ -221,6 +233,6 @@ class Reporter(Protocol):
         """Whether somebody wants the run to save its state and end now."""
         ...
 
-    def evaluated(self, event: Evaluated) -> None:
+    def evaluated(self, event: EvaluationResult) -> None:
         """Called on *every* rank after an evaluation, where launchers meet their workers."""
         ...

@@ -1,4 +1,4 @@
-"""Where a session's time goes, and the means of what it logs."""
+"""Where a session's time goes, the means of what it logs, and its summary."""
 
 from __future__ import annotations
 
@@ -11,8 +11,17 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+import distgan
+from distgan.distributed import Distributed
+from distgan.evaluation.metrics.registry import higher_is_better
+from distgan.evaluation.reference_files import RealStatistics
+from distgan.training.checkpoints import checkpoint_name
+from distgan.training.early_stopping import Judgement
+from distgan.training.events import StopReason, Summary
+from distgan.training.health_advice import warning
 from distgan.training.profiling import span
-from distgan.world import World
+from distgan.training.run_spec import RunSpec
+from distgan.training.state import TrainingState
 
 
 class Meter:
@@ -62,17 +71,17 @@ class Meter:
         """Takes how many of this worker's samples turned out bad."""
         self._bad_samples += count
 
-    def meet(self, world: World) -> tuple[list[dict[str, float]], int]:
+    def meet(self, distributed: Distributed) -> tuple[list[dict[str, float]], int]:
         """The terms of each step since the last call and the bad samples in them, over all workers.
 
         All ranks meet here, and get the same; nothing happens where there was no step.
         """
         if not self._rows:
             return [], 0
-        names = sorted(set().union(*world.gather({name for row in self._rows for name in row.names})))
+        names = sorted(set().union(*distributed.gather({name for row in self._rows for name in row.names})))
         values, groups = torch.stack([row.spread(names) for row in self._rows], dim=1)
         own = torch.cat([values.flatten(), groups.flatten(), values.new_tensor([self._bad_samples])])
-        *numbers, bad_samples = _sum_in_order(own, world).tolist()
+        *numbers, bad_samples = _sum_in_order(own, distributed).tolist()
         half, width = len(numbers) // 2, len(names)
         terms = [
             _means(names, numbers[start : start + width], numbers[half + start : half + start + width])
@@ -139,18 +148,68 @@ def _means(names: Sequence[str], sums: Sequence[float], groups: Sequence[float])
     }
 
 
-def _sum_in_order(own: Tensor, world: World) -> Tensor:
+def _sum_in_order(own: Tensor, distributed: Distributed) -> Tensor:
     """The sum over all workers of a vector (n,), each number the same whatever else is in the vector.
 
     An all-reduce alone adds up a number in an order that depends on its place. Here it adds zeros to each worker's
     row, which changes nothing, and the rows are added up in the order of ranks.
     """
-    if world.size == 1:
+    if distributed.size == 1:
         return own
-    rows = own.new_zeros(world.size, len(own))
-    rows[world.rank] = own
-    world.all_reduce(rows)
+    rows = own.new_zeros(distributed.size, len(own))
+    rows[distributed.rank] = own
+    distributed.all_reduce(rows)
     total = rows[0]
     for row in rows[1:]:
         total = total + row
     return total
+
+
+def summarise(
+    job: RunSpec,
+    state: TrainingState,
+    meter: Meter,
+    judgement: Judgement,
+    reason: StopReason,
+    *,
+    metric: str,
+    real: RealStatistics,
+    best_checkpoint: str | None,
+    resumed_at_kimg: float,
+) -> Summary:
+    """What the run has come to.
+
+    The checkpoint of its last step is there; `real` has the floor of the Fréchet distance, `best_checkpoint` is the
+    best one that is kept.
+    """
+    config, progress = job.config, state.progress
+    best, latest, seconds = judgement.best, judgement.latest, meter.seconds()
+    has_floor = config.evaluation.monitor == "frechet"
+    return Summary(
+        name=job.name,
+        metric=metric,
+        reason=reason,
+        kimg=progress.kimg,
+        budget_kimg=config.training.kimg,
+        steps=progress.step,
+        untrained=judgement.untrained,
+        best=best.value if best else None,
+        best_kimg=best.kimg if best else None,
+        latest=latest.value if latest else None,
+        latest_kimg=latest.kimg if latest else None,
+        floor=real.floor if has_floor else None,
+        floor_images=real.floor_images if has_floor else None,
+        without_improvement=judgement.without_improvement,
+        best_checkpoint=best_checkpoint,
+        last_checkpoint=checkpoint_name(progress.step),
+        workers=state.workers,
+        resumed_at_kimg=resumed_at_kimg,
+        images_per_second=meter.mean_images_per_second(),
+        seconds=seconds,
+        run_seconds=state.run_seconds(seconds["total"]),
+        bad_samples=progress.bad_samples if config.data.bad_samples == "skip" else None,
+        distgan=distgan.__version__,
+        given=progress.given,
+        higher_is_better=higher_is_better(config.evaluation.monitor),
+        health=[warning(ill, spell, config) for ill, spell in progress.health.episodes.items()],
+    )

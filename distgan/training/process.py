@@ -8,14 +8,14 @@ import platform
 
 import torch
 
+from distgan.distributed import Distributed
 from distgan.training.checkpoints import Manifest
-from distgan.world import World
 
 # Parameters of glibc's mallopt, from its malloc.h.
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
 
 
-def choose_threads(wish: int | None, world: World, resumed: Manifest | None) -> int:
+def choose_threads(wish: int | None, distributed: Distributed, resumed: Manifest | None) -> int:
     """torch threads of this worker: as wished, else as before a resume, else as OMP_NUM_THREADS says, else a fair
     share of the host.
 
@@ -23,27 +23,27 @@ def choose_threads(wish: int | None, world: World, resumed: Manifest | None) -> 
     """
     if wish is not None:
         return wish
-    if resumed is not None and resumed.workers == world.size:
+    if resumed is not None and resumed.workers == distributed.size:
         return resumed.threads
-    if world.threads is not None:
-        return world.threads
+    if distributed.threads is not None:
+        return distributed.threads
     processors = len(os.sched_getaffinity(0))
-    if world.processors is not None:
-        processors = min(processors, world.processors)
-    return max(1, processors // world.local_size)
+    if distributed.processors is not None:
+        processors = min(processors, distributed.processors)
+    return max(1, processors // distributed.local_size)
 
 
-def crowding_load(threads: int, world: World) -> float | None:
+def crowding_load(threads: int, distributed: Distributed) -> float | None:
     """This machine's load, where more is running on it than leaves a processor to each thread of its workers.
 
     What the start of a run itself adds, up to one, does not count. None also where there is one thread, or a GPU, and
     where this process may use a part of the processors only: the load is that of all.
     """
     processors = len(os.sched_getaffinity(0))
-    if threads == 1 or world.device.type != "cpu" or processors != os.cpu_count():
+    if threads == 1 or distributed.device.type != "cpu" or processors != os.cpu_count():
         return None
     load = os.getloadavg()[0]
-    return load if load > max(0, processors - threads * world.local_size) + 1 else None
+    return load if load > max(0, processors - threads * distributed.local_size) + 1 else None
 
 
 def prepare_process(threads: int, device: torch.device) -> None:

@@ -13,14 +13,17 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile, record_function, schedule
 
-from distgan.data.storage import Storage
 from distgan.errors import UserError
-from distgan.training.events import Profiled
+from distgan.storage.storage import Storage
+from distgan.training.events import ProfileWritten
 
 # Steps of the session: passed over, warming the profiler up, recorded.
 _WAIT, _WARM_UP, _RECORDED = 5, 2, 10
+
 _PARTS = ("data wait", "critic", "generator", "optimizers", "average")
+
 _COLLECTIVES = ("gloo:", "nccl:")
+
 _PREFIX = "distgan: "
 
 
@@ -44,10 +47,10 @@ class StepProfiler:
         """A step has ended."""
         self._profiler.step()
 
-    def finish(self) -> Profiled:
+    def finish(self) -> ProfileWritten:
         """The parts of a step: those of the steps that were recorded."""
         self._profiler.stop()
-        return Profiled(_RECORDED if self._parts else 0, self._parts, self._storage.url)
+        return ProfileWritten(_RECORDED if self._parts else 0, self._parts, self._storage.url)
 
     def _keep(self, profiler: profile) -> None:
         with tempfile.TemporaryDirectory() as folder:

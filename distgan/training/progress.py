@@ -8,10 +8,11 @@ from typing import Annotated, Any, ClassVar
 from pydantic import ConfigDict, Field, TypeAdapter
 
 from distgan.config.schema import Config
-from distgan.health.watch import Count, Health
+from distgan.training.health import Count, Health
 
 # Far more than can be trained, and few enough for a place in the data to be a number of 64 bits.
 Updates = Annotated[int, Field(ge=0, le=2**40)]
+
 Images = Count
 
 

@@ -10,18 +10,18 @@ import torch
 from torch import Tensor
 
 import distgan
-from distgan.config.compare import lasting_differences, live_keys, training_differences
-from distgan.config.components import own_names
 from distgan.config.load import build_config, flatten
+from distgan.config.plugins import own_names
+from distgan.config.resume_rules import lasting_differences, mutable_keys, training_differences
 from distgan.config.schema import Config
 from distgan.errors import UserError
 from distgan.training.checkpoints import OLD_ORDER, Checkpoint, CheckpointStore, Manifest, checkpoint_name, fitting
 from distgan.training.early_stopping import ranked
 from distgan.training.ema import ExponentialMovingAverage
-from distgan.training.initial import load_initial
 from distgan.training.networks import Networks
 from distgan.training.optimizers import Optimizers
 from distgan.training.progress import Progress
+from distgan.training.starting_point import load_initial
 
 # Keys with their old and new values.
 Differences = dict[str, tuple[Any, Any]]
@@ -164,8 +164,8 @@ def check_continuable(checkpoint: Checkpoint, config: Config, data_hash: str) ->
     if differences:
         raise UserError(
             f"{where}: its run has been trained with another configuration: {_listed(differences)}; set them "
-            f"back (of what is trained only {', '.join(live_keys())} can change, an R1 penalty not from 0 or to 0), or "
-            f"begin with its weights alone, with --init-from"
+            f"back (of what is trained only {', '.join(mutable_keys())} can change, an R1 penalty not from 0 or to 0), "
+            f"or begin with its weights alone, with --init-from"
         )
     if manifest.data_hash != data_hash:
         raise UserError(

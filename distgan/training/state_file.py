@@ -27,6 +27,7 @@ _UNREADABLE = (
     AttributeError, AssertionError, ArithmeticError, MemoryError, NotImplementedError, RuntimeError, OSError,
     struct.error,
 )  # fmt: skip
+
 _DTYPES = {
     "DoubleStorage": torch.float64, "FloatStorage": torch.float32, "HalfStorage": torch.float16,
     "BFloat16Storage": torch.bfloat16, "LongStorage": torch.int64, "IntStorage": torch.int32,
@@ -230,6 +231,7 @@ _ALLOWED: dict[bytes, Callable[[list[Any]], bool]] = {
     pickle.DICT: _plain_keys(slice(0, None, 2)),
     pickle.REDUCE: _makes_tensor_or_table,
 }
+
 # Instructions that call, import or hash what comes, or make room for any length: tensors are saved without them.
 _NOT_NEEDED = (
     pickle.INST + pickle.OBJ + pickle.NEWOBJ + pickle.NEWOBJ_EX + pickle.PERSID + pickle.EXT1 + pickle.EXT2

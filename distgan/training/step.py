@@ -17,17 +17,18 @@ from torch.nn.parallel import DistributedDataParallel
 
 from distgan.config.schema import Config
 from distgan.data.stream import Group
+from distgan.distributed import Distributed
+from distgan.losses.objectives import Objective
+from distgan.losses.rng import Purpose, StepRng
 from distgan.training.augmentation import DiffAugment
-from distgan.training.draws import Draws, Purpose
-from distgan.training.objectives import Objective
+from distgan.training.buffers import RunningStatistics, has_batch_statistics
 from distgan.training.optimizers import Optimizers
 from distgan.training.profiling import span
-from distgan.training.statistics import RunningStatistics, has_batch_statistics
-from distgan.training.updates import CriticUpdate, SimultaneousUpdate, Terms
-from distgan.world import World
+from distgan.training.updates import DiscriminatorUpdate, SimultaneousUpdate, Terms
 
 # The real images of a batch with their labels, one part a group of this worker.
 RealBatch = Sequence[Group]
+
 # What networks are called with after latents or images: int64 (N,) for a conditional pair of them, else nothing.
 Labels = tuple[Tensor] | tuple[()]
 
@@ -39,18 +40,18 @@ class Groups:
     """The groups of a batch that a worker runs."""
 
     total: int
-    world: World
+    distributed: Distributed
 
     @property
     def local(self) -> range:
         """Numbers of this worker's groups: consecutive, and at least one where workers are at most groups."""
-        rank, size = self.world.rank, self.world.size
+        rank, size = self.distributed.rank, self.distributed.size
         return range(rank * self.total // size, (rank + 1) * self.total // size)
 
     @property
     def loss_weight(self) -> float:
         """What a group's mean loss weighs, so that the average over workers is the mean over groups."""
-        return self.world.size / self.total
+        return self.distributed.size / self.total
 
 
 class Step:
@@ -67,21 +68,21 @@ class Step:
         discriminator: nn.Module,
         objective: Objective,
         optimizers: Optimizers,
-        world: World,
+        distributed: Distributed,
     ) -> None:
-        self.config, self.world = config, world
-        self.groups = Groups(config.scale.groups, world)
+        self.config, self.distributed = config, distributed
+        self.groups = Groups(config.scale.groups, distributed)
         self.generator, self.discriminator = generator, discriminator
         self.objective, self.optimizers = objective, optimizers
         self.simultaneous = config.objective.updates == "simultaneous"
         self.augment = DiffAugment(config.training.augment)
         joint_forward = not self.simultaneous and not has_batch_statistics(discriminator)
-        critic_update = CriticUpdate(discriminator, objective, self.augment, joint_forward)
+        critic_update = DiscriminatorUpdate(discriminator, objective, self.augment, joint_forward)
         if self.simultaneous:
-            self.parallel_update = world.wrap(SimultaneousUpdate(generator, critic_update))
+            self.parallel_update = distributed.ddp(SimultaneousUpdate(generator, critic_update))
         else:
-            self.parallel_generator = world.wrap(generator)
-            self.parallel_critic_update = world.wrap(critic_update)
+            self.parallel_generator = distributed.ddp(generator)
+            self.parallel_critic_update = distributed.ddp(critic_update)
         self.term_groups: dict[str, int] = {}
         self._statistics = RunningStatistics(generator, discriminator)
         self._generator_statistics = RunningStatistics(generator)
@@ -149,7 +150,7 @@ class Step:
             draws, last = self._draws(update, group), group == self.groups.local[-1]
             labels = self._labels(part)
             with _synchronised(self.parallel_critic_update, last):
-                with self._statistics.group(last, self.groups.total, self.world), self._autocast():
+                with self._statistics.group(last, self.groups.total, self.distributed), self._autocast():
                     with torch.no_grad():
                         fake = self._fakes(self.generator, draws, Purpose.CRITIC_LATENTS, labels)
                     real = self._real(part.images, draws)
@@ -167,7 +168,7 @@ class Step:
                 draws, last = self._draws(update, group), group == self.groups.local[-1]
                 labels = tuple(label.repeat(multiple) for label in self._labels(part))
                 with _synchronised(self.parallel_generator, last):
-                    with self._generator_statistics.group(last, self.groups.total, self.world), self._autocast():
+                    with self._generator_statistics.group(last, self.groups.total, self.distributed), self._autocast():
                         fake = self._fakes(self.parallel_generator, draws, Purpose.GENERATOR_LATENTS, labels, multiple)
                         fake = self.augment(fake, draws, Purpose.AUGMENTED_GENERATOR_FAKES)
                         draws.seed_layers(Purpose.FROZEN_CRITIC_LAYERS)
@@ -188,7 +189,7 @@ class Step:
         for part, group in zip(batch, self.groups.local, strict=True):
             draws, last = self._draws(update, group), group == self.groups.local[-1]
             with _synchronised(self.parallel_update, last):
-                with self._statistics.group(last, self.groups.total, self.world), self._autocast():
+                with self._statistics.group(last, self.groups.total, self.distributed), self._autocast():
                     real, latents = self._real(part.images, draws), self._latents(draws, Purpose.CRITIC_LATENTS)
                     loss, generator_loss, fake, terms = self.parallel_update(real, latents, draws, *self._labels(part))
                 with span("critic"):
@@ -205,7 +206,7 @@ class Step:
         Data parallelism arranges its buckets after the first backward and so sums in another order from the
         second one on. Arranged here, a resumed run adds in the same order as one that was never stopped.
         """
-        if self.world.size == 1:
+        if self.distributed.size == 1:
             return
         size, channels = self.config.image_size, self.config.channels
         blank = torch.zeros((self._group_size, channels, size, size), dtype=torch.uint8)
@@ -237,12 +238,12 @@ class Step:
                 for parameter in self.discriminator.parameters():
                     parameter.clamp_(-bound, bound)
 
-    def _draws(self, update: int, group: int) -> Draws:
-        return Draws(self.config.seed, update, group, self.world.device, self._dtype)
+    def _draws(self, update: int, group: int) -> StepRng:
+        return StepRng(self.config.seed, update, group, self.distributed.device, self._dtype)
 
-    def _real(self, images: Tensor, draws: Draws) -> Tensor:
+    def _real(self, images: Tensor, draws: StepRng) -> Tensor:
         """uint8 to [-1, 1] on the device, dequantised and half of them flipped where the configuration says so."""
-        device = self.world.device
+        device = self.distributed.device
         real = images.to(device, non_blocking=True).to(self._dtype, memory_format=self._memory_format)
         if self.config.data.dequantize:
             real = (real + draws.uniform(Purpose.DEQUANTIZATION, *real.shape)) / 128 - 1
@@ -255,13 +256,13 @@ class Step:
 
     def _labels(self, part: Group) -> Labels:
         """What the networks are told of a group's images."""
-        return () if self.config.num_classes is None else (part.labels.to(self.world.device, non_blocking=True),)
+        return () if self.config.num_classes is None else (part.labels.to(self.distributed.device, non_blocking=True),)
 
-    def _latents(self, draws: Draws, purpose: Purpose, multiple: int = 1) -> Tensor:
+    def _latents(self, draws: StepRng, purpose: Purpose, multiple: int = 1) -> Tensor:
         return draws.normal(purpose, multiple * self._group_size, self.config.latent_dim)
 
     def _fakes(
-        self, generator: nn.Module, draws: Draws, purpose: Purpose, labels: Sequence[Tensor], multiple: int = 1
+        self, generator: nn.Module, draws: StepRng, purpose: Purpose, labels: Sequence[Tensor], multiple: int = 1
     ) -> Tensor:
         draws.seed_layers(purpose)
         fakes: Tensor = generator(self._latents(draws, purpose, multiple), *labels)
@@ -269,13 +270,13 @@ class Step:
 
     def _autocast(self) -> AbstractContextManager[None]:
         enabled = self.config.training.precision == "bfloat16"
-        return torch.autocast(self.world.device.type, torch.bfloat16, enabled=enabled)
+        return torch.autocast(self.distributed.device.type, torch.bfloat16, enabled=enabled)
 
     def _record_gradient(self, name: str, network: nn.Module) -> None:
         """The norm of a network's whole mean gradient, before any bound on it: the same number on every worker."""
         gradients = [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
-        norm = nn.utils.get_total_norm(gradients).to(self.world.device, self._dtype)
-        self._record({f"gradients/{name}": norm}, 1 / self.world.size, len(self.groups.local))
+        norm = nn.utils.get_total_norm(gradients).to(self.distributed.device, self._dtype)
+        self._record({f"gradients/{name}": norm}, 1 / self.distributed.size, len(self.groups.local))
 
     def _record(self, terms: Terms, share: float, groups: int = 1) -> None:
         """Adds shares of means: a group's of that over all groups, a worker's of what all have; workers sum them."""

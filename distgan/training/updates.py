@@ -5,16 +5,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from distgan.losses.objectives import Objective
+from distgan.losses.rng import Purpose, StepRng
 from distgan.training.augmentation import DiffAugment
-from distgan.training.draws import Draws, Purpose
-from distgan.training.objectives import Objective
 from distgan.training.profiling import span
 
 # Parts of a loss and the like, by the names that they have in the metrics; scalars.
 Terms = dict[str, Tensor]
 
 
-class CriticUpdate(nn.Module):
+class DiscriminatorUpdate(nn.Module):
     """The whole loss of a critic update in one forward: this is what data parallelism wraps."""
 
     def __init__(self, critic: nn.Module, objective: Objective, augment: DiffAugment, joint_forward: bool) -> None:
@@ -24,7 +24,7 @@ class CriticUpdate(nn.Module):
         self.augment = augment
         self.joint_forward = joint_forward
 
-    def forward(self, real: Tensor, fake: Tensor, draws: Draws, *labels: Tensor) -> tuple[Tensor, Tensor, Terms]:
+    def forward(self, real: Tensor, fake: Tensor, draws: StepRng, *labels: Tensor) -> tuple[Tensor, Tensor, Terms]:
         """The loss, the logits of the fakes (N,), and the loss's terms for the log.
 
         All of them, the penalty too, are of the augmented images: the critic meets no others. Fakes, and what lies
@@ -70,13 +70,13 @@ class CriticUpdate(nn.Module):
 class SimultaneousUpdate(nn.Module):
     """Both losses from one forward of each network, as one module: one all-reduce brings both networks' gradients."""
 
-    def __init__(self, generator: nn.Module, critic_update: CriticUpdate) -> None:
+    def __init__(self, generator: nn.Module, critic_update: DiscriminatorUpdate) -> None:
         super().__init__()
         self.generator = generator
         self.critic_update = critic_update
 
     def forward(
-        self, real: Tensor, latents: Tensor, draws: Draws, *labels: Tensor
+        self, real: Tensor, latents: Tensor, draws: StepRng, *labels: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Terms]:
         """The critic's loss, the generator's, the fakes that lie between them, and the terms for the log."""
         draws.seed_layers(Purpose.CRITIC_LATENTS)

@@ -1,11 +1,16 @@
-"""What a source of images is."""
+"""What a source of images is, and how one is opened by its format's name."""
 
 from __future__ import annotations
 
-from typing import Protocol
+import inspect
+from collections.abc import Mapping
+from typing import Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
+
+from distgan.config.plugins import SOURCES
+from distgan.errors import UserError
 
 MAX_LABEL = 65_535
 
@@ -35,3 +40,20 @@ class Source(Protocol):
     def name(self, number: int) -> str:
         """What to call an image in a message."""
         ...
+
+
+def open_source(format_name: str, path: str, options: Mapping[str, Any]) -> Source:
+    """The source of a format at `path`; its constructor's other keyword arguments are its options.
+
+    Raises UserError for an option that the format does not have, and for whatever the source raises it for.
+    """
+    for option in options:
+        if option not in _options_of(format_name):
+            takers = [name for name in SOURCES if option in _options_of(name)]
+            flag = f"--{option.replace('_', '-')}"
+            raise UserError(f"{flag} is not for --format {format_name}, but for {' and '.join(takers)}; leave it away")
+    return cast(Source, SOURCES.resolve(format_name)(path, **options))
+
+
+def _options_of(format_name: str) -> set[str]:
+    return inspect.signature(SOURCES.resolve(format_name)).parameters.keys() - {"path"}

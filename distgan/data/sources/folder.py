@@ -16,10 +16,11 @@ from distgan.bounds import MOST_RECORD_BYTES, parse_json, read_bytes, time_limit
 from distgan.data.files import WITHOUT_IMAGE, kind_of_file, walk_files
 from distgan.data.sources.base import MAX_LABEL, numbered_classes
 from distgan.data.sources.image_files import SUFFIXES, read_image
-from distgan.data.storage import translate_errors
 from distgan.errors import UserError
+from distgan.storage.storage import translate_errors
 
 _TABLE = "dataset.json"  # StyleGAN's labels
+
 _PATTERN_S = 1.0  # for a name
 
 

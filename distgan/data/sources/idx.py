@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 
 from distgan.bounds import check_unpacked, open_regular
 from distgan.data.sources.base import numbered_classes
-from distgan.data.storage import translate_errors
 from distgan.errors import UserError
+from distgan.storage.storage import translate_errors
 
 _UNSIGNED_BYTE = 0x08
+
 _MAX_DIMENSIONS = 8
 
 

@@ -33,6 +33,7 @@ from distgan.data.images import (
 from distgan.errors import UserError
 
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")  # and none that runs a program, as Pillow does for EPS
+
 SUFFIXES = frozenset({*(f".{extension}" for extension in EXTENSIONS), ".tif", ".tiff"})
 
 # What brings an image upright, by its EXIF orientation; 1 is upright.
@@ -48,8 +49,11 @@ _TURNS = {
 
 # A file's header inside a zip: its first bytes, and how long it is without name and extra field.
 _LOCAL_HEADER, _LOCAL_HEADER_BYTES = b"PK\x03\x04", 30
+
 _ENCRYPTED = 0x1
+
 _MOST_BYTES = 2**26  # of one image file in a zip
+
 _MOST_FILE_BYTES = 2**29
 
 # What zipfile raises for a file that is no zip, or a damaged one.

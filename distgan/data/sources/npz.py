@@ -14,6 +14,7 @@ from distgan.data.sources.base import MAX_LABEL, numbered_classes
 from distgan.errors import UserError
 
 _IMAGE_KEYS = ("images", "x", "x_train", "arr_0")
+
 _LABEL_KEYS = ("labels", "y", "y_train", "arr_1")
 
 # What NumPy and zipfile raise for a file that is no archive, or a damaged, encrypted or boastful one.

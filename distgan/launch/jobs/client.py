@@ -17,22 +17,28 @@ import ray
 from ray.dashboard.modules.job.sdk import JobSubmissionClient
 from ray.exceptions import AuthenticationError
 
-from distgan.config.commands import command
 from distgan.errors import UserError
-from distgan.submission.command import entry_point
-from distgan.submission.profiles import Cluster
-from distgan.submission.shipping import pack_distgan, pack_environment, pack_folder
-from distgan.submission.versions import SUBMITTED_FROM, to_text, versions
+from distgan.launch.jobs.bootstrap import SUBMITTED_FROM, to_text, versions
+from distgan.launch.jobs.command import entry_point
+from distgan.launch.jobs.packaging import pack_distgan, pack_environment, pack_folder
+from distgan.launch.jobs.profiles import Cluster
+from distgan.text import command
 
 _TIMEOUT_S = (10.0, 120.0)  # to connect, and between bytes
+
 _SAVING_S = 600  # a stopped job's time to save its state before it is killed
+
 _NO_TOKEN = (
     "it asks for a token and there is none here; set RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH, or token_file of the "
     "cluster's profile"
 )
+
 _AGENT_TRIES = 3
-_HOOK = "distgan.submission.arrival.load_environment"
+
+_HOOK = "distgan.launch.jobs.bootstrap.load_environment"
+
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+
 _ENDED = {"SUCCEEDED", "FAILED", "STOPPED"}
 
 

@@ -14,9 +14,13 @@ from distgan.launch.jobs.client import Jobs, JobState
 
 # After so long without a line the connection may be dead: it is made anew, then less and less often.
 _SILENCE_S = 60.0
+
 _LONGEST_SILENCE_S = 600.0
+
 _RETRY_S = 2.0
+
 _PATIENCE_S = 300.0  # with a cluster that does not answer
+
 _SETTLING_S = 0.5
 
 

@@ -14,9 +14,9 @@ from ray.train._internal.utils import get_address_and_port
 from ray.train.torch import TorchConfig
 from ray.train.torch.config import _set_torch_distributed_env_vars, _TorchBackend
 
+from distgan.distributed import join_store
 from distgan.errors import UserError
-from distgan.launch.placement.interfaces import use_interface
-from distgan.rendezvous import join_store
+from distgan.launch.placement.network import use_interface
 
 
 @dataclass

@@ -8,11 +8,18 @@ from dataclasses import dataclass, field, replace
 
 from ray.train import ScalingConfig
 
-from distgan.config.pairs import matches, parse_labels, parse_resources
-from distgan.config.placement import PlacementConfig
+from distgan.config.placement import PlacementConfig, matches, parse_labels, parse_resources
 from distgan.config.schema import EvaluationConfig, ScaleConfig
 from distgan.errors import UserError
-from distgan.launch.placement.nodes import ACCELERATOR, Node, Part, Room, amount_words, living_nodes, missing
+from distgan.launch.placement.capacity import (
+    ACCELERATOR,
+    Bundle,
+    Node,
+    NodeCapacity,
+    amount_words,
+    living_nodes,
+    missing,
+)
 
 
 @dataclass(frozen=True)
@@ -56,15 +63,15 @@ class Resources:
         return {"CPU": self.worker_cpus, **gpus, **self.further}
 
     @property
-    def part(self) -> Part:
+    def part(self) -> Bundle:
         """Of a worker, with its kind of accelerator."""
         kind = {f"{ACCELERATOR}{self.accelerator_type}": 0.001} if self.accelerator_type else {}
-        return Part(self.per_worker | kind, self.labels)
+        return Bundle(self.per_worker | kind, self.labels)
 
     @property
-    def validation_part(self) -> Part:
+    def validation_part(self) -> Bundle:
         gpus = {"GPU": float(self.validation_gpus)} if self.validation_gpus else {}
-        return Part({"CPU": self.validation_cpus, **gpus}, self.labels)
+        return Bundle({"CPU": self.validation_cpus, **gpus}, self.labels)
 
     def scaling(self, workers: int) -> ScalingConfig:
         """How Ray Train is to place the workers."""
@@ -181,9 +188,9 @@ def _shares(nodes: Sequence[Node], workers: int, aside: int) -> list[float]:
 def _fits(nodes: Sequence[Node], resources: Resources, workers: int) -> bool:
     """Whether the workers find places, and beside them the evaluation aside, wherever it is."""
     if not resources.validation_cpus:
-        return Room(nodes).take_group(resources.part, workers, resources.strategy)
+        return NodeCapacity(nodes).take_group(resources.part, workers, resources.strategy)
     for index in range(len(nodes)):
-        room = Room(nodes)
+        room = NodeCapacity(nodes)
         if room.holds(index, resources.validation_part):
             room.take(index, resources.validation_part)
             if room.take_group(resources.part, workers, resources.strategy):

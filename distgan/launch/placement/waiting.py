@@ -1,4 +1,4 @@
-"""Workers that a cluster has no place for yet: said once, with what is missing."""
+"""What a user is told of where a run's processes will be, and of workers that wait for a place."""
 
 from __future__ import annotations
 
@@ -10,14 +10,44 @@ from ray._private import state
 from ray._private.worker import global_worker
 from ray.util import placement_group_table
 
-from distgan.launch.background import Background
-from distgan.launch.placement.nodes import amount_words
+from distgan.launch.mailbox import Background
+from distgan.launch.placement.capacity import amount_words, living_nodes, staying
 from distgan.launch.placement.resources import Resources
 
+
+def waiting(resources: Resources) -> list[str]:
+    """A line where workers wait for nodes."""
+    if not resources.lacking:
+        return []
+    return [f"waiting for nodes: {resources.lacking}; Ctrl-C ends the wait"]
+
+
+def on_spot() -> list[str]:
+    """A line where this process, which a run dies with, is on a node that may be taken away."""
+    here = ray.get_runtime_context().get_node_id()
+    found = [node.address for node in living_nodes() if node.is_spot and node.labels.get("ray.io/node-id") == here]
+    return [
+        f"this process is on the spot node {address}, and the run ends with it; start it on a node that stays"
+        for address in found
+    ]
+
+
+def trials_on_spot() -> list[str]:
+    """A line where trials have no node to run on that stays."""
+    nodes = living_nodes()
+    if not any(node.is_spot for node in nodes) or staying(nodes):
+        return []
+    return ["all nodes with processors are spot nodes: a trial whose node is taken goes on from its last checkpoint"]
+
+
 _FIRST_LOOK_S = 10.0
+
 _LOOK_S = 5.0
+
 _GIVING_UP_S = 30.0
+
 _POLL_S = 0.5
+
 _PENDING = {"PENDING", "RESCHEDULING"}
 
 

@@ -1,0 +1,108 @@
+"""What the commands of `distgan data` print."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from distgan.text import printable
+from distgan.tracking.console import Terminal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from rich.console import Console
+
+    from distgan.data.index import Index
+
+
+_NAMED = 5  # of what was left out
+
+
+def print_index(url: str, opened: Index) -> None:
+    """What a data set holds."""
+    header = opened.header
+    labelled = int((opened.labels >= 0).sum())
+    megabytes = sum(shard.bytes for shard in header.shards) / 1e6
+    shape = f"{header.channels}x{header.image_size}x{header.image_size}"
+    if header.image_size is None:
+        shape = f"{header.channels} channels, several sizes (train with data.resize)"
+    lines = [
+        f"{url}: {header.samples:,} images, {shape}",
+        f"  {len(header.shards)} shards, {megabytes:.1f} MB, {len(opened.blocks):,} blocks",
+        f"  {len(header.classes)} classes{_empty(opened)}, {labelled:,} labelled",
+        f"  hash {opened.hash}",
+    ]
+    print("\n".join(map(printable, lines)))
+
+
+def _empty(opened: Index) -> str:
+    import numpy as np
+
+    empty = len(opened.header.classes) - len(np.unique(opened.labels[opened.labels >= 0]))
+    return f" ({empty:,} without an image)" if empty > 0 else ""
+
+
+def print_made(url: str, made: Index, bad: list[str]) -> None:
+    """What a data set that has just been made holds, which samples are bad and what else was left out."""
+    from distgan.data.files import BAD
+
+    print_index(url, made)
+    print_skipped(bad)
+    print_left_out({reason: count for reason, count in made.header.left_out.items() if reason != BAD})
+
+
+def print_if_sorted(opened: Index) -> None:
+    """A warning where the samples lie sorted by label, which keeps classes apart in training."""
+    if opened.is_sorted_by_label:
+        print(
+            "warning: the labels lie sorted, so that each group of a batch has only some of the classes; pack the "
+            "images with `distgan data pack`, which shuffles them, or raise data.streams (16 by default) in training"
+        )
+
+
+def print_few_images(samples: int) -> None:
+    """A warning where the samples are few for a run of the default configuration."""
+    from distgan.config.schema import Config
+    from distgan.evaluation.extractors.published import feature_count
+    from distgan.tracking import formatting
+    from distgan.training.data_checks import few_images
+
+    config = Config()
+    few = few_images(samples, config, feature_count(config.evaluation.extractor))
+    if few is not None:
+        print(f"warning: {formatting.few_images(few)}")
+
+
+def print_skipped(reasons: list[str]) -> None:
+    """How many samples were left out, and why the first few were."""
+    if reasons:
+        print(f"{len(reasons):,} bad {'sample' if len(reasons) == 1 else 'samples'} left out:")
+        for reason in reasons[:_NAMED]:
+            print(f"  {printable(reason)}")
+        if len(reasons) > _NAMED:
+            print(f"  and {len(reasons) - _NAMED:,} more")
+
+
+def print_recovered(count: int) -> None:
+    """How many JPEGs were taken although a decoder warns of them."""
+    if count:
+        what = "JPEG is" if count == 1 else "JPEGs are"
+        print(f"{count:,} {what} slightly damaged but decodable; kept")
+
+
+def print_left_out(left_out: Mapping[str, int]) -> None:
+    """How many files or members of shards were not taken, and why."""
+    from distgan.data.files import words_of
+
+    total = sum(left_out.values())
+    if total:
+        print(f"{total:,} {'file' if total == 1 else 'files'} left out: {printable(words_of(left_out))}")
+
+
+def progress_bar(console: Console | None = None) -> Progress:
+    """A bar on standard error, where that is a terminal."""
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    console = console or Terminal(stderr=True)
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)

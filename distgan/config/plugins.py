@@ -1,0 +1,277 @@
+"""Components by name: registered ones, and a user's own as `module:Class`.
+
+Entries are imported only when used, so reading a configuration imports nothing heavy. A component's keyword
+arguments are its configuration keys: names, types, ranges and defaults come from its signature.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import os
+import site
+import sys
+import sysconfig
+import traceback
+import typing
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, create_model
+
+from distgan.config.config_errors import either
+from distgan.config.schema import DiscriminatorConfig, GeneratorConfig, ObjectiveConfig
+from distgan.config.section import Section
+from distgan.errors import UserError
+from distgan.text import did_you_mean
+
+_OURS = __name__.partition(".")[0]
+
+
+def is_own(name: str) -> bool:
+    """Whether a component's name means a class of a user's module, and no entry of a registry."""
+    return ":" in name
+
+
+def import_own(name: str) -> type[Any]:
+    """The class that `module:Class` names; modules are found on Python's path and in the current folder.
+
+    Raises UserError where there is no such module or class, or the module cannot be imported.
+    """
+    module_name, _, attribute = name.partition(":")
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.append(here)
+    try:
+        module = importlib.import_module(module_name)
+    except (Exception, SystemExit) as error:
+        if isinstance(error, ModuleNotFoundError) and error.name and f"{module_name}.".startswith(f"{error.name}."):
+            raise UserError(
+                f"{name}: there is no module {error.name!r}; go to the folder that holds it, or name that folder in "
+                f"PYTHONPATH"
+            ) from None
+        raise UserError(f"{name}: importing {module_name!r} failed: {why(error)}") from error
+    found = getattr(module, attribute, None)
+    if not isinstance(found, type):
+        classes = [key for key, value in vars(module).items() if isinstance(value, type) and key[:1] != "_"]
+        raise UserError(f"{name}: module {module_name!r} has no class {attribute!r}{did_you_mean(attribute, classes)}")
+    return found
+
+
+def why(error: BaseException) -> str:
+    """What a user's code raised, and in which of its lines, as one line."""
+    told = f"{type(error).__name__}: {' '.join(str(error).split()):.300}"
+    others = ("<", *_installed_folders(), f"{Path(__file__).parents[1]}{os.sep}")
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(others)]
+    return f"{told} ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else told
+
+
+def own_sources(names: Iterable[str]) -> list[str]:
+    """Files and folders of the top-level modules of own components, without those that are installed packages.
+
+    They are what other machines need in order to import the components.
+    """
+    sources = set()
+    for name in filter(is_own, names):
+        import_own(name)
+        top = sys.modules[name.partition(":")[0].partition(".")[0]]
+        source = str(next(iter(top.__path__))) if hasattr(top, "__path__") else inspect.getsourcefile(top)
+        if source is not None and top.__name__ != _OURS and not source.startswith(_installed_folders()):
+            sources.add(source)
+    return sorted(sources)
+
+
+def _installed_folders() -> tuple[str, ...]:
+    folders = [sysconfig.get_path(kind) for kind in ("purelib", "platlib", "stdlib")]
+    return tuple(f"{folder}{os.sep}" for folder in [*folders, *site.getsitepackages(), site.getusersitepackages()])
+
+
+class Registry(Mapping[str, str]):
+    """Names of one kind of component, each with its `module:attribute`."""
+
+    def __init__(self, kind: str, entries: dict[str, str]) -> None:
+        self.kind = kind
+        self._entries = entries
+
+    def __getitem__(self, name: str) -> str:
+        return self._entries[name]
+
+    def __iter__(self):  # type: ignore[no-untyped-def]
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def require(self, name: str) -> None:
+        """Raises UserError where there is no component `name`; a user's own module is imported for that."""
+        if is_own(name):
+            import_own(name)
+        elif name not in self._entries:
+            raise UserError(f"unknown {self.kind} {name!r}{did_you_mean(name, self._entries)}")
+
+    def resolve(self, name: str) -> Any:
+        """The class called `name`, or that of a user's own module where `name` is `module:Class`.
+
+        Raises UserError with the nearest name when there is none.
+        """
+        self.require(name)
+        if is_own(name):
+            return import_own(name)
+        module, _, attribute = self._entries[name].partition(":")
+        return getattr(importlib.import_module(module), attribute)
+
+
+GENERATORS = Registry(
+    "generator network",
+    {
+        "cgan": "distgan.models.cgan:Generator",
+        "dcgan": "distgan.models.dcgan:Generator",
+        "sagan": "distgan.models.sagan:Generator",
+        "sagan_resnet": "distgan.models.sagan_resnet:Generator",
+        "sngan": "distgan.models.sngan:Generator",
+    },
+)
+
+DISCRIMINATORS = Registry(
+    "discriminator network",
+    {
+        "cgan": "distgan.models.cgan:Discriminator",
+        "dcgan": "distgan.models.dcgan:Discriminator",
+        "sagan": "distgan.models.sagan:Discriminator",
+        "sagan_resnet": "distgan.models.sagan_resnet:Discriminator",
+        "sngan": "distgan.models.sngan:Discriminator",
+        "wgan_gp": "distgan.models.wgan_gp:Discriminator",
+    },
+)
+
+OBJECTIVES = Registry(
+    "objective",
+    {
+        "bce": "distgan.losses.objectives:BinaryCrossEntropy",
+        "hinge": "distgan.losses.objectives:Hinge",
+        "wgan": "distgan.losses.objectives:Wasserstein",
+        "wgan_gp": "distgan.losses.objectives:WassersteinGradientPenalty",
+    },
+)
+
+EXTRACTORS = Registry(
+    "feature extractor",
+    {
+        "fd_lite0": "distgan.evaluation.extractors.lite0:EfficientNetLite0Features",
+        "fid": "distgan.evaluation.extractors.fid:InceptionFeatures",
+        "fid_clean": "distgan.evaluation.extractors.fid:CleanInceptionFeatures",
+    },
+)
+
+SOURCES = Registry(
+    "data source",
+    {
+        "folder": "distgan.data.sources.folder:FolderSource",
+        "celeba": "distgan.data.sources.celeba:CelebaSource",
+        "cifar": "distgan.data.sources.cifar:CifarSource",
+        "idx": "distgan.data.sources.idx:IdxSource",
+        "npz": "distgan.data.sources.npz:NpzSource",
+    },
+)
+
+# Section of the tree -> (its schema, the key that names the component, its registry).
+COMPONENTS: dict[str, tuple[type[Section], str, Registry]] = {
+    "generator": (GeneratorConfig, "network", GENERATORS),
+    "discriminator": (DiscriminatorConfig, "network", DISCRIMINATORS),
+    "objective": (ObjectiveConfig, "name", OBJECTIVES),
+}
+
+# Arguments that come from the tree's top level, not from the section.
+CONTEXT = ("image_size", "channels", "latent_dim", "num_classes")
+
+
+def options_model(target: type[Any], declared: Collection[str] = ()) -> type[BaseModel]:
+    """A pydantic model of `target`'s own options: its keyword arguments without the context's.
+
+    Raises UserError for a signature that configuration keys cannot be made of.
+    """
+    try:
+        hints = typing.get_type_hints(target.__init__, include_extras=True)
+        fields = {
+            name: _field(parameter, hints)
+            for name, parameter in inspect.signature(target).parameters.items()
+            if name not in CONTEXT and name not in declared
+        }
+        config = ConfigDict(extra="forbid", allow_inf_nan=False)
+        return create_model(f"{target.__name__}Options", __config__=config, **fields)
+    except UserError as error:
+        raise UserError(f"{target.__module__}:{target.__name__}: {error}") from None
+    except Exception as error:
+        if target.__module__.startswith("distgan."):
+            raise
+        raise UserError(f"{target.__module__}:{target.__name__}: its signature cannot be read: {why(error)}") from error
+
+
+def _field(parameter: inspect.Parameter, hints: Mapping[str, Any]) -> Any:
+    """A parameter's type and default, as pydantic's `create_model` takes them."""
+    if parameter.kind not in (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD):
+        raise UserError(f"its parameter `{parameter}` is no key; write keyword arguments, each with a type")
+    if parameter.name not in hints:
+        raise UserError(f"its parameter `{parameter}` has no type; write one, as in `width: int = 64`")
+    return hints[parameter.name], ... if parameter.default is inspect.Parameter.empty else parameter.default
+
+
+def option_of_others(section: str, name: str, option: str) -> str:
+    """`; it is an option of …, not of NAME` where other components of the section have it; else nothing."""
+    _, _, registry = COMPONENTS[section]
+    others = [other for other in registry if option in options_model(registry.resolve(other)).model_fields]
+    return f"; it is an option of {either(others)}, not of {name}" if others else ""
+
+
+def takes_labels(target: type[Any]) -> bool:
+    """Whether a network can be conditional: its constructor has the argument `num_classes`."""
+    return "num_classes" in inspect.signature(target).parameters
+
+
+def needs_labels(target: type[Any]) -> bool:
+    """Whether a network cannot be unconditional: it takes `num_classes`, and None is no value for it."""
+    parameter = inspect.signature(target).parameters.get("num_classes")
+    if parameter is None or parameter.default is None:
+        return False
+    hint = typing.get_type_hints(target.__init__).get("num_classes")
+    return type(None) not in typing.get_args(hint)
+
+
+def own_names(tree: Mapping[str, Any]) -> dict[str, str]:
+    """The components of a plain tree of values that are a user's own: key -> `module:Class`."""
+    found = {}
+    for section, key in (*((section, key) for section, (_, key, _) in COMPONENTS.items()), ("evaluation", "extractor")):
+        values = tree.get(section)
+        name = values.get(key) if isinstance(values, Mapping) else None
+        if isinstance(name, str) and is_own(name):
+            found[f"{section}.{key}"] = name
+    return found
+
+
+def context_arguments(target: type[Any], tree: Any) -> dict[str, Any]:
+    """Those of the tree's top-level values that `target` takes, by name."""
+    parameters = inspect.signature(target).parameters
+    return {name: getattr(tree, name) for name in CONTEXT if name in parameters}
+
+
+def with_former_options(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """A checkpoint's configuration, with options that are younger than it as it was trained with.
+
+    Networks called `sngan` were of SAGAN's form before they had the option `form`; it is added where the forms differ.
+    """
+    former, size = dict(tree), tree.get("image_size")
+    for section in ("generator", "discriminator"):
+        options = tree.get(section)
+        if isinstance(options, Mapping) and options.get("network") == "sngan" and "form" not in options:
+            widths = options.get("widths") is not None
+            differs = (size == 64 and not widths) if section == "generator" else (size != 32 or widths)
+            former[section] = {**options, "form": "sagan"} if differs else options
+    return former
+
+
+def split_section(section: str, values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Splits a component section's values into the declared ones and the component's options."""
+    schema, _, _ = COMPONENTS[section]
+    declared = {key: value for key, value in values.items() if key in schema.model_fields}
+    return declared, {key: value for key, value in values.items() if key not in declared}

@@ -1,0 +1,125 @@
+"""From the bytes of a block to images as a run wants them: training and evaluation both decode here."""
+
+from __future__ import annotations
+
+import tarfile
+from bisect import bisect_right
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distgan.config.schema import DataConfig
+from distgan.data.blocks import BlockCache, BlockReader
+from distgan.data.images import decode_image
+from distgan.data.index import TAR_UNIT, Block, Index
+from distgan.errors import UserError
+from distgan.storage.retry import Retry
+from distgan.storage.storage import Storage
+from distgan.text import command
+
+
+class Dataset:
+    """Decodes the samples of a data set to uint8 images of one shape, (channels, height, width), height = width.
+
+    A bad sample is one whose bytes are as the index says, but are no image, or one of another size and `resize` is
+    "none". What takes its place follows from the data alone, so that every worker and every resume agree.
+    """
+
+    def __init__(self, index: Index, reader: BlockReader, shape: tuple[int, int, int], config: DataConfig) -> None:
+        self.index, self.reader, self.shape = index, reader, shape
+        self._resize, self._bad_samples = config.resize, config.bad_samples
+        self._block_starts = [block.first for block in index.blocks]
+
+    @classmethod
+    def open(cls, config: DataConfig, shape: tuple[int, int, int], retry: Retry | None = None) -> Dataset:
+        """Of the data set at `config.url`, read through its cache. Raises UserError where it is missing or damaged.
+
+        By default storage that is away is waited for (`data.retry`).
+        """
+        assert config.url is not None
+        storage, retry = Storage.open(config.url), retry or Retry()
+        index = retry(lambda: Index.load(storage))
+        cache = None
+        if config.cache_dir is not None and not storage.is_local:
+            cache = BlockCache(Path(config.cache_dir), config.cache_mb * 2**20)
+        return cls(index, BlockReader(storage, index, cache, retry), shape, config)
+
+    def block_of(self, sample: int) -> Block:
+        """The block that a sample lies in."""
+        return self.index.blocks[bisect_right(self._block_starts, sample) - 1]
+
+    def images(self, samples: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+        """Ascending sample numbers, each with its image; a block is read once.
+
+        Bad samples are left out where they are to be skipped. Raises UserError, naming shard and sample, where not.
+        """
+        block: Block | None = None
+        data = b""
+        for sample in samples.tolist():
+            if block is None or sample >= block.stop:
+                block = self.block_of(sample)
+                (data,) = self.reader.read([block])
+            image = self.decode(sample, block, data)
+            if image is not None:
+                yield sample, image
+
+    def decode_or_next(self, sample: int, block: Block, data: bytes) -> tuple[int, NDArray[np.uint8]]:
+        """The image of a sample of `block`, or of the first good one after it in the block, taken as a ring; and whose.
+
+        Raises UserError, naming shard and sample, for a bad one that is not to be skipped, or a block without a
+        good one.
+        """
+        size = block.stop - block.first
+        for step in range(size):
+            candidate = block.first + (sample - block.first + step) % size
+            image = self.decode(candidate, block, data)
+            if image is not None:
+                return candidate, image
+        raise UserError(
+            f"{self._shard(block)}: none of the samples {block.first} to {block.stop - 1} (bytes {block.start} to "
+            f"{block.end}) can be used, so nothing can stand in for them; pack the data again"
+        )
+
+    def decode(self, sample: int, block: Block, data: bytes) -> NDArray[np.uint8] | None:
+        """The image of a sample of `block`, whose bytes are `data`; None for a bad one that is to be skipped.
+
+        Raises UserError, naming shard and sample, for a bad one that is not.
+        """
+        start = int(self.index.offsets[sample]) - block.start
+        image = data[start : start + int(self.index.lengths[sample])]
+        try:
+            return decode_image(image, self.shape[1], self.shape[0], self._resize)
+        except ValueError as error:
+            if self._bad_samples == "skip":
+                return None
+            raise UserError(
+                f"{self._name(sample, block)} cannot be used: {error}; pack the data again, or train without such "
+                f"samples with data.bad_samples=skip"
+            ) from None
+
+    def _shard(self, block: Block) -> str:
+        return self.index.header.shards[block.shard].name
+
+    def _name(self, sample: int, block: Block) -> str:
+        """Shard, number, place and, where the tar header before it can be read, the name of its file in the tar."""
+        offset = int(self.index.offsets[sample])
+        place = f"{self._shard(block)}: sample {sample} at byte {offset}"
+        if offset < TAR_UNIT:
+            return place
+        try:
+            header = self.reader.bytes_before(block.shard, offset, TAR_UNIT)
+            return f"{place} ({tarfile.TarInfo.frombuf(header, 'utf-8', 'replace').name})"
+        except (UserError, tarfile.TarError):
+            return place
+
+
+def check_bad_samples(count: int, config: DataConfig) -> None:
+    """Raises UserError for more bad samples than the configuration allows."""
+    if count > config.max_bad_samples:
+        raise UserError(
+            f"{config.url}: {count} samples met so far cannot be used, more than data.max_bad_samples="
+            f"{config.max_bad_samples}; `{command('data', 'verify', str(config.url))}` names them: pack the data "
+            f"again without them, or raise data.max_bad_samples"
+        )

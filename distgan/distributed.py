@@ -1,0 +1,262 @@
+"""The workers of a run and what they do together. One worker needs no process group."""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import os
+import socket
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from distgan.errors import UserError
+
+
+def join_store(host: str, port: int, rank: int, size: int, timeout_s: float) -> Any:
+    """torch's store of a group of `size` workers at `host`:`port`; rank 0 holds it and waits for the others.
+
+    The store asks nobody for a token, and torch's own rendezvous has it listen on every address of the machine. Here
+    it listens on `host` alone; on every address only where `host` is none of this machine's (behind a translation of
+    addresses), or a name that leads to loopback here and to this machine from others. Raises OSError or RuntimeError
+    where the workers do not meet.
+    """
+    timeout = timedelta(seconds=timeout_s)
+    if rank != 0:
+        return dist.TCPStore(host, port, size, False, timeout)  # type: ignore[attr-defined]
+    listener = _listen(host, port)
+    # torch takes the socket over.
+    return dist.TCPStore(  # type: ignore[attr-defined]
+        host, listener.getsockname()[1], size, True, timeout, master_listen_fd=listener.detach()
+    )
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family, _, _, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    loopback = ipaddress.ip_address(str(place[0]).partition("%")[0]).is_loopback
+    if loopback and host != "localhost" and not _is_address(host):
+        return _listen_everywhere(port)
+    try:
+        return socket.create_server((str(place[0]), port), family=family)
+    except OSError as error:
+        if error.errno != errno.EADDRNOTAVAIL:
+            raise
+        return _listen_everywhere(port)
+
+
+def _listen_everywhere(port: int) -> socket.socket:
+    if socket.has_dualstack_ipv6():
+        return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)
+    return socket.create_server(("", port))
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+T = TypeVar("T")
+
+_THREADS = "OMP_NUM_THREADS"
+
+_LAUNCH = "start the workers with torchrun, or unset its variables for a run of one"
+
+
+@dataclass(frozen=True)
+class Distributed:
+    """This worker's place among all of them, its device, and how many workers its host has.
+
+    `processors` are those of the host that the workers may use; None stands for all that this process may run on.
+    `threads` are those that the environment of whoever started the workers asks for (see `asked_threads`).
+    """
+
+    rank: int
+    size: int
+    device: torch.device
+    local_size: int = 1
+    processors: int | None = None
+    threads: int | None = None
+
+    def all_reduce(self, tensor: Tensor) -> Tensor:
+        """The sum over all workers, in place."""
+        if self.size > 1:
+            dist.all_reduce(tensor)
+        return tensor
+
+    def all_reduce_async(self, tensor: Tensor) -> Callable[[], Tensor]:
+        """Starts the sum over all workers, in place; the function returned waits for it."""
+        if self.size == 1:
+            return lambda: tensor
+        work = dist.all_reduce(tensor, async_op=True)
+
+        def wait() -> Tensor:
+            work.wait()
+            return tensor
+
+        return wait
+
+    def broadcast(self, value: T) -> T:
+        """Rank 0's value, on every rank."""
+        if self.size == 1:
+            return value
+        box = [value]
+        dist.broadcast_object_list(box, src=0, device=self.device)
+        return box[0]
+
+    def from_rank_0(self, action: Callable[[], T]) -> T:
+        """What `action` gives on rank 0, on every rank. Its UserError is raised on every rank."""
+        found: T | UserError | None = None
+        if self.rank == 0:
+            try:
+                found = action()
+            except UserError as error:
+                found = error
+        found = self.broadcast(found)
+        if isinstance(found, UserError):
+            raise found
+        return cast(T, found)
+
+    def gather(self, value: T) -> list[T]:
+        """The values of all workers, in the order of their ranks, on every rank."""
+        if self.size == 1:
+            return [value]
+        values = [value] * self.size
+        dist.all_gather_object(values, value)
+        return values
+
+    def gather_rows(self, rows: Tensor) -> Tensor | None:
+        """The rows (n, d) of all workers, in the order of their ranks, on rank 0; None on the others."""
+        if self.size == 1:
+            return rows
+        counts = torch.zeros(self.size, dtype=torch.int64, device=self.device)
+        counts[self.rank] = len(rows)
+        most = int(self.all_reduce(counts).max())
+        padded = torch.zeros(most, rows.shape[1], dtype=rows.dtype, device=self.device)
+        padded[: len(rows)] = rows
+        parts = [torch.empty_like(padded) for _ in range(self.size)] if self.rank == 0 else None
+        dist.gather(padded, parts)
+        return None if parts is None else torch.cat([part[:n] for part, n in zip(parts, counts.tolist(), strict=True)])
+
+    def ddp(self, module: nn.Module) -> nn.Module:
+        """`module` with its gradients averaged over the workers; itself when there is one worker.
+
+        Buffers are not broadcast: batch statistics are averaged over the groups (`training.statistics`).
+        """
+        if self.size == 1:
+            return module
+        with warnings.catch_warnings():
+            # Its successor `forward_sync_buffers` is unknown to older torch.
+            warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
+            return DistributedDataParallel(
+                module,
+                broadcast_buffers=False,
+                gradient_as_bucket_view=True,
+                # Between processors an all-reduce costs milliseconds whatever its size: no small first bucket.
+                bucket_cap_mb=None if self.device.type == "cuda" else 25,
+            )
+
+
+def choose_device(wish: str, local_rank: int) -> torch.device:
+    """The device of a worker: `auto` takes its GPU when there is one. Raises UserError for an absent one."""
+    available = torch.cuda.is_available()
+    if wish == "cuda" and not available:
+        raise UserError("scale.device=cuda: this machine has no usable GPU; use scale.device=auto or cpu")
+    if wish == "cpu" or not available:
+        return torch.device("cpu")
+    return torch.device("cuda", local_rank % torch.cuda.device_count())
+
+
+def join_torchrun(device: str, timeout_s: float = 600.0) -> Distributed:
+    """The world that torchrun's environment describes; a world of one without it.
+
+    Raises UserError for an environment that torchrun would not make, and for workers that do not meet in time.
+    """
+    check_torchrun()
+    size, rank = _number("WORLD_SIZE", 1), _number("RANK", 0)
+    chosen = choose_device(device, _number("LOCAL_RANK", 0))
+    if chosen.type == "cuda":
+        torch.cuda.set_device(chosen)
+    if size > 1 and not dist.is_initialized():
+        backend = "nccl" if chosen.type == "cuda" else "gloo"
+        try:
+            # torchrun's own process holds the store of its workers.
+            agents = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+            store = None if agents else _store(rank, size, timeout_s)
+            dist.init_process_group(
+                backend, store=store, rank=rank, world_size=size, timeout=timedelta(seconds=timeout_s)
+            )
+        except (ValueError, OSError, dist.DistError) as error:
+            reason = " ".join(str(error).split())
+            raise UserError(
+                f"WORLD_SIZE={size} is set, but the workers cannot meet: {reason:.300}; {_LAUNCH}"
+            ) from None
+    return Distributed(rank, size, chosen, _number("LOCAL_WORLD_SIZE", 1), threads=asked_threads())
+
+
+def asked_threads() -> int | None:
+    """What the user's OMP_NUM_THREADS says; None where it is not set, or not by the user.
+
+    torchrun sets it to 1 for several workers, and Ray for its jobs, where it is not set. torchrun's own environment
+    tells who has set it; in a job of Ray a 1 is taken for Ray's.
+    """
+    value = os.environ.get(_THREADS, "").partition(",")[0].strip()
+    if not (value.isascii() and value.isdigit() and int(value)):
+        return None
+    if value == "1" and "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:
+        return None
+    if value == "1" and "TORCHELASTIC_RUN_ID" in os.environ and not _parent_has(_THREADS):
+        return None
+    return int(value)
+
+
+def _parent_has(variable: str) -> bool:
+    """Whether the environment that this process's parent was started with has the variable; no where that is hidden."""
+    try:
+        given = Path(f"/proc/{os.getppid()}/environ").read_bytes()
+    except OSError:
+        return False
+    return any(entry.startswith(f"{variable}=".encode()) for entry in given.split(b"\0"))
+
+
+def _store(rank: int, size: int, timeout_s: float) -> Any:
+    one_machine = os.environ.get("LOCAL_WORLD_SIZE") == str(size)
+    host = "127.0.0.1" if one_machine else os.environ["MASTER_ADDR"]
+    return join_store(host, _number("MASTER_PORT", 0), rank, size, timeout_s)
+
+
+def check_torchrun() -> None:
+    """Raises UserError for variables of torchrun with which workers would wait for each other in vain."""
+    for place, among in (("RANK", "WORLD_SIZE"), ("LOCAL_RANK", "LOCAL_WORLD_SIZE")):
+        rank, count = _number(place, 0), _number(among, 1)
+        if rank >= count and (among in os.environ or place == "RANK"):
+            raise UserError(f"{place}={rank} with {among}={count}: ranks go from 0 to one less than that; {_LAUNCH}")
+    if _number("WORLD_SIZE", 1) == 1:
+        return
+    missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if not os.environ.get(name)]
+    if missing:
+        raise UserError(f"WORLD_SIZE={os.environ['WORLD_SIZE']} is set, and {missing[0]} is not; {_LAUNCH}")
+    if not 0 < _number("MASTER_PORT", 0) < 65_536:
+        raise UserError(f"MASTER_PORT={os.environ['MASTER_PORT']:.40} is not a port; {_LAUNCH}")
+    try:
+        socket.getaddrinfo(os.environ["MASTER_ADDR"], None)
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or "not a host name"
+        raise UserError(f"MASTER_ADDR={os.environ['MASTER_ADDR']:.80}: {reason}; {_LAUNCH}") from None
+
+
+def _number(variable: str, default: int) -> int:
+    value = os.environ.get(variable, str(default))
+    if not (value.isascii() and value.isdigit()):
+        raise UserError(f"{variable}={value:.40} is not a whole number; {_LAUNCH}")
+    return int(value)

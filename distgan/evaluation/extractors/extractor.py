@@ -1,0 +1,122 @@
+"""Feature extractors by name: networks that turn 8-bit images into vectors to measure distances between."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from distgan.config.plugins import EXTRACTORS, is_own, why
+from distgan.errors import UserError
+
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
+
+
+class OwnFeatures:
+    """Gives the features of `target(device)`, an instance of which is as `FeatureExtractor` says.
+
+    Without a `name` of its own it has that of its class, in small letters. Raises UserError where the class is no
+    extractor, where it fails, and for features of another shape than it has announced.
+    """
+
+    def __init__(self, target: type[Any], device: torch.device | str, where: str) -> None:
+        self._where = f"evaluation.extractor={where}"
+        try:
+            self._extractor = target(torch.device(device))
+        except Exception as error:
+            raise UserError(f"{self._where}: its constructor, given a device, raised {why(error)}") from error
+        self.name: str = getattr(self._extractor, "name", target.__name__.lower())
+        self.dimension: int = getattr(self._extractor, "dimension", 0)
+        if not callable(self._extractor) or not isinstance(self.dimension, int) or self.dimension < 1:
+            raise UserError(f"{self._where}: it must be callable, and its `dimension` the length of a feature vector")
+        if (
+            not isinstance(self.name, str)
+            or not _NAME.fullmatch(self.name)
+            or self.name.startswith(("fid", "fd_lite0"))
+        ):
+            raise UserError(
+                f"{self._where}: it cannot be called {self.name!r}: its `name` has small letters, digits and '_', and "
+                f"does not begin with the name of another measure (fid, fd_lite0)"
+            )
+        if hasattr(self._extractor, "logits"):
+            self.logits = self._extractor.logits
+
+    @torch.inference_mode()
+    def __call__(self, images: Tensor) -> Tensor:
+        """See `FeatureExtractor`."""
+        try:
+            features = self._extractor(images)
+        except Exception as error:
+            raise UserError(f"{self._where}: it raised {why(error)}") from error
+        wanted = (len(images), self.dimension)
+        if not isinstance(features, Tensor) or tuple(features.shape) != wanted:
+            found = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
+            raise UserError(f"{self._where}: {len(images)} images must give a tensor {wanted}, not {found}")
+        return features.float()
+
+
+class FeatureExtractor(Protocol):
+    """A frozen network, ready on its device.
+
+    name: as metrics report it, for example `fd_lite0`. Another preprocessing or layer is another name.
+    dimension: numbers in one image's feature vector.
+
+    One whose features a classifier reads may also have `logits(features) -> (N, classes)`.
+    """
+
+    name: str
+    dimension: int
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """uint8 (N, C, H, W) with C = 1 or 3, on any device -> float32 (N, dimension) on its own device."""
+
+
+def load_extractor(name: str, device: torch.device | str = "cpu", weights: Path | None = None) -> FeatureExtractor:
+    """The extractor that the registry, or a user's own module, calls `name`, on `device`.
+
+    weights: the file that `known.published_weights` names, checked by the caller.
+
+    Raises UserError where there is none, or where `module:Class` is no extractor.
+    """
+    target = EXTRACTORS.resolve(name)
+    if is_own(name):
+        return OwnFeatures(target, device, name)
+    extractor: FeatureExtractor = target(device) if weights is None else target(device, weights)
+    return extractor
+
+
+def checked_images(images: Tensor, extractor: str) -> None:
+    """Raises UserError for images that are neither grey nor RGB."""
+    assert images.dtype == torch.uint8, f"images must be uint8, not {images.dtype}"
+    assert images.ndim == 4, f"images must be (N, C, H, W), not {tuple(images.shape)}"
+    if images.shape[1] not in (1, 3):
+        raise UserError(f"{extractor} takes images of 1 or 3 channels, not {images.shape[1]}: convert them to RGB")
+
+
+@contextmanager
+def exact_arithmetic(device: torch.device) -> Iterator[None]:
+    """Inside, float32 is float32, whatever the caller's autocast and TF32 settings, and convolutions repeat."""
+    with (
+        torch.autocast(device.type, enabled=False),
+        torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False),
+    ):
+        yield
+
+
+def to_uint8(images: Tensor) -> Tensor:
+    """[-1, 1] floats of any shape -> uint8, clamped and rounded to the nearest as saved images are.
+
+    Raises UserError for values that are not numbers, which 8 bits would hide.
+    """
+    values = images.float()
+    if values.isnan().any():
+        raise UserError(
+            "generated images have values that are not numbers: the generator has diverged; "
+            "start a new run with a lower learning rate"
+        )
+    return ((values.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)

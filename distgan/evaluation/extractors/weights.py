@@ -1,0 +1,133 @@
+"""The published weights of an extractor: found or fetched once a machine, and checked."""
+
+from __future__ import annotations
+
+import atexit
+import hashlib
+import logging
+import os
+import shutil
+import uuid
+from pathlib import Path
+
+from distgan.config.plugins import EXTRACTORS
+from distgan.config.schema import Config, EvaluationConfig
+from distgan.errors import UserError
+from distgan.evaluation.extractors.published import PublishedWeights, published_weights
+from distgan.storage.local_files import locked, new_folder
+from distgan.storage.storage import Storage
+
+VARIABLE = "DISTGAN_FID_WEIGHTS"
+
+_log = logging.getLogger(__name__)
+
+
+def with_weights(config: Config) -> Config:
+    """The configuration with `located_weights` in it."""
+    return config.model_copy(update={"evaluation": located_weights(config.evaluation)})
+
+
+def located_weights(evaluation: EvaluationConfig) -> EvaluationConfig:
+    """The configuration with the place of its extractor's weights in it, as other machines' processes need it.
+
+    It is `evaluation.weights`, or the environment variable DISTGAN_FID_WEIGHTS. Raises UserError for an extractor that
+    does not exist, or whose weights were not given.
+    """
+    EXTRACTORS.require(evaluation.extractor)
+    published = published_weights(evaluation.extractor)
+    if published is None:
+        return evaluation
+    source = evaluation.weights or os.environ.get(VARIABLE)
+    if not source:
+        raise UserError(
+            f"evaluation.extractor={evaluation.extractor} measures with published weights, which were not given; "
+            f"{_help(published)}"
+        )
+    return evaluation.model_copy(update={"weights": Storage.open(source).url})
+
+
+def extractor_weights(evaluation: EvaluationConfig) -> Path | None:
+    """The checked file that the configured extractor needs, on this machine's disk; None where it needs none.
+
+    Remote weights are copied into the cache folder by one process of a machine while the others wait; by each for
+    itself where nothing can be kept there.
+
+    Raises UserError where the file is not there, or another.
+    """
+    published = published_weights(evaluation.extractor)
+    if published is None:
+        return None
+    assert evaluation.weights is not None, "the job has no place of the extractor's weights: see with_weights"
+    file = Storage.open(evaluation.weights)
+    if file.local_path is None:
+        return _fetched(evaluation.weights, published)
+    if not file.local_path.is_file():
+        raise UserError(
+            f"{file.url}: there are no weights of evaluation.extractor={evaluation.extractor} on this machine; "
+            f"{_help(published)}"
+        )
+    _check(file.local_path, file.url, published)
+    return file.local_path
+
+
+def cache_folder() -> Path:
+    """Where fetched weights are kept: below XDG_CACHE_HOME, by default ~/.cache.
+
+    A user without a home has a folder that is not there and cannot be made.
+    """
+    try:
+        home = Path.home()
+    except RuntimeError:
+        home = Path("/nonexistent")
+    return Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache") / "distgan"
+
+
+def _fetched(url: str, published: PublishedWeights) -> Path:
+    path = cache_folder() / published.file
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with locked(path.with_suffix(".lock")):
+            if not path.is_file() or _digest(path) != published.sha256:
+                _fetch(url, path, published)
+    except (OSError, UserError) as error:
+        refused = error if isinstance(error, OSError) else error.__cause__
+        if not isinstance(refused, OSError):
+            raise
+        folder = new_folder()
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        _fetch(url, folder / published.file, published)
+        reason = refused.strerror or str(refused)
+        _log.warning("%s: cannot be kept in %s (%s); fetched for this process alone", url, path.parent, reason)
+        return folder / published.file
+    return path
+
+
+def _fetch(url: str, path: Path, published: PublishedWeights) -> None:
+    folder, _, name = url.rpartition("/")
+    fetched = path.with_suffix(f".{uuid.uuid4().hex}")
+    try:
+        Storage.open(folder).download(name, fetched)
+        _check(fetched, url, published)
+        fetched.replace(path)
+    finally:
+        fetched.unlink(missing_ok=True)
+
+
+def _check(path: Path, source: str, published: PublishedWeights) -> None:
+    found = _digest(path)
+    if found != published.sha256:
+        raise UserError(
+            f"{source}: not the published weights: its SHA-256 begins with {found[:8]}, not {published.sha256[:8]}; "
+            f"{_help(published)}"
+        )
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _help(published: PublishedWeights) -> str:
+    return (
+        f"download {published.file} from {published.page}, and set evaluation.weights or {VARIABLE} to its path or URL"
+    )

@@ -1,0 +1,250 @@
+"""The real side of an evaluation: statistics and features of the data set, computed once by all workers and kept."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import itertools
+import json
+import logging
+import math
+import tokenize
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from typing import Protocol, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from distgan.bounds import MOST_UNPACKED_BYTES
+from distgan.config.schema import DataConfig, EvaluationConfig
+from distgan.data.dataset import Dataset, check_bad_samples
+from distgan.distributed import Distributed
+from distgan.errors import UserError
+from distgan.evaluation.extractors.extractor import FeatureExtractor
+from distgan.evaluation.extractors.published import feature_revision
+from distgan.evaluation.extractors.weights import cache_folder
+from distgan.evaluation.image_source import CHUNK
+from distgan.evaluation.metrics.frechet import FeatureSums, GaussianStatistics, frechet_distance
+from distgan.evaluation.reference_files import DamagedError, RealStatistics, floor_images
+from distgan.storage.storage import Storage
+
+T = TypeVar("T")
+
+
+class Reference(Protocol):
+    """What images are measured against. Its methods are called on every rank together.
+
+    count: how many real images; 0 where that is not known. is_whole: whether they are all images of their data set.
+    """
+
+    count: int
+    is_whole: bool
+
+    def statistics(self) -> RealStatistics: ...
+
+    def features(self, count: int) -> Tensor:
+        """Of `count` of the images, fewer where there are fewer: (n, d) on rank 0, (0, d) on the others."""
+        ...
+
+
+_log = logging.getLogger(__name__)
+
+_FOLDER = "statistics"
+
+_SELECTION_SEED = 0
+
+
+class DatasetReference:
+    """A data set, or what it has of one label, as evaluations see it. See `Reference`.
+
+    What is computed is kept beside the data, or in this machine's cache folder where the data cannot be written.
+    Files appear whole, so that several jobs may compute the same ones at once. Damaged ones, and those that cannot be
+    read, are computed again: who may only get the objects of a bucket is denied access to one that is not there.
+
+    Attributes:
+        kept_at: where the statistics are kept, on rank 0 once they are asked for; None where nothing can be written.
+    """
+
+    def __init__(
+        self,
+        evaluation: EvaluationConfig,
+        data: DataConfig,
+        distributed: Distributed,
+        storage: Storage,
+        decoder: Dataset,
+        extractor: FeatureExtractor,
+        label: int | None = None,
+    ) -> None:
+        self._data, self._world, self._decoder, self._extractor = data, distributed, decoder, extractor
+        self._places = [storage.child(_FOLDER), Storage.open(str(cache_folder())).child(_FOLDER)]
+        self._image_size = decoder.shape[1]
+        self._label, self._drawn = label, min(len(decoder.index), evaluation.real_samples or len(decoder.index))
+        self.is_whole = self._drawn == len(decoder.index)
+        self.count = len(self._selection())
+        self._floor_images = floor_images(evaluation.samples, self.count)
+        self.kept_at: str | None = None
+
+    def statistics(self) -> RealStatistics:
+        """Of the good ones among the selected images. Raises UserError where too many are bad.
+
+        The floor is that under a distance of `evaluation.samples` images (see `floor_images`).
+        """
+        name, count = f"{self._key(self.count)}.npz", self._floor_images
+        real = self._world.broadcast(self._kept_statistics(name) if self._world.rank == 0 else None)
+        if real is None:
+            first, rest = (self._joined(self._sums(part)) for part in self._parts())
+            statistics = (first + rest).statistics()
+            floor = between(self._world, first.statistics(), statistics)
+            extractor = self._extractor.name
+            real = RealStatistics(
+                statistics, floor, extractor, self._image_size, count, revision=feature_revision(extractor)
+            )
+            if self._world.rank == 0:
+                self.kept_at = self._keep(name, real.to_bytes())
+        elif real.floor_images != count:
+            real = replace(real, floor=self._floor(real.statistics), floor_images=count)
+        check_bad_samples(self.count - real.statistics.count, self._data)
+        return real
+
+    def features(self, count: int) -> Tensor:
+        """Features of the first `count` images of the selection, fewer where there are fewer: (n, d), on rank 0.
+
+        Other ranks get none of them: (0, d).
+        """
+        count = min(count, self.count)
+        name = f"{self._key(count)}-features.npy"
+        kept = self._kept_features(name) if self._world.rank == 0 else None
+        if not self._world.broadcast(kept is not None):
+            parts = list(self._feature_chunks(np.sort(self._selection()[:count])))
+            share = torch.cat(parts) if parts else torch.zeros(0, self._extractor.dimension)
+            kept = self._world.gather_rows(share)
+            if kept is not None:
+                self._keep(name, _npy(kept))
+        return kept if kept is not None else torch.zeros(0, self._extractor.dimension)
+
+    def _floor(self, real: GaussianStatistics) -> float:
+        """The floor beside statistics that were kept with that of another number of images, or of two halves."""
+        name = f"{self._key(self.count)}-floor-{self._floor_images}.json"
+        floor = self._world.broadcast(self._kept(name, _floor_from_json) if self._world.rank == 0 else None)
+        if floor is None:
+            first, _ = self._parts()
+            floor = between(self._world, self._joined(self._sums(first)).statistics(), real)
+            if self._world.rank == 0:
+                self._keep(name, json.dumps({"floor": floor}).encode())
+        return floor
+
+    def _key(self, count: int) -> str:
+        """What is kept depends on this."""
+        extractor = self._extractor.name
+        images = [self._image_size, self._data.resize, self._data.bad_samples]
+        everything = [self._decoder.index.hash, extractor, count, _SELECTION_SEED, *images]
+        if self._label is not None:
+            everything += [self._label, self._drawn]
+        if (revision := feature_revision(extractor)) > 1:
+            everything.append(f"revision {revision}")
+        digest = hashlib.sha256(json.dumps(everything).encode()).hexdigest()
+        return f"{extractor}-{count}-{digest[:16]}"
+
+    def _kept_statistics(self, name: str) -> RealStatistics | None:
+        def read(data: bytes, source: str) -> RealStatistics:
+            statistics, self.kept_at = RealStatistics.from_bytes(data, source), source
+            return statistics
+
+        return self._kept(name, read)
+
+    def _kept_features(self, name: str) -> Tensor | None:
+        dimension = self._extractor.dimension
+        return self._kept(name, lambda data, source: _from_npy(data, source, dimension))
+
+    def _kept(self, name: str, read: Callable[[bytes, str], T]) -> T | None:
+        """A kept file's contents; None where there is no good one."""
+        retry = self._decoder.reader.retry
+        for place in self._places:
+            try:
+                found = retry(partial(place.read_bytes, name, most=MOST_UNPACKED_BYTES))
+                return read(found, f"{place.url}/{name}")
+            except UserError:
+                continue
+        return None
+
+    def _keep(self, name: str, data: bytes) -> str | None:
+        """Where it is kept."""
+        for place in self._places:
+            with suppress(UserError):
+                place.write_bytes(name, data)
+                return f"{place.url}/{name}"
+        places = " or ".join(place.url for place in self._places)
+        _log.warning("statistics of the real images cannot be kept in %s; they are computed anew each time", places)
+        return None
+
+    def _selection(self) -> NDArray[np.int64]:
+        index = self._decoder.index
+        drawn = np.random.default_rng(_SELECTION_SEED).permutation(len(index))[: self._drawn]
+        return drawn if self._label is None else drawn[index.labels[drawn] == self._label]
+
+    def _parts(self) -> list[NDArray[np.int64]]:
+        """Sample numbers of those of the selection that the floor is of and of the others, in the order of the data."""
+        return [np.sort(part) for part in np.split(self._selection(), [self._floor_images])]
+
+    def _sums(self, samples: NDArray[np.int64]) -> FeatureSums:
+        """Sums over this rank's share of the samples."""
+        sums = FeatureSums.zeros(self._extractor.dimension, self._world.device)
+        for features in self._feature_chunks(samples):
+            sums.update(features)
+        return sums
+
+    def _joined(self, sums: FeatureSums) -> FeatureSums:
+        return FeatureSums.from_tensor(self._world.all_reduce(sums.to_tensor()), self._extractor.dimension)
+
+    def _feature_chunks(self, samples: NDArray[np.int64]) -> Iterator[Tensor]:
+        """Of this rank's contiguous share of ascending sample numbers."""
+        chunks = -(-len(samples) // CHUNK)
+        first, stop = (chunks * rank // self._world.size for rank in (self._world.rank, self._world.rank + 1))
+        for chunk in real_images(self._decoder, samples[first * CHUNK : stop * CHUNK]):
+            yield self._extractor(torch.from_numpy(chunk).to(self._world.device))
+
+
+def real_images(decoder: Dataset, samples: NDArray[np.int64]) -> Iterator[NDArray[np.uint8]]:
+    """The images of ascending sample numbers, uint8 (up to CHUNK, C, H, W), each block read once.
+
+    Bad samples are left out where they are to be skipped.
+    """
+    images = (image for _, image in decoder.images(samples))
+    while chunk := list(itertools.islice(images, CHUNK)):
+        yield np.stack(chunk)
+
+
+def between(distributed: Distributed, one: GaussianStatistics, other: GaussianStatistics) -> float:
+    """The Fréchet distance, computed once: ranks on unlike hardware would differ in the last bits."""
+    return distributed.broadcast(frechet_distance(one, other) if distributed.rank == 0 else 0.0)
+
+
+def _npy(features: Tensor) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, features.cpu().numpy(), allow_pickle=False)
+    return buffer.getvalue()
+
+
+def _floor_from_json(data: bytes, source: str) -> float:
+    try:
+        floor = json.loads(data)["floor"]
+        if not (isinstance(floor, float) and math.isfinite(floor)):
+            raise ValueError
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
+        raise DamagedError(f"{source} is damaged") from error
+    return floor
+
+
+def _from_npy(data: bytes, source: str, dimension: int) -> Tensor:
+    try:
+        features = np.load(io.BytesIO(data), allow_pickle=False)
+        if features.dtype != np.float32 or features.ndim != 2 or features.shape[1] != dimension:
+            raise ValueError
+    except (ValueError, EOFError, OSError, TypeError, SyntaxError, MemoryError, tokenize.TokenError) as error:
+        raise DamagedError(f"{source} is damaged") from error
+    return torch.from_numpy(features)

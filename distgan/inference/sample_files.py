@@ -1,0 +1,134 @@
+"""Samples as files: a grid, single images, or an array."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+import torch
+
+from distgan.errors import UserError
+from distgan.inference.sampling import Samples, draw_samples
+from distgan.storage.local_files import replacing
+from distgan.tracking.grids import image_grid, png_bytes
+from distgan.training.starting_point import find_checkpoint
+
+MOST_IN_A_GRID = 65_536
+
+_WIDE_ENOUGH = 64
+
+Drawn = Callable[[int], None]
+
+
+def write_samples(
+    url: str,
+    out: str,
+    *,
+    count: int = 64,
+    seed: int = 0,
+    label: str | None = None,
+    which: str | None = None,
+    trust_code: bool = False,
+    drawn: Drawn = lambda _: None,
+    say: Callable[[str], None] = lambda _: None,
+) -> tuple[str, int]:
+    """Draws images from a run or checkpoint into `out`; returns the checkpoint's name and how many they are.
+
+    `out` is a folder (`images/`) for a PNG each, named by its number, or the name of a file: `.png` for all of them in
+    one grid, `.npy` for an array uint8 (N, H, W, C), `.npz` for such an array as `arr_0` and, of a conditional
+    generator, the labels as `arr_1`. For the label `all` they are `count` rounded down to whole rows of one image a
+    label, at least one row. `drawn` is told how many are there, `say` of damaged checkpoints.
+
+    Raises UserError for what cannot be found or written.
+    """
+    try:
+        write, path = _writer(out, count), Path(out)
+        checkpoint = find_checkpoint(url, which)
+        for damaged in checkpoint.passed_over:
+            say(f"{damaged}; {checkpoint.manifest.name} is taken")
+        samples = draw_samples(checkpoint, count, seed, label, trust_code=trust_code)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(samples, path, drawn)
+    except OSError as error:
+        raise UserError(f"--out {out}: cannot be written: {error.strerror or error}") from None
+    return checkpoint.manifest.name, samples.shape[0]
+
+
+def _writer(out: str, count: int) -> Callable[[Samples, Path, Drawn], None]:
+    """What writes the kind of files that `out` names. Raises UserError where it names none, or the wrong place."""
+    if "://" in out:
+        raise UserError(f"--out {out}: samples are written to this machine's disk; give a name there")
+    path = Path(out)
+    if out.endswith("/") or path.is_dir() or not path.suffix:
+        if path.is_dir() and any(path.iterdir()):
+            raise UserError(f"--out {out}: the folder is not empty; give the name of a new one")
+        return _write_images
+    if path.suffix.lower() == ".png" and count > MOST_IN_A_GRID:
+        raise UserError(
+            f"--count {count}: a grid has at most {MOST_IN_A_GRID} images; for more give --out a folder/, .npy or .npz"
+        )
+    writers = {".png": _write_grid, ".npy": _write_npy, ".npz": _write_npz}
+    if path.suffix.lower() not in writers:
+        raise UserError(
+            f"--out {out}: give a name that ends in .png (a grid), .npy or .npz (an array), or / (a folder of images)"
+        )
+    return writers[path.suffix.lower()]
+
+
+def _write_grid(samples: Samples, path: Path, drawn: Drawn) -> None:
+    images = torch.cat(list(_counted(samples, drawn)))
+    scale = max(1, _WIDE_ENOUGH // images.shape[-1])
+    path.write_bytes(png_bytes(image_grid(images, samples.columns, scale=scale)))
+
+
+def _write_images(samples: Samples, folder: Path, drawn: Drawn) -> None:
+    """A PNG each; what was written is removed again where not all can be."""
+    existed = folder.exists()
+    folder.mkdir(exist_ok=True)
+    digits = max(6, len(str(samples.shape[0] - 1)))
+    written: list[Path] = []
+    try:
+        for images in _counted(samples, drawn):
+            for image in images:
+                written.append(folder / f"{len(written):0{digits}}.png")
+                written[-1].write_bytes(png_bytes(image_grid(image[None], padding=0)))
+    except BaseException:
+        for path in written:
+            path.unlink(missing_ok=True)
+        if not existed:
+            folder.rmdir()
+        raise
+
+
+def _write_npy(samples: Samples, path: Path, drawn: Drawn) -> None:
+    with replacing(path) as partial, partial.open("wb") as file:
+        _write_array(samples, file, drawn)
+
+
+def _write_npz(samples: Samples, path: Path, drawn: Drawn) -> None:
+    with replacing(path) as partial, zipfile.ZipFile(partial, "w") as archive:
+        with archive.open("arr_0.npy", "w", force_zip64=True) as file:
+            _write_array(samples, file, drawn)
+        if samples.labels is not None:
+            with archive.open("arr_1.npy", "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, samples.labels.numpy())
+
+
+def _write_array(samples: Samples, file: IO[bytes], drawn: Drawn) -> None:
+    """NumPy's format, batch by batch: the whole array need not fit in memory."""
+    count, channels, height, width = samples.shape
+    header = {"descr": "|u1", "fortran_order": False, "shape": (count, height, width, channels)}
+    np.lib.format.write_array_header_1_0(file, header)
+    for images in _counted(samples, drawn):
+        file.write(images.permute(0, 2, 3, 1).numpy().tobytes())
+
+
+def _counted(samples: Samples, drawn: Drawn) -> Iterator[torch.Tensor]:
+    done = 0
+    for images in samples.batches:
+        yield images
+        done += len(images)
+        drawn(done)

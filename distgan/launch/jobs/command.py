@@ -1,0 +1,141 @@
+"""A command that is to run on a cluster: its words quoted for a shell, and whether what it names will be there."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from distgan.config.load import preset_names
+from distgan.errors import UserError
+from distgan.text import did_you_mean, without_credentials
+
+COMMANDS = ("train", "tune", "evaluate", "data", "doctor")
+
+_PREFIX = "exec python -m distgan "
+
+_OWN_CODE = re.compile(r"([A-Za-z_]\w*)(\.\w+)*:[A-Za-z_]\w*")
+
+# Parameters and keys that name what is read or written from several nodes, or after the job has ended.
+_PLACES = {
+    "storage", "out", "url", "data", "data.url", "source", "init_from", "continue_from", "from_trial", "warm_start",
+    "results", "picture", "json", "statistics",
+}  # fmt: skip
+
+_SHARED = "the cluster's nodes do not have it; give an s3:// URL, or the absolute path of a folder that all nodes share"
+
+
+@dataclass(frozen=True)
+class Shipped:
+    """The working folder of a job, and which of its files travel; None without one."""
+
+    folder: Path | None = None
+    files: frozenset[Path] = frozenset()
+
+    def holds(self, relative: str) -> bool:
+        """Whether the job finds this path, a file's or a folder's, in its own folder."""
+        path = Path(relative)
+        return path in self.files or any(path in file.parents for file in self.files)
+
+
+def entry_point(words: Sequence[str]) -> str:
+    """The shell's line that runs `distgan` with these words, each of them exactly as it is."""
+    return _PREFIX + shlex.join(words)
+
+
+def command_of(line: str) -> str:
+    """What an entry point runs, for people: `distgan train …`, or the line of a job that others have submitted."""
+    return f"distgan {line.removeprefix(_PREFIX)}" if line.startswith(_PREFIX) else line
+
+
+def check_words(words: Sequence[str]) -> str:
+    """The command's name. Raises UserError for what is no command of distgan that can be submitted, and passwords."""
+    if not words:
+        raise UserError("what to submit? write the command after --, as in `distgan submit -- train quickstart …`")
+    name = words[0]
+    if name not in COMMANDS:
+        raise UserError(f"{name!r:.60} is no command that can be submitted{did_you_mean(name, COMMANDS)}")
+    for word in words:
+        if without_credentials(word) != word:
+            raise UserError("no passwords in a URL, which everybody on the cluster could read; use --env-file FILE")
+        if "\0" in word or "\n" in word:
+            raise UserError(f"{word!r:.60}: an argument cannot have a line break")
+    return name
+
+
+def check_places(parameters: Mapping[str, object], shipped: Shipped, here: Path) -> None:
+    """Raises UserError where a command names files or folders that the cluster will not have.
+
+    Args:
+        parameters: of the command, by name; `overrides` is a list of KEY=VALUE.
+        shipped: what travels.
+        here: the folder that relative paths mean now.
+    """
+    if parameters.get("address") is not None:
+        raise UserError("a submitted command runs on the cluster that it is submitted to: leave out its --address")
+    for name, value in _named_values(parameters):
+        if "://" in value or Path(value).is_absolute():
+            continue
+        if name == "config":
+            _check_config(value, shipped, here)
+        elif name in _PLACES and not (name == "json" and value == "-"):
+            if name == "storage" and value == "runs":
+                raise UserError(
+                    f"a submitted command needs --storage: by default it writes to {value!r}, and {_SHARED}"
+                )
+            raise UserError(f"{_shown(name)} {value!r:.100} is a relative path: {_SHARED}")
+        elif _is_left_behind(name, value, shipped, here):
+            raise UserError(_not_shipped(value, shipped))
+
+
+def _named_values(parameters: Mapping[str, object]) -> Iterable[tuple[str, str]]:
+    for name, value in parameters.items():
+        if name == "overrides" and isinstance(value, Sequence):
+            for override in value:
+                key, equals, text = str(override).partition("=")
+                if equals and text.strip() not in {"", "null", "~"}:
+                    yield key.strip(), text.strip().strip("'\"")
+        elif isinstance(value, str):
+            yield name, value
+        elif isinstance(value, (list, tuple)):
+            yield from ((name, one) for one in value if isinstance(one, str))
+
+
+def _check_config(value: str, shipped: Shipped, here: Path) -> None:
+    is_file = Path(value).suffix in {".yaml", ".yml"} or (here / value).is_file()
+    if is_file and not shipped.holds(value):
+        if not (here / value).is_file() and shipped.folder is None:
+            raise UserError(f"cannot read the configuration {value!s:.100}: there is no such file here")
+        raise UserError(_not_shipped(value, shipped))
+    if not is_file and value not in preset_names():
+        raise UserError(f"unknown preset {value!r:.100}{did_you_mean(value, preset_names())}")
+
+
+def _is_left_behind(name: str, value: str, shipped: Shipped, here: Path) -> bool:
+    """Whether it names a file of spaces, or a component of the user's own code, that is here and does not travel."""
+    if name == "space" and (here / value).is_file():
+        return not shipped.holds(value)
+    own = _OWN_CODE.fullmatch(value)
+    return own is not None and not _own_is_shipped(own[1], shipped, here)
+
+
+def _own_is_shipped(module: str, shipped: Shipped, here: Path) -> bool:
+    """Also true where the module is not in this folder: it may be installed on the cluster."""
+    if not ((here / f"{module}.py").is_file() or (here / module).is_dir()):
+        return True
+    return shipped.holds(f"{module}.py") or shipped.holds(module)
+
+
+def _not_shipped(what: str, shipped: Shipped) -> str:
+    if shipped.folder is None:
+        return f"{what:.100} is on this machine, and the cluster does not have it: add --working-dir ."
+    return (
+        f"{what:.100} is not among the files of --working-dir {shipped.folder} that are shipped; name its path in that "
+        f"folder, and look whether .gitignore leaves it out"
+    )
+
+
+def _shown(name: str) -> str:
+    return name if "." in name else f"--{name.replace('_', '-')}" if name not in {"url", "source"} else name.upper()

@@ -1,0 +1,165 @@
+"""Training in this process or under torchrun, without Ray; what every way to launch gives back."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from ipaddress import ip_address
+from typing import Literal, TypeVar
+
+import torch
+import torch.distributed as dist
+
+from distgan.distributed import Distributed, check_torchrun, choose_device, join_torchrun
+from distgan.errors import UserError
+from distgan.evaluation.image_source import OnProgress
+from distgan.launch.placement.network import own_address_towards, use_interface
+from distgan.launch.signals import stop_on_signals
+from distgan.tracking.console import Display
+from distgan.tracking.run_folder import RunReporter
+from distgan.training.events import Event, Summary
+from distgan.training.loop import train
+from distgan.training.run_spec import RunSpec
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A run's summary, on the process that has it, and the exit code for the command line.
+
+    finished: `time.monotonic()` when the summary came. sessions: how many there were, more than 1 where workers were
+    lost.
+    """
+
+    summary: Summary | None
+    exit_code: int
+    finished: float = 0.0
+    sessions: int = 1
+
+    def timed(self, begun: float, now: float) -> Summary | None:
+        """The summary with the whole time of a command that began at `begun` and is done `now`.
+
+        What it took beside the session belongs to `start` and `end`.
+        """
+        if self.summary is None:
+            return None
+        seconds, run_seconds = dict(self.summary.seconds), self.summary.run_seconds
+        beside = max(0.0, now - begun - seconds["total"])
+        end = min(beside, now - self.finished)
+        start = seconds.pop("start", 0.0) + beside - end
+        seconds["start" if self.sessions == 1 else "start and lost sessions"] = round(start, 2)
+        seconds |= {"end": round(end, 2), "total": round(seconds["total"] + beside, 2)}
+        return replace(self.summary, seconds=seconds, run_seconds=None if run_seconds is None else run_seconds + beside)
+
+
+J = TypeVar("J")
+
+R = TypeVar("R")
+
+# Done on every rank alike, a function at the top of a module.
+Work = Callable[[J, Distributed, OnProgress], R]
+
+
+@dataclass(frozen=True)
+class Workers:
+    """Where a measurement is made.
+
+    Attributes:
+        count: how many.
+        address: of a Ray cluster; by default RAY_ADDRESS, or one that is started on this machine.
+        no_ray: in this process, or in those that torchrun has started.
+        device: `auto` takes GPUs where there is one for each worker.
+        sources: files and folders of Python modules that workers must be able to import.
+    """
+
+    count: int = 1
+    address: str | None = None
+    no_ray: bool = False
+    device: Literal["auto", "cpu"] = "auto"
+    sources: Sequence[str] = ()
+
+
+def cluster_address(address: str | None) -> str | None:
+    """The Ray cluster that is asked for: `address` or RAY_ADDRESS; None for one that is started on this machine."""
+    address = address or os.environ.get("RAY_ADDRESS") or None
+    return None if address == "local" else address
+
+
+def check_device(device: str, workers: int, address: str | None, *, no_ray: bool) -> str:
+    """The device of the workers, in words; what a cluster elsewhere has is known when it is asked.
+
+    Raises UserError where `cuda` is wished for on this machine, and it has not the GPUs.
+    """
+    cluster = None if no_ray else cluster_address(address)
+    if device == "cpu":
+        return "cpu"
+    if cluster is not None:
+        wish = "cuda" if device == "cuda" else "cuda or cpu"
+        return f"{wish}: whether Ray at {cluster} has a GPU for each worker is known at the start only"
+    chosen = choose_device(device, 0).type
+    gpus = torch.cuda.device_count()
+    if no_ray or chosen == "cpu" or gpus >= workers:
+        return chosen
+    if device == "cuda":
+        raise UserError(
+            f"scale.device=cuda with {workers} workers: this machine has {gpus} GPUs, and each worker needs one; "
+            f"ask for fewer workers, or use scale.device=auto"
+        )
+    return "cpu"
+
+
+def check_processes(workers: int, command: str = "train") -> None:
+    """Raises UserError, naming the `command`, where more workers are asked for than there are processes without Ray.
+
+    Also for an environment that torchrun would not make.
+    """
+    check_torchrun()
+    processes = os.environ.get("WORLD_SIZE", "1")
+    if workers > 1 and processes != str(workers):
+        where = "in this process alone" if processes == "1" else f"in the {processes} processes of torchrun"
+        raise UserError(
+            f"--no-ray works {where}, not on {workers} workers: start `torchrun --nproc-per-node {workers} "
+            f"-m distgan {command} ...`, or leave out --no-ray, or ask for 1 worker"
+        )
+
+
+def choose_interface(wanted: str | None = None) -> None:
+    """Has the processes of torchrun meet through an interface.
+
+    By default loopback where all are on this machine, else the one with the way to the first of them.
+
+    Raises UserError for an interface that this machine has not.
+    """
+    master = os.environ.get("MASTER_ADDR")
+    if wanted is None and (master is None or os.environ.get("WORLD_SIZE", "1") == "1"):
+        return
+    if os.environ.get("LOCAL_WORLD_SIZE") == os.environ.get("WORLD_SIZE"):
+        address: str | None = "127.0.0.1"
+    else:
+        address = None if master is None else own_address_towards(master, 1)
+        if address is not None and ip_address(address).is_loopback:
+            address = None  # a host's own name often leads there; the other hosts do not
+    use_interface(wanted, address)
+
+
+def train_here(job: RunSpec, lost: Callable[[], bool]) -> Outcome:
+    """Runs the job's loop on this process's rank of torchrun's world, or alone.
+
+    `lost` says whether another process has taken over the run: it then ends at its next write.
+    """
+    with stop_on_signals() as wish:
+        choose_interface(job.config.placement.interface)
+        distributed = join_torchrun(job.config.scale.device)
+        with Display() as display:
+
+            def show(event: Event) -> None:
+                display.event(event)
+
+            try:
+                with closing(RunReporter(job.run, show, lambda: wish.wished or lost())) as reporter:
+                    summary = train(job, distributed, reporter)
+            finally:
+                if dist.is_initialized():
+                    dist.destroy_process_group()
+        return Outcome(summary if distributed.rank == 0 else None, wish.exit_code, display.finished, display.sessions)

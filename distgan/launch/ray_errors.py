@@ -1,0 +1,77 @@
+"""Ray's own messages and losses, one line each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import ray._private.worker as ray_worker
+from ray.exceptions import (
+    LocalRayletDiedError,
+    NodeDiedError,
+    OutOfMemoryError,
+    RayActorError,
+    WorkerCrashedError,
+)
+from ray.train import ControllerError, WorkerGroupError
+
+from distgan.errors import UserError
+
+_LONGEST = 300
+
+_print = ray_worker.print_to_stdstream
+
+
+def shorten_ray_messages() -> None:
+    """From now on, in this process."""
+    ray_worker.print_to_stdstream = _print_shortened
+
+
+def _print_shortened(data: dict[str, Any], ignore_prefix: bool = False) -> None:
+    """In the place of Ray's function, which is given `lines` of some process, `pid`."""
+    if data.get("pid") == "raylet":
+        data = data | {"lines": [_first_line(message) for message in data["lines"]]}
+    _print(data, ignore_prefix)
+
+
+def _first_line(message: str) -> str:
+    line = next((line.strip() for line in message.splitlines() if line.strip()), "")
+    line = line.partition(" Possible reasons include")[0].partition(" This can happen when")[0]
+    return line if len(line) <= _LONGEST else line[: _LONGEST - 1] + "…"
+
+
+_LOST = (RayActorError, OutOfMemoryError, NodeDiedError, WorkerCrashedError, LocalRayletDiedError)
+
+
+@contextmanager
+def lost_processes_as_one_line(run_url: str, way_on: str = "goes on from the last checkpoint") -> Iterator[None]:
+    """Turns Ray's errors of killed processes and dead nodes into a UserError; all others pass.
+
+    `way_on` is what the same command does when it is given again.
+    """
+    try:
+        yield
+    except (WorkerGroupError, ControllerError, *_LOST) as error:
+        lost = _lost(error)
+        if lost is None:
+            raise
+        if isinstance(lost, OutOfMemoryError):
+            reason = "a node ran out of memory"
+            remedy = "free memory there, or ask for fewer workers, or lower data.memory_mb"
+        else:
+            reason = "processes were killed or a node was lost"
+            remedy = "look at the cluster's nodes"
+        raise UserError(
+            f"{run_url}: the Ray cluster lost processes of this run: {reason}; {remedy}; the same command {way_on}"
+        ) from None
+
+
+def _lost(error: Exception) -> Exception | None:
+    """The loss behind an error. Where one worker is lost, its peers' broken connections are no errors of their own."""
+    if isinstance(error, WorkerGroupError):
+        losses = [failure for failure in error.worker_failures.values() if isinstance(failure, _LOST)]
+        return next(iter(losses), None)
+    if isinstance(error, ControllerError):
+        return error.controller_failure if isinstance(error.controller_failure, _LOST) else None
+    return error

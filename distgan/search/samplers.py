@@ -1,0 +1,117 @@
+"""The next trial of a search: a function of the trials so far, so that a killed search resumes exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from distgan.config.load import flatten
+from distgan.errors import UserError
+from distgan.search.expressions import Value, close
+from distgan.search.plan import Limits, Plan
+from distgan.search.ranking import leaderboard
+from distgan.search.record import Trial, require_record
+from distgan.search.space import Space
+
+
+def known_trials(plan: Plan, space: Space) -> list[Trial]:
+    """Ended trials of the plan's `warm_start` that a draw of the space could have been; none without one.
+
+    Raises UserError where that is no search, it was measured by something else or on other data, or none of its trials
+    is in the space.
+    """
+    if plan.warm_start is None:
+        return []
+    earlier = require_record(plan.warm_start)
+    if earlier.plan.metric != plan.metric:
+        raise UserError(
+            f"--warm-start {plan.warm_start}: it was measured by {earlier.plan.metric}, and this search is by "
+            f"{plan.metric}; ask for the same --metric and evaluation.samples"
+        )
+    if earlier.plan.data_hash != plan.data_hash:
+        raise UserError(f"--warm-start {plan.warm_start}: it was a search on other data; leave it out")
+    shared = flatten(earlier.plan.config)
+    found = []
+    for trial in earlier.trials:
+        if not trial.ended or trial.repeats is not None:
+            continue
+        values = {**shared, **trial.overrides}
+        draw = space.nearest(values)
+        resolved = space.overrides(draw)
+        if all(key in values and close(value, values[key]) for key, value in resolved.items()):
+            found.append(trial.model_copy(update={"draw": draw}))
+    if not found:
+        raise UserError(
+            f"--warm-start {plan.warm_start}: none of its {len(earlier.trials)} trials is in this space; leave it out, "
+            f"or widen the ranges"
+        )
+    return found
+
+
+@dataclass(frozen=True)
+class Draw:
+    """A trial to be: see `Trial`. `seed_offset` is added to the configuration's seed."""
+
+    values: dict[str, Value]
+    repeats: int | None = None
+    seed_offset: int = 0
+    generation: int = 0
+    parent: int | None = None
+
+
+# Nothing before some trial has ended, or nothing any more.
+Next = Draw | Literal["wait", "done"]
+
+
+class Proposals(Protocol):
+    """Decides what is tried."""
+
+    def next(self, trials: Sequence[Trial]) -> Next:
+        """The draw of the trial after these, which are all there are, by number."""
+        ...
+
+
+class Listed:
+    """Draws that are known from the beginning."""
+
+    def __init__(self, draws: Sequence[dict[str, Value]]) -> None:
+        self._draws = draws
+
+    def next(self, trials: Sequence[Trial]) -> Next:
+        return Draw(self._draws[len(trials)]) if len(trials) < len(self._draws) else "done"
+
+
+def random_draws(space: Space, seed: int, count: int, first: dict[str, Value] | None) -> Listed:
+    """`count` draws of a seed, the `first` of them the configuration itself where the space has it."""
+    begin = [] if first is None else [first]
+    return Listed([*begin, *(space.sample(seed, number) for number in range(len(begin), count))][:count])
+
+
+def grid_draws(space: Space, points: int) -> Listed:
+    """Every point of the grid. Raises UserError where there are too many."""
+    return Listed(space.grid(points))
+
+
+class Repeating:
+    """When all other trials have ended, the best of them again with other seeds, so that the winner is not luck.
+
+    Which are the best is decided once, as the first of them is proposed.
+    """
+
+    def __init__(self, inner: Proposals, plan: Plan, limits: Limits) -> None:
+        self._inner, self._plan, self._limits = inner, plan, limits
+
+    def next(self, trials: Sequence[Trial]) -> Next:
+        drawn = [trial for trial in trials if trial.repeats is None]
+        found = self._inner.next(drawn)
+        if found != "done" or self._limits.seeds == 1:
+            return found
+        if not all(trial.ended for trial in drawn):
+            return "wait"
+        best = leaderboard(self._plan, drawn)[: self._limits.top]
+        for ranked in best:
+            begun = sum(trial.repeats == ranked.trial.number for trial in trials)
+            if begun < self._limits.seeds - 1:
+                return Draw(dict(ranked.trial.draw), repeats=ranked.trial.number, seed_offset=begun + 1)
+        return "done"

@@ -1,0 +1,137 @@
+"""What the terminal of the person who started a search shows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from rich.console import Console, RenderableType
+from rich.live import Live
+
+from distgan.search import trial_text as search_words
+from distgan.search.ranking import leaderboard
+from distgan.search.record import SearchRecord, Trial, kimg_of
+from distgan.search.trial_tables import Progress, trials_table
+from distgan.tracking import formatting
+from distgan.tracking.console import LiveConsole
+
+
+class SearchDisplay(LiveConsole):
+    """Shows a search: a live table on a terminal, a plain line for each thing that happens anywhere else.
+
+    Args:
+        console: where to write; standard output by default.
+    """
+
+    def __init__(self, console: Console | None = None) -> None:
+        super().__init__(console)
+        self._table: RenderableType = ""
+        self._last: SearchRecord | None = None
+
+    def update(self, record: SearchRecord, progress: Mapping[int, Progress]) -> None:
+        """Show the search as it stands; what is new since the last call is told in lines.
+
+        The first call should come before anything begins: of what had ended by then only the number is told.
+
+        Args:
+            record: kept, so it must not change any more.
+            progress: of running trials, by number.
+        """
+        interactive = self._console.is_interactive
+        for text, always in _news(self._last, record):
+            if always or not interactive:
+                self.message(text)
+        self._last = record
+        if interactive:
+            self._table = trials_table(record, progress)
+            self._show()
+
+    def _show(self) -> None:
+        if self._live is None:
+            self._live = Live(get_renderable=lambda: self._table, console=self._console, refresh_per_second=1)
+            self._live.start()
+        elif self._last is not None and self._last.ended is not None:
+            self._live.refresh()
+
+
+def _news(last: SearchRecord | None, record: SearchRecord) -> Iterator[tuple[str, bool]]:
+    """Lines, and whether each is also told above a live table, which does not show it."""
+    if last is None:
+        yield _beginning(record), False
+    known = _known(record if last is None else last, all_begin=last is None)
+    best = _best([trial.best(record.plan.higher_is_better) for trial in known.values()], record)
+    for trial in record.trials:
+        earlier = known.get(trial.number)
+        if trial.state != "waiting" and (earlier is None or earlier.state == "waiting"):
+            yield _begins(trial, record, goes_on=last is None and bool(trial.curve)), False
+        for point in trial.curve:
+            if earlier is None or point not in earlier.curve:
+                improved = _best([best, point], record)
+                yield _evaluated(trial, point, record, is_best=improved is point), False
+                best = improved
+        if trial.ended and (earlier is None or not earlier.ended):
+            yield _ended(trial, record), trial.state == "failed"
+    if record.ended is not None and (last is None or last.ended is None):
+        yield _end(record), True
+
+
+def _known(record: SearchRecord, all_begin: bool) -> dict[int, Trial]:
+    """The trials of the last call; of none before, those of this one, of which whatever has not ended now begins."""
+    waiting = {"state": "waiting"}
+    return {
+        trial.number: trial.model_copy(update=waiting) if all_begin and not trial.ended else trial
+        for trial in record.trials
+    }
+
+
+def _best(points: Sequence[tuple[float, float] | None], record: SearchRecord) -> tuple[float, float] | None:
+    """The best (kimg, value), of equal ones the first."""
+    sign = -1 if record.plan.higher_is_better else 1
+    return min((point for point in points if point is not None), key=lambda point: sign * point[1], default=None)
+
+
+def _beginning(record: SearchRecord) -> str:
+    plan, ended = record.plan, sum(trial.ended for trial in record.trials)
+    goes_on = f"goes on, {formatting.plural(ended, 'trial')} of it ended" if record.trials else "begins"
+    return (
+        f"{record.name}: {goes_on}; {formatting.plural(record.limits.trials, 'trial')} of "
+        f"{formatting.kimg_count(plan.kimg)} kimg, drawn by {plan.sampler}, stopped by {plan.scheduler}, "
+        f"compared by {plan.metric} ({search_words.direction(plan)})"
+    )
+
+
+def _begins(trial: Trial, record: SearchRecord, goes_on: bool) -> str:
+    values = search_words.values_shown(trial, search_words.searched(record.plan))
+    verb = f"goes on at {formatting.kimg_count(trial.kimg)} kimg" if goes_on else "begins"
+    origin = ""
+    if trial.repeats is not None:
+        origin = f" as trial {trial.repeats} with seed {trial.seed}"
+    elif trial.parent is not None:
+        origin = f" from trial {trial.parent}, generation {trial.generation}"
+    return f"trial {trial.number} {verb}{origin}: {values}"
+
+
+def _evaluated(trial: Trial, point: tuple[float, float], record: SearchRecord, is_best: bool) -> str:
+    kimg, value = point
+    best = " (best of the search so far)" if is_best else ""
+    where = f"at {formatting.kimg_count(kimg)} kimg"
+    return f"trial {trial.number} {where}: {record.plan.metric} {formatting.number(value)}{best}"
+
+
+def _ended(trial: Trial, record: SearchRecord) -> str:
+    text = f"trial {trial.number} ended: {search_words.state_shown(trial, record)}"
+    if trial.note:
+        text += f": {search_words.failure(trial)}"
+    best = search_words.best_shown(trial, record.plan.higher_is_better)
+    return f"{text}; best {best}" if best else text
+
+
+def _end(record: SearchRecord) -> str:
+    trials = record.trials
+    ranked = leaderboard(record.plan, trials)
+    text = (
+        f"{record.name}: ended ({record.ended}) with {formatting.plural(len(trials), 'trial')}, "
+        f"{formatting.kimg_count(kimg_of(trials))} kimg trained"
+    )
+    if not ranked:
+        return f"{text}; no trial has a value"
+    return f"{text}; best {record.plan.metric} {formatting.number(ranked[0].value)}: trial {ranked[0].trial.number}"

@@ -1,0 +1,114 @@
+"""The one who keeps a search's record: trials are proposed, begin, are evaluated and end here."""
+
+from __future__ import annotations
+
+import threading
+from typing import Literal
+
+from distgan.errors import UserError
+from distgan.search.record import SearchEnd, SearchRecord, Trial, TrialState, kimg_of
+from distgan.search.samplers import Draw, Proposals
+from distgan.search.space import Space
+from distgan.storage.retry import Retry
+from distgan.storage.storage import Storage
+
+
+class SearchState:
+    """The record of a search that goes on; whatever changes is in its storage before it has effects.
+
+    Storage that is away is waited for (`data.retry`). A trial that failed in an earlier session is tried again, but
+    where others went on without it. Its methods may be called from any thread.
+    """
+
+    def __init__(self, record: SearchRecord, space: Space, proposals: Proposals, storage: Storage) -> None:
+        self._record, self._space, self._proposals, self._storage = record, space, proposals, storage
+        self._lock = threading.Lock()
+        self._given: set[int] = set()
+        self._failure: UserError | None = None
+
+    def next_trial(self) -> Trial | Literal["wait", "done"]:
+        """A trial to be run: one that has not ended in an earlier session, else a new one."""
+        with self._lock:
+            trials = self._record.trials
+            for trial in trials:
+                failed = trial.state == "failed" and not self._record.plan.is_population
+                if (failed or not trial.ended) and trial.number not in self._given:
+                    self._given.add(trial.number)
+                    if failed:  # what is proposed meanwhile does not take it for ended
+                        trial.state, trial.note = "waiting", ""
+                    return trial.model_copy(deep=True)
+            draw = self._proposals.next(trials)
+            if not isinstance(draw, Draw):
+                return draw
+            trial = Trial(
+                number=len(trials),
+                draw={name: list(value) if isinstance(value, tuple) else value for name, value in draw.values.items()},
+                overrides=self._space.overrides(draw.values),
+                seed=self._record.plan.config["seed"] + draw.seed_offset,
+                repeats=draw.repeats,
+                generation=draw.generation,
+                parent=draw.parent,
+            )
+            trials.append(trial)
+            try:
+                self._save()
+            except UserError:
+                trials.pop()
+                raise
+            self._given.add(trial.number)
+            return trial.model_copy(deep=True)
+
+    def begun(self, number: int) -> None:
+        """A trial has workers."""
+        with self._lock:
+            self._record.trials[number].state = "begun"
+            self._save()
+
+    def told(self, number: int, kimg: float, value: float) -> None:
+        """A trial was evaluated."""
+        with self._lock:
+            self._record.trials[number].told(kimg, value)
+            self._save()
+
+    def ended(self, number: int, state: TrialState, note: str = "", seconds: float = 0.0) -> None:
+        """A trial has ended, or goes on in another session where `state` is `begun`."""
+        with self._lock:
+            trial = self._record.trials[number]
+            trial.state, trial.note = state, note
+            trial.seconds += seconds
+            self._save()
+
+    def close(self, end: SearchEnd) -> SearchRecord:
+        """This session of the search has ended; returns the record."""
+        with self._lock:
+            self._record.ended = end
+            self._save()
+            return self._record.model_copy(deep=True)
+
+    def raise_failure(self) -> None:
+        """The first error that the record's storage has met, if any: others may have wrapped it since."""
+        if self._failure is not None:
+            raise self._failure
+
+    def _save(self) -> None:
+        try:
+            Retry()(lambda: self._record.save(self._storage))
+        except UserError as error:
+            self._failure = self._failure or error
+            raise
+
+    def snapshot(self) -> SearchRecord:
+        """The record as it stands."""
+        with self._lock:
+            return self._record.model_copy(deep=True)
+
+    def kimg_of(self, number: int) -> float:
+        """How far a trial came."""
+        with self._lock:
+            return self._record.trials[number].kimg
+
+    @property
+    def kimg(self) -> float:
+        """Thousands of real images that all trials have consumed."""
+        with self._lock:
+            return kimg_of(self._record.trials)

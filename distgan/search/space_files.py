@@ -1,0 +1,96 @@
+"""The entries of a space as a user gives them: YAML files or URLs, `KEY=DISTRIBUTION` arguments, a preset's own."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+
+from distgan.bounds import NOT_YAML, parse_yaml, read_text, yaml_reason
+from distgan.config.config_errors import either
+from distgan.errors import UserError
+from distgan.search.expressions import is_number, number_text, value_text
+from distgan.storage.storage import NotFoundError, Storage
+
+_SPACES = resources.files("distgan.search") / "spaces"
+
+
+def default_names() -> list[str]:
+    """Names of the presets that have a space, sorted."""
+    return sorted(entry.name.removesuffix(".yaml") for entry in _SPACES.iterdir() if entry.name.endswith(".yaml"))
+
+
+def default_entries(preset: str) -> dict[str, str]:
+    """The entries of a preset's own space, for `Space.parse`. Raises UserError for what is no preset."""
+    if preset not in default_names():
+        raise UserError(
+            f"{preset:.200}: only presets have a space of their own ({either(default_names())}); give one, as "
+            f"optimizer.generator.lr=loguniform(1e-5, 1e-3) or a file"
+        )
+    return parse_file((_SPACES / f"{preset}.yaml").read_text(encoding="utf-8"), f"the space of {preset}")
+
+
+_ARGUMENT = re.compile(r"\s*([\w.]+)\s*=(.*)", re.DOTALL)
+
+_LARGEST_FILE = 100_000
+
+
+def read_entries(words: Sequence[str]) -> dict[str, str]:
+    """The text of each entry, for `Space.parse`, from files, URLs and `KEY=DISTRIBUTION`; these win over files.
+
+    Raises UserError for what cannot be read.
+    """
+    files: dict[str, str] = {}
+    given: dict[str, str] = {}
+    for word in words:
+        argument = _ARGUMENT.fullmatch(word)
+        if argument:
+            given[argument[1]] = argument[2]
+        else:
+            files |= parse_file(_read(word), f"{word:.200}")
+    return files | given
+
+
+def parse_file(text: str, where: str) -> dict[str, str]:
+    """The entries of a YAML mapping of dotted keys to expressions; `where` names it in errors."""
+    try:
+        tree = parse_yaml(text)
+    except NOT_YAML as error:
+        raise UserError(f"{where}: not valid YAML{yaml_reason(error)}") from None
+    if not isinstance(tree, dict) or not all(isinstance(key, str) for key in tree):
+        raise UserError(
+            f"{where}: a space is a mapping of keys to expressions, as in "
+            f"`optimizer.generator.lr: loguniform(1e-5, 1e-3)`"
+        )
+    return {key: _expression(where, key, value) for key, value in tree.items()}
+
+
+def _expression(where: str, key: str, value: object) -> str:
+    if isinstance(value, str):
+        return value
+    if value is None or isinstance(value, bool):
+        return value_text(value)
+    if is_number(value) and math.isfinite(value):
+        return number_text(value)
+    mend = "write choice(VALUE, VALUE), or a list in quotes"
+    if isinstance(value, dict):
+        mend = f"write dotted keys, as {key}.KEY, and expressions with a comma in quotes where they stand in braces"
+    raise UserError(f"{where}: {key:.80}: a {type(value).__name__} is no expression; {mend}")
+
+
+def _read(name: str) -> str:
+    try:
+        if "://" in name:
+            folder, _, file = name.rpartition("/")
+            return Storage.open(folder).read_bytes(file, most=_LARGEST_FILE).decode("utf-8")
+        return read_text(Path(name), _LARGEST_FILE)
+    except (FileNotFoundError, NotFoundError):
+        raise UserError(
+            f"{name:.200}: no such file; name a YAML file, or write KEY=DISTRIBUTION as in "
+            f"optimizer.generator.lr=loguniform(1e-5, 1e-3)"
+        ) from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"cannot read the space {name:.200}: {reason}") from None

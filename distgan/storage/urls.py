@@ -1,0 +1,245 @@
+"""From a storage URL to the fsspec file system that serves it."""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import os
+import re
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urljoin
+
+import fsspec
+from aiobotocore.session import AioSession
+from botocore.handlers import add_expect_header
+from fsspec.implementations.http import HTTPFileSystem
+
+from distgan.errors import UserError
+from distgan.text import without_credentials
+
+
+class S3Session(AioSession):  # type: ignore[misc]
+    """A session that does not ask for leave (`Expect: 100-continue`) to send: aiohttp waits for it without end.
+
+    Pickled, it is made anew: credentials come from the environment of the process that unpickles it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.unregister("before-call.s3", add_expect_header)
+
+    def __reduce__(self) -> tuple[type[S3Session], tuple[()]]:
+        return S3Session, ()
+
+
+LOCAL_PROTOCOLS = ("file", "local")
+
+S3_PROTOCOLS = ("s3", "s3a")
+
+_PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs", "hdfs": "pyarrow"}
+
+_SEND_TIMEOUT_S = 30
+
+
+def _open_socket(address: tuple[Any, ...]) -> socket.socket:
+    """A socket whose connection ends where nobody takes what is sent: aiohttp has no limit for that."""
+    family, kind, protocol, *_ = address
+    opened = socket.socket(family, kind, protocol)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
+        opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(_SEND_TIMEOUT_S * 1000))
+    return opened
+
+
+_S3_CONFIG = {
+    "connect_timeout": 5,
+    "read_timeout": 30,
+    "retries": {"mode": "standard", "total_max_attempts": 3},
+    "max_pool_connections": 32,
+    "connector_args": {"socket_factory": _open_socket},
+}
+
+_filesystems: dict[tuple[object, ...], Any] = {}
+
+
+def split_url(url: str) -> tuple[str, str]:
+    """Protocol and path of a URL; a plain path has protocol `file`."""
+    if not url or "\0" in url:
+        raise UserError(f"{url!r} is not a URL; give a local path or a URL such as s3://bucket/folder")
+    if url.encode(errors="replace").decode() != url:
+        raise UserError(f"{url!r}: not UTF-8; rename it")
+    protocol, separator, rest = url.partition("://")
+    if without_credentials(url) != url:
+        scheme = re.match("[A-Za-z0-9+.-]*(:/*)?", url)
+        assert scheme is not None
+        raise UserError(f"{scheme[0]}…: no passwords in a URL; use the environment or a profile file")
+    if "::" in url:
+        raise UserError(f"{url}: chained URLs (`::`) are not supported; give the URL of the folder itself")
+    if separator and re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*", protocol):
+        if protocol in LOCAL_PROTOCOLS and not rest.startswith("/"):
+            raise UserError(f"{url}: a {protocol}:// URL needs an absolute path; write {protocol}:///folder")
+        return protocol, rest
+    word, colon, _ = url.partition(":")
+    if colon and word in {"pipe", *fsspec.available_protocols()}:
+        raise UserError(f"{url}: not a URL of a folder (shell pipes are never run); write s3://bucket/folder")
+    return "file", url
+
+
+def check_name(what: str, name: str, remote: bool) -> None:
+    """Refuse names that could leave the folder, and for remote stores those that fsspec reads as patterns."""
+    if not name or "\0" in name or any(part in {"", ".", ".."} for part in name.split("/")):
+        raise UserError(f"{what}: a name has parts joined by single slashes, none of them `.` or `..`")
+    if remote and any(sign in name for sign in "*?[]"):
+        raise UserError(f"{what}: the characters * ? [ ] cannot be used in a remote name; rename it")
+
+
+def filesystem_class(url: str, protocol: str) -> Any:
+    if protocol in {"http", "https"}:
+        return WebFileSystem
+    try:
+        return fsspec.get_filesystem_class(protocol)
+    except ImportError as error:
+        package = _PACKAGES.get(protocol)
+        hint = f"install {package} (pip install {package})" if package else str(error)
+        raise UserError(f"{url}: {protocol}:// needs a package that is not installed; {hint}") from error
+    except ValueError as error:
+        near = difflib.get_close_matches(protocol, ["file", "memory", *_PACKAGES], n=1, cutoff=0.5)
+        installed = [name for name, module in _PACKAGES.items() if importlib.util.find_spec(module)]
+        raise UserError(
+            f"{url}: unknown protocol {protocol}://; {f'did you mean {near[0]}://? ' if near else ''}"
+            f"Installed: {', '.join(['file', 'memory', *installed])}"
+        ) from error
+
+
+def root_of(url: str, protocol: str) -> str:
+    """The folder at `url` as its file system calls it. Raises UserError where no URL alone can name one."""
+    filesystem = filesystem_class(url, protocol)
+    with _needing_no_more(url, protocol):
+        return str(filesystem._strip_protocol(url))
+
+
+@contextmanager
+def _needing_no_more(url: str, protocol: str) -> Iterator[None]:
+    """Some of fsspec's file systems wrap another one, or want a host or token that no URL carries."""
+    try:
+        yield
+    except (AttributeError, TypeError, ValueError) as error:
+        reason = f" ({error})" if isinstance(error, ValueError) else ""
+        raise UserError(
+            f"{url}: {protocol}:// needs more than a URL{reason}; use a local path, s3:// or gs://"
+        ) from error
+
+
+def filesystem_of(url: str, protocol: str) -> Any:
+    """The process's file system for a URL.
+
+    A forked process gets its own, and so does a changed set of AWS variables. fsspec's own cache of instances
+    is not used: it makes one a thread.
+    """
+    filesystem = filesystem_class(url, protocol)
+    with _needing_no_more(url, protocol):
+        options = filesystem._get_kwargs_from_urls(url)
+    variables = sorted(item for item in os.environ.items() if item[0].startswith("AWS_"))
+    key = (os.getpid(), protocol, repr(options), tuple(variables) if protocol in S3_PROTOCOLS else ())
+    if key not in _filesystems:
+        if protocol in S3_PROTOCOLS:
+            options |= {"config_kwargs": _S3_CONFIG, "session": S3Session()}
+        with _needing_no_more(url, protocol):
+            created = filesystem(skip_instance_cache=True, use_listings_cache=False, **options)
+        if protocol in S3_PROTOCOLS:
+            created.retries = 1  # botocore's standard retries; s3fs would multiply them
+        _filesystems.setdefault(key, created)
+    return _filesystems[key]
+
+
+_MOST_BYTES = 2**31
+
+_MOST_FILE_BYTES = 2**34  # of a file that goes to the disk
+
+_MOST_PAGE_BYTES = 2**24  # of a folder's page
+
+_CHUNK_BYTES = 2**20
+
+_LINK = re.compile(r"<a\s[^<>]{0,500}?\bhref\s?=\s?[\"']([^\"'<>\s]{1,1000})", re.IGNORECASE)
+
+
+class WebFileSystem(HTTPFileSystem):  # type: ignore[misc]
+    """fsspec's, without three surprises.
+
+    A server that ignores `Range` answers with the whole file, which would be taken for the part that was asked for. A
+    server that never stops sending would fill the memory or the disk. A server that refuses or fails counted as one
+    that does not have the file.
+    """
+
+    async def _cat_file(self, url: str, start: int | None = None, end: int | None = None, **kwargs: Any) -> bytes:
+        if start is None and end is None:
+            return await self._read(url, 0, _MOST_BYTES, **kwargs)
+        if start is None or end is None or not 0 <= start < end:
+            raise NotImplementedError(f"bytes {start} to {end}")
+        headers = {"Range": f"bytes={start}-{end - 1}", **kwargs.pop("headers", {})}
+        return (await self._read(url, start, end, headers=headers, **kwargs))[: end - start]
+
+    async def _read(self, url: str, start: int, end: int, **options: Any) -> bytes:
+        """Bytes `[start, end)`, or a few more; fewer where the file ends before."""
+        session = await self.set_session()
+        async with session.get(self.encode_url(url), **self.kwargs, **options) as answer:
+            if answer.status == 416:  # begins behind the end
+                return b""
+            self._raise_not_found_for_status(answer, url)
+            if start > 0 and answer.status != 206:
+                raise UserError(
+                    f"{url}: the server sends only whole files, not parts of them (HTTP ranges); "
+                    "use a server that does, or copy the data to a disk"
+                )
+            found = bytearray()
+            while len(found) < end - start and (chunk := await answer.content.read(_CHUNK_BYTES)):
+                found += chunk
+            if len(found) >= _MOST_BYTES:
+                raise UserError(f"{url}: more than {_MOST_BYTES // 2**30} GiB; too large to be read at once")
+            return bytes(found)
+
+    async def _get_file(self, rpath: str, lpath: str, **kwargs: Any) -> None:
+        session = await self.set_session()
+        async with session.get(self.encode_url(rpath), **self.kwargs) as answer:
+            self._raise_not_found_for_status(answer, rpath)
+            found = 0
+            with Path(lpath).open("wb") as file:
+                while chunk := await answer.content.read(_CHUNK_BYTES):
+                    found += len(chunk)
+                    if found > _MOST_FILE_BYTES:
+                        raise UserError(f"{rpath}: more than {_MOST_FILE_BYTES // 2**30} GiB; give a smaller file")
+                    file.write(chunk)
+
+    async def _ls_real(self, url: str, detail: bool = True, **kwargs: Any) -> list[Any]:
+        """What the folder's page links to below it."""
+        page = await self._read(url, 0, _MOST_PAGE_BYTES + 1)
+        if len(page) > _MOST_PAGE_BYTES:
+            raise UserError(f"{url}: the list of its files has more than {_MOST_PAGE_BYTES // 2**20} MiB")
+        folder = f"{url.rstrip('/')}/"
+        links = {urljoin(folder, link) for link in _LINK.findall(page.decode(errors="ignore"))}
+        names = sorted(link for link in links if link.startswith(folder) and link != folder)
+        if not detail:
+            return names
+        return [{"name": name, "size": None, "type": "directory" if name.endswith("/") else "file"} for name in names]
+
+    async def _info(self, url: str, **kwargs: Any) -> dict[str, Any]:
+        session = await self.set_session()
+        options = {"allow_redirects": True, "headers": {"Accept-Encoding": "identity"}, **self.kwargs}
+        async with session.head(self.encode_url(url), **options) as answer:
+            size = answer.content_length if answer.ok else None
+        if size is None:  # not every server knows HEAD, or says by it how large a file is
+            async with session.get(self.encode_url(url), **options) as answer:
+                self._raise_not_found_for_status(answer, url)
+                size = answer.content_length
+        return {"name": url, "type": "file", "size": size}
+
+    async def _exists(self, path: str, strict: bool = False, **kwargs: Any) -> bool:
+        session = await self.set_session()
+        async with session.get(self.encode_url(path), **self.kwargs, **kwargs) as answer:
+            if answer.status in {404, 410}:
+                return False
+            answer.raise_for_status()
+            return True

@@ -1,0 +1,157 @@
+"""The plan of a run and its summary as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from distgan.tracking import formatting
+from distgan.training.events import Summary
+from distgan.training.run_spec import RunPlan
+
+
+def print_plan(plan: RunPlan, device: str, console: Console) -> None:
+    """Prints the networks and the run's arithmetic; `device` says where its workers compute."""
+    for name, rows in plan.layers.items():
+        table = Table(title=f"{name}: {plan.parameters[name]:,} parameters", title_justify="left")
+        table.add_column("layer")
+        table.add_column("output")
+        table.add_column("parameters", justify="right")
+        for layer, shape, parameters in rows:
+            table.add_row(layer, shape, f"{parameters:,}" if parameters else "")
+        console.print(table)
+    table = Table(title="plan", title_justify="left", show_header=False)
+    for key, value in _arithmetic(plan, device):
+        table.add_row(key, value)
+    console.print(table)
+    if plan.few_images is not None:
+        console.print(f"warning: {formatting.few_images(plan.few_images)}", highlight=False, markup=False)
+
+
+def _arithmetic(plan: RunPlan, device: str) -> list[tuple[str, str]]:
+    config = plan.job.config
+    batch, groups, streams = config.training.batch_size, config.scale.groups, config.data.streams
+    workers = config.scale.workers
+    shares = [groups * (rank + 1) // workers - groups * rank // workers for rank in range(workers)]
+    rows = [
+        ("budget", f"{config.training.kimg:g} kimg: {plan.steps:,} steps of {config.objective.critic_steps} x {batch}"),
+        (
+            "batch",
+            f"{batch} images: {groups} groups of {batch // groups}, {batch // streams} from each of {streams} streams",
+        ),
+        ("workers", f"{workers}"),
+        ("device", device),
+        ("groups a worker", _range(shares)),
+        ("images a worker", _range([share * batch // groups for share in shares])),
+        ("streams a worker", _range([share * streams // groups for share in shares])),
+        ("run", plan.job.run.url),
+        ("goes on from", _beginning(plan)),
+    ]
+    if config.num_classes is not None:
+        rows.append(("labels", f"{config.num_classes} classes"))
+    if plan.index is not None:
+        epochs = config.training.kimg * 1000 / len(plan.index)
+        rows.append(("data", f"{len(plan.index):,} images at {config.data.url}: {epochs:.1f} epochs"))
+    return rows
+
+
+def _beginning(plan: RunPlan) -> str:
+    job = plan.job
+    if plan.resumes is not None:
+        of = "" if job.continue_from is None else f"; its run began from the whole state of {job.continue_from}"
+        return f"{plan.resumes.kimg:g} kimg{of}"
+    return "the beginning" if job.init_from is None else f"the weights of {job.init_from}"
+
+
+def _range(values: list[int]) -> str:
+    low, high = min(values), max(values)
+    return str(low) if low == high else f"{low} to {high}"
+
+
+_WITHIN = {"data wait": "training"}
+
+
+def summary_table(summary: Summary) -> RenderableType:
+    """What the run did: why it stopped, how far it came, how long that took, how good it is, what is kept.
+
+    Below it, how to go on with the run.
+    """
+    table = Table(title=Text(summary.name, "bold"), title_justify="left", show_header=False)
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    table.add_row("stopped", Text(formatting.stop_reason(summary)))
+    table.add_row("trained", Text(_trained(summary)))
+    if summary.seconds:
+        table.add_row("time", Text(_time(summary)))
+    if summary.images_per_second > 0:
+        table.add_row("speed", Text(f"{formatting.number(summary.images_per_second)} images/s"))
+    if summary.bad_samples is not None:
+        table.add_row("bad samples", Text(f"{summary.bad_samples:,} passed over (data.bad_samples=skip)"))
+    table.add_section()
+    for label, value in _distances(summary):
+        table.add_row(Text(label), Text(value))
+    if summary.health:
+        table.add_section()
+        for event in summary.health:
+            table.add_row("not healthy", Text(formatting.ill_health(event)))
+    table.add_section()
+    table.add_row("best checkpoint", Text(summary.best_checkpoint or "none"))
+    table.add_row("last checkpoint", Text(summary.last_checkpoint or "none"))
+    return Group(table, Text(f"to go on: {formatting.way_on(summary)}"))
+
+
+def remaining_share(summary: Summary) -> float | None:
+    """(best − floor) / (untrained − floor): 1 is no better than what the run began with, 0 is as good as real data."""
+    best, floor, untrained = summary.best, summary.floor, summary.untrained
+    if best is None or floor is None or untrained is None or untrained <= floor:
+        return None
+    return (best - floor) / (untrained - floor)
+
+
+def _trained(summary: Summary) -> str:
+    workers = formatting.plural(summary.workers, "worker")
+    told = f"{formatting.kimg_count(summary.kimg)} kimg in {formatting.plural(summary.steps, 'step')}, {workers}"
+    if summary.resumed_at_kimg == summary.kimg > 0:
+        told += ", nothing in this session"
+    elif summary.resumed_at_kimg:
+        told += f", resumed at {formatting.kimg_count(summary.resumed_at_kimg)} kimg"
+    return told
+
+
+def _time(summary: Summary) -> str:
+    seconds, run_seconds = summary.seconds, summary.run_seconds
+    total = seconds.get("total", 0.0)
+    phases = [(name, spent) for name, spent in seconds.items() if name != "total"]
+    parts = []
+    if "total" in seconds:
+        parts.append(f"{'this session' if summary.resumed_at_kimg else 'total'} {formatting.duration(total)}")
+    if summary.resumed_at_kimg and run_seconds is not None and run_seconds > total:
+        parts.insert(0, f"the run with its earlier sessions {formatting.duration(run_seconds)}")
+    for name, spent in sorted(phases, key=lambda phase: -phase[1]):
+        share = [f"{spent / total:.0%}"] if total > 0 else []
+        notes = share + ([f"within {_WITHIN[name]}"] if name in _WITHIN else [])
+        parts.append(f"{name} {formatting.duration(spent)}" + (f" ({', '.join(notes)})" if notes else ""))
+    return "\n".join(parts)
+
+
+def _distances(summary: Summary) -> Iterator[tuple[str, str]]:
+    start, worse = formatting.start(summary.given), formatting.worse_than_start(summary)
+    if summary.untrained is not None:
+        yield f"{summary.metric} {start}", formatting.number(summary.untrained)
+    if summary.best is not None:
+        at = "" if summary.best_kimg is None else f" at {formatting.kimg_count(summary.best_kimg)} kimg"
+        yield f"{summary.metric} best", formatting.number(summary.best) + at + worse
+    if summary.latest is not None and summary.latest_kimg is not None:
+        if summary.latest_kimg == summary.kimg:
+            yield f"{summary.metric} final", formatting.number(summary.latest)
+        else:
+            at = f"{formatting.number(summary.latest)} at {formatting.kimg_count(summary.latest_kimg)} kimg"
+            yield f"{summary.metric} latest", f"{at}, none since"
+    if summary.floor is not None:
+        yield f"{summary.metric} floor", formatting.floor(summary.floor, summary.floor_images)
+    share = remaining_share(summary)
+    if share is not None:
+        yield "remaining gap", f"{100 * share:.1f} %{worse} (0 % = real data, 100 % = {start})"
