@@ -135,15 +135,16 @@ def test_a_flat_folder_has_no_classes(tmp_path: Path) -> None:
     assert [(int(source[number][0][0, 0]), source[number][1]) for number in range(2)] == [(97, -1), (98, -1)]
 
 
+@pytest.mark.parametrize("name", ["a.png", "a.tif"])
 @pytest.mark.parametrize("orientation", [*range(1, 9), 77])
-def test_photographs_are_packed_upright(tmp_path: Path, orientation: int) -> None:
+def test_photographs_are_packed_upright(tmp_path: Path, orientation: int, name: str) -> None:
     pixels = np.arange(6, dtype=np.uint8).reshape(2, 3) * 40
     turned = {1: pixels, 2: pixels[:, ::-1], 3: pixels[::-1, ::-1], 4: pixels[::-1], 5: pixels.T,
               6: np.rot90(pixels, -1), 7: pixels[::-1, ::-1].T, 8: np.rot90(pixels)}  # fmt: skip
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = orientation
-    Image.fromarray(pixels).save(tmp_path / "a.png", exif=exif)
-    assert np.array_equal(read_image(tmp_path / "a.png", "a.png"), turned.get(orientation, pixels))
+    Image.fromarray(pixels).save(tmp_path / name, exif=exif)
+    assert np.array_equal(read_image(tmp_path / name, name), turned.get(orientation, pixels))
 
 
 def test_a_folder_keeps_colour_and_16_bits(tmp_path: Path) -> None:

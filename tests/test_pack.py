@@ -116,10 +116,10 @@ def test_a_data_set_is_not_overwritten(tmp_path: Path) -> None:
 
 PARENT = """
 import sys
-from distgan.data.pack import StoredAs, encoded_samples
+from distgan.data.pack import PackOptions, encoded_samples
 from toy_data import NumberedSource
 if __name__ == "__main__":
-    samples = encoded_samples(NumberedSource(400), StoredAs(16, 1), range(400), 2)
+    samples = encoded_samples(NumberedSource(400), PackOptions(16, 1, processes=2), range(400))
     next(samples)
     print("begun", flush=True)
     sys.stdin.read()

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from distgan.data.images import Colour, decode_image, parse_colour
+from distgan.data.images import Color, decode_image, parse_color
 from distgan.data.sources.folder import FolderSource
 from packing import encoded, pack_here, pixels_of
 
 pytestmark = pytest.mark.timeout(60)
 
-ORANGE: Colour = (240, 120, 0)
+ORANGE: Color = (240, 120, 0)
 
 
 def halves(mode: str, left: object, right: object) -> Image.Image:
@@ -32,7 +32,7 @@ def palette() -> Image.Image:
 
 # Files whose left half is opaque and whose right half is clear, with black or something else below.
 RED, SHADE = (200, 0, 0), (90, 90, 90)
-CLEAR: dict[str, tuple[bytes, Colour]] = {
+CLEAR: dict[str, tuple[bytes, Color]] = {
     "colour": (encoded(halves("RGBA", (*RED, 255), (0, 0, 0, 0))), RED),
     "colour, WebP": (encoded(halves("RGBA", (*RED, 255), (0, 0, 0, 0)), "WEBP", lossless=True), RED),
     "grey": (encoded(halves("LA", (90, 255), (0, 0))), SHADE),
@@ -48,7 +48,7 @@ CLEAR: dict[str, tuple[bytes, Colour]] = {
 }  # fmt: skip
 
 
-def luma(colour: Colour) -> int:
+def luma(colour: Color) -> int:
     value = Image.new("RGB", (1, 1), colour).convert("L").getpixel((0, 0))
     assert isinstance(value, int)
     return value
@@ -73,7 +73,7 @@ def test_when_packed_it_is_composed_on_the_background(
     photos = tmp_path / "photos"
     photos.mkdir()
     (photos / f"a.{'webp' if 'WebP' in name else 'png'}").write_bytes(data)
-    ground = parse_colour(background)
+    ground = parse_color(background)
     index = pack_here(FolderSource(str(photos)), tmp_path / "out", channels=channels, background=ground)
     (pixels,) = pixels_of(tmp_path / "out", index)
     for column, colour in ((3, opaque), (12, ground)):
@@ -98,7 +98,7 @@ def test_opaque_pixels_stay_as_they_are() -> None:
 
 
 def test_colours_by_name_or_number() -> None:
-    assert parse_colour("#f07800") == parse_colour("#F07800") == ORANGE
+    assert parse_color("#f07800") == parse_color("#F07800") == ORANGE
     for text in ("", "red", "f07800", "#f07", "#f0780g", "#+f0780", "#f0 780", "white "):
         with pytest.raises(ValueError, match="is not white, black or #rrggbb"):
-            parse_colour(text)
+            parse_color(text)

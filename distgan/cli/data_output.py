@@ -94,11 +94,11 @@ def print_recovered(count: int) -> None:
 
 def print_left_out(left_out: Mapping[str, int]) -> None:
     """How many files or members of shards were not taken, and why."""
-    from distgan.data.files import words_of
+    from distgan.data.files import describe_counts
 
     total = sum(left_out.values())
     if total:
-        print(f"{total:,} {'file' if total == 1 else 'files'} left out: {printable(words_of(left_out))}")
+        print(f"{total:,} {'file' if total == 1 else 'files'} left out: {printable(describe_counts(left_out))}")
 
 
 def progress_bar(console: Console | None = None) -> Progress:

@@ -96,7 +96,7 @@ def main_reasons(left_out: Counter[str]) -> dict[str, int]:
     return reasons
 
 
-def words_of(left_out: Mapping[str, int]) -> str:
+def describe_counts(left_out: Mapping[str, int]) -> str:
     """How many for each of the most frequent reasons: `9 .txt, 2 hidden or system`."""
     ordered = sorted(left_out.items(), key=lambda item: (-item[1], item[0]))
     told = [f"{count:,} {reason}" for reason, count in ordered[:_NAMED]]

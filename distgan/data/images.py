@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 Encoding = Literal["png", "jpg", "webp"]
 
 # Red, green and blue, 0 to 255.
-Colour = tuple[int, int, int]
+Color = tuple[int, int, int]
 
-WHITE: Colour = (255, 255, 255)
+WHITE: Color = (255, 255, 255)
 
 # Of images in shards and in folders that are measured, and Pillow's names of their formats; of GIFs the first frame.
 EXTENSIONS = ("png", "jpg", "jpeg", "jfif", "webp", "gif", "bmp")
@@ -126,7 +126,7 @@ def why_unreadable(error: Exception) -> str:
     return "unknown format" if isinstance(error, UnidentifiedImageError) else str(error)
 
 
-def parse_colour(text: str) -> Colour:
+def parse_color(text: str) -> Color:
     """`white`, `black` or `#rrggbb`. Raises ValueError for anything else."""
     named = {"white": "#ffffff", "black": "#000000"}.get(text, text)
     if not re.fullmatch("#[0-9a-fA-F]{6}", named):
@@ -159,7 +159,7 @@ def to_pixels(image: Image.Image, channels: int) -> NDArray[np.uint8]:
     return np.asarray(image if image.mode == _MODES[channels] else image.convert(_MODES[channels]))
 
 
-def composed(image: Image.Image, background: Colour) -> Image.Image:
+def composed(image: Image.Image, background: Color) -> Image.Image:
     """The image on a ground of one colour where it has transparency, else as it is."""
     if not image.has_transparency_data:
         return image
@@ -268,7 +268,7 @@ def fit_image(
     channels: int,
     fit: Fit = "stretch",
     crop: int | None = None,
-    background: Colour = WHITE,
+    background: Color = WHITE,
 ) -> NDArray[np.uint8]:
     """uint8 (H, W) or (H, W, 1 to 4), as a source has it, to (image_size, image_size, channels).
 
@@ -297,7 +297,7 @@ def _centre(image: Image.Image, side: int) -> Image.Image:
     return image.crop((left, top, left + side, top + side))
 
 
-def _padded(image: Image.Image, channels: int, background: Colour) -> Image.Image:
+def _padded(image: Image.Image, channels: int, background: Color) -> Image.Image:
     """The image in the middle of a square of the background."""
     if image.width == image.height:
         return image

@@ -39,6 +39,8 @@ _AGAIN = "make it again with `distgan data index`"
 
 SHARD_NAME = "[A-Za-z0-9][A-Za-z0-9._-]*"
 
+REASON = "[ -~]{1,40}"  # why a file or a member was left out
+
 
 class Shard(BaseModel):
     """One tar file of the data set."""
@@ -66,7 +68,7 @@ class Header(BaseModel):
     classes: list[str]
     shards: list[Shard] = Field(min_length=1)
     table_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
-    left_out: dict[Annotated[str, Field(pattern="^[ -~]{1,40}$")], Annotated[int, Field(ge=1)]] = Field(
+    left_out: dict[Annotated[str, Field(pattern=f"^{REASON}$")], Annotated[int, Field(ge=1)]] = Field(
         default_factory=dict, max_length=64
     )
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from distgan.data.bricks.scene import Lamp, Pose, View, brick_light, frame, ground_light
 from distgan.data.bricks.shapes import KINDS, Brick, brick_of_kind, stud_solid
 from distgan.data.bricks.solids import Floats, Solid, bevelled_normals, first_hits
+from distgan.data.sources.base import Source
 from distgan.errors import UserError
 
 __all__ = ["KINDS", "render_brick", "render_bricks"]
@@ -164,7 +165,7 @@ def _average(hit: NDArray[np.bool_], values: Floats, size: int) -> Floats:
     return total / np.float32(factor * factor)
 
 
-class BrickSource:
+class BrickSource(Source):
     """`samples` renders of the seed, cycling through the kinds. Raises UserError for values out of range."""
 
     def __init__(self, seed: int, samples: int, image_size: int, channels: int) -> None:

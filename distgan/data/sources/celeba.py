@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distgan.bounds import read_bytes
+from distgan.data.sources.base import Source
 from distgan.data.sources.image_files import FolderImages, ImageFiles, ZipImages, opened_zip
 from distgan.errors import UserError
 from distgan.storage.storage import translate_errors
@@ -92,7 +93,7 @@ _LISTS = ("list_attr_celeba.txt", "list_attr_celeba.csv")
 _MOST_LIST_BYTES = 2**28
 
 
-class CelebaSource:
+class CelebaSource(Source):
     """The 178x218 colour faces of CelebA, ordered by name.
 
     `path` is a folder that holds `img_align_celeba` or `img_align_celeba.zip` (also in `Img`), one of these two

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distgan.bounds import check_regular
+from distgan.data.sources.base import Source
 from distgan.data.sources.plain_pickle import PickledArray, load_plain_dict
 from distgan.data.tar import opened_tar
 from distgan.errors import UserError
@@ -172,7 +173,7 @@ _NO_TAR = (tarfile.TarError, ArithmeticError, LookupError, ValueError, OSError, 
 _GIVE = "give the folder or the .tar.gz of CIFAR-10 or CIFAR-100 as downloaded"
 
 
-class CifarSource:
+class CifarSource(Source):
     """The 32x32 colour images, in the order of the batches; the training images unless `split` says otherwise.
 
     `path` is the folder of the batches, one that holds it, or the archive (`.tar.gz`). The classes of CIFAR-100 are

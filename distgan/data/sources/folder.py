@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from distgan.bounds import MOST_RECORD_BYTES, parse_json, read_bytes, time_limit
 from distgan.data.files import WITHOUT_IMAGE, kind_of_file, walk_files
-from distgan.data.sources.base import MAX_LABEL, numbered_classes
+from distgan.data.sources.base import MAX_LABEL, Source, numbered_classes
 from distgan.data.sources.image_files import SUFFIXES, read_image
 from distgan.errors import UserError
 from distgan.storage.storage import translate_errors
@@ -24,7 +24,7 @@ _TABLE = "dataset.json"  # StyleGAN's labels
 _PATTERN_S = 1.0  # for a name
 
 
-class FolderSource:
+class FolderSource(Source):
     """Images below a folder, ordered by path; `files.walk_files` says which files are taken.
 
     Its sub-folders, if any, are the classes, ordered by name, or by number where all are numbers. With a
@@ -43,10 +43,10 @@ class FolderSource:
         with translate_errors(path):
             if not root.is_dir():
                 raise UserError(f"{path}: no such folder of images")
-        present, self.left_out = walk_files(root)
+        present, left_out = walk_files(root)
         files = [file for file in present if file.suffix.lower() in SUFFIXES]
         table = _read_table(root / _TABLE) if label_pattern is None and root / _TABLE in present else None
-        self.left_out += Counter(
+        left_out += Counter(
             kind_of_file(file.name)
             for file in present
             if file.suffix.lower() not in SUFFIXES and (table is None or file != root / _TABLE)
@@ -54,7 +54,8 @@ class FolderSource:
         if not files:
             raise UserError(f"{path}: no image files below it ({', '.join(sorted(SUFFIXES))})")
         if table is not None:
-            self.classes, labels = self._from_table(root, files, table)
+            self.classes, labels = _from_table(root, files, table)
+            left_out[WITHOUT_IMAGE] = len(table) - len(files) if table else 0
         else:
             self.classes, labels = _numbered(
                 _folders(root, files) if label_pattern is None else _matches(label_pattern, files)
@@ -62,23 +63,8 @@ class FolderSource:
         for name in self.classes:
             if name.encode(errors="replace").decode() != name:
                 raise UserError(f"{path}: the class {name!r} has a name that is not UTF-8; rename it")
+        self.left_out = +left_out  # without zeros
         self._items = list(zip(files, labels, strict=True))
-
-    def _from_table(self, root: Path, files: list[Path], table: dict[str, int]) -> tuple[list[str], list[int]]:
-        """Classes and labels as the table says; all labels are −1 where it has none."""
-        if not table:
-            return [], [-1] * len(files)
-        names = [file.relative_to(root).as_posix() for file in files]
-        missing = [name for name in names if name not in table]
-        if missing:
-            raise UserError(
-                f"{root / _TABLE}: has no label for {missing[0]} ({len(missing):,} such in all); write them into it, "
-                f"or take it away to have folders as classes"
-            )
-        if len(table) > len(files):
-            self.left_out[WITHOUT_IMAGE] += len(table) - len(files)
-        labels = [table[name] for name in names]
-        return numbered_classes(np.array(labels)), labels
 
     def __len__(self) -> int:
         return len(self._items)
@@ -89,6 +75,21 @@ class FolderSource:
 
     def name(self, number: int) -> str:
         return str(self._items[number][0])
+
+
+def _from_table(root: Path, files: list[Path], table: dict[str, int]) -> tuple[list[str], list[int]]:
+    """Classes and labels as the table says; all labels are −1 where it has none."""
+    if not table:
+        return [], [-1] * len(files)
+    names = [file.relative_to(root).as_posix() for file in files]
+    missing = [name for name in names if name not in table]
+    if missing:
+        raise UserError(
+            f"{root / _TABLE}: has no label for {missing[0]} ({len(missing):,} such in all); write them into it, "
+            f"or take it away to have folders as classes"
+        )
+    labels = [table[name] for name in names]
+    return numbered_classes(np.array(labels)), labels
 
 
 def _numbered(names: list[str]) -> tuple[list[str], list[int]]:

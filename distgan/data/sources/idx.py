@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distgan.bounds import check_unpacked, open_regular
-from distgan.data.sources.base import numbered_classes
+from distgan.data.sources.base import Source, numbered_classes
 from distgan.errors import UserError
 from distgan.storage.storage import translate_errors
 
@@ -22,7 +22,7 @@ _UNSIGNED_BYTE = 0x08
 _MAX_DIMENSIONS = 8
 
 
-class IdxSource:
+class IdxSource(Source):
     """Images of one or several IDX files and the labels beside them.
 
     `path` is an images file (`…-images-idx3-ubyte`, also `.gz`), whose labels are looked for under the same name

@@ -8,14 +8,14 @@ import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image
+from PIL import Image, ImageOps
 
 from distgan.bounds import read_bytes
 from distgan.data.files import HIDDEN, is_hidden, is_system, kind_of_file, walk_files
@@ -35,17 +35,6 @@ from distgan.errors import UserError
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")  # and none that runs a program, as Pillow does for EPS
 
 SUFFIXES = frozenset({*(f".{extension}" for extension in EXTENSIONS), ".tif", ".tiff"})
-
-# What brings an image upright, by its EXIF orientation; 1 is upright.
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 
 # A file's header inside a zip: its first bytes, and how long it is without name and extra field.
 _LOCAL_HEADER, _LOCAL_HEADER_BYTES = b"PK\x03\x04", 30
@@ -71,7 +60,7 @@ def image_pixels(data: bytes, where: str) -> NDArray[np.uint8]:
     """
     try:
         with open_image(data, _FORMATS) as opened:
-            turn, image = _TURNS.get(_orientation(opened) or 1), opened
+            image: Image.Image = opened
             if opened.format in JPEG_FORMATS and opened.mode in {"L", "RGB"}:
                 pixels = jpeg_pixels(data, native_channels(opened))
                 if pixels is None:
@@ -79,7 +68,11 @@ def image_pixels(data: bytes, where: str) -> NDArray[np.uint8]:
                     recovered_jpegs.value += 1
                 else:
                     image = Image.fromarray(pixels[:, :, 0] if opened.mode == "L" else pixels)
-            return native_pixels(image if turn is None else image.transpose(turn))
+                    image.info = opened.info
+            image.load()
+            with suppress(*UNREADABLE, LookupError, TypeError):  # a damaged EXIF block
+                ImageOps.exif_transpose(image, in_place=True)
+            return native_pixels(image)
     except UNREADABLE as error:
         raise UserError(f"{where}: not a readable image: {why_unreadable(error)}") from None
 
@@ -91,15 +84,6 @@ def read_image(path: Path, where: str) -> NDArray[np.uint8]:
     except OSError as error:
         raise UserError(f"{where}: not a readable image: {error.strerror or error}") from None
     return image_pixels(data, where)
-
-
-def _orientation(image: Image.Image) -> int | None:
-    """As the camera noted it in EXIF; None where it did not, or the note is damaged."""
-    try:
-        value = image.getexif().get(ExifTags.Base.Orientation)
-    except (*UNREADABLE, LookupError, TypeError):
-        return None
-    return value if isinstance(value, int) else None
 
 
 class ImageFiles(Protocol):

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distgan.bounds import check_zip, open_regular
-from distgan.data.sources.base import MAX_LABEL, numbered_classes
+from distgan.data.sources.base import MAX_LABEL, Source, numbered_classes
 from distgan.errors import UserError
 
 _IMAGE_KEYS = ("images", "x", "x_train", "arr_0")
@@ -24,7 +24,7 @@ _UNREADABLE = (
 )  # fmt: skip
 
 
-class NpzSource:
+class NpzSource(Source):
     """`images` uint8 (N, H, W) or (N, H, W, 1 or 3) and `labels` (N,) or (N, 1) of integers from 0.
 
     The names x and y, x_train and y_train, arr_0 and arr_1 are understood too.
