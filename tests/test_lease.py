@@ -18,7 +18,8 @@ import pytest
 from command_line import Cli, one_line
 from distgan.errors import UserError
 from distgan.storage import lease as leases
-from distgan.storage.lease import CLAIM_NAME, Claim, LostError, check_claim, check_unclaimed, claimed
+from distgan.storage.claim import CLAIM_NAME, Claim, machine_id
+from distgan.storage.lease import LeaseLostError, check_claim, check_unclaimed, claimed
 from distgan.storage.storage import Storage, UnavailableError
 from distgan.training.events import StepMetrics
 from distgan.training.loop import train
@@ -95,7 +96,7 @@ def test_a_process_of_this_machine_that_was_killed_holds_nobody_up(tmp_path: Pat
 @pytest.mark.parametrize("pid", [os.getpid(), os.getppid()])
 def test_a_number_that_another_process_has_now_holds_nobody_up(tmp_path: Path, pid: int) -> None:
     place = Storage.open(str(tmp_path))
-    write(place, machine=leases._machine(), pid=pid, started="1")
+    write(place, machine=machine_id(), pid=pid, started="1")
     assert enter(place) == 0
 
 
@@ -172,10 +173,10 @@ def test_whoever_lost_it_writes_and_deletes_nothing_more(tmp_path: Path, quick: 
                 lambda: lease.storage.child("deep").write_bytes("file", b"mine"),
                 lambda: lease.write_shards(1),
             ):
-                with pytest.raises(LostError, match=lost):
+                with pytest.raises(LeaseLostError, match=lost):
                     action()
 
-    with pytest.raises(LostError, match=lost):
+    with pytest.raises(LeaseLostError, match=lost):
         take_over_and_try()
     assert place.list() == (["theirs"] if gone else [CLAIM_NAME, "theirs"])
     assert place.read_bytes("theirs") == b"theirs"
@@ -190,7 +191,10 @@ def test_a_run_that_was_taken_over_saves_nothing_more(data: str, tmp_path: Path)
         if isinstance(event, StepMetrics) and event.step == 3:
             write(place)
 
-    with pytest.raises(LostError, match="process 7 on far has taken over"), claimed(place, "trains", REMEDY) as lease:
+    with (
+        pytest.raises(LeaseLostError, match="process 7 on far has taken over"),
+        claimed(place, "trains", REMEDY) as lease,
+    ):
         train(RunSpec(config, "run", storage, claim=lease.token), ALONE, Recorder(on_event=take_over))
     assert checkpoints(storage).names() == ["step-000000002"]
     summary, _ = run(config, storage)

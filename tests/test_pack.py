@@ -24,7 +24,7 @@ from distgan.data.pack import PackOptions, pack
 from distgan.data.scan import index_shards
 from distgan.data.verify import verify
 from distgan.errors import UserError
-from distgan.storage.lease import CLAIM_NAME, Claim
+from distgan.storage.claim import CLAIM_NAME, Claim
 from distgan.storage.storage import Storage
 from packing import contents, number_of, pack_here, pixels_of
 from toy_data import NumberedSource

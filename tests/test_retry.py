@@ -76,7 +76,7 @@ def test_what_lasts_is_told_at_once() -> None:
 
 def test_a_wish_to_stop_ends_the_waiting() -> None:
     clock = Clock()
-    with pytest.raises(UnavailableError, match="told to stop while waiting"):
+    with pytest.raises(UnavailableError, match="stopped while waiting"):
         Retry(stop=lambda: clock.now > 5, clock=clock, wait=clock.wait)(away_until(clock, 1e9))
     assert 5 < clock.now < 8
 

@@ -8,7 +8,8 @@ import secrets
 import shlex
 from pathlib import Path
 
-from cluster.local.state import State, write_private
+from cluster.local.state import State
+from distgan.storage.local_files import write_private
 from distgan.storage.s3_server.server import REGION, StoreHandle
 
 FILES = ("token", "credentials", "clusters.toml", "env.sh")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from distgan.errors import UserError
+from distgan.storage.local_files import write_private
 
 
 @dataclass(frozen=True)
@@ -93,11 +93,3 @@ def read_state(directory: Path) -> State | None:
 
 def write_state(directory: Path, state: State) -> None:
     write_private(directory / "state.json", json.dumps(asdict(state), indent=1))
-
-
-def write_private(path: Path, text: str) -> None:
-    """Replaces `path` by a file that only this user can read."""
-    temporary = path.with_name(f"{path.name}.new")
-    with os.fdopen(os.open(temporary, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "w") as file:
-        file.write(text)
-    temporary.replace(path)

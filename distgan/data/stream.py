@@ -82,7 +82,7 @@ class BatchStream:
     def close(self) -> None:
         """Stops reading; returns when the threads have ended. The reader waits no more for storage that is away."""
         self._stopped.set()
-        self._decoder.reader.retry.end()
+        self._decoder.reader.retry.cancel()
         self._pool.shutdown(wait=False, cancel_futures=True)
         while self._thread.is_alive():
             try:
