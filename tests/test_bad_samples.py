@@ -180,7 +180,7 @@ def test_real_statistics_are_of_the_good_samples(tmp_path: Path) -> None:
     assert numbers_of(Group(images, images[:0])) == [number for number in range(100) if number not in (0, 3, 4, 99)]
     # Kept ones are judged as fresh ones are, and nobody who wants to hear of bad samples is given them.
     for _ in range(2):
-        with pytest.raises(UserError, match=r"4 samples met so far cannot be used, more than data\.max_bad_samples=3;"):
+        with pytest.raises(UserError, match=r"4 samples so far cannot be used, more than data\.max_bad_samples=3;"):
             evaluator(storage, "data.bad_samples=skip", "data.max_bad_samples=3")
     with pytest.raises(UserError, match="cannot be used: not a whole PNG"):
         evaluator(storage)
@@ -237,7 +237,7 @@ def test_too_many_end_the_run_on_every_rank_and_a_higher_limit_goes_on(small: st
     assert len(deaths) == 2
     for death in deaths.values():
         assert isinstance(death.error, UserError)
-        assert str(death.error).startswith(f"{small}: 5 samples met so far cannot be used, more than")
+        assert str(death.error).startswith(f"{small}: 5 samples so far cannot be used, more than")
         assert "data.max_bad_samples=4" in str(death.error)
     before = newest(str(tmp_path), "limited")[1]
     assert before["bad_samples"] <= 4

@@ -180,7 +180,7 @@ def test_a_folder_that_cannot_be_used_is_named_once_and_done_without(
             assert all_hold(index.blocks, cache.read(index.hash, index.blocks, Download(storage)))
         (said,) = caplog.messages
         assert said.startswith(f"data.cache_dir={folder}: a ")
-        assert said.endswith("training goes on without the cache")
+        assert said.endswith("training continues without the cache")
 
 
 def test_a_full_disk_is_done_without(

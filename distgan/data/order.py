@@ -1,8 +1,8 @@
-"""The order of samples: a pure function of (index, seed, streams), never of the number of workers.
+"""The order of samples: a pure function of (index, seed, streams), independent of the number of workers.
 
-The samples are split over streams. A stream owns a contiguous range of them, visits its blocks in an order drawn
-from (seed, its own epoch, its number), shuffles within windows of a few blocks, and goes through its epochs without
-end. A batch takes equally from every stream; so the position of a run is one integer, its batches consumed.
+The samples are split over streams. A stream owns a contiguous range of samples. Its block order is drawn from (seed,
+stream number, epoch); samples are shuffled within windows of a few blocks; epochs follow each other without end. A
+batch takes equally many samples from every stream, so the position of a run is one integer: the batches consumed.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ class ShuffleWindow:
     """A few blocks' worth of a stream, shuffled together.
 
     Attributes:
-        start: where in the stream's epoch the window begins, in samples.
-        samples: the sample numbers in the order in which they are drawn.
+        start: the window's first position in the stream's epoch, in samples.
+        samples: the sample numbers in their shuffled order.
     """
 
     pieces: tuple[BlockSlice, ...]
@@ -53,7 +53,7 @@ class Stream:
             for block in index.blocks
             if block.first < self.stop and block.stop > self.first
         ]
-        # An epoch's windows are asked for sample by sample; two of them straddle a batch at most.
+        # Consecutive batches share windows; a batch spans two of them at most.
         self.window = lru_cache(maxsize=4)(self._window)
         self._epoch_layout = lru_cache(maxsize=2)(self._layout)
 
@@ -66,7 +66,7 @@ class Stream:
         return -(-len(self._pieces) // self._window_blocks)
 
     def locate(self, position: int) -> tuple[int, int, int]:
-        """(epoch, window, place in the window) of the sample at `position`, counted from the run's first."""
+        """(epoch, window, place in the window) of the sample at `position`, counted from the start of the run."""
         epoch, place = divmod(position, len(self))
         _, starts = self._epoch_layout(epoch)
         window = int(np.searchsorted(starts, place, side="right")) - 1
@@ -83,7 +83,7 @@ class Stream:
         return np.concatenate(parts)
 
     def _layout(self, epoch: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """The order of the epoch's pieces, and where each window starts."""
+        """The order of the epoch's pieces, and the start of each window."""
         order = np.random.default_rng([self._seed, self._number, epoch]).permutation(len(self._pieces))
         sizes = np.array([self._pieces[piece].stop - self._pieces[piece].first for piece in order])
         starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])[:: self._window_blocks]
@@ -99,9 +99,9 @@ class Stream:
 
 
 class Order:
-    """All streams of a data set, and which samples each group of each batch takes.
+    """All streams of a data set, and the samples of each group of each batch.
 
-    Raises UserError where the data set is too small for the number of streams.
+    Raises UserError if the data set is too small for the number of streams.
     """
 
     def __init__(self, index: Index, seed: int, num_streams: int, window_blocks: int) -> None:
@@ -112,9 +112,9 @@ class Order:
         self.streams = [Stream(index, seed, number, num_streams, window_blocks) for number in range(num_streams)]
 
     def group_streams(self, group: int, num_groups: int) -> range:
-        """Numbers of the streams that a group reads; `num_groups` divides the number of streams.
+        """The numbers of the streams that a group reads; `num_groups` divides the number of streams.
 
-        They lie evenly all over the data, so that a group meets many classes where images are sorted by class.
+        They are spread evenly over the data, so that a group has many classes even if images are sorted by class.
         """
         return range(group, len(self.streams), num_groups)
 
