@@ -748,7 +748,7 @@ SOURCES = [
     Case(
         "label of CIFAR-10",
         f"{PACK_CIFAR} --label coarse",
-        "^--label coarse: CIFAR-10 has labels of one kind; leave --label away",
+        "^--label coarse: CIFAR-10 has labels of one kind; leave --label out",
         cifar("readme.html", b""),
     ),
     Case(

@@ -94,7 +94,7 @@ def test_waiting_ends_in_other_threads_too() -> None:
     thread = threading.Thread(target=call)
     thread.start()
     assert said.wait(10)
-    waiting.end()
+    waiting.cancel()
     thread.join(10)
     assert len(errors) == 1
 
