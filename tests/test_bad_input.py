@@ -663,7 +663,7 @@ SOURCES = [
     Case(
         "list no text",
         f"{PACK_FACES} --label Male",
-        "celeba/list_attr_celeba.txt: not a text",
+        "celeba/list_attr_celeba.txt: not UTF-8 text",
         faces(lambda place: (place / "list_attr_celeba.txt").write_bytes(b"8\n\xff")),
     ),
     Case(

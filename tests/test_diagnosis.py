@@ -1,4 +1,4 @@
-"""What `distgan doctor` finds out about a machine and what it makes of it; without Ray."""
+"""The facts and checks of `distgan doctor`, without Ray."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from distgan.doctor.checks import judge
+from distgan.doctor.checks import run_checks
 from distgan.doctor.data_access import credentials_source, read_data, use_storage
 from distgan.doctor.facts import (
     AllReduce,
@@ -87,7 +87,7 @@ WRONG = {
     ),
     "fewer processors": (
         of(on(replace(GOOD, processors=Processors(64, 2.5, 0)))),
-        ("warn", "processors", "10.0.0.2", r"told of 8 CPUs, and 2\.5 can be used.*--num-cpus=2,"),
+        ("warn", "processors", "10.0.0.2", r"has 8 CPUs there, and 2\.5 can be used.*--num-cpus=2,"),
     ),
     "busy": (
         of(on(replace(GOOD, processors=Processors(8, 8, 20.0)))),
@@ -131,7 +131,7 @@ WRONG = {
     ),
     "GPUs that are not there": (
         of(on(H100, GPU=4)),
-        ("fail", "GPUs", "10.0.0.2", "told of 4 GPUs, and torch sees 2.*--num-gpus=2"),
+        ("fail", "GPUs", "10.0.0.2", "has 4 GPUs there, and torch sees 2.*--num-gpus=2"),
     ),
     "GPUs of two kinds": (
         of(on(H100, GPU=2), replace(on(replace(H100, gpus=replace(H100.gpus, names=("T4",) * 2))), address="10.0.0.3")),
@@ -203,7 +203,7 @@ WRONG = {
 @pytest.mark.parametrize("name", WRONG)
 def test_each_wrong_has_one_finding(name: str) -> None:
     found, (level, check, where, said) = WRONG[name]
-    kinds = {(one.level, one.check, one.where): f"{one.what}; {one.remedy}" for one in judge(found)}
+    kinds = {(one.level, one.check, one.where): f"{one.what}; {one.remedy}" for one in run_checks(found)}
     assert re.search(said, kinds[level, check, where])
     assert len(kinds) == 1
 
@@ -214,14 +214,14 @@ def test_nothing_is_found_where_nothing_is_wrong() -> None:
     )
     timings = (Timing(4, 0.0005), Timing(SIZES[-1], 0.1))
     found = of(fine, on(H100, GPU=2), data_url="s3://b/x", all_reduce=AllReduce("gloo", BOTH, timings))
-    assert judge(found) == []
+    assert run_checks(found) == []
     assert diagnosis_document(found, [])["ok"] is True
     assert "nothing wrong was found" in rendered(found)
 
 
 def test_several_workers_of_one_node_need_no_network() -> None:
     slow = AllReduce("gloo", ("10.0.0.1",) * 2, (Timing(4, 0.001), Timing(SIZES[-1], 5.0)))
-    assert judge(Diagnosis(GOOD, (FIRST,), all_reduce=slow)) == []
+    assert run_checks(Diagnosis(GOOD, (FIRST,), all_reduce=slow)) == []
 
 
 def test_what_fails_comes_first_and_is_in_table_and_json() -> None:
@@ -230,7 +230,7 @@ def test_what_fails_comes_first_and_is_in_table_and_json() -> None:
         Node("10.0.0.9", {}, alive=False, problem="dead: raylet exited"),
         data_url="s3://b/x",
     )
-    findings = judge(found)
+    findings = run_checks(found)
     assert [one.level for one in findings] == ["fail", "warn", "warn"]
     text = rendered(found)
     for shown in (
@@ -252,7 +252,7 @@ def test_what_fails_comes_first_and_is_in_table_and_json() -> None:
 def rendered(found: Diagnosis) -> str:
     console = Console(width=250)
     with console.capture() as capture:
-        console.print(diagnosis_table(found, judge(found)))
+        console.print(diagnosis_table(found, run_checks(found)))
     return capture.get()
 
 

@@ -1,4 +1,4 @@
-"""`distgan doctor` on a Ray cluster of two nodes, of which the second one has a wrong secret, is halted and killed."""
+"""`distgan doctor` on a Ray cluster of two nodes, whose second one has a wrong secret, then hangs, then is killed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ GCS, API = 6393, 8393
 IMPATIENT = """
 import sys
 from distgan.cli import main
-from distgan.launch.diagnosis import nodes
+from distgan.doctor.ray import nodes
 nodes._MACHINE_S = 8.0
 sys.argv = ["distgan", *sys.argv[1:]]
 main.main()
