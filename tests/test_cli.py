@@ -277,7 +277,7 @@ def test_data_info(cli: Cli, data: Path) -> None:
     shown = cli("data", "info", str(data))
     assert shown.code == 0
     assert shown.out.splitlines()[0] == f"{data}: 100 images, 1x32x32"
-    assert "3 classes, 100 labelled" in shown.out
+    assert "3 classes, 100 labeled" in shown.out
     assert Index.load(Storage.open(str(data))).hash in shown.out
 
 
@@ -306,7 +306,7 @@ def test_index_and_info_say_where_labels_lie_sorted(cli: Cli, tmp_path: Path) ->
     for command in ("index", "info"):
         told = [line for line in cli("data", command, ".").out.splitlines() if "sorted" in line]
         assert len(told) == 1
-        assert re.fullmatch(r"warning: the labels lie sorted, .*`distgan data pack`.* data\.streams .*", told[0])
+        assert re.fullmatch(r"warning: the labels are sorted, .*`distgan data pack`.* data\.streams .*", told[0])
 
 
 def test_the_configuration_of_a_run_in_a_bucket(cli: Cli, bucket: str) -> None:
