@@ -1,4 +1,4 @@
-"""Samples that their shard's checksums pass but nobody can decode: named, or passed over the same way by everybody."""
+"""Samples with correct checksums that cannot be decoded: errors, or substituted alike by every worker."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from toy_data import NumberedSource, numbers_of, open_stream
 pytestmark = pytest.mark.timeout(120)
 
 SAMPLES = 1200
-# The first and the last of the first block, two neighbours, the last of a stream, some alone, the last of all.
+# The first and the last of the first block, two neighbors, the last of a stream, some alone, the last of all.
 BAD = [0, 100, 101, 127, 299, 700, 1050, SAMPLES - 1]
 
 
@@ -178,7 +178,7 @@ def test_real_statistics_are_of_the_good_samples(tmp_path: Path) -> None:
     decoder = decoder_of(storage, tiny_config("quickstart", storage.url, 1, "data.bad_samples=skip"))
     images = torch.from_numpy(np.concatenate(list(real_images(decoder, np.arange(100)))))
     assert numbers_of(Group(images, images[:0])) == [number for number in range(100) if number not in (0, 3, 4, 99)]
-    # Kept ones are judged as fresh ones are, and nobody who wants to hear of bad samples is given them.
+    # Stored statistics are checked like new ones, and are not used where bad samples are errors.
     for _ in range(2):
         with pytest.raises(UserError, match=r"4 samples so far cannot be used, more than data\.max_bad_samples=3;"):
             evaluator(storage, "data.bad_samples=skip", "data.max_bad_samples=3")
@@ -219,8 +219,8 @@ def test_a_run_passes_over_them_and_says_how_many(size: int, small: str, tmp_pat
     found = run_workers(whole_and_stopped, size, config_of(small), str(tmp_path))[0]
     # An epoch is four steps.
     order = Order(Index.load(Storage.open(small)), 0, 4, 8)
-    drawn = [np.concatenate([order.group_samples(b, g, 4, BATCH) for g in range(4)]) for b in range(4)]
-    two_steps = sum(sample in SMALL_BAD for sample in np.concatenate(drawn[:2]).tolist())
+    samples = [np.concatenate([order.group_samples(b, g, 4, BATCH) for g in range(4)]) for b in range(4)]
+    two_steps = sum(sample in SMALL_BAD for sample in np.concatenate(samples[:2]).tolist())
     assert found == [two_steps, 5, 5, 5]
     assert newest(str(tmp_path), "whole")[1]["bad_samples"] == 5
     assert_same_bits(newest(str(tmp_path), "stopped"), newest(str(tmp_path), "whole"))

@@ -147,7 +147,7 @@ def test_photographs_are_packed_upright(tmp_path: Path, orientation: int, name: 
     assert np.array_equal(read_image(tmp_path / name, name), turned.get(orientation, pixels))
 
 
-def test_a_folder_keeps_colour_and_16_bits(tmp_path: Path) -> None:
+def test_a_folder_keeps_color_and_16_bits(tmp_path: Path) -> None:
     Image.new("RGB", (4, 4), (255, 0, 9)).save(tmp_path / "a.png")
     Image.new("P", (4, 4)).save(tmp_path / "b.png")
     Image.fromarray(np.full((4, 4), 0x8012, np.uint16)).save(tmp_path / "c.png")
@@ -156,7 +156,7 @@ def test_a_folder_keeps_colour_and_16_bits(tmp_path: Path) -> None:
     assert source[0][0][0, 0].tolist() == [255, 0, 9]
     assert source[1][0].shape == (4, 4, 3)
     assert (source[2][0] == 0x80).all()
-    assert source[3][0][0, 0].tolist() == [70, 0], "grey and its transparency"
+    assert source[3][0][0, 0].tolist() == [70, 0], "gray and its transparency"
 
 
 def test_classes_in_the_names_of_files(tmp_path: Path) -> None:

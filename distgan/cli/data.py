@@ -283,8 +283,8 @@ def stats(
         url, size=size, resize=fitting, extractor=extractor, real_samples=real_samples, samples=samples
     )
     places = Workers(workers, address, no_ray, "auto", job.own_sources)
-    with measuring_bars({"real images": job.images}) as (told, say):
-        found = measure("data stats", compute_statistics, job, places, told, say)
+    with measuring_bars({"real images": job.images}) as (on_progress, log):
+        found = measure("data stats", compute_statistics, job, places, on_progress, log)
     if found is None:
         return
     if out is not None:
