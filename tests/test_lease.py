@@ -95,7 +95,7 @@ def test_a_killed_process_of_this_machine_does_not_block(tmp_path: Path) -> None
     assert storage.list() == []
 
 
-@pytest.mark.parametrize("pid", [os.getpid(), os.getppid()])
+@pytest.mark.parametrize("pid", [os.getpid(), os.getppid()], ids=["this", "parent"])
 def test_a_reused_process_id_does_not_block(tmp_path: Path, pid: int) -> None:
     storage = Storage.open(str(tmp_path))
     write(storage, machine=machine_id(), pid=pid, started="1")
