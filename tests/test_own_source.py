@@ -95,6 +95,10 @@ class Miscounted(Good):
     left_out = {"": 3}  # noqa: RUF012
 
 
+class Pathless(Good):
+    def __init__(self, folder: str) -> None: ...
+
+
 class NoSource:
     def __init__(self, path: str) -> None: ...
 
@@ -115,6 +119,7 @@ def test_options_have_the_types_of_the_constructor() -> None:
     ("kind", "message"),
     [
         (NoSource, r"not a data source; derive it from distgan\.data\.sources\.base\.Source"),
+        (Pathless, "its constructor has no argument `path`"),
         (Unfinished, r"Unfinished: its constructor raised TypeError: .*__getitem__"),
         (Miscounted, r"Miscounted: its constructor raised ValueError: left_out has '': 3"),
     ],

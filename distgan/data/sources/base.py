@@ -71,6 +71,8 @@ def open_source(format_name: str, path: str, options: Mapping[str, Any]) -> Sour
     target = SOURCES.resolve(format_name)
     if not issubclass(target, Source):
         raise UserError(f"--format {format_name}: not a data source; derive it from {Source.__module__}.Source")
+    if "path" not in inspect.signature(target).parameters:
+        raise UserError(f"--format {format_name}: its constructor has no argument `path`, which is SOURCE; add it")
     model = options_model(target, ["path"])
     for option in options:
         if option not in model.model_fields:
