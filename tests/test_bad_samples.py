@@ -108,25 +108,25 @@ def test_workers_and_resumes_pass_over_the_same(storage: Storage, workers: int) 
 
 def test_a_bad_sample_is_named(storage: Storage) -> None:
     index = Index.load(storage)
-    decoder = Dataset(index, BlockReader(storage, index), (1, 16, 16), DataConfig())
+    dataset = Dataset(index, BlockReader(storage, index), (1, 16, 16), DataConfig())
     for sample in BAD:
-        block = decoder.block_of(sample)
-        (data,) = decoder.reader.read([block])
+        block = dataset.block_of(sample)
+        (data,) = dataset.reader.read([block])
         shard = f"s-{block.shard:02d}.tar"
         named = rf"^{shard}: sample {sample} at byte \d+ \(train/{sample:05d}\.png\) cannot be used: not a whole PNG"
         with pytest.raises(UserError, match=rf"{named}.*data\.bad_samples=skip$"):
-            decoder.decode(sample, block, data)
+            dataset.decode(sample, block, data)
     with closing(open_stream(storage, batch_size=SAMPLES)) as stream, pytest.raises(UserError, match="cannot be used"):
         stream.next()
 
 
 def test_without_a_tar_header_the_number_names_it(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
     index = Index.load(storage)
-    decoder = Dataset(index, BlockReader(storage, index), (1, 16, 16), DataConfig())
-    monkeypatch.setattr(decoder.reader, "bytes_before", lambda *_: b"x" * 512)
-    (data,) = decoder.reader.read(index.blocks[:1])
+    dataset = Dataset(index, BlockReader(storage, index), (1, 16, 16), DataConfig())
+    monkeypatch.setattr(dataset.reader, "bytes_before", lambda *_: b"x" * 512)
+    (data,) = dataset.reader.read(index.blocks[:1])
     with pytest.raises(UserError, match=r"^s-00\.tar: sample 0 at byte \d+ cannot be used"):
-        decoder.decode(0, index.blocks[0], data)
+        dataset.decode(0, index.blocks[0], data)
 
 
 def test_a_size_that_nobody_wants_is_bad_too(tmp_path: Path) -> None:
@@ -159,14 +159,14 @@ def test_a_block_of_bad_samples_is_an_error(tmp_path: Path) -> None:
 # The real statistics.
 
 
-def decoder_of(storage: Storage, config: Config) -> Dataset:
+def open_dataset(storage: Storage, config: Config) -> Dataset:
     index = Index.load(storage)
     return Dataset(index, BlockReader(storage, index), config.image_shape, config.data)
 
 
 def evaluator(storage: Storage, *overrides: str) -> Evaluator:
     config = tiny_config("quickstart", storage.url, 1, "evaluation.real_samples=null", *overrides)
-    return Evaluator(config.evaluation, config.data, ALONE, storage, decoder_of(storage, config))
+    return Evaluator(config.evaluation, config.data, ALONE, storage, open_dataset(storage, config))
 
 
 def test_real_statistics_are_of_the_good_samples(tmp_path: Path) -> None:
@@ -175,8 +175,8 @@ def test_real_statistics_are_of_the_good_samples(tmp_path: Path) -> None:
         evaluator(storage)
     skipping = evaluator(storage, "data.bad_samples=skip")
     assert skipping.real.statistics.count == 96
-    decoder = decoder_of(storage, tiny_config("quickstart", storage.url, 1, "data.bad_samples=skip"))
-    images = torch.from_numpy(np.concatenate(list(real_images(decoder, np.arange(100)))))
+    dataset = open_dataset(storage, tiny_config("quickstart", storage.url, 1, "data.bad_samples=skip"))
+    images = torch.from_numpy(np.concatenate(list(real_images(dataset, np.arange(100)))))
     assert numbers_of(Group(images, images[:0])) == [number for number in range(100) if number not in (0, 3, 4, 99)]
     # Stored statistics are checked like new ones, and are not used where bad samples are errors.
     for _ in range(2):

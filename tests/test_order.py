@@ -149,9 +149,9 @@ def test_a_window_mixes_its_blocks_and_no_others() -> None:
     orders = []
     for number in range(10):
         window = stream.window(0, number)
-        expected = sorted(sample for piece in window.pieces for sample in range(piece.first, piece.stop))
+        expected = sorted(sample for piece in window.slices for sample in range(piece.first, piece.stop))
         assert sorted(window.samples.tolist()) == expected
-        assert len(window.pieces) == 4
+        assert len(window.slices) == 4
         assert window.start == number * 40
         orders.append(np.argsort(window.samples).tolist())
         blocks = window.samples // 10
@@ -162,8 +162,8 @@ def test_a_window_mixes_its_blocks_and_no_others() -> None:
 def test_blocks_across_the_border_of_two_streams_are_split() -> None:
     index = index_of(30, 20)  # blocks of 20 and 10 samples
     first, second = Stream(index, 0, 0, 2, 8), Stream(index, 0, 1, 2, 8)
-    assert {(p.block, p.first, p.stop) for p in first.window(0, 0).pieces} == {(0, 0, 15)}
-    assert {(p.block, p.first, p.stop) for p in second.window(0, 0).pieces} == {(0, 15, 20), (1, 20, 30)}
+    assert {(p.block, p.first, p.stop) for p in first.window(0, 0).slices} == {(0, 0, 15)}
+    assert {(p.block, p.first, p.stop) for p in second.window(0, 0).slices} == {(0, 15, 20), (1, 20, 30)}
 
 
 def test_the_order_is_pinned() -> None:

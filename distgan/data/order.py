@@ -35,7 +35,7 @@ class ShuffleWindow:
         samples: the sample numbers in their shuffled order.
     """
 
-    pieces: tuple[BlockSlice, ...]
+    slices: tuple[BlockSlice, ...]
     start: int
     samples: NDArray[np.int64]
 
@@ -48,7 +48,7 @@ class Stream:
         self.first = number * count // num_streams
         self.stop = (number + 1) * count // num_streams
         self._seed, self._number, self._window_blocks = seed, number, window_blocks
-        self._pieces = [
+        self._slices = [
             BlockSlice(block.number, max(block.first, self.first), min(block.stop, self.stop))
             for block in index.blocks
             if block.first < self.stop and block.stop > self.first
@@ -63,7 +63,7 @@ class Stream:
 
     @property
     def windows_per_epoch(self) -> int:
-        return -(-len(self._pieces) // self._window_blocks)
+        return -(-len(self._slices) // self._window_blocks)
 
     def locate(self, position: int) -> tuple[int, int, int]:
         """(epoch, window, place in the window) of the sample at `position`, counted from the start of the run."""
@@ -83,19 +83,19 @@ class Stream:
         return np.concatenate(parts)
 
     def _layout(self, epoch: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """The order of the epoch's pieces, and the start of each window."""
-        order = np.random.default_rng([self._seed, self._number, epoch]).permutation(len(self._pieces))
-        sizes = np.array([self._pieces[piece].stop - self._pieces[piece].first for piece in order])
+        """The order of the epoch's slices, and the start of each window."""
+        order = np.random.default_rng([self._seed, self._number, epoch]).permutation(len(self._slices))
+        sizes = np.array([self._slices[part].stop - self._slices[part].first for part in order])
         starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])[:: self._window_blocks]
         return order, starts
 
     def _window(self, epoch: int, number: int) -> ShuffleWindow:
         order, starts = self._epoch_layout(epoch)
         chosen = order[number * self._window_blocks : (number + 1) * self._window_blocks]
-        pieces = tuple(self._pieces[piece] for piece in chosen)
-        samples = np.concatenate([np.arange(piece.first, piece.stop) for piece in pieces])
+        slices = tuple(self._slices[part] for part in chosen)
+        samples = np.concatenate([np.arange(part.first, part.stop) for part in slices])
         rng = np.random.default_rng([self._seed, self._number, epoch, number + 1])
-        return ShuffleWindow(pieces, int(starts[number]), rng.permutation(samples))
+        return ShuffleWindow(slices, int(starts[number]), rng.permutation(samples))
 
 
 class Order:

@@ -150,11 +150,11 @@ class BatchStream:
         return (epoch + 1, 0) if last else (epoch, window + 1)
 
     def _download(self, number: int, epoch: int, window: int) -> dict[int, bytes]:
-        pieces = self._order.streams[number].window(epoch, window).pieces
+        slices = self._order.streams[number].window(epoch, window).slices
         blocks = [
-            self._index.blocks[piece.block]
-            for piece in pieces
-            if not self._decoded.has(np.arange(piece.first, piece.stop)).all()
+            self._index.blocks[part.block]
+            for part in slices
+            if not self._decoded.has(np.arange(part.first, part.stop)).all()
         ]
         if not blocks:
             return {}
