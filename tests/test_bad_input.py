@@ -1390,7 +1390,7 @@ SEARCH = [
     Case(
         "a file's space",
         "tune {yaml} --storage {tmp}/runs",
-        r"run\.yaml: only presets have a space of their own \(cgan-faces, .* or .*\); give one, as optimizer",
+        r"run\.yaml: no space of its own: it has no section `search`; give one with --space: ",
     ),
     Case("key of a space", f"{TUNE} --space optimizer.generator.lrr=uniform(0,1)", "lrr: unknown key; .*generator.lr'"),
     Case("key not searched", f"{TUNE} --space seed=randint(0,9)", "seed: cannot be searched: .* luckiest draw; set it"),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from distgan import api
 from distgan.cli.options import (
     Address,
     CheckpointName,
@@ -18,11 +20,6 @@ from distgan.cli.options import (
     WorkerCount,
 )
 from distgan.tracking.console import Terminal
-
-if TYPE_CHECKING:
-    from distgan.evaluation.image_source import Stage
-    from distgan.inference.evaluation import Findings
-    from distgan.inference.evaluation_plan import EvaluationJob, EvaluationOptions
 
 
 def evaluate(
@@ -90,60 +87,33 @@ def evaluate(
     Examples: `distgan evaluate s3://runs/first --metrics fd_lite0,kid,pr --samples 10000 --workers 4`,
     `distgan evaluate samples.npz --data s3://bricks/32`
     """
-    from distgan.inference.evaluation_plan import EvaluationOptions
-
-    options = EvaluationOptions(
-        data=data, metrics=metrics, samples=samples, checkpoint=checkpoint, extractor=extractor,
-        real_samples=real_samples, statistics=statistics, per_class=per_class,
-        nearest=nearest, trust_code=trust_code, trust_addresses=trust_addresses,
-    )  # fmt: skip
-    _evaluate(source, options, json, picture, workers, address, no_ray=no_ray)
-
-
-def _evaluate(
-    source: str,
-    options: EvaluationOptions,
-    json: str | None,
-    picture: str,
-    workers: int,
-    address: str | None,
-    *,
-    no_ray: bool,
-) -> None:
-    from distgan.cli.measuring import measuring_bars
-    from distgan.inference.evaluation import evaluate as evaluate_job
-    from distgan.inference.evaluation_plan import plan_evaluation
     from distgan.inference.evaluation_report import check_json_path
     from distgan.inference.memorization_report import check_picture_path, draw_nearest
-    from distgan.launch.evaluate import measure
-    from distgan.launch.local import Workers
 
     if json not in {None, "-"}:
         check_json_path(str(json))
-    if options.nearest:
+    if nearest:
         check_picture_path(picture)
-    job = plan_evaluation(source, options)
-    places = Workers(workers, address, no_ray, job.device, job.own_sources)
-    totals: dict[Stage, int] = {"real images": job.real_images, "images": job.evaluation.samples}
-    if job.nearest:
-        totals["training images"] = job.training_images
-    with measuring_bars(totals) as (told, say):
-        found = measure("evaluate", evaluate_job, job, places, told, say)
-    if found is None:
+    found = api.evaluate(
+        source, data=data, metrics=metrics, samples=samples, workers=workers, checkpoint=checkpoint,
+        extractor=extractor, real_samples=real_samples, statistics=statistics, per_class=per_class, nearest=nearest,
+        trust_code=trust_code, trust_addresses=trust_addresses, address=address, ray=False if no_ray else None,
+    )  # fmt: skip
+    if os.environ.get("RANK", "0") != "0":  # of torchrun's processes one prints
         return
-    if found.nearest is not None:
-        draw_nearest(found.nearest, Path(picture))
-    _print(job, found, json)
+    if found.findings.nearest is not None:
+        draw_nearest(found.findings.nearest, Path(picture))
+    _print(found, json)
 
 
-def _print(job: EvaluationJob, found: Findings, json: str | None) -> None:
-    from distgan.inference.evaluation_report import scores_document, scores_table, write_document
+def _print(found: api.Evaluation, json: str | None) -> None:
+    from distgan.inference.evaluation_report import scores_table, write_document
     from distgan.tracking.jsonl import to_json
 
-    document = scores_document(job, found)
+    document = found.as_dict()
     if json == "-":
         print(to_json(document, indent=1))
         return
-    Terminal(soft_wrap=True).print(scores_table(job, found))
+    Terminal(soft_wrap=True).print(scores_table(found.plan, found.findings))
     if json is not None:
         write_document(document, json)

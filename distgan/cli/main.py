@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from distgan import __version__
-from distgan.cli import config_info, data, doctor, evaluate, jobs, store, submit, tune
-from distgan.cli.options import CheckpointName, TrustCode
+from distgan.cli import config_info, data, doctor, evaluate, jobs, sample, store, submit, train, tune
 from distgan.cli.streams import exit_code, protect_streams
-from distgan.errors import UserError
+from distgan.errors import Interrupted, UserError
 from distgan.launch.print_once import print_once
 from distgan.launch.signals import end_on_signals
 from distgan.text import did_you_mean, printable, without_credentials
@@ -50,8 +50,26 @@ def usage_line(error: Any) -> str:
     return f"{message}{' ' if message.endswith('?') else '; '}see `{command} --help`"
 
 
+# Typer lists groups of commands after commands.
+_ORDER = ("data", "train", "sample", "evaluate", "tune", "presets", "keys", "submit", "jobs", "doctor", "store")
+
+
+class _Commands(TyperGroup):
+    """The commands in the order in which they are needed; one that a signal stopped exits with the signal's code."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(_ORDER)
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except Interrupted as stopped:
+            raise typer.Exit(stopped.exit_code) from None
+
+
 app = typer.Typer(
     name="distgan",
+    cls=_Commands,
     help="Train GANs on one machine or many: shards from object storage, Ray Train, runs that resume to the bit.",
     no_args_is_help=True,
     add_completion=False,
@@ -59,23 +77,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 
-app.add_typer(data.app, name="data")
-
-app.add_typer(config_info.app, name="presets")
-
-app.add_typer(store.app, name="store")
-
-app.add_typer(jobs.app, name="jobs")
-
-app.command()(config_info.keys)
-
-app.command()(evaluate.evaluate)
-
-app.command()(tune.tune)
-
-app.command()(submit.submit)
-
-app.command()(doctor.doctor)
+_TRAINING, _CONFIGURATION, _CLUSTERS = "Data, training, results", "Configuration", "Clusters and storage"
 
 
 def _print_version(wanted: bool) -> None:
@@ -93,110 +95,17 @@ def root(
     pass
 
 
-@app.command()
-def train(
-    config: Annotated[
-        str | None,
-        typer.Argument(metavar="PRESET_OR_FILE", help="A preset's name, or a YAML file or its URL."),
-    ] = None,
-    overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="As in optimizer.generator.lr=1e-4.")
-    ] = None,
-    workers: Annotated[int | None, typer.Option(help="DDP workers; the same as scale.workers=N.")] = None,
-    address: Annotated[
-        str | None, typer.Option(help="Ray cluster to train on; by default RAY_ADDRESS, or one started here.")
-    ] = None,
-    storage: Annotated[str, typer.Option(help="Folder or URL (s3://…) that runs are kept under.")] = "runs",
-    name: Annotated[
-        str | None, typer.Option(help="The run; one that exists is gone on with. By default the preset's name.")
-    ] = None,
-    no_ray: Annotated[
-        bool, typer.Option("--no-ray", help="Train without Ray, in this process or the processes of torchrun.")
-    ] = False,
-    dry_run: Annotated[
-        bool,
-        typer.Option("--dry-run", help="Only print: the whole configuration as YAML, and the plan to stderr."),
-    ] = False,
-    profile: Annotated[
-        bool, typer.Option("--profile", help="Record some steps: a trace, and a table of where their time goes.")
-    ] = False,
-    init_from: Annotated[
-        str | None,
-        typer.Option(
-            metavar="RUN_OR_CHECKPOINT",
-            help="Begin a new run with the weights of both networks and their average from there.",
-        ),
-    ] = None,
-    continue_from: Annotated[
-        str | None,
-        typer.Option(
-            metavar="RUN_OR_CHECKPOINT",
-            help="Begin a new run with the whole state from there, of a run the last, and other rates and the like.",
-        ),
-    ] = None,
-    from_trial: Annotated[
-        str | None,
-        typer.Option(
-            metavar="SEARCH",
-            help="In place of a preset: begin a new run with the configuration and best state of a search's winner.",
-        ),
-    ] = None,
-) -> None:
-    """Train a GAN, or go on with a run that was stopped.
-
-    The run's folder STORAGE/NAME gets checkpoints, config.yaml, metrics.jsonl, TensorBoard events, sample grids,
-    curves.png and summary.json. Ctrl-C saves the state and ends the run; the same command goes on with it. Beyond its
-    end a run goes on with a higher training.kimg; after a plateau, with a higher evaluation.patience (or null).
-    `distgan keys` lists the keys for KEY=VALUE. The config.yaml of a run, or what --dry-run prints, is a FILE that
-    starts the same run anew.
-
-    Example: `distgan train quickstart data.url=s3://bricks --workers 2 --storage s3://runs --name first`
-    """
-    from distgan.cli.train import run_training
-
-    if config is None and from_trial is None:
-        raise typer.BadParameter("name a preset or a file, or --from-trial SEARCH", param_hint="PRESET_OR_FILE")
-    raise typer.Exit(
-        run_training(
-            config, overrides or [], workers=workers, address=address, storage=storage, name=name,
-            no_ray=no_ray, dry_run=dry_run, profile=profile, init_from=init_from, continue_from=continue_from,
-            from_trial=from_trial,
-        )
-    )  # fmt: skip
-
-
-@app.command()
-def sample(
-    source: Annotated[str, typer.Argument(metavar="RUN_OR_CHECKPOINT", help="Folder or URL of either.")],
-    count: Annotated[int, typer.Option(min=1, max=10_000_000, help="How many; in a grid at most 65,536.")] = 64,
-    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Draws the latents.")] = 0,
-    out: Annotated[
-        str,
-        typer.Option(
-            metavar="FILE|FOLDER/",
-            help="x.png: one grid. x/: a PNG each. x.npy, x.npz: an array uint8 (N, H, W, C), in x.npz as arr_0, "
-            "with the labels as arr_1.",
-        ),
-    ] = "grid.png",
-    checkpoint: CheckpointName = None,
-    label: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME|INDEX|all",
-            help="Of a conditional generator: the label of all samples, or a column of the same latents for each.",
-        ),
-    ] = None,
-    trust_code: TrustCode = False,
-) -> None:
-    """Draw samples from a run's best checkpoint, or from another one, on the CPU.
-
-    Sample i is the same for every --count and in every kind of file.
-
-    Example: `distgan sample s3://runs/first --count 50000 --out samples.npz`
-    """
-    from distgan.cli.sample import run_sampling
-
-    run_sampling(source, count, seed, out, label, checkpoint, trust_code=trust_code)
+app.add_typer(data.app, name="data", rich_help_panel=_TRAINING)
+app.command(rich_help_panel=_TRAINING)(train.train)
+app.command(rich_help_panel=_TRAINING)(sample.sample)
+app.command(rich_help_panel=_TRAINING)(evaluate.evaluate)
+app.command(rich_help_panel=_TRAINING)(tune.tune)
+app.add_typer(config_info.app, name="presets", rich_help_panel=_CONFIGURATION)
+app.command(rich_help_panel=_CONFIGURATION)(config_info.keys)
+app.command(rich_help_panel=_CLUSTERS)(submit.submit)
+app.add_typer(jobs.app, name="jobs", rich_help_panel=_CLUSTERS)
+app.command(rich_help_panel=_CLUSTERS)(doctor.doctor)
+app.add_typer(store.app, name="store", rich_help_panel=_CLUSTERS)
 
 
 def main() -> None:

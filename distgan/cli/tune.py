@@ -2,37 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from distgan import api
 from distgan.cli.streams import output_is_log
-from distgan.search.plan import SearchOptions
+from distgan.errors import Interrupted
 from distgan.text import printable, without_credentials
 from distgan.tracking.console import Terminal
-
-
-def run_search(options: SearchOptions, *, address: str | None, concurrent: int | None) -> int:
-    """Checks the search and runs it; returns the exit code."""
-    what = without_credentials(f"{options.source}, search {options.name} in {options.storage}")
-    print(f"{printable(what)}: loading torch", flush=True)
-    from distgan.search.planning import plan_search
-
-    job = plan_search(options)
-    from distgan.search.ray.tuner import Place, tune_on_ray
-    from distgan.search.results import check_measured, print_results, write_results
-    from distgan.storage.lease import claimed
-
-    output_is_log()
-    with claimed(job.search, "searches", "give another --name") as lease:
-        job = replace(job, claim=lease.token)
-        outcome = tune_on_ray(job, Place(address, concurrent))
-        check_measured(outcome.record, job.search.url)
-        write_results(outcome.record, job.search)
-    print_results(outcome.record, job.search.url, Terminal(), address)
-    return outcome.exit_code
 
 
 def run_results(url: str) -> None:
@@ -111,23 +90,30 @@ def tune(
 
     Example: `distgan tune quickstart data.url=s3://bricks --space "optimizer.generator.lr=loguniform(1e-5, 1e-3)"`
     """
-    from distgan.search.plan import Limits, SearchOptions
-
     if results is not None:
         run_results(results)
         return
     if config is None:
         raise typer.BadParameter("name a preset or a file, or --results SEARCH", param_hint="PRESET_OR_FILE")
-    limits = Limits(
-        trials=trials, seeds=seeds, top=top, target=target, budget_kimg=budget_kimg, budget_hours=budget_hours
-    )
     per_worker = {"cpus_per_worker": cpus_per_worker, "gpus_per_worker": gpus_per_worker}
     given = list(overrides or [])
     given += [f"placement.{key}={amount}" for key, amount in per_worker.items() if amount is not None]
-    options = SearchOptions(
-        config, name or f"{Path(config).stem}-search", storage, given, space or [], metric=metric,
-        workers=workers_per_trial, scheduler=scheduler, sampler=search, seed=seed, grid_points=grid_points,
-        grace_kimg=grace_kimg, reduction_factor=reduction_factor, interval_kimg=interval_kimg, warm_start=warm_start,
-        limits=limits,
-    )  # fmt: skip
-    raise typer.Exit(run_search(options, address=address, concurrent=concurrent))
+    name = name or f"{Path(config).stem}-search"
+    what = without_credentials(f"{config}, search {name} in {storage}")
+    print(f"{printable(what)}: loading torch", flush=True)
+    from distgan.search.results import print_results
+
+    output_is_log()
+    exit_code = 0
+    try:
+        found = api.tune(
+            config, space, overrides=given, name=name, storage=storage, trials=trials, scheduler=scheduler,
+            search=search, metric=metric, concurrent=concurrent, workers_per_trial=workers_per_trial,
+            grace_kimg=grace_kimg, reduction_factor=reduction_factor, interval_kimg=interval_kimg,
+            grid_points=grid_points, target=target, budget_kimg=budget_kimg, budget_hours=budget_hours, seeds=seeds,
+            top=top, seed=seed, warm_start=warm_start, address=address,
+        )  # fmt: skip
+    except Interrupted as stopped:
+        exit_code, found = stopped.exit_code, stopped.result
+    print_results(found.record, found.url, Terminal(), address)
+    raise typer.Exit(exit_code)

@@ -1,4 +1,4 @@
-"""From a preset or file and `KEY=VALUE` overrides to a checked `Config`, or one line that says what is wrong."""
+"""From a preset or file, with overrides, to a checked `Config`, or one line that says what is wrong."""
 
 from __future__ import annotations
 
@@ -18,44 +18,78 @@ from distgan.config.schema import AdamConfig, Config, RMSPropConfig
 from distgan.errors import UserError
 from distgan.text import did_you_mean, without_credentials
 
-_PRESETS = resources.files("distgan.config") / "presets"
+PRESETS = resources.files("distgan.config") / "presets"
+
+# Section of a preset or file with the space that `distgan tune` searches by default; it is no part of a `Config`.
+SEARCH = "search"
+
+# `KEY=VALUE` texts, whose values are YAML, or values by dotted key.
+Overrides = Sequence[str] | Mapping[str, Any]
 
 
 def preset_names() -> list[str]:
     """Names of the presets inside the package, sorted."""
-    return sorted(entry.name.removesuffix(".yaml") for entry in _PRESETS.iterdir() if entry.name.endswith(".yaml"))
+    return sorted(entry.name.removesuffix(".yaml") for entry in PRESETS.iterdir() if entry.name.endswith(".yaml"))
 
 
 def preset_text(name: str) -> str:
     """A preset's YAML with its comments. Raises UserError for an unknown name."""
     if name not in preset_names():
         raise UserError(f"unknown preset {name!r:.100}{did_you_mean(name, preset_names())}")
-    return (_PRESETS / f"{name}.yaml").read_text(encoding="utf-8")
+    return (PRESETS / f"{name}.yaml").read_text(encoding="utf-8")
 
 
-def load_config(preset_or_file: str, overrides: Sequence[str] = ()) -> Config:
-    """The configuration of a preset (by name) or of a YAML file (by path), with `KEY=VALUE` overrides.
+def load_config(preset_or_file: str, overrides: Overrides = ()) -> Config:
+    """The configuration of a preset (by name) or of a YAML file (by path), with overrides.
 
     Raises UserError, naming key, value, what is allowed and the nearest key.
     """
-    path = Path(preset_or_file)
-    try:
-        if path.suffix in {".yaml", ".yml"} or path.is_file():
-            text, where = read_text(path), str(path)
-        else:
-            text, where = preset_text(preset_or_file), f"preset {preset_or_file}"
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"cannot read the configuration {path!s:.100}: {reason}") from None
+    text, where = _read(preset_or_file)
     return parse_config(text, where, overrides, trust_code=True)
 
 
-def parse_config(text: str, where: str, overrides: Sequence[str] = (), *, trust_code: bool = False) -> Config:
-    """The configuration that is a YAML file's text, with `KEY=VALUE` overrides; as `build_config` otherwise."""
+def load_search(preset_or_file: str) -> tuple[Any, str]:
+    """The `search` section of a preset or of a YAML file on this machine, and its name in errors.
+
+    None where there is no such section. Raises UserError for a source that cannot be read.
+    """
+    text, where = _read(preset_or_file)
+    return _parse_yaml(text, where).get(SEARCH), where
+
+
+def parse_config(text: str, where: str, overrides: Overrides = (), *, trust_code: bool = False) -> Config:
+    """The configuration in the text of a YAML file, with overrides; otherwise as `build_config`."""
     tree = _parse_yaml(text, where)
-    for override in overrides:
-        _apply_override(tree, override)
+    tree.pop(SEARCH, None)
+    for key, value in override_values(overrides).items():
+        _apply_override(tree, key, value)
     return build_config(tree, where, trust_code=trust_code, to_trust="copy it here, and name that file")
+
+
+def override_values(overrides: Overrides) -> dict[str, Any]:
+    """Values by dotted key, in the order in which they apply. Raises UserError for what is no `KEY=VALUE`."""
+    if isinstance(overrides, Mapping):
+        for key in overrides:
+            _check_dotted(key, key)
+        return dict(overrides)
+    values: dict[str, Any] = {}
+    for override in overrides:
+        key, value = _parse_override(override)
+        values.pop(key, None)  # the last one applies last
+        values[key] = value
+    return values
+
+
+def _read(preset_or_file: str) -> tuple[str, str]:
+    """The text of a preset or file, and its name in errors."""
+    path = Path(preset_or_file)
+    try:
+        if path.suffix in {".yaml", ".yml"} or path.is_file():
+            return read_text(path), str(path)
+        return preset_text(preset_or_file), f"preset {preset_or_file}"
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"cannot read the configuration {path!s:.100}: {reason}") from None
 
 
 def build_config(
@@ -134,25 +168,31 @@ def _parse_yaml(text: str, where: str) -> dict[str, Any]:
     return tree
 
 
-def _apply_override(tree: dict[str, Any], override: str) -> None:
+def _parse_override(override: str) -> tuple[str, Any]:
     key, equals, text = override.partition("=")
-    parts = key.strip().split(".")
-    if not equals or not all(parts):
+    _check_dotted(key.strip() if equals else "", override)
+    try:
+        return key.strip(), parse_yaml(text) if text.strip() else text
+    except NOT_YAML:
+        raise UserError(f"override {override!r:.80}: the value is not valid YAML; quote it") from None
+
+
+def _check_dotted(key: str, override: str) -> None:
+    if not all(key.split(".")):
         raise UserError(
             f"override {override!r:.80}: write KEY=VALUE with a dotted key, as in optimizer.generator.lr=1e-4"
         )
-    try:
-        value = parse_yaml(text) if text.strip() else text
-    except NOT_YAML:
-        raise UserError(f"override {override!r:.80}: the value is not valid YAML; quote it") from None
-    node = tree
-    for part in parts[:-1]:
+
+
+def _apply_override(tree: dict[str, Any], key: str, value: Any) -> None:
+    node, (*sections, last) = tree, key.split(".")
+    for part in sections:
         child = node.get(part, {})
         if not isinstance(child, dict):
-            raise UserError(f"override {override!r:.80}: {part!r:.40} is a value, not a section")
+            raise UserError(f"override {key!r:.80}: {part!r:.40} is a value, not a section")
         node[part] = dict(child)  # a YAML alias may share the section with another one
         node = node[part]
-    node[parts[-1]] = value
+    node[last] = value
 
 
 _OPTIMIZERS: Mapping[str, type[AdamConfig | RMSPropConfig]] = {"adam": AdamConfig, "rmsprop": RMSPropConfig}

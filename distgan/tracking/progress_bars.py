@@ -1,4 +1,4 @@
-"""What the commands that measure images have in common: a bar, and workers."""
+"""Progress bars of what is no run: measuring, sampling, packing."""
 
 from __future__ import annotations
 
@@ -7,23 +7,31 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from distgan.cli.data_output import progress_bar
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
 from distgan.tracking.console import Terminal
 
 if TYPE_CHECKING:
     from distgan.evaluation.image_source import OnProgress, Stage
 
-
 Say = Callable[[str], None]
 
 
+def progress_bar(console: Console | None = None) -> Progress:
+    """A bar on standard error, where that is a terminal."""
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    console = console or Terminal(stderr=True)
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+
+
 @contextmanager
-def measuring_bars(totals: Mapping[Stage, int]) -> Iterator[tuple[OnProgress, Say]]:
+def measuring_bars(totals: Mapping[Stage, int], *, quiet: bool = False) -> Iterator[tuple[OnProgress, Say]]:
     """A bar on a terminal's standard error for each stage that has begun, and what prints a line there.
 
-    Of the processes of torchrun only the first has them.
+    Under torchrun only rank 0 has them.
     """
-    console = Terminal(stderr=True, soft_wrap=True, quiet=os.environ.get("RANK", "0") != "0")
+    console = Terminal(stderr=True, soft_wrap=True, quiet=quiet or os.environ.get("RANK", "0") != "0")
     with progress_bar(console) as progress:
         tasks = {stage: progress.add_task(stage, total=total, visible=False) for stage, total in totals.items()}
 
