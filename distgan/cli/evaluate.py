@@ -28,11 +28,11 @@ def evaluate(
         typer.Argument(
             metavar="SOURCE",
             help="Folder or URL of a run or checkpoint, a folder of images (PNG, JPEG, WebP), or an .npy or .npz file "
-            "as `distgan sample` writes it.",
+            "of `distgan sample`.",
         ),
     ],
     data: Annotated[
-        str | None, typer.Option(metavar="URL", help="Data set to compare with; by default the run's own.")
+        str | None, typer.Option(metavar="URL", help="Data set to compare with. By default the run's own.")
     ] = None,
     metrics: Annotated[
         str | None,
@@ -44,7 +44,7 @@ def evaluate(
     ] = None,
     samples: Annotated[
         int | None,
-        typer.Option(min=2, max=10_000_000, help="Images that are measured; by default the run's number, or all."),
+        typer.Option(min=2, max=10_000_000, help="Number of images to measure. By default the run's, or all."),
     ] = None,
     workers: WorkerCount = 1,
     checkpoint: CheckpointName = None,
@@ -53,11 +53,12 @@ def evaluate(
     statistics: Annotated[
         str | None,
         typer.Option(
-            metavar="FILE.npz", help="Compare with this file's mu and sigma, of this or another tool, not with images."
+            metavar="FILE.npz",
+            help="Compare with mu and sigma of this file, from this or another tool, not with images.",
         ),
     ] = None,
     per_class: Annotated[
-        bool, typer.Option("--per-class", help="Of a conditional generator: also the distance of each class.")
+        bool, typer.Option("--per-class", help="Also the distance of each class, for a conditional generator.")
     ] = False,
     nearest: Annotated[
         int,
@@ -65,24 +66,27 @@ def evaluate(
             metavar="K",
             min=0,
             max=4096,
-            help="Also look for copies: the training images nearest to the first K samples.",
+            help="Look for copies: the training images nearest to the first K samples.",
         ),
     ] = 0,
     picture: Annotated[
-        str, typer.Option(metavar="FILE.png", help="With --nearest: samples beside their nearest training images.")
+        str,
+        typer.Option(
+            metavar="FILE.png", help="With --nearest: a picture of samples and their nearest training images."
+        ),
     ] = "nearest.png",
     json: Annotated[
-        str | None, typer.Option("--json", metavar="FILE|-", help="Also write JSON; `-` prints that and nothing else.")
+        str | None, typer.Option("--json", metavar="FILE|-", help="Also write JSON; `-` prints only JSON.")
     ] = None,
     trust_code: TrustCode = False,
     trust_addresses: TrustAddresses = False,
     address: Address = None,
     no_ray: NoRay = False,
 ) -> None:
-    """Measure a run's best checkpoint, or another one, or images from anywhere, against a data set.
+    """Measure a run's best checkpoint, another one, or any images, against a data set.
 
-    Measured as its run was, a checkpoint has the distance that the run printed. Statistics of the real images are kept
-    beside the data, or in this machine's cache folder, and computed once.
+    With the run's own settings a checkpoint has the distance that the run printed. Statistics of the real images are
+    computed once and kept with the data, or in this machine's cache folder.
 
     Examples: `distgan evaluate s3://runs/first --metrics fd_lite0,kid,pr --samples 10000 --workers 4`,
     `distgan evaluate samples.npz --data s3://bricks/32`

@@ -1,7 +1,4 @@
-"""The command line: parse, call one function, print.
-
-Nothing heavy is imported before a command needs it, so that help comes at once.
-"""
+"""The command line: parse, call one function, print. torch and Ray are imported by the commands that need them."""
 
 from __future__ import annotations
 
@@ -22,20 +19,20 @@ from distgan.launch.print_once import print_once
 from distgan.launch.signals import end_on_signals
 from distgan.text import did_you_mean, printable, without_credentials
 
-# What the parser raises. Some versions of typer bring click's classes along, others take those of the package click.
+# What the parser raises: click's class, which some versions of typer contain and others import.
 UsageError: Any = typer.BadParameter.__base__
 
 
-_WORDS = {". Did you mean": "; did you mean", "Value error, ": "", "Input should": "it should"}
+_REPLACED = {". Did you mean": "; did you mean", "Value error, ": "", "Input should": "it should"}
 
 
 def shows_help(error: Any) -> bool:
-    """Whether it is no mistake: a group of commands without a command has shown its help."""
+    """Whether a group without a command has shown its help, which is no error of the user."""
     return type(error).__name__ == "NoArgsIsHelpError"
 
 
 def usage_line(error: Any) -> str:
-    """What is wrong, the nearest option where one is unknown, and where the help is."""
+    """One line for an error of the parser, with the nearest option and the command that shows the help."""
     option = getattr(error, "option_name", None)
     if type(error).__name__ == "NoSuchOption" and error.ctx is not None:
         options = [name for parameter in error.ctx.command.get_params(error.ctx) for name in parameter.opts]
@@ -43,8 +40,8 @@ def usage_line(error: Any) -> str:
         message = f"no such option: {option!r:.60}{did_you_mean(str(option), longs)}"
     else:
         message = " ".join(error.format_message().split()).rstrip(".")
-        for words, ours in _WORDS.items():
-            message = message.replace(words, ours)
+        for theirs, ours in _REPLACED.items():
+            message = message.replace(theirs, ours)
         message = f"{message[:1].lower()}{message[1:]}"
     command = "distgan" if error.ctx is None else error.ctx.command_path
     return f"{message}{' ' if message.endswith('?') else '; '}see `{command} --help`"
@@ -55,7 +52,7 @@ _ORDER = ("data", "train", "sample", "evaluate", "tune", "presets", "keys", "sub
 
 
 class _Commands(TyperGroup):
-    """The commands in the order in which they are needed; one that a signal stopped exits with the signal's code."""
+    """Lists commands in the order of use. A command that a signal stopped exits with the code of the signal."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         return list(_ORDER)
@@ -109,17 +106,17 @@ app.add_typer(store.app, name="store", rich_help_panel=_CLUSTERS)
 
 
 def main() -> None:
-    """Runs the command line: exit code 2 and one line for a user's mistake, 128 and its number for a signal."""
+    """Runs the command line. Exit code 2 and one line for a user error, 128 + its number for a signal."""
     end_on_signals()
     protect_streams()
     logging.getLogger("distgan").addHandler(_warnings)
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # its folder of caches is a convenience too
-    os.environ["MPLBACKEND"] = "agg"  # pictures go to files; a notebook names a backend that only its kernel has
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it warns of a cache folder that it cannot write
+    os.environ["MPLBACKEND"] = "agg"  # figures go to files; a notebook's backend exists only in its kernel
     sys.exit(exit_code(_run()))
 
 
 class _Warnings(logging.Handler):
-    """Shows what a command goes on without."""
+    """Prints the package's warnings to standard error."""
 
     def emit(self, record: logging.LogRecord) -> None:
         print(f"distgan: warning: {printable(without_credentials(record.getMessage()))}", file=sys.stderr, flush=True)
@@ -143,11 +140,11 @@ def _run() -> int:
 
 
 def _check_working_folder() -> None:
-    """Raises UserError where it was deleted: torch, Ray and relative paths need one."""
+    """Raises UserError if the working folder was deleted: torch, Ray and relative paths need it."""
     try:
         Path.cwd()
     except OSError as error:
-        raise UserError(f"the working folder cannot be used: {error.strerror}; cd to one that is there") from None
+        raise UserError(f"the working folder cannot be used: {error.strerror}; change to another folder") from None
 
 
 if __name__ == "__main__":

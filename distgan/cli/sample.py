@@ -13,14 +13,16 @@ from distgan.tracking.progress_bars import progress_bar
 
 
 def sample(
-    source: Annotated[str, typer.Argument(metavar="RUN_OR_CHECKPOINT", help="Folder or URL of either.")],
-    count: Annotated[int, typer.Option(min=1, max=10_000_000, help="How many; in a grid at most 65,536.")] = 64,
-    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Draws the latents.")] = 0,
+    source: Annotated[str, typer.Argument(metavar="RUN_OR_CHECKPOINT", help="Folder or URL of a run or checkpoint.")],
+    count: Annotated[
+        int, typer.Option(min=1, max=10_000_000, help="Number of samples; in a grid at most 65,536.")
+    ] = 64,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of the latents.")] = 0,
     out: Annotated[
         str,
         typer.Option(
             metavar="FILE|FOLDER/",
-            help="x.png: one grid. x/: a PNG each. x.npy, x.npz: an array uint8 (N, H, W, C), in x.npz as arr_0, "
+            help="x.png: one grid. x/: a PNG for each. x.npy, x.npz: a uint8 array (N, H, W, C), in x.npz as arr_0 "
             "with the labels as arr_1.",
         ),
     ] = "grid.png",
@@ -29,14 +31,14 @@ def sample(
         str | None,
         typer.Option(
             metavar="NAME|INDEX|all",
-            help="Of a conditional generator: the label of all samples, or a column of the same latents for each.",
+            help="For a conditional generator: the label of all samples, or a column of the same latents for each.",
         ),
     ] = None,
     trust_code: TrustCode = False,
 ) -> None:
-    """Draw samples from a run's best checkpoint, or from another one, on the CPU.
+    """Draw samples from a run's best checkpoint, or another one, on the CPU.
 
-    Sample i is the same for every --count and in every kind of file.
+    Sample i is the same for every --count and file format.
 
     Example: `distgan sample s3://runs/first --count 50000 --out samples.npz`
     """

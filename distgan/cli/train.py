@@ -23,58 +23,58 @@ if TYPE_CHECKING:
 def train(
     config: Annotated[
         str | None,
-        typer.Argument(metavar="PRESET_OR_FILE", help="A preset's name, or a YAML file or its URL."),
+        typer.Argument(metavar="PRESET_OR_FILE", help="Preset, or a YAML file or its URL."),
     ] = None,
     overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="As in optimizer.generator.lr=1e-4.")
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE]...", help="Configuration keys, as optimizer.generator.lr=1e-4."),
     ] = None,
-    workers: Annotated[int | None, typer.Option(help="DDP workers; the same as scale.workers=N.")] = None,
+    workers: Annotated[int | None, typer.Option(help="DDP workers, the key scale.workers.")] = None,
     address: Annotated[
-        str | None, typer.Option(help="Ray cluster to train on; by default RAY_ADDRESS, or one started here.")
+        str | None, typer.Option(help="Ray cluster, as HOST:PORT. By default RAY_ADDRESS or a local cluster.")
     ] = None,
-    storage: Annotated[str, typer.Option(help="Folder or URL (s3://…) that runs are kept under.")] = "runs",
+    storage: Annotated[str, typer.Option(help="Folder or URL (s3://…) of runs.")] = "runs",
     name: Annotated[
-        str | None, typer.Option(help="The run; one that exists is gone on with. By default the preset's name.")
+        str | None, typer.Option(help="Run name. An existing run is resumed. By default the preset's name.")
     ] = None,
     no_ray: Annotated[
         bool, typer.Option("--no-ray", help="Train without Ray, in this process or the processes of torchrun.")
     ] = False,
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", help="Only print: the whole configuration as YAML, and the plan to stderr."),
+        typer.Option("--dry-run", help="Print the whole configuration as YAML, and the plan to stderr; do not train."),
     ] = False,
     profile: Annotated[
-        bool, typer.Option("--profile", help="Record some steps: a trace, and a table of where their time goes.")
+        bool, typer.Option("--profile", help="Profile some steps: a trace, and a table of their times.")
     ] = False,
     init_from: Annotated[
         str | None,
         typer.Option(
             metavar="RUN_OR_CHECKPOINT",
-            help="Begin a new run with the weights of both networks and their average from there.",
+            help="Start a new run with the weights of both networks and the EMA of another.",
         ),
     ] = None,
     continue_from: Annotated[
         str | None,
         typer.Option(
             metavar="RUN_OR_CHECKPOINT",
-            help="Begin a new run with the whole state from there, of a run the last, and other rates and the like.",
+            help="Start a new run with the whole state of another, by default its last checkpoint.",
         ),
     ] = None,
     from_trial: Annotated[
         str | None,
         typer.Option(
             metavar="SEARCH",
-            help="In place of a preset: begin a new run with the configuration and best state of a search's winner.",
+            help="Start a new run with the configuration and best state of a search's winner, instead of a preset.",
         ),
     ] = None,
 ) -> None:
-    """Train a GAN, or go on with a run that was stopped.
+    """Train a GAN, or resume a run.
 
-    The run's folder STORAGE/NAME gets checkpoints, config.yaml, metrics.jsonl, TensorBoard events, sample grids,
-    curves.png and summary.json. Ctrl-C saves the state and ends the run; the same command goes on with it. Beyond its
-    end a run goes on with a higher training.kimg; after a plateau, with a higher evaluation.patience (or null).
-    `distgan keys` lists the keys for KEY=VALUE. The config.yaml of a run, or what --dry-run prints, is a FILE that
-    starts the same run anew.
+    The run's folder STORAGE/NAME has checkpoints, config.yaml, metrics.jsonl, TensorBoard events, sample grids,
+    curves.png and summary.json. Ctrl-C saves the state and ends the run; the same command resumes it. A finished run
+    resumes with a higher training.kimg; after a plateau, with a higher evaluation.patience (or null). `distgan keys`
+    lists the keys for KEY=VALUE. The config.yaml of a run, or the output of --dry-run, is a FILE for the same run.
 
     Example: `distgan train quickstart data.url=s3://bricks --workers 2 --storage s3://runs --name first`
     """
@@ -83,10 +83,10 @@ def train(
         raise typer.BadParameter("name a preset or a file, or --from-trial SEARCH", param_hint="PRESET_OR_FILE")
     given = [*(overrides or []), *([] if workers is None else [f"scale.workers={workers}"])]
     if from_trial is not None:
-        # What stands where a preset would is the first override.
+        # In the place of a preset stands the first override.
         given = given if config is None else [config, *given]
         if init_from is not None or continue_from is not None:
-            raise UserError("--from-trial begins with a trial's state; leave out --init-from and --continue-from")
+            raise UserError("--from-trial starts with a trial's state; leave out --init-from and --continue-from")
     name = name or (Path(str(config)).stem if from_trial is None else None)
     first = os.environ.get("RANK", "0") == "0"  # of torchrun's processes
     if first:  # the imports below take seconds

@@ -12,8 +12,8 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from distgan.bounds import NOT_YAML, parse_yaml, read_text, yaml_reason
-from distgan.config.config_errors import MOST_TOLD, mistakes
-from distgan.config.plugins import COMPONENTS, option_of_others, options_model, own_names, split_section
+from distgan.config.config_errors import MAX_EXPLAINED, error_lines
+from distgan.config.plugins import COMPONENTS, custom_names, option_of_others, options_model, split_section
 from distgan.config.schema import AdamConfig, Config, RMSPropConfig
 from distgan.errors import UserError
 from distgan.text import did_you_mean, without_credentials
@@ -95,14 +95,17 @@ def _read(preset_or_file: str) -> tuple[str, str]:
 def build_config(
     tree: Mapping[str, Any], where: str, *, trust_code: bool = False, to_trust: str = "add --trust-code"
 ) -> Config:
-    """Checks a plain tree of values; `where` names its origin in errors, `to_trust` what makes it trusted.
+    """The configuration of a plain tree of values, checked.
 
-    With `trust_code` the modules of components that are not the package's own (`module:Class`) are imported.
-    Raises UserError, without it, for a tree that names any: whoever wrote it chooses what is run.
+    Args:
+        where: origin of the tree, for errors.
+        trust_code: custom components (`module:Class`) may be imported, which runs their code. Without it a tree that
+            names any raises UserError.
+        to_trust: says in that error how the user allows it.
     """
     values = dict(tree)
-    if not trust_code and (own := own_names(values)):
-        listed = ", ".join(f"{key}={name}" for key, name in own.items())
+    if not trust_code and (custom := custom_names(values)):
+        listed = ", ".join(f"{key}={name}" for key, name in custom.items())
         raise UserError(
             f"{where}: its configuration runs code of modules outside distgan ({listed:.300}); if you trust who made "
             f"it, and these are the modules that you expect, {to_trust}"
@@ -120,7 +123,9 @@ def build_config(
             model = options_model(registry.resolve(name), schema.model_fields)
             checked = model.model_validate(options).model_dump()
         except ValidationError as error:
-            problems += mistakes(error, model, section, schema.model_fields, partial(option_of_others, section, name))
+            problems += error_lines(
+                error, model, section, schema.model_fields, partial(option_of_others, section, name)
+            )
             checked = {}
         except UserError as error:
             problems.append(f"{section}.{key}: {error}")
@@ -129,10 +134,10 @@ def build_config(
     try:
         config = Config.model_validate(values)
     except ValidationError as error:
-        problems += mistakes(error, Config)
+        problems += error_lines(error, Config)
     if problems:
-        more = [f"and {len(problems) - MOST_TOLD} more"] if len(problems) > MOST_TOLD else []
-        shown = [*problems[:MOST_TOLD], *more]
+        more = [f"and {len(problems) - MAX_EXPLAINED} more"] if len(problems) > MAX_EXPLAINED else []
+        shown = [*problems[:MAX_EXPLAINED], *more]
         raise UserError(f"{where}: {'; '.join(shown)}")
     for key, value in flatten(config.model_dump()).items():
         if isinstance(value, str) and without_credentials(value) != value:
@@ -141,7 +146,7 @@ def build_config(
 
 
 def dump_config(config: Config) -> str:
-    """The resolved configuration as YAML that `load_config` takes."""
+    """The whole configuration as YAML, which `load_config` reads."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
@@ -199,7 +204,7 @@ _OPTIMIZERS: Mapping[str, type[AdamConfig | RMSPropConfig]] = {"adam": AdamConfi
 
 
 def overridden(config: Config, overrides: Mapping[str, Any], where: str) -> Config:
-    """A configuration that has been built, with values by dotted key; see `overridden_tree`.
+    """A copy of a configuration with other values by dotted key; see `overridden_tree`.
 
     Raises UserError, naming `where`, for values that cannot work.
     """
@@ -207,9 +212,9 @@ def overridden(config: Config, overrides: Mapping[str, Any], where: str) -> Conf
 
 
 def overridden_tree(tree: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """A resolved configuration's plain values with others by dotted key.
+    """The plain values of a whole configuration with other values by dotted key.
 
-    Where a component or an optimiser becomes another one, of its own options those stay that the other has too.
+    Where another component or optimizer is chosen, options stay that it has too.
     """
     changed = dict(tree)
     for section, (schema, key, registry) in COMPONENTS.items():
@@ -235,12 +240,12 @@ def _only(model: type[BaseModel], options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _table(tree: Mapping[str, Any], part: str) -> dict[str, Any]:
-    """A copy of a section; an empty one where there is none, or a value in its place, as in a damaged record."""
+    """A copy of a section; empty if there is none, or a value in its place, as in a damaged record."""
     return dict(found) if isinstance(found := tree.get(part), Mapping) else {}
 
 
 def _put(tree: dict[str, Any], parts: list[str], value: Any) -> None:
-    """Sets a value in place, in copies of the sections that it is in."""
+    """Sets a value in place; the sections around it are copied."""
     for part in parts[:-1]:
         tree[part] = _table(tree, part)
         tree = tree[part]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from distgan.config.plugins import own_names, own_sources
+from distgan.config.plugins import custom_names, custom_sources
 from distgan.config.schema import DataConfig, EvaluationConfig, Resize
 from distgan.data.dataset import Dataset
 from distgan.data.index import Index
@@ -34,7 +34,7 @@ class StatisticsJob:
     @property
     def own_sources(self) -> list[str]:
         """Files and folders of the user's own modules that workers must be able to import."""
-        return own_sources(own_names({"evaluation": self.evaluation.model_dump()}).values())
+        return custom_sources(custom_names({"evaluation": self.evaluation.model_dump()}).values())
 
 
 @dataclass(frozen=True)

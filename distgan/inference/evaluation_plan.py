@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from distgan.config.config_errors import mistakes
+from distgan.config.config_errors import error_lines
 from distgan.config.load import build_config
-from distgan.config.plugins import own_names, own_sources
+from distgan.config.plugins import custom_names, custom_sources
 from distgan.config.schema import Config, DataConfig, EvaluationConfig
 from distgan.data.files import words_of
 from distgan.data.index import Index
@@ -97,7 +97,7 @@ class EvaluationJob:
     def own_sources(self) -> list[str]:
         """Files and folders of the user's own modules that workers must be able to import."""
         tree = {"evaluation": self.evaluation.model_dump()} if self.config is None else self.config.model_dump()
-        return own_sources(own_names(tree).values())
+        return custom_sources(custom_names(tree).values())
 
 
 def plan_evaluation(source: str, options: EvaluationOptions) -> EvaluationJob:
@@ -197,7 +197,7 @@ def _job_of_images(source: str, options: EvaluationOptions) -> EvaluationJob:
     try:
         evaluation = EvaluationConfig(**changes)
     except ValidationError as error:
-        raise UserError(f"{source}: {'; '.join(mistakes(error, EvaluationConfig, 'evaluation'))}") from None
+        raise UserError(f"{source}: {'; '.join(error_lines(error, EvaluationConfig, 'evaluation'))}") from None
     if extractor is not None:
         evaluation = evaluation.model_copy(update={"extractor": extractor})
     evaluation = located_weights(evaluation)

@@ -15,7 +15,7 @@ from ray.train import FailureConfig, RunConfig
 from ray.train.torch import TorchTrainer
 
 from distgan.config.load import build_config
-from distgan.config.plugins import own_names, own_sources
+from distgan.config.plugins import custom_names, custom_sources
 from distgan.distributed import Distributed, asked_threads
 from distgan.errors import UserError
 from distgan.launch.async_evaluator import RayValidation, validation_config
@@ -73,7 +73,7 @@ def train_on_ray(job: RunSpec, address: str | None, lost: Callable[[], bool]) ->
     """
     with stop_on_signals() as wish, Display() as display:
         display.message(formatting.connecting(cluster_address(address)))
-        sources = own_sources(own_names(job.config.model_dump()).values())
+        sources = custom_sources(custom_names(job.config.model_dump()).values())
         run = job.run
         with ray_storage(run) as notes, ray_cluster(address, sources) as own, lost_processes_as_one_line(run.url):
             display.message(f"starting {formatting.plural(job.config.scale.workers, 'worker')}")

@@ -11,7 +11,7 @@ import torch
 
 from distgan.bounds import parse_yaml
 from distgan.config.load import overridden, override_values
-from distgan.config.plugins import EXTRACTORS, is_own
+from distgan.config.plugins import EXTRACTORS, is_custom
 from distgan.config.resume_rules import runtime_keys
 from distgan.config.schema import Config
 from distgan.data.index import Index
@@ -226,7 +226,7 @@ def _metric(config: Config, index: Index | None) -> str:
 def _check_measured(config: Config, index: Index | None) -> None:
     """Raises UserError for measures that an evaluation could not take; of a user's own extractor only itself knows."""
     evaluation = config.evaluation
-    if is_own(evaluation.extractor) or index is None:
+    if is_custom(evaluation.extractor) or index is None:
         return
     extractor: Any = EXTRACTORS.resolve(evaluation.extractor)
     real = min(len(index), evaluation.real_samples or len(index))

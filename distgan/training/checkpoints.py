@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 import distgan
 from distgan.bounds import parse_json
 from distgan.config.load import build_config
-from distgan.config.plugins import own_names, with_former_options
+from distgan.config.plugins import custom_names, with_former_options
 from distgan.errors import UserError
 from distgan.storage.retry import NO_RETRY, Retry
 from distgan.storage.storage import NotFoundError, Storage
@@ -336,7 +336,7 @@ class CheckpointStore:
 
     def _wanted(self, manifest: Manifest, where: str) -> dict[str, Any] | None:
         """The tree of `TensorSpec` that the run of a manifest saves at its progress; None for code of others."""
-        own = own_names(manifest.config)
+        own = custom_names(manifest.config)
         if not own.items() <= self._own.items():
             return None
         try:
@@ -365,7 +365,7 @@ class CheckpointStore:
 
     def _compare(self, manifest: Manifest, where: str, found: Any, wanted: dict[str, Any]) -> None:
         """Raises DamagedError for tensors that are others than those that are wanted."""
-        if own_names(manifest.config):
+        if custom_names(manifest.config):
             wanted = {name: _without_unused(part, found.get(name)) for name, part in wanted.items()}
         differs = difference(found, wanted)
         if differs is not None:

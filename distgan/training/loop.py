@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import closing
 
-from distgan.config.plugins import own_names
+from distgan.config.plugins import custom_names
 from distgan.data.dataset import Dataset, check_bad_samples
 from distgan.data.order import Order
 from distgan.data.stream import BatchStream
@@ -78,7 +78,7 @@ class Trainer:
         self.meter = Meter()
         self.ending = False
         self.retry = Retry(self._notice, self._stop_waiting)
-        self.own = own_names(config.model_dump(mode="json"))
+        self.own = custom_names(config.model_dump(mode="json"))
         # A state that is being saved is not given up at the first wish to stop.
         self.checkpoints = CheckpointStore(
             job.run, self.own, reading=self.retry, writing=Retry(self._notice), say=self._notice

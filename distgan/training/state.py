@@ -11,7 +11,7 @@ from torch import Tensor
 
 import distgan
 from distgan.config.load import build_config, flatten
-from distgan.config.plugins import own_names
+from distgan.config.plugins import custom_names
 from distgan.config.resume_rules import lasting_differences, mutable_keys, training_differences
 from distgan.config.schema import Config
 from distgan.errors import UserError
@@ -206,7 +206,7 @@ def _listed(differences: Differences) -> str:
 def _own_code_differences(old: Mapping[str, Any], config: Config) -> Differences:
     """Components of the user's own modules, in one of both configurations only; found without importing them."""
     new = config.model_dump(mode="json")
-    before, after = own_names(old), own_names(new)
+    before, after = custom_names(old), custom_names(new)
     keys = [key for key in sorted(before.keys() | after.keys()) if before.get(key) != after.get(key)]
     return {key: (flatten(old).get(key), flatten(new)[key]) for key in keys}
 
