@@ -219,7 +219,7 @@ WRONG = [
         "optimizer={decay_from_kimg: 5, decay_until_kimg: 5}",
         "optimizer: decay_until_kimg=5 must be more than decay_from_kimg=5",
     ),
-    ("optimizer.decay_until_kimg=239", "training.kimg=240 goes beyond optimizer.decay_until_kimg=239"),
+    ("optimizer.decay_until_kimg=239", "training.kimg=240 is beyond optimizer.decay_until_kimg=239"),
     ("objective.critic_steps=2", "updates=simultaneous takes both gradients from one forward"),
     ("objective.generator_batch_multiple=2", "updates=simultaneous has the same fakes in both updates"),
 ]

@@ -89,7 +89,7 @@ def test_a_line_a_key_or_json(cli: Cli) -> None:
     shown = cli("keys", "ema")
     assert shown.code == 0
     head, *lines = shown.out.splitlines()
-    assert head.split() == ["key", "allowed", "default", "of", "what", "it", "is"]
+    assert head.split() == ["key", "allowed", "default", "of", "description"]
     assert [line.split()[0] for line in lines] == ["ema.half_life_kimg", "ema.ramp_up"]
     rows = json.loads(cli("keys", "ema", "--json").out)
     assert [row["key"] for row in rows] == ["ema.half_life_kimg", "ema.ramp_up"]
