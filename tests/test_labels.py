@@ -23,7 +23,7 @@ from distgan.data.dataset import Dataset
 from distgan.data.index import Index
 from distgan.data.sources.npz import NpzSource
 from distgan.distributed import Distributed
-from distgan.evaluation.evaluator import Evaluator
+from distgan.evaluation.evaluator import build_evaluator
 from distgan.inference.sampling import draw_samples
 from distgan.storage.storage import Storage
 from distgan.training.fakes import GeneratedImages, drawn_labels, sample_grid, training_grid
@@ -91,7 +91,7 @@ def evaluate(distributed: Distributed, data: str) -> tuple[float, list[Tensor]]:
     # One kind more frequent than the others, and one that is not there.
     index = dataclasses.replace(index, labels=np.where(index.labels == 1, 0, index.labels))
     decoder = Dataset(index, BlockReader(storage, index), config.image_shape, config.data)
-    evaluator = Evaluator(config.evaluation, config.data, distributed, storage, decoder)
+    evaluator = build_evaluator(config.evaluation, config.data, distributed, decoder)
     told = Told(build_networks(config, distributed.device).generator.eval())
     return evaluator.evaluate(GeneratedImages(config, index.labels, distributed.device, told)).distance, told.labels
 

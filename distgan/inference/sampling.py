@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from distgan.config.load import build_config
+from distgan.config.plugins import without_own_observers
 from distgan.config.schema import Config
 from distgan.errors import UserError
 from distgan.evaluation.extractors.extractor import to_uint8
@@ -61,7 +62,7 @@ def draw_samples(
     drawn, for an unknown label, for another network's tensors, and for networks beyond the package without trust.
     """
     manifest = checkpoint.manifest
-    config = build_config(manifest.config, manifest.name, trust_code=trust_code)
+    config = build_config(without_own_observers(manifest.config), manifest.name, trust_code=trust_code)
     grid = sample_grid(count, config.num_classes, label, manifest.classes, manifest.name)
     generator = average_generator(config, checkpoint, torch.device("cpu"))
     shape = (len(grid.latents), config.channels, config.image_size, config.image_size)
