@@ -48,7 +48,7 @@ def test_what_is_kept_is_what_a_run_looks_for(copy: str, cli: Cli, monkeypatch: 
     first = cli("data", "stats", copy, "--real-samples", "64")
     (file,) = kept_in(copy)
     assert first.out.splitlines()[0] == f"{copy}: statistics of 64 images, 1x16x16"
-    assert f"kept at {file}" in first.out
+    assert f"stored at {file}" in first.out
     resized = cli("data", "stats", copy, "--real-samples", "64", "--size", "32")
     assert resized.out.splitlines()[0] == f"{copy}: statistics of 64 images, 1x32x32, data.resize=bilinear"
     assert len(kept_in(copy)) == 2

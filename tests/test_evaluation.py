@@ -202,7 +202,7 @@ def test_statistics_that_can_be_neither_read_nor_kept_are_computed(
     found = compute_statistics(job, ALONE)
     assert found.real.statistics.count == 20
     assert found.url is None
-    assert "  not kept: neither the data's folder" in "\n".join(statistics_lines(job, found, None))
+    assert "  not stored: neither the data's folder" in "\n".join(statistics_lines(job, found, None))
 
 
 def test_statistics_that_cannot_be_kept_are_told_and_done_without(
@@ -216,7 +216,7 @@ def test_statistics_that_cannot_be_kept_are_told_and_done_without(
 
     monkeypatch.setattr(Storage, "write_bytes", refused)
     assert make_evaluator(config_of(url)).real.floor > 0
-    said = f"cannot be kept in {url}/statistics or {tmp_path}/cache/distgan/statistics"
+    said = f"cannot be stored in {url}/statistics or {tmp_path}/cache/distgan/statistics"
     assert [said in message for message in caplog.messages] == [True]
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from types import TracebackType
 from typing import Self
 
 from torch import Tensor
 
-from distgan.config.plugins import TRACKERS, why
+from distgan.config.plugins import TRACKERS, is_own, why
 from distgan.errors import UserError
 from distgan.storage.retry import NO_RETRY, Retry
 from distgan.storage.storage import Storage, translate_errors
@@ -62,7 +63,7 @@ class RunFolder:
         earlier = retry(lambda: earlier_lines(storage, resume_step))
         self._uploads = UploadQueue(storage, log) if storage.local_path is None else None
         files = storage if self._uploads is None else Storage.open(str(self._uploads.folder))
-        self._run = TrackedRun(files, storage.url, 0 if resume_step is None else resume_step + 1, summary)
+        self._run = TrackedRun(storage, files, 0 if resume_step is None else resume_step + 1, summary)
         self._trackers: dict[str, Tracker] = {METRICS: RunRecord(self._run, earlier)}
         for name, each in classes.items():
             self._try(name, lambda name=name, each=each: self._trackers.update({name: each(self._run)}))  # type: ignore[misc]
@@ -117,7 +118,7 @@ class RunFolder:
         """Logs a failure: of the record and of files once until they work again, of a tracker once."""
         is_tracker = name not in {METRICS, _FILES}
         try:
-            with translate_errors(str(self._run.folder / name)):
+            with nullcontext() if is_own(name) else translate_errors(str(self._run.folder / name)):
                 action()
         except Exception as error:  # noqa: BLE001 - training continues
             reason = str(error) if isinstance(error, UserError) else f"it raised {why(error)}"

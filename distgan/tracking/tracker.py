@@ -10,7 +10,7 @@ from PIL import Image
 
 from distgan.config.plugins import TRACKERS
 from distgan.errors import UserError
-from distgan.storage.storage import Storage
+from distgan.storage.storage import NotFoundError, Storage
 from distgan.training.events import Event, Summary
 
 
@@ -25,15 +25,20 @@ class TrackedRun:
         earlier_summary: summary of the session before as JSON values; empty where there is none.
     """
 
-    def __init__(self, files: Storage, url: str, first_step: int, earlier_summary: Mapping[str, Any]) -> None:
-        self.folder, self.url, self.first_step, self.earlier_summary = (
-            Path(files.root),
-            url,
-            first_step,
-            earlier_summary,
-        )
-        self._files = files
+    def __init__(self, storage: Storage, files: Storage, first_step: int, earlier_summary: Mapping[str, Any]) -> None:
+        self.folder, self.url, self.first_step = Path(files.root), storage.url, first_step
+        self.earlier_summary, self._storage, self._files = earlier_summary, storage, files
         self._pending: dict[str, bytes] = {}
+
+    def read(self, name: str) -> bytes | None:
+        """A file of an earlier session in the run's storage; None where there is none.
+
+        Raises UserError where it cannot be read.
+        """
+        try:
+            return self._storage.read_bytes(name)
+        except NotFoundError:
+            return None
 
     def write(self, name: str, data: bytes) -> None:
         """Writes a file below the folder in one step. A write that fails is repeated later."""
