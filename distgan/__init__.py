@@ -4,6 +4,7 @@
 
     config = distgan.load_config("quickstart", data={"url": "bricks"})
     run = distgan.train(config, name="first")
+    distgan.load_generator(run.url).sample(64).grid().save("grid.png")
     print(distgan.evaluate(run.url).metrics)
 
 `distgan.api` describes these functions. They are imported when they are first used, torch and Ray with them.
@@ -26,6 +27,7 @@ __all__ = [
     "__version__",
     "evaluate",
     "load_config",
+    "load_generator",
     "train",
     "tune",
 ]
@@ -34,11 +36,13 @@ if TYPE_CHECKING:
     from distgan.api import Evaluation, SearchResult, TrainResult, evaluate, load_config, train, tune
     from distgan.config.schema import Config
     from distgan.errors import Interrupted, UserError
+    from distgan.inference.generator import load_generator
 else:
     _MODULES = {
         "Config": "distgan.config.schema",
         "Interrupted": "distgan.errors",
         "UserError": "distgan.errors",
+        "load_generator": "distgan.inference.generator",
     }
 
     def __getattr__(name):

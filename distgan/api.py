@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from distgan.evaluation.image_source import Stage
-    from distgan.inference.evaluation import Findings
-    from distgan.inference.evaluation_plan import EvaluationJob
+    from distgan.inference.evaluation import EvaluationReport
+    from distgan.inference.evaluation_plan import EvaluationSpec
     from distgan.search.ranking import Ranked
     from distgan.search.record import SearchRecord
     from distgan.storage.lease import Lease
@@ -262,19 +262,19 @@ class Evaluation:
 
     Attributes:
         metrics: values by the names that reports have, as `fd_lite0_2k`.
-        plan: what was measured against what.
-        findings: the values with deviations, times, classes and nearest images.
+        spec: what was compared with what.
+        report: the values with standard deviations, times, classes and nearest images.
     """
 
     metrics: Mapping[str, float]
-    plan: EvaluationJob
-    findings: Findings
+    spec: EvaluationSpec
+    report: EvaluationReport
 
     def as_dict(self) -> dict[str, Any]:
         """The document that `distgan evaluate --json` writes."""
-        from distgan.inference.evaluation_report import scores_document
+        from distgan.inference.report import evaluation_document
 
-        return scores_document(self.plan, self.findings)
+        return evaluation_document(self.spec, self.report)
 
 
 def evaluate(
@@ -317,11 +317,11 @@ def evaluate(
         UserError: for what is not there, cannot be compared or cannot be measured.
         Interrupted: after a signal, where Ray runs the workers.
     """
-    from distgan.inference.evaluation import evaluate as evaluate_job
+    from distgan.inference.evaluation import evaluate as evaluate_spec
     from distgan.inference.evaluation_plan import EvaluationOptions, plan_evaluation
     from distgan.launch.evaluate import measure
     from distgan.launch.local import Workers
-    from distgan.tracking.progress_bars import measuring_bars
+    from distgan.tracking.progress_bars import feature_bars
 
     options = EvaluationOptions(
         data=data, metrics=metrics if metrics is None or isinstance(metrics, str) else ",".join(metrics),
@@ -331,15 +331,15 @@ def evaluate(
     if ray is None:
         ray = "RANK" not in os.environ and (workers > 1 or address is not None)
     with _images_file(run_or_images) as source:
-        job = plan_evaluation(source, options)
-        places = Workers(workers, (address or "local") if ray else None, not ray, job.device, job.own_sources)
-        totals: dict[Stage, int] = {"real images": job.real_images, "images": job.evaluation.samples}
-        if job.nearest:
-            totals["training images"] = job.training_images
-        with measuring_bars(totals, quiet=not progress) as (told, say):
-            found = measure("evaluate", evaluate_job, job, places, told, say, on_all_ranks=True)
-    assert found is not None, "every rank has the result"
-    return Evaluation({one.name: one.value for one in found.measures}, job, found)
+        spec = plan_evaluation(source, options)
+        places = Workers(workers, (address or "local") if ray else None, not ray, spec.device, spec.own_sources)
+        totals: dict[Stage, int] = {"real images": spec.real_images, "images": spec.evaluation.samples}
+        if spec.nearest:
+            totals["training images"] = spec.training_images
+        with feature_bars(totals, quiet=not progress) as (on_progress, log):
+            report = measure("evaluate", evaluate_spec, spec, places, on_progress, log, on_all_ranks=True)
+    assert report is not None, "every rank has the result"
+    return Evaluation({one.name: one.value for one in report.metrics}, spec, report)
 
 
 def _claimed(spec: RunSpec) -> AbstractContextManager[Lease]:

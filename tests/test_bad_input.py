@@ -58,7 +58,7 @@ from circumstances import (
 from command_line import Cli, one_line
 from distgan.config.load import dump_config
 from distgan.data.images import encode_image
-from distgan.evaluation.metrics.frechet import GaussianStatistics
+from distgan.evaluation.feature_statistics import GaussianStatistics
 from distgan.evaluation.reference_files import RealStatistics
 from miniatures import (
     ATTRIBUTES,
@@ -269,7 +269,7 @@ CONFIGURATION = [
     Case(
         "no measure",
         "train quickstart evaluation.monitor=kid",
-        "evaluation.monitor='kid': allowed: frechet, kernel, precision, recall, density, coverage or inception_score$",
+        "evaluation.monitor: unknown metric 'kid'; there are: coverage, density, frechet, inception_score, kernel",
     ),
     Case("threads", "train quickstart scale.threads=1000000", r"scale\.threads=1000000: allowed: integer, 1 to 1024"),
     Case("objective", "train quickstart objective.name=lsgan", "unknown objective 'lsgan'; did you mean 'wgan'"),
@@ -342,7 +342,7 @@ CONFIGURATION = [
     Case(
         "measure",
         "train quickstart data.url={data} evaluation.metrics=[kid]",
-        r"evaluation\.metrics.*'?kernel'?",
+        r"evaluation\.metrics: unknown metric 'kid'; there are: .*kernel",
     ),
     Case(
         "image size",

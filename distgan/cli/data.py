@@ -16,7 +16,7 @@ from distgan.cli.data_output import (
     print_recovered,
 )
 from distgan.cli.options import Address, Extractor, NoRay, WorkerCount
-from distgan.tracking.progress_bars import measuring_bars, progress_bar
+from distgan.tracking.progress_bars import feature_bars, progress_bar
 
 if TYPE_CHECKING:
     from distgan.config.schema import Resize
@@ -280,7 +280,7 @@ def stats(
         url, size=size, resize=fitting, extractor=extractor, real_samples=real_samples, samples=samples
     )
     places = Workers(workers, address, no_ray, "auto", job.own_sources)
-    with measuring_bars({"real images": job.images}) as (told, say):
+    with feature_bars({"real images": job.images}) as (told, say):
         found = measure("data stats", compute_statistics, job, places, told, say)
     if found is None:
         return

@@ -19,6 +19,7 @@ from distgan.cli.options import (
     TrustCode,
     WorkerCount,
 )
+from distgan.config.plugins import EXTRACTORS, METRICS
 from distgan.tracking.console import Terminal
 
 
@@ -38,8 +39,9 @@ def evaluate(
         str | None,
         typer.Option(
             metavar="NAMES",
-            help="Joined by commas: fid, fid_clean, fd_lite0 (the Fréchet distance, and by which extractor), frechet, "
-            "kid, pr (precision and recall), dc (density and coverage), is. By default frechet.",
+            help=f"Joined by commas: {', '.join(METRICS)}; kid, is, pr (precision and recall), dc (density and "
+            f"coverage); {', '.join(EXTRACTORS)} (the Fréchet distance on these features); module:Class of your own. "
+            "By default frechet.",
         ),
     ] = None,
     samples: Annotated[
@@ -91,8 +93,8 @@ def evaluate(
     Examples: `distgan evaluate s3://runs/first --metrics fd_lite0,kid,pr --samples 10000 --workers 4`,
     `distgan evaluate samples.npz --data s3://bricks/32`
     """
-    from distgan.inference.evaluation_report import check_json_path
-    from distgan.inference.memorization_report import check_picture_path, draw_nearest
+    from distgan.inference.nearest_picture import check_picture_path, draw_nearest
+    from distgan.inference.report import check_json_path
 
     if json not in {None, "-"}:
         check_json_path(str(json))
@@ -105,19 +107,19 @@ def evaluate(
     )  # fmt: skip
     if os.environ.get("RANK", "0") != "0":  # of torchrun's processes one prints
         return
-    if found.findings.nearest is not None:
-        draw_nearest(found.findings.nearest, Path(picture))
+    if found.report.nearest is not None:
+        draw_nearest(found.report.nearest, Path(picture))
     _print(found, json)
 
 
 def _print(found: api.Evaluation, json: str | None) -> None:
-    from distgan.inference.evaluation_report import scores_table, write_document
+    from distgan.inference.report import evaluation_table, write_document
     from distgan.tracking.jsonl import to_json
 
     document = found.as_dict()
     if json == "-":
         print(to_json(document, indent=1))
         return
-    Terminal(soft_wrap=True).print(scores_table(found.plan, found.findings))
+    Terminal(soft_wrap=True).print(evaluation_table(found.spec, found.report))
     if json is not None:
         write_document(document, json)

@@ -13,7 +13,14 @@ from pydantic import BaseModel, ValidationError
 
 from distgan.bounds import NOT_YAML, parse_yaml, read_text, yaml_reason
 from distgan.config.config_errors import MAX_EXPLAINED, error_lines
-from distgan.config.plugins import COMPONENTS, custom_names, option_of_others, options_model, split_section
+from distgan.config.plugins import (
+    COMPONENTS,
+    name_problems,
+    option_of_others,
+    options_model,
+    own_names,
+    split_section,
+)
 from distgan.config.schema import AdamConfig, Config, RMSPropConfig
 from distgan.errors import UserError
 from distgan.text import did_you_mean, without_credentials
@@ -104,7 +111,7 @@ def build_config(
         to_trust: says in that error how the user allows it.
     """
     values = dict(tree)
-    if not trust_code and (custom := custom_names(values)):
+    if not trust_code and (custom := own_names(values)):
         listed = ", ".join(f"{key}={name}" for key, name in custom.items())
         raise UserError(
             f"{where}: its configuration runs code of modules outside distgan ({listed:.300}); if you trust who made "
@@ -135,6 +142,8 @@ def build_config(
         config = Config.model_validate(values)
     except ValidationError as error:
         problems += error_lines(error, Config)
+    else:
+        problems += name_problems(config.model_dump())
     if problems:
         more = [f"and {len(problems) - MAX_EXPLAINED} more"] if len(problems) > MAX_EXPLAINED else []
         shown = [*problems[:MAX_EXPLAINED], *more]

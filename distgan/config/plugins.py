@@ -29,12 +29,12 @@ from distgan.text import did_you_mean
 _PACKAGE = __name__.partition(".")[0]
 
 
-def is_custom(name: str) -> bool:
+def is_own(name: str) -> bool:
     """Whether a component's name is `module:Class`, not an entry of a registry."""
     return ":" in name
 
 
-def import_custom(name: str) -> type[Any]:
+def import_own(name: str) -> type[Any]:
     """The class of `module:Class`; modules are found on Python's path and in the current folder.
 
     Raises UserError where there is no such module or class, or the module cannot be imported.
@@ -51,7 +51,7 @@ def import_custom(name: str) -> type[Any]:
                 f"{name}: there is no module {error.name!r}; go to the folder that holds it, or name that folder in "
                 f"PYTHONPATH"
             ) from None
-        raise UserError(f"{name}: importing {module_name!r} failed: {explain(error)}") from error
+        raise UserError(f"{name}: importing {module_name!r} failed: {why(error)}") from error
     found = getattr(module, attribute, None)
     if not isinstance(found, type):
         classes = [key for key, value in vars(module).items() if isinstance(value, type) and key[:1] != "_"]
@@ -59,7 +59,7 @@ def import_custom(name: str) -> type[Any]:
     return found
 
 
-def explain(error: BaseException) -> str:
+def why(error: BaseException) -> str:
     """One line: what a user's code raised, and where in that code."""
     text = f"{type(error).__name__}: {' '.join(str(error).split()):.300}"
     not_theirs = ("<", *_installed_folders(), f"{Path(__file__).parents[1]}{os.sep}")
@@ -67,14 +67,14 @@ def explain(error: BaseException) -> str:
     return f"{text} ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else text
 
 
-def custom_sources(names: Iterable[str]) -> list[str]:
+def own_sources(names: Iterable[str]) -> list[str]:
     """Files and folders of the modules of custom components, without installed packages.
 
     Other machines need them to import the components.
     """
     sources = set()
-    for name in filter(is_custom, names):
-        import_custom(name)
+    for name in filter(is_own, names):
+        import_own(name)
         top = sys.modules[name.partition(":")[0].partition(".")[0]]
         source = str(next(iter(top.__path__))) if hasattr(top, "__path__") else inspect.getsourcefile(top)
         if source is not None and top.__name__ != _PACKAGE and not source.startswith(_installed_folders()):
@@ -105,16 +105,16 @@ class Registry(Mapping[str, str]):
 
     def require(self, name: str) -> None:
         """Raises UserError if there is no component `name`; the module of a custom one is imported."""
-        if is_custom(name):
-            import_custom(name)
+        if is_own(name):
+            import_own(name)
         elif name not in self._entries:
             raise UserError(f"unknown {self.kind} {name!r}{did_you_mean(name, self._entries)}")
 
     def resolve(self, name: str) -> Any:
         """The class called `name`, registered or custom. Raises UserError with the nearest name if there is none."""
         self.require(name)
-        if is_custom(name):
-            return import_custom(name)
+        if is_own(name):
+            return import_own(name)
         module, _, attribute = self._entries[name].partition(":")
         return getattr(importlib.import_module(module), attribute)
 
@@ -161,6 +161,28 @@ EXTRACTORS = Registry(
     },
 )
 
+METRICS = Registry(
+    "metric",
+    {
+        "frechet": "distgan.evaluation.metrics.frechet:FrechetDistance",
+        "kernel": "distgan.evaluation.metrics.kid:KernelDistance",
+        "precision": "distgan.evaluation.metrics.prdc:Precision",
+        "recall": "distgan.evaluation.metrics.prdc:Recall",
+        "density": "distgan.evaluation.metrics.prdc:Density",
+        "coverage": "distgan.evaluation.metrics.prdc:Coverage",
+        "inception_score": "distgan.evaluation.metrics.inception_score:InceptionScore",
+    },
+)
+
+TRACKERS = Registry(
+    "tracker",
+    {
+        "tensorboard": "distgan.tracking.tensorboard:TensorBoardTracker",
+        "samples": "distgan.tracking.grids:SampleTracker",
+        "curves": "distgan.tracking.curves:CurvesTracker",
+    },
+)
+
 SOURCES = Registry(
     "data source",
     {
@@ -177,6 +199,14 @@ COMPONENTS: dict[str, tuple[type[Section], str, Registry]] = {
     "generator": (GeneratorConfig, "network", GENERATORS),
     "discriminator": (DiscriminatorConfig, "network", DISCRIMINATORS),
     "objective": (ObjectiveConfig, "name", OBJECTIVES),
+}
+
+# Other keys that name a component or a list of them, each with its registry. All but the first are `Runtime` keys.
+NAMES: dict[str, Registry] = {
+    "evaluation.extractor": EXTRACTORS,
+    "evaluation.metrics": METRICS,
+    "evaluation.monitor": METRICS,
+    "tracking": TRACKERS,
 }
 
 # Arguments that are top-level keys, not keys of the section.
@@ -202,9 +232,7 @@ def options_model(target: type[Any], declared: Collection[str] = ()) -> type[Bas
     except Exception as error:
         if target.__module__.startswith("distgan."):
             raise
-        raise UserError(
-            f"{target.__module__}:{target.__name__}: its signature cannot be read: {explain(error)}"
-        ) from error
+        raise UserError(f"{target.__module__}:{target.__name__}: its signature cannot be read: {why(error)}") from error
 
 
 def _field(parameter: inspect.Parameter, hints: Mapping[str, Any]) -> Any:
@@ -237,15 +265,58 @@ def needs_labels(target: type[Any]) -> bool:
     return type(None) not in typing.get_args(hint)
 
 
-def custom_names(tree: Mapping[str, Any]) -> dict[str, str]:
-    """The custom components of a plain tree of values: `module:Class` by key."""
+def own_names(tree: Mapping[str, Any]) -> dict[str, str]:
+    """The components of a plain tree of values that are a user's own: key -> `module:Class`; `key[0]` in a list."""
     found = {}
-    for section, key in (*((section, key) for section, (_, key, _) in COMPONENTS.items()), ("evaluation", "extractor")):
-        values = tree.get(section)
-        name = values.get(key) if isinstance(values, Mapping) else None
-        if isinstance(name, str) and is_custom(name):
-            found[f"{section}.{key}"] = name
+    for key in [*(f"{section}.{key}" for section, (_, key, _) in COMPONENTS.items()), *NAMES]:
+        value = _value_at(tree, key)
+        names = enumerate(value) if isinstance(value, list) else [(None, value)]
+        for place, name in names:
+            if isinstance(name, str) and is_own(name):
+                found[key if place is None else f"{key}[{place}]"] = name
     return found
+
+
+def without_own_observers(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """A plain tree of values without metrics and trackers of a user's own: nothing that is trained needs them."""
+    found = dict(tree)
+    if isinstance(tree.get("tracking"), list):
+        found["tracking"] = [name for name in tree["tracking"] if not is_own(str(name))]
+    evaluation = tree.get("evaluation")
+    if isinstance(evaluation, Mapping):
+        found["evaluation"] = kept = dict(evaluation)
+        if is_own(str(kept.get("monitor"))):
+            del kept["monitor"]
+        if isinstance(kept.get("metrics"), list):
+            kept["metrics"] = [name for name in kept["metrics"] if not is_own(str(name))]
+    return found
+
+
+def name_problems(tree: Mapping[str, Any]) -> list[str]:
+    """What is wrong with the names of metrics and trackers in a checked tree; a user's own modules are imported."""
+    problems = []
+    for key, registry in NAMES.items():
+        if registry is EXTRACTORS:
+            continue  # a generator's samples need none
+        value = _value_at(tree, key)
+        for name in value if isinstance(value, list) else [value]:
+            try:
+                registry.require(name)
+            except UserError as error:
+                problems.append(f"{key}: {error}")
+    return problems
+
+
+def is_loaded(name: str) -> bool:
+    """Whether a component can be had without running code that this process has not run yet."""
+    return not is_own(name) or name.partition(":")[0] in sys.modules
+
+
+def _value_at(tree: Mapping[str, Any], dotted: str) -> Any:
+    value: Any = tree
+    for part in dotted.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value
 
 
 def context_arguments(target: type[Any], tree: Any) -> dict[str, Any]:

@@ -192,9 +192,6 @@ class TrainingConfig(Section):
         return augment
 
 
-MetricName = Literal["kernel", "precision", "recall", "density", "coverage", "inception_score"]
-
-
 class EvaluationConfig(Section):
     extractor: str = Field(
         "fd_lite0", description="network whose features are compared; `module:Class` is a class of your own"
@@ -205,10 +202,10 @@ class EvaluationConfig(Section):
     statistics: Annotated[str | None, Runtime()] = Field(
         None, description="path or URL of an .npz file with mu and sigma to compare with, in place of the data"
     )
-    metrics: Annotated[list[MetricName], Runtime()] = Field(
+    metrics: Annotated[list[str], Runtime()] = Field(
         [], description="further metrics on the same features, besides the Fréchet distance"
     )
-    monitor: Annotated[Literal["frechet", MetricName], Runtime()] = Field(
+    monitor: Annotated[str, Runtime()] = Field(
         "frechet", description="metric that decides which checkpoint is best and when to stop"
     )
     every_kimg: Annotated[Kimg, Runtime()] = Field(
@@ -240,17 +237,6 @@ class EvaluationConfig(Section):
     processors: Annotated[int, Ge(1), Le(1024), Runtime()] = Field(
         1, description="processors of an asynchronous evaluation, at most"
     )
-
-    @model_validator(mode="after")
-    def _statistics_are_enough(self) -> EvaluationConfig:
-        asked = dict.fromkeys([*self.metrics, self.monitor])
-        beyond = [measure for measure in asked if measure not in {"frechet", "inception_score"}]
-        if self.statistics is not None and beyond:
-            raise ValueError(
-                f"a file of statistics has no features of real images, which {', '.join(beyond)} "
-                f"need{'s' if len(beyond) == 1 else ''}; compare with images, or measure the Fréchet distance alone"
-            )
-        return self
 
 
 class HealthConfig(Section):
@@ -310,6 +296,9 @@ class Config(Section):
     checkpoint: CheckpointConfig = CheckpointConfig()
     scale: ScaleConfig = ScaleConfig()
     placement: PlacementConfig = PlacementConfig()
+    tracking: Annotated[list[str], Runtime()] = Field(
+        ["tensorboard", "samples", "curves"], description="what records the run beside its metrics.jsonl"
+    )
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from typing import Any
 
@@ -15,7 +15,7 @@ from ray.train import FailureConfig, RunConfig
 from ray.train.torch import TorchTrainer
 
 from distgan.config.load import build_config
-from distgan.config.plugins import custom_names, custom_sources
+from distgan.config.plugins import own_names, own_sources
 from distgan.distributed import Distributed, asked_threads
 from distgan.errors import UserError
 from distgan.launch.async_evaluator import RayValidation, validation_config
@@ -73,7 +73,7 @@ def train_on_ray(job: RunSpec, address: str | None, lost: Callable[[], bool]) ->
     """
     with stop_on_signals() as wish, Display() as display:
         display.message(formatting.connecting(cluster_address(address)))
-        sources = custom_sources(custom_names(job.config.model_dump()).values())
+        sources = own_sources(own_names(job.config.model_dump()).values())
         run = job.run
         with ray_storage(run) as notes, ray_cluster(address, sources) as own, lost_processes_as_one_line(run.url):
             display.message(f"starting {formatting.plural(job.config.scale.workers, 'worker')}")
@@ -135,7 +135,7 @@ def worker_main(arguments: dict[str, Any]) -> None:
         config = build_config(arguments["config"], "job", trust_code=True)
         names = ("name", "storage_url", "profile", "init_from", "continue_from", "claim")
         job = RunSpec(config, **{name: arguments[name] for name in names})
-        with closing(RayReporter(job.run, board)) as reporter:
+        with closing(RayReporter(job.run, board, config.tracking)) as reporter:
             aside = RayValidation(distributed, job.run.url) if config.evaluation.asynchronous else None
             train(job, distributed, reporter, aside)
     except UserError as error:
@@ -146,8 +146,8 @@ def worker_main(arguments: dict[str, Any]) -> None:
 class RayReporter(RunReporter):
     """A run's reporter whose events go to the driver's board, and whose evaluations Ray is told."""
 
-    def __init__(self, run: Storage, board: Any) -> None:
-        super().__init__(run, board.put.remote, lambda: bool(ray.get(board.stop_asked.remote())))
+    def __init__(self, run: Storage, board: Any, trackers: Sequence[str]) -> None:
+        super().__init__(run, board.put.remote, lambda: bool(ray.get(board.stop_asked.remote())), trackers)
         self._run_url = run.url
 
     def evaluated(self, event: EvaluationResult) -> None:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from contextlib import closing
 
-from distgan.config.plugins import custom_names
+from distgan.config.plugins import own_names
 from distgan.data.dataset import Dataset, check_bad_samples
 from distgan.data.order import Order
 from distgan.data.stream import BatchStream
 from distgan.distributed import Distributed
 from distgan.errors import UserError
-from distgan.evaluation.evaluator import Evaluator
+from distgan.evaluation.evaluator import build_evaluator
 from distgan.storage.retry import Retry
-from distgan.storage.storage import Storage
 from distgan.training.checkpoints import Checkpoint, CheckpointStore, checkpoint_name
 from distgan.training.data_checks import check_data, few_images
 from distgan.training.divergence import DivergenceGuard
@@ -78,7 +77,7 @@ class Trainer:
         self.meter = Meter()
         self.ending = False
         self.retry = Retry(self._notice, self._stop_waiting)
-        self.own = custom_names(config.model_dump(mode="json"))
+        self.own = own_names(config.model_dump(mode="json"))
         # A state that is being saved is not given up at the first wish to stop.
         self.checkpoints = CheckpointStore(
             job.run, self.own, reading=self.retry, writing=Retry(self._notice), say=self._notice
@@ -140,8 +139,7 @@ class Trainer:
         )
         self.grid = SampleGrid(config, distributed.device)
         with self.meter.phase("real statistics"):
-            storage = Storage.open(str(config.data.url))
-            self.evaluator = Evaluator(config.evaluation, config.data, distributed, storage, self.decoder)
+            self.evaluator = build_evaluator(config.evaluation, config.data, distributed, self.decoder)
         self.run_evaluator = RunEvaluator(
             config, self.state, self.evaluator, self.index.labels, self.checkpoints, distributed, validation
         )

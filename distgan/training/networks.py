@@ -16,10 +16,10 @@ from distgan.config.plugins import (
     OBJECTIVES,
     Registry,
     context_arguments,
-    explain,
-    is_custom,
+    is_own,
     needs_labels,
     takes_labels,
+    why,
 )
 from distgan.config.schema import Config
 from distgan.errors import UserError
@@ -73,9 +73,9 @@ def _check_forward(network: nn.Module, config: Config, section: str) -> None:
     try:
         output = network(torch.empty(given, device="meta", dtype=DTYPES[config.training.precision]), *labels)
     except Exception as error:
-        if not is_custom(name):
+        if not is_own(name):
             raise
-        raise UserError(f"{section}.network={name}: its forward raised {explain(error)}") from error
+        raise UserError(f"{section}.network={name}: its forward raised {why(error)}") from error
     found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
     if found != wanted:
         raise UserError(f"{section}.network={name}: for input {given} its output is {found}, and must be {wanted}")
@@ -128,9 +128,9 @@ def _build_network(config: Config, section: str, registry: Registry) -> nn.Modul
     except ValueError as error:
         raise UserError(f"{section}: {error}") from None
     except Exception as error:
-        if not is_custom(part.network):
+        if not is_own(part.network):
             raise
-        raise UserError(f"{where}: its constructor raised {explain(error)}") from error
+        raise UserError(f"{where}: its constructor raised {why(error)}") from error
     if not any(parameter.requires_grad for parameter in network.parameters()):
         raise UserError(f"{where}: the network has no parameters that can be trained")
     return network
@@ -159,9 +159,9 @@ def build_objective(config: Config) -> Objective:
     try:
         objective: Objective = target(**config.objective.options)
     except Exception as error:
-        if not is_custom(name):
+        if not is_own(name):
             raise
-        raise UserError(f"objective.name={name}: its constructor raised {explain(error)}") from error
+        raise UserError(f"objective.name={name}: its constructor raised {why(error)}") from error
     return objective
 
 

@@ -12,7 +12,7 @@ import torch
 import distgan
 from distgan.bounds import MOST_TEXT_BYTES
 from distgan.config.load import Overrides, dump_config, flatten, load_config, override_values, parse_config
-from distgan.config.plugins import custom_names
+from distgan.config.plugins import own_names
 from distgan.config.schema import Config
 from distgan.data.index import Index
 from distgan.errors import UserError
@@ -246,9 +246,7 @@ def _with_beginning(
         check_initial(checkpoint, networks)
         return replace(job, init_from=checkpoint.url), None, checkpoint.passed_over
     if job.continue_from is not None:
-        checkpoint = find_checkpoint(
-            job.continue_from, default=LAST, own=custom_names(job.config.model_dump(mode="json"))
-        )
+        checkpoint = find_checkpoint(job.continue_from, default=LAST, own=own_names(job.config.model_dump(mode="json")))
         check_continuable(checkpoint, job.config, index.hash if index is not None else checkpoint.manifest.data_hash)
         return replace(job, continue_from=checkpoint.url), checkpoint.manifest, checkpoint.passed_over
     return job, None, ()

@@ -14,7 +14,7 @@ from typing import Any
 import ray
 from ray import tune
 
-from distgan.config.plugins import custom_names, custom_sources
+from distgan.config.plugins import own_names, own_sources
 from distgan.distributed import asked_threads
 from distgan.launch.cluster import ray_cluster
 from distgan.launch.local import cluster_address
@@ -73,7 +73,7 @@ def tune_on_ray(job: SearchJob, place: Place) -> SearchOutcome:
     where = job.search.url
     with stop_on_signals() as wish, SearchDisplay() as display:
         display.message(formatting.connecting(cluster_address(place.address)))
-        sources = custom_sources(custom_names(job.config.model_dump()).values())
+        sources = own_sources(own_names(job.config.model_dump()).values())
         way_on = "goes on with the search"
         with ray_cluster(place.address, sources), lost_processes_as_one_line(where, way_on):
             share = share_cluster(_wish(job, place))
