@@ -173,7 +173,7 @@ def _ask(probe: Callable[[], object], error: Exception) -> Exception:
         return error
     try:
         probe()
-    except Exception as precise:  # noqa: BLE001 - whatever it is, it is only used to why `error`
+    except Exception as precise:  # noqa: BLE001 - whatever it is, it is only used to explain `error`
         if s3_code(precise) not in {"", "403", "404", "AccessDenied"}:
             return precise
     return error
