@@ -54,7 +54,7 @@ def load_config(preset_or_file: str | Path | Config, overrides: Overrides | None
     """
     values = load.override_values(overrides or ()) | load.flatten(sections)
     if isinstance(preset_or_file, Config):
-        return load.overridden(preset_or_file, values, "load_config")
+        return preset_or_file if not values else load.overridden(preset_or_file, values, "load_config")
     if "://" not in str(preset_or_file):
         return load.load_config(str(preset_or_file), values)
     from distgan.training.run_spec import read_configuration
