@@ -13,7 +13,7 @@ from distgan.config.config_errors import error_lines
 from distgan.config.load import build_config
 from distgan.config.plugins import own_names, own_sources, without_own_observers
 from distgan.config.schema import Config, DataConfig, EvaluationConfig
-from distgan.data.files import words_of
+from distgan.data.files import describe_counts
 from distgan.data.index import Index
 from distgan.errors import UserError
 from distgan.evaluation.extractors.published import published_weights
@@ -206,7 +206,7 @@ def _spec_of_images(source: str, options: EvaluationOptions) -> EvaluationSpec:
         _check_same(images.shape, source, index, data)
     real_images, notes = _real_side(evaluation, index, images.shape[1])
     if images.left_out:
-        notes = (f"files in {source} that are not images: {words_of(images.left_out)}", *notes)
+        notes = (f"files in {source} that are not images: {describe_counts(images.left_out)}", *notes)
     return EvaluationSpec(
         source=str(Path(source).absolute()),
         shape=images.shape,
