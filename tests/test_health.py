@@ -16,8 +16,8 @@ from rich.console import Console
 from distgan.config.load import flatten, load_config, preset_names
 from distgan.config.schema import Config
 from distgan.distributed import Distributed
+from distgan.evaluation.feature_statistics import FeatureSums, GaussianStatistics
 from distgan.evaluation.metrics.diversity import diversity
-from distgan.evaluation.metrics.frechet import FeatureSums, GaussianStatistics
 from distgan.losses.objectives import BinaryCrossEntropy, Hinge, Wasserstein, WassersteinGradientPenalty
 from distgan.losses.rng import StepRng
 from distgan.storage.storage import Storage

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import uuid
@@ -16,6 +17,7 @@ from typer.testing import CliRunner
 from distgan.cli.main import app
 from distgan.config.load import build_config
 from distgan.errors import UserError
+from distgan.inference.generator import load_generator
 from distgan.inference.sample_files import write_samples
 from distgan.inference.sampling import sample_images
 from distgan.storage.storage import Storage
@@ -137,6 +139,41 @@ def test_sampling_does_not_disturb_the_callers_random_numbers(trained: Path) -> 
     torch.manual_seed(1)
     sample_images(find_checkpoint(str(trained)), 2, seed=0)
     assert torch.equal(torch.rand(3), wanted)
+
+
+def test_a_loaded_generator_gives_the_samples_of_the_command(trained: Path, tmp_path: Path) -> None:
+    generator = load_generator(str(trained))
+    assert (generator.checkpoint, generator.image_shape, generator.classes) == (
+        f"{trained}/checkpoints/{NAMES[0]}",
+        (1, 16, 16),
+        [],
+    )
+    write_samples(str(trained), f"{tmp_path}/x.npy", count=70, seed=3)
+    found = generator.sample(70, seed=3)
+    assert np.array_equal(found.images, np.load(tmp_path / "x.npy"))
+    assert np.array_equal(np.asarray(generator.sample(3, seed=3)), found.images[:3])
+    difference = generator.sample(70, seed=3, batch_size=7).images.astype(int) - found.images
+    assert np.abs(difference).max() <= 1
+    write_samples(str(trained), f"{tmp_path}/x.png", count=70, seed=3)
+    with Image.open(tmp_path / "x.png") as shown, Image.open(io.BytesIO(found._repr_png_())) as picture:
+        assert np.array_equal(np.asarray(picture), np.asarray(shown))
+    last = load_generator(str(trained), "last")
+    assert last.checkpoint.endswith(NAMES[1])
+    assert not np.array_equal(last.sample(2).images, generator.sample(2).images)
+
+
+def test_a_loaded_generator_refuses_what_the_command_refuses(trained: Path) -> None:
+    generator = load_generator(str(trained))
+    for arguments, message in (
+        ({"n": 0}, "the others 1 or more"),
+        ({"n": 1, "seed": -1}, "the seed must be 0 or more"),
+        ({"n": 1, "labels": 0}, "takes no labels"),
+        ({"n": 2, "labels": [0]}, "1 labels for n=2 images"),
+    ):
+        with pytest.raises(UserError, match=message):
+            generator.sample(**arguments)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="no whole checkpoint of that name"):
+        load_generator(str(trained), "step-9")
 
 
 def test_command_writes_a_grid(trained: Path, tmp_path: Path) -> None:

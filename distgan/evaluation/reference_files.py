@@ -19,7 +19,8 @@ from distgan.distributed import Distributed
 from distgan.errors import UserError
 from distgan.evaluation.extractors.extractor import FeatureExtractor
 from distgan.evaluation.extractors.published import feature_count, feature_revision
-from distgan.evaluation.metrics.frechet import GaussianStatistics
+from distgan.evaluation.feature_statistics import GaussianStatistics
+from distgan.evaluation.metrics.registry import check_statistics_suffice
 from distgan.storage.retry import Retry
 from distgan.storage.storage import NotFoundError, Storage
 
@@ -42,7 +43,7 @@ class RealStatistics:
         of earlier versions, which do not say of how many it is, it is that between two halves.
     extractor: name of the network that made the features.
     image_size: height and width that the images had.
-    revision: of the features, where it is not the first (`known.KnownExtractor`).
+    revision: of the features, where it is not the first (`published.KnownExtractor`).
     """
 
     statistics: GaussianStatistics
@@ -152,8 +153,9 @@ def read_statistics(source: str) -> RealStatistics:
 def check_given_statistics(evaluation: EvaluationConfig, source: str, image_size: int) -> RealStatistics:
     """The statistics in a file, for what a configuration measures; checked as far as it goes without the extractor.
 
-    Raises UserError where there is none, and for those of another extractor or image size.
+    Raises UserError where there is none, for those of another extractor or image size, and for metrics that need more.
     """
+    check_statistics_suffice(evaluation)
     given, extractor = read_statistics(source), evaluation.extractor
     known = feature_count(extractor)
     check_statistics(given, source, None if known is None else extractor, known, image_size)

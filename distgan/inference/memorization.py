@@ -27,7 +27,7 @@ from distgan.errors import UserError
 from distgan.evaluation.extractors.extractor import FeatureExtractor
 from distgan.evaluation.image_source import CHUNK
 
-NEIGHBOURS = 5
+NEIGHBORS = 5
 
 # The share of real images that are as near to another one as a sample must be to count as close.
 CLOSE = 0.05
@@ -37,15 +37,15 @@ _EXACT = 2**16
 
 
 @dataclass(frozen=True)
-class Neighbours:
+class Neighbors:
     """The nearest training images of K samples and of R real images, n of each, by one measure.
 
-    A real image is not its own neighbour; an exact duplicate of it is one, at distance 0. Of images equally near the
+    A real image is not its own neighbor; an exact duplicate of it is one, at distance 0. Of images equally near the
     one with the lowest number comes first.
 
     Attributes:
         fake, real: distances, float64 (K, n) and (R, n), ascending along a row.
-        fake_numbers, real_numbers: the neighbours' sample numbers in the data, int64 (K, n) and (R, n).
+        fake_numbers, real_numbers: the neighbors' sample numbers in the data, int64 (K, n) and (R, n).
     """
 
     fake: NDArray[np.float64]
@@ -103,12 +103,12 @@ class Nearest:
     real: NDArray[np.int64]
     training_images: dict[int, Tensor]
     searched: int
-    pixels: Neighbours
-    features: Neighbours | None
+    pixels: Neighbors
+    features: Neighbors | None
     extractor: str | None
 
     @property
-    def measures(self) -> dict[str, Neighbours]:
+    def measures(self) -> dict[str, Neighbors]:
         """Those that were taken: `pixels`, and `features` where there was an extractor."""
         return {"pixels": self.pixels} | ({"features": self.features} if self.features else {})
 
@@ -128,10 +128,10 @@ def find_nearest(
     decoder: Dataset,
     extractor: FeatureExtractor | None,
     fakes: Tensor,
-    neighbours: int = NEIGHBOURS,
+    neighbors: int = NEIGHBORS,
     seed: int = 0,
 ) -> Nearest:
-    """The nearest `neighbours` training images of each sample, and of as many real images drawn by `seed`.
+    """The nearest `neighbors` training images of each sample, and of as many real images drawn by `seed`.
 
     Called on every rank together, with the samples of rank 0, uint8 (K, C, H, W); the result is the same on every rank,
     and for every number of them. One pass over the whole data set, each rank reading its share, of which a chunk is
@@ -141,21 +141,21 @@ def find_nearest(
 
     Without an extractor only pixels are compared. Raises UserError for data with too few images.
     """
-    assert neighbours > 0
+    assert neighbors > 0
     fakes = distributed.broadcast(fakes.cpu())
     assert fakes.dtype == torch.uint8
     assert fakes.shape[1:] == decoder.shape
     real = distributed.broadcast(_drawn(decoder, len(fakes), seed) if distributed.rank == 0 else {})
     images = torch.cat([fakes, *(image[None] for image in real.values())]).to(distributed.device)
     own = torch.tensor([-1] * len(fakes) + list(real), device=distributed.device)
-    searches = [_Search(_pixels, _mean_differences, images, own, neighbours)]
+    searches = [_Search(_pixels, _mean_differences, images, own, neighbors)]
     if extractor is not None:
-        searches.append(_Search(partial(_features, extractor), _euclidean_distances, images, own, neighbours))
+        searches.append(_Search(partial(_features, extractor), _euclidean_distances, images, own, neighbors))
     searched = _look_at_all(distributed, decoder, searches)
-    if searched <= neighbours:
+    if searched <= neighbors:
         raise UserError(
-            f"the data have {searched} images that can be used: for the nearest {neighbours} of each, itself left out, "
-            f"they must be more than {neighbours}; ask for fewer neighbours"
+            f"the data have {searched} images that can be used: for the nearest {neighbors} of each, itself left out, "
+            f"they must be more than {neighbors}; ask for fewer neighbors"
         )
     pixels, *features = [search.found(distributed, len(fakes)) for search in searches]
     near = np.unique(np.concatenate([each.fake_numbers for each in (pixels, *features)]))
@@ -184,11 +184,11 @@ class _Search:
         distances: Callable[[Tensor, Tensor], Tensor],
         images: Tensor,
         own: Tensor,
-        neighbours: int,
+        neighbors: int,
     ) -> None:
         self._vectors, self._compare, self._own = vectors, distances, own
         self._queries = torch.cat([vectors(chunk) for chunk in torch.split(images, CHUNK)])
-        shape = (len(images), neighbours)
+        shape = (len(images), neighbors)
         self._distances = torch.full(shape, torch.inf, dtype=torch.float64, device=images.device)
         self._numbers = torch.full(shape, -1, device=images.device)
 
@@ -201,7 +201,7 @@ class _Search:
             torch.cat([self._numbers, numbers.expand(len(distances), -1)], 1),
         )
 
-    def found(self, distributed: Distributed, fakes: int) -> Neighbours:
+    def found(self, distributed: Distributed, fakes: int) -> Neighbors:
         """Of all ranks' images, on every rank; the first `fakes` queries are samples."""
         queries = len(self._numbers)
         distances, numbers = (distributed.gather_rows(kept) for kept in (self._distances, self._numbers))
@@ -210,7 +210,7 @@ class _Search:
                 torch.cat(torch.split(distances, queries), 1), torch.cat(torch.split(numbers, queries), 1)
             )
         nearest, whose = distributed.broadcast((self._distances.cpu().numpy(), self._numbers.cpu().numpy()))
-        return Neighbours(nearest[:fakes], whose[:fakes], nearest[fakes:], whose[fakes:])
+        return Neighbors(nearest[:fakes], whose[:fakes], nearest[fakes:], whose[fakes:])
 
     def _keep_nearest(self, distances: Tensor, numbers: Tensor) -> None:
         """Numbers ascend along a row where distances are equal: a stable sort keeps the lowest."""

@@ -46,7 +46,7 @@ def write_samples(
     """
     try:
         write, path = _writer(out, count), Path(out)
-        checkpoint = find_checkpoint(url, which)
+        checkpoint = find_checkpoint(url, which, trust_code=trust_code)
         for damaged in checkpoint.passed_over:
             say(f"{damaged}; {checkpoint.manifest.name} is taken")
         samples = draw_samples(checkpoint, count, seed, label, trust_code=trust_code)

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 import distgan
 from distgan.bounds import parse_json
 from distgan.config.load import build_config
-from distgan.config.plugins import own_names, with_former_options
+from distgan.config.plugins import own_names, with_former_options, without_own_observers
 from distgan.errors import UserError
 from distgan.storage.retry import NO_RETRY, Retry
 from distgan.storage.storage import NotFoundError, Storage
@@ -336,11 +336,12 @@ class CheckpointStore:
 
     def _wanted(self, manifest: Manifest, where: str) -> dict[str, Any] | None:
         """The tree of `TensorSpec` that the run of a manifest saves at its progress; None for code of others."""
-        own = own_names(manifest.config)
+        tree = without_own_observers(manifest.config)
+        own = own_names(tree)
         if not own.items() <= self._own.items():
             return None
         try:
-            config = build_config(manifest.config, where if own else "its configuration", trust_code=True)
+            config = build_config(tree, where if own else "its configuration", trust_code=True)
             networks = build_networks(config, torch.device("meta"))
         except UserError as error:
             if own:

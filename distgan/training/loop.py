@@ -10,9 +10,8 @@ from distgan.data.order import Order
 from distgan.data.stream import BatchStream
 from distgan.distributed import Distributed
 from distgan.errors import UserError
-from distgan.evaluation.evaluator import Evaluator
+from distgan.evaluation.evaluator import build_evaluator
 from distgan.storage.retry import Retry
-from distgan.storage.storage import Storage
 from distgan.training.checkpoints import Checkpoint, CheckpointStore, checkpoint_name
 from distgan.training.data_checks import check_data, few_images
 from distgan.training.divergence import DivergenceGuard
@@ -140,8 +139,7 @@ class Trainer:
         )
         self.grid = SampleGrid(config, distributed.device)
         with self.meter.phase("real statistics"):
-            storage = Storage.open(str(config.data.url))
-            self.evaluator = Evaluator(config.evaluation, config.data, distributed, storage, self.decoder)
+            self.evaluator = build_evaluator(config.evaluation, config.data, distributed, self.decoder)
         self.run_evaluator = RunEvaluator(
             config, self.state, self.evaluator, self.index.labels, self.checkpoints, distributed, validation
         )

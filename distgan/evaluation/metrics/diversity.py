@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from distgan.evaluation.metrics.frechet import GaussianStatistics
+from distgan.evaluation.feature_statistics import GaussianStatistics
 
 
 def diversity(generated: GaussianStatistics, real: GaussianStatistics) -> float:
