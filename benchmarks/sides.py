@@ -129,7 +129,7 @@ def distgan_loop(side: Side, rank: int) -> Callable[[], None]:
     batch = [Group(torch.randint(0, 256, shape, dtype=torch.uint8), labels) for _ in step.groups.local]
 
     def run() -> None:
-        step.run(lambda: batch, progress.critic_updates, progress.step)
+        step.run(lambda: batch, progress.discriminator_updates, progress.step)
         images = progress.advance(config)
         ema.update(networks.generator, progress.images, images)
 

@@ -19,3 +19,7 @@ class UserError(Exception):
 
 class DivergedError(UserError):
     """A run's numbers are not finite any more."""
+
+
+class DamagedError(UserError):
+    """A file is not what distgan, or whoever wrote it, saved there. The message says what is wrong with it."""

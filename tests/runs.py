@@ -23,9 +23,9 @@ from distgan.storage.storage import Storage
 from distgan.training.checkpoints import CheckpointStore
 from distgan.training.events import EvaluationResult, Event, StepMetrics, Summary
 from distgan.training.fakes import GeneratedImages
-from distgan.training.loop import train
 from distgan.training.run_evaluator import AsyncEvaluator
 from distgan.training.run_spec import RunSpec
+from distgan.training.train import train
 
 ALONE = Distributed(0, 1, torch.device("cpu"))
 BATCH = 16

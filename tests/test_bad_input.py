@@ -383,12 +383,12 @@ LABELS = [
     Case(
         "other number of classes",
         f"{LABELLED} num_classes=4 data.url={{data}}",
-        "num_classes=4, but the images at {data} are of 3 classes: set num_classes=3",
+        "num_classes=4, but the images at {data} have 3 classes: set num_classes=3",
     ),
     Case(
         "data of no classes",
         f"{LABELLED} num_classes=3 data.url={{mine}}",
-        r"num_classes=3, but the images at .* are of 0 classes: train networks that take no labels",
+        r"num_classes=3, but the images at .* have 0 classes: train unconditional networks",
         header(classes=[]),
     ),
     Case(
@@ -400,11 +400,15 @@ LABELS = [
     Case(
         "labels beyond the classes",
         f"{LABELLED} num_classes=3 data.url={{mine}}",
-        "{mine}: damaged: there is a label 3, and 3 classes; make the index again",
+        "{mine}: damaged: it has the label 3 and 3 classes; rebuild the index",
         columns(labels=put(3, 3)),
     ),
-    Case("label of none", "sample {run} --label 0", "--label 0: step-.* is of a generator that takes no labels"),
-    Case("all labels of none", "sample {run} --label all", "--label all: step-.* takes no labels; leave --label out"),
+    Case("label of none", "sample {run} --label 0", "--label 0: the generator of step-.* takes no labels"),
+    Case(
+        "all labels of none",
+        "sample {run} --label all",
+        "--label all: the generator of step-.* takes no labels; leave --label out",
+    ),
     Case("no own module", "train quickstart generator.network=gone:Net", "gone:Net: there is no module 'gone'; go to"),
     Case(
         "no own objective",
@@ -427,13 +431,13 @@ LABELS = [
     Case(
         "weights of no tensors",
         "train {yaml} --name new --init-from {mine}",
-        r"damaged or half written \(.*step-000000002: damaged: its tensors are not those of its networks: generator is",
+        r"damaged or unfinished \(.*step-000000002: damaged: its tensors are not those of its networks: generator is",
         state(lambda _: saved({})),
     ),
     Case(
         "weights for a run that exists",
         f"{RESUME} --init-from {{run}}",
-        "mine is a run already, which began from random weights",
+        "mine already exists, and began from random weights",
         manifest(),
     ),
     Case("nothing to continue", f"{CONTINUE} {{tmp}}/gone", "gone: no checkpoints there; give a run's"),
@@ -441,7 +445,7 @@ LABELS = [
     Case(
         "state for a run that exists",
         f"{RESUME} --continue-from {{run}}",
-        "--continue-from .*mine is a run already, which began from random weights; leave --continue-from out",
+        "--continue-from .*mine already exists, and began from random weights; leave --continue-from out",
         manifest(),
     ),
     Case(
@@ -452,7 +456,7 @@ LABELS = [
     Case(
         "state of other data",
         f"{CONTINUE} {{run}} data.url={{other}}",
-        r"trained on other data .*point data\.url to them",
+        r"trained on other data .*set data\.url to them",
     ),
     Case("state of the whole budget", f"{CONTINUE} {{run}}", r"training\.kimg=.* is the budget with them; set"),
     Case(
@@ -930,35 +934,35 @@ CHECKPOINTS = [
     Case("samples among others", "sample {run} --out {data}", "the folder is not empty; give the name of a new one"),
     Case("samples nowhere", "sample {run} --count 1 --out {yaml}/", "--out .*: cannot be written: File exists"),
     Case("too large a grid", "sample {tmp}/gone --count 65537", "--count 65537: a grid has at most 65536 images"),
-    Case("checkpoint gone", "sample {run}/checkpoints/step-000000009", "no whole checkpoint there"),
+    Case("checkpoint gone", "sample {run}/checkpoints/step-000000009", "no complete checkpoint there"),
     Case(
         "checkpoints without manifests", "sample {mine}", "no checkpoints there", checkpoint_file("manifest.json", None)
     ),
     Case(
         "one without its manifest",
         "sample {mine}/checkpoints/step-000000002",
-        "no whole checkpoint there",
+        "no complete checkpoint there",
         checkpoint_file("manifest.json", None),
     ),
-    Case("cut state", "sample {mine}", "damaged or half written", checkpoint_file("state.pt", lambda data: data[:-1])),
-    Case("flipped state", "sample {mine}", "damaged or half written", checkpoint_file("state.pt", flipped(3000))),
-    Case("state gone", "sample {mine}", "damaged or half written", checkpoint_file("state.pt", None)),
+    Case("cut state", "sample {mine}", "damaged or unfinished", checkpoint_file("state.pt", lambda data: data[:-1])),
+    Case("flipped state", "sample {mine}", "damaged or unfinished", checkpoint_file("state.pt", flipped(3000))),
+    Case("state gone", "sample {mine}", "damaged or unfinished", checkpoint_file("state.pt", None)),
     Case(
         "manifest garbage",
         "sample {mine}",
-        r"damaged or half written \(.*manifest\.json is no JSON",
+        r"damaged or unfinished \(.*manifest\.json is no JSON",
         checkpoint_file("manifest.json", lambda _: b"\xff{"),
     ),
     Case(
         "deep manifest",
         "sample {mine}",
-        r"damaged or half written \(.*manifest\.json is no JSON",
+        r"damaged or unfinished \(.*manifest\.json is no JSON",
         checkpoint_file("manifest.json", lambda _: b"[" * 100_000),
     ),
     Case(
         "manifest of other software",
         "sample {mine}",
-        r"damaged or half written \(.*its manifest\.json: format: missing",
+        r"damaged or unfinished \(.*its manifest\.json: format: missing",
         checkpoint_file("manifest.json", lambda _: b"[1]"),
     ),
     Case(
@@ -970,19 +974,19 @@ CHECKPOINTS = [
     Case(
         "progress of words",
         "sample {mine}/checkpoints/step-000000002",
-        r"no whole checkpoint there: its manifest\.json: progress",
+        r"no complete checkpoint there: its manifest\.json: progress",
         manifest(progress={"images": "many"}),
     ),
     Case(
         "progress of more",
         "sample {mine}/checkpoints/step-000000002",
-        r"no whole checkpoint there: its manifest\.json: progress",
+        r"no complete checkpoint there: its manifest\.json: progress",
         manifest(progress={"epoch": 3}),
     ),
     Case(
         "evaluations of words",
         "sample {mine}/checkpoints/step-000000002",
-        r"no whole checkpoint there: its manifest\.json: progress",
+        r"no complete checkpoint there: its manifest\.json: progress",
         manifest(progress={"evaluations": [{"step": 1, "images": 16, "distance": "good"}]}),
     ),
     Case(
@@ -998,13 +1002,13 @@ CHECKPOINTS = [
     Case(
         "other networks",
         "sample {mine}/checkpoints/step-000000002",
-        r"no whole checkpoint there: its tensors are not those of its networks: generator\.",
+        r"no complete checkpoint there: its tensors are not those of its networks: generator\.",
         manifest(config={"latent_dim": 9}),
     ),
     Case(
         "no tensors",
         "sample {mine}",
-        "step-000000002: damaged: its state.pt: it is no whole",
+        "step-000000002: damaged: its state.pt: it is no complete",
         state(lambda _: b"hello"),
     ),
     Case(
@@ -1022,7 +1026,7 @@ CHECKPOINTS = [
     Case(
         "resume other networks",
         RESUME,
-        "step-000000002: damaged: its tensors are not those .*there is no older one to go on from",
+        "step-000000002: damaged: its tensors are not those .*there is no older one to resume from",
         state(lambda _: saved({"generator": {}})),
     ),
     Case(
@@ -1031,9 +1035,7 @@ CHECKPOINTS = [
         r"generator\.width was 4 and is 8; .*another --name",
         manifest(),
     ),
-    Case(
-        "resume on other data", f"{RESUME} data.url={{other}}", r"trained on other data .*point data\.url", manifest()
-    ),
+    Case("resume on other data", f"{RESUME} data.url={{other}}", r"trained on other data .*set data\.url", manifest()),
 ]
 
 S3 = [
@@ -1483,7 +1485,7 @@ SEARCH = [
     Case(
         "search called as a run",
         f"{TUNE} --storage {{run}}/.. --name run",
-        "/run: this run has been trained with another conf",
+        "/run: this run was trained with another conf",
     ),
     Case(
         "search with another space",

@@ -19,14 +19,16 @@ from distgan.config.section import Mutable
 from distgan.distributed import Distributed
 from distgan.errors import UserError
 from distgan.storage.storage import Storage
-from distgan.training.checkpoints import CheckpointStore, Manifest
+from distgan.training.checkpoints import CheckpointStore
 from distgan.training.events import RunStarted, StepMetrics, Summary
-from distgan.training.loop import Trainer, train
+from distgan.training.loop import Trainer
+from distgan.training.manifest import Manifest
 from distgan.training.progress import Evaluation, Pending, Progress
 from distgan.training.run_spec import RunSpec, plan_run
 from distgan.training.starting_point import find_checkpoint
 from distgan.training.state import check_continuable
 from distgan.training.step import RealBatch, Step
+from distgan.training.train import build_trainer, train
 from gloo import run_workers
 from runs import (
     ALONE,
@@ -61,7 +63,7 @@ def go_on(
 ) -> tuple[Summary, Recorder]:
     """A run from the state of another, or on with it, as the command does."""
     recorder = Recorder(stop_at)
-    job = plan_run(RunSpec(config, name, storage, continue_from=source)).job
+    job = plan_run(RunSpec(config, name, storage, continue_from=source)).spec
     return train(job, distributed, recorder), recorder
 
 
@@ -116,7 +118,7 @@ def test_a_run_is_its_last_checkpoint_and_not_its_best(
     run(tiny_config("quickstart", data, 2, "evaluation.every_kimg=0.016"), str(tmp_path))
     assert find_checkpoint(f"{tmp_path}/run").manifest.step == 1
     job = RunSpec(tiny_config("quickstart", data, 3, "evaluation.every_kimg=0.016"), "new", str(tmp_path))
-    planned = plan_run(RunSpec(job.config, "new", str(tmp_path), continue_from=f"{tmp_path}/run")).job
+    planned = plan_run(RunSpec(job.config, "new", str(tmp_path), continue_from=f"{tmp_path}/run")).spec
     assert planned.continue_from == f"{tmp_path}/run/checkpoints/step-000000002"
 
 
@@ -167,7 +169,7 @@ def test_new_rates_decay_from_where_the_run_is(data: str, tmp_path: Path, monkey
     decay = ["optimizer.decay_until_kimg=0.064", "optimizer.discriminator.lr=0.004"]
     run(wgan(data, 2, *decay, "optimizer.generator.lr=0.001", "training.kimg=0.032"), str(tmp_path))
     config = wgan(data, 4, *decay, "optimizer.generator.lr=0.008", "training.kimg=0.064")
-    session = Trainer(RunSpec(config, "new", str(tmp_path), continue_from=f"{tmp_path}/run"), ALONE, Recorder())
+    session = build_trainer(RunSpec(config, "new", str(tmp_path), continue_from=f"{tmp_path}/run"), ALONE, Recorder())
     assert session.state.optimizers.generator.param_groups[0]["lr"] == pytest.approx(0.004)
     seen = rates_of_steps(session, monkeypatch)
     assert seen == [pytest.approx((0.004, 0.002)), pytest.approx((0.002, 0.001))]
@@ -220,7 +222,7 @@ def test_other_critic_steps_take_the_next_batches(
     assert len(batches) == 6
     assert all(torch.equal(one, other) for one, other in zip(batches, whole[2:], strict=True))
     progress = newest(str(tmp_path), "new")[1]
-    assert (progress["step"], progress["critic_updates"], progress["batches"]) == (4, 8, 8)
+    assert (progress["step"], progress["discriminator_updates"], progress["batches"]) == (4, 8, 8)
     assert (progress["images"], summary.kimg) == (8 * BATCH, 8 * BATCH / 1000)
     plan = plan_run(RunSpec(config, "dry", str(tmp_path), continue_from=str(parent)), dry_run=True)
     assert plan.steps == 4
@@ -240,7 +242,7 @@ def test_a_resume_goes_on_from_its_own_state(data: str, parent: Path, tmp_path: 
     manifest = find_checkpoint(f"{tmp_path}/new", "last").manifest
     assert manifest.continued_from == f"{source}/checkpoints/step-000000002"
     assert manifest.seconds is not None
-    with pytest.raises(UserError, match=r"which began from .*step-000000002; leave --init-from out"):
+    with pytest.raises(UserError, match=r"and began from .*step-000000002; leave --init-from out"):
         plan_run(RunSpec(config, "new", str(tmp_path), init_from=source))
     other = wgan(data, 9, "objective.critic_steps=2", "optimizer.generator.lr=1e-3", "objective.gp_weight=4")
     with pytest.raises(UserError, match=r"objective\.gp_weight was 3\.0 and is 4\.0; set them back"):
@@ -252,7 +254,7 @@ def test_a_resume_goes_on_from_its_own_state(data: str, parent: Path, tmp_path: 
 
 def test_a_run_that_is_killed_at_once_has_the_state(data: str, parent: Path, tmp_path: Path, cli: Cli) -> None:
     """What was taken over is the new run's before it trains: its last, its best, and samples of it are the other's."""
-    job = plan_run(RunSpec(wgan(data, 3), "new", str(tmp_path), continue_from=str(parent))).job
+    job = plan_run(RunSpec(wgan(data, 3), "new", str(tmp_path), continue_from=str(parent))).spec
     recorder = Recorder(on_event=lambda event: stop() if isinstance(event, StepMetrics) else None)
 
     def stop() -> None:
@@ -321,7 +323,7 @@ def test_the_plan_names_it(data: str, parent: Path, tmp_path: Path, cli: Cli) ->
     result = cli("train", "new.yaml", "--no-ray", "--name", "new", "--continue-from", str(parent))
     assert result.code == 0
     result = cli("train", "new.yaml", "--no-ray", "--name", "new", "--continue-from", f"{tmp_path}/other")
-    assert f"which began from {parent}/checkpoints/step-000000002; leave --continue-from out" in one_line(result)
+    assert f"and began from {parent}/checkpoints/step-000000002; leave --continue-from out" in one_line(result)
 
 
 # What may differ.
@@ -354,5 +356,5 @@ def test_a_job_that_was_not_planned_is_checked_too(data: str, parent: Path, tmp_
         train(job, ALONE, Recorder())
     assert not (tmp_path / "new").exists()
     checkpoint = find_checkpoint(str(parent))
-    with pytest.raises(UserError, match=r"0\.032 kimg have been trained there, and training\.kimg=0\.032"):
+    with pytest.raises(UserError, match=r"0\.032 kimg were trained there, and training\.kimg=0\.032"):
         check_continuable(checkpoint, wgan(data, 2), checkpoint.manifest.data_hash)

@@ -20,10 +20,10 @@ from distgan.losses.objectives import BinaryCrossEntropy
 from distgan.losses.rng import StepRng
 from distgan.training.checkpoints import checkpoint_name
 from distgan.training.events import CheckpointSaved, EvaluationResult, RunFinished, StepMetrics
-from distgan.training.loop import train
 from distgan.training.meter import Meter
 from distgan.training.optimizers import Optimizers
 from distgan.training.run_spec import RunSpec
+from distgan.training.train import train
 from gloo import run_workers
 from runs import ALONE, Recorder, assert_same_bits, checkpoints, newest, run, tiny_config
 
@@ -184,11 +184,11 @@ def test_the_command_line_prints_one_line(
 def test_means_are_over_all_steps_since_the_last_row() -> None:
     meter = Meter()
     for value in (1.0, 2.0):
-        meter.count({"loss/b": torch.tensor(value), "loss/a": torch.tensor(0.0)}, 4)
+        meter.add_step({"loss/b": torch.tensor(value), "loss/a": torch.tensor(0.0)}, 4)
     meter.count_bad_samples(3)
-    terms, bad_samples = meter.meet(ALONE)
+    terms, bad_samples = meter.sync_metrics(ALONE)
     assert (terms, bad_samples) == ([{"loss/a": 0.0, "loss/b": 1.0}, {"loss/a": 0.0, "loss/b": 2.0}], 3)
-    assert meter.meet(ALONE) == ([], 0)
-    meter.count({"loss/b": torch.tensor(6.0), "loss/a": torch.tensor(3.0)}, 4)
-    assert meter.meet(ALONE) == ([{"loss/a": 3.0, "loss/b": 6.0}], 0)
+    assert meter.sync_metrics(ALONE) == ([], 0)
+    meter.add_step({"loss/b": torch.tensor(6.0), "loss/a": torch.tensor(3.0)}, 4)
+    assert meter.sync_metrics(ALONE) == ([{"loss/a": 3.0, "loss/b": 6.0}], 0)
     assert meter.take()[0] == {"loss/a": 1.0, "loss/b": 3.0}

@@ -41,7 +41,8 @@ from distgan.errors import UserError
 from distgan.inference.sampling import sample_images
 from distgan.storage.s3_server.server import status
 from distgan.storage.storage import Storage
-from distgan.training.checkpoints import CheckpointStore, Manifest, checkpoint_name
+from distgan.training.checkpoints import CheckpointStore, checkpoint_name
+from distgan.training.manifest import Manifest
 from distgan.training.networks import build_networks
 from distgan.training.progress import Evaluation, Progress
 from distgan.training.run_spec import RunSpec, plan_run

@@ -405,12 +405,12 @@ def test_progress_counts_the_batches_that_steps_take(case: str, batches_a_step: 
     step, _ = build_step(config)
     batches, progress = Batches(config, step.groups.local), Progress()
     for number in (1, 2):
-        step.run(batches, progress.critic_updates, progress.step)
+        step.run(batches, progress.discriminator_updates, progress.step)
         images = progress.advance(config)
         assert images == config.objective.critic_steps * 16
         assert batches.taken == progress.batches == number * batches_a_step
         assert progress.step == number
-        assert progress.critic_updates == number * config.objective.critic_steps
+        assert progress.discriminator_updates == number * config.objective.critic_steps
         assert progress.images == number * images
 
 

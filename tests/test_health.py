@@ -31,7 +31,7 @@ from distgan.training import loop as loop_module
 from distgan.training.checkpoints import checkpoint_name
 from distgan.training.events import EvaluationResult, RunFinished, StepMetrics, Summary
 from distgan.training.health import WARM_UP, WINDOW, FailureMode, Health, HealthWarning
-from distgan.training.health_advice import remedy
+from distgan.training.health_advice import advice
 from distgan.training.meter import Meter
 from distgan.training.progress import Progress
 from gloo import run_workers
@@ -68,11 +68,11 @@ class Watch:
         begun: list[FailureMode] = []
         for _ in range(count):
             self.step += WINDOW
-            begun += self.health.trained([row] * WINDOW, self.step, 10 * self.step, self.chance_loss)
+            begun += self.health.add_steps([row] * WINDOW, self.step, 10 * self.step, self.chance_loss)
         return begun
 
     def evaluations(self, *values: float) -> list[list[FailureMode]]:
-        return [self.health.evaluated(value, self.step, 10 * self.step) for value in values]
+        return [self.health.add_diversity(value, self.step, 10 * self.step) for value in values]
 
 
 @pytest.fixture
@@ -95,8 +95,8 @@ def test_a_discriminator_overpowers_after_four_windows(watch: Watch) -> None:
     spell = watch.health.episodes["discriminator overpowers"]
     assert (spell.step, spell.images, spell.until) == (18 * WINDOW, 180 * WINDOW, None)
     assert spell.seen == (
-        "its loss was 0.002 (0.69 for one that cannot tell) and it told 100.0% of the real and 99.9% of the generated "
-        "images; the generator's gradient had a norm of 100 (at most 100 before)"
+        "its loss was 0.002 (chance: 0.69), its accuracy 100.0% on real and 99.9% on generated images; "
+        "the generator's gradient norm was 100 (at most 100 before)"
     )
 
 
@@ -146,7 +146,7 @@ def test_a_generator_without_gradient_is_dead(watch: Watch) -> None:
     assert watch.windows(9, FINE | {"gradients/generator": 1e-3}) == []
     assert watch.windows(3, FINE | {"gradients/generator": 1e-9}) == []
     assert watch.windows(1, FINE | {"gradients/generator": 0.0}) == ["dead generator"]
-    assert "a norm of 0, and of up to 10 before" in watch.health.episodes["dead generator"].seen
+    assert "norm was 0, and up to 10 before" in watch.health.episodes["dead generator"].seen
 
 
 def test_a_generator_that_never_had_a_gradient_is_dead() -> None:
@@ -216,7 +216,7 @@ def test_samples_that_are_alike_are_a_collapse(watch: Watch, values: list[float]
 def test_a_collapse_is_told_with_its_numbers_and_ends(watch: Watch) -> None:
     watch.evaluations(0.8, 0.25, 0.2)
     seen = watch.health.episodes["mode collapse"].seen
-    assert seen == "samples lay 0.2 times as far apart as real images, 0.8 times at most before"
+    assert seen == "samples were 0.2 times as diverse as real images, at most 0.8 times before"
     watch.evaluations(0.5, 0.5)
     assert watch.health.ongoing == []
 
@@ -258,7 +258,7 @@ def test_a_remedy_names_keys_of_the_configuration(preset: str) -> None:
     config = load_config(preset)
     values = flatten(config.model_dump(mode="json"))
     for state in STATES:
-        for change in remedy(state, config).removeprefix("in a new run: ").split(", "):
+        for change in advice(state, config).removeprefix("in a new run: ").split(", "):
             way, key, now = change.split(" ", 2)
             assert way in ("raise", "lower", "set")
             assert now == f"(now {'none' if values[key] is None else format(values[key], 'g')})"
@@ -266,13 +266,13 @@ def test_a_remedy_names_keys_of_the_configuration(preset: str) -> None:
 
 def test_a_remedy_asks_for_nothing_impossible() -> None:
     config = load_config("quickstart")  # without dropout and label noise
-    assert "raise discriminator.dropout (now 0)" in remedy("discriminator overpowers", config)
-    assert "raise objective.label_noise (now 0)" in remedy("discriminator overpowers", config)
-    assert "dropout" not in remedy("mode collapse", config)
-    assert "lower discriminator.dropout (now 0.3)" in remedy("mode collapse", load_config("dcgan-bricks"))
-    assert "label" not in remedy("discriminator overpowers", load_config("sngan-cifar"))
+    assert "raise discriminator.dropout (now 0)" in advice("discriminator overpowers", config)
+    assert "raise objective.label_noise (now 0)" in advice("discriminator overpowers", config)
+    assert "dropout" not in advice("mode collapse", config)
+    assert "lower discriminator.dropout (now 0.3)" in advice("mode collapse", load_config("dcgan-bricks"))
+    assert "label" not in advice("discriminator overpowers", load_config("sngan-cifar"))
     bounded = load_config("quickstart", ["optimizer.generator.max_grad_norm=1"])
-    assert "generator.max_grad_norm" not in remedy("diverged", bounded).replace("discriminator.max", "")
+    assert "generator.max_grad_norm" not in advice("diverged", bounded).replace("discriminator.max", "")
 
 
 # What is kept.
@@ -303,21 +303,21 @@ def test_a_checkpoint_keeps_it_and_an_older_one_has_none(watch: Watch) -> None:
     assert Progress.from_dict(values).health == Health()
 
 
-def meet_in_portions(distributed: Distributed) -> bool:
-    """Whether the workers' terms have the same bits met one update at a time and all at once."""
+def sync_in_portions(distributed: Distributed) -> bool:
+    """Whether metrics have the same bits synchronized after every update and all at once."""
     random = torch.Generator().manual_seed(distributed.rank)
     rows = torch.randn(40, 3, generator=random)
     one, other, found = Meter(), Meter(), []
     for row in rows:
         terms = dict(zip("abc", row, strict=True))
-        one.count(terms, 1)
-        other.count(terms, 1)
-        found += one.meet(distributed)[0]
-    return found == other.meet(distributed)[0]
+        one.add_step(terms, 1)
+        other.add_step(terms, 1)
+        found += one.sync_metrics(distributed)[0]
+    return found == other.sync_metrics(distributed)[0]
 
 
-def test_terms_are_the_same_wherever_the_workers_meet() -> None:
-    assert run_workers(meet_in_portions, 3) == [True] * 3
+def test_metrics_do_not_depend_on_when_they_are_synchronized() -> None:
+    assert run_workers(sync_in_portions, 3) == [True] * 3
 
 
 # Real runs.

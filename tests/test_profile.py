@@ -12,8 +12,8 @@ from distgan.config.schema import Config
 from distgan.distributed import Distributed
 from distgan.tracking import formatting
 from distgan.training.events import Event, ProfileWritten
-from distgan.training.loop import train
 from distgan.training.run_spec import RunSpec
+from distgan.training.train import train
 from gloo import run_workers
 from runs import Recorder, pack_bricks, tiny_config
 

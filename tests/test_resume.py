@@ -23,7 +23,7 @@ from distgan.inference.sampling import sample_images
 from distgan.storage import retry
 from distgan.storage.storage import Storage, UnavailableError
 from distgan.training import checkpoints as checkpoints_module
-from distgan.training.checkpoints import Manifest, checkpoint_name
+from distgan.training.checkpoints import checkpoint_name
 from distgan.training.events import (
     CheckpointSaved,
     EvaluationResult,
@@ -34,10 +34,11 @@ from distgan.training.events import (
     SmallDatasetWarning,
     StepMetrics,
 )
-from distgan.training.loop import train
+from distgan.training.manifest import Manifest
 from distgan.training.run_spec import RunSpec
 from distgan.training.starting_point import find_checkpoint
 from distgan.training.state_file import StateFile
+from distgan.training.train import train
 from gloo import run_until_death, run_workers
 from runs import (
     ALONE,
@@ -287,10 +288,10 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "a negative step": change_manifest(progress={"step": -1}),
     "images beyond 64 bits": change_manifest(progress={"images": 2**64}),
     "batches of 400 digits": change_manifest(progress={"batches": 10**400}),
-    "updates of another type": change_manifest(progress={"critic_updates": [1]}),
+    "updates of another type": change_manifest(progress={"discriminator_updates": [1]}),
     "a million threads": change_manifest(threads=10**6),
     "no workers": change_manifest(workers=0),
-    "impossible health": change_manifest(progress={"health": {"logs": {"loss/generator": 1e300}}}),
+    "impossible health": change_manifest(progress={"health": {"log_sizes": {"loss/generator": 1e300}}}),
     "a state that is no archive": put_state(b"hello"),
     "a state of nothing": change_state(lambda tensors: tensors.clear()),
     "a compressed state": compress_state,
@@ -350,7 +351,7 @@ def test_damaged_checkpoints_are_passed_over(damage: str, saved: Path, tmp_path:
     found = store.newest()
     assert found is not None
     assert found.manifest.name == checkpoint_name(2)
-    said = " ".join(found.passed_over)
+    said = " ".join(found.skipped)
     assert (f"{checkpoint_name(4)}: damaged: its " in said) == (damage not in {"no manifest yet", *UNFINISHED})
     assert find_checkpoint(f"{tmp_path}/run").manifest.name == checkpoint_name(2)
     # No good checkpoint is left: nothing is begun over it.
@@ -367,7 +368,7 @@ def test_a_resume_goes_on_from_an_older_checkpoint(damage: str, data: str, saved
     summary, recorder = run(tiny_config("quickstart", data, 4, "checkpoint.every_kimg=0.032"), str(tmp_path))
     assert summary.resumed_at_kimg == 2 * BATCH / 1000
     (notice,) = recorder.of(Notice)
-    assert notice.text.endswith(f"; going on from {checkpoint_name(2)}")
+    assert notice.text.endswith(f"; resuming from {checkpoint_name(2)}")
     assert_same_bits(newest(str(tmp_path)), newest(str(saved)))
 
 
@@ -457,12 +458,12 @@ def test_other_data_are_refused(stopped: Path, tmp_path: Path) -> None:
         run(tiny_config("quickstart", other, 3), str(stopped))
 
 
-def test_a_run_with_the_order_of_an_earlier_version_is_not_gone_on_with(data: str, tmp_path: Path) -> None:
-    """Its weights are as good as ever."""
+def test_a_run_with_the_order_of_format_2_is_not_resumed(data: str, tmp_path: Path) -> None:
+    """Its weights can be used."""
     config = tiny_config("quickstart", data, 3, "scale.groups=2")
     run(config, str(tmp_path), "old", stop_at=1)
     source = f"{tmp_path}/old"
-    make_old(Path(source))
+    make_old(Path(source), 2)
     with pytest.raises(UserError, match=rf"{source}: .* another order; finish it with that .* --init-from {source}"):
         run(config, str(tmp_path), "old")
     with pytest.raises(UserError, match=rf"--continue-from {source}/.* another order; .* and --init-from {source}/"):
@@ -471,20 +472,30 @@ def test_a_run_with_the_order_of_an_earlier_version_is_not_gone_on_with(data: st
     assert train(RunSpec(config, "new", str(tmp_path), init_from=source), ALONE, Recorder()).steps == 3
 
 
-def test_an_order_that_has_not_changed_is_gone_on_with(data: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [2, 3])
+def test_a_run_of_a_former_format_is_resumed(number: int, data: str, tmp_path: Path) -> None:
     config = tiny_config("quickstart", data, 2, "scale.groups=4", "data.streams=4")
+    run(config, str(tmp_path), "whole")
     run(config, str(tmp_path), stop_at=1)
-    make_old(tmp_path / "run")
-    assert run(config, str(tmp_path))[0].steps == 2
-    assert newest(str(tmp_path))[1]["step"] == 2
+    make_old(tmp_path / "run", number)
+    summary, recorder = run(config, str(tmp_path))
+    assert summary.steps == 2
+    (notice,) = recorder.of(Notice)
+    assert notice.text.startswith(f"{checkpoint_name(1)} has the format distgan-checkpoint-{number} (critic_updates is")
+    assert_same_bits(newest(str(tmp_path)), newest(str(tmp_path), "whole"))
 
 
-def make_old(run_folder: Path) -> None:
-    """Has the newest checkpoint say that an earlier version wrote it."""
+def make_old(run_folder: Path, number: int) -> None:
+    """Gives the newest checkpoint a former format."""
     path = sorted((run_folder / "checkpoints").iterdir())[-1] / "manifest.json"
-    text = path.read_text()
-    assert '"distgan-checkpoint-3"' in text
-    path.write_text(text.replace('"distgan-checkpoint-3"', '"distgan-checkpoint-2"'))
+    manifest = json.loads(path.read_text())
+    progress, health = manifest["progress"], manifest["progress"]["health"]
+    assert manifest["format"] == "distgan-checkpoint-4"
+    manifest["format"] = f"distgan-checkpoint-{number}"
+    progress["critic_updates"] = progress.pop("discriminator_updates")
+    for old, new in {"spells": "episodes", "logs": "log_sizes", "widest": "largest_diversity"}.items():
+        health[old] = health.pop(new)
+    path.write_text(json.dumps(manifest))
 
 
 def test_free_keys_may_change(data: str, stopped: Path, tmp_path: Path) -> None:

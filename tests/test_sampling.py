@@ -88,9 +88,9 @@ def test_a_damaged_best_checkpoint_gives_the_newest_whole_one(copied: Path) -> N
     assert find_checkpoint(str(copied)).manifest.name == NAMES[1]
     state = copied / "checkpoints" / NAMES[1] / "state.pt"
     state.write_bytes(state.read_bytes()[:-1])
-    with pytest.raises(UserError, match="damaged or half written"):
+    with pytest.raises(UserError, match="damaged or unfinished"):
         find_checkpoint(str(copied))
-    with pytest.raises(UserError, match="no whole checkpoint"):
+    with pytest.raises(UserError, match="no complete checkpoint"):
         find_checkpoint(f"{copied}/checkpoints/{NAMES[1]}")
 
 
@@ -203,7 +203,7 @@ def test_mistakes_are_told(trained: Path, tmp_path: Path) -> None:
     for nothing in (tmp_path, tmp_path / "absent", trained.parent):
         with pytest.raises(UserError, match="no checkpoints there"):
             find_checkpoint(str(nothing))
-    with pytest.raises(UserError, match="no whole checkpoint"):
+    with pytest.raises(UserError, match="no complete checkpoint"):
         find_checkpoint(f"{trained}/checkpoints/step-000000009")
     for out, message in (
         ("grid.jpg", "ends in .png"),

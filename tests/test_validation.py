@@ -18,8 +18,8 @@ from distgan.storage.storage import Storage
 from distgan.tracking.run_folder import RunReporter
 from distgan.training.checkpoints import CheckpointStore
 from distgan.training.events import EvaluationResult
-from distgan.training.loop import train
 from distgan.training.run_spec import RunSpec
+from distgan.training.train import train
 from gloo import run_workers
 from runs import ALONE, assert_same_bits, checkpoints, newest, run, tiny_config
 
@@ -47,7 +47,7 @@ class Aside:
         self.store = CheckpointStore(Storage.open(storage).child("run"))
         self.begun: list[str] = []
 
-    def begin(self, checkpoint: str) -> None:
+    def start(self, checkpoint: str) -> None:
         assert self.store.load(checkpoint) is not None
         self.begun.append(checkpoint)
 

@@ -68,7 +68,7 @@ def run_training(
         check_processes(config.scale.workers)
     device = check_device(config.scale.device, config.scale.workers, address, no_ray=no_ray)
     plan = plan_run(RunSpec(config, str(run_name), storage, profile, init_from, continue_from), dry_run=dry_run)
-    job = plan.job
+    job = plan.spec
     if os.environ.get("RANK", "0") == "0":
         for text in plan.warnings:
             print(f"distgan: warning: {text}; beginning from another one", file=sys.stderr)

@@ -16,7 +16,7 @@ from torch import Tensor
 from distgan.bounds import check_zip
 from distgan.config.schema import EvaluationConfig
 from distgan.distributed import Distributed
-from distgan.errors import UserError
+from distgan.errors import DamagedError, UserError
 from distgan.evaluation.extractors.extractor import FeatureExtractor
 from distgan.evaluation.extractors.published import feature_count, feature_revision
 from distgan.evaluation.metrics.frechet import GaussianStatistics
@@ -28,10 +28,6 @@ MOST_BYTES = 2**28  # of a file; 32 MiB are usual
 _MOST_UNPACKED_BYTES = 2**29
 
 _NAMES = ("mu", "sigma", "count", "floor", "floor_images", "extractor", "image_size", "revision")
-
-
-class DamagedError(UserError):
-    """A file that is not, or no longer, what its name says."""
 
 
 @dataclass(frozen=True, eq=False)

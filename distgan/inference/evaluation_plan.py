@@ -143,7 +143,7 @@ def _job_of_run(source: str, options: EvaluationOptions) -> EvaluationJob:
         config = config.model_copy(update={"evaluation": config.evaluation.model_copy(update={"extractor": extractor})})
     config = config.model_copy(update={"evaluation": located_weights(config.evaluation), "data": data})
     index = _index(data)
-    notes = [f"{damaged}; {checkpoint.manifest.name} is measured" for damaged in checkpoint.passed_over]
+    notes = [f"{damaged}; {checkpoint.manifest.name} is measured" for damaged in checkpoint.skipped]
     if index is not None:
         _check_same(config.image_shape, checkpoint.url, index, data)
         if config.num_classes is not None:

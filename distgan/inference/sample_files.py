@@ -47,7 +47,7 @@ def write_samples(
     try:
         write, path = _writer(out, count), Path(out)
         checkpoint = find_checkpoint(url, which)
-        for damaged in checkpoint.passed_over:
+        for damaged in checkpoint.skipped:
             say(f"{damaged}; {checkpoint.manifest.name} is taken")
         samples = draw_samples(checkpoint, count, seed, label, trust_code=trust_code)
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -12,8 +12,8 @@ from distgan.config.load import build_config
 from distgan.config.schema import Config
 from distgan.errors import UserError
 from distgan.evaluation.extractors.extractor import to_uint8
-from distgan.training.checkpoints import Checkpoint, fitting
-from distgan.training.fakes import LabelledGrid, sample_grid
+from distgan.training.checkpoints import Checkpoint, matching_tensors
+from distgan.training.fakes import LabeledGrid, sample_grid
 from distgan.training.networks import build_networks
 from distgan.training.state_file import difference, specs_of
 from distgan.training.step import DTYPES
@@ -30,7 +30,7 @@ def average_generator(config: Config, checkpoint: Checkpoint, device: torch.devi
             f"{checkpoint.url}: its tensors are not those of the run's networks ({differs}); give another checkpoint"
         )
     generator = build_networks(config, device).generator.eval().requires_grad_(False)
-    with fitting(checkpoint.url):
+    with matching_tensors(checkpoint.url):
         generator.load_state_dict(checkpoint.tensors["ema"])
     return generator
 
@@ -92,7 +92,7 @@ class _Latents:
         return self._drawn[numbers - self._first].to(self._dtype)
 
 
-def _batches(generator: nn.Module, grid: LabelledGrid, latents: _Latents) -> Iterator[Tensor]:
+def _batches(generator: nn.Module, grid: LabeledGrid, latents: _Latents) -> Iterator[Tensor]:
     """Always runs whole batches: the last bits of an image depend on their size."""
     count = len(grid.latents)
     for first in range(0, count, _BATCH):

@@ -124,8 +124,8 @@ def plan_search(options: SearchOptions) -> SearchJob:
     # Only a dry run makes no folder; it may do without data, which a search may not.
     planned = plan_run(RunSpec(config, options.name, options.storage), dry_run=config.data.url is not None)
     if planned.resumes is not None:
-        raise UserError(f"{planned.job.run.url}: a run is there, not a search; give the search another --name")
-    config = planned.job.config
+        raise UserError(f"{planned.spec.run.url}: a run is there, not a search; give the search another --name")
+    config = planned.spec.config
     _check_measured(config, planned.index)
     plan = Plan(
         source=without_credentials(options.source),

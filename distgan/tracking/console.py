@@ -219,7 +219,7 @@ class Display(LiveConsole):
             self.message(formatting.profile(event))
             return
         if isinstance(event, SmallDatasetWarning):
-            self.message(f"warning: {formatting.few_images(event)}")
+            self.message(f"warning: {formatting.small_dataset(event)}")
             return
         if isinstance(event, Notice):
             self.message(f"warning: {event.text}")

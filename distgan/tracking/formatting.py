@@ -77,7 +77,7 @@ def data(event: RunStarted) -> str:
     return f"{event.data_url} ({event.data_samples:,} images)"
 
 
-def few_images(event: SmallDatasetWarning) -> str:
+def small_dataset(event: SmallDatasetWarning) -> str:
     """What the data, or the samples of an evaluation, are too few for."""
     parts = []
     if event.features is not None:

@@ -27,12 +27,12 @@ def print_plan(plan: RunPlan, device: str, console: Console) -> None:
     for key, value in _arithmetic(plan, device):
         table.add_row(key, value)
     console.print(table)
-    if plan.few_images is not None:
-        console.print(f"warning: {formatting.few_images(plan.few_images)}", highlight=False, markup=False)
+    if plan.small_dataset is not None:
+        console.print(f"warning: {formatting.small_dataset(plan.small_dataset)}", highlight=False, markup=False)
 
 
 def _arithmetic(plan: RunPlan, device: str) -> list[tuple[str, str]]:
-    config = plan.job.config
+    config = plan.spec.config
     batch, groups, streams = config.training.batch_size, config.scale.groups, config.data.streams
     workers = config.scale.workers
     shares = [groups * (rank + 1) // workers - groups * rank // workers for rank in range(workers)]
@@ -47,7 +47,7 @@ def _arithmetic(plan: RunPlan, device: str) -> list[tuple[str, str]]:
         ("groups a worker", _range(shares)),
         ("images a worker", _range([share * batch // groups for share in shares])),
         ("streams a worker", _range([share * streams // groups for share in shares])),
-        ("run", plan.job.run.url),
+        ("run", plan.spec.run.url),
         ("goes on from", _beginning(plan)),
     ]
     if config.num_classes is not None:
@@ -59,7 +59,7 @@ def _arithmetic(plan: RunPlan, device: str) -> list[tuple[str, str]]:
 
 
 def _beginning(plan: RunPlan) -> str:
-    job = plan.job
+    job = plan.spec
     if plan.resumes is not None:
         of = "" if job.continue_from is None else f"; its run began from the whole state of {job.continue_from}"
         return f"{plan.resumes.kimg:g} kimg{of}"
