@@ -223,8 +223,8 @@ def test_a_collapse_is_told_with_its_numbers_and_ends(watch: Watch) -> None:
 
 def test_untrained_and_overpowered_generators_have_not_collapsed(watch: Watch) -> None:
     for _ in range(5):
-        watch.health.evaluated(0.01, 0, 0)
-    assert watch.health.widest == 0
+        watch.health.add_diversity(0.01, 0, 0)
+    assert watch.health.largest_diversity == 0
     watch.evaluations(0.8)
     watch.windows(4, OVERPOWERED)
     assert watch.evaluations(0.1, 0.1, 0.1) == [[], [], []]
@@ -285,7 +285,7 @@ def test_rows_may_come_in_any_portions() -> None:
         health, step = Health(), 0
         while step < len(rows):
             end = min(step + size, (step // WINDOW + 1) * WINDOW)
-            health.trained(rows[step:end], end, end, BCE)
+            health.add_steps(rows[step:end], end, end, BCE)
             step = end
         found.append(health)
     assert found[0] == found[1] == found[2]
@@ -294,7 +294,7 @@ def test_rows_may_come_in_any_portions() -> None:
 
 def test_a_checkpoint_keeps_it_and_an_older_one_has_none(watch: Watch) -> None:
     watch.windows(4, OVERPOWERED)
-    watch.health.trained([FINE] * 3, watch.step + 3, 0, BCE)
+    watch.health.add_steps([FINE] * 3, watch.step + 3, 0, BCE)
     watch.evaluations(0.7)
     progress = Progress(step=5, health=watch.health)
     values = json.loads(json.dumps(progress.as_dict()))

@@ -13,7 +13,16 @@ from distgan.data.stream import BatchStream
 from distgan.distributed import Distributed
 from distgan.training.checkpoints import CheckpointStore, checkpoint_name
 from distgan.training.divergence import DivergenceGuard
-from distgan.training.events import CheckpointSaved, Event, Reporter, RunFinished, StepMetrics, StopReason, Summary
+from distgan.training.events import (
+    CheckpointSaved,
+    EvaluationResult,
+    Event,
+    Reporter,
+    RunFinished,
+    StepMetrics,
+    StopReason,
+    Summary,
+)
 from distgan.training.fakes import SampleGrid
 from distgan.training.health import WINDOW, FailureMode
 from distgan.training.health_advice import warning
@@ -175,15 +184,11 @@ class Trainer:
         with self.meter.phase("evaluation"):
             finished = evaluator.finish_pending()
         if finished is not None:
-            results.append(finished)
-            self._report(finished)
-            self._check_diversity(finished.diversity, finished.step)
+            results.append(self._report_evaluation(finished))
         if last or not evaluator.is_async:
             with self.meter.phase("evaluation"):
                 result = evaluator.evaluate()
-            results.append(result)
-            self._report(result)
-            self._check_diversity(result.diversity, result.step)
+            results.append(self._report_evaluation(result))
         elif self._early_stop() is None:
             evaluator.schedule()
         if self.config.training.samples_every_kimg is None:
@@ -192,10 +197,12 @@ class Trainer:
         for result in results:
             self.reporter.evaluated(result)
 
-    def _check_diversity(self, diversity: float | None, step: int) -> None:
+    def _report_evaluation(self, result: EvaluationResult) -> EvaluationResult:
         progress = self.state.progress
-        if diversity is not None:
-            self._warn(progress.health.add_diversity(diversity, step, progress.images))
+        self._report(result)
+        if result.diversity is not None:
+            self._warn(progress.health.add_diversity(result.diversity, result.step, progress.images))
+        return result
 
     def _early_stop(self) -> StopReason | None:
         """Why the run ends before its budget, if it does: early stopping, or a failure mode with `health.stop`."""

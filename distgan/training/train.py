@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from threading import Event as Flag
 
 from distgan.config.plugins import own_names
@@ -84,12 +84,7 @@ def build_trainer(
     check_data(config, dataset.index)
     state = _initial_state(config, distributed, dataset, threads)
     if resumed is not None:
-        check_resumable(resumed.manifest, config, state.data_hash, spec.run.url)
-        state.restore(resumed)
-        for damaged in resumed.skipped:
-            log(f"{damaged}; resuming from {resumed.manifest.name}")
-        if resumed.manifest.former_format is not None:
-            log(resumed.manifest.former_format)
+        _resume(state, resumed, spec.run.url, log)
     elif continued is not None:
         check_continuable(continued, config, state.data_hash)
         state.continue_from(continued)
@@ -184,6 +179,15 @@ def _initial_state(config: Config, distributed: Distributed, dataset: Dataset, t
         threads=threads,
         classes=dataset.index.header.classes if config.num_classes is not None else [],
     )
+
+
+def _resume(state: TrainingState, checkpoint: Checkpoint, run_url: str, log: Callable[[str], None]) -> None:
+    check_resumable(checkpoint.manifest, state.config, state.data_hash, run_url)
+    state.restore(checkpoint)
+    for damaged in checkpoint.skipped:
+        log(f"{damaged}; resuming from {checkpoint.manifest.name}")
+    if checkpoint.manifest.former_format is not None:
+        log(checkpoint.manifest.former_format)
 
 
 def _run_started(
