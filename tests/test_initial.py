@@ -44,7 +44,7 @@ def new_config(place: Path, steps: int = 3, *overrides: str) -> Config:
 
 
 def begin(place: Path, storage: Path, config: Config, source: str, stop_at: int | None = None) -> Checkpoint:
-    """Trains as the command does; the newest checkpoint."""
+    """Trains as the command does; returns the newest checkpoint."""
     job = plan_run(RunSpec(config, "new", str(storage), init_from=source)).spec
     train(job, ALONE, Recorder(stop_at))
     return find_checkpoint(str(storage / "new"))
@@ -72,7 +72,7 @@ def test_a_new_run_has_the_weights_and_nothing_else(place: Path, tmp_path: Path)
 
 
 def test_a_resume_is_not_disturbed(place: Path, tmp_path: Path) -> None:
-    """Stopped and gone on with, with the option and without it, also when the source has gone: the same bits."""
+    """Stopped and resumed, with and without the option, and after the source is deleted: the same bits."""
     source = shutil.copytree(place / "source", tmp_path / "source")
     config = new_config(place)
     whole = begin(place, tmp_path / "whole", config, str(source))
@@ -105,7 +105,7 @@ def test_every_worker_begins_with_them(place: Path, tmp_path: Path) -> None:
 
 
 def test_what_does_not_fit_is_one_line(place: Path, tmp_path: Path, cli: Cli) -> None:
-    def told(config: Config, source: str, name: str = "new") -> str:
+    def message(config: Config, source: str, name: str = "new") -> str:
         (tmp_path / "new.yaml").write_text(dump_config(config))
         storage = tmp_path if name == "new" else place
         return one_line(
@@ -113,21 +113,21 @@ def test_what_does_not_fit_is_one_line(place: Path, tmp_path: Path, cli: Cli) ->
         )
 
     source = f"{place}/source"
-    wider = told(new_config(place, 1, "discriminator.width=8"), source)
+    wider = message(new_config(place, 1, "discriminator.width=8"), source)
     assert (
         "its discriminator is another network than the configuration's: layers.0.weight is (4, 1, 4, 4) there" in wider
     )
     assert "(8, 1, 4, 4) here" in wider
-    other = told(new_config(place, 1, "generator={network: dcgan, width: 4, upsampling: nearest}"), source)
+    other = message(new_config(place, 1, "generator={network: dcgan, width: 4, upsampling: nearest}"), source)
     assert "its generator is another network" in other
     assert "missing" in other
-    assert "no checkpoints there" in told(new_config(place, 1), str(tmp_path / "gone"))
+    assert "no checkpoints there" in message(new_config(place, 1), str(tmp_path / "gone"))
     assert not (tmp_path / "new").exists()
-    exists = told(tiny_config("quickstart", f"{place}/data", 5), source, "source")
+    exists = message(tiny_config("quickstart", f"{place}/data", 5), source, "source")
     assert "already exists, and began from random weights; leave --init-from out" in exists
 
 
-def test_an_existing_run_of_other_beginning(place: Path, tmp_path: Path) -> None:
+def test_an_existing_run_that_began_differently(place: Path, tmp_path: Path) -> None:
     config = new_config(place, 2)
     source = f"{place}/source/checkpoints/step-000000002"
     begin(place, tmp_path, config, source, stop_at=1)

@@ -1,4 +1,4 @@
-"""A run that is stopped or killed anywhere and goes on ends in the same bits as one that was left alone."""
+"""A run that is stopped or killed anywhere and resumed ends in the same bits as an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ from runs import (
 pytestmark = pytest.mark.timeout(120)
 
 STEPS = 6
-# At steps 2, 4 and 6; also where a step has three critic updates.
+# At steps 2, 4 and 6; also where a step has three discriminator updates.
 EVALUATED = ["evaluation.every_kimg=0.032", "evaluation.patience=9"]
 FAMILIES = {
     "simultaneous": ("quickstart", EVALUATED),
@@ -80,7 +80,7 @@ def family_config(family: str, data: str, *overrides: str) -> Config:
 
 
 def whole_and_stopped(distributed: Distributed, config: Config, storage: str) -> list[str]:
-    """A run in one go, and one that is stopped after each of its steps; why each session of the latter ended."""
+    """Trains an uninterrupted run, and one stopped after each step; returns why each session of the latter ended."""
     run(config, storage, "whole", distributed=distributed)
     return [
         run(config, storage, "stopped", distributed=distributed, stop_at=step)[0].reason for step in range(1, STEPS + 1)
@@ -100,7 +100,7 @@ def test_stopping_at_every_step_changes_no_bit(size: int, family: str, data: str
 
 
 class Killer(Recorder):
-    """Kills its process in the `event`-th event of a kind; kind "evaluated" is the call that every rank gets."""
+    """Kills its process at the event `kind` of a step; "evaluated" is the call on every rank."""
 
     def __init__(self, kind: str, step: int) -> None:
         super().__init__()
@@ -121,7 +121,7 @@ def killed(distributed: Distributed, config: Config, storage: str, rank: int, ki
 
 
 def finished(distributed: Distributed, config: Config, storage: str, name: str) -> int:
-    """Trains to the end; the step that this session began at."""
+    """Trains to the end; returns the step that the session began at."""
     return round(run(config, storage, name, distributed=distributed)[0].resumed_at_kimg * 1000) // BATCH
 
 
@@ -148,7 +148,7 @@ def test_being_killed_changes_no_bit(size: int, data: str, tmp_path: Path) -> No
             shutil.rmtree(tmp_path / "killed")
 
 
-def test_another_number_of_workers_goes_on(data: str, tmp_path: Path) -> None:
+def test_a_resume_may_have_another_number_of_workers(data: str, tmp_path: Path) -> None:
     config = family_config("simultaneous", data, "training.precision=float64")
     run(config, str(tmp_path), "alone")
     run(config, str(tmp_path), "grown", stop_at=3)
@@ -163,7 +163,7 @@ def test_another_number_of_workers_goes_on(data: str, tmp_path: Path) -> None:
 
 
 def started(distributed: Distributed, config: Config, storage: str) -> None:
-    """Rank 1 looks at another disk, as on a machine that does not share `storage`."""
+    """Rank 1 has another disk, as on a machine that does not share `storage`."""
     run(config, storage if distributed.rank == 0 else f"{storage}-elsewhere", distributed=distributed)
 
 
@@ -201,7 +201,7 @@ def cut_manifest(folder: Path) -> None:
 
 
 def change_manifest(**changes: Any) -> Callable[[Path], object]:
-    """Other values in a manifest, below which an object's are merged; `...` takes a key out."""
+    """Changes values of a manifest, merging objects; `...` removes a key."""
 
     def inflict(folder: Path) -> None:
         path = folder / "manifest.json"
@@ -227,7 +227,7 @@ def put_folder(name: str) -> Callable[[Path], object]:
 
 
 def put_state(content: bytes) -> Callable[[Path], object]:
-    """Another state, with a manifest that agrees."""
+    """Replaces the state, with a manifest that matches it."""
 
     def inflict(folder: Path) -> None:
         (folder / "state.pt").write_bytes(content)
@@ -344,7 +344,7 @@ def saved(data: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_damaged_checkpoints_are_passed_over(damage: str, saved: Path, tmp_path: Path) -> None:
+def test_damaged_checkpoints_are_skipped(damage: str, saved: Path, tmp_path: Path) -> None:
     shutil.copytree(saved / "run" / "checkpoints", tmp_path / "run" / "checkpoints")
     DAMAGES[damage](tmp_path / "run" / "checkpoints" / checkpoint_name(4))
     store = checkpoints(str(tmp_path))
@@ -362,7 +362,7 @@ def test_damaged_checkpoints_are_passed_over(damage: str, saved: Path, tmp_path:
 
 
 @pytest.mark.parametrize("damage", ["a cut manifest", "a folder as state", "an empty object", "moments of stride 0"])
-def test_a_resume_goes_on_from_an_older_checkpoint(damage: str, data: str, saved: Path, tmp_path: Path) -> None:
+def test_a_resume_uses_an_older_checkpoint(damage: str, data: str, saved: Path, tmp_path: Path) -> None:
     shutil.copytree(saved / "run", tmp_path / "run")
     DAMAGES[damage](tmp_path / "run" / "checkpoints" / checkpoint_name(4))
     summary, recorder = run(tiny_config("quickstart", data, 4, "checkpoint.every_kimg=0.032"), str(tmp_path))
@@ -372,8 +372,8 @@ def test_a_resume_goes_on_from_an_older_checkpoint(damage: str, data: str, saved
     assert_same_bits(newest(str(tmp_path)), newest(str(saved)))
 
 
-def test_settings_of_optimisers_are_the_configurations(data: str, saved: Path, tmp_path: Path) -> None:
-    """What a file says of them does not count."""
+def test_settings_of_optimizers_are_those_of_the_configuration(data: str, saved: Path, tmp_path: Path) -> None:
+    """Those in the file are ignored."""
     shutil.copytree(saved / "run", tmp_path / "run")
     settings = {"lr": 9.0, "weight_decay": 1e9, "maximize": True, "betas": (0.0, 0.0)}
     change_state(lambda tensors: tensors["generator_optimizer"]["param_groups"][0].update(settings))(
@@ -390,7 +390,7 @@ def test_settings_of_optimisers_are_the_configurations(data: str, saved: Path, t
 
 
 def test_what_is_too_large_is_not_read(saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither a state of more bytes than its networks need, nor a manifest without end."""
+    """Neither a state that is larger than its networks need, nor an endless manifest."""
     shutil.copytree(saved / "run" / "checkpoints", tmp_path / "run" / "checkpoints")
     folder = tmp_path / "run" / "checkpoints" / checkpoint_name(4)
     change_manifest(state_bytes=10**12)(folder)
@@ -410,7 +410,7 @@ def test_what_is_too_large_is_not_read(saved: Path, tmp_path: Path, monkeypatch:
     assert max(sizes) < 10**7
 
 
-def test_a_stop_where_a_half_written_checkpoint_lies_writes_a_whole_one(data: str, tmp_path: Path) -> None:
+def test_a_stop_replaces_an_unfinished_checkpoint(data: str, tmp_path: Path) -> None:
     config = tiny_config("quickstart", data, 4)
     run(config, str(tmp_path), stop_at=1)
     run(config, str(tmp_path), stop_at=2)
@@ -498,7 +498,7 @@ def make_old(run_folder: Path, number: int) -> None:
     path.write_text(json.dumps(manifest))
 
 
-def test_free_keys_may_change(data: str, stopped: Path, tmp_path: Path) -> None:
+def test_runtime_keys_may_change(data: str, stopped: Path, tmp_path: Path) -> None:
     run(tiny_config("quickstart", data, 3), str(tmp_path), "whole")
     shutil.copytree(stopped / "run", tmp_path / "run")
     shutil.copytree(data, tmp_path / "moved data")
@@ -510,7 +510,7 @@ def test_free_keys_may_change(data: str, stopped: Path, tmp_path: Path) -> None:
     assert_same_bits(newest(str(tmp_path)), newest(str(tmp_path), "whole"))
 
 
-def test_a_used_budget_ends_at_once_and_a_raised_one_goes_on(data: str, tmp_path: Path) -> None:
+def test_a_used_budget_ends_at_once_and_a_raised_one_resumes(data: str, tmp_path: Path) -> None:
     short, long = tiny_config("quickstart", data, 2), tiny_config("quickstart", data, 4)
     first, _ = run(short, str(tmp_path))
     again, recorder = run(short, str(tmp_path))
@@ -553,7 +553,7 @@ def test_the_last_and_the_best_are_kept(
 
 
 def test_the_untrained_generator_is_never_the_best(data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run that only makes it worse keeps the best of what it trained, and its plateau ends it all the same."""
+    """A run that only gets worse keeps the best trained generator, and still ends on a plateau."""
     script_distances(monkeypatch, 10.0, 30.0, 20.0, 25.0, 22.0, 99.0)
     config = tiny_config(
         "quickstart", data, 9, "evaluation.at_start=true", "evaluation.every_kimg=0.016", "evaluation.patience=2",
@@ -569,7 +569,7 @@ def test_the_untrained_generator_is_never_the_best(data: str, tmp_path: Path, mo
     assert find_checkpoint(f"{tmp_path}/run").manifest.name == checkpoint_name(2)
 
 
-def test_a_run_that_was_stopped_before_it_was_measured_has_no_best(data: str, tmp_path: Path) -> None:
+def test_a_run_without_an_evaluation_has_no_best(data: str, tmp_path: Path) -> None:
     summary, recorder = run(tiny_config("quickstart", data, 9, "evaluation.at_start=true"), str(tmp_path), stop_at=1)
     (event,) = recorder.of(EvaluationResult)
     assert (event.best, event.best_kimg, event.improved) == (None, None, False)
@@ -584,8 +584,8 @@ def test_checkpoints_between_evaluations(data: str, tmp_path: Path) -> None:
     assert [event.step for event in recorder.of(EvaluationResult)] == [5]
 
 
-def test_a_checkpoint_is_of_the_moment_it_was_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Training goes on while it is written."""
+def test_a_checkpoint_has_the_state_of_its_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Training continues while it is written."""
     weight, moved, save = torch.zeros(3), threading.Event(), torch.save
 
     def late_save(*arguments: Any) -> None:
@@ -638,7 +638,7 @@ def flaky(
 @pytest.mark.parametrize(
     ("method", "part"), [("write_bytes", "state.pt"), ("write_bytes", "manifest.json"), ("delete", "step-")]
 )
-def test_storage_that_fails_for_a_while_is_tried_again(
+def test_storage_that_fails_for_a_while_is_retried(
     method: str, part: str, data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failed = flaky(monkeypatch, method, part, 3)
