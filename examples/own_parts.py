@@ -9,9 +9,9 @@ import math
 from typing import Annotated
 
 from annotated_types import Ge, Le
+from distgan.losses.objectives import Objective
 from torch import Tensor, nn
 
-from distgan.losses.objectives import Objective
 from distgan.losses.rng import StepRng
 
 Width = Annotated[int, Ge(1), Le(4096)]

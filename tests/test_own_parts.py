@@ -16,9 +16,9 @@ from torch import Tensor
 
 from distgan.config.load import load_config
 from distgan.distributed import Distributed
-from distgan.losses.objectives import Hinge
+from distgan.losses.context import Context
+from distgan.losses.hinge import Hinge
 from distgan.losses.penalties import Discriminator, Penalty
-from distgan.losses.rng import StepRng
 from distgan.tracking.console import Display
 from distgan.training.events import StepMetrics
 from distgan.training.networks import build_networks, build_objective
@@ -51,21 +51,21 @@ def test_the_generator_makes_every_size(size: int) -> None:
 def test_the_objective_is_that_of_least_squares() -> None:
     objective = build_objective(load_config(str(CONFIGURATION), ["objective.real=2"]))
     real, fake = torch.tensor([1.0, 3.0]), torch.tensor([0.5, -1.0])
-    draws = StepRng(0, 0, 0, torch.device("cpu"), torch.float32)
-    assert objective.critic_loss(real, fake, draws).item() == pytest.approx((1 + (0.25 + 1) / 2) / 2)
+    draws = Context(0, 0.0, 0, 0, torch.device("cpu"), torch.float32)
+    assert objective.discriminator_loss(real, fake, draws).item() == pytest.approx((1 + (0.25 + 1) / 2) / 2)
     assert objective.generator_loss(fake).item() == pytest.approx((1.5**2 + 3**2) / 2)
 
 
 class LazyR1(Hinge):
     """Takes the R1 penalty on every fourth update, and of the groups `spared` none."""
 
-    penalised = True
+    penalized = True
 
     def __init__(self, *, spared: int = 0) -> None:
         super().__init__(r1_weight=40.0)
         self.spared = spared
 
-    def penalty(self, critic: Discriminator, real: Tensor, fake: Tensor, draws: StepRng) -> Penalty | None:
+    def penalty(self, critic: Discriminator, real: Tensor, fake: Tensor, draws: Context) -> Penalty | None:
         return None if draws.update % 4 or draws.group < self.spared else super().penalty(critic, real, fake, draws)
 
 

@@ -130,10 +130,7 @@ class Trainer:
         self.last_checkpoint = newest
         self.resumed, self.continued = resumed is not None, continued is not None
         self.resumed_at_kimg = self.state.progress.kimg
-        objective = build_objective(config)
-        self.step = Step(
-            config, networks.generator, networks.discriminator, objective, self.state.optimizers, distributed
-        )
+        self.step = Step(config, networks, build_objective(config), self.state.optimizers, distributed)
         self.step.warm_up()
         self.profiler = (
             StepProfiler(job.run, distributed.device, self._notice) if job.profile and distributed.rank == 0 else None
@@ -169,7 +166,7 @@ class Trainer:
                 before = progress.images
                 with self.meter.phase("training"):
                     terms = self.step.run(next_batch, progress.critic_updates, progress.step)
-                    images = progress.advance(config)
+                    images = progress.advance(config, self.step.batches_per_step)
                     with span("average"):
                         self.state.ema.update(self.state.networks.generator, progress.images, images)
                 if self.profiler is not None:

@@ -23,12 +23,166 @@ from distgan.config.plugins import (
 )
 from distgan.config.schema import Config
 from distgan.errors import UserError
-from distgan.losses.objectives import Objective
-from distgan.losses.rng import Purpose, derive_seed
+from distgan.losses.context import Context
+from distgan.losses.objective import Objective
+from distgan.losses.rng import derive_seed
 from distgan.training.buffers import has_batch_statistics
-from distgan.training.step import DTYPES
+
+# The dtype of weights, images and losses, by `training.precision`.
+DTYPES = {"float32": torch.float32, "bfloat16": torch.float32, "float64": torch.float64}
+
+# What networks are called with after latents or images: int64 (N,) if they are conditional, else nothing.
+Labels = tuple[Tensor] | tuple[()]
 
 _COUNT = 2
+
+
+@dataclass(frozen=True)
+class Networks:
+    """A generator, mapping latents (N, latent_dim) to images, and a discriminator, mapping images to logits (N, ...).
+
+    Those of a conditional configuration take labels, int64 (N,) from 0 to num_classes - 1, as a second argument.
+    """
+
+    generator: nn.Module
+    discriminator: nn.Module
+
+    @property
+    def parameter_counts(self) -> dict[str, int]:
+        """Parameters of each, by the section of the configuration that it is built from."""
+        parts = {"generator": self.generator, "discriminator": self.discriminator}
+        return {name: sum(parameter.numel() for parameter in part.parameters()) for name, part in parts.items()}
+
+
+def build_networks(config: Config, device: torch.device) -> Networks:
+    """Both networks with initial weights drawn from the configuration's seed; on "meta" without weights.
+
+    Raises UserError for a combination of options that a network cannot be made of, and for a network that does not
+    go with `num_classes`.
+    """
+    dtype = DTYPES[config.training.precision]
+    memory_format = torch.channels_last if config.training.channels_last else torch.contiguous_format
+    built = []
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(config.seed, "initial weights"))
+        for section, registry in (("generator", GENERATORS), ("discriminator", DISCRIMINATORS)):
+            with torch.device("meta" if device.type == "meta" else "cpu"):
+                network = _build_network(config, section, registry)
+            built.append(network.to(device=device, dtype=dtype, memory_format=memory_format))  # type: ignore[call-overload]
+    return Networks(*built)
+
+
+def _build_network(config: Config, section: str, registry: Registry) -> nn.Module:
+    part = getattr(config, section)
+    where = f"{section}.network={part.network}"
+    target = registry.resolve(part.network)
+    if not issubclass(target, nn.Module):
+        raise UserError(f"{where}: derive this class from torch.nn.Module")
+    _check_labels(config.num_classes, target, where)
+    try:
+        network: nn.Module = target(**context_arguments(target, config), **part.options)
+    except ValueError as error:
+        raise UserError(f"{section}: {error}") from None
+    except Exception as error:
+        if not is_own(part.network):
+            raise
+        raise UserError(f"{where}: its constructor raised {why(error)}") from error
+    if not any(parameter.requires_grad for parameter in network.parameters()):
+        raise UserError(f"{where}: the network has no parameters that can be trained")
+    return network
+
+
+def _check_labels(num_classes: int | None, target: type[nn.Module], where: str) -> None:
+    """Raises UserError for a network that does not take what the configuration would give it."""
+    if num_classes is not None and not takes_labels(target):
+        raise UserError(
+            f"{where} takes no labels, and num_classes={num_classes} asks for a conditional network; choose one, or "
+            f"set num_classes=null"
+        )
+    if num_classes is None and needs_labels(target):
+        raise UserError(
+            f"{where} is a conditional network; set num_classes, the number of classes in the data "
+            f"(`distgan data info` prints it)"
+        )
+
+
+def build_objective(config: Config) -> Objective:
+    """The objective that the configuration names. Raises UserError for a user's own class that is none."""
+    name = config.objective.name
+    target = OBJECTIVES.resolve(name)
+    if not issubclass(target, Objective):
+        raise UserError(f"objective.name={name}: derive this class from distgan.losses.Objective")
+    try:
+        objective: Objective = target(**config.objective.options)
+    except Exception as error:
+        if not is_own(name):
+            raise
+        raise UserError(f"objective.name={name}: its constructor raised {why(error)}") from error
+    return objective
+
+
+def check_combination(config: Config, networks: Networks, objective: Objective) -> None:
+    """Raises UserError for networks on the device "meta" and an objective that cannot work together."""
+    discriminator = networks.discriminator
+    network, name = f"discriminator.network={config.discriminator.network}", f"objective.name={config.objective.name}"
+    if objective.penalized and has_batch_statistics(discriminator):
+        raise UserError(
+            f"{network} normalizes over the batch, which {name} forbids: its gradient penalty is an image's own; "
+            f"use discriminator.network={'wgan_gp' if config.num_classes is None else 'cgan'}{_or_no_r1(config)}"
+        )
+    if objective.penalized and config.objective.updates == "simultaneous":
+        raise UserError(
+            f"objective.updates=simultaneous does not go with {name}: its gradient penalty needs a forward of its own; "
+            f"use objective.updates=sequential{_or_no_r1(config)}"
+        )
+    if objective.clip_value is not None and _has_spectral_norm(discriminator):
+        raise UserError(
+            f"{network} normalizes its weights by their spectral norm, which undoes the clipping of {name}; "
+            f"use objective.name=hinge, or a discriminator without spectral norm{_without_spectral_norm(config)}"
+        )
+    if isinstance(list(discriminator.modules())[-1], nn.Sigmoid):
+        raise UserError(f"{network} ends in a sigmoid, but {name} takes unbounded logits; leave the sigmoid out")
+    if is_own(config.objective.name):
+        _check_losses(config, objective, _check_forward(discriminator, config, "discriminator"))
+
+
+def _check_losses(config: Config, objective: Objective, shape: tuple[int, ...]) -> None:
+    """Raises UserError for a user's own objective whose losses of random logits are no finite scalars."""
+    dtype = DTYPES[config.training.precision]
+    context = Context(0, 0.0, config.seed, 0, torch.device("cpu"), dtype)
+    real, fake = context.normal("checked reals", *shape), context.normal("checked fakes", *shape)
+    given = real if objective.needs_real_logits else real.new_empty(0)
+    losses = {"discriminator_loss": (real, fake, context), "generator_loss": (fake, given, context)}
+    for method, arguments in losses.items():
+        where = f"objective.name={config.objective.name}: its {method}"
+        try:
+            loss = getattr(objective, method)(*arguments)
+        except Exception as error:
+            raise UserError(f"{where} raised {why(error)}{_real_logits_hint(objective, method)}") from error
+        if not isinstance(loss, Tensor) or loss.shape != ():
+            found = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
+            raise UserError(f"{where} returned {found}; return a mean over all logits, a tensor without dimensions")
+        if not loss.isfinite():
+            raise UserError(f"{where} is {loss.item()} for random logits{_real_logits_hint(objective, method)}")
+
+
+def _real_logits_hint(objective: Objective, method: str) -> str:
+    """What helps where a generator's loss takes logits of real images that it did not ask for."""
+    if objective.needs_real_logits or method != "generator_loss":
+        return ""
+    return "; if it uses logits of real images, set needs_real_logits = True in the class"
+
+
+def _or_no_r1(config: Config) -> str:
+    return " or objective.r1_weight=0" if config.objective.options.get("r1_weight") else ""
+
+
+def _without_spectral_norm(config: Config) -> str:
+    return ": discriminator.spectral_norm=false" if "spectral_norm" in config.discriminator.options else ""
+
+
+def _has_spectral_norm(network: nn.Module) -> bool:
+    return any(isinstance(module, _SpectralNorm) for module in network.modules())
 
 
 def layers_of(network: nn.Module, config: Config, section: str) -> list[tuple[str, str, int]]:
@@ -64,10 +218,14 @@ def single_layers(network: nn.Module) -> Iterator[nn.Module]:
             yield from single_layers(part)
 
 
-def _check_forward(network: nn.Module, config: Config, section: str) -> None:
+def _check_forward(network: nn.Module, config: Config, section: str) -> tuple[int, ...]:
+    """The shape of the output for two inputs, of a network on the device "meta".
+
+    Raises UserError for a generator whose output is no images, and for a discriminator whose output is not (2, ...).
+    """
     latents: tuple[int, ...] = (_COUNT, config.latent_dim)
     images: tuple[int, ...] = (_COUNT, config.channels, config.image_size, config.image_size)
-    given, wanted = (latents, images) if section == "generator" else (images, (_COUNT,))
+    given = latents if section == "generator" else images
     name = getattr(config, section).network
     labels = () if config.num_classes is None else (torch.zeros(_COUNT, dtype=torch.int64, device="meta"),)
     try:
@@ -77,124 +235,7 @@ def _check_forward(network: nn.Module, config: Config, section: str) -> None:
             raise
         raise UserError(f"{section}.network={name}: its forward raised {why(error)}") from error
     found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-    if found != wanted:
+    if isinstance(found, str) or (found != images if section == "generator" else found[:1] != (_COUNT,)):
+        wanted = images if section == "generator" else f"({_COUNT},) or ({_COUNT}, ...)"
         raise UserError(f"{section}.network={name}: for input {given} its output is {found}, and must be {wanted}")
-
-
-@dataclass(frozen=True)
-class Networks:
-    """A generator, mapping latents (N, latent_dim) to images, and a discriminator, mapping images to logits (N,).
-
-    Those of a conditional configuration take labels, int64 (N,) from 0 to num_classes - 1, as a second argument.
-    """
-
-    generator: nn.Module
-    discriminator: nn.Module
-
-    @property
-    def parameter_counts(self) -> dict[str, int]:
-        """Parameters of each, by the section of the configuration that it is built from."""
-        parts = {"generator": self.generator, "discriminator": self.discriminator}
-        return {name: sum(parameter.numel() for parameter in part.parameters()) for name, part in parts.items()}
-
-
-def build_networks(config: Config, device: torch.device) -> Networks:
-    """Both networks with initial weights drawn from the configuration's seed; on "meta" without weights.
-
-    Raises UserError for a combination of options that a network cannot be made of, and for a network that does not
-    go with `num_classes`.
-    """
-    dtype = DTYPES[config.training.precision]
-    memory_format = torch.channels_last if config.training.channels_last else torch.contiguous_format
-    built = []
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed(config.seed, Purpose.INITIAL_WEIGHTS))
-        for section, registry in (("generator", GENERATORS), ("discriminator", DISCRIMINATORS)):
-            with torch.device("meta" if device.type == "meta" else "cpu"):
-                network = _build_network(config, section, registry)
-            built.append(network.to(device=device, dtype=dtype, memory_format=memory_format))  # type: ignore[call-overload]
-    return Networks(*built)
-
-
-def _build_network(config: Config, section: str, registry: Registry) -> nn.Module:
-    part = getattr(config, section)
-    where = f"{section}.network={part.network}"
-    target = registry.resolve(part.network)
-    if not issubclass(target, nn.Module):
-        raise UserError(f"{where}: this class is no torch.nn.Module; derive it from that")
-    _check_labels(config.num_classes, target, where)
-    try:
-        network: nn.Module = target(**context_arguments(target, config), **part.options)
-    except ValueError as error:
-        raise UserError(f"{section}: {error}") from None
-    except Exception as error:
-        if not is_own(part.network):
-            raise
-        raise UserError(f"{where}: its constructor raised {why(error)}") from error
-    if not any(parameter.requires_grad for parameter in network.parameters()):
-        raise UserError(f"{where}: the network has no parameters that can be trained")
-    return network
-
-
-def _check_labels(num_classes: int | None, target: type[nn.Module], where: str) -> None:
-    """Raises UserError for a network that does not take what the configuration would give it."""
-    if num_classes is not None and not takes_labels(target):
-        raise UserError(
-            f"{where} takes no labels, and num_classes={num_classes} asks for a conditional network; choose one, or "
-            f"set num_classes=null"
-        )
-    if num_classes is None and needs_labels(target):
-        raise UserError(
-            f"{where} is a conditional network; set num_classes, the number of classes in the data "
-            f"(`distgan data info` prints it)"
-        )
-
-
-def build_objective(config: Config) -> Objective:
-    """The objective that the configuration names. Raises UserError for a user's own that is none."""
-    name = config.objective.name
-    target = OBJECTIVES.resolve(name)
-    if not issubclass(target, Objective):
-        raise UserError(f"objective.name={name}: derive this class from distgan.losses.objectives.Objective")
-    try:
-        objective: Objective = target(**config.objective.options)
-    except Exception as error:
-        if not is_own(name):
-            raise
-        raise UserError(f"objective.name={name}: its constructor raised {why(error)}") from error
-    return objective
-
-
-def check_combination(config: Config, networks: Networks) -> None:
-    """Raises UserError for networks and objectives that cannot work together."""
-    objective, discriminator = build_objective(config), networks.discriminator
-    network, name = f"discriminator.network={config.discriminator.network}", f"objective.name={config.objective.name}"
-    if objective.penalised and has_batch_statistics(discriminator):
-        raise UserError(
-            f"{network} normalises over the batch, which {name} forbids: its gradient penalty is an image's own; "
-            f"use discriminator.network={'wgan_gp' if config.num_classes is None else 'cgan'}{_or_no_r1(config)}"
-        )
-    if objective.penalised and config.objective.updates == "simultaneous":
-        raise UserError(
-            f"objective.updates=simultaneous does not go with {name}: its gradient penalty needs a forward of its own; "
-            f"use objective.updates=sequential{_or_no_r1(config)}"
-        )
-    if objective.clip_value is not None and _has_spectral_norm(discriminator):
-        raise UserError(
-            f"{network} normalises its weights by their spectral norm, which undoes the clipping of {name}; "
-            f"use objective.name=hinge, or a discriminator without spectral norm{_without_spectral_norm(config)}"
-        )
-    if isinstance(list(discriminator.modules())[-1], nn.Sigmoid):
-        raise UserError(f"{network} ends in a sigmoid, but {name} takes unbounded logits; leave the sigmoid out")
-
-
-def _or_no_r1(config: Config) -> str:
-    return " or objective.r1_weight=0" if config.objective.options.get("r1_weight") else ""
-
-
-def _without_spectral_norm(config: Config) -> str:
-    return ": discriminator.spectral_norm=false" if "spectral_norm" in config.discriminator.options else ""
-
-
-def _has_spectral_norm(network: nn.Module) -> bool:
-    return any(isinstance(module, _SpectralNorm) for module in network.modules())
+    return found

@@ -49,7 +49,8 @@ class Progress:
     Attributes:
         step: generator updates done.
         batches: real batches taken from the data, the position in its order.
-        images: real images that the critic consumed; kimg are thousands of these.
+        images: real images of all discriminator updates; kimg are thousands of these. Those that an objective reads
+            for generator updates count in `batches` only: no network is trained on them.
         bad_samples: different samples so far in whose place another was taken.
         evaluations: all of the run, in their order; one at step 0 is of the generator that the run began with.
         pending: one whose result is not among them yet.
@@ -78,13 +79,13 @@ class Progress:
     def kimg(self) -> float:
         return self.images / 1000
 
-    def advance(self, config: Config) -> int:
-        """Counts one step; returns the real images that it consumed."""
+    def advance(self, config: Config, batches: int) -> int:
+        """Counts one step that read `batches` real batches; returns the images of its discriminator updates."""
         objective = config.objective
         images = objective.critic_steps * config.training.batch_size
         self.step += 1
         self.critic_updates += objective.critic_steps
-        self.batches += objective.critic_steps if objective.critic_batches == "fresh" else 1
+        self.batches += batches
         self.images += images
         return images
 
