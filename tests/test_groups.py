@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -40,6 +42,9 @@ SMALL = [
 ]
 NETWORKS = ("generator", "discriminator")
 RMSPROP = "{name: rmsprop, lr: 5.0e-5}"
+# Of examples/, which this process and its workers import from there.
+RELATIVISTIC = "'relativistic:Relativistic'"
+sys.path.append(str(Path(__file__).parents[1] / "examples"))
 AUGMENTED = "training.augment=[color, translation, cutout]"
 # Recipes that the package ships, sequential updates with batch statistics in the discriminator, labels, and every
 # objective and penalty; images augmented, rates that decay and gradients of bounded norm among them.
@@ -77,6 +82,32 @@ CASES = {
     "bce, r1": (
         "wgan-gp-faces",
         ["objective={name: bce, r1_weight: 1}", "training.kimg=1", "optimizer.decay_until_kimg=1"],
+    ),
+    "real logits": (
+        "wgan-gp-faces",
+        [f"objective={{name: {RELATIVISTIC}, critic_steps: 2}}", AUGMENTED, "data.flip=true", "data.dequantize=true"],
+    ),
+    "real logits, labels, reuse": (
+        "wgan-gp-faces",
+        [
+            *CONDITIONAL,
+            "num_classes=3",
+            f"objective={{name: {RELATIVISTIC}, critic_steps: 2, critic_batches: reuse, generator_batch_multiple: 2}}",
+        ],
+    ),
+    "real logits, batch statistics": ("dcgan-bricks", [f"objective={{name: {RELATIVISTIC}, gamma: 0}}"]),
+    "real logits, simultaneous": (
+        "dcgan-bricks",
+        [f"objective={{name: {RELATIVISTIC}, gamma: 0, updates: simultaneous}}"],
+    ),
+    "lazy r1": ("wgan-gp-faces", ["objective={name: 'lazy_r1:LazyR1', every: 2, critic_steps: 1}"]),
+    "lazy r1, none at last": ("wgan-gp-faces", ["objective={name: 'lazy_r1:LazyR1', every: 4, critic_steps: 1}"]),
+    "logits of patches": (
+        "wgan-gp-faces",
+        [
+            "discriminator={network: 'small_network:PatchDiscriminator', width: 4}",
+            f"objective={{name: {RELATIVISTIC}, generator_batch_multiple: 2}}",
+        ],
     ),
     "dcgan-bricks, augmented": ("dcgan-bricks", [AUGMENTED, "optimizer.generator.max_grad_norm=0.01"]),
 }
@@ -397,7 +428,15 @@ def test_without_warming_up_the_bits_differ() -> None:
 
 
 @pytest.mark.parametrize(
-    ("case", "batches_a_step"), [("quickstart", 1), ("wgan-gp-faces", 3), ("wgan-gp-faces, reuse", 1)]
+    ("case", "batches_a_step"),
+    [
+        ("quickstart", 1),
+        ("wgan-gp-faces", 3),
+        ("wgan-gp-faces, reuse", 1),
+        ("real logits", 3),
+        ("real logits, labels, reuse", 2),
+        ("real logits, simultaneous", 1),
+    ],
 )
 def test_progress_counts_the_batches_that_steps_take(case: str, batches_a_step: int) -> None:
     config = small_config(case)

@@ -98,8 +98,8 @@ def test_a_discriminator_overpowers_after_four_windows(watch: Watch) -> None:
     spell = watch.health.episodes["discriminator overpowers"]
     assert (spell.step, spell.images, spell.until) == (18 * WINDOW, 180 * WINDOW, None)
     assert spell.seen == (
-        "its loss was 0.002 (0.69 for one that cannot tell) and it told 100.0% of the real and 99.9% of the generated "
-        "images; the generator's gradient had a norm of 100 (at most 100 before)"
+        "its loss was 0.002 (chance: 0.69), its accuracy 100.0% (real), 99.9% (fake); "
+        "the generator's gradient norm was 100 (at most 100 before)"
     )
 
 

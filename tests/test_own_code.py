@@ -194,6 +194,18 @@ def test_a_wrong_network_is_one_line(case: str, cli: Cli, place: Path) -> None:
     [
         ("class N: pass", "objective.name=wrong:N: derive this class from distgan.losses.Objective"),
         (NETS.replace("self.target = target", "self.target = x"), "its constructor raised NameError: name 'x' is not"),
+        (NETS.replace("discriminator_loss", "critic_loss"), "constructor raised TypeError: Can't instantiate abstract"),
+        (NETS.replace("(self, fake, real, context)", "(self, fake)"), "its generator_loss raised TypeError: "),
+        (NETS.replace("(real - self.target)", "x"), "its discriminator_loss raised NameError: name 'x' is not defined"),
+        (
+            NETS.replace("((fake - self.target) ** 2)", "(fake - real.mean())"),
+            "its generator_loss is nan for random logits; if it uses logits of real images, set needs_real_logits = True",
+        ),
+        (
+            NETS.replace("((fake - self.target) ** 2).mean()", "(fake - self.target) ** 2"),
+            "its generator_loss returned a tensor of shape (2,); return a mean over all logits",
+        ),
+        (NETS.replace("((fake - self.target) ** 2).mean()", "0.5"), "its generator_loss returned float; return a mean"),
     ],
 )
 def test_a_wrong_objective_is_one_line(source: str, message: str, cli: Cli, place: Path) -> None:

@@ -41,6 +41,9 @@ Signs = dict[FailureMode, str]
 
 GRADIENT = "gradients/generator"
 
+# Accuracies have the names that the objective gives them (`Objective.accuracies`).
+ACCURACY = "accuracy/"
+
 LOSSES = ("loss/generator", "loss/discriminator")
 
 SIZES = (*LOSSES, GRADIENT, "gradients/discriminator")
@@ -80,14 +83,14 @@ def discriminator_overpowers(means: Means, chance_loss: float | None, largest_gr
     non-saturating loss it does not vanish but grows, in the provoked run from 8 to 200.
     """
     loss = means["loss/adversarial"]
-    real, fake = means["accuracy/real"], means["accuracy/fake"]
-    if chance_loss is None or loss > _COLLAPSED_LOSS * chance_loss or min(real, fake) < _ALMOST_ALL:
+    accuracies = {name.removeprefix(ACCURACY): mean for name, mean in means.items() if name.startswith(ACCURACY)}
+    if chance_loss is None or loss > _COLLAPSED_LOSS * chance_loss or min(accuracies.values(), default=0) < _ALMOST_ALL:
         return {}
+    listed = ", ".join(f"{mean:.1%} ({name})" for name, mean in accuracies.items())
     return {
         "discriminator overpowers": (
-            f"its loss was {loss:.2g} ({chance_loss:.2g} for one that cannot tell) and it told {real:.1%} of the real "
-            f"and {fake:.1%} of the generated images; the generator's gradient had a norm of {means[GRADIENT]:.3g} "
-            f"(at most {largest_gradient:.3g} before)"
+            f"its loss was {loss:.2g} (chance: {chance_loss:.2g}), its accuracy {listed}; the generator's gradient "
+            f"norm was {means[GRADIENT]:.3g} (at most {largest_gradient:.3g} before)"
         )
     }
 
@@ -152,7 +155,7 @@ WINDOW = 50
 # In the first updates much is extreme that means nothing: they are not judged.
 WARM_UP = 200
 
-_WATCHED = (*SIZES, "loss/adversarial", "accuracy/real", "accuracy/fake")
+_WATCHED = (*SIZES, "loss/adversarial")
 
 # After how many windows, or evaluations, in a row that speak against what is the case a state begins or ends.
 _WINDOWS: dict[FailureMode, int] = {"discriminator overpowers": 4, "dead generator": 4, "diverged": 2}
@@ -230,7 +233,7 @@ class Health:
         for row in terms:
             # An update without a penalty may have no such term: all of its loss is adversarial.
             whole = {"loss/adversarial": row["loss/discriminator"], **row}
-            for name in _WATCHED:
+            for name in (*_WATCHED, *(name for name in row if name.startswith(ACCURACY))):
                 if name in whole:
                     self.sums[name] = self.sums.get(name, 0.0) + whole[name]
         self.updates += len(terms)
