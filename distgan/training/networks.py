@@ -209,7 +209,7 @@ def layers_of(network: nn.Module, config: Config, section: str) -> list[tuple[st
 def single_layers(network: nn.Module) -> Iterator[nn.Module]:
     """The parts of a network that are one layer each: those without parts, or with parameters of their own.
 
-    So self-attention is one layer, and a normalised convolution is not its normalisation.
+    So self-attention is one layer, and a normalized convolution is not its normalization.
     """
     for part in network.children():
         if not list(part.children()) or is_parametrized(part) or list(part.parameters(recurse=False)):
