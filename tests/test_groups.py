@@ -452,6 +452,29 @@ def test_progress_counts_the_batches_that_steps_take(case: str, batches_a_step: 
         assert progress.images == number * images
 
 
+def test_a_context_counts_updates_and_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each network's updates, and the images of all discriminator updates before."""
+    config = small_config("real logits", "training.precision=float32")
+    step, _ = build_step(config)
+    seen: dict[str, list[tuple[int, float, int, torch.dtype]]] = {"discriminator_loss": [], "generator_loss": []}
+
+    def noting(name: str, loss: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        def noted(one: Tensor, other: Tensor, context: Context) -> Tensor:
+            seen[name].append((context.update, context.kimg, context.group, context.dtype))
+            return loss(one, other, context)
+
+        return noted
+
+    for name in seen:
+        monkeypatch.setattr(step.objective, name, noting(name, getattr(step.objective, name)))
+    train_steps(step, Batches(config, step.groups.local), 5, 2)
+    wanted = {"discriminator_loss": {10: 160, 11: 176, 12: 192, 13: 208}, "generator_loss": {5: 192, 6: 224}}
+    for name, updates in wanted.items():
+        assert seen[name] == [
+            (update, images / 1000, group, torch.float32) for update, images in updates.items() for group in range(4)
+        ]
+
+
 def test_terms_are_means_over_the_batch() -> None:
     """Every term of a step of one group, from its definition."""
     config = small_config("quickstart", "scale.groups=1")
