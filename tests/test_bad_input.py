@@ -293,12 +293,12 @@ CONFIGURATION = [
     Case(
         "combination",
         "train wgan-gp-faces discriminator.network=dcgan --dry-run",
-        r"discriminator\.network=dcgan normalises over the batch, which objective\.name=wgan_gp forbids",
+        r"discriminator\.network=dcgan normalizes over the batch, which objective\.name=wgan_gp forbids",
     ),
     Case(
         "penalty on batch statistics",
         "train quickstart objective.r1_weight=1 --dry-run",
-        r"normalises over the batch, which objective\.name=bce forbids.*or objective\.r1_weight=0",
+        r"normalizes over the batch, which objective\.name=bce forbids.*or objective\.r1_weight=0",
     ),
     Case(
         "penalty and simultaneous",

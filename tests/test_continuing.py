@@ -154,10 +154,10 @@ def rates_of_steps(trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> list[tu
     seen: list[tuple[float, float]] = []
     optimizers, step = trainer.state.optimizers, trainer.step.generator_update
 
-    def generator_update(batch: RealBatch, update: int) -> Any:
+    def generator_update(batch: RealBatch, update: int, images: int) -> Any:
         groups = (optimizers.generator.param_groups[0], optimizers.discriminator.param_groups[0])
         seen.append((groups[0]["lr"], groups[1]["lr"]))
-        return step(batch, update)
+        return step(batch, update, images)
 
     monkeypatch.setattr(trainer.step, "generator_update", generator_update)
     trainer.run()
@@ -207,13 +207,13 @@ def test_other_critic_steps_take_the_next_batches(
     data: str, parent: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     batches: list[Tensor] = []
-    critic_update = Step.critic_update
+    discriminator_update = Step.discriminator_update
 
     def noted(step: Step, batch: RealBatch, update: int) -> Any:
         batches.append(torch.cat([part.images for part in batch]).clone())
-        return critic_update(step, batch, update)
+        return discriminator_update(step, batch, update)
 
-    monkeypatch.setattr(Step, "critic_update", noted)
+    monkeypatch.setattr(Step, "discriminator_update", noted)
     run(wgan(data, 8), str(tmp_path), "whole")
     whole = list(batches)
     batches.clear()

@@ -16,8 +16,8 @@ from distgan.config.load import dump_config
 from distgan.config.schema import Config
 from distgan.distributed import Distributed
 from distgan.errors import UserError
-from distgan.losses.objectives import BinaryCrossEntropy
-from distgan.losses.rng import StepRng
+from distgan.losses.bce import BinaryCrossEntropy
+from distgan.losses.context import Context
 from distgan.training.checkpoints import checkpoint_name
 from distgan.training.events import CheckpointSaved, EvaluationResult, RunFinished, StepMetrics
 from distgan.training.meter import Meter
@@ -35,14 +35,14 @@ BAD_GROUP = 3
 EVERY_TWO = ["checkpoint.every_kimg=0.032", "checkpoint.keep_last=1"]
 
 
-critic_loss = BinaryCrossEntropy.critic_loss
+discriminator_loss = BinaryCrossEntropy.discriminator_loss
 
 
 def poisoned_loss(poison: str) -> Any:
     """A discriminator loss that is poisoned in one group of one step, never in the warm-up."""
 
-    def loss(self: BinaryCrossEntropy, real_logits: Tensor, fake_logits: Tensor, draws: StepRng) -> Tensor:
-        good = critic_loss(self, real_logits, fake_logits, draws)
+    def loss(self: BinaryCrossEntropy, real_logits: Tensor, fake_logits: Tensor, draws: Context) -> Tensor:
+        good = discriminator_loss(self, real_logits, fake_logits, draws)
         if (draws.update + 1, draws.group) != (BAD_STEP, BAD_GROUP):
             return good
         if poison == "gradient":  # the slope of a root at 0, times 0
@@ -56,7 +56,7 @@ def poisoned(distributed: Distributed, config: Config, storage: str, poison: str
     """The error of a run, the kinds of its events, and the steps that it saved."""
     recorder = Recorder()
     with (
-        patch.object(BinaryCrossEntropy, "critic_loss", poisoned_loss(poison)),
+        patch.object(BinaryCrossEntropy, "discriminator_loss", poisoned_loss(poison)),
         pytest.raises(UserError) as caught,
     ):
         train(RunSpec(config, "run", storage), distributed, recorder)
@@ -173,7 +173,7 @@ def test_the_command_line_prints_one_line(
     file.write_text(dump_config(tiny_config("quickstart", data, 8)))
     storage = str(tmp_path / "runs")
     monkeypatch.setattr(sys, "argv", ["distgan", "train", str(file), "--no-ray", "--storage", storage])
-    monkeypatch.setattr(BinaryCrossEntropy, "critic_loss", poisoned_loss("nan"))
+    monkeypatch.setattr(BinaryCrossEntropy, "discriminator_loss", poisoned_loss("nan"))
     with pytest.raises(SystemExit) as caught:
         main()
     assert caught.value.code == 2

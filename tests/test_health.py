@@ -18,8 +18,11 @@ from distgan.config.schema import Config
 from distgan.distributed import Distributed
 from distgan.evaluation.metrics.diversity import diversity
 from distgan.evaluation.metrics.frechet import FeatureSums, GaussianStatistics
-from distgan.losses.objectives import BinaryCrossEntropy, Hinge, Wasserstein, WassersteinGradientPenalty
-from distgan.losses.rng import StepRng
+from distgan.losses.bce import BinaryCrossEntropy
+from distgan.losses.context import Context
+from distgan.losses.hinge import Hinge
+from distgan.losses.wgan import Wasserstein
+from distgan.losses.wgan_gp import WassersteinGradientPenalty
 from distgan.storage.storage import Storage
 from distgan.tracking import formatting
 from distgan.tracking.console import Display
@@ -95,7 +98,7 @@ def test_a_discriminator_overpowers_after_four_windows(watch: Watch) -> None:
     episode = watch.health.episodes["discriminator overpowers"]
     assert (episode.step, episode.images, episode.until) == (18 * WINDOW, 180 * WINDOW, None)
     assert episode.seen == (
-        "its loss was 0.002 (chance: 0.69), its accuracy 100.0% on real and 99.9% on generated images; "
+        "its loss was 0.002 (chance: 0.69), its accuracy 100.0% (real), 99.9% (fake); "
         "the generator's gradient norm was 100 (at most 100 before)"
     )
 
@@ -137,9 +140,10 @@ def test_the_penalty_is_not_a_part_of_the_loss(watch: Watch) -> None:
 
 
 def test_chance_is_the_loss_at_logits_of_zero() -> None:
-    zeros, draws = torch.zeros(4), StepRng(0, 0, 0, torch.device("cpu"), torch.float32)
+    zeros, draws = torch.zeros(4), Context(0, 0.0, 0, 0, torch.device("cpu"), torch.float32)
     for objective in (BinaryCrossEntropy(), Hinge()):
-        assert objective.critic_loss(zeros, zeros, draws).item() == pytest.approx(objective.chance_loss, rel=1e-6)
+        loss = objective.discriminator_loss(zeros, zeros, draws)
+        assert loss.item() == pytest.approx(objective.chance_loss, rel=1e-6)
 
 
 def test_a_generator_without_gradient_is_dead(watch: Watch) -> None:

@@ -37,7 +37,7 @@ def test_a_profile_says_where_a_step_spends_its_time(preset: str, workers: int, 
     (event,) = events
     parts = dict(event.milliseconds)
     whole, collective = parts.pop("step"), parts.pop("all-reduce")
-    assert set(parts) == {"data wait", "critic", "generator", "optimizers", "average", "rest"}
+    assert set(parts) == {"data wait", "discriminator", "generator", "optimizers", "average", "rest"}
     assert sum(parts.values()) == pytest.approx(whole)
     assert all(value > 0 for value in (whole, *parts.values()))
     assert (collective > 0) == (workers > 1)

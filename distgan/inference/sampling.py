@@ -14,9 +14,8 @@ from distgan.errors import UserError
 from distgan.evaluation.extractors.extractor import to_uint8
 from distgan.training.checkpoints import Checkpoint, matching_tensors
 from distgan.training.fakes import LabeledGrid, sample_grid
-from distgan.training.networks import build_networks
+from distgan.training.networks import DTYPES, build_networks
 from distgan.training.state_file import difference, specs_of
-from distgan.training.step import DTYPES
 
 _BATCH = 64
 

@@ -234,8 +234,7 @@ def _loader(config: Config) -> Load:
         pairs = (word.partition("=") for word in words)
         values: Mapping[str, Any] = {key: parse_yaml(text) for key, _, text in pairs}
         found = overridden(config, values, "a trial")
-        build_objective(found)
-        check_combination(found, build_networks(found, torch.device("meta")))
+        check_combination(found, build_networks(found, torch.device("meta")), build_objective(found))
         return found
 
     return load

@@ -13,9 +13,9 @@ from distgan.config.schema import Config
 from distgan.errors import UserError
 from distgan.evaluation.extractors.extractor import to_uint8
 from distgan.evaluation.image_source import CHUNK
-from distgan.losses.rng import Purpose, derive_seed
+from distgan.losses.rng import derive_seed
 from distgan.text import did_you_mean
-from distgan.training.step import DTYPES, Labels
+from distgan.training.networks import DTYPES, Labels
 
 ALL = "all"
 
@@ -117,7 +117,7 @@ class GeneratedImages:
     def chunk(self, number: int) -> Tensor:
         """Raises UserError for images that are not finite numbers."""
         config = self._config
-        seed = derive_seed(config.seed, Purpose.EVALUATION_LATENTS, number)
+        seed = derive_seed(config.seed, "evaluation latents", number)
         count = min(CHUNK, self.count - number * CHUNK)
         latents = torch.randn(count, config.latent_dim, generator=torch.Generator().manual_seed(seed))
         latents = latents.to(self._device, DTYPES[config.training.precision])
@@ -128,7 +128,7 @@ class GeneratedImages:
             return ()
         if self._label is not None:
             return (torch.full((count,), self._label, device=self._device),)
-        seed = derive_seed(self._config.seed, Purpose.EVALUATION_LABELS, number)
+        seed = derive_seed(self._config.seed, "evaluation labels", number)
         return (sample_labels(self._real_labels, count, seed).to(self._device),)
 
 
@@ -142,7 +142,7 @@ class SampleGrid:
     def __init__(self, config: Config, device: torch.device) -> None:
         grid = training_grid(config.num_classes)
         self.columns = grid.columns
-        random = torch.Generator().manual_seed(derive_seed(config.seed, Purpose.SAMPLE_LATENTS))
+        random = torch.Generator().manual_seed(derive_seed(config.seed, "sample latents"))
         latents = torch.randn(int(grid.latents.max()) + 1, config.latent_dim, generator=random)
         self._latents = latents[grid.latents].to(device, DTYPES[config.training.precision])
         self._labels: Labels = () if grid.labels is None else (grid.labels.to(device),)

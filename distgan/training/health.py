@@ -41,6 +41,9 @@ Detections = dict[FailureMode, str]
 
 GRADIENT = "gradients/generator"
 
+# Accuracies have the names that the objective gives them (`Objective.accuracies`).
+ACCURACY = "accuracy/"
+
 LOSSES = ("loss/generator", "loss/discriminator")
 
 SIZES = (*LOSSES, GRADIENT, "gradients/discriminator")
@@ -69,7 +72,7 @@ _RISING = 1.1
 def detect_overpowering_discriminator(
     means: WindowMeans, chance_loss: float | None, largest_gradient: float
 ) -> Detections:
-    """The discriminator's loss is below 5 % of chance, and its accuracy at least 98 % on real and on fake images.
+    """The discriminator's loss is below 5 % of chance, and all its accuracies at least 98 %.
 
     Only for objectives with a `chance_loss`, where the sign of a logit has a meaning. A Wasserstein critic should be
     trained to its optimum, and its loss has no scale. With flipped labels the loss cannot become small.
@@ -80,14 +83,15 @@ def detect_overpowering_discriminator(
     the non-saturating loss it grows, in the provoked run from 8 to 200.
     """
     loss = means["loss/adversarial"]
-    real, fake = means["accuracy/real"], means["accuracy/fake"]
-    if chance_loss is None or loss > _COLLAPSED_LOSS * chance_loss or min(real, fake) < _HIGH_ACCURACY:
+    accuracies = {name.removeprefix(ACCURACY): mean for name, mean in means.items() if name.startswith(ACCURACY)}
+    lowest = min(accuracies.values(), default=0.0)
+    if chance_loss is None or loss > _COLLAPSED_LOSS * chance_loss or lowest < _HIGH_ACCURACY:
         return {}
+    listed = ", ".join(f"{mean:.1%} ({name})" for name, mean in accuracies.items())
     return {
         "discriminator overpowers": (
-            f"its loss was {loss:.2g} (chance: {chance_loss:.2g}), its accuracy {real:.1%} on real and {fake:.1%} on "
-            f"generated images; the generator's gradient norm was {means[GRADIENT]:.3g} (at most "
-            f"{largest_gradient:.3g} before)"
+            f"its loss was {loss:.2g} (chance: {chance_loss:.2g}), its accuracy {listed}; the generator's gradient "
+            f"norm was {means[GRADIENT]:.3g} (at most {largest_gradient:.3g} before)"
         )
     }
 
@@ -151,7 +155,7 @@ WINDOW = 50
 # The first updates are not checked: their extremes mean nothing.
 WARM_UP = 200
 
-_WATCHED = (*SIZES, "loss/adversarial", "accuracy/real", "accuracy/fake")
+_WATCHED = (*SIZES, "loss/adversarial")
 
 # A failure mode begins after so many windows (or evaluations) in a row with a detection, and ends likewise.
 _WINDOWS: dict[FailureMode, int] = {"discriminator overpowers": 4, "dead generator": 4, "diverged": 2}
@@ -230,9 +234,9 @@ class Health:
         for metrics in steps:
             # Without a penalty, all of the loss is adversarial.
             values = {"loss/adversarial": metrics["loss/discriminator"], **metrics}
-            for name in _WATCHED:
-                if name in values:
-                    self.sums[name] = self.sums.get(name, 0.0) + values[name]
+            for name, value in values.items():
+                if name in _WATCHED or name.startswith(ACCURACY):
+                    self.sums[name] = self.sums.get(name, 0.0) + value
         self.updates += len(steps)
         if step % WINDOW or not self.updates:
             return []

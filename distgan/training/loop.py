@@ -126,7 +126,7 @@ class Trainer:
         progress = self.state.progress
         with self.meter.phase("training"):
             terms = self.step.run(next_batch, progress.discriminator_updates, progress.step)
-            images = progress.advance(self.config)
+            images = progress.advance(self.config, self.step.batches_per_step)
             with span("average"):
                 self.state.ema.update(self.state.networks.generator, progress.images, images)
         if self.profiler is not None:

@@ -20,7 +20,7 @@ from distgan.training.events import ProfileWritten
 # Steps of the session: skipped, profiler warm-up, recorded.
 _WAIT, _WARM_UP, _RECORDED = 5, 2, 10
 
-_PARTS = ("data wait", "critic", "generator", "optimizers", "average")
+_PARTS = ("data wait", "discriminator", "generator", "optimizers", "average")
 
 _COLLECTIVES = ("gloo:", "nccl:")
 

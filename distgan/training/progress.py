@@ -65,7 +65,8 @@ class Progress:
         step: generator updates.
         discriminator_updates: discriminator updates.
         batches: real batches taken from the data, the position in its order.
-        images: real images that the discriminator has seen; a kimg is a thousand of these.
+        images: real images of all discriminator updates; a kimg is a thousand of these. Those that an objective reads
+            for generator updates count in `batches` only.
         bad_samples: distinct bad samples that were replaced by others.
         evaluations: all of the run, oldest first; step 0 is the generator that the run began with.
         pending: the evaluation whose scores are still to come.
@@ -94,13 +95,13 @@ class Progress:
     def kimg(self) -> float:
         return self.images / 1000
 
-    def advance(self, config: Config) -> int:
-        """Counts one step; returns the number of real images in it."""
+    def advance(self, config: Config, batches: int) -> int:
+        """Counts one step that read `batches` real batches; returns the images of its discriminator updates."""
         objective = config.objective
         images = objective.critic_steps * config.training.batch_size
         self.step += 1
         self.discriminator_updates += objective.critic_steps
-        self.batches += objective.critic_steps if objective.critic_batches == "fresh" else 1
+        self.batches += batches
         self.images += images
         return images
 

@@ -175,8 +175,7 @@ def plan_run(spec: RunSpec, *, dry_run: bool = False) -> RunPlan:
     if not _NAME.fullmatch(spec.name):
         raise UserError(f"--name {spec.name!r}: use letters, digits, '.', '_' and '-', at most 100")
     networks = build_networks(config, torch.device("meta"))
-    build_objective(config)
-    check_combination(config, networks)
+    check_combination(config, networks, build_objective(config))
     layers = {name: layers_of(getattr(networks, name), config, name) for name in ("generator", "discriminator")}
     config = with_weights(config)
     if config.evaluation.statistics is not None:

@@ -91,10 +91,7 @@ def build_trainer(
     elif (url := distributed.broadcast(spec.init_from)) is not None:
         state.load_weights(find_checkpoint(url, retry=reading))
 
-    networks = state.networks
-    step = Step(
-        config, networks.generator, networks.discriminator, build_objective(config), state.optimizers, distributed
-    )
+    step = Step(config, state.networks, build_objective(config), state.optimizers, distributed)
     step.warm_up()
     profiler = StepProfiler(spec.run, distributed.device, log) if spec.profile and distributed.rank == 0 else None
     grid = SampleGrid(config, distributed.device)
