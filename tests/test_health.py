@@ -381,7 +381,7 @@ def test_a_state_that_is_provoked_warns_once_and_stops_on_request(
     assert recorder.of(EvaluationResult)[-1].step == step
     assert checkpoints(str(tmp_path)).newest_name() == summary.last_checkpoint == checkpoint_name(step)
     assert formatting.stop_reason(summary) == f"{state} (health.stop)"
-    assert formatting.way_on(summary) == "the same command with health.stop=false"
+    assert formatting.next_command(summary) == "the same command with health.stop=false"
 
     again, recorder = run(config, str(tmp_path))
     assert (again.reason, again.steps, recorder.of(StepMetrics)) == (state, step, [])
@@ -492,9 +492,9 @@ def test_the_run_keeps_it(tmp_path: Path, text: io.StringIO) -> None:
     kept = json.loads((tmp_path / "summary.json").read_text())
     assert kept["health"] == [ended.__dict__]
     Console(file=text, width=300).print(summary_table(summary(health=[ended])))
-    assert "not healthy" in text.getvalue()
+    assert "health" in text.getvalue()
     assert "mode collapse from 12.8 to 20 kimg, 2 times: samples lay 0.2 times as far apart; in a" in text.getvalue()
-    assert "not healthy" not in _table(summary())
+    assert "health" not in _table(summary())
 
 
 def _table(told: Summary) -> str:

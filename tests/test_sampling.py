@@ -194,7 +194,7 @@ def test_every_kind_of_file_holds_the_same_images(trained: Path, tmp_path: Path)
     told: list[int] = []
     for out in ("new/samples.npy", "new/samples.npz", "new/v1.5/", "new/images"):
         name, number = write_samples(
-            str(trained), f"{tmp_path}/{out}", count=130, seed=3, which="last", drawn=told.append
+            str(trained), f"{tmp_path}/{out}", count=130, seed=3, which="last", on_progress=told.append
         )
         assert (name, number) == (NAMES[1], 130)
     assert told == [64, 128, 130] * 4
@@ -220,7 +220,7 @@ def test_what_cannot_be_finished_is_not_there(out: str, trained: Path, tmp_path:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        write_samples(str(trained), f"{tmp_path}/{out}", count=130, drawn=interrupt)
+        write_samples(str(trained), f"{tmp_path}/{out}", count=130, on_progress=interrupt)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -72,7 +72,7 @@ def print_few_images(samples: int) -> None:
     config = Config()
     few = few_images(samples, config, feature_count(config.evaluation.extractor))
     if few is not None:
-        print(f"warning: {formatting.few_images(few)}")
+        print(f"warning: {formatting.small_dataset(few)}")
 
 
 def print_skipped(reasons: list[str]) -> None:
