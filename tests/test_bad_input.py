@@ -58,7 +58,7 @@ from circumstances import (
 from command_line import Cli, one_line
 from distgan.config.load import dump_config
 from distgan.data.images import encode_image
-from distgan.evaluation.metrics.frechet import GaussianStatistics
+from distgan.evaluation.feature_statistics import GaussianStatistics
 from distgan.evaluation.reference_files import RealStatistics
 from miniatures import (
     ATTRIBUTES,
@@ -269,7 +269,7 @@ CONFIGURATION = [
     Case(
         "no measure",
         "train quickstart evaluation.monitor=kid",
-        "evaluation.monitor='kid': allowed: frechet, kernel, precision, recall, density, coverage or inception_score$",
+        "evaluation.monitor: unknown metric 'kid'; there are: coverage, density, frechet, inception_score, kernel",
     ),
     Case("threads", "train quickstart scale.threads=1000000", r"scale\.threads=1000000: allowed: integer, 1 to 1024"),
     Case("objective", "train quickstart objective.name=lsgan", "unknown objective 'lsgan'; did you mean 'wgan'"),
@@ -327,12 +327,12 @@ CONFIGURATION = [
     Case(
         "no FID weights",
         "train quickstart data.url={data} evaluation.extractor=fid",
-        r"evaluation\.extractor=fid measures with published weights, which were not given; download pt_inception",
+        r"evaluation\.extractor=fid needs published weights, which are not set; download pt_inception",
     ),
     Case(
         "missing FID weights",
         "train quickstart data.url={data} evaluation.extractor=fid evaluation.weights=nowhere.pth --no-ray",
-        r"nowhere\.pth: there are no weights of evaluation\.extractor=fid",
+        r"nowhere\.pth: no weights of evaluation\.extractor=fid",
     ),
     Case(
         "other FID weights",
@@ -342,7 +342,7 @@ CONFIGURATION = [
     Case(
         "measure",
         "train quickstart data.url={data} evaluation.metrics=[kid]",
-        r"evaluation\.metrics.*'?kernel'?",
+        r"evaluation\.metrics: unknown metric 'kid'; there are: .*kernel",
     ),
     Case(
         "image size",
@@ -1211,14 +1211,14 @@ EVALUATION = [
     Case(
         "mixed sizes",
         FOLDER,
-        "1.png: is 16x16 pixels, grey, and 0.png is 32x32 pixels, grey; all must have one size",
+        "1.png: is 16x16 pixels, gray, and 0.png is 32x32 pixels, gray; all must have one size",
         images((32, 32), (16, 16)),
     ),
     Case("mixed channels", FOLDER, "1.png: is 32x32 pixels, RGB, and 0.png is ", images((32, 32), (32, 32, 3))),
     Case(
         "other channels than the data",
         FOLDER,
-        "images: its images are RGB, and those at {data} are grey; convert",
+        "images: its images are RGB, and those at {data} are gray; convert",
         images((32, 32, 3), (32, 32, 3)),
     ),
     Case(
@@ -1227,8 +1227,8 @@ EVALUATION = [
         "images: its images have 16 pixels a side, and those at {data} have 32; compare with data that were packed",
         images((16, 16), (16, 16)),
     ),
-    Case("oblong images", FOLDER, "images: its images are 32x16 pixels, grey; only square", images((16, 32), (16, 32))),
-    Case("one image", FOLDER, "images: one image alone has no distance; give at least 2", images((32, 32))),
+    Case("oblong images", FOLDER, "images: its images are 32x16 pixels, gray; only square", images((16, 32), (16, 32))),
+    Case("one image", FOLDER, "images: a distance needs at least 2 images", images((32, 32))),
     Case("too few images", f"{FOLDER} --samples 3", "--samples 3: .*images holds 2 images; make more of them", TWO),
     Case("image of no image", FOLDER, "0.png: not a readable image: unknown format; write it again", images(b"text")),
     Case(
@@ -1272,14 +1272,12 @@ EVALUATION = [
     Case(
         "metric of another extractor",
         "evaluate {run} --metrics fid --extractor fd_lite0",
-        "--extractor fd_lite0: --metrics fid asks for fid; name one of them",
+        "--extractor fd_lite0: --metrics fid asks for fid; name one",
     ),
     Case(
         "no such extractor", "evaluate {run} --extractor fd_lite", "unknown feature extractor 'fd_lite'; did you mean"
     ),
-    Case(
-        "no weights", "evaluate {run} --metrics fid", "measures with published weights, which were not given; download"
-    ),
+    Case("no weights", "evaluate {run} --metrics fid", "needs published weights, which are not set; download"),
     Case(
         "weights of another hash",
         "evaluate {run} --metrics fid",
@@ -1291,19 +1289,19 @@ EVALUATION = [
     Case(
         "statistics of another extractor",
         WITH_STATISTICS,
-        "given.npz: statistics of the extractor fid, and images are to be measured with fd_lite0; measure",
+        "given.npz: statistics of the extractor fid, and images are evaluated with fd_lite0; use fid",
         statistics(320, "fid", 16),
     ),
     Case(
         "statistics of another size",
         WITH_STATISTICS,
-        "given.npz: statistics of images of 64 pixels, and those to be measured have 16; give",
+        "given.npz: statistics of images of 64 pixels, and the images to evaluate have 16; give",
         statistics(320, "fd_lite0", 64),
     ),
     Case(
         "statistics of another dimension",
         WITH_STATISTICS,
-        "given.npz: statistics of 2048 features, and the extractor fd_lite0 makes 320; measure with",
+        "given.npz: statistics of 2048 features, and the extractor fd_lite0 makes 320; use the extractor",
         statistics(2048),
     ),
     Case("no statistics there", WITH_STATISTICS, "given.npz: no such file of statistics; `distgan data stats --out`"),
@@ -1323,7 +1321,7 @@ EVALUATION = [
     Case(
         "to train against statistics of another size",
         "train {yaml} --name new evaluation.statistics={tmp}/given.npz",
-        "given.npz: statistics of images of 64 pixels, and those to be measured have 16",
+        "given.npz: statistics of images of 64 pixels, and the images to evaluate have 16",
         statistics(320, "fd_lite0", 64),
     ),
     Case(
@@ -1339,7 +1337,11 @@ EVALUATION = [
     ),
     Case("classes of a folder", f"{FOLDER} --per-class", "--per-class is for runs and checkpoints", TWO),
     Case("checkpoint of a folder", f"{FOLDER} --checkpoint last", "--checkpoint last is for runs and checkp", TWO),
-    Case("more nearest than samples", "evaluate {run} --samples 8 --nearest 9", "--nearest 9: 8 samples are measured;"),
+    Case(
+        "more nearest than samples",
+        "evaluate {run} --samples 8 --nearest 9",
+        "--nearest 9: only 8 samples are evaluated;",
+    ),
     Case(
         "nearest of statistics",
         "evaluate {run} --statistics {tmp}/given.npz --nearest 4",
@@ -1365,7 +1367,7 @@ EVALUATION = [
     Case(
         "statistics of several sizes",
         "data stats {mine}",
-        "its images have several sizes; say with",
+        "its images have several sizes; choose one with",
         header(image_size=None),
     ),
     Case(
@@ -1415,7 +1417,7 @@ SEARCH = [
         f"{G}: `choice.*`: PB2 models .* only: write loguniform",
     ),
     Case("metric of none", f"{TUNE} --metric fidd", "--metric: unknown metric 'fidd'; did you mean 'fid'"),
-    Case("two metrics", f"{TUNE} --metric pr", r"--metric pr: a search follows one measure, and these are 2 \(precis"),
+    Case("two metrics", f"{TUNE} --metric pr", r"--metric pr: a search follows one metric, and these are 2 \(precis"),
     Case("metric of two extractors", f"{TUNE} --metric fid,fd_lite0", "--metric fid,fd_lite0: fid and fd_lite0 are di"),
     Case("metric that is not measured", f"{TUNE} --metric is", "inception_score needs an extractor with logits, such"),
     Case(
@@ -1426,7 +1428,7 @@ SEARCH = [
     Case(
         "fid without weights",
         f"{TUNE} --metric fid",
-        "evaluation.extractor=fid measures with published weights, which were not given; download pt_inception",
+        "evaluation.extractor=fid needs published weights, which are not set; download pt_inception",
     ),
     Case("scheduler of none", f"{TUNE} --scheduler ahsa", r"--scheduler 'ahsa': .*; did you mean 'asha'\?"),
     Case("search of none", f"{TUNE} --search tpee", r"--search 'tpee': there is no such one; did you mean 'tpe'\?"),

@@ -22,7 +22,7 @@ from distgan.data.scan import index_shards
 from distgan.data.stream import Group
 from distgan.distributed import Distributed
 from distgan.errors import UserError
-from distgan.evaluation.evaluator import Evaluator
+from distgan.evaluation.evaluator import Evaluator, build_evaluator
 from distgan.evaluation.reference import real_images
 from distgan.storage.storage import Storage
 from distgan.training.events import StepMetrics
@@ -166,7 +166,7 @@ def decoder_of(storage: Storage, config: Config) -> Dataset:
 
 def evaluator(storage: Storage, *overrides: str) -> Evaluator:
     config = tiny_config("quickstart", storage.url, 1, "evaluation.real_samples=null", *overrides)
-    return Evaluator(config.evaluation, config.data, ALONE, storage, decoder_of(storage, config))
+    return build_evaluator(config.evaluation, config.data, ALONE, decoder_of(storage, config))
 
 
 def test_real_statistics_are_of_the_good_samples(tmp_path: Path) -> None:

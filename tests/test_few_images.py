@@ -22,8 +22,11 @@ from toy_data import pack_numbered
 pytestmark = pytest.mark.timeout(60)
 
 CONFIG = load_config("quickstart", ["evaluation.real_samples=null", "training.batch_size=64"])
-RANK = "the distance is taken of {} real ones, not more than its 320 features, so that it lacks rank and says little"
-HEART = "100 do not fill 4 batches of 64, so that a discriminator soon knows them by heart"
+RANK = (
+    "the distance uses {} real ones, not more than its 320 features: its covariance lacks rank, and the value is "
+    "unreliable"
+)
+HEART = "100 do not fill 4 batches of 64, which a discriminator soon memorizes"
 
 
 def said(samples: int, real_samples: int | None, features: int | None = 320, generated: int = 2048) -> str | None:

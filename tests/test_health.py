@@ -16,8 +16,8 @@ from rich.console import Console
 from distgan.config.load import flatten, load_config, preset_names
 from distgan.config.schema import Config
 from distgan.distributed import Distributed
+from distgan.evaluation.feature_statistics import FeatureSums, GaussianStatistics
 from distgan.evaluation.metrics.diversity import diversity
-from distgan.evaluation.metrics.frechet import FeatureSums, GaussianStatistics
 from distgan.losses.bce import BinaryCrossEntropy
 from distgan.losses.context import Context
 from distgan.losses.hinge import Hinge
@@ -383,7 +383,7 @@ def test_a_provoked_failure_warns_once_and_stops_if_configured(state: FailureMod
     assert recorder.of(EvaluationResult)[-1].step == step
     assert checkpoints(str(tmp_path)).newest_name() == summary.last_checkpoint == checkpoint_name(step)
     assert formatting.stop_reason(summary) == f"{state} (health.stop)"
-    assert formatting.way_on(summary) == "the same command with health.stop=false"
+    assert formatting.next_command(summary) == "the same command with health.stop=false"
 
     again, recorder = run(config, str(tmp_path))
     assert (again.reason, again.steps, recorder.of(StepMetrics)) == (state, step, [])
@@ -494,9 +494,9 @@ def test_the_run_keeps_it(tmp_path: Path, text: io.StringIO) -> None:
     kept = json.loads((tmp_path / "summary.json").read_text())
     assert kept["health"] == [ended.__dict__]
     Console(file=text, width=300).print(summary_table(summary(health=[ended])))
-    assert "not healthy" in text.getvalue()
+    assert "health" in text.getvalue()
     assert "mode collapse from 12.8 to 20 kimg, 2 times: samples lay 0.2 times as far apart; in a" in text.getvalue()
-    assert "not healthy" not in _table(summary())
+    assert "health" not in _table(summary())
 
 
 def _table(summary: Summary) -> str:

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from distgan.errors import DamagedError
-from distgan.evaluation.metrics.frechet import FeatureSums, GaussianStatistics
+from distgan.evaluation.feature_statistics import FeatureSums, GaussianStatistics
 from distgan.evaluation.reference_files import RealStatistics
 
 SOURCE = "s3://bucket/stats.npz"

@@ -30,7 +30,7 @@ def test_a_plateau_stops_the_run_and_is_remembered(data: str, tmp_path: Path) ->
     again, recorder = run(longer, str(tmp_path))
     assert (again.reason, again.steps) == ("plateau", 3)
     assert not recorder.of(StepMetrics)
-    assert formatting.way_on(again) == "the same command with evaluation.patience above 2 (or null)"
+    assert formatting.next_command(again) == "the same command with evaluation.patience above 2 (or null)"
 
     patient = tiny_config("quickstart", data, 50, *frozen, "evaluation.patience=3")
     summary, recorder = run(patient, str(tmp_path))
@@ -58,7 +58,7 @@ def test_a_target_stops_the_run(data: str, tmp_path: Path, monkeypatch: pytest.M
     summary, _ = run(tiny_config("quickstart", data, 50, *keys, "evaluation.target=80"), str(tmp_path))
     assert (summary.reason, summary.steps, summary.best) == ("target", 2, 80.0)
     assert formatting.stop_reason(summary) == "evaluation.target reached"
-    assert formatting.way_on(summary) == "the same command with another evaluation.target (or null)"
+    assert formatting.next_command(summary) == "the same command with another evaluation.target (or null)"
     summary, recorder = run(tiny_config("quickstart", data, 50, *keys, "evaluation.target=75"), str(tmp_path))
     assert (summary.reason, summary.steps) == ("target", 3)
     assert [event.step for event in recorder.of(EvaluationResult)] == [3]
@@ -83,14 +83,14 @@ def test_the_best_by_another_metric_is_one_that_still_exists(
 def test_the_advice_names_what_ended_the_run(data: str, tmp_path: Path) -> None:
     keys = ["evaluation.every_kimg=0.016", "evaluation.min_improvement=0.99"]
     summary, _ = run(tiny_config("quickstart", data, 2, *keys), str(tmp_path))
-    assert formatting.way_on(summary) == "the same command with training.kimg above 0.032"
+    assert formatting.next_command(summary) == "the same command with training.kimg above 0.032"
     summary, _ = run(tiny_config("quickstart", data, 2, *keys, "evaluation.patience=1"), str(tmp_path))
-    assert (summary.reason, formatting.way_on(summary)) == (
+    assert (summary.reason, formatting.next_command(summary)) == (
         "plateau",
         "the same command with evaluation.patience above 1 (or null) and training.kimg above 0.032",
     )
     summary, _ = run(tiny_config("quickstart", data, 4, *keys), str(tmp_path), stop_at=3)
-    assert (summary.reason, formatting.way_on(summary)) == ("interrupted", "the same command")
+    assert (summary.reason, formatting.next_command(summary)) == ("interrupted", "the same command")
 
 
 def test_the_untrained_generator_is_evaluated_once_if_configured(data: str, tmp_path: Path) -> None:

@@ -263,7 +263,7 @@ def stats(
     They are kept beside the data, or in this machine's cache folder where the data cannot be written. Runs look for
     those of their image_size, data.resize, evaluation.extractor and evaluation.real_samples.
     """
-    from distgan.cli.measuring import measuring_bars
+    from distgan.cli.measuring import feature_bars
     from distgan.inference.data_statistics import (
         check_out,
         compute_statistics,
@@ -281,7 +281,7 @@ def stats(
         url, size=size, resize=fitting, extractor=extractor, real_samples=real_samples, samples=samples
     )
     places = Workers(workers, address, no_ray, "auto", job.own_sources)
-    with measuring_bars({"real images": job.images}) as (told, say):
+    with feature_bars({"real images": job.images}) as (told, say):
         found = measure("data stats", compute_statistics, job, places, told, say)
     if found is None:
         return

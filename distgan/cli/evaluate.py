@@ -17,12 +17,13 @@ from distgan.cli.options import (
     TrustCode,
     WorkerCount,
 )
+from distgan.config.plugins import EXTRACTORS, METRICS
 from distgan.tracking.console import Terminal
 
 if TYPE_CHECKING:
     from distgan.evaluation.image_source import Stage
-    from distgan.inference.evaluation import Findings
-    from distgan.inference.evaluation_plan import EvaluationJob, EvaluationOptions
+    from distgan.inference.evaluation import EvaluationReport
+    from distgan.inference.evaluation_plan import EvaluationOptions, EvaluationSpec
 
 
 def evaluate(
@@ -41,13 +42,14 @@ def evaluate(
         str | None,
         typer.Option(
             metavar="NAMES",
-            help="Joined by commas: fid, fid_clean, fd_lite0 (the Fréchet distance, and by which extractor), frechet, "
-            "kid, pr (precision and recall), dc (density and coverage), is. By default frechet.",
+            help=f"Joined by commas: {', '.join(METRICS)}; kid, is, pr (precision and recall), dc (density and "
+            f"coverage); {', '.join(EXTRACTORS)} (the Fréchet distance on these features); module:Class of your own. "
+            "By default frechet.",
         ),
     ] = None,
     samples: Annotated[
         int | None,
-        typer.Option(min=2, max=10_000_000, help="Images that are measured; by default the run's number, or all."),
+        typer.Option(min=2, max=10_000_000, help="Number of images; by default the run's, or all."),
     ] = None,
     workers: WorkerCount = 1,
     checkpoint: CheckpointName = None,
@@ -56,11 +58,12 @@ def evaluate(
     statistics: Annotated[
         str | None,
         typer.Option(
-            metavar="FILE.npz", help="Compare with this file's mu and sigma, of this or another tool, not with images."
+            metavar="FILE.npz",
+            help="Compare with mu and sigma in this file, from this or another tool.",
         ),
     ] = None,
     per_class: Annotated[
-        bool, typer.Option("--per-class", help="Of a conditional generator: also the distance of each class.")
+        bool, typer.Option("--per-class", help="Also the distance of each class of a conditional generator.")
     ] = False,
     nearest: Annotated[
         int,
@@ -68,24 +71,25 @@ def evaluate(
             metavar="K",
             min=0,
             max=4096,
-            help="Also look for copies: the training images nearest to the first K samples.",
+            help="Also find the training images nearest to the first K samples, to detect copies.",
         ),
     ] = 0,
     picture: Annotated[
-        str, typer.Option(metavar="FILE.png", help="With --nearest: samples beside their nearest training images.")
+        str,
+        typer.Option(metavar="FILE.png", help="With --nearest: samples beside their nearest training images."),
     ] = "nearest.png",
     json: Annotated[
-        str | None, typer.Option("--json", metavar="FILE|-", help="Also write JSON; `-` prints that and nothing else.")
+        str | None, typer.Option("--json", metavar="FILE|-", help="Also write JSON; `-` prints JSON only.")
     ] = None,
     trust_code: TrustCode = False,
     trust_addresses: TrustAddresses = False,
     address: Address = None,
     no_ray: NoRay = False,
 ) -> None:
-    """Measure a run's best checkpoint, or another one, or images from anywhere, against a data set.
+    """Compare a run's best checkpoint, another checkpoint or images of any origin with a data set.
 
-    Measured as its run was, a checkpoint has the distance that the run printed. Statistics of the real images are kept
-    beside the data, or in this machine's cache folder, and computed once.
+    With the run's own settings a checkpoint has the distance that the run printed. Statistics of the real images are
+    computed once and stored beside the data, or in this machine's cache folder.
 
     Examples: `distgan evaluate s3://runs/first --metrics fd_lite0,kid,pr --samples 10000 --workers 4`,
     `distgan evaluate samples.npz --data s3://bricks/32`
@@ -110,11 +114,11 @@ def _evaluate(
     *,
     no_ray: bool,
 ) -> None:
-    from distgan.cli.measuring import measuring_bars
-    from distgan.inference.evaluation import evaluate as evaluate_job
+    from distgan.cli.measuring import feature_bars
+    from distgan.inference.evaluation import evaluate as evaluate_spec
     from distgan.inference.evaluation_plan import plan_evaluation
-    from distgan.inference.evaluation_report import check_json_path
-    from distgan.inference.memorization_report import check_picture_path, draw_nearest
+    from distgan.inference.nearest_picture import check_picture_path, draw_nearest
+    from distgan.inference.report import check_json_path
     from distgan.launch.evaluate import measure
     from distgan.launch.local import Workers
 
@@ -122,28 +126,28 @@ def _evaluate(
         check_json_path(str(json))
     if options.nearest:
         check_picture_path(picture)
-    job = plan_evaluation(source, options)
-    places = Workers(workers, address, no_ray, job.device, job.own_sources)
-    totals: dict[Stage, int] = {"real images": job.real_images, "images": job.evaluation.samples}
-    if job.nearest:
-        totals["training images"] = job.training_images
-    with measuring_bars(totals) as (told, say):
-        found = measure("evaluate", evaluate_job, job, places, told, say)
-    if found is None:
+    spec = plan_evaluation(source, options)
+    places = Workers(workers, address, no_ray, spec.device, spec.own_sources)
+    totals: dict[Stage, int] = {"real images": spec.real_images, "images": spec.evaluation.samples}
+    if spec.nearest:
+        totals["training images"] = spec.training_images
+    with feature_bars(totals) as (on_progress, log):
+        report = measure("evaluate", evaluate_spec, spec, places, on_progress, log)
+    if report is None:
         return
-    if found.nearest is not None:
-        draw_nearest(found.nearest, Path(picture))
-    _print(job, found, json)
+    if report.nearest is not None:
+        draw_nearest(report.nearest, Path(picture))
+    _print(spec, report, json)
 
 
-def _print(job: EvaluationJob, found: Findings, json: str | None) -> None:
-    from distgan.inference.evaluation_report import scores_document, scores_table, write_document
+def _print(spec: EvaluationSpec, report: EvaluationReport, json: str | None) -> None:
+    from distgan.inference.report import evaluation_document, evaluation_table, write_document
     from distgan.tracking.jsonl import to_json
 
-    document = scores_document(job, found)
+    document = evaluation_document(spec, report)
     if json == "-":
         print(to_json(document, indent=1))
         return
-    Terminal(soft_wrap=True).print(scores_table(job, found))
+    Terminal(soft_wrap=True).print(evaluation_table(spec, report))
     if json is not None:
         write_document(document, json)

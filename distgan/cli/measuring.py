@@ -1,4 +1,4 @@
-"""What the commands that measure images have in common: a bar, and workers."""
+"""The progress bars of commands that compute features."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ if TYPE_CHECKING:
     from distgan.evaluation.image_source import OnProgress, Stage
 
 
-Say = Callable[[str], None]
+Log = Callable[[str], None]
 
 
 @contextmanager
-def measuring_bars(totals: Mapping[Stage, int]) -> Iterator[tuple[OnProgress, Say]]:
-    """A bar on a terminal's standard error for each stage that has begun, and what prints a line there.
+def feature_bars(totals: Mapping[Stage, int]) -> Iterator[tuple[OnProgress, Log]]:
+    """A bar on the terminal's standard error for each stage that has begun, and a function that prints a line there.
 
-    Of the processes of torchrun only the first has them.
+    Under torchrun only rank 0 prints.
     """
     console = Terminal(stderr=True, soft_wrap=True, quiet=os.environ.get("RANK", "0") != "0")
     with progress_bar(console) as progress:
         tasks = {stage: progress.add_task(stage, total=total, visible=False) for stage, total in totals.items()}
 
-        def told(stage: Stage, images: int) -> None:
+        def on_progress(stage: Stage, images: int) -> None:
             progress.update(tasks[stage], advance=images, visible=True)
 
-        def say(text: str) -> None:
+        def log(text: str) -> None:
             progress.console.print(text, markup=False, highlight=False)
 
-        yield told, say
+        yield on_progress, log

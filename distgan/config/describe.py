@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from distgan.config.config_errors import allowed, documentation, either, value_text
-from distgan.config.plugins import COMPONENTS, EXTRACTORS, options_model
+from distgan.config.plugins import COMPONENTS, NAMES, options_model
 from distgan.config.schema import Config, sections_of
 from distgan.errors import UserError
 from distgan.text import did_you_mean
@@ -113,8 +113,8 @@ def _joined(keys: Sequence[Key], count: int) -> Iterator[Key]:
 def _key(key: str, field: FieldInfo, of: tuple[str, ...] = ()) -> Key:
     values = allowed(field.annotation, field.metadata)
     registries = {f"{section}.{name}": registry for section, (_, name, registry) in COMPONENTS.items()}
-    registries["evaluation.extractor"] = EXTRACTORS
+    registries |= NAMES
     if key in registries:
-        values = either([*registries[key], "module:Class"])
+        values = ("list, each " if values.startswith("list") else "") + either([*registries[key], "module:Class"])
     default = "" if field.is_required() else value_text(field.default)
     return Key(key, values, default, field.description or documentation(field.annotation, field.metadata), of)

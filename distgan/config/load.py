@@ -13,7 +13,14 @@ from pydantic import BaseModel, ValidationError
 
 from distgan.bounds import NOT_YAML, parse_yaml, read_text, yaml_reason
 from distgan.config.config_errors import MOST_TOLD, mistakes
-from distgan.config.plugins import COMPONENTS, option_of_others, options_model, own_names, split_section
+from distgan.config.plugins import (
+    COMPONENTS,
+    name_problems,
+    option_of_others,
+    options_model,
+    own_names,
+    split_section,
+)
 from distgan.config.schema import AdamConfig, Config, RMSPropConfig
 from distgan.errors import UserError
 from distgan.text import did_you_mean, without_credentials
@@ -96,6 +103,8 @@ def build_config(
         config = Config.model_validate(values)
     except ValidationError as error:
         problems += mistakes(error, Config)
+    else:
+        problems += name_problems(config.model_dump())
     if problems:
         more = [f"and {len(problems) - MOST_TOLD} more"] if len(problems) > MOST_TOLD else []
         shown = [*problems[:MOST_TOLD], *more]

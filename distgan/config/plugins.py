@@ -164,6 +164,28 @@ EXTRACTORS = Registry(
     },
 )
 
+METRICS = Registry(
+    "metric",
+    {
+        "frechet": "distgan.evaluation.metrics.frechet:FrechetDistance",
+        "kernel": "distgan.evaluation.metrics.kid:KernelDistance",
+        "precision": "distgan.evaluation.metrics.prdc:Precision",
+        "recall": "distgan.evaluation.metrics.prdc:Recall",
+        "density": "distgan.evaluation.metrics.prdc:Density",
+        "coverage": "distgan.evaluation.metrics.prdc:Coverage",
+        "inception_score": "distgan.evaluation.metrics.inception_score:InceptionScore",
+    },
+)
+
+TRACKERS = Registry(
+    "tracker",
+    {
+        "tensorboard": "distgan.tracking.tensorboard:TensorBoardTracker",
+        "samples": "distgan.tracking.grids:SampleTracker",
+        "curves": "distgan.tracking.curves:CurvesTracker",
+    },
+)
+
 SOURCES = Registry(
     "data source",
     {
@@ -180,6 +202,14 @@ COMPONENTS: dict[str, tuple[type[Section], str, Registry]] = {
     "generator": (GeneratorConfig, "network", GENERATORS),
     "discriminator": (DiscriminatorConfig, "network", DISCRIMINATORS),
     "objective": (ObjectiveConfig, "name", OBJECTIVES),
+}
+
+# Other keys that name a component or a list of them -> the registry. All but the first may change with each session.
+NAMES: dict[str, Registry] = {
+    "evaluation.extractor": EXTRACTORS,
+    "evaluation.metrics": METRICS,
+    "evaluation.monitor": METRICS,
+    "tracking": TRACKERS,
 }
 
 # Arguments that come from the tree's top level, not from the section.
@@ -239,14 +269,57 @@ def needs_labels(target: type[Any]) -> bool:
 
 
 def own_names(tree: Mapping[str, Any]) -> dict[str, str]:
-    """The components of a plain tree of values that are a user's own: key -> `module:Class`."""
+    """The components of a plain tree of values that are a user's own: key -> `module:Class`; `key[0]` in a list."""
     found = {}
-    for section, key in (*((section, key) for section, (_, key, _) in COMPONENTS.items()), ("evaluation", "extractor")):
-        values = tree.get(section)
-        name = values.get(key) if isinstance(values, Mapping) else None
-        if isinstance(name, str) and is_own(name):
-            found[f"{section}.{key}"] = name
+    for key in [*(f"{section}.{key}" for section, (_, key, _) in COMPONENTS.items()), *NAMES]:
+        value = _value_at(tree, key)
+        names = enumerate(value) if isinstance(value, list) else [(None, value)]
+        for place, name in names:
+            if isinstance(name, str) and is_own(name):
+                found[key if place is None else f"{key}[{place}]"] = name
     return found
+
+
+def without_own_observers(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """A plain tree of values without metrics and trackers of a user's own: nothing that is trained needs them."""
+    found = dict(tree)
+    if isinstance(tree.get("tracking"), list):
+        found["tracking"] = [name for name in tree["tracking"] if not is_own(str(name))]
+    evaluation = tree.get("evaluation")
+    if isinstance(evaluation, Mapping):
+        found["evaluation"] = kept = dict(evaluation)
+        if is_own(str(kept.get("monitor"))):
+            del kept["monitor"]
+        if isinstance(kept.get("metrics"), list):
+            kept["metrics"] = [name for name in kept["metrics"] if not is_own(str(name))]
+    return found
+
+
+def name_problems(tree: Mapping[str, Any]) -> list[str]:
+    """What is wrong with the names of metrics and trackers in a checked tree; a user's own modules are imported."""
+    problems = []
+    for key, registry in NAMES.items():
+        if registry is EXTRACTORS:
+            continue  # a generator's samples need none
+        value = _value_at(tree, key)
+        for name in value if isinstance(value, list) else [value]:
+            try:
+                registry.require(name)
+            except UserError as error:
+                problems.append(f"{key}: {error}")
+    return problems
+
+
+def is_loaded(name: str) -> bool:
+    """Whether a component can be had without running code that this process has not run yet."""
+    return not is_own(name) or name.partition(":")[0] in sys.modules
+
+
+def _value_at(tree: Mapping[str, Any], dotted: str) -> Any:
+    value: Any = tree
+    for part in dotted.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value
 
 
 def context_arguments(target: type[Any], tree: Any) -> dict[str, Any]:

@@ -193,9 +193,6 @@ class TrainingConfig(Section):
         return augment
 
 
-Measure = Literal["kernel", "precision", "recall", "density", "coverage", "inception_score"]
-
-
 class EvaluationConfig(Section):
     extractor: str = Field("fd_lite0", description="features that the distance is measured on")
     weights: Annotated[str | None, Runtime()] = Field(
@@ -204,11 +201,11 @@ class EvaluationConfig(Section):
     statistics: Annotated[str | None, Runtime()] = Field(
         None, description="path or URL of an .npz file with mu and sigma to measure against, in place of the data's own"
     )
-    metrics: Annotated[list[Measure], Runtime()] = Field(
-        [], description="measured beside the Fréchet distance, over the same features"
+    metrics: Annotated[list[str], Runtime()] = Field(
+        [], description="computed beside the Fréchet distance, over the same features"
     )
-    monitor: Annotated[Literal["frechet", Measure], Runtime()] = Field(
-        "frechet", description="the measure that says which checkpoint is best and when to stop"
+    monitor: Annotated[str, Runtime()] = Field(
+        "frechet", description="the metric that says which checkpoint is best and when to stop"
     )
     every_kimg: Annotated[Kimg, Runtime()] = Field(
         100.0, description="thousands of real images between two evaluations"
@@ -239,17 +236,6 @@ class EvaluationConfig(Section):
     processors: Annotated[int, Ge(1), Le(1024), Runtime()] = Field(
         1, description="of an asynchronous evaluation, at most"
     )
-
-    @model_validator(mode="after")
-    def _statistics_are_enough(self) -> EvaluationConfig:
-        asked = dict.fromkeys([*self.metrics, self.monitor])
-        beyond = [measure for measure in asked if measure not in {"frechet", "inception_score"}]
-        if self.statistics is not None and beyond:
-            raise ValueError(
-                f"a file of statistics has no features of real images, which {', '.join(beyond)} "
-                f"need{'s' if len(beyond) == 1 else ''}; measure against images, or the Fréchet distance alone"
-            )
-        return self
 
 
 class HealthConfig(Section):
@@ -307,6 +293,9 @@ class Config(Section):
     checkpoint: CheckpointConfig = CheckpointConfig()
     scale: ScaleConfig = ScaleConfig()
     placement: PlacementConfig = PlacementConfig()
+    tracking: Annotated[list[str], Runtime()] = Field(
+        ["tensorboard", "samples", "curves"], description="what records the run beside its metrics.jsonl"
+    )
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

@@ -157,7 +157,8 @@ def train_here(job: RunSpec, lost: Callable[[], bool]) -> Outcome:
                 display.event(event)
 
             try:
-                with closing(RunReporter(job.run, show, lambda: wish.wished or lost())) as reporter:
+                trackers = job.config.tracking
+                with closing(RunReporter(job.run, show, lambda: wish.wished or lost(), trackers)) as reporter:
                     summary = train(job, distributed, reporter)
             finally:
                 if dist.is_initialized():

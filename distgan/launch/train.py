@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from typing import Any
 
@@ -135,7 +135,7 @@ def worker_main(arguments: dict[str, Any]) -> None:
         config = build_config(arguments["config"], "job", trust_code=True)
         names = ("name", "storage_url", "profile", "init_from", "continue_from", "claim")
         job = RunSpec(config, **{name: arguments[name] for name in names})
-        with closing(RayReporter(job.run, board)) as reporter:
+        with closing(RayReporter(job.run, board, config.tracking)) as reporter:
             aside = RayValidation(distributed, job.run.url) if config.evaluation.asynchronous else None
             train(job, distributed, reporter, aside)
     except UserError as error:
@@ -146,8 +146,8 @@ def worker_main(arguments: dict[str, Any]) -> None:
 class RayReporter(RunReporter):
     """A run's reporter whose events go to the driver's board, and whose evaluations Ray is told."""
 
-    def __init__(self, run: Storage, board: Any) -> None:
-        super().__init__(run, board.put.remote, lambda: bool(ray.get(board.stop_asked.remote())))
+    def __init__(self, run: Storage, board: Any, trackers: Sequence[str]) -> None:
+        super().__init__(run, board.put.remote, lambda: bool(ray.get(board.stop_asked.remote())), trackers)
         self._run_url = run.url
 
     def evaluated(self, event: EvaluationResult) -> None:

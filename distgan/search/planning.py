@@ -18,9 +18,9 @@ from distgan.data.index import Index
 from distgan.errors import UserError
 from distgan.evaluation.extractors.weights import VARIABLE
 from distgan.evaluation.metrics.registry import (
-    check_measures,
+    check_metrics,
+    further_metrics,
     higher_is_better,
-    measures_of,
     metric_name,
     parse_metrics,
 )
@@ -202,13 +202,13 @@ def _measured_by(metric: str) -> dict[str, Any]:
         asked = parse_metrics(metric)
     except UserError as error:
         raise UserError(str(error).replace("--metrics", "--metric", 1)) from None
-    if len(asked.measures) != 1:
+    if len(asked.metrics) != 1:
         raise UserError(
-            f"--metric {metric}: a search follows one measure, and these are {len(asked.measures)} "
-            f"({', '.join(asked.measures)}); name one of them"
+            f"--metric {metric}: a search follows one metric, and these are {len(asked.metrics)} "
+            f"({', '.join(asked.metrics)}); name one of them"
         )
     extractor = {} if asked.extractor is None else {"evaluation.extractor": asked.extractor}
-    return {"evaluation.monitor": asked.measures[0], **extractor}
+    return {"evaluation.monitor": asked.metrics[0], **extractor}
 
 
 def _metric(config: Config, index: Index | None) -> str:
@@ -224,7 +224,7 @@ def _check_measured(config: Config, index: Index | None) -> None:
         return
     extractor: Any = EXTRACTORS.resolve(evaluation.extractor)
     real = min(len(index), evaluation.real_samples or len(index))
-    check_measures(measures_of(evaluation), extractor, evaluation.samples, real)
+    check_metrics(further_metrics(evaluation), extractor, evaluation.samples, real)
 
 
 def _loader(config: Config) -> Load:

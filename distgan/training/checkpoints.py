@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from distgan.config.load import build_config
-from distgan.config.plugins import own_names
+from distgan.config.plugins import own_names, without_own_observers
 from distgan.errors import DamagedError, UserError
 from distgan.storage.retry import NO_RETRY, Retry
 from distgan.storage.storage import NotFoundError, Storage
@@ -257,11 +257,12 @@ class CheckpointStore:
 
     def _expected(self, manifest: Manifest, where: str) -> dict[str, Any] | None:
         """The tree of `TensorSpec` that the run of a manifest saves at its progress; None with own code of others."""
-        own = own_names(manifest.config)
+        tree = without_own_observers(manifest.config)
+        own = own_names(tree)
         if not own.items() <= self._own.items():
             return None
         try:
-            config = build_config(manifest.config, where if own else "its configuration", trust_code=True)
+            config = build_config(tree, where if own else "its configuration", trust_code=True)
             networks = build_networks(config, torch.device("meta"))
         except UserError as error:
             if own:

@@ -8,6 +8,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from distgan.config.plugins import is_loaded
 from distgan.errors import DamagedError, UserError
 from distgan.storage.retry import NO_RETRY, Retry
 from distgan.storage.storage import NotFoundError, Storage
@@ -81,6 +82,7 @@ def find_checkpoint(
     default: str = BEST,
     retry: Retry = NO_RETRY,
     own: Mapping[str, str] | None = None,
+    trust_code: bool = False,
 ) -> Checkpoint:
     """The checkpoint at `url`, or one of the run at `url`.
 
@@ -88,6 +90,8 @@ def find_checkpoint(
         which: `best`, `last`, or a checkpoint's name; None for `default`. The best is the best evaluated one that still
             exists; without one, or if it is damaged, the last complete one.
         own: the user's own networks and the like (see `CheckpointStore`).
+        trust_code: whether the module that the run's `evaluation.monitor` names may be imported. It says which values
+            are better.
 
     Raises UserError if there is no such complete checkpoint, or if `url` is a checkpoint and `which` is given.
     """
@@ -100,7 +104,8 @@ def find_checkpoint(
         return _read(
             CheckpointStore(Storage.open(above), own, reading=retry), name, f"{url}: no complete checkpoint there"
         )
-    return _checkpoint_of_run(CheckpointStore(folder, own, reading=retry), default if which is None else which, url)
+    store = CheckpointStore(folder, own, reading=retry)
+    return _checkpoint_of_run(store, default if which is None else which, url, trust_code)
 
 
 def _read(
@@ -114,7 +119,7 @@ def _read(
         raise DamagedError(f"{line}: {str(error).partition(': damaged: ')[2]}; {hint}") from None
 
 
-def _checkpoint_of_run(store: CheckpointStore, which: str, url: str) -> Checkpoint:
+def _checkpoint_of_run(store: CheckpointStore, which: str, url: str, trust_code: bool) -> Checkpoint:
     newest = store.newest_manifest()
     if newest is None:
         _newest(store, url)  # raises if there are damaged ones
@@ -128,10 +133,17 @@ def _checkpoint_of_run(store: CheckpointStore, which: str, url: str) -> Checkpoi
     evaluations = Progress.from_dict(newest.progress).evaluations
     evaluation = newest.config.get("evaluation")
     monitor = evaluation.get("monitor") if isinstance(evaluation, dict) else None
-    best_first = ranked(evaluations, monitor if isinstance(monitor, str) else "frechet")
-    best = store.first_kept(checkpoint_name(evaluation.step) for evaluation in best_first)
+    monitor = monitor if isinstance(monitor, str) else "frechet"
+    if which == BEST and not trust_code and not is_loaded(monitor):
+        raise UserError(
+            f"{url}: code of a module outside distgan ({monitor:.80}) says which checkpoint is best; add --trust-code "
+            f"if you trust it, or name one with --checkpoint, as in --checkpoint {LAST}"
+        )
+    best = None
+    if which == BEST:
+        best = store.first_kept(checkpoint_name(evaluation.step) for evaluation in ranked(evaluations, monitor))
     skipped: tuple[str, ...] = ()
-    if which == BEST and best is not None:
+    if best is not None:
         try:
             return store.read(best)
         except NotFoundError:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 import distgan
 from distgan.config.load import build_config, flatten
-from distgan.config.plugins import own_names
+from distgan.config.plugins import own_names, without_own_observers
 from distgan.config.resume_rules import lasting_differences, mutable_keys, training_differences
 from distgan.config.schema import Config
 from distgan.errors import UserError
@@ -196,11 +196,12 @@ def _check_order(manifest: Manifest, config: Config, where: str, init_from: str)
 def _differences(
     manifest: Manifest, config: Config, where: str, between: Callable[[Config, Config], Differences]
 ) -> Differences:
-    differences = _own_code_differences(manifest.config, config)
+    tree = without_own_observers(manifest.config)
+    differences = _own_code_differences(tree, config)
     if differences:
         return differences
     # Own components in it are those of the user's own configuration.
-    return between(build_config(manifest.config, where, trust_code=True), config)
+    return between(build_config(tree, where, trust_code=True), config)
 
 
 def _listed(differences: Differences) -> str:
@@ -210,7 +211,7 @@ def _listed(differences: Differences) -> str:
 
 def _own_code_differences(old: Mapping[str, Any], config: Config) -> Differences:
     """Own components (`module:Class`) that differ, found without importing them."""
-    new = config.model_dump(mode="json")
+    new = without_own_observers(config.model_dump(mode="json"))
     before, after = own_names(old), own_names(new)
     keys = [key for key in sorted(before.keys() | after.keys()) if before.get(key) != after.get(key)]
     return {key: (flatten(old).get(key), flatten(new)[key]) for key in keys}

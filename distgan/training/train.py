@@ -10,9 +10,8 @@ from distgan.config.schema import Config
 from distgan.data.dataset import Dataset
 from distgan.distributed import Distributed
 from distgan.errors import UserError
-from distgan.evaluation.evaluator import Evaluator
+from distgan.evaluation.evaluator import build_evaluator
 from distgan.storage.retry import Retry
-from distgan.storage.storage import Storage
 from distgan.training.checkpoints import Checkpoint, CheckpointStore
 from distgan.training.data_checks import check_data, small_dataset_warning
 from distgan.training.divergence import DivergenceGuard
@@ -96,7 +95,7 @@ def build_trainer(
     profiler = StepProfiler(spec.run, distributed.device, log) if spec.profile and distributed.rank == 0 else None
     grid = SampleGrid(config, distributed.device)
     with meter.phase("real statistics"):
-        evaluator = Evaluator(config.evaluation, config.data, distributed, Storage.open(str(config.data.url)), dataset)
+        evaluator = build_evaluator(config.evaluation, config.data, distributed, dataset)
     run_evaluator = RunEvaluator(
         config, state, evaluator, dataset.index.labels, checkpoints, distributed, async_evaluator
     )
