@@ -14,9 +14,9 @@ from distgan.cli.data_output import (
     print_left_out,
     print_made,
     print_recovered,
-    progress_bar,
 )
 from distgan.cli.options import Address, Extractor, NoRay, WorkerCount
+from distgan.tracking.progress_bars import feature_bars, progress_bar
 
 if TYPE_CHECKING:
     from distgan.config.schema import Resize
@@ -263,7 +263,6 @@ def stats(
     They are kept beside the data, or in this machine's cache folder where the data cannot be written. Runs look for
     those of their image_size, data.resize, evaluation.extractor and evaluation.real_samples.
     """
-    from distgan.cli.measuring import feature_bars
     from distgan.inference.data_statistics import (
         check_out,
         compute_statistics,

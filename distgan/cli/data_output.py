@@ -4,15 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
 from distgan.text import printable
-from distgan.tracking.console import Terminal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from rich.console import Console
 
     from distgan.data.index import Index
 
@@ -99,10 +94,3 @@ def print_left_out(left_out: Mapping[str, int]) -> None:
     total = sum(left_out.values())
     if total:
         print(f"{total:,} {'file' if total == 1 else 'files'} left out: {printable(words_of(left_out))}")
-
-
-def progress_bar(console: Console | None = None) -> Progress:
-    """A bar on standard error, where that is a terminal."""
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    console = console or Terminal(stderr=True)
-    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from distgan.config.config_errors import mistakes
+from distgan.config.config_errors import error_lines
 from distgan.config.load import build_config
 from distgan.config.plugins import own_names, own_sources, without_own_observers
 from distgan.config.schema import Config, DataConfig, EvaluationConfig
@@ -198,7 +198,7 @@ def _spec_of_images(source: str, options: EvaluationOptions) -> EvaluationSpec:
     try:
         evaluation = EvaluationConfig(**changes)
     except ValidationError as error:
-        raise UserError(f"{source}: {'; '.join(mistakes(error, EvaluationConfig, 'evaluation'))}") from None
+        raise UserError(f"{source}: {'; '.join(error_lines(error, EvaluationConfig, 'evaluation'))}") from None
     evaluation = located_weights(_requesting(evaluation, metrics, extractor))
     data = _located_data(DataConfig(), options, needs_labels=False)
     index = _index(data)
