@@ -172,7 +172,7 @@ def test_a_loaded_generator_refuses_what_the_command_refuses(trained: Path) -> N
     ):
         with pytest.raises(UserError, match=message):
             generator.sample(**arguments)  # type: ignore[arg-type]
-    with pytest.raises(UserError, match="no whole checkpoint of that name"):
+    with pytest.raises(UserError, match="no complete checkpoint of that name"):
         load_generator(str(trained), "step-9")
 
 

@@ -67,7 +67,7 @@ _PARENT = """
 import os, subprocess, sys
 os.environ["OMP_NUM_THREADS"] = "1"  # as torchrun does
 os.environ["TORCHELASTIC_RUN_ID"] = "x"
-code = "from distgan.distributed import asked_threads; print(asked_threads())"
+code = "from distgan.distributed import requested_threads; print(requested_threads())"
 subprocess.run([sys.executable, "-c", code], check=True)
 """
 
