@@ -23,7 +23,7 @@ from distgan.training.checkpoints import CheckpointStore
 from distgan.training.events import RunStarted, StepMetrics, Summary
 from distgan.training.loop import Trainer
 from distgan.training.manifest import Manifest
-from distgan.training.progress import Evaluation, Pending, Progress
+from distgan.training.progress import Pending, Progress, StepScores
 from distgan.training.run_spec import RunSpec, plan_run
 from distgan.training.starting_point import find_checkpoint
 from distgan.training.state import check_continuable
@@ -294,7 +294,7 @@ def test_a_pending_evaluation_is_that_of_the_other_run(data: str, parent: Path, 
         path = source / "checkpoints/step-000000002/manifest.json"
         manifest = Manifest.model_validate_json(path.read_bytes())
         progress = Progress.from_dict(manifest.progress)
-        progress.evaluations, progress.pending = [Evaluation(1, 16, 2.0)], Pending(pending, pending * BATCH)
+        progress.evaluations, progress.pending = [StepScores(1, 16, 2.0)], Pending(pending, pending * BATCH)
         path.write_text(manifest.model_copy(update={"progress": progress.as_dict()}).model_dump_json())
         continue_run(wgan(data, 3), str(tmp_path), str(source), f"of-{pending}")
         steps = [one["step"] for one in newest(str(tmp_path), f"of-{pending}")[1]["evaluations"]]

@@ -17,13 +17,13 @@ def small_dataset_warning(samples: int, config: Config, features: int | None) ->
 
     `features` is the dimension of the extractor's features, None if it is not known.
     """
-    wanted, batch_size = config.evaluation.real_samples, config.training.batch_size
-    compared, generated = min(samples, wanted or samples), config.evaluation.samples
+    configured, batch_size = config.evaluation.real_samples, config.training.batch_size
+    compared, generated = min(samples, configured or samples), config.evaluation.samples
     found = SmallDatasetWarning(
         samples=samples,
         compared=compared,
         features=features if features is not None and min(compared, generated) <= features else None,
-        real_samples=wanted if wanted is not None and samples < wanted else None,
+        real_samples=configured if configured is not None and samples < configured else None,
         batch_size=batch_size if samples < _BATCHES * batch_size else None,
         batches=_BATCHES,
         generated=generated if features is not None and generated <= features else None,

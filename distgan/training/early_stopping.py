@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from distgan.config.schema import EvaluationConfig
 from distgan.evaluation.metrics.registry import higher_is_better
 from distgan.training.events import StopReason
-from distgan.training.progress import Evaluation
+from distgan.training.progress import StepScores
 
 
 @dataclass(frozen=True)
@@ -27,13 +27,13 @@ class EarlyStopping:
     """
 
     untrained: float | None
-    best: Evaluation | None
-    latest: Evaluation | None
+    best: StepScores | None
+    latest: StepScores | None
     without_improvement: int
     stop_reason: StopReason | None
 
     @classmethod
-    def status(cls, evaluations: Sequence[Evaluation], config: EvaluationConfig) -> EarlyStopping:
+    def status(cls, evaluations: Sequence[StepScores], config: EvaluationConfig) -> EarlyStopping:
         """A pure function of both, so a resumed run may change `monitor`, `patience` and the like."""
         values = monitored(evaluations, config.monitor)
         trained = [(evaluation, value) for evaluation, value in values if evaluation.step > 0]
@@ -61,14 +61,14 @@ class EarlyStopping:
         )
 
 
-def ranked(evaluations: Sequence[Evaluation], monitor: str) -> list[Evaluation]:
+def ranked(evaluations: Sequence[StepScores], monitor: str) -> list[StepScores]:
     """Evaluations of trained generators by a metric, best first, of equal ones the earlier first."""
     trained = [(one, value) for one, value in monitored(evaluations, monitor) if one.step > 0]
     sign = _sign(monitor)
     return [evaluation for evaluation, _ in sorted(trained, key=lambda pair: sign * pair[1])]
 
 
-def monitored(evaluations: Sequence[Evaluation], monitor: str) -> list[tuple[Evaluation, float]]:
+def monitored(evaluations: Sequence[StepScores], monitor: str) -> list[tuple[StepScores, float]]:
     """Evaluations that have a metric, each with its value."""
     values = ((evaluation, evaluation.value(monitor)) for evaluation in evaluations)
     return [(evaluation, value) for evaluation, value in values if value is not None]

@@ -18,7 +18,7 @@ Images = NonNegative
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class StepScores:
     """The scores that a run keeps of its averaged generator, after so many generator updates and real images.
 
     Attributes:
@@ -81,7 +81,7 @@ class Progress:
     batches: Updates = 0
     images: Images = 0
     bad_samples: Images = 0
-    evaluations: list[Evaluation] = field(default_factory=list)
+    evaluations: list[StepScores] = field(default_factory=list)
     pending: Pending | None = None
     given: bool = False
     health: Health = field(default_factory=Health)
@@ -105,10 +105,10 @@ class Progress:
         self.images += images
         return images
 
-    def add_scores(self, scores: Scores) -> Evaluation:
+    def add_scores(self, scores: Scores) -> StepScores:
         """Records the scores of the pending evaluation; without one, those of the current generator."""
         of = self.pending or Pending(self.step, self.images)
-        evaluation = Evaluation(of.step, of.images, scores.distance, scores.more)
+        evaluation = StepScores(of.step, of.images, scores.distance, scores.more)
         self.evaluations.append(evaluation)
         self.pending = None
         return evaluation
