@@ -123,7 +123,7 @@ def train(
     first = os.environ.get("RANK", "0") == "0"
     for text in plan.warnings if first else ():
         _log.warning("%s; beginning from another one", text)
-    spec = plan.job
+    spec = plan.spec
     with _claimed(spec) if first else nullcontext() as lease:
         lost = (lambda: False) if lease is None else (lambda: lease.lost)
         spec = spec if lease is None else replace(spec, claim=lease.token)
@@ -134,7 +134,7 @@ def train(
         else:
             outcome = train_here(spec, lost)
     summary = outcome.timed(began, time.monotonic())
-    result = None if summary is None else TrainResult(plan.job.run.url, summary)
+    result = None if summary is None else TrainResult(plan.spec.run.url, summary)
     if outcome.exit_code:
         raise Interrupted(outcome.exit_code, result)
     assert result is not None, "a run that nobody stopped has a summary"

@@ -22,6 +22,10 @@ class DivergedError(UserError):
     """A run's numbers are no longer finite."""
 
 
+class DamagedError(UserError):
+    """A file is not what distgan, or whoever wrote it, saved there. The message says what is wrong with it."""
+
+
 class Interrupted(KeyboardInterrupt):
     """A signal stopped the work, and its state is saved. Calling again resumes it.
 

@@ -26,8 +26,8 @@ from distgan.evaluation.evaluator import Evaluator, build_evaluator
 from distgan.evaluation.reference import real_images
 from distgan.storage.storage import Storage
 from distgan.training.events import StepMetrics
-from distgan.training.loop import train
 from distgan.training.run_spec import RunSpec
+from distgan.training.train import train
 from gloo import run_until_death, run_workers
 from runs import ALONE, BATCH, Recorder, assert_same_bits, newest, run, tiny_config
 from toy_data import NumberedSource, numbers_of, open_stream

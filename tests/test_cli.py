@@ -222,8 +222,8 @@ def test_a_dry_run_prints_counts_and_plan(cli: Cli, name: str) -> None:
     for words in DRY_RUNS[name]:
         assert words in shown.err
     assert "log_every: 7" in shown.out
-    assert re.search(r"groups a worker\s+│ 1 to 2", shown.err)
-    assert re.search(r"goes on from\s+│ the beginning", shown.err)
+    assert re.search(r"groups per worker\s+│ 1 to 2", shown.err)
+    assert re.search(r"starts from\s+│ random weights", shown.err)
     assert "512x4x4" in shown.err
 
 

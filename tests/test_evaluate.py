@@ -219,7 +219,7 @@ def test_a_run_may_be_measured_against_given_statistics(trained: Path, data: str
     assert values(evaluate(job, ALONE)) == {"frechet": summary.best}
     unlike = RealStatistics(statistics.statistics, 1.0, "fd_lite0", 32)
     (tmp_path / "given.npz").write_bytes(unlike.to_bytes())
-    with pytest.raises(UserError, match="images of 32 pixels, and those to be measured have 16"):
+    with pytest.raises(UserError, match="images of 32 pixels, and the images to evaluate have 16"):
         run(tiny_config("quickstart", data, 4, *overrides), str(tmp_path), "other")
 
 
@@ -231,7 +231,7 @@ def test_data_that_have_changed_since_the_run_are_told_of(data: str, tmp_path: P
     shutil.rmtree(copy)
     pack_bricks(copy, seed=1, samples=80)
     (note,) = plan_evaluation(str(tmp_path / "run"), EvaluationOptions()).notes
-    assert note == f"{copy} is not the data set any more that the run was trained on"
+    assert note == f"{copy} has changed since the run was trained on it"
     assert plan_evaluation(str(tmp_path / "run"), EvaluationOptions(data=data)).notes == ()
 
 
@@ -301,7 +301,7 @@ def test_a_class_without_images_is_passed_over(conditional: Path, tmp_path: Path
     assert [(one.label, one.name, one.samples) for one in found.classes] == [(0, "kind 0", 75), (2, "kind 2", 75)]
     assert found.small_classes == ["kind 1"]
     told = notes(plan_evaluation(str(conditional), options), found)
-    assert "classes of no or very few real images are not measured: 'kind 1'" in told
+    assert "classes of no or very few real images have no distance: 'kind 1'" in told
 
 
 def test_files_beside_the_images_of_a_folder_are_told(data: str, tmp_path: Path) -> None:
@@ -312,7 +312,7 @@ def test_files_beside_the_images_of_a_folder_are_told(data: str, tmp_path: Path)
     (tmp_path / "more").mkdir()
     job = plan_evaluation(str(tmp_path), EvaluationOptions(data=data))
     assert job.evaluation.samples == 4
-    assert job.notes == (f"files in {tmp_path} that are left out: 4 hidden or system, 1 dangling, 1 sub-folder",)
+    assert job.notes == (f"files in {tmp_path} that are not images: 4 hidden or system, 1 dangling, 1 sub-folder",)
 
 
 @pytest.mark.parametrize(("source", "told"), [("", "not a URL"), ("s3://b/x.npz", "copy them there")])

@@ -28,7 +28,7 @@ from distgan.evaluation.evaluator import build_evaluator
 from distgan.inference.generator import load_generator
 from distgan.inference.sampling import draw_samples
 from distgan.storage.storage import Storage
-from distgan.training.fakes import GeneratedImages, drawn_labels, sample_grid, training_grid
+from distgan.training.fakes import GeneratedImages, sample_grid, sample_labels, training_grid
 from distgan.training.networks import build_networks
 from distgan.training.starting_point import find_checkpoint
 from gloo import run_workers
@@ -65,11 +65,11 @@ def trained(data: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, 
 
 def test_drawn_labels_are_as_frequent_as_the_real_ones() -> None:
     real = np.repeat([0, 1, 2], [10, 60, 30])
-    drawn = drawn_labels(real, 20_000, seed=1)
+    drawn = sample_labels(real, 20_000, seed=1)
     assert drawn.dtype == torch.int64
     np.testing.assert_allclose(drawn.bincount() / 20_000, [0.1, 0.6, 0.3], atol=0.02)
-    assert torch.equal(drawn_labels(real, 20_000, seed=1), drawn)
-    assert not torch.equal(drawn_labels(real, 20_000, seed=2), drawn)
+    assert torch.equal(sample_labels(real, 20_000, seed=1), drawn)
+    assert not torch.equal(sample_labels(real, 20_000, seed=2), drawn)
 
 
 class Told(nn.Module):

@@ -12,7 +12,7 @@ from distgan.config.load import load_config
 from distgan.errors import UserError
 from distgan.models.dcgan import Discriminator, Generator
 from distgan.models.wgan_gp import Discriminator as PenalizedDiscriminator
-from distgan.training.networks import Networks, build_networks, check_combination
+from distgan.training.networks import Networks, build_networks, build_objective, check_combination
 from layer_table import meta, parameters, running_statistics
 
 pytestmark = pytest.mark.timeout(60)
@@ -164,16 +164,16 @@ def test_options_that_do_not_fit_are_named(override: str, message: str) -> None:
         build_networks(load_config("quickstart", [override]), torch.device("meta"))
 
 
-def test_a_penalised_critic_has_no_batch_statistics() -> None:
+def test_a_penalized_critic_has_no_batch_statistics() -> None:
     config = load_config("wgan-gp-faces", ["discriminator={network: dcgan}"])
     networks = build_networks(config, torch.device("meta"))
-    with pytest.raises(UserError, match=r"discriminator\.network=dcgan normalises over the batch"):
-        check_combination(config, networks)
+    with pytest.raises(UserError, match=r"discriminator\.network=dcgan normalizes over the batch"):
+        check_combination(config, networks, build_objective(config))
     config = load_config("wgan-gp-faces", ["objective.critic_steps=1", "objective.updates=simultaneous"])
     with pytest.raises(UserError, match=r"objective\.updates=simultaneous does not go with objective\.name=wgan_gp"):
-        check_combination(config, build_networks(config, torch.device("meta")))
+        check_combination(config, build_networks(config, torch.device("meta")), build_objective(config))
     fine = load_config("wgan-gp-faces")
-    check_combination(fine, build_networks(fine, torch.device("meta")))
+    check_combination(fine, build_networks(fine, torch.device("meta")), build_objective(fine))
 
 
 def small(name: str, *overrides: str) -> Networks:

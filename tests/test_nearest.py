@@ -325,9 +325,9 @@ def test_the_words_and_rows_of_many_samples(levels: str) -> None:
     difference = nearest_picture(nearest).height - nearest_picture(one_less).height
     assert 0 < difference < 128, "a line of words, and no row"
     first, pixels, copies = nearest_lines(nearest)
-    assert first == "65 samples against 200 training images; beside them 65 real images against the others"
-    assert pixels.startswith("pixels: the nearest at a median distance of ")
-    assert pixels.endswith("(real images 0.000), of 0.0% of samples within 0.000 (of 100.0% of real images)")
+    assert first == "65 samples against 200 training images; beside them 65 real images against all others"
+    assert pixels.startswith("pixels: median distance to the nearest ")
+    assert pixels.endswith("(real images 0.000); 0.0% of samples within 0.000 (100.0% of real images)")
     assert copies == (
         "exact copies of a training image: 0 of 65 samples; with an exact duplicate in the data: 65 of 65 real images"
     )

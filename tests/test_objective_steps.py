@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from distgan.config.load import load_config
 from distgan.config.schema import Config
 from distgan.data.stream import Group
-from distgan.losses.rng import Purpose, StepRng
+from distgan.losses.context import Context
 from distgan.training.augmentation import DiffAugment
 from distgan.training.networks import Networks, build_networks, build_objective
 from distgan.training.optimizers import build_optimizers
@@ -34,9 +34,7 @@ def small_config(*overrides: str) -> Config:
 def build_step(config: Config) -> tuple[Step, Networks]:
     networks = build_networks(config, ALONE.device)
     optimizers = build_optimizers(config.optimizer, networks.generator, networks.discriminator)
-    return Step(
-        config, networks.generator, networks.discriminator, build_objective(config), optimizers, ALONE
-    ), networks
+    return Step(config, networks, build_objective(config), optimizers, ALONE), networks
 
 
 def real_batches() -> Iterator[Group]:
@@ -50,8 +48,8 @@ def scaled(batch: Group) -> Tensor:
     return batch.images.double() / 127.5 - 1
 
 
-def draws(config: Config, update: int) -> StepRng:
-    return StepRng(config.seed, update, 0, ALONE.device, torch.float64)
+def draws(config: Config, update: int) -> Context:
+    return Context(update, 0.0, config.seed, 0, ALONE.device, torch.float64)
 
 
 class RMSProp:
@@ -83,16 +81,16 @@ def literal_wgan(config: Config, networks: Networks, steps: int) -> None:
     for step in range(steps):
         for update in (2 * step, 2 * step + 1):
             numbers, real = draws(config, update), next(batches).images.double()
-            real = (real + numbers.uniform(Purpose.DEQUANTIZATION, 16, 1, 16, 16)) / 128 - 1
-            fake = generator(numbers.normal(Purpose.CRITIC_LATENTS, 16, 8)).detach()
-            numbers.seed_layers(Purpose.CRITIC_LAYERS)
+            real = (real + numbers.uniform("dequantization", 16, 1, 16, 16)) / 128 - 1
+            fake = generator(numbers.normal("discriminator latents", 16, 8)).detach()
+            numbers.seed_layers("discriminator layers")
             scores = critic(torch.cat([real, fake]))
             critic_rms.step(scores[16:].mean() - scores[:16].mean())
             for parameter in critic.parameters():
                 parameter.data.clamp_(-0.02, 0.02)
         numbers = draws(config, step)
-        fake = generator(numbers.normal(Purpose.GENERATOR_LATENTS, 48, 8))
-        numbers.seed_layers(Purpose.FROZEN_CRITIC_LAYERS)
+        fake = generator(numbers.normal("generator latents", 48, 8))
+        numbers.seed_layers("frozen discriminator layers")
         generator_rms.step(-critic(fake).mean())
 
 
@@ -117,18 +115,18 @@ def literal_hinge(config: Config, networks: Networks, steps: int) -> None:
         real_images = scaled(next(batches))
         for update in (2 * step, 2 * step + 1):
             numbers = draws(config, update)
-            fake = generator(numbers.normal(Purpose.CRITIC_LATENTS, 16, 8)).detach()
-            real = augment(real_images, numbers, Purpose.AUGMENTED_REALS).requires_grad_()
-            fake = augment(fake, numbers, Purpose.AUGMENTED_FAKES)
-            numbers.seed_layers(Purpose.CRITIC_LAYERS)
+            fake = generator(numbers.normal("discriminator latents", 16, 8)).detach()
+            real = augment(real_images, numbers, "augmented reals").requires_grad_()
+            fake = augment(fake, numbers, "augmented fakes")
+            numbers.seed_layers("discriminator layers")
             logits = critic(torch.cat([real, fake]))
             loss = F.relu(1 - logits[:16]).mean() + F.relu(1 + logits[16:]).mean()
             (slope,) = torch.autograd.grad(critic(real).sum(), real, create_graph=True)
             critic_rms.step(loss + 10 / 2 * slope.square().sum((1, 2, 3)).mean(), factor)
         numbers = draws(config, step)
-        fake = generator(numbers.normal(Purpose.GENERATOR_LATENTS, 16, 8))
-        fake = augment(fake, numbers, Purpose.AUGMENTED_GENERATOR_FAKES)
-        numbers.seed_layers(Purpose.FROZEN_CRITIC_LAYERS)
+        fake = generator(numbers.normal("generator latents", 16, 8))
+        fake = augment(fake, numbers, "augmented generator fakes")
+        numbers.seed_layers("frozen discriminator layers")
         generator_rms.step(-critic(fake).mean(), factor)
 
 
@@ -163,13 +161,13 @@ def test_all_weights_are_clipped_after_each_critic_update(updates: str) -> None:
     if updates == "simultaneous":
         step.both_updates(batch, 0)
     else:
-        step.critic_update(batch, 0)
+        step.discriminator_update(batch, 0)
     parameters = list(networks.discriminator.parameters())
     assert all(parameter.abs().max() == 0.01 for parameter in parameters)
     assert max(parameter.abs().max() for parameter in networks.generator.parameters()) > 0.9
     kept = [parameter.clone() for parameter in parameters]
     if updates == "sequential":
-        step.generator_update(batch, 0)
+        step.generator_update(batch, 0, 0)
         assert all(torch.equal(*pair) for pair in zip(parameters, kept, strict=True))
 
 
@@ -178,11 +176,11 @@ def test_the_generator_learns_through_the_augmentation() -> None:
     config = small_config("objective={name: hinge}", "training.augment=[cutout]")
     step, networks = build_step(config)
 
-    def cut_everything(images: Tensor, draws: StepRng, purpose: Purpose) -> Tensor:
+    def cut_everything(images: Tensor, draws: Context, stream: str) -> Tensor:
         return images * 0
 
-    step.generator_gradients([next(real_batches())], 0)
+    step.generator_gradients([next(real_batches())], 0, 0)
     assert all(p.grad is not None and p.grad.abs().max() > 0 for p in networks.generator.parameters())
     step.augment = cut_everything  # type: ignore[assignment]
-    step.generator_gradients([next(real_batches())], 0)
+    step.generator_gradients([next(real_batches())], 0, 0)
     assert all(p.grad is not None and p.grad.abs().max() == 0 for p in networks.generator.parameters())

@@ -8,15 +8,19 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from distgan.losses.objectives import BinaryCrossEntropy, Hinge, Objective, Wasserstein, WassersteinGradientPenalty
-from distgan.losses.penalties import gradient_penalty, r1_penalty
-from distgan.losses.rng import StepRng
+from distgan.losses.bce import BinaryCrossEntropy
+from distgan.losses.context import Context
+from distgan.losses.hinge import Hinge
+from distgan.losses.objective import Objective
+from distgan.losses.penalties import r1_penalty
+from distgan.losses.wgan import Wasserstein
+from distgan.losses.wgan_gp import WassersteinGradientPenalty, gradient_penalty
 from distgan.models.wgan_gp import Discriminator
 
 pytestmark = pytest.mark.timeout(60)
 
 DTYPE = torch.float64
-DRAWS = StepRng(0, 0, 0, torch.device("cpu"), DTYPE)
+DRAWS = Context(0, 0.0, 0, 0, torch.device("cpu"), DTYPE)
 PENALISED: dict[str, Objective] = {
     "two sides": WassersteinGradientPenalty(gp_weight=10, gp_sides=2),
     "one side": WassersteinGradientPenalty(gp_weight=10, gp_sides=1),
@@ -81,9 +85,9 @@ def test_only_norms_above_1_cost_with_one_side() -> None:
 
 def test_an_option_without_weight_is_no_penalty() -> None:
     for objective in (BinaryCrossEntropy(), BinaryCrossEntropy(r1_weight=0), Hinge(), Wasserstein()):
-        assert not objective.penalised
+        assert not objective.penalized
         assert objective.penalty(nn.Identity(), images(2, 1, 2, 2), images(2, 1, 2, 2), DRAWS) is None
-    assert all(objective.penalised for objective in PENALISED.values())
+    assert all(objective.penalized for objective in PENALISED.values())
 
 
 @pytest.mark.parametrize("name", PENALISED)

@@ -50,7 +50,7 @@ def losses(preset: str) -> list[dict[str, float]]:
     networks = build_networks(config, distributed.device)
     optimizers = build_optimizers(config.optimizer, networks.generator, networks.discriminator)
     objective = build_objective(config)
-    step = Step(config, networks.generator, networks.discriminator, objective, optimizers, distributed)
+    step = Step(config, networks, objective, optimizers, distributed)
     random, progress = torch.Generator().manual_seed(0), Progress()
 
     def next_batch() -> RealBatch:
@@ -66,9 +66,9 @@ def losses(preset: str) -> list[dict[str, float]]:
 
     rows = []
     for _ in range(STEPS):
-        terms = step.run(next_batch, progress.critic_updates, progress.step)
+        terms = step.run(next_batch, progress.discriminator_updates, progress.step)
         rows.append({name: float(value) for name, value in sorted(terms.items())})
-        progress.advance(config)
+        progress.advance(config, step.batches_per_step)
     return rows
 
 
@@ -96,7 +96,7 @@ def test_the_networks_are_as_large_as_the_sources(preset: str) -> None:
 @pytest.mark.parametrize("preset", preset_names())
 def test_the_parts_of_a_preset_go_together(preset: str) -> None:
     config = load_config(preset)
-    check_combination(config, build_networks(config, torch.device("meta")))
+    check_combination(config, build_networks(config, torch.device("meta")), build_objective(config))
 
 
 # Learning rates, betas (None for RMSProp), batch, latent, critic steps, thousands of images: the sources' numbers,

@@ -489,7 +489,7 @@ def test_the_summary_tells_why_it_stopped_and_how_good_it_is() -> None:
         f"{METRIC} best",
         "757.0 at 90 kimg",
         f"{METRIC} final ",
-        "to go on: the same command with training.kimg above 100",
+        "to continue: the same command with training.kimg above 100",
         "26.8 % (0 % = real data, 100 % = untrained)",
         "45.0 (2,000 real images)",
     ):
@@ -538,15 +538,15 @@ def test_the_whole_time_of_a_command_is_told() -> None:
 def test_run_and_session_are_told_apart_after_a_resume() -> None:
     resumed = replace(SUMMARY, resumed_at_kimg=50.0, run_seconds=600.0)
     text = table_text(resumed)
-    assert "the run with its earlier sessions 10:00" in text
+    assert "all sessions 10:00" in text
     assert "this session 4:00" in text
-    assert "earlier sessions" not in table_text(replace(resumed, run_seconds=None))
+    assert "all sessions" not in table_text(replace(resumed, run_seconds=None))
 
 
 def test_a_busy_machine_is_said_at_the_start() -> None:
-    busy = formatting.setting(replace(STARTED, crowding_load=6.25))
+    busy = formatting.workers(replace(STARTED, crowding_load=6.25))
     assert busy.startswith("2 workers on cpu, 1 thread each (the machine is busy, load 6.2: scale.threads=1 may be")
-    assert "busy" not in formatting.setting(STARTED)
+    assert "busy" not in formatting.workers(STARTED)
 
 
 def test_a_session_that_trains_nothing_says_so() -> None:
@@ -613,7 +613,7 @@ def test_curves_of_an_untrained_generator_have_no_best(tmp_path: Path) -> None:
 
 def test_the_summary_counts_samples_that_were_passed_over() -> None:
     assert "bad samples" not in table_text(SUMMARY)
-    for count, shown in ((0, "0 passed over"), (1200, "1,200 passed over")):
+    for count, shown in ((0, "0 skipped"), (1200, "1,200 skipped")):
         assert re.search(
             rf"bad samples +│ {shown} \(data\.bad_samples=skip\)", table_text(replace(SUMMARY, bad_samples=count))
         )

@@ -90,9 +90,9 @@ def test_a_damaged_best_checkpoint_gives_the_newest_whole_one(copied: Path) -> N
     assert find_checkpoint(str(copied)).manifest.name == NAMES[1]
     state = copied / "checkpoints" / NAMES[1] / "state.pt"
     state.write_bytes(state.read_bytes()[:-1])
-    with pytest.raises(UserError, match="damaged or half written"):
+    with pytest.raises(UserError, match="damaged or unfinished"):
         find_checkpoint(str(copied))
-    with pytest.raises(UserError, match="no whole checkpoint"):
+    with pytest.raises(UserError, match="no complete checkpoint"):
         find_checkpoint(f"{copied}/checkpoints/{NAMES[1]}")
 
 
@@ -172,7 +172,7 @@ def test_a_loaded_generator_refuses_what_the_command_refuses(trained: Path) -> N
     ):
         with pytest.raises(UserError, match=message):
             generator.sample(**arguments)  # type: ignore[arg-type]
-    with pytest.raises(UserError, match="no whole checkpoint of that name"):
+    with pytest.raises(UserError, match="no complete checkpoint of that name"):
         load_generator(str(trained), "step-9")
 
 
@@ -194,7 +194,7 @@ def test_every_kind_of_file_holds_the_same_images(trained: Path, tmp_path: Path)
     told: list[int] = []
     for out in ("new/samples.npy", "new/samples.npz", "new/v1.5/", "new/images"):
         name, number = write_samples(
-            str(trained), f"{tmp_path}/{out}", count=130, seed=3, which="last", drawn=told.append
+            str(trained), f"{tmp_path}/{out}", count=130, seed=3, which="last", on_progress=told.append
         )
         assert (name, number) == (NAMES[1], 130)
     assert told == [64, 128, 130] * 4
@@ -220,7 +220,7 @@ def test_what_cannot_be_finished_is_not_there(out: str, trained: Path, tmp_path:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        write_samples(str(trained), f"{tmp_path}/{out}", count=130, drawn=interrupt)
+        write_samples(str(trained), f"{tmp_path}/{out}", count=130, on_progress=interrupt)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -240,7 +240,7 @@ def test_mistakes_are_told(trained: Path, tmp_path: Path) -> None:
     for nothing in (tmp_path, tmp_path / "absent", trained.parent):
         with pytest.raises(UserError, match="no checkpoints there"):
             find_checkpoint(str(nothing))
-    with pytest.raises(UserError, match="no whole checkpoint"):
+    with pytest.raises(UserError, match="no complete checkpoint"):
         find_checkpoint(f"{trained}/checkpoints/step-000000009")
     for out, message in (
         ("grid.jpg", "ends in .png"),

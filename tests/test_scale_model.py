@@ -58,7 +58,7 @@ def all_reduces_of_a_step(distributed: Distributed, config: Config) -> list[int]
     """Bytes of every all-reduce that gloo ran in one step, as torch's profiler saw them."""
     networks = build_networks(config, distributed.device)
     optimizers = build_optimizers(config.optimizer, networks.generator, networks.discriminator)
-    step = Step(config, networks.generator, networks.discriminator, build_objective(config), optimizers, distributed)
+    step = Step(config, networks, build_objective(config), optimizers, distributed)
     step.warm_up()
     shape = (config.training.batch_size // config.scale.groups, *config.image_shape)
     labels = torch.zeros(shape[0], dtype=torch.int64)

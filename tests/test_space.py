@@ -21,7 +21,7 @@ from distgan.search.space import Space
 from distgan.search.space_checks import check_live
 from distgan.search.space_files import default_entries, parse_file, read_entries
 from distgan.storage.storage import Storage
-from distgan.training.networks import build_networks, check_combination
+from distgan.training.networks import build_networks, build_objective, check_combination
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -274,7 +274,7 @@ def test_a_presets_own_space_holds_the_preset_and_works(preset: str) -> None:
     assert first is not None
     points = [first, *(space.sample(0, number) for number in range(2))]
     for trial in (load_config(preset, arguments(space.overrides(point))) for point in points):
-        check_combination(trial, build_networks(trial, torch.device("meta")))
+        check_combination(trial, build_networks(trial, torch.device("meta")), build_objective(trial))
     assert len(space.grid(3)) <= 200
     assert space.text() == yaml.safe_dump(space.as_dict(), sort_keys=False, width=1000)
 

@@ -62,12 +62,12 @@ def print_few_images(samples: int) -> None:
     from distgan.config.schema import Config
     from distgan.evaluation.extractors.published import feature_count
     from distgan.tracking import formatting
-    from distgan.training.data_checks import few_images
+    from distgan.training.data_checks import small_dataset_warning
 
     config = Config()
-    few = few_images(samples, config, feature_count(config.evaluation.extractor))
+    few = small_dataset_warning(samples, config, feature_count(config.evaluation.extractor))
     if few is not None:
-        print(f"warning: {formatting.few_images(few)}")
+        print(f"warning: {formatting.small_dataset(few)}")
 
 
 def print_skipped(reasons: list[str]) -> None:

@@ -48,8 +48,8 @@ def sample(
         task = progress.add_task("sampling", total=count)
         url, number = write_samples(
             source, out, count=count, seed=seed, label=label, which=checkpoint, trust_code=trust_code,
-            drawn=lambda done: progress.update(task, completed=done),
-            say=lambda text: print(f"distgan: warning: {printable(text)}", file=sys.stderr),
+            on_progress=lambda done: progress.update(task, completed=done),
+            log=lambda text: print(f"distgan: warning: {printable(text)}", file=sys.stderr),
         )  # fmt: skip
     of_label = "" if label is None else f", label {label}"
     print(printable(f"{out}: {number} samples of {url}, seed {seed}{of_label}"))

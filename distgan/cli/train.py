@@ -145,5 +145,5 @@ def _print_plan(
     plan = plan_run(RunSpec(config, name, storage, init_from=init_from, continue_from=continue_from), dry_run=True)
     for text in plan.warnings:
         print(f"distgan: warning: {text}; beginning from another one", file=sys.stderr)
-    print(plan.job.as_yaml(), end="", flush=True)
+    print(plan.spec.as_yaml(), end="", flush=True)
     print_plan(plan, device, Terminal(soft_wrap=True, stderr=True))

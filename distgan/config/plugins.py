@@ -145,10 +145,10 @@ DISCRIMINATORS = Registry(
 OBJECTIVES = Registry(
     "objective",
     {
-        "bce": "distgan.losses.objectives:BinaryCrossEntropy",
-        "hinge": "distgan.losses.objectives:Hinge",
-        "wgan": "distgan.losses.objectives:Wasserstein",
-        "wgan_gp": "distgan.losses.objectives:WassersteinGradientPenalty",
+        "bce": "distgan.losses.bce:BinaryCrossEntropy",
+        "hinge": "distgan.losses.hinge:Hinge",
+        "wgan": "distgan.losses.wgan:Wasserstein",
+        "wgan_gp": "distgan.losses.wgan_gp:WassersteinGradientPenalty",
     },
 )
 

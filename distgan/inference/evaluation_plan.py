@@ -144,7 +144,7 @@ def _spec_of_run(source: str, options: EvaluationOptions) -> EvaluationSpec:
         update={"evaluation": located_weights(_requesting(config.evaluation, metrics, extractor)), "data": data}
     )
     index = _index(data)
-    notes = [f"{damaged}; {checkpoint.manifest.name} is evaluated" for damaged in checkpoint.passed_over]
+    notes = [f"{damaged}; {checkpoint.manifest.name} is evaluated" for damaged in checkpoint.skipped]
     if index is not None:
         _check_same(config.image_shape, checkpoint.url, index, data)
         if config.num_classes is not None:

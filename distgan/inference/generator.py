@@ -15,7 +15,7 @@ from distgan.errors import UserError
 from distgan.inference.sampling import BATCH, average_generator, checkpoint_config, generate
 from distgan.tracking.grids import image_grid, png_bytes
 from distgan.training.checkpoints import Checkpoint
-from distgan.training.fakes import LabelledGrid, sample_grid
+from distgan.training.fakes import LabeledGrid, sample_grid
 from distgan.training.starting_point import BEST, find_checkpoint
 
 
@@ -68,7 +68,7 @@ class TrainedGenerator:
         self.classes = list(checkpoint.manifest.classes) if self._config.num_classes is not None else []
         self.image_shape = self._config.image_shape
         self.network = average_generator(self._config, checkpoint, self._device)
-        self.notes = [f"{damaged}; {self._name} is used" for damaged in checkpoint.passed_over]
+        self.notes = [f"{damaged}; {self._name} is used" for damaged in checkpoint.skipped]
 
     def sample(
         self,
@@ -99,7 +99,7 @@ class TrainedGenerator:
         images = torch.cat(list(samples.batches)).permute(0, 2, 3, 1).contiguous().numpy()
         return SampleBatch(images, None if samples.labels is None else samples.labels.numpy(), samples.columns)
 
-    def _grid(self, n: int, labels: str | int | Sequence[str | int] | None) -> LabelledGrid:
+    def _grid(self, n: int, labels: str | int | Sequence[str | int] | None) -> LabeledGrid:
         classes = self._config.num_classes
         if labels is None or isinstance(labels, str):
             return sample_grid(n, classes, labels, self.classes, self._name)
@@ -107,7 +107,7 @@ class TrainedGenerator:
         if len(each) != n:
             raise UserError(f"{len(each)} labels for n={n} images: give one for each image, or one for all")
         numbers = {label: self._number(label) for label in set(each)}
-        return LabelledGrid(torch.arange(n), torch.tensor([numbers[label] for label in each]))
+        return LabeledGrid(torch.arange(n), torch.tensor([numbers[label] for label in each]))
 
     def _number(self, label: str | int) -> int:
         if isinstance(label, int) and 0 <= label < (self._config.num_classes or 0):

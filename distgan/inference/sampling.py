@@ -13,11 +13,10 @@ from distgan.config.plugins import without_own_observers
 from distgan.config.schema import Config
 from distgan.errors import UserError
 from distgan.evaluation.extractors.extractor import to_uint8
-from distgan.training.checkpoints import Checkpoint, fitting
-from distgan.training.fakes import LabelledGrid, sample_grid
-from distgan.training.networks import build_networks
+from distgan.training.checkpoints import Checkpoint, matching_tensors
+from distgan.training.fakes import LabeledGrid, sample_grid
+from distgan.training.networks import DTYPES, build_networks
 from distgan.training.state_file import difference, specs_of
-from distgan.training.step import DTYPES
 
 BATCH = 64
 
@@ -42,7 +41,7 @@ def average_generator(config: Config, checkpoint: Checkpoint, device: torch.devi
             f"{checkpoint.url}: its tensors are not those of the run's networks ({differs}); give another checkpoint"
         )
     generator = build_networks(config, device).generator.eval().requires_grad_(False)
-    with fitting(checkpoint.url):
+    with matching_tensors(checkpoint.url):
         generator.load_state_dict(checkpoint.tensors["ema"])
     return generator
 
@@ -80,7 +79,7 @@ def draw_samples(
 def generate(
     config: Config,
     generator: nn.Module,
-    grid: LabelledGrid,
+    grid: LabeledGrid,
     seed: int,
     device: torch.device = CPU,
     batch_size: int = BATCH,
@@ -118,7 +117,7 @@ class _Latents:
 
 
 def _batches(
-    generator: nn.Module, grid: LabelledGrid, latents: _Latents, device: torch.device, batch_size: int
+    generator: nn.Module, grid: LabeledGrid, latents: _Latents, device: torch.device, batch_size: int
 ) -> Iterator[Tensor]:
     """Always runs whole batches: the last bits of an image depend on their size."""
     count = len(grid.latents)

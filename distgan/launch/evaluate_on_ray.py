@@ -13,7 +13,7 @@ from ray.train.torch import TorchTrainer
 
 from distgan.config.placement import PlacementConfig
 from distgan.config.schema import EvaluationConfig, ScaleConfig
-from distgan.distributed import asked_threads
+from distgan.distributed import requested_threads
 from distgan.errors import Interrupted, UserError
 from distgan.evaluation.image_source import OnProgress, Stage
 from distgan.launch.cluster import ray_cluster
@@ -82,7 +82,7 @@ def _trainer(work: Work[J, R], job: J, workers: Workers, board: Any, notes: str,
     """`notes`: a folder of this machine. Nothing is reported, so no other one looks for it."""
     return TorchTrainer(
         worker_main,
-        train_loop_config={"work": work, "job": job, "board": board, "threads": asked_threads()},
+        train_loop_config={"work": work, "job": job, "board": board, "threads": requested_threads()},
         torch_config=InterfaceConfig(resources.backend, board=board),
         scaling_config=resources.scaling(workers.count),
         run_config=RunConfig(name="measurement", storage_path=notes),

@@ -20,8 +20,8 @@ from distgan.launch.signals import stop_on_signals
 from distgan.tracking.console import Display
 from distgan.tracking.run_folder import RunReporter
 from distgan.training.events import Event, Summary
-from distgan.training.loop import train
 from distgan.training.run_spec import RunSpec
+from distgan.training.train import train
 
 
 @dataclass(frozen=True)

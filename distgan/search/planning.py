@@ -124,8 +124,8 @@ def plan_search(options: SearchOptions) -> SearchJob:
     # Only a dry run makes no folder; it may do without data, which a search may not.
     planned = plan_run(RunSpec(config, options.name, options.storage), dry_run=config.data.url is not None)
     if planned.resumes is not None:
-        raise UserError(f"{planned.job.run.url}: a run is there, not a search; give the search another --name")
-    config = planned.job.config
+        raise UserError(f"{planned.spec.run.url}: a run is there, not a search; give the search another --name")
+    config = planned.spec.config
     _check_measured(config, planned.index)
     plan = Plan(
         source=without_credentials(options.source),
@@ -240,8 +240,7 @@ def _loader(config: Config) -> Load:
         pairs = (word.partition("=") for word in words)
         values: Mapping[str, Any] = {key: parse_yaml(text) for key, _, text in pairs}
         found = overridden(config, values, "a trial")
-        build_objective(found)
-        check_combination(found, build_networks(found, torch.device("meta")))
+        check_combination(found, build_networks(found, torch.device("meta")), build_objective(found))
         return found
 
     return load

@@ -1,6 +1,6 @@
 """The Fréchet distance between two sets of features (FID on Inception's).
 
-Dowson and Landau, "The Fréchet distance between multivariate normal distributions" (1982); as a measure of
+Dowson and Landau, "The Fréchet distance between multivariate normal distributions" (1982); for
 generated images Heusel et al., "GANs Trained by a Two Time-Scale Update Rule Converge to a Local Nash
 Equilibrium" (2017).
 """

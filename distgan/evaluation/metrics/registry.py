@@ -41,7 +41,7 @@ def metric_name(name: str, extractor: str, samples: int, whole: bool = False) ->
 
 
 def further_metrics(config: EvaluationConfig) -> list[str]:
-    """What a configuration measures beside the Fréchet distance, the monitored metric included."""
+    """The metrics of a configuration beside the Fréchet distance, the monitored one included."""
     return [name for name in dict.fromkeys([*config.metrics, config.monitor]) if name != FRECHET]
 
 
@@ -69,7 +69,7 @@ def check_statistics_suffice(config: EvaluationConfig) -> None:
     if config.statistics is not None and beyond:
         raise UserError(
             f"evaluation: a file of statistics has no features of real images, which {', '.join(beyond)} "
-            f"need{'s' if len(beyond) == 1 else ''}; measure against images, or the Fréchet distance alone"
+            f"need{'s' if len(beyond) == 1 else ''}; compare with images, or use the Fréchet distance alone"
         )
 
 
