@@ -76,22 +76,22 @@ WGAN = [
 
 def literal_wgan(config: Config, networks: Networks, steps: int) -> None:
     """Noise over a grey level on the real images; three times as many fakes in a generator update."""
-    generator, critic, batches = networks.generator, networks.discriminator, real_batches()
-    generator_rms, critic_rms = RMSProp(generator, 5e-5), RMSProp(critic, 1e-3)
+    generator, discriminator, batches = networks.generator, networks.discriminator, real_batches()
+    generator_rms, discriminator_rms = RMSProp(generator, 5e-5), RMSProp(discriminator, 1e-3)
     for step in range(steps):
         for update in (2 * step, 2 * step + 1):
             numbers, real = draws(config, update), next(batches).images.double()
             real = (real + numbers.uniform("dequantization", 16, 1, 16, 16)) / 128 - 1
             fake = generator(numbers.normal("discriminator latents", 16, 8)).detach()
             numbers.seed_layers("discriminator layers")
-            scores = critic(torch.cat([real, fake]))
-            critic_rms.step(scores[16:].mean() - scores[:16].mean())
-            for parameter in critic.parameters():
+            scores = discriminator(torch.cat([real, fake]))
+            discriminator_rms.step(scores[16:].mean() - scores[:16].mean())
+            for parameter in discriminator.parameters():
                 parameter.data.clamp_(-0.02, 0.02)
         numbers = draws(config, step)
         fake = generator(numbers.normal("generator latents", 48, 8))
         numbers.seed_layers("frozen discriminator layers")
-        generator_rms.step(-critic(fake).mean())
+        generator_rms.step(-discriminator(fake).mean())
 
 
 HINGE = [
@@ -106,9 +106,9 @@ HINGE = [
 
 
 def literal_hinge(config: Config, networks: Networks, steps: int) -> None:
-    """Augmented images go into the critic's loss and the penalty alike, and both updates."""
-    generator, critic, batches = networks.generator, networks.discriminator, real_batches()
-    generator_rms, critic_rms = RMSProp(generator, 1e-3), RMSProp(critic, 4e-3)
+    """Augmented images go into the discriminator's loss and the penalty alike, and both updates."""
+    generator, discriminator, batches = networks.generator, networks.discriminator, real_batches()
+    generator_rms, discriminator_rms = RMSProp(generator, 1e-3), RMSProp(discriminator, 4e-3)
     augment = DiffAugment(["color", "translation", "cutout"])
     for step in range(steps):
         factor = min(1.0, (160 - 32 * step) / 128)
@@ -119,15 +119,15 @@ def literal_hinge(config: Config, networks: Networks, steps: int) -> None:
             real = augment(real_images, numbers, "augmented reals").requires_grad_()
             fake = augment(fake, numbers, "augmented fakes")
             numbers.seed_layers("discriminator layers")
-            logits = critic(torch.cat([real, fake]))
+            logits = discriminator(torch.cat([real, fake]))
             loss = F.relu(1 - logits[:16]).mean() + F.relu(1 + logits[16:]).mean()
-            (slope,) = torch.autograd.grad(critic(real).sum(), real, create_graph=True)
-            critic_rms.step(loss + 10 / 2 * slope.square().sum((1, 2, 3)).mean(), factor)
+            (slope,) = torch.autograd.grad(discriminator(real).sum(), real, create_graph=True)
+            discriminator_rms.step(loss + 10 / 2 * slope.square().sum((1, 2, 3)).mean(), factor)
         numbers = draws(config, step)
         fake = generator(numbers.normal("generator latents", 16, 8))
         fake = augment(fake, numbers, "augmented generator fakes")
         numbers.seed_layers("frozen discriminator layers")
-        generator_rms.step(-critic(fake).mean(), factor)
+        generator_rms.step(-discriminator(fake).mean(), factor)
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_a_step_is_the_literal_one(overrides: list[str], literal: Callable[[Conf
 
 
 @pytest.mark.parametrize("updates", ["sequential", "simultaneous"])
-def test_all_weights_are_clipped_after_each_critic_update(updates: str) -> None:
+def test_all_weights_are_clipped_after_each_discriminator_update(updates: str) -> None:
     """Those of batch normalisation too, which begin at 1; the generator's are left alone."""
     config = small_config(
         f"objective={{name: wgan, updates: {updates}}}", "discriminator={network: dcgan, width: 4}",
@@ -172,7 +172,7 @@ def test_all_weights_are_clipped_after_each_critic_update(updates: str) -> None:
 
 
 def test_the_generator_learns_through_the_augmentation() -> None:
-    """Where everything is moved out of sight, nothing is learnt: the gradient passes what the critic saw."""
+    """Where everything is moved out of sight, nothing is learnt: the gradient passes what the discriminator saw."""
     config = small_config("objective={name: hinge}", "training.augment=[cutout]")
     step, networks = build_step(config)
 
