@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -130,10 +131,58 @@ def literal_hinge(config: Config, networks: Networks, steps: int) -> None:
         generator_rms.step(-discriminator(fake).mean(), factor)
 
 
+RELATIVISTIC = [
+    "objective={name: 'relativistic:Relativistic', gamma: 3, critic_steps: 2, generator_batch_multiple: 2}",
+    "optimizer.generator={name: rmsprop, lr: 1.0e-3}",
+    "optimizer.discriminator={name: rmsprop, lr: 4.0e-3}",
+    "data.flip=true",
+    "training.augment=[translation]",
+]
+
+
+def literal_relativistic(config: Config, networks: Networks, steps: int) -> None:
+    """Pairs with fresh real images in a generator update, each with two fakes, and R1 + R2."""
+    generator, discriminator, batches = networks.generator, networks.discriminator, real_batches()
+    generator_rms, discriminator_rms = RMSProp(generator, 1e-3), RMSProp(discriminator, 4e-3)
+    augment = DiffAugment(["translation"])
+
+    def flipped(images: Tensor, chosen: Tensor) -> Tensor:
+        return torch.stack([image.flip(2) if flip else image for image, flip in zip(images, chosen < 0.5, strict=True)])
+
+    for step in range(steps):
+        for update in (2 * step, 2 * step + 1):
+            numbers = draws(config, update)
+            real = flipped(scaled(next(batches)), numbers.uniform("flips", 16))
+            fake = generator(numbers.normal("discriminator latents", 16, 8)).detach()
+            real = augment(real, numbers, "augmented reals").requires_grad_()
+            fake = augment(fake, numbers, "augmented fakes").requires_grad_()
+            numbers.seed_layers("discriminator layers")
+            logits = discriminator(torch.cat([real, fake]))
+            loss = (1 + (logits[16:] - logits[:16]).exp()).log().mean()
+            for images in (real, fake):
+                (slope,) = torch.autograd.grad(discriminator(images).sum(), images, create_graph=True)
+                loss = loss + 3 / 2 * slope.square().sum((1, 2, 3)).mean()
+            discriminator_rms.step(loss)
+        numbers = draws(config, step)
+        real = flipped(scaled(next(batches)), numbers.uniform("generator flips", 16))
+        real = augment(real, numbers, "augmented generator reals")
+        numbers.seed_layers("frozen discriminator layers, reals")
+        logits = discriminator(real).detach()
+        fake = augment(generator(numbers.normal("generator latents", 32, 8)), numbers, "augmented generator fakes")
+        numbers.seed_layers("frozen discriminator layers")
+        differences = torch.cat([logits, logits]) - discriminator(fake)
+        generator_rms.step((1 + differences.exp()).log().mean())
+
+
 @pytest.mark.parametrize(
-    ("overrides", "literal"), [(WGAN, literal_wgan), (HINGE, literal_hinge)], ids=["wgan", "hinge"]
+    ("overrides", "literal"),
+    [(WGAN, literal_wgan), (HINGE, literal_hinge), (RELATIVISTIC, literal_relativistic)],
+    ids=["wgan", "hinge", "relativistic"],
 )
-def test_a_step_is_the_literal_one(overrides: list[str], literal: Callable[[Config, Networks, int], None]) -> None:
+def test_a_step_is_the_literal_one(
+    overrides: list[str], literal: Callable[[Config, Networks, int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "examples")
     config = small_config(*overrides)
     step, networks = build_step(config)
     batches = real_batches()
