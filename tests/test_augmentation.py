@@ -1,4 +1,4 @@
-"""DiffAugment: its gradients, each kind against its literal form, and what its draws depend on."""
+"""DiffAugment: its gradients, each kind against its literal form, and what its random numbers depend on."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ def test_without_spectral_norm_weights_may_be_clipped() -> None:
 
 
 class Normalised(nn.Module):
-    """A critic whose weights have spectral norm 1."""
+    """A discriminator whose weights have spectral norm 1."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -95,7 +95,7 @@ def check(config: Config, discriminator: nn.Module | None = None) -> None:
 
 
 @pytest.mark.parametrize("objective", ANY + FREE_OF_BATCHES)
-def test_every_objective_goes_with_a_critic_free_of_batch_statistics(objective: str) -> None:
+def test_every_objective_goes_with_a_discriminator_free_of_batch_statistics(objective: str) -> None:
     check(config(objective))
 
 
@@ -105,7 +105,7 @@ def test_what_is_not_penalized_goes_with_batch_statistics(objective: str) -> Non
 
 
 @pytest.mark.parametrize("objective", FREE_OF_BATCHES)
-def test_a_penalized_critic_has_no_batch_statistics(objective: str) -> None:
+def test_a_penalized_discriminator_has_no_batch_statistics(objective: str) -> None:
     name = config(objective).objective.name
     mend = "objective.r1_weight=0" if name != "wgan_gp" else "discriminator.network=wgan_gp"
     with pytest.raises(UserError, match=f"normalizes over the batch, which objective.name={name} forbids.*{mend}$"):
@@ -120,7 +120,7 @@ def test_a_penalty_has_a_forward_of_its_own(objective: str) -> None:
 
 
 @pytest.mark.parametrize("objective", ["bce", "hinge", "wgan", "wgan_gp"])
-def test_simultaneous_updates_have_one_critic_step(objective: str) -> None:
+def test_simultaneous_updates_have_one_discriminator_step(objective: str) -> None:
     with pytest.raises(UserError, match="critic_steps must be 1"):
         config(f"{{name: {objective}, updates: simultaneous, critic_steps: 2}}")
 

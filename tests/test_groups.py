@@ -128,7 +128,7 @@ def small_config(case: str, *overrides: str) -> Config:
     return load_config(preset, [*SMALL, *changes, *overrides])
 
 
-# Adam divides a gradient by its own size, also where that is rounding: fifteen critic updates of one preset magnify it.
+# Adam divides a gradient by its own size, also where that is rounding: fifteen updates of one preset magnify it.
 def bound_of(case: str, quantity: str) -> float:
     config = small_config(case)
     magnified = config.objective.name == "wgan_gp" and config.objective.critic_steps >= 5
@@ -277,7 +277,7 @@ def test_generator_update_leaves_the_discriminator_alone() -> None:
     assert all(after[name] == state[name] + 1 for name in counters)
 
 
-def test_critic_update_leaves_the_generators_weights_alone() -> None:
+def test_discriminator_update_leaves_the_generators_weights_alone() -> None:
     config = small_config("dcgan-bricks, sequential")
     step, networks = build_step(config)
     state = state_of(networks)
@@ -351,8 +351,8 @@ def literal_simultaneous(config: Config, steps: int) -> dict[str, Tensor]:
 
 def literal_wgan_gp(config: Config, steps: int) -> dict[str, Tensor]:
     networks = build_networks(config, torch.device("cpu"))
-    generator, critic = networks.generator, networks.discriminator
-    adam_g, adam_d = (Adam(network, 2e-4, (0.5, 0.9), 1e-7) for network in (generator, critic))
+    generator, discriminator = networks.generator, networks.discriminator
+    adam_g, adam_d = (Adam(network, 2e-4, (0.5, 0.9), 1e-7) for network in (generator, discriminator))
     count, multiple = config.training.batch_size, config.objective.generator_batch_multiple
     for step in range(steps):
         for update in range(3 * step, 3 * step + 3):
@@ -361,18 +361,18 @@ def literal_wgan_gp(config: Config, steps: int) -> dict[str, Tensor]:
             latents = torch.randn(count, config.latent_dim, generator=draw(config, "discriminator latents", update))
             fake = generator(latents.double(), *labels).detach()
             seed_layers(config, "discriminator layers", update)
-            scores = critic(torch.cat([real, fake]), *(torch.cat([label, label]) for label in labels))
+            scores = discriminator(torch.cat([real, fake]), *(torch.cat([label, label]) for label in labels))
             alpha = torch.rand(count, 1, 1, 1, generator=draw(config, "interpolation", update)).double()
             between = ((1 - alpha) * real + alpha * fake).requires_grad_()
-            (slope,) = torch.autograd.grad(critic(between, *labels).sum(), between, create_graph=True)
+            (slope,) = torch.autograd.grad(discriminator(between, *labels).sum(), between, create_graph=True)
             penalty = 10 * ((slope.square().sum((1, 2, 3)).sqrt() - 1) ** 2).mean()
             loss = scores[count:].mean() - scores[:count].mean() + penalty
-            adam_d.step(torch.autograd.grad(loss, list(critic.parameters())))
+            adam_d.step(torch.autograd.grad(loss, list(discriminator.parameters())))
         latents = torch.randn(multiple * count, config.latent_dim, generator=draw(config, "generator latents", step))
         labels = tuple(label.repeat(multiple) for label in labels)
         fake = generator(latents.double(), *labels)
         seed_layers(config, "frozen discriminator layers", step)
-        adam_g.step(torch.autograd.grad(-critic(fake, *labels).mean(), list(generator.parameters())))
+        adam_g.step(torch.autograd.grad(-discriminator(fake, *labels).mean(), list(generator.parameters())))
     return state_of(networks)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -76,22 +77,22 @@ WGAN = [
 
 def literal_wgan(config: Config, networks: Networks, steps: int) -> None:
     """Noise over a grey level on the real images; three times as many fakes in a generator update."""
-    generator, critic, batches = networks.generator, networks.discriminator, real_batches()
-    generator_rms, critic_rms = RMSProp(generator, 5e-5), RMSProp(critic, 1e-3)
+    generator, discriminator, batches = networks.generator, networks.discriminator, real_batches()
+    generator_rms, discriminator_rms = RMSProp(generator, 5e-5), RMSProp(discriminator, 1e-3)
     for step in range(steps):
         for update in (2 * step, 2 * step + 1):
             numbers, real = draws(config, update), next(batches).images.double()
             real = (real + numbers.uniform("dequantization", 16, 1, 16, 16)) / 128 - 1
             fake = generator(numbers.normal("discriminator latents", 16, 8)).detach()
             numbers.seed_layers("discriminator layers")
-            scores = critic(torch.cat([real, fake]))
-            critic_rms.step(scores[16:].mean() - scores[:16].mean())
-            for parameter in critic.parameters():
+            scores = discriminator(torch.cat([real, fake]))
+            discriminator_rms.step(scores[16:].mean() - scores[:16].mean())
+            for parameter in discriminator.parameters():
                 parameter.data.clamp_(-0.02, 0.02)
         numbers = draws(config, step)
         fake = generator(numbers.normal("generator latents", 48, 8))
         numbers.seed_layers("frozen discriminator layers")
-        generator_rms.step(-critic(fake).mean())
+        generator_rms.step(-discriminator(fake).mean())
 
 
 HINGE = [
@@ -106,9 +107,9 @@ HINGE = [
 
 
 def literal_hinge(config: Config, networks: Networks, steps: int) -> None:
-    """Augmented images go into the critic's loss and the penalty alike, and both updates."""
-    generator, critic, batches = networks.generator, networks.discriminator, real_batches()
-    generator_rms, critic_rms = RMSProp(generator, 1e-3), RMSProp(critic, 4e-3)
+    """Augmented images go into the discriminator's loss and the penalty alike, and both updates."""
+    generator, discriminator, batches = networks.generator, networks.discriminator, real_batches()
+    generator_rms, discriminator_rms = RMSProp(generator, 1e-3), RMSProp(discriminator, 4e-3)
     augment = DiffAugment(["color", "translation", "cutout"])
     for step in range(steps):
         factor = min(1.0, (160 - 32 * step) / 128)
@@ -119,21 +120,69 @@ def literal_hinge(config: Config, networks: Networks, steps: int) -> None:
             real = augment(real_images, numbers, "augmented reals").requires_grad_()
             fake = augment(fake, numbers, "augmented fakes")
             numbers.seed_layers("discriminator layers")
-            logits = critic(torch.cat([real, fake]))
+            logits = discriminator(torch.cat([real, fake]))
             loss = F.relu(1 - logits[:16]).mean() + F.relu(1 + logits[16:]).mean()
-            (slope,) = torch.autograd.grad(critic(real).sum(), real, create_graph=True)
-            critic_rms.step(loss + 10 / 2 * slope.square().sum((1, 2, 3)).mean(), factor)
+            (slope,) = torch.autograd.grad(discriminator(real).sum(), real, create_graph=True)
+            discriminator_rms.step(loss + 10 / 2 * slope.square().sum((1, 2, 3)).mean(), factor)
         numbers = draws(config, step)
         fake = generator(numbers.normal("generator latents", 16, 8))
         fake = augment(fake, numbers, "augmented generator fakes")
         numbers.seed_layers("frozen discriminator layers")
-        generator_rms.step(-critic(fake).mean(), factor)
+        generator_rms.step(-discriminator(fake).mean(), factor)
+
+
+RELATIVISTIC = [
+    "objective={name: 'relativistic:Relativistic', gamma: 3, critic_steps: 2, generator_batch_multiple: 2}",
+    "optimizer.generator={name: rmsprop, lr: 1.0e-3}",
+    "optimizer.discriminator={name: rmsprop, lr: 4.0e-3}",
+    "data.flip=true",
+    "training.augment=[translation]",
+]
+
+
+def literal_relativistic(config: Config, networks: Networks, steps: int) -> None:
+    """Pairs with fresh real images in a generator update, each with two fakes, and R1 + R2."""
+    generator, discriminator, batches = networks.generator, networks.discriminator, real_batches()
+    generator_rms, discriminator_rms = RMSProp(generator, 1e-3), RMSProp(discriminator, 4e-3)
+    augment = DiffAugment(["translation"])
+
+    def flipped(images: Tensor, chosen: Tensor) -> Tensor:
+        return torch.stack([image.flip(2) if flip else image for image, flip in zip(images, chosen < 0.5, strict=True)])
+
+    for step in range(steps):
+        for update in (2 * step, 2 * step + 1):
+            numbers = draws(config, update)
+            real = flipped(scaled(next(batches)), numbers.uniform("flips", 16))
+            fake = generator(numbers.normal("discriminator latents", 16, 8)).detach()
+            real = augment(real, numbers, "augmented reals").requires_grad_()
+            fake = augment(fake, numbers, "augmented fakes").requires_grad_()
+            numbers.seed_layers("discriminator layers")
+            logits = discriminator(torch.cat([real, fake]))
+            loss = (1 + (logits[16:] - logits[:16]).exp()).log().mean()
+            for images in (real, fake):
+                (slope,) = torch.autograd.grad(discriminator(images).sum(), images, create_graph=True)
+                loss = loss + 3 / 2 * slope.square().sum((1, 2, 3)).mean()
+            discriminator_rms.step(loss)
+        numbers = draws(config, step)
+        real = flipped(scaled(next(batches)), numbers.uniform("generator flips", 16))
+        real = augment(real, numbers, "augmented generator reals")
+        numbers.seed_layers("frozen discriminator layers, reals")
+        logits = discriminator(real).detach()
+        fake = augment(generator(numbers.normal("generator latents", 32, 8)), numbers, "augmented generator fakes")
+        numbers.seed_layers("frozen discriminator layers")
+        differences = torch.cat([logits, logits]) - discriminator(fake)
+        generator_rms.step((1 + differences.exp()).log().mean())
 
 
 @pytest.mark.parametrize(
-    ("overrides", "literal"), [(WGAN, literal_wgan), (HINGE, literal_hinge)], ids=["wgan", "hinge"]
+    ("overrides", "literal"),
+    [(WGAN, literal_wgan), (HINGE, literal_hinge), (RELATIVISTIC, literal_relativistic)],
+    ids=["wgan", "hinge", "relativistic"],
 )
-def test_a_step_is_the_literal_one(overrides: list[str], literal: Callable[[Config, Networks, int], None]) -> None:
+def test_a_step_is_the_literal_one(
+    overrides: list[str], literal: Callable[[Config, Networks, int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "examples")
     config = small_config(*overrides)
     step, networks = build_step(config)
     batches = real_batches()
@@ -150,7 +199,7 @@ def test_a_step_is_the_literal_one(overrides: list[str], literal: Callable[[Conf
 
 
 @pytest.mark.parametrize("updates", ["sequential", "simultaneous"])
-def test_all_weights_are_clipped_after_each_critic_update(updates: str) -> None:
+def test_all_weights_are_clipped_after_each_discriminator_update(updates: str) -> None:
     """Those of batch normalisation too, which begin at 1; the generator's are left alone."""
     config = small_config(
         f"objective={{name: wgan, updates: {updates}}}", "discriminator={network: dcgan, width: 4}",
@@ -172,7 +221,7 @@ def test_all_weights_are_clipped_after_each_critic_update(updates: str) -> None:
 
 
 def test_the_generator_learns_through_the_augmentation() -> None:
-    """Where everything is moved out of sight, nothing is learnt: the gradient passes what the critic saw."""
+    """Where everything is moved out of sight, nothing is learnt: the gradient passes what the discriminator saw."""
     config = small_config("objective={name: hinge}", "training.augment=[cutout]")
     step, networks = build_step(config)
 

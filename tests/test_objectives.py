@@ -118,7 +118,7 @@ def test_labels_flip_as_often_as_asked() -> None:
     assert (real < 0.5).ne(fake > 0.5).any()
 
 
-def test_the_critics_logits_are_bounded_as_keras_bounds_probabilities() -> None:
+def test_the_discriminators_logits_are_bounded_as_keras_bounds_probabilities() -> None:
     assert pytest.approx(math.log((1 - 1e-7) / 1e-7), abs=1e-3) == LOGIT_BOUND
     real = tensor(LOGIT_BOUND - 0.1, LOGIT_BOUND + 0.1, 500.0, -500.0).requires_grad_()
     fake = tensor(-LOGIT_BOUND + 0.1, -LOGIT_BOUND - 0.1, -500.0, 500.0).requires_grad_()
@@ -132,7 +132,7 @@ def test_the_critics_logits_are_bounded_as_keras_bounds_probabilities() -> None:
 
 
 @pytest.mark.parametrize("flips", [0.0, 0.5])
-def test_without_label_noise_a_critic_that_is_surely_wrong_learns(flips: float) -> None:
+def test_without_label_noise_a_discriminator_that_is_surely_wrong_learns(flips: float) -> None:
     real, fake = (tensor(-500.0, -20.0).requires_grad_(), tensor(500.0, 20.0).requires_grad_())
     numbers = FixedDraws(label_noise=[[0.3, 0.9]] * 2, label_flips=[[0.9, 0.9]] * 2)
     loss = BinaryCrossEntropy(label_noise=0, label_flips=flips).discriminator_loss(real, fake, numbers)
@@ -189,7 +189,7 @@ def test_hinge_numbers_and_slopes() -> None:
     assert Hinge().generator_loss(tensor(-2.0, 7.0), NONE, draws()).item() == -2.5
 
 
-class LinearCritic(nn.Module):
+class LinearDiscriminator(nn.Module):
     """⟨w, x⟩: its gradient is w everywhere."""
 
     def __init__(self, weight: Tensor) -> None:
@@ -200,37 +200,37 @@ class LinearCritic(nn.Module):
         return (images * self.weight).flatten(1).sum(1)
 
 
-class SquaredCritic(nn.Module):
+class SquaredDiscriminator(nn.Module):
     """‖x‖² / 2: its gradient is x, so the norms tell where it was asked."""
 
     def forward(self, images: Tensor) -> Tensor:
         return images.flatten(1).square().sum(1) / 2
 
 
-def test_the_penalty_of_a_linear_critic_is_known() -> None:
-    critic = LinearCritic(torch.full((1, 2, 2), 1.5, dtype=DTYPE))  # norm 3
+def test_the_penalty_of_a_linear_discriminator_is_known() -> None:
+    discriminator = LinearDiscriminator(torch.full((1, 2, 2), 1.5, dtype=DTYPE))  # norm 3
     real, fake = torch.randn(5, 1, 2, 2, dtype=DTYPE), torch.randn(5, 1, 2, 2, dtype=DTYPE)
-    assert gradient_norms(critic, real).tolist() == pytest.approx([3.0] * 5)
-    penalty = WassersteinGradientPenalty(gp_weight=10).penalty(critic, real, fake, draws())
+    assert gradient_norms(discriminator, real).tolist() == pytest.approx([3.0] * 5)
+    penalty = WassersteinGradientPenalty(gp_weight=10).penalty(discriminator, real, fake, draws())
     assert penalty is not None
     assert penalty.loss.item() == pytest.approx(10 * (3 - 1) ** 2)
     assert penalty.norm.item() == pytest.approx(3)
     penalty.loss.backward()
     # d/dw 10 (‖w‖ − 1)² = 20 (‖w‖ − 1) w / ‖w‖
-    assert critic.weight.grad is not None
-    assert critic.weight.grad.flatten().tolist() == pytest.approx([20 * 2 * 1.5 / 3] * 4)
+    assert discriminator.weight.grad is not None
+    assert discriminator.weight.grad.flatten().tolist() == pytest.approx([20 * 2 * 1.5 / 3] * 4)
 
 
-def test_a_critic_without_slope_has_a_finite_penalty() -> None:
-    critic = LinearCritic(torch.zeros(1, 2, 2, dtype=DTYPE))
+def test_a_discriminator_without_slope_has_a_finite_penalty() -> None:
+    discriminator = LinearDiscriminator(torch.zeros(1, 2, 2, dtype=DTYPE))
     images = torch.randn(3, 1, 2, 2, dtype=DTYPE)
-    penalty = WassersteinGradientPenalty(gp_weight=10).penalty(critic, images, -images, draws())
+    penalty = WassersteinGradientPenalty(gp_weight=10).penalty(discriminator, images, -images, draws())
     assert penalty is not None
     assert penalty.loss.item() == 10
     assert penalty.norm.item() == 0
     penalty.loss.backward()
-    assert critic.weight.grad is not None
-    assert critic.weight.grad.isfinite().all()
+    assert discriminator.weight.grad is not None
+    assert discriminator.weight.grad.isfinite().all()
 
 
 @pytest.mark.parametrize("interpolation", ["uniform", "normal"])
@@ -239,7 +239,7 @@ def test_the_penalty_is_taken_between_real_and_fake(interpolation: str) -> None:
     real = torch.zeros(3, 1, 1, 2, dtype=DTYPE)
     fake = torch.tensor([3.0, 4.0], dtype=DTYPE).expand(3, 1, 1, 2)
     objective = WassersteinGradientPenalty(gp_weight=2, interpolation=interpolation)
-    penalty = objective.penalty(SquaredCritic(), real, fake, numbers)
+    penalty = objective.penalty(SquaredDiscriminator(), real, fake, numbers)
     assert penalty is not None
     # Norms 0 at the real image, 5 at the fake one and 1.25 a quarter of the way to it.
     assert penalty.norm.item() == pytest.approx((0 + 5 + 1.25) / 3)
@@ -270,17 +270,17 @@ def test_uniform_points_lie_between_and_normal_ones_beyond() -> None:
 
 def test_the_penaltys_gradient_agrees_with_finite_differences() -> None:
     torch.manual_seed(0)
-    critic = Discriminator(image_size=16, channels=1, width=3, dropout=0, init="glorot").double()
+    discriminator = Discriminator(image_size=16, channels=1, width=3, dropout=0, init="glorot").double()
     real, fake = torch.randn(4, 1, 16, 16, dtype=DTYPE), torch.randn(4, 1, 16, 16, dtype=DTYPE)
     objective = WassersteinGradientPenalty(gp_weight=10)
 
     def penalty() -> Tensor:
-        value = objective.penalty(critic, real, fake, draws())
+        value = objective.penalty(discriminator, real, fake, draws())
         assert value is not None
         return value.loss
 
     penalty().backward()
-    convolutions = [layer for layer in critic.modules() if isinstance(layer, nn.Conv2d)]
+    convolutions = [layer for layer in discriminator.modules() if isinstance(layer, nn.Conv2d)]
     step = 1e-6
     for layer in convolutions:
         gradient = layer.weight.grad
@@ -300,9 +300,9 @@ def test_the_penaltys_gradient_agrees_with_finite_differences() -> None:
 
 def test_the_penalty_reaches_neither_the_images_nor_the_generator() -> None:
     source = torch.randn(3, 1, 16, 16, requires_grad=True)
-    critic = Discriminator(image_size=16, channels=1, width=2)
+    discriminator = Discriminator(image_size=16, channels=1, width=2)
     numbers = Context(0, 0.0, 0, 0, torch.device("cpu"), torch.float32)
-    penalty = WassersteinGradientPenalty().penalty(critic, torch.randn(3, 1, 16, 16), source.tanh(), numbers)
+    penalty = WassersteinGradientPenalty().penalty(discriminator, torch.randn(3, 1, 16, 16), source.tanh(), numbers)
     assert penalty is not None
     penalty.loss.backward()
     assert not penalty.norm.requires_grad
@@ -310,12 +310,12 @@ def test_the_penalty_reaches_neither_the_images_nor_the_generator() -> None:
 
 
 def test_the_penalty_is_in_float32_under_autocast() -> None:
-    critic = Discriminator(image_size=16, channels=1, width=2, dropout=0)
+    discriminator = Discriminator(image_size=16, channels=1, width=2, dropout=0)
     images = torch.randn(3, 1, 16, 16)
-    plain = gradient_norms(critic, images)
+    plain = gradient_norms(discriminator, images)
     with torch.autocast("cpu", torch.bfloat16):
-        assert critic(images).dtype == torch.bfloat16
-        assert torch.equal(gradient_norms(critic, images), plain)
+        assert discriminator(images).dtype == torch.bfloat16
+        assert torch.equal(gradient_norms(discriminator, images), plain)
 
 
 def test_random_numbers_are_their_own_for_each_seed_name_update_and_group() -> None:

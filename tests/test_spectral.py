@@ -105,7 +105,7 @@ def iterated(network: nn.Module) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("groups", [1, 4])
 def test_one_iteration_an_update(groups: int) -> None:
-    """However many groups and forwards an update has; the frozen critic's vectors stay."""
+    """However many groups and forwards an update has; the frozen discriminator's vectors stay."""
     config = small_config("plain, sequential", f"scale.groups={groups}")
     step, networks = build_step(config)
     batches = Batches(config, step.groups.local)
