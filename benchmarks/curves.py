@@ -28,8 +28,8 @@ from distgan.search.space import Space
 from distgan.search.space_checks import validated
 from distgan.storage.storage import Storage
 from distgan.training.events import EvaluationResult, Event, StepMetrics
-from distgan.training.loop import train
 from distgan.training.run_spec import RunSpec
+from distgan.training.train import train
 
 PRESET = "quickstart"
 # Rates from where nothing is learned to where nothing is kept, around those that work.

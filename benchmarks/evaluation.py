@@ -21,9 +21,10 @@ from torch import Tensor
 from benchmarks.report import console, machine, print_ratio
 from distgan.evaluation.extractors.fid import InceptionFeatures
 from distgan.evaluation.extractors.inception import FEATURES, InceptionV3
-from distgan.evaluation.metrics.frechet import FeatureSums, GaussianStatistics, frechet_distance
+from distgan.evaluation.feature_statistics import FeatureSums, GaussianStatistics
+from distgan.evaluation.metrics.frechet import frechet_distance
 from distgan.evaluation.metrics.kid import kernel_distance
-from distgan.evaluation.metrics.prdc import manifold
+from distgan.evaluation.metrics.prdc import prdc
 
 _TIMED_IMAGES = 64
 
@@ -57,7 +58,7 @@ def rest(samples: int, repeats: int) -> None:
     parts: dict[str, Callable[[], object]] = {
         "sums and Fréchet distance": lambda: frechet_distance(one, _statistics(fake)),
         "kernel distance": lambda: kernel_distance(real, fake),
-        "precision, recall, density, coverage": lambda: manifold(real, fake),
+        "precision, recall, density, coverage": lambda: prdc(real, fake),
     }
     table = Table("what", "seconds", "of the network's", title=f"{samples:,} x {FEATURES}", title_justify="left")
     table.add_row(f"the network ({_TIMED_IMAGES} images, scaled up)", f"{forward:.1f}", "")

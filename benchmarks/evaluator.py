@@ -34,10 +34,9 @@ from distgan.config.load import load_config
 from distgan.config.schema import Config
 from distgan.data.dataset import Dataset
 from distgan.distributed import Distributed
-from distgan.evaluation.evaluator import Evaluator
+from distgan.evaluation.evaluator import build_evaluator
 from distgan.evaluation.extractors.inception import FEATURES
 from distgan.evaluation.image_source import CHUNK
-from distgan.storage.storage import Storage
 from distgan.training.fakes import GeneratedImages
 from distgan.training.networks import build_networks
 from distgan.training.process import prepare_process
@@ -119,7 +118,7 @@ def _serve(config: Config, rank: int, size: int, rendezvous: Path, pipe: Connect
         os.environ["GLOO_SOCKET_IFNAME"] = "lo"
         dist.init_process_group("gloo", f"file://{rendezvous}", timedelta(seconds=300), world_size=size, rank=rank)
     decoder = Dataset.open(config.data, config.image_shape)
-    evaluator = Evaluator(config.evaluation, config.data, distributed, Storage.open(str(config.data.url)), decoder)
+    evaluator = build_evaluator(config.evaluation, config.data, distributed, decoder)
     generator = build_networks(config, distributed.device).generator.eval()
     images = GeneratedImages(config, decoder.index.labels, distributed.device, generator)
     while pipe.recv():
@@ -173,10 +172,8 @@ def _peak(data: str, count: int, pipe: Connection) -> None:
     given = [f"data.url={data}", "evaluation.extractor=benchmarks.evaluator:Projection", f"evaluation.samples={count}"]
     config, distributed = load_config("quickstart", given), Distributed(0, 1, torch.device("cpu"))
     prepare_process(1, distributed.device)
-    storage = Storage.open(data)
-    Evaluator(
-        config.evaluation, config.data, distributed, storage, Dataset.open(config.data, config.image_shape)
-    ).evaluate(Noise(count))
+    dataset = Dataset.open(config.data, config.image_shape)
+    build_evaluator(config.evaluation, config.data, distributed, dataset).evaluate(Noise(count))
     pipe.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 

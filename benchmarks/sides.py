@@ -120,7 +120,7 @@ def distgan_loop(side: Side, rank: int) -> Callable[[], None]:
     distributed = Distributed(rank, side.workers, device, side.workers)
     networks = build_networks(config, device)
     optimizers = build_optimizers(config.optimizer, networks.generator, networks.discriminator)
-    step = Step(config, networks.generator, networks.discriminator, build_objective(config), optimizers, distributed)
+    step = Step(config, networks, build_objective(config), optimizers, distributed)
     step.warm_up()
     ema, progress = ExponentialMovingAverage(networks.generator, config.ema), Progress()
     count = config.training.batch_size // config.scale.groups
@@ -129,8 +129,8 @@ def distgan_loop(side: Side, rank: int) -> Callable[[], None]:
     batch = [Group(torch.randint(0, 256, shape, dtype=torch.uint8), labels) for _ in step.groups.local]
 
     def run() -> None:
-        step.run(lambda: batch, progress.critic_updates, progress.step)
-        images = progress.advance(config)
+        step.run(lambda: batch, progress.discriminator_updates, progress.step)
+        images = progress.advance(config, step.batches_per_step)
         ema.update(networks.generator, progress.images, images)
 
     return run

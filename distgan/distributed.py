@@ -1,4 +1,4 @@
-"""The workers of a run and what they do together. One worker needs no process group."""
+"""The workers of a run and their collective operations. A single worker needs no process group."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from distgan.errors import UserError
 
 
 def join_store(host: str, port: int, rank: int, size: int, timeout_s: float) -> Any:
-    """torch's store of a group of `size` workers at `host`:`port`; rank 0 holds it and waits for the others.
+    """The TCP store of a group of `size` workers at `host`:`port`. Rank 0 serves it and waits for the others.
 
-    The store asks nobody for a token, and torch's own rendezvous has it listen on every address of the machine. Here
-    it listens on `host` alone; on every address only where `host` is none of this machine's (behind a translation of
-    addresses), or a name that leads to loopback here and to this machine from others. Raises OSError or RuntimeError
-    where the workers do not meet.
+    The store has no authentication, and torch's own rendezvous listens on all addresses of the machine. This one
+    listens on `host` only. It listens on all addresses if `host` is not an address of this machine (as behind network
+    address translation), or is a name that resolves to loopback here. Raises OSError or RuntimeError if the workers
+    do not connect in time.
     """
     timeout = timedelta(seconds=timeout_s)
     if rank != 0:
         return dist.TCPStore(host, port, size, False, timeout)  # type: ignore[attr-defined]
     listener = _listen(host, port)
-    # torch takes the socket over.
+    # torch owns the socket from here on.
     return dist.TCPStore(  # type: ignore[attr-defined]
         host, listener.getsockname()[1], size, True, timeout, master_listen_fd=listener.detach()
     )
@@ -70,15 +70,18 @@ T = TypeVar("T")
 
 _THREADS = "OMP_NUM_THREADS"
 
-_LAUNCH = "start the workers with torchrun, or unset its variables for a run of one"
+_LAUNCH = "start the workers with torchrun, or unset its variables for a single worker"
 
 
 @dataclass(frozen=True)
 class Distributed:
-    """This worker's place among all of them, its device, and how many workers its host has.
+    """This worker's rank among the workers of a run, and its collective operations.
 
-    `processors` are those of the host that the workers may use; None stands for all that this process may run on.
-    `threads` are those that the environment of whoever started the workers asks for (see `asked_threads`).
+    Attributes:
+        size: number of workers.
+        local_size: workers on this host.
+        processors: processors of this host for its workers; None for all that this process may run on.
+        threads: threads per worker that the user's environment requests (see `requested_threads`).
     """
 
     rank: int
@@ -95,7 +98,7 @@ class Distributed:
         return tensor
 
     def all_reduce_async(self, tensor: Tensor) -> Callable[[], Tensor]:
-        """Starts the sum over all workers, in place; the function returned waits for it."""
+        """Starts the sum over all workers, in place. The returned function waits for it."""
         if self.size == 1:
             return lambda: tensor
         work = dist.all_reduce(tensor, async_op=True)
@@ -115,17 +118,17 @@ class Distributed:
         return box[0]
 
     def from_rank_0(self, action: Callable[[], T]) -> T:
-        """What `action` gives on rank 0, on every rank. Its UserError is raised on every rank."""
-        found: T | UserError | None = None
+        """Runs `action` on rank 0 and broadcasts its result, or raises its UserError on every rank."""
+        result: T | UserError | None = None
         if self.rank == 0:
             try:
-                found = action()
+                result = action()
             except UserError as error:
-                found = error
-        found = self.broadcast(found)
-        if isinstance(found, UserError):
-            raise found
-        return cast(T, found)
+                result = error
+        result = self.broadcast(result)
+        if isinstance(result, UserError):
+            raise result
+        return cast(T, result)
 
     def gather(self, value: T) -> list[T]:
         """The values of all workers, in the order of their ranks, on every rank."""
@@ -149,38 +152,38 @@ class Distributed:
         return None if parts is None else torch.cat([part[:n] for part, n in zip(parts, counts.tolist(), strict=True)])
 
     def ddp(self, module: nn.Module) -> nn.Module:
-        """`module` with its gradients averaged over the workers; itself when there is one worker.
+        """`module` with gradients that are averaged over the workers; `module` itself for a single worker.
 
-        Buffers are not broadcast: batch statistics are averaged over the groups (`training.statistics`).
+        Buffers are not broadcast: batch statistics are averaged over the groups (`training.buffers`).
         """
         if self.size == 1:
             return module
         with warnings.catch_warnings():
-            # Its successor `forward_sync_buffers` is unknown to older torch.
+            # Older torch does not have its successor, `forward_sync_buffers`.
             warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
             return DistributedDataParallel(
                 module,
                 broadcast_buffers=False,
                 gradient_as_bucket_view=True,
-                # Between processors an all-reduce costs milliseconds whatever its size: no small first bucket.
+                # On CPUs an all-reduce costs milliseconds at any size: no small first bucket.
                 bucket_cap_mb=None if self.device.type == "cuda" else 25,
             )
 
 
-def choose_device(wish: str, local_rank: int) -> torch.device:
-    """The device of a worker: `auto` takes its GPU when there is one. Raises UserError for an absent one."""
+def choose_device(configured: str, local_rank: int) -> torch.device:
+    """The device of a worker: `auto` is its GPU, if there is one. Raises UserError for `cuda` without a GPU."""
     available = torch.cuda.is_available()
-    if wish == "cuda" and not available:
+    if configured == "cuda" and not available:
         raise UserError("scale.device=cuda: this machine has no usable GPU; use scale.device=auto or cpu")
-    if wish == "cpu" or not available:
+    if configured == "cpu" or not available:
         return torch.device("cpu")
     return torch.device("cuda", local_rank % torch.cuda.device_count())
 
 
 def join_torchrun(device: str, timeout_s: float = 600.0) -> Distributed:
-    """The world that torchrun's environment describes; a world of one without it.
+    """The workers that torchrun's environment describes; without it, a single worker.
 
-    Raises UserError for an environment that torchrun would not make, and for workers that do not meet in time.
+    Raises UserError for an environment that torchrun would not set, and if the workers do not connect in time.
     """
     check_torchrun()
     size, rank = _number("WORLD_SIZE", 1), _number("RANK", 0)
@@ -190,7 +193,7 @@ def join_torchrun(device: str, timeout_s: float = 600.0) -> Distributed:
     if size > 1 and not dist.is_initialized():
         backend = "nccl" if chosen.type == "cuda" else "gloo"
         try:
-            # torchrun's own process holds the store of its workers.
+            # torchrun's own process serves the store of its workers.
             agents = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
             store = None if agents else _store(rank, size, timeout_s)
             dist.init_process_group(
@@ -199,16 +202,16 @@ def join_torchrun(device: str, timeout_s: float = 600.0) -> Distributed:
         except (ValueError, OSError, dist.DistError) as error:
             reason = " ".join(str(error).split())
             raise UserError(
-                f"WORLD_SIZE={size} is set, but the workers cannot meet: {reason:.300}; {_LAUNCH}"
+                f"WORLD_SIZE={size} is set, but the workers cannot connect: {reason:.300}; {_LAUNCH}"
             ) from None
-    return Distributed(rank, size, chosen, _number("LOCAL_WORLD_SIZE", 1), threads=asked_threads())
+    return Distributed(rank, size, chosen, _number("LOCAL_WORLD_SIZE", 1), threads=requested_threads())
 
 
-def asked_threads() -> int | None:
-    """What the user's OMP_NUM_THREADS says; None where it is not set, or not by the user.
+def requested_threads() -> int | None:
+    """The user's OMP_NUM_THREADS; None if it is not set, or not by the user.
 
-    torchrun sets it to 1 for several workers, and Ray for its jobs, where it is not set. torchrun's own environment
-    tells who has set it; in a job of Ray a 1 is taken for Ray's.
+    torchrun (for several workers) and Ray (for jobs) set an unset variable to 1. The environment of torchrun's own
+    process shows who set it. In a Ray job, a 1 counts as Ray's.
     """
     value = os.environ.get(_THREADS, "").partition(",")[0].strip()
     if not (value.isascii() and value.isdigit() and int(value)):
@@ -221,12 +224,12 @@ def asked_threads() -> int | None:
 
 
 def _parent_has(variable: str) -> bool:
-    """Whether the environment that this process's parent was started with has the variable; no where that is hidden."""
+    """Whether this process's parent was started with the variable. False if its environment cannot be read."""
     try:
-        given = Path(f"/proc/{os.getppid()}/environ").read_bytes()
+        content = Path(f"/proc/{os.getppid()}/environ").read_bytes()
     except OSError:
         return False
-    return any(entry.startswith(f"{variable}=".encode()) for entry in given.split(b"\0"))
+    return any(entry.startswith(f"{variable}=".encode()) for entry in content.split(b"\0"))
 
 
 def _store(rank: int, size: int, timeout_s: float) -> Any:
@@ -236,11 +239,13 @@ def _store(rank: int, size: int, timeout_s: float) -> Any:
 
 
 def check_torchrun() -> None:
-    """Raises UserError for variables of torchrun with which workers would wait for each other in vain."""
-    for place, among in (("RANK", "WORLD_SIZE"), ("LOCAL_RANK", "LOCAL_WORLD_SIZE")):
-        rank, count = _number(place, 0), _number(among, 1)
-        if rank >= count and (among in os.environ or place == "RANK"):
-            raise UserError(f"{place}={rank} with {among}={count}: ranks go from 0 to one less than that; {_LAUNCH}")
+    """Raises UserError for torchrun variables with which the workers would wait for each other forever."""
+    for rank_name, size_name in (("RANK", "WORLD_SIZE"), ("LOCAL_RANK", "LOCAL_WORLD_SIZE")):
+        rank, count = _number(rank_name, 0), _number(size_name, 1)
+        if rank >= count and (size_name in os.environ or rank_name == "RANK"):
+            raise UserError(
+                f"{rank_name}={rank} with {size_name}={count}: ranks go from 0 to one less than that; {_LAUNCH}"
+            )
     if _number("WORLD_SIZE", 1) == 1:
         return
     missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if not os.environ.get(name)]

@@ -1,6 +1,8 @@
-"""The one exception for whatever a user can fix."""
+"""The exceptions of the package: for what a user can fix, and for a stop by a signal."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from distgan.text import printable, without_credentials
 
@@ -18,3 +20,21 @@ class UserError(Exception):
 
 class DivergedError(UserError):
     """A run's numbers are no longer finite."""
+
+
+class DamagedError(UserError):
+    """A file is not what distgan, or whoever wrote it, saved there. The message says what is wrong with it."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal stopped the work, and its state is saved. Calling again resumes it.
+
+    Attributes:
+        exit_code: the shell's: 128 and the number of the signal.
+        result: what the call would have returned, as far as there is one.
+    """
+
+    def __init__(self, exit_code: int, result: Any = None) -> None:
+        super().__init__("stopped by a signal")
+        self.exit_code = exit_code
+        self.result = result

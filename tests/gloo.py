@@ -24,7 +24,7 @@ from distgan.distributed import Distributed
 # Forked from a process that has imported torch and started nothing, so a worker costs milliseconds. The second
 # module is what torch imports, for seconds, in the first step of an optimiser.
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["distgan.training.loop", "torch._dynamo"])
+_CONTEXT.set_forkserver_preload(["distgan.training.train", "torch._dynamo"])
 # How long the others have to end by themselves once one has died.
 _GRACE_S = 3.0
 

@@ -23,9 +23,9 @@ from distgan.storage.storage import Storage
 from distgan.training.checkpoints import CheckpointStore
 from distgan.training.events import EvaluationResult, Event, StepMetrics, Summary
 from distgan.training.fakes import GeneratedImages
-from distgan.training.loop import train
 from distgan.training.run_evaluator import AsyncEvaluator
 from distgan.training.run_spec import RunSpec
+from distgan.training.train import train
 
 ALONE = Distributed(0, 1, torch.device("cpu"))
 BATCH = 16
@@ -74,7 +74,7 @@ def generated(config: Config, generator: nn.Module) -> GeneratedImages:
 
 
 class Recorder:
-    """Keeps everything that a run tells; may ask it to stop, or kill its process."""
+    """Keeps the events and grids of a run; may request a stop."""
 
     def __init__(self, stop_at: int | None = None, on_event: Callable[[Event], None] = lambda _: None) -> None:
         self.stop_at, self.on_event = stop_at, on_event
@@ -110,11 +110,11 @@ def run(
     *,
     distributed: Distributed = ALONE,
     stop_at: int | None = None,
-    validation: AsyncEvaluator | None = None,
+    async_evaluator: AsyncEvaluator | None = None,
 ) -> tuple[Summary, Recorder]:
-    """Trains, or goes on training; stops once `stop_at` steps are done."""
+    """Trains or resumes a run; stops after step `stop_at`."""
     recorder = Recorder(stop_at)
-    return train(RunSpec(config, name, storage), distributed, recorder, validation), recorder
+    return train(RunSpec(config, name, storage), distributed, recorder, async_evaluator), recorder
 
 
 def checkpoints(storage: str, name: str = "run") -> CheckpointStore:
@@ -133,7 +133,7 @@ def tensors_of(tree: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def newest(storage: str, name: str = "run") -> tuple[dict[str, Any], dict[str, Any]]:
-    """(leaves, progress) of a run's newest whole checkpoint."""
+    """(leaves, progress) of a run's newest complete checkpoint."""
     store = checkpoints(storage, name)
     found = store.newest_name()
     assert found is not None

@@ -76,7 +76,7 @@ def test_data_that_a_checkpoint_names_elsewhere_are_asked_for_only_with_a_flag(
 ) -> None:
     source = strangers_run(trained, tmp_path, data__url=listener.url)
     told = one_line(cli("evaluate", source))
-    assert f"reads from another place than its own (data.url='{listener.url}')" in told
+    assert f"reads from other hosts than its own (data.url='{listener.url}')" in told
     assert told.endswith("name them with --data URL, or add --trust-addresses")
     assert not listener.contacted()
     assert cli("sample", source, "--count", "1", "--out", "x.png").code == 0

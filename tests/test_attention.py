@@ -45,7 +45,7 @@ def test_attention_is_the_formula(form: str, count: int) -> None:
 
 
 @pytest.mark.parametrize("form", ["plain", "pooled"])
-def test_attention_can_be_penalised(form: str) -> None:
+def test_attention_can_be_penalized(form: str) -> None:
     torch.manual_seed(0)
     layer = SelfAttention2d(8, form).double()
     nn.init.constant_(layer.gamma, 0.7)

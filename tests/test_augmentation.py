@@ -1,4 +1,4 @@
-"""DiffAugment: its gradients, each kind against its literal form, and what its draws depend on."""
+"""DiffAugment: its gradients, each kind against its literal form, and what its random numbers depend on."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import torch
 from torch import Tensor
 
 from distgan.config.schema import Augmentation
-from distgan.losses.rng import Purpose, StepRng
+from distgan.losses.context import Context
 from distgan.training.augmentation import DiffAugment, adjust_color, cut_out, translate
 
 pytestmark = pytest.mark.timeout(60)
 
 DTYPE = torch.float64
 ALL: list[Augmentation] = ["color", "translation", "cutout"]
-REALS, FAKES = Purpose.AUGMENTED_REALS, Purpose.AUGMENTED_FAKES
+REALS, FAKES = "augmented reals", "augmented fakes"
 
 
-def draws(update: int = 0, group: int = 0, seed: int = 0) -> StepRng:
-    return StepRng(seed, update, group, torch.device("cpu"), DTYPE)
+def draws(update: int = 0, group: int = 0, seed: int = 0) -> Context:
+    return Context(update, 0.0, seed, group, torch.device("cpu"), DTYPE)
 
 
 def images(count: int, channels: int, size: int) -> Tensor:
@@ -100,7 +100,7 @@ def test_draws_belong_to_seed_update_group_and_purpose() -> None:
         augment(source, draws(group=1), REALS),
         augment(source, draws(seed=1), REALS),
         augment(source, draws(), FAKES),
-        augment(source, draws(), Purpose.AUGMENTED_GENERATOR_FAKES),
+        augment(source, draws(), "augmented generator fakes"),
     ]
     assert all(not torch.equal(base, other) for other in others)
     assert torch.equal(torch.random.get_rng_state(), state)

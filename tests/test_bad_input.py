@@ -58,7 +58,7 @@ from circumstances import (
 from command_line import Cli, one_line
 from distgan.config.load import dump_config
 from distgan.data.images import encode_image
-from distgan.evaluation.metrics.frechet import GaussianStatistics
+from distgan.evaluation.feature_statistics import GaussianStatistics
 from distgan.evaluation.reference_files import RealStatistics
 from miniatures import (
     ATTRIBUTES,
@@ -269,7 +269,7 @@ CONFIGURATION = [
     Case(
         "no measure",
         "train quickstart evaluation.monitor=kid",
-        "evaluation.monitor='kid': allowed: frechet, kernel, precision, recall, density, coverage or inception_score$",
+        "evaluation.monitor: unknown metric 'kid'; there are: coverage, density, frechet, inception_score, kernel",
     ),
     Case("threads", "train quickstart scale.threads=1000000", r"scale\.threads=1000000: allowed: integer, 1 to 1024"),
     Case("objective", "train quickstart objective.name=lsgan", "unknown objective 'lsgan'; did you mean 'wgan'"),
@@ -293,12 +293,12 @@ CONFIGURATION = [
     Case(
         "combination",
         "train wgan-gp-faces discriminator.network=dcgan --dry-run",
-        r"discriminator\.network=dcgan normalises over the batch, which objective\.name=wgan_gp forbids",
+        r"discriminator\.network=dcgan normalizes over the batch, which objective\.name=wgan_gp forbids",
     ),
     Case(
         "penalty on batch statistics",
         "train quickstart objective.r1_weight=1 --dry-run",
-        r"normalises over the batch, which objective\.name=bce forbids.*or objective\.r1_weight=0",
+        r"normalizes over the batch, which objective\.name=bce forbids.*or objective\.r1_weight=0",
     ),
     Case(
         "penalty and simultaneous",
@@ -308,7 +308,7 @@ CONFIGURATION = [
     Case(
         "budget beyond decay",
         "train quickstart optimizer.decay_until_kimg=100",
-        r"training\.kimg=240 goes beyond optimizer\.decay_until_kimg=100",
+        r"training\.kimg=240 is beyond optimizer\.decay_until_kimg=100",
     ),
     Case("name with a slash", "train quickstart --name a/b", "--name 'a/b': use letters, digits"),
     Case("name above", "train quickstart --name ..", r"--name '\.\.': use letters, digits"),
@@ -327,12 +327,12 @@ CONFIGURATION = [
     Case(
         "no FID weights",
         "train quickstart data.url={data} evaluation.extractor=fid",
-        r"evaluation\.extractor=fid measures with published weights, which were not given; download pt_inception",
+        r"evaluation\.extractor=fid needs published weights, which are not set; download pt_inception",
     ),
     Case(
         "missing FID weights",
         "train quickstart data.url={data} evaluation.extractor=fid evaluation.weights=nowhere.pth --no-ray",
-        r"nowhere\.pth: there are no weights of evaluation\.extractor=fid",
+        r"nowhere\.pth: no weights of evaluation\.extractor=fid",
     ),
     Case(
         "other FID weights",
@@ -342,7 +342,7 @@ CONFIGURATION = [
     Case(
         "measure",
         "train quickstart data.url={data} evaluation.metrics=[kid]",
-        r"evaluation\.metrics.*'?kernel'?",
+        r"evaluation\.metrics: unknown metric 'kid'; there are: .*kernel",
     ),
     Case(
         "image size",
@@ -383,12 +383,12 @@ LABELS = [
     Case(
         "other number of classes",
         f"{LABELLED} num_classes=4 data.url={{data}}",
-        "num_classes=4, but the images at {data} are of 3 classes: set num_classes=3",
+        "num_classes=4, but the images at {data} have 3 classes: set num_classes=3",
     ),
     Case(
         "data of no classes",
         f"{LABELLED} num_classes=3 data.url={{mine}}",
-        r"num_classes=3, but the images at .* are of 0 classes: train networks that take no labels",
+        r"num_classes=3, but the images at .* have 0 classes: train unconditional networks",
         header(classes=[]),
     ),
     Case(
@@ -400,11 +400,15 @@ LABELS = [
     Case(
         "labels beyond the classes",
         f"{LABELLED} num_classes=3 data.url={{mine}}",
-        "{mine}: damaged: there is a label 3, and 3 classes; make the index again",
+        "{mine}: damaged: it has the label 3 and 3 classes; rebuild the index",
         columns(labels=put(3, 3)),
     ),
-    Case("label of none", "sample {run} --label 0", "--label 0: step-.* is of a generator that takes no labels"),
-    Case("all labels of none", "sample {run} --label all", "--label all: step-.* takes no labels; leave --label out"),
+    Case("label of none", "sample {run} --label 0", "--label 0: the generator of step-.* takes no labels"),
+    Case(
+        "all labels of none",
+        "sample {run} --label all",
+        "--label all: the generator of step-.* takes no labels; leave --label out",
+    ),
     Case("no own module", "train quickstart generator.network=gone:Net", "gone:Net: there is no module 'gone'; go to"),
     Case(
         "no own objective",
@@ -427,13 +431,13 @@ LABELS = [
     Case(
         "weights of no tensors",
         "train {yaml} --name new --init-from {mine}",
-        r"damaged or half written \(.*step-000000002: damaged: its tensors are not those of its networks: generator is",
+        r"damaged or unfinished \(.*step-000000002: damaged: its tensors are not those of its networks: generator is",
         state(lambda _: saved({})),
     ),
     Case(
         "weights for a run that exists",
         f"{RESUME} --init-from {{run}}",
-        "mine is a run already, which began from random weights",
+        "mine already exists, and began from random weights",
         manifest(),
     ),
     Case("nothing to continue", f"{CONTINUE} {{tmp}}/gone", "gone: no checkpoints there; give a run's"),
@@ -441,7 +445,7 @@ LABELS = [
     Case(
         "state for a run that exists",
         f"{RESUME} --continue-from {{run}}",
-        "--continue-from .*mine is a run already, which began from random weights; leave --continue-from out",
+        "--continue-from .*mine already exists, and began from random weights; leave --continue-from out",
         manifest(),
     ),
     Case(
@@ -452,7 +456,7 @@ LABELS = [
     Case(
         "state of other data",
         f"{CONTINUE} {{run}} data.url={{other}}",
-        r"trained on other data .*point data\.url to them",
+        r"trained on other data .*set data\.url to them",
     ),
     Case("state of the whole budget", f"{CONTINUE} {{run}}", r"training\.kimg=.* is the budget with them; set"),
     Case(
@@ -931,35 +935,35 @@ CHECKPOINTS = [
     Case("samples among others", "sample {run} --out {data}", "the folder is not empty; give the name of a new one"),
     Case("samples nowhere", "sample {run} --count 1 --out {yaml}/", "--out .*: cannot be written: File exists"),
     Case("too large a grid", "sample {tmp}/gone --count 65537", "--count 65537: a grid has at most 65536 images"),
-    Case("checkpoint gone", "sample {run}/checkpoints/step-000000009", "no whole checkpoint there"),
+    Case("checkpoint gone", "sample {run}/checkpoints/step-000000009", "no complete checkpoint there"),
     Case(
         "checkpoints without manifests", "sample {mine}", "no checkpoints there", checkpoint_file("manifest.json", None)
     ),
     Case(
         "one without its manifest",
         "sample {mine}/checkpoints/step-000000002",
-        "no whole checkpoint there",
+        "no complete checkpoint there",
         checkpoint_file("manifest.json", None),
     ),
-    Case("cut state", "sample {mine}", "damaged or half written", checkpoint_file("state.pt", lambda data: data[:-1])),
-    Case("flipped state", "sample {mine}", "damaged or half written", checkpoint_file("state.pt", flipped(3000))),
-    Case("state gone", "sample {mine}", "damaged or half written", checkpoint_file("state.pt", None)),
+    Case("cut state", "sample {mine}", "damaged or unfinished", checkpoint_file("state.pt", lambda data: data[:-1])),
+    Case("flipped state", "sample {mine}", "damaged or unfinished", checkpoint_file("state.pt", flipped(3000))),
+    Case("state gone", "sample {mine}", "damaged or unfinished", checkpoint_file("state.pt", None)),
     Case(
         "manifest garbage",
         "sample {mine}",
-        r"damaged or half written \(.*manifest\.json is no JSON",
+        r"damaged or unfinished \(.*manifest\.json is no JSON",
         checkpoint_file("manifest.json", lambda _: b"\xff{"),
     ),
     Case(
         "deep manifest",
         "sample {mine}",
-        r"damaged or half written \(.*manifest\.json is no JSON",
+        r"damaged or unfinished \(.*manifest\.json is no JSON",
         checkpoint_file("manifest.json", lambda _: b"[" * 100_000),
     ),
     Case(
         "manifest of other software",
         "sample {mine}",
-        r"damaged or half written \(.*its manifest\.json: format: missing",
+        r"damaged or unfinished \(.*its manifest\.json: format: missing",
         checkpoint_file("manifest.json", lambda _: b"[1]"),
     ),
     Case(
@@ -971,19 +975,19 @@ CHECKPOINTS = [
     Case(
         "progress of words",
         "sample {mine}/checkpoints/step-000000002",
-        r"no whole checkpoint there: its manifest\.json: progress",
+        r"no complete checkpoint there: its manifest\.json: progress",
         manifest(progress={"images": "many"}),
     ),
     Case(
         "progress of more",
         "sample {mine}/checkpoints/step-000000002",
-        r"no whole checkpoint there: its manifest\.json: progress",
+        r"no complete checkpoint there: its manifest\.json: progress",
         manifest(progress={"epoch": 3}),
     ),
     Case(
         "evaluations of words",
         "sample {mine}/checkpoints/step-000000002",
-        r"no whole checkpoint there: its manifest\.json: progress",
+        r"no complete checkpoint there: its manifest\.json: progress",
         manifest(progress={"evaluations": [{"step": 1, "images": 16, "distance": "good"}]}),
     ),
     Case(
@@ -999,13 +1003,13 @@ CHECKPOINTS = [
     Case(
         "other networks",
         "sample {mine}/checkpoints/step-000000002",
-        r"no whole checkpoint there: its tensors are not those of its networks: generator\.",
+        r"no complete checkpoint there: its tensors are not those of its networks: generator\.",
         manifest(config={"latent_dim": 9}),
     ),
     Case(
         "no tensors",
         "sample {mine}",
-        "step-000000002: damaged: its state.pt: it is no whole",
+        "step-000000002: damaged: its state.pt: it is no complete",
         state(lambda _: b"hello"),
     ),
     Case(
@@ -1023,7 +1027,7 @@ CHECKPOINTS = [
     Case(
         "resume other networks",
         RESUME,
-        "step-000000002: damaged: its tensors are not those .*there is no older one to go on from",
+        "step-000000002: damaged: its tensors are not those .*there is no older one to resume from",
         state(lambda _: saved({"generator": {}})),
     ),
     Case(
@@ -1032,9 +1036,7 @@ CHECKPOINTS = [
         r"generator\.width was 4 and is 8; .*another --name",
         manifest(),
     ),
-    Case(
-        "resume on other data", f"{RESUME} data.url={{other}}", r"trained on other data .*point data\.url", manifest()
-    ),
+    Case("resume on other data", f"{RESUME} data.url={{other}}", r"trained on other data .*set data\.url", manifest()),
 ]
 
 S3 = [
@@ -1210,14 +1212,14 @@ EVALUATION = [
     Case(
         "mixed sizes",
         FOLDER,
-        "1.png: is 16x16 pixels, grey, and 0.png is 32x32 pixels, grey; all must have one size",
+        "1.png: is 16x16 pixels, gray, and 0.png is 32x32 pixels, gray; all must have one size",
         images((32, 32), (16, 16)),
     ),
     Case("mixed channels", FOLDER, "1.png: is 32x32 pixels, RGB, and 0.png is ", images((32, 32), (32, 32, 3))),
     Case(
         "other channels than the data",
         FOLDER,
-        "images: its images are RGB, and those at {data} are grey; convert",
+        "images: its images are RGB, and those at {data} are gray; convert",
         images((32, 32, 3), (32, 32, 3)),
     ),
     Case(
@@ -1226,8 +1228,8 @@ EVALUATION = [
         "images: its images have 16 pixels a side, and those at {data} have 32; compare with data that were packed",
         images((16, 16), (16, 16)),
     ),
-    Case("oblong images", FOLDER, "images: its images are 32x16 pixels, grey; only square", images((16, 32), (16, 32))),
-    Case("one image", FOLDER, "images: one image alone has no distance; give at least 2", images((32, 32))),
+    Case("oblong images", FOLDER, "images: its images are 32x16 pixels, gray; only square", images((16, 32), (16, 32))),
+    Case("one image", FOLDER, "images: a distance needs at least 2 images", images((32, 32))),
     Case("too few images", f"{FOLDER} --samples 3", "--samples 3: .*images holds 2 images; make more of them", TWO),
     Case("image of no image", FOLDER, "0.png: not a readable image: unknown format; write it again", images(b"text")),
     Case(
@@ -1271,14 +1273,12 @@ EVALUATION = [
     Case(
         "metric of another extractor",
         "evaluate {run} --metrics fid --extractor fd_lite0",
-        "--extractor fd_lite0: --metrics fid asks for fid; name one of them",
+        "--extractor fd_lite0: --metrics fid asks for fid; name one",
     ),
     Case(
         "no such extractor", "evaluate {run} --extractor fd_lite", "unknown feature extractor 'fd_lite'; did you mean"
     ),
-    Case(
-        "no weights", "evaluate {run} --metrics fid", "measures with published weights, which were not given; download"
-    ),
+    Case("no weights", "evaluate {run} --metrics fid", "needs published weights, which are not set; download"),
     Case(
         "weights of another hash",
         "evaluate {run} --metrics fid",
@@ -1290,19 +1290,19 @@ EVALUATION = [
     Case(
         "statistics of another extractor",
         WITH_STATISTICS,
-        "given.npz: statistics of the extractor fid, and images are to be measured with fd_lite0; measure",
+        "given.npz: statistics of the extractor fid, and images are evaluated with fd_lite0; use fid",
         statistics(320, "fid", 16),
     ),
     Case(
         "statistics of another size",
         WITH_STATISTICS,
-        "given.npz: statistics of images of 64 pixels, and those to be measured have 16; give",
+        "given.npz: statistics of images of 64 pixels, and the images to evaluate have 16; give",
         statistics(320, "fd_lite0", 64),
     ),
     Case(
         "statistics of another dimension",
         WITH_STATISTICS,
-        "given.npz: statistics of 2048 features, and the extractor fd_lite0 makes 320; measure with",
+        "given.npz: statistics of 2048 features, and the extractor fd_lite0 makes 320; use the extractor",
         statistics(2048),
     ),
     Case("no statistics there", WITH_STATISTICS, "given.npz: no such file of statistics; `distgan data stats --out`"),
@@ -1322,7 +1322,7 @@ EVALUATION = [
     Case(
         "to train against statistics of another size",
         "train {yaml} --name new evaluation.statistics={tmp}/given.npz",
-        "given.npz: statistics of images of 64 pixels, and those to be measured have 16",
+        "given.npz: statistics of images of 64 pixels, and the images to evaluate have 16",
         statistics(320, "fd_lite0", 64),
     ),
     Case(
@@ -1338,7 +1338,11 @@ EVALUATION = [
     ),
     Case("classes of a folder", f"{FOLDER} --per-class", "--per-class is for runs and checkpoints", TWO),
     Case("checkpoint of a folder", f"{FOLDER} --checkpoint last", "--checkpoint last is for runs and checkp", TWO),
-    Case("more nearest than samples", "evaluate {run} --samples 8 --nearest 9", "--nearest 9: 8 samples are measured;"),
+    Case(
+        "more nearest than samples",
+        "evaluate {run} --samples 8 --nearest 9",
+        "--nearest 9: only 8 samples are evaluated;",
+    ),
     Case(
         "nearest of statistics",
         "evaluate {run} --statistics {tmp}/given.npz --nearest 4",
@@ -1364,7 +1368,7 @@ EVALUATION = [
     Case(
         "statistics of several sizes",
         "data stats {mine}",
-        "its images have several sizes; say with",
+        "its images have several sizes; choose one with",
         header(image_size=None),
     ),
     Case(
@@ -1391,7 +1395,7 @@ SEARCH = [
     Case(
         "a file's space",
         "tune {yaml} --storage {tmp}/runs",
-        r"run\.yaml: only presets have a space of their own \(cgan-faces, .* or .*\); give one, as optimizer",
+        r"run\.yaml: no space of its own: it has no section `search`; give one with --space: ",
     ),
     Case("key of a space", f"{TUNE} --space optimizer.generator.lrr=uniform(0,1)", "lrr: unknown key; .*generator.lr'"),
     Case("key not searched", f"{TUNE} --space seed=randint(0,9)", "seed: cannot be searched: .* luckiest draw; set it"),
@@ -1414,7 +1418,7 @@ SEARCH = [
         f"{G}: `choice.*`: PB2 models .* only: write loguniform",
     ),
     Case("metric of none", f"{TUNE} --metric fidd", "--metric: unknown metric 'fidd'; did you mean 'fid'"),
-    Case("two metrics", f"{TUNE} --metric pr", r"--metric pr: a search follows one measure, and these are 2 \(precis"),
+    Case("two metrics", f"{TUNE} --metric pr", r"--metric pr: a search follows one metric, and these are 2 \(precis"),
     Case("metric of two extractors", f"{TUNE} --metric fid,fd_lite0", "--metric fid,fd_lite0: fid and fd_lite0 are di"),
     Case("metric that is not measured", f"{TUNE} --metric is", "inception_score needs an extractor with logits, such"),
     Case(
@@ -1425,7 +1429,7 @@ SEARCH = [
     Case(
         "fid without weights",
         f"{TUNE} --metric fid",
-        "evaluation.extractor=fid measures with published weights, which were not given; download pt_inception",
+        "evaluation.extractor=fid needs published weights, which are not set; download pt_inception",
     ),
     Case("scheduler of none", f"{TUNE} --scheduler ahsa", r"--scheduler 'ahsa': .*; did you mean 'asha'\?"),
     Case("search of none", f"{TUNE} --search tpee", r"--search 'tpee': there is no such one; did you mean 'tpe'\?"),
@@ -1484,7 +1488,7 @@ SEARCH = [
     Case(
         "search called as a run",
         f"{TUNE} --storage {{run}}/.. --name run",
-        "/run: this run has been trained with another conf",
+        "/run: this run was trained with another conf",
     ),
     Case(
         "search with another space",

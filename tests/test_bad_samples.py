@@ -22,12 +22,12 @@ from distgan.data.scan import index_shards
 from distgan.data.stream import Group
 from distgan.distributed import Distributed
 from distgan.errors import UserError
-from distgan.evaluation.evaluator import Evaluator
+from distgan.evaluation.evaluator import Evaluator, build_evaluator
 from distgan.evaluation.reference import real_images
 from distgan.storage.storage import Storage
 from distgan.training.events import StepMetrics
-from distgan.training.loop import train
 from distgan.training.run_spec import RunSpec
+from distgan.training.train import train
 from gloo import run_until_death, run_workers
 from runs import ALONE, BATCH, Recorder, assert_same_bits, newest, run, tiny_config
 from toy_data import NumberedSource, numbers_of, open_stream
@@ -166,7 +166,7 @@ def open_dataset(storage: Storage, config: Config) -> Dataset:
 
 def evaluator(storage: Storage, *overrides: str) -> Evaluator:
     config = tiny_config("quickstart", storage.url, 1, "evaluation.real_samples=null", *overrides)
-    return Evaluator(config.evaluation, config.data, ALONE, storage, open_dataset(storage, config))
+    return build_evaluator(config.evaluation, config.data, ALONE, open_dataset(storage, config))
 
 
 def test_real_statistics_are_of_the_good_samples(tmp_path: Path) -> None:

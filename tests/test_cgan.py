@@ -29,7 +29,7 @@ def test_generator_is_the_sources() -> None:
     ]
 
 
-def test_critic_is_the_sources() -> None:
+def test_discriminator_is_the_sources() -> None:
     network = meta(Discriminator, image_size=64, channels=3, num_classes=2)
     assert layer_table(network, torch.empty(2, 3, 64, 64, device="meta"), LABELS) == [
         ((64, 32, 32), 5_184),
@@ -41,15 +41,15 @@ def test_critic_is_the_sources() -> None:
 
 
 @pytest.mark.parametrize(
-    ("num_classes", "channels", "generator", "critic"),
+    ("num_classes", "channels", "generator", "discriminator"),
     [(2, 3, 728_963, 662_977), (10, 3, 745_347, 671_169), (10, 1, 743_297, 669_121)],
 )
-def test_counts_are_the_sources(num_classes: int, channels: int, generator: int, critic: int) -> None:
+def test_counts_are_the_sources(num_classes: int, channels: int, generator: int, discriminator: int) -> None:
     context = {"image_size": 64, "channels": channels, "num_classes": num_classes}
     network = meta(Generator, **context, latent_dim=32)
     assert (parameters(network), running_statistics(network)) == (generator, 896)
     network = meta(Discriminator, **context)
-    assert (parameters(network), running_statistics(network)) == (critic, 0)
+    assert (parameters(network), running_statistics(network)) == (discriminator, 0)
 
 
 @pytest.mark.parametrize("size", [16, 32, 64, 128])
@@ -87,19 +87,19 @@ def test_only_the_images_own_label_changes_it() -> None:
     torch.manual_seed(0)
     context = {"image_size": 16, "channels": 1, "num_classes": 4}
     generator = Generator(**context, latent_dim=3, width=4).eval()
-    critic = Discriminator(**context, width=4).eval()
+    discriminator = Discriminator(**context, width=4).eval()
     latents, labels = torch.randn(3, 3), torch.tensor([0, 1, 2])
     changed = torch.tensor([0, 3, 2])
     images, others = generator(latents, labels), generator(latents, changed)
     same = [torch.allclose(one, other, atol=1e-7) for one, other in zip(images, others, strict=True)]
     assert same == [True, False, True]
-    assert torch.isclose(critic(images, labels), critic(images, changed)).tolist() == [True, False, True]
+    assert torch.isclose(discriminator(images, labels), discriminator(images, changed)).tolist() == [True, False, True]
 
 
 def test_the_penaltys_gradient_reaches_labels_weights() -> None:
     """Double backward through the label planes."""
-    critic = Discriminator(image_size=16, channels=1, num_classes=2, width=4)
+    discriminator = Discriminator(image_size=16, channels=1, num_classes=2, width=4)
     images = torch.randn(2, 1, 16, 16, requires_grad=True)
-    (gradient,) = torch.autograd.grad(critic(images, torch.tensor([0, 1])).sum(), images, create_graph=True)
+    (gradient,) = torch.autograd.grad(discriminator(images, torch.tensor([0, 1])).sum(), images, create_graph=True)
     gradient.square().sum().backward()
-    assert all(p.grad is not None for name, p in critic.named_parameters() if "weight" in name)
+    assert all(p.grad is not None for name, p in discriminator.named_parameters() if "weight" in name)

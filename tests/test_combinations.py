@@ -17,7 +17,7 @@ from distgan.training.optimizers import build_optimizers
 from distgan.training.step import Step
 from runs import ALONE
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = [pytest.mark.timeout(60), pytest.mark.usefixtures("one_thread")]
 
 R1 = "{name: %s, r1_weight: 1}"
 FREE_OF_BATCHES = ["{name: wgan_gp}", R1 % "bce", R1 % "hinge"]
@@ -43,18 +43,18 @@ def test_every_network_and_objective_train_or_are_refused(network: str, objectiv
         [*SMALL, f"discriminator={{network: {network}, width: 8}}", f"objective={{name: {objective}}}", *labels],
     )
     networks = build_networks(config, ALONE.device)
-    penalised = objective == "wgan_gp" or "r1" in objective
-    if (penalised and network in NORMALISE_BATCHES) or (objective == "wgan" and network in NORMALISE_WEIGHTS):
-        with pytest.raises(UserError, match=r"normalises .*; use"):
-            check_combination(config, networks)
+    penalized = objective == "wgan_gp" or "r1" in objective
+    if (penalized and network in NORMALISE_BATCHES) or (objective == "wgan" and network in NORMALISE_WEIGHTS):
+        with pytest.raises(UserError, match=r"normalizes .*; use"):
+            check_combination(config, networks, build_objective(config))
         return
-    check_combination(config, networks)
+    check_combination(config, networks, build_objective(config))
     optimizers = build_optimizers(config.optimizer, networks.generator, networks.discriminator)
-    step = Step(config, networks.generator, networks.discriminator, build_objective(config), optimizers, ALONE)
+    step = Step(config, networks, build_objective(config), optimizers, ALONE)
     group = Group(torch.zeros(4, 1, 32, 32, dtype=torch.uint8), torch.tensor([0, 1, 2, 0]))
     terms = step.run(lambda: [group, group], 0, 0)
     assert all(value.isfinite() for value in terms.values())
-    assert ("loss/penalty" in terms) == penalised
+    assert ("loss/penalty" in terms) == penalized
     for part in (networks.generator, networks.discriminator):
         assert all(parameter.isfinite().all() for parameter in part.parameters())
 
@@ -71,7 +71,7 @@ def test_without_spectral_norm_weights_may_be_clipped() -> None:
 
 
 class Normalised(nn.Module):
-    """A critic whose weights have spectral norm 1."""
+    """A discriminator whose weights have spectral norm 1."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -90,24 +90,25 @@ def config(objective: str, network: str = "wgan_gp") -> Config:
 
 def check(config: Config, discriminator: nn.Module | None = None) -> None:
     networks = build_networks(config, torch.device("meta"))
-    check_combination(config, Networks(networks.generator, discriminator or networks.discriminator))
+    pair = Networks(networks.generator, discriminator or networks.discriminator)
+    check_combination(config, pair, build_objective(config))
 
 
 @pytest.mark.parametrize("objective", ANY + FREE_OF_BATCHES)
-def test_every_objective_goes_with_a_critic_free_of_batch_statistics(objective: str) -> None:
+def test_every_objective_goes_with_a_discriminator_free_of_batch_statistics(objective: str) -> None:
     check(config(objective))
 
 
 @pytest.mark.parametrize("objective", ANY)
-def test_what_is_not_penalised_goes_with_batch_statistics(objective: str) -> None:
+def test_what_is_not_penalized_goes_with_batch_statistics(objective: str) -> None:
     check(config(objective, "dcgan"))
 
 
 @pytest.mark.parametrize("objective", FREE_OF_BATCHES)
-def test_a_penalised_critic_has_no_batch_statistics(objective: str) -> None:
+def test_a_penalized_discriminator_has_no_batch_statistics(objective: str) -> None:
     name = config(objective).objective.name
     mend = "objective.r1_weight=0" if name != "wgan_gp" else "discriminator.network=wgan_gp"
-    with pytest.raises(UserError, match=f"normalises over the batch, which objective.name={name} forbids.*{mend}$"):
+    with pytest.raises(UserError, match=f"normalizes over the batch, which objective.name={name} forbids.*{mend}$"):
         check(config(objective, "dcgan"))
 
 
@@ -119,7 +120,7 @@ def test_a_penalty_has_a_forward_of_its_own(objective: str) -> None:
 
 
 @pytest.mark.parametrize("objective", ["bce", "hinge", "wgan", "wgan_gp"])
-def test_simultaneous_updates_have_one_critic_step(objective: str) -> None:
+def test_simultaneous_updates_have_one_discriminator_step(objective: str) -> None:
     with pytest.raises(UserError, match="critic_steps must be 1"):
         config(f"{{name: {objective}, updates: simultaneous, critic_steps: 2}}")
 

@@ -19,14 +19,16 @@ from distgan.config.section import Mutable
 from distgan.distributed import Distributed
 from distgan.errors import UserError
 from distgan.storage.storage import Storage
-from distgan.training.checkpoints import CheckpointStore, Manifest
+from distgan.training.checkpoints import CheckpointStore
 from distgan.training.events import RunStarted, StepMetrics, Summary
-from distgan.training.loop import Trainer, train
-from distgan.training.progress import Evaluation, Pending, Progress
+from distgan.training.loop import Trainer
+from distgan.training.manifest import Manifest
+from distgan.training.progress import Pending, Progress, StepScores
 from distgan.training.run_spec import RunSpec, plan_run
 from distgan.training.starting_point import find_checkpoint
 from distgan.training.state import check_continuable
 from distgan.training.step import RealBatch, Step
+from distgan.training.train import build_trainer, train
 from gloo import run_workers
 from runs import (
     ALONE,
@@ -50,7 +52,7 @@ CRITIC_STEPS_1 = ["objective.critic_steps=1", "training.precision=float64"]
 G_LR, D_LR = "/generator_optimizer/param_groups/0/lr", "/discriminator_optimizer/param_groups/0/lr"
 
 
-def go_on(
+def continue_run(
     config: Config,
     storage: str,
     source: str,
@@ -59,14 +61,14 @@ def go_on(
     distributed: Distributed = ALONE,
     stop_at: int | None = None,
 ) -> tuple[Summary, Recorder]:
-    """A run from the state of another, or on with it, as the command does."""
+    """Trains a run that continues another, or resumes it, as the command does."""
     recorder = Recorder(stop_at)
-    job = plan_run(RunSpec(config, name, storage, continue_from=source)).job
+    job = plan_run(RunSpec(config, name, storage, continue_from=source)).spec
     return train(job, distributed, recorder), recorder
 
 
 def wgan(data: str, steps: int, *overrides: str) -> Config:
-    """Networks that are penalised, in float64, with one critic step."""
+    """Networks with a gradient penalty, in float64, with one discriminator update per step."""
     return tiny_config("wgan-gp-faces", data, steps, *CRITIC_STEPS_1, *overrides)
 
 
@@ -105,7 +107,7 @@ def test_the_same_values_give_the_same_bits(size: int, family: str, data: str, t
 def test_from_a_bucket_and_from_one_of_its_checkpoints(data: str, bucket: str) -> None:
     config = tiny_config("quickstart", data, 4, "checkpoint.every_kimg=0.016", "checkpoint.keep_last=9")
     run(config, bucket, "whole")
-    go_on(config, bucket, f"{bucket}/whole/checkpoints/step-000000001")
+    continue_run(config, bucket, f"{bucket}/whole/checkpoints/step-000000001")
     assert_same_bits(newest(bucket, "new"), newest(bucket, "whole"))
 
 
@@ -116,7 +118,7 @@ def test_a_run_is_its_last_checkpoint_and_not_its_best(
     run(tiny_config("quickstart", data, 2, "evaluation.every_kimg=0.016"), str(tmp_path))
     assert find_checkpoint(f"{tmp_path}/run").manifest.step == 1
     job = RunSpec(tiny_config("quickstart", data, 3, "evaluation.every_kimg=0.016"), "new", str(tmp_path))
-    planned = plan_run(RunSpec(job.config, "new", str(tmp_path), continue_from=f"{tmp_path}/run")).job
+    planned = plan_run(RunSpec(job.config, "new", str(tmp_path), continue_from=f"{tmp_path}/run")).spec
     assert planned.continue_from == f"{tmp_path}/run/checkpoints/step-000000002"
 
 
@@ -131,7 +133,7 @@ def test_the_first_step_has_the_new_rates(data: str, parent: Path, tmp_path: Pat
     for factor in (1, 2):
         config = wgan(data, 3, f"optimizer.generator.lr={factor * rate:.9f}")
         storage = str(tmp_path / str(factor))
-        go_on(config, storage, str(parent))
+        continue_run(config, storage, str(parent))
         after = newest(storage, "new")[0]
         assert after[G_LR] == pytest.approx(factor * rate)
         assert after[D_LR] == before[D_LR]
@@ -147,29 +149,29 @@ def test_the_first_step_has_the_new_rates(data: str, parent: Path, tmp_path: Pat
         torch.testing.assert_close(moved[2][path], 2 * once, rtol=1e-6, atol=1e-12)
 
 
-def rates_of_steps(session: Trainer, monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, float]]:
-    """Of both optimisers at each update of the generator of a session that is run now."""
+def rates_of_steps(trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, float]]:
+    """Runs a session; returns the rates of both optimizers at each generator update."""
     seen: list[tuple[float, float]] = []
-    optimizers, step = session.state.optimizers, session.step.generator_update
+    optimizers, step = trainer.state.optimizers, trainer.step.generator_update
 
-    def generator_update(batch: RealBatch, update: int) -> Any:
+    def generator_update(batch: RealBatch, update: int, images: int) -> Any:
         groups = (optimizers.generator.param_groups[0], optimizers.discriminator.param_groups[0])
         seen.append((groups[0]["lr"], groups[1]["lr"]))
-        return step(batch, update)
+        return step(batch, update, images)
 
-    monkeypatch.setattr(session.step, "generator_update", generator_update)
-    session.run()
+    monkeypatch.setattr(trainer.step, "generator_update", generator_update)
+    trainer.run()
     return seen
 
 
 def test_new_rates_decay_from_where_the_run_is(data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """32 of 64 images that the rates last for have been trained."""
+    """After 32 of the 64 images until the rates are 0."""
     decay = ["optimizer.decay_until_kimg=0.064", "optimizer.discriminator.lr=0.004"]
     run(wgan(data, 2, *decay, "optimizer.generator.lr=0.001", "training.kimg=0.032"), str(tmp_path))
     config = wgan(data, 4, *decay, "optimizer.generator.lr=0.008", "training.kimg=0.064")
-    session = Trainer(RunSpec(config, "new", str(tmp_path), continue_from=f"{tmp_path}/run"), ALONE, Recorder())
-    assert session.state.optimizers.generator.param_groups[0]["lr"] == pytest.approx(0.004)
-    seen = rates_of_steps(session, monkeypatch)
+    trainer = build_trainer(RunSpec(config, "new", str(tmp_path), continue_from=f"{tmp_path}/run"), ALONE, Recorder())
+    assert trainer.state.optimizers.generator.param_groups[0]["lr"] == pytest.approx(0.004)
+    seen = rates_of_steps(trainer, monkeypatch)
     assert seen == [pytest.approx((0.004, 0.002)), pytest.approx((0.002, 0.001))]
 
 
@@ -180,14 +182,14 @@ def first_terms(recorder: Recorder) -> dict[str, float]:
 
 
 def continued(distributed: Distributed, config: Config, storage: str, source: str) -> list[dict[str, float]]:
-    _, recorder = go_on(config, storage, source, str(distributed.size), distributed=distributed)
+    _, recorder = continue_run(config, storage, source, str(distributed.size), distributed=distributed)
     return [event.terms for event in recorder.of(StepMetrics)]
 
 
 def test_the_first_step_has_the_new_penalty(data: str, parent: Path, tmp_path: Path) -> None:
     """The penalty's term with twice the weight is twice as large, for the same slope; one and two workers agree."""
     weight = wgan(data, 3).objective.options["gp_weight"]
-    once = first_terms(go_on(wgan(data, 3), str(tmp_path), str(parent))[1])
+    once = first_terms(continue_run(wgan(data, 3), str(tmp_path), str(parent))[1])
     config = wgan(data, 4, f"objective.gp_weight={2 * weight}", "optimizer.discriminator.lr=1e-3")
     rows = {size: run_workers(continued, size, config, str(tmp_path), str(parent))[0] for size in (1, 2)}
     assert rows[1][0]["penalty/norm"] == pytest.approx(once["penalty/norm"], rel=1e-12)
@@ -205,42 +207,42 @@ def test_other_critic_steps_take_the_next_batches(
     data: str, parent: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     batches: list[Tensor] = []
-    critic_update = Step.critic_update
+    discriminator_update = Step.discriminator_update
 
     def noted(step: Step, batch: RealBatch, update: int) -> Any:
         batches.append(torch.cat([part.images for part in batch]).clone())
-        return critic_update(step, batch, update)
+        return discriminator_update(step, batch, update)
 
-    monkeypatch.setattr(Step, "critic_update", noted)
+    monkeypatch.setattr(Step, "discriminator_update", noted)
     run(wgan(data, 8), str(tmp_path), "whole")
     whole = list(batches)
     batches.clear()
     config = wgan(data, 8, "objective.critic_steps=3", f"training.kimg={8 * BATCH / 1000}")
-    summary, _ = go_on(config, str(tmp_path), str(parent))
+    summary, _ = continue_run(config, str(tmp_path), str(parent))
     assert len(batches) == 6
     assert all(torch.equal(one, other) for one, other in zip(batches, whole[2:], strict=True))
     progress = newest(str(tmp_path), "new")[1]
-    assert (progress["step"], progress["critic_updates"], progress["batches"]) == (4, 8, 8)
+    assert (progress["step"], progress["discriminator_updates"], progress["batches"]) == (4, 8, 8)
     assert (progress["images"], summary.kimg) == (8 * BATCH, 8 * BATCH / 1000)
     plan = plan_run(RunSpec(config, "dry", str(tmp_path), continue_from=str(parent)), dry_run=True)
     assert plan.steps == 4
 
 
-def test_a_resume_goes_on_from_its_own_state(data: str, parent: Path, tmp_path: Path) -> None:
-    """Stopped at each step, with the option and without, when the other run has gone: the same bits."""
+def test_a_resume_uses_its_own_state(data: str, parent: Path, tmp_path: Path) -> None:
+    """Stopped at each step, with and without the option, and after the other run is deleted: the same bits."""
     config = wgan(data, 9, "objective.critic_steps=2", "optimizer.generator.lr=1e-3", "objective.gp_weight=3")
     source = str(shutil.copytree(parent, tmp_path / "parent"))
-    go_on(config, str(tmp_path / "whole"), source)
-    go_on(config, str(tmp_path), source, stop_at=3)
+    continue_run(config, str(tmp_path / "whole"), source)
+    continue_run(config, str(tmp_path), source, stop_at=3)
     shutil.rmtree(source)
-    go_on(config, str(tmp_path), source, stop_at=4)
+    continue_run(config, str(tmp_path), source, stop_at=4)
     last, recorder = run(config, str(tmp_path), "new")
     assert (recorder.of(RunStarted)[0].resumed, last.resumed_at_kimg) == (True, 6 * BATCH / 1000)
     assert_same_bits(newest(str(tmp_path), "new"), newest(str(tmp_path / "whole"), "new"))
     manifest = find_checkpoint(f"{tmp_path}/new", "last").manifest
     assert manifest.continued_from == f"{source}/checkpoints/step-000000002"
     assert manifest.seconds is not None
-    with pytest.raises(UserError, match=r"which began from .*step-000000002; leave --init-from out"):
+    with pytest.raises(UserError, match=r"and began from .*step-000000002; leave --init-from out"):
         plan_run(RunSpec(config, "new", str(tmp_path), init_from=source))
     other = wgan(data, 9, "objective.critic_steps=2", "optimizer.generator.lr=1e-3", "objective.gp_weight=4")
     with pytest.raises(UserError, match=r"objective\.gp_weight was 3\.0 and is 4\.0; set them back"):
@@ -251,8 +253,8 @@ def test_a_resume_goes_on_from_its_own_state(data: str, parent: Path, tmp_path: 
 
 
 def test_a_run_that_is_killed_at_once_has_the_state(data: str, parent: Path, tmp_path: Path, cli: Cli) -> None:
-    """What was taken over is the new run's before it trains: its last, its best, and samples of it are the other's."""
-    job = plan_run(RunSpec(wgan(data, 3), "new", str(tmp_path), continue_from=str(parent))).job
+    """The new run has a checkpoint before it trains: last, best and samples are those of the other run."""
+    job = plan_run(RunSpec(wgan(data, 3), "new", str(tmp_path), continue_from=str(parent))).spec
     recorder = Recorder(on_event=lambda event: stop() if isinstance(event, StepMetrics) else None)
 
     def stop() -> None:
@@ -275,26 +277,26 @@ def test_evaluations_count_and_the_best_is_one_of_its_own(
     often = ["evaluation.every_kimg=0.016", "checkpoint.keep_last=1"]
     run(tiny_config("quickstart", data, 3, *often), str(tmp_path), "old")  # best at step 2
     config = tiny_config("quickstart", data, 9, *often, "evaluation.patience=2")
-    summary, _ = go_on(config, str(tmp_path), f"{tmp_path}/old")
+    summary, _ = continue_run(config, str(tmp_path), f"{tmp_path}/old")
     assert (summary.reason, summary.steps) == ("plateau", 4)
     assert (summary.best, summary.best_kimg, summary.best_checkpoint) == (3.0, 0.032, "step-000000003")
     assert checkpoints(str(tmp_path), "new").names() == ["step-000000003", "step-000000004"]
     longer = tiny_config("quickstart", data, 9, *often, "evaluation.patience=3")
-    summary, _ = go_on(longer, str(tmp_path), f"{tmp_path}/old")
+    summary, _ = continue_run(longer, str(tmp_path), f"{tmp_path}/old")
     assert (summary.steps, summary.best_checkpoint) == (5, "step-000000005")
     assert summary.untrained is None
 
 
-def test_an_evaluation_under_way_is_the_other_runs(data: str, parent: Path, tmp_path: Path) -> None:
-    """One of the checkpoint that is taken over is measured here; one of an earlier checkpoint is left."""
+def test_a_pending_evaluation_is_that_of_the_other_run(data: str, parent: Path, tmp_path: Path) -> None:
+    """That of the loaded checkpoint is finished here; that of an earlier checkpoint is dropped."""
     for pending, kept in ((2, True), (1, False)):
         source = shutil.copytree(parent, tmp_path / f"from {pending}")
         path = source / "checkpoints/step-000000002/manifest.json"
         manifest = Manifest.model_validate_json(path.read_bytes())
         progress = Progress.from_dict(manifest.progress)
-        progress.evaluations, progress.pending = [Evaluation(1, 16, 2.0)], Pending(pending, pending * BATCH)
+        progress.evaluations, progress.pending = [StepScores(1, 16, 2.0)], Pending(pending, pending * BATCH)
         path.write_text(manifest.model_copy(update={"progress": progress.as_dict()}).model_dump_json())
-        go_on(wgan(data, 3), str(tmp_path), str(source), f"of-{pending}")
+        continue_run(wgan(data, 3), str(tmp_path), str(source), f"of-{pending}")
         steps = [one["step"] for one in newest(str(tmp_path), f"of-{pending}")[1]["evaluations"]]
         assert steps == ([1, 2, 3] if kept else [1, 3])
 
@@ -308,7 +310,7 @@ def test_a_manifest_of_an_earlier_version(data: str, parent: Path, tmp_path: Pat
     checkpoint = CheckpointStore(Storage.open(str(source))).newest_manifest()
     assert checkpoint is not None
     assert checkpoint.continued_from is None
-    go_on(wgan(data, 3), str(tmp_path), str(source))
+    continue_run(wgan(data, 3), str(tmp_path), str(source))
     assert newest(str(tmp_path), "new")[1]["step"] == 3
 
 
@@ -321,13 +323,13 @@ def test_the_plan_names_it(data: str, parent: Path, tmp_path: Path, cli: Cli) ->
     result = cli("train", "new.yaml", "--no-ray", "--name", "new", "--continue-from", str(parent))
     assert result.code == 0
     result = cli("train", "new.yaml", "--no-ray", "--name", "new", "--continue-from", f"{tmp_path}/other")
-    assert f"which began from {parent}/checkpoints/step-000000002; leave --continue-from out" in one_line(result)
+    assert f"and began from {parent}/checkpoints/step-000000002; leave --continue-from out" in one_line(result)
 
 
 # What may differ.
 
 
-def test_live_keys() -> None:
+def test_mutable_keys() -> None:
     rates = {"optimizer.generator.lr": Mutable(), "optimizer.discriminator.lr": Mutable()}
     weights = {"objective.gp_weight": Mutable(), "objective.r1_weight": Mutable(switch=True)}
     assert mutable_keys() == rates | weights | {"objective.critic_steps": Mutable()}
@@ -348,11 +350,11 @@ def test_what_cannot_change(before: list[str], after: list[str], refused: list[s
     assert list(lasting_differences(old, new)) == refused
 
 
-def test_a_job_that_was_not_planned_is_checked_too(data: str, parent: Path, tmp_path: Path) -> None:
+def test_a_run_that_was_not_planned_is_checked_too(data: str, parent: Path, tmp_path: Path) -> None:
     job = RunSpec(wgan(data, 3, "generator.width=8"), "new", str(tmp_path), continue_from=str(parent))
     with pytest.raises(UserError, match=r"generator\.width was 4 and is 8"):
         train(job, ALONE, Recorder())
     assert not (tmp_path / "new").exists()
     checkpoint = find_checkpoint(str(parent))
-    with pytest.raises(UserError, match=r"0\.032 kimg have been trained there, and training\.kimg=0\.032"):
+    with pytest.raises(UserError, match=r"0\.032 kimg were trained there, and training\.kimg=0\.032"):
         check_continuable(checkpoint, wgan(data, 2), checkpoint.manifest.data_hash)

@@ -18,7 +18,7 @@ from command_line import Cli
 from distgan.data.blocks import BlockReader
 from distgan.data.dataset import Dataset
 from distgan.distributed import Distributed
-from distgan.evaluation.evaluator import Evaluator
+from distgan.evaluation.evaluator import build_evaluator
 from distgan.evaluation.reference_files import RealStatistics
 from distgan.inference.data_statistics import compute_statistics, plan_statistics
 from distgan.storage.storage import Storage
@@ -41,14 +41,14 @@ def kept_in(url: str) -> list[Path]:
 def real_side_of_a_run(url: str, *overrides: str) -> RealStatistics:
     config = tiny_config("quickstart", url, 1, *overrides)
     decoder = Dataset.open(config.data, config.image_shape)
-    return Evaluator(config.evaluation, config.data, ALONE, Storage.open(url), decoder).real
+    return build_evaluator(config.evaluation, config.data, ALONE, decoder).real
 
 
 def test_what_is_kept_is_what_a_run_looks_for(copy: str, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     first = cli("data", "stats", copy, "--real-samples", "64")
     (file,) = kept_in(copy)
     assert first.out.splitlines()[0] == f"{copy}: statistics of 64 images, 1x16x16"
-    assert f"kept at {file}" in first.out
+    assert f"stored at {file}" in first.out
     resized = cli("data", "stats", copy, "--real-samples", "64", "--size", "32")
     assert resized.out.splitlines()[0] == f"{copy}: statistics of 64 images, 1x32x32, data.resize=bilinear"
     assert len(kept_in(copy)) == 2
@@ -87,7 +87,7 @@ def test_a_copy_is_what_is_kept_and_other_tools_read_it(copy: str, cli: Cli) -> 
 
 def floor_of(distributed: Distributed, url: str) -> float:
     found = compute_statistics(plan_statistics(url, real_samples=70), distributed)
-    assert str(found.kept_at).startswith(f"{url}/statistics/")
+    assert str(found.url).startswith(f"{url}/statistics/")
     assert found.real.floor is not None
     return found.real.floor
 

@@ -16,14 +16,14 @@ from distgan.config.load import dump_config
 from distgan.config.schema import Config
 from distgan.distributed import Distributed
 from distgan.errors import UserError
-from distgan.losses.objectives import BinaryCrossEntropy
-from distgan.losses.rng import StepRng
+from distgan.losses.bce import BinaryCrossEntropy
+from distgan.losses.context import Context
 from distgan.training.checkpoints import checkpoint_name
 from distgan.training.events import CheckpointSaved, EvaluationResult, RunFinished, StepMetrics
-from distgan.training.loop import train
 from distgan.training.meter import Meter
 from distgan.training.optimizers import Optimizers
 from distgan.training.run_spec import RunSpec
+from distgan.training.train import train
 from gloo import run_workers
 from runs import ALONE, Recorder, assert_same_bits, checkpoints, newest, run, tiny_config
 
@@ -35,14 +35,14 @@ BAD_GROUP = 3
 EVERY_TWO = ["checkpoint.every_kimg=0.032", "checkpoint.keep_last=1"]
 
 
-critic_loss = BinaryCrossEntropy.critic_loss
+discriminator_loss = BinaryCrossEntropy.discriminator_loss
 
 
 def poisoned_loss(poison: str) -> Any:
-    """The critic's loss with something wrong in it in one group of one step, and in the throw-away ones never."""
+    """A discriminator loss that is poisoned in one group of one step, never in the warm-up."""
 
-    def loss(self: BinaryCrossEntropy, real_logits: Tensor, fake_logits: Tensor, draws: StepRng) -> Tensor:
-        good = critic_loss(self, real_logits, fake_logits, draws)
+    def loss(self: BinaryCrossEntropy, real_logits: Tensor, fake_logits: Tensor, draws: Context) -> Tensor:
+        good = discriminator_loss(self, real_logits, fake_logits, draws)
         if (draws.update + 1, draws.group) != (BAD_STEP, BAD_GROUP):
             return good
         if poison == "gradient":  # the slope of a root at 0, times 0
@@ -53,10 +53,10 @@ def poisoned_loss(poison: str) -> Any:
 
 
 def poisoned(distributed: Distributed, config: Config, storage: str, poison: str) -> tuple[str, list[type], list[int]]:
-    """What the run ended with, the kinds of its events, and the steps it saved."""
+    """The error of a run, the kinds of its events, and the steps that it saved."""
     recorder = Recorder()
     with (
-        patch.object(BinaryCrossEntropy, "critic_loss", poisoned_loss(poison)),
+        patch.object(BinaryCrossEntropy, "discriminator_loss", poisoned_loss(poison)),
         pytest.raises(UserError) as caught,
     ):
         train(RunSpec(config, "run", storage), distributed, recorder)
@@ -65,11 +65,11 @@ def poisoned(distributed: Distributed, config: Config, storage: str, poison: str
 
 
 def on_workers(size: int, work: Any, *arguments: Any) -> list[Any]:
-    """`work` on so many workers; one is this process."""
+    """`work` on so many workers; a single one is this process."""
     return run_workers(work, size, *arguments) if size > 1 else [work(ALONE, *arguments)]
 
 
-# Where the workers meet first after the bad step.
+# Where metrics are first synchronized after the bad step.
 MEETINGS = {
     "a row of metrics": (20, ["training.log_every=10"]),
     "an evaluation": (20, ["training.log_every=100", "evaluation.every_kimg=0.112"]),
@@ -94,8 +94,8 @@ def test_the_first_bad_update_is_named_wherever_it_is_found(size: int, data: str
             f"the last finite losses were loss/discriminator="
         ), where
         for name in ("loss/discriminator", "loss/generator"):
-            told = float(message.split(f"{name}=")[1].split(",")[0].split(";")[0])
-            assert told == pytest.approx(before[name], rel=2e-3), where
+            logged = float(message.split(f"{name}=")[1].split(",")[0].split(";")[0])
+            assert logged == pytest.approx(before[name], rel=2e-3), where
         assert EvaluationResult not in kinds
         assert RunFinished not in kinds
         whole = [4] if where == "a checkpoint" else []
@@ -126,7 +126,7 @@ def test_weights_that_a_finite_loss_spoils_are_not_saved(size: int, data: str, t
     assert kinds.count(StepMetrics) == 5
     assert saved == [2, 4]
     assert checkpoints(str(tmp_path)).names() == [checkpoint_name(4)]
-    # What is kept goes on, and as if nothing had been.
+    # The last checkpoint resumes as if nothing had happened.
     on_workers(size, finish, config, str(tmp_path), "run")
     on_workers(size, finish, config, str(tmp_path), "whole")
     assert_same_bits(newest(str(tmp_path)), newest(str(tmp_path), "whole"))
@@ -137,7 +137,7 @@ def finish(distributed: Distributed, config: Config, storage: str, name: str) ->
 
 
 def spoil_weights_at_the_bad_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As an optimiser does whose numbers overflow: loss and gradient of that update are good."""
+    """As an optimizer that overflows: loss and gradient of that update are finite."""
     updates = []
     update_discriminator = Optimizers.update_discriminator
 
@@ -151,7 +151,7 @@ def spoil_weights_at_the_bad_step(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Optimizers, "update_discriminator", spoil)
 
 
-def test_weights_that_an_optimiser_spoilt_are_not_saved(
+def test_weights_that_an_optimizer_spoiled_are_not_saved(
     data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spoil_weights_at_the_bad_step(monkeypatch)
@@ -160,7 +160,7 @@ def test_weights_that_an_optimiser_spoilt_are_not_saved(
     assert checkpoints(str(tmp_path)).names() == [checkpoint_name(4)]
 
 
-def test_the_next_loss_shows_spoilt_weights(data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_next_loss_shows_spoiled_weights(data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spoil_weights_at_the_bad_step(monkeypatch)
     with pytest.raises(UserError, match=r"at update 7 \(0\.112 kimg\): .*loss/discriminator is nan"):
         run(tiny_config("quickstart", data, 20, "training.log_every=3"), str(tmp_path))
@@ -173,7 +173,7 @@ def test_the_command_line_prints_one_line(
     file.write_text(dump_config(tiny_config("quickstart", data, 8)))
     storage = str(tmp_path / "runs")
     monkeypatch.setattr(sys, "argv", ["distgan", "train", str(file), "--no-ray", "--storage", storage])
-    monkeypatch.setattr(BinaryCrossEntropy, "critic_loss", poisoned_loss("nan"))
+    monkeypatch.setattr(BinaryCrossEntropy, "discriminator_loss", poisoned_loss("nan"))
     with pytest.raises(SystemExit) as caught:
         main()
     assert caught.value.code == 2
@@ -184,11 +184,11 @@ def test_the_command_line_prints_one_line(
 def test_means_are_over_all_steps_since_the_last_row() -> None:
     meter = Meter()
     for value in (1.0, 2.0):
-        meter.count({"loss/b": torch.tensor(value), "loss/a": torch.tensor(0.0)}, 4)
+        meter.add_step({"loss/b": torch.tensor(value), "loss/a": torch.tensor(0.0)}, 4)
     meter.count_bad_samples(3)
-    terms, bad_samples = meter.meet(ALONE)
+    terms, bad_samples = meter.sync_metrics(ALONE)
     assert (terms, bad_samples) == ([{"loss/a": 0.0, "loss/b": 1.0}, {"loss/a": 0.0, "loss/b": 2.0}], 3)
-    assert meter.meet(ALONE) == ([], 0)
-    meter.count({"loss/b": torch.tensor(6.0), "loss/a": torch.tensor(3.0)}, 4)
-    assert meter.meet(ALONE) == ([{"loss/a": 3.0, "loss/b": 6.0}], 0)
+    assert meter.sync_metrics(ALONE) == ([], 0)
+    meter.add_step({"loss/b": torch.tensor(6.0), "loss/a": torch.tensor(3.0)}, 4)
+    assert meter.sync_metrics(ALONE) == ([{"loss/a": 3.0, "loss/b": 6.0}], 0)
     assert meter.take()[0] == {"loss/a": 1.0, "loss/b": 3.0}

@@ -24,14 +24,15 @@ from distgan.distributed import Distributed
 from distgan.errors import UserError
 from distgan.evaluation.evaluator import Scores
 from distgan.evaluation.extractors.extractor import load_extractor
+from distgan.evaluation.feature_statistics import GaussianStatistics
 from distgan.evaluation.given_images import open_images
-from distgan.evaluation.metrics.frechet import GaussianStatistics, frechet_distance
+from distgan.evaluation.metrics.frechet import frechet_distance
 from distgan.evaluation.metrics.registry import parse_metrics
 from distgan.evaluation.reference_files import RealStatistics
 from distgan.inference.data_statistics import compute_statistics, plan_statistics
-from distgan.inference.evaluation import Findings, evaluate, score_checkpoint
+from distgan.inference.evaluation import EvaluationReport, evaluate, score_checkpoint
 from distgan.inference.evaluation_plan import EvaluationOptions, plan_evaluation
-from distgan.inference.evaluation_report import notes
+from distgan.inference.report import notes
 from distgan.inference.sample_files import write_samples
 from distgan.inference.sampling import average_generator
 from distgan.storage.storage import Storage
@@ -87,12 +88,12 @@ def scores_of(distributed: Distributed, url: str) -> Scores:
     return score_checkpoint(build_config(checkpoint.manifest.config, url), checkpoint, distributed)
 
 
-def findings_of(distributed: Distributed, source: str, options: EvaluationOptions) -> Findings:
+def report_of(distributed: Distributed, source: str, options: EvaluationOptions) -> EvaluationReport:
     return evaluate(plan_evaluation(source, options), distributed)
 
 
-def values(found: Findings) -> dict[str, float]:
-    return {one.measure: one.value for one in found.measures}
+def values(found: EvaluationReport) -> dict[str, float]:
+    return {one.metric: one.value for one in found.metrics}
 
 
 def test_a_checkpoint_has_the_scores_that_its_run_found(trained: Path) -> None:
@@ -140,7 +141,7 @@ def test_scores_are_the_same_for_every_number_of_workers(trained: Path, samples:
             data = tmp_path / f"{source.name}-{size}"
             shutil.copytree(url, data, ignore=shutil.ignore_patterns("statistics"))
             options = EvaluationOptions(str(data), "frechet,kid,pr", samples=70, real_samples=70)
-            ranks = run_workers(findings_of, size, str(source), options)
+            ranks = run_workers(report_of, size, str(source), options)
             alone = alone or values(ranks[0])
             for found in ranks:
                 assert values(found) == values(ranks[0])
@@ -165,7 +166,7 @@ def test_files_of_all_kinds_hold_the_same_images(samples: Path, tmp_path: Path) 
 def test_fewer_images_are_the_first_by_name(samples: Path, data: str, tmp_path: Path) -> None:
     np.save(tmp_path / "first.npy", np.load(samples / "x.npy")[:70])
     some, few = EvaluationOptions(data, real_samples=64, samples=70), EvaluationOptions(data, real_samples=64)
-    found = [findings_of(ALONE, *each) for each in ((str(samples / "x"), some), (str(tmp_path / "first.npy"), few))]
+    found = [report_of(ALONE, *each) for each in ((str(samples / "x"), some), (str(tmp_path / "first.npy"), few))]
     assert values(found[0]) == values(found[1])
     assert [(one.samples, one.real_images) for one in found] == [(70, 64), (70, 64)]
 
@@ -189,7 +190,7 @@ def test_given_statistics_take_the_place_of_the_data(samples: Path, data: str, t
     assert cli("data", "stats", data, "--real-samples", "64", "--out", "ours.npz").code == 0
     with np.load("ours.npz") as ours:
         np.savez("theirs.npz", mu=ours["mu"], sigma=ours["sigma"])
-    wanted = findings_of(ALONE, str(samples / "x"), EvaluationOptions(data, samples=70, real_samples=64))
+    wanted = report_of(ALONE, str(samples / "x"), EvaluationOptions(data, samples=70, real_samples=64))
     for file, silent in (("ours.npz", False), ("theirs.npz", True)):
         job = plan_evaluation(str(samples / "x"), EvaluationOptions(statistics=file, samples=70))
         assert job.data.url is None
@@ -211,14 +212,14 @@ def test_a_run_may_be_measured_against_given_statistics(trained: Path, data: str
     summary, _ = run(tiny_config("quickstart", data, 4, *overrides), str(tmp_path))
     assert summary.best == evaluated_by_run(trained)["distance"]
     assert summary.floor == statistics.floor
-    found = findings_of(ALONE, str(trained), EvaluationOptions(statistics=str(tmp_path / "given.npz")))
+    found = report_of(ALONE, str(trained), EvaluationOptions(statistics=str(tmp_path / "given.npz")))
     assert values(found)["frechet"] == summary.best
     job = plan_evaluation(str(tmp_path / "run"), EvaluationOptions())
     assert job.against == str(tmp_path / "given.npz")
     assert values(evaluate(job, ALONE)) == {"frechet": summary.best}
     unlike = RealStatistics(statistics.statistics, 1.0, "fd_lite0", 32)
     (tmp_path / "given.npz").write_bytes(unlike.to_bytes())
-    with pytest.raises(UserError, match="images of 32 pixels, and those to be measured have 16"):
+    with pytest.raises(UserError, match="images of 32 pixels, and the images to evaluate have 16"):
         run(tiny_config("quickstart", data, 4, *overrides), str(tmp_path), "other")
 
 
@@ -230,24 +231,24 @@ def test_data_that_have_changed_since_the_run_are_told_of(data: str, tmp_path: P
     shutil.rmtree(copy)
     pack_bricks(copy, seed=1, samples=80)
     (note,) = plan_evaluation(str(tmp_path / "run"), EvaluationOptions()).notes
-    assert note == f"{copy} is not the data set any more that the run was trained on"
+    assert note == f"{copy} has changed since the run was trained on it"
     assert plan_evaluation(str(tmp_path / "run"), EvaluationOptions(data=data)).notes == ()
 
 
 def test_each_class_is_compared_with_its_own_images(conditional: Path) -> None:
     options = EvaluationOptions(per_class=True, trust_code=True)
-    found = findings_of(ALONE, str(conditional), options)
+    found = report_of(ALONE, str(conditional), options)
     assert [(one.label, one.name, one.samples, one.real_images) for one in found.classes] == [
         (0, "kind 0", 50, 34),
         (1, "kind 1", 50, 33),
         (2, "kind 2", 50, 33),
     ]
     assert found.samples == 150
-    assert found.measures[0].value == evaluated_by_run(conditional)["distance"]
+    assert found.metrics[0].value == evaluated_by_run(conditional)["distance"]
     for one in found.classes:
         assert one.distance == pytest.approx(class_distance(conditional, one.label), rel=1e-6)
     for size in (2, 3):
-        for other in run_workers(findings_of, size, str(conditional), options):
+        for other in run_workers(report_of, size, str(conditional), options):
             distances = [one.distance for one in other.classes]
             assert distances == pytest.approx([one.distance for one in found.classes], rel=1e-6)
 
@@ -285,7 +286,7 @@ def test_the_table_has_a_row_a_class(conditional: Path, cli: Cli) -> None:
 def test_a_class_of_too_few_images_is_named(conditional: Path, tmp_path: Path) -> None:
     options = EvaluationOptions(per_class=True, trust_code=True, real_samples=6)
     with pytest.raises(UserError, match=r"has [0-3] real images of the class 'kind \d', and a distance needs 4; raise"):
-        findings_of(ALONE, str(conditional), options)
+        report_of(ALONE, str(conditional), options)
 
 
 def test_a_class_without_images_is_passed_over(conditional: Path, tmp_path: Path) -> None:
@@ -296,11 +297,11 @@ def test_a_class_without_images_is_passed_over(conditional: Path, tmp_path: Path
     header = index.header.model_copy(update={"table_sha256": hashlib.sha256(table).hexdigest()})
     dataclasses.replace(index, header=header, labels=gap).save(data)
     options = EvaluationOptions(per_class=True, trust_code=True, data=str(tmp_path))
-    found = findings_of(ALONE, str(conditional), options)
+    found = report_of(ALONE, str(conditional), options)
     assert [(one.label, one.name, one.samples) for one in found.classes] == [(0, "kind 0", 75), (2, "kind 2", 75)]
     assert found.small_classes == ["kind 1"]
     told = notes(plan_evaluation(str(conditional), options), found)
-    assert "classes of no or very few real images are not measured: 'kind 1'" in told
+    assert "classes of no or very few real images have no distance: 'kind 1'" in told
 
 
 def test_files_beside_the_images_of_a_folder_are_told(data: str, tmp_path: Path) -> None:
@@ -311,7 +312,7 @@ def test_files_beside_the_images_of_a_folder_are_told(data: str, tmp_path: Path)
     (tmp_path / "more").mkdir()
     job = plan_evaluation(str(tmp_path), EvaluationOptions(data=data))
     assert job.evaluation.samples == 4
-    assert job.notes == (f"files in {tmp_path} that are left out: 4 hidden or system, 1 dangling, 1 sub-folder",)
+    assert job.notes == (f"files in {tmp_path} that are not images: 4 hidden or system, 1 dangling, 1 sub-folder",)
 
 
 @pytest.mark.parametrize(("source", "told"), [("", "not a URL"), ("s3://b/x.npz", "copy them there")])
@@ -325,7 +326,7 @@ def test_what_is_no_place_of_images_here_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("names", "measures", "extractor"),
+    ("names", "metrics", "extractor"),
     [
         ("fid", ("frechet",), "fid"),
         ("fid_clean,kid", ("frechet", "kernel"), "fid_clean"),
@@ -334,9 +335,9 @@ def test_what_is_no_place_of_images_here_is_refused(
         ("is,recall,pr", ("inception_score", "recall", "precision"), None),
     ],
 )
-def test_short_names(names: str, measures: tuple[str, ...], extractor: str | None) -> None:
-    asked = parse_metrics(names)
-    assert (asked.measures, asked.extractor) == (measures, extractor)
+def test_short_names(names: str, metrics: tuple[str, ...], extractor: str | None) -> None:
+    request = parse_metrics(names)
+    assert (request.metrics, request.extractor) == (metrics, extractor)
 
 
 def test_copies_are_looked_for_among_all_training_images(samples: Path, data: str, tmp_path: Path, cli: Cli) -> None:

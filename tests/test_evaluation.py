@@ -20,9 +20,10 @@ from distgan.data.index import Index
 from distgan.data.pack import PackOptions, pack
 from distgan.distributed import Distributed
 from distgan.errors import UserError
-from distgan.evaluation.evaluator import Evaluator, Scores, configured_extractor
+from distgan.evaluation.evaluator import Evaluator, Scores, build_evaluator, configured_extractor
 from distgan.evaluation.extractors import published
-from distgan.evaluation.metrics.frechet import FeatureSums, frechet_distance
+from distgan.evaluation.feature_statistics import FeatureSums
+from distgan.evaluation.metrics.frechet import frechet_distance
 from distgan.evaluation.metrics.registry import metric_name
 from distgan.evaluation.reference import DatasetReference, real_images
 from distgan.evaluation.reference_files import RealStatistics
@@ -45,7 +46,7 @@ def make_evaluator(config: Config, distributed: Distributed = ALONE) -> Evaluato
     storage = Storage.open(str(config.data.url))
     index = Index.load(storage)
     decoder = Dataset(index, BlockReader(storage, index), config.image_shape, config.data)
-    return Evaluator(config.evaluation, config.data, distributed, storage, decoder)
+    return build_evaluator(config.evaluation, config.data, distributed, decoder)
 
 
 def measure(distributed: Distributed, data: str) -> tuple[float, RealStatistics]:
@@ -134,12 +135,10 @@ def test_the_floor_is_what_as_many_real_images_measure(data: str, tmp_path: Path
         config = config_of(url, f"evaluation.samples={samples}")
         evaluator = make_evaluator(config)
         assert evaluator.real.floor_images == images
-        storage, decoder = Storage.open(url), Dataset.open(config.data, config.image_shape)
+        decoder = Dataset.open(config.data, config.image_shape)
         extractor = configured_extractor(config.evaluation, ALONE)
         sums = FeatureSums.zeros(extractor.dimension, ALONE.device)
-        sums.update(
-            DatasetReference(config.evaluation, config.data, ALONE, storage, decoder, extractor).features(images)
-        )
+        sums.update(DatasetReference(config.evaluation, config.data, ALONE, decoder, extractor).features(images))
         measured = frechet_distance(sums.statistics(), evaluator.real.statistics)
         assert evaluator.real.floor == pytest.approx(measured, rel=1e-5)
         floors[images] = measured
@@ -202,8 +201,8 @@ def test_statistics_that_can_be_neither_read_nor_kept_are_computed(
     job = plan_statistics(url, real_samples=20)
     found = compute_statistics(job, ALONE)
     assert found.real.statistics.count == 20
-    assert found.kept_at is None
-    assert "  not kept: neither the data's folder" in "\n".join(statistics_lines(job, found, None))
+    assert found.url is None
+    assert "  not stored: neither the data's folder" in "\n".join(statistics_lines(job, found, None))
 
 
 def test_statistics_that_cannot_be_kept_are_told_and_done_without(
@@ -217,7 +216,7 @@ def test_statistics_that_cannot_be_kept_are_told_and_done_without(
 
     monkeypatch.setattr(Storage, "write_bytes", refused)
     assert make_evaluator(config_of(url)).real.floor > 0
-    said = f"cannot be kept in {url}/statistics or {tmp_path}/cache/distgan/statistics"
+    said = f"cannot be stored in {url}/statistics or {tmp_path}/cache/distgan/statistics"
     assert [said in message for message in caplog.messages] == [True]
 
 
@@ -363,8 +362,8 @@ def test_real_features_are_kept_and_are_as_many_as_samples(
     ("overrides", "message"),
     [
         (["evaluation.metrics=[inception_score]"], "inception_score needs an extractor with logits, such as fid"),
-        (["evaluation.metrics=[recall]", "evaluation.samples=5"], "more than 5 images .* evaluation.samples=5"),
-        (["evaluation.metrics=[recall]", "evaluation.real_samples=5"], "more than 5 images .* 5 real images"),
+        (["evaluation.metrics=[recall]", "evaluation.samples=5"], "at least 6 images .* evaluation.samples=5"),
+        (["evaluation.metrics=[recall]", "evaluation.real_samples=5"], "at least 6 images .* 5 real images"),
     ],
 )
 def test_what_cannot_be_measured_is_refused_at_once(data: str, overrides: list[str], message: str) -> None:

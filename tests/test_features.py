@@ -18,7 +18,8 @@ from distgan.errors import UserError
 from distgan.evaluation.extractors.efficientnet_lite0 import EfficientNetLite0, SameConv2d
 from distgan.evaluation.extractors.extractor import FeatureExtractor, load_extractor, to_uint8
 from distgan.evaluation.extractors.published import feature_count
-from distgan.evaluation.metrics.frechet import FeatureSums, GaussianStatistics, frechet_distance
+from distgan.evaluation.feature_statistics import FeatureSums, GaussianStatistics
+from distgan.evaluation.metrics.frechet import frechet_distance
 
 # Threads that wait for each other make the network many times slower on a busy machine.
 pytestmark = [pytest.mark.timeout(60), pytest.mark.usefixtures("one_thread")]

@@ -14,7 +14,7 @@ from distgan.config.load import load_config
 from distgan.evaluation.extractors.published import feature_count
 from distgan.tracking import formatting
 from distgan.tracking.console import Display
-from distgan.training.data_checks import few_images
+from distgan.training.data_checks import small_dataset_warning
 from distgan.training.events import RunStarted, SmallDatasetWarning
 from runs import pack_bricks, run, tiny_config
 from toy_data import pack_numbered
@@ -22,14 +22,17 @@ from toy_data import pack_numbered
 pytestmark = pytest.mark.timeout(60)
 
 CONFIG = load_config("quickstart", ["evaluation.real_samples=null", "training.batch_size=64"])
-RANK = "the distance is taken of {} real ones, not more than its 320 features, so that it lacks rank and says little"
-HEART = "100 do not fill 4 batches of 64, so that a discriminator soon knows them by heart"
+RANK = (
+    "the distance uses {} real ones, not more than its 320 features: its covariance lacks rank, and the value is "
+    "unreliable"
+)
+HEART = "100 do not fill 4 batches of 64, which a discriminator soon memorizes"
 
 
 def said(samples: int, real_samples: int | None, features: int | None = 320, generated: int = 2048) -> str | None:
     evaluation = CONFIG.evaluation.model_copy(update={"real_samples": real_samples, "samples": generated})
-    few = few_images(samples, CONFIG.model_copy(update={"evaluation": evaluation}), features)
-    return few and formatting.few_images(few)
+    few = small_dataset_warning(samples, CONFIG.model_copy(update={"evaluation": evaluation}), features)
+    return few and formatting.small_dataset(few)
 
 
 def test_what_a_data_set_is_too_few_for() -> None:

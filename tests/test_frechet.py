@@ -9,7 +9,8 @@ from scipy.linalg import sqrtm  # type: ignore[import-untyped]
 from torch import Tensor
 
 from distgan.errors import UserError
-from distgan.evaluation.metrics.frechet import FeatureSums, GaussianStatistics, frechet_distance
+from distgan.evaluation.feature_statistics import FeatureSums, GaussianStatistics
+from distgan.evaluation.metrics.frechet import frechet_distance
 
 pytestmark = pytest.mark.timeout(60)
 

@@ -41,9 +41,10 @@ from distgan.errors import UserError
 from distgan.inference.sampling import sample_images
 from distgan.storage.s3_server.server import status
 from distgan.storage.storage import Storage
-from distgan.training.checkpoints import CheckpointStore, Manifest, checkpoint_name
+from distgan.training.checkpoints import CheckpointStore, checkpoint_name
+from distgan.training.manifest import Manifest
 from distgan.training.networks import build_networks
-from distgan.training.progress import Evaluation, Progress
+from distgan.training.progress import Progress, StepScores
 from distgan.training.run_spec import RunSpec, plan_run
 from distgan.training.starting_point import find_checkpoint
 from miniatures import attribute_table, attribute_text, python2_pickle, python_batch, zip_faces
@@ -426,7 +427,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     empty = {"state": {}, "param_groups": []}
     tensors = {"generator": generator, "discriminator": discriminator, "ema": generator}
     tensors |= {"generator_optimizer": empty, "discriminator_optimizer": empty}
-    progress = Progress(images=16, evaluations=[Evaluation(1, 16, 2.5)])
+    progress = Progress(images=16, evaluations=[StepScores(1, 16, 2.5)])
     made = Manifest(
         distgan=distgan.__version__, name=checkpoint_name(1), step=1, kimg=0.016, config=config.model_dump(mode="json"),
         data_hash="0", workers=1, threads=1, progress=dataclasses.asdict(progress),

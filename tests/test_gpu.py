@@ -26,7 +26,7 @@ def train_steps(preset: str, precision: str, steps: int = 5) -> tuple[list[torch
     networks = build_networks(config, device)
     optimizers = build_optimizers(config.optimizer, networks.generator, networks.discriminator)
     distributed = Distributed(0, 1, device)
-    step = Step(config, networks.generator, networks.discriminator, build_objective(config), optimizers, distributed)
+    step = Step(config, networks, build_objective(config), optimizers, distributed)
     images = torch.Generator().manual_seed(0)
     shape = (config.training.batch_size // config.scale.groups, config.channels, config.image_size, config.image_size)
     groups = [torch.randint(0, 256, shape, generator=images, dtype=torch.uint8) for _ in range(config.scale.groups)]

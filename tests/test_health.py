@@ -1,4 +1,4 @@
-"""States of ill health: each fires where it is provoked, a healthy run is silent, and a resume changes nothing."""
+"""Failure modes: each is detected when provoked, a healthy run has none, and a resume changes nothing."""
 
 from __future__ import annotations
 
@@ -16,10 +16,13 @@ from rich.console import Console
 from distgan.config.load import flatten, load_config, preset_names
 from distgan.config.schema import Config
 from distgan.distributed import Distributed
+from distgan.evaluation.feature_statistics import FeatureSums, GaussianStatistics
 from distgan.evaluation.metrics.diversity import diversity
-from distgan.evaluation.metrics.frechet import FeatureSums, GaussianStatistics
-from distgan.losses.objectives import BinaryCrossEntropy, Hinge, Wasserstein, WassersteinGradientPenalty
-from distgan.losses.rng import StepRng
+from distgan.losses.bce import BinaryCrossEntropy
+from distgan.losses.context import Context
+from distgan.losses.hinge import Hinge
+from distgan.losses.wgan import Wasserstein
+from distgan.losses.wgan_gp import WassersteinGradientPenalty
 from distgan.storage.storage import Storage
 from distgan.tracking import formatting
 from distgan.tracking.console import Display
@@ -31,7 +34,7 @@ from distgan.training import loop as loop_module
 from distgan.training.checkpoints import checkpoint_name
 from distgan.training.events import EvaluationResult, RunFinished, StepMetrics, Summary
 from distgan.training.health import WARM_UP, WINDOW, FailureMode, Health, HealthWarning
-from distgan.training.health_advice import remedy
+from distgan.training.health_advice import advice
 from distgan.training.meter import Meter
 from distgan.training.progress import Progress
 from gloo import run_workers
@@ -59,7 +62,7 @@ OVERPOWERED = FINE | {
 
 
 class Watch:
-    """A health that is told windows of equal updates, 10 images each."""
+    """A `Health` with windows of equal updates, 10 images each."""
 
     def __init__(self, chance_loss: float | None = BCE) -> None:
         self.health, self.chance_loss, self.step = Health(), chance_loss, 0
@@ -68,22 +71,22 @@ class Watch:
         begun: list[FailureMode] = []
         for _ in range(count):
             self.step += WINDOW
-            begun += self.health.trained([row] * WINDOW, self.step, 10 * self.step, self.chance_loss)
+            begun += self.health.add_steps([row] * WINDOW, self.step, 10 * self.step, self.chance_loss)
         return begun
 
     def evaluations(self, *values: float) -> list[list[FailureMode]]:
-        return [self.health.evaluated(value, self.step, 10 * self.step) for value in values]
+        return [self.health.add_diversity(value, self.step, 10 * self.step) for value in values]
 
 
 @pytest.fixture
 def watch() -> Watch:
-    """Of a run that has trained well for a while."""
+    """That of a run that has trained well for a while."""
     watch = Watch()
     assert watch.windows(10, FINE) == []
     return watch
 
 
-# Rules, on literal rows.
+# Detectors, on literal metrics.
 
 
 def test_a_discriminator_overpowers_after_four_windows(watch: Watch) -> None:
@@ -92,11 +95,11 @@ def test_a_discriminator_overpowers_after_four_windows(watch: Watch) -> None:
     assert watch.windows(3, OVERPOWERED) == []
     assert watch.windows(1, OVERPOWERED) == ["discriminator overpowers"]
     assert watch.windows(5, OVERPOWERED) == []
-    spell = watch.health.episodes["discriminator overpowers"]
-    assert (spell.step, spell.images, spell.until) == (18 * WINDOW, 180 * WINDOW, None)
-    assert spell.seen == (
-        "its loss was 0.002 (0.69 for one that cannot tell) and it told 100.0% of the real and 99.9% of the generated "
-        "images; the generator's gradient had a norm of 100 (at most 100 before)"
+    episode = watch.health.episodes["discriminator overpowers"]
+    assert (episode.step, episode.images, episode.until) == (18 * WINDOW, 180 * WINDOW, None)
+    assert episode.seen == (
+        "its loss was 0.002 (chance: 0.69), its accuracy 100.0% (real), 99.9% (fake); "
+        "the generator's gradient norm was 100 (at most 100 before)"
     )
 
 
@@ -108,10 +111,10 @@ def test_a_state_ends_and_may_begin_again(watch: Watch) -> None:
     assert watch.health.ongoing == ["discriminator overpowers"]
     watch.windows(4, FINE)
     assert watch.health.ongoing == []
-    spell = watch.health.episodes["discriminator overpowers"]
-    assert (spell.times, spell.images, spell.until) == (1, 140 * WINDOW, 220 * WINDOW)
+    episode = watch.health.episodes["discriminator overpowers"]
+    assert (episode.times, episode.images, episode.until) == (1, 140 * WINDOW, 220 * WINDOW)
     assert watch.windows(4, OVERPOWERED) == ["discriminator overpowers"]
-    assert (spell.times, spell.images, spell.until) == (2, 140 * WINDOW, None)
+    assert (episode.times, episode.images, episode.until) == (2, 140 * WINDOW, None)
 
 
 @pytest.mark.parametrize(
@@ -125,28 +128,29 @@ def test_a_state_ends_and_may_begin_again(watch: Watch) -> None:
         ({}, Wasserstein.chance_loss),
     ],
 )
-def test_a_good_critic_does_not_overpower(changes: dict[str, float], chance_loss: float | None) -> None:
+def test_a_good_discriminator_does_not_overpower(changes: dict[str, float], chance_loss: float | None) -> None:
     watch = Watch(chance_loss)
     watch.windows(10, FINE)
     assert watch.windows(10, OVERPOWERED | changes) == []
 
 
-def test_what_is_judged_is_the_loss_without_its_penalty(watch: Watch) -> None:
+def test_the_penalty_is_not_a_part_of_the_loss(watch: Watch) -> None:
     row = OVERPOWERED | {"loss/discriminator": 5.0, "loss/adversarial": 0.002}
     assert watch.windows(4, row) == ["discriminator overpowers"]
 
 
 def test_chance_is_the_loss_at_logits_of_zero() -> None:
-    zeros, draws = torch.zeros(4), StepRng(0, 0, 0, torch.device("cpu"), torch.float32)
+    zeros, draws = torch.zeros(4), Context(0, 0.0, 0, 0, torch.device("cpu"), torch.float32)
     for objective in (BinaryCrossEntropy(), Hinge()):
-        assert objective.critic_loss(zeros, zeros, draws).item() == pytest.approx(objective.chance_loss, rel=1e-6)
+        loss = objective.discriminator_loss(zeros, zeros, draws)
+        assert loss.item() == pytest.approx(objective.chance_loss, rel=1e-6)
 
 
 def test_a_generator_without_gradient_is_dead(watch: Watch) -> None:
     assert watch.windows(9, FINE | {"gradients/generator": 1e-3}) == []
     assert watch.windows(3, FINE | {"gradients/generator": 1e-9}) == []
     assert watch.windows(1, FINE | {"gradients/generator": 0.0}) == ["dead generator"]
-    assert "a norm of 0, and of up to 10 before" in watch.health.episodes["dead generator"].seen
+    assert "norm was 0, and up to 10 before" in watch.health.episodes["dead generator"].seen
 
 
 def test_a_generator_that_never_had_a_gradient_is_dead() -> None:
@@ -189,7 +193,7 @@ def test_what_was_next_to_nothing_may_grow() -> None:
 
 
 @pytest.mark.parametrize("row", [OVERPOWERED, FINE | {"gradients/generator": 0.0}, FINE | {"loss/generator": 1e9}])
-def test_the_first_updates_are_not_judged(row: dict[str, float]) -> None:
+def test_the_first_updates_are_not_checked(row: dict[str, float]) -> None:
     watch = Watch()
     assert watch.windows(WARM_UP // WINDOW, row) == []
     assert watch.windows(10, FINE) == []
@@ -207,24 +211,24 @@ def test_the_first_updates_are_not_judged(row: dict[str, float]) -> None:
         ([0.02, 0.02, 0.021, 0.02], 2),  # the same picture since it began
     ],
 )
-def test_samples_that_are_alike_are_a_collapse(watch: Watch, values: list[float], begins: int | None) -> None:
+def test_low_diversity_is_a_collapse(watch: Watch, values: list[float], begins: int | None) -> None:
     begun = watch.evaluations(*values)
     assert [number for number, states in enumerate(begun) if states] == ([] if begins is None else [begins])
     assert set(watch.health.episodes) <= {"mode collapse"}
 
 
-def test_a_collapse_is_told_with_its_numbers_and_ends(watch: Watch) -> None:
+def test_a_collapse_has_its_numbers_and_ends(watch: Watch) -> None:
     watch.evaluations(0.8, 0.25, 0.2)
     seen = watch.health.episodes["mode collapse"].seen
-    assert seen == "samples lay 0.2 times as far apart as real images, 0.8 times at most before"
+    assert seen == "samples were 0.2 times as diverse as real images, at most 0.8 times before"
     watch.evaluations(0.5, 0.5)
     assert watch.health.ongoing == []
 
 
 def test_untrained_and_overpowered_generators_have_not_collapsed(watch: Watch) -> None:
     for _ in range(5):
-        watch.health.evaluated(0.01, 0, 0)
-    assert watch.health.widest == 0
+        watch.health.add_diversity(0.01, 0, 0)
+    assert watch.health.largest_diversity == 0
     watch.evaluations(0.8)
     watch.windows(4, OVERPOWERED)
     assert watch.evaluations(0.1, 0.1, 0.1) == [[], [], []]
@@ -250,42 +254,42 @@ def test_diversity_is_the_ratio_of_pairwise_distances() -> None:
     assert diversity(statistics(fake), statistics(one)) == 1
 
 
-# Remedies.
+# Advice.
 
 
 @pytest.mark.parametrize("preset", preset_names())
-def test_a_remedy_names_keys_of_the_configuration(preset: str) -> None:
+def test_advice_names_keys_of_the_configuration(preset: str) -> None:
     config = load_config(preset)
     values = flatten(config.model_dump(mode="json"))
     for state in STATES:
-        for change in remedy(state, config).removeprefix("in a new run: ").split(", "):
+        for change in advice(state, config).removeprefix("in a new run: ").split(", "):
             way, key, now = change.split(" ", 2)
             assert way in ("raise", "lower", "set")
             assert now == f"(now {'none' if values[key] is None else format(values[key], 'g')})"
 
 
-def test_a_remedy_asks_for_nothing_impossible() -> None:
+def test_advice_is_possible() -> None:
     config = load_config("quickstart")  # without dropout and label noise
-    assert "raise discriminator.dropout (now 0)" in remedy("discriminator overpowers", config)
-    assert "raise objective.label_noise (now 0)" in remedy("discriminator overpowers", config)
-    assert "dropout" not in remedy("mode collapse", config)
-    assert "lower discriminator.dropout (now 0.3)" in remedy("mode collapse", load_config("dcgan-bricks"))
-    assert "label" not in remedy("discriminator overpowers", load_config("sngan-cifar"))
+    assert "raise discriminator.dropout (now 0)" in advice("discriminator overpowers", config)
+    assert "raise objective.label_noise (now 0)" in advice("discriminator overpowers", config)
+    assert "dropout" not in advice("mode collapse", config)
+    assert "lower discriminator.dropout (now 0.3)" in advice("mode collapse", load_config("dcgan-bricks"))
+    assert "label" not in advice("discriminator overpowers", load_config("sngan-cifar"))
     bounded = load_config("quickstart", ["optimizer.generator.max_grad_norm=1"])
-    assert "generator.max_grad_norm" not in remedy("diverged", bounded).replace("discriminator.max", "")
+    assert "generator.max_grad_norm" not in advice("diverged", bounded).replace("discriminator.max", "")
 
 
 # What is kept.
 
 
-def test_rows_may_come_in_any_portions() -> None:
+def test_steps_may_come_in_any_portions() -> None:
     rows = [{name: value * (1 + 0.01 * number) for name, value in OVERPOWERED.items()} for number in range(12 * WINDOW)]
     found = []
     for size in (1, 7, WINDOW):
         health, step = Health(), 0
         while step < len(rows):
             end = min(step + size, (step // WINDOW + 1) * WINDOW)
-            health.trained(rows[step:end], end, end, BCE)
+            health.add_steps(rows[step:end], end, end, BCE)
             step = end
         found.append(health)
     assert found[0] == found[1] == found[2]
@@ -294,7 +298,7 @@ def test_rows_may_come_in_any_portions() -> None:
 
 def test_a_checkpoint_keeps_it_and_an_older_one_has_none(watch: Watch) -> None:
     watch.windows(4, OVERPOWERED)
-    watch.health.trained([FINE] * 3, watch.step + 3, 0, BCE)
+    watch.health.add_steps([FINE] * 3, watch.step + 3, 0, BCE)
     watch.evaluations(0.7)
     progress = Progress(step=5, health=watch.health)
     values = json.loads(json.dumps(progress.as_dict()))
@@ -303,27 +307,27 @@ def test_a_checkpoint_keeps_it_and_an_older_one_has_none(watch: Watch) -> None:
     assert Progress.from_dict(values).health == Health()
 
 
-def meet_in_portions(distributed: Distributed) -> bool:
-    """Whether the workers' terms have the same bits met one update at a time and all at once."""
+def sync_in_portions(distributed: Distributed) -> bool:
+    """Whether metrics have the same bits synchronized after every update and all at once."""
     random = torch.Generator().manual_seed(distributed.rank)
     rows = torch.randn(40, 3, generator=random)
     one, other, found = Meter(), Meter(), []
     for row in rows:
         terms = dict(zip("abc", row, strict=True))
-        one.count(terms, 1)
-        other.count(terms, 1)
-        found += one.meet(distributed)[0]
-    return found == other.meet(distributed)[0]
+        one.add_step(terms, 1)
+        other.add_step(terms, 1)
+        found += one.sync_metrics(distributed)[0]
+    return found == other.sync_metrics(distributed)[0]
 
 
-def test_terms_are_the_same_wherever_the_workers_meet() -> None:
-    assert run_workers(meet_in_portions, 3) == [True] * 3
+def test_metrics_do_not_depend_on_when_they_are_synchronized() -> None:
+    assert run_workers(sync_in_portions, 3) == [True] * 3
 
 
 # Real runs.
 
 SMALL = ["scale.groups=1", "evaluation.samples=32", "training.log_every=50"]
-# A critic without batch statistics, whose every image is judged by itself, and what it is trained with.
+# A discriminator without batch statistics, so that each image has its own logit, and its objective.
 PLAIN = "discriminator: {{network: wgan_gp, dropout: 0.0}}\nobjective: {}\n"
 PROVOKED: dict[FailureMode, tuple[str, list[str], int]] = {
     # A generator that hardly moves.
@@ -367,9 +371,7 @@ def provoking_config(state: FailureMode, folder: Path, data: str, *overrides: st
 
 
 @pytest.mark.parametrize("state", STATES)
-def test_a_state_that_is_provoked_warns_once_and_stops_on_request(
-    state: FailureMode, data: str, tmp_path: Path
-) -> None:
+def test_a_provoked_failure_warns_once_and_stops_if_configured(state: FailureMode, data: str, tmp_path: Path) -> None:
     config = provoking_config(state, tmp_path, data, "health.stop=true")
     summary, recorder = run(config, str(tmp_path))
     (event,) = recorder.of(HealthWarning)
@@ -381,7 +383,7 @@ def test_a_state_that_is_provoked_warns_once_and_stops_on_request(
     assert recorder.of(EvaluationResult)[-1].step == step
     assert checkpoints(str(tmp_path)).newest_name() == summary.last_checkpoint == checkpoint_name(step)
     assert formatting.stop_reason(summary) == f"{state} (health.stop)"
-    assert formatting.way_on(summary) == "the same command with health.stop=false"
+    assert formatting.next_command(summary) == "the same command with health.stop=false"
 
     again, recorder = run(config, str(tmp_path))
     assert (again.reason, again.steps, recorder.of(StepMetrics)) == (state, step, [])
@@ -399,12 +401,12 @@ def test_a_healthy_run_is_silent(data: str, tmp_path: Path) -> None:
     assert (summary.reason, summary.steps) == ("budget", 600)
 
 
-# Windows so short that a state begins within a moment, and a chance of which all losses are a small part.
+# Windows so short that a failure mode begins at once, and a chance loss far above all losses.
 SHORT = 5
 
 
 class Hasty:
-    """Within it a discriminator overpowers as soon as it tells all images for some updates."""
+    """Within it a discriminator overpowers after some updates with full accuracy."""
 
     def __enter__(self) -> None:
         self.patches = [
@@ -422,7 +424,7 @@ class Hasty:
 
 
 def whole_and_stopped(distributed: Distributed, config: Config, storage: str) -> list[list[HealthWarning]]:
-    """The states of a run in one go, and of one that is stopped within windows, at their ends, and in the state."""
+    """Failure modes of an uninterrupted run, and of one stopped within windows, at their ends, and during a failure."""
     with Hasty():
         whole, _ = run(config, storage, "whole", distributed=distributed)
         for step in (3, 7, 10, 38, 60):
@@ -433,7 +435,7 @@ def whole_and_stopped(distributed: Distributed, config: Config, storage: str) ->
 
 
 @pytest.mark.parametrize(("size", "stop"), [(1, "true"), (3, "true"), pytest.param(3, "false", marks=pytest.mark.slow)])
-def test_being_stopped_changes_no_state(size: int, stop: str, data: str, tmp_path: Path) -> None:
+def test_being_stopped_changes_no_failure_mode(size: int, stop: str, data: str, tmp_path: Path) -> None:
     keys = ["optimizer.generator.lr=1e-5", "optimizer.discriminator.lr=1e-2", "training.log_every=1"]
     config = tiny_config("quickstart", data, 70, *keys, f"health.stop={stop}")
     for whole, stopped in run_workers(whole_and_stopped, size, config, str(tmp_path)):
@@ -442,7 +444,7 @@ def test_being_stopped_changes_no_state(size: int, stop: str, data: str, tmp_pat
     assert_same_bits(newest(str(tmp_path), "stopped"), newest(str(tmp_path), "whole"))
 
 
-# How it is told.
+# How it is shown.
 
 WARNED = HealthWarning(
     400, 12.8, "mode collapse", "samples lay 0.2 times as far apart", "in a new run: lower x.lr (now 1)"
@@ -492,12 +494,12 @@ def test_the_run_keeps_it(tmp_path: Path, text: io.StringIO) -> None:
     kept = json.loads((tmp_path / "summary.json").read_text())
     assert kept["health"] == [ended.__dict__]
     Console(file=text, width=300).print(summary_table(summary(health=[ended])))
-    assert "not healthy" in text.getvalue()
+    assert "health" in text.getvalue()
     assert "mode collapse from 12.8 to 20 kimg, 2 times: samples lay 0.2 times as far apart; in a" in text.getvalue()
-    assert "not healthy" not in _table(summary())
+    assert "health" not in _table(summary())
 
 
-def _table(told: Summary) -> str:
+def _table(summary: Summary) -> str:
     output = io.StringIO()
-    Console(file=output, width=300).print(summary_table(told))
+    Console(file=output, width=300).print(summary_table(summary))
     return output.getvalue()

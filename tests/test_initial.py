@@ -15,9 +15,9 @@ from distgan.distributed import Distributed
 from distgan.errors import UserError
 from distgan.training.checkpoints import Checkpoint
 from distgan.training.events import EvaluationResult
-from distgan.training.loop import train
 from distgan.training.run_spec import RunSpec, plan_run
 from distgan.training.starting_point import find_checkpoint
+from distgan.training.train import train
 from gloo import run_workers
 from runs import ALONE, Recorder, assert_same_bits, newest, pack_bricks, run, tiny_config
 
@@ -44,8 +44,8 @@ def new_config(place: Path, steps: int = 3, *overrides: str) -> Config:
 
 
 def begin(place: Path, storage: Path, config: Config, source: str, stop_at: int | None = None) -> Checkpoint:
-    """Trains as the command does; the newest checkpoint."""
-    job = plan_run(RunSpec(config, "new", str(storage), init_from=source)).job
+    """Trains as the command does; returns the newest checkpoint."""
+    job = plan_run(RunSpec(config, "new", str(storage), init_from=source)).spec
     train(job, ALONE, Recorder(stop_at))
     return find_checkpoint(str(storage / "new"))
 
@@ -53,7 +53,7 @@ def begin(place: Path, storage: Path, config: Config, source: str, stop_at: int 
 def test_a_new_run_has_the_weights_and_nothing_else(place: Path, tmp_path: Path) -> None:
     source = f"{place}/source/checkpoints/step-000000002"
     config = new_config(place, 1, "evaluation.at_start=true")
-    job = plan_run(RunSpec(config, "new", str(tmp_path), init_from=source)).job
+    job = plan_run(RunSpec(config, "new", str(tmp_path), init_from=source)).spec
     recorder = Recorder()
     summary = train(job, ALONE, recorder)
     assert summary.given
@@ -72,7 +72,7 @@ def test_a_new_run_has_the_weights_and_nothing_else(place: Path, tmp_path: Path)
 
 
 def test_a_resume_is_not_disturbed(place: Path, tmp_path: Path) -> None:
-    """Stopped and gone on with, with the option and without it, also when the source has gone: the same bits."""
+    """Stopped and resumed, with and without the option, and after the source is deleted: the same bits."""
     source = shutil.copytree(place / "source", tmp_path / "source")
     config = new_config(place)
     whole = begin(place, tmp_path / "whole", config, str(source))
@@ -95,7 +95,9 @@ def test_every_worker_begins_with_them(place: Path, tmp_path: Path) -> None:
     config = new_config(place, 2, "training.precision=float64")
     ends = {}
     for size in (1, 3):
-        run_workers(trained, size, plan_run(RunSpec(config, str(size), str(tmp_path), init_from=f"{place}/source")).job)
+        run_workers(
+            trained, size, plan_run(RunSpec(config, str(size), str(tmp_path), init_from=f"{place}/source")).spec
+        )
         ends[size] = newest(str(tmp_path), str(size))[0]
     for path, value in ends[1].items():
         if isinstance(value, torch.Tensor) and not path.startswith("/generator_optimizer"):
@@ -103,7 +105,7 @@ def test_every_worker_begins_with_them(place: Path, tmp_path: Path) -> None:
 
 
 def test_what_does_not_fit_is_one_line(place: Path, tmp_path: Path, cli: Cli) -> None:
-    def told(config: Config, source: str, name: str = "new") -> str:
+    def message(config: Config, source: str, name: str = "new") -> str:
         (tmp_path / "new.yaml").write_text(dump_config(config))
         storage = tmp_path if name == "new" else place
         return one_line(
@@ -111,28 +113,28 @@ def test_what_does_not_fit_is_one_line(place: Path, tmp_path: Path, cli: Cli) ->
         )
 
     source = f"{place}/source"
-    wider = told(new_config(place, 1, "discriminator.width=8"), source)
+    wider = message(new_config(place, 1, "discriminator.width=8"), source)
     assert (
         "its discriminator is another network than the configuration's: layers.0.weight is (4, 1, 4, 4) there" in wider
     )
     assert "(8, 1, 4, 4) here" in wider
-    other = told(new_config(place, 1, "generator={network: dcgan, width: 4, upsampling: nearest}"), source)
+    other = message(new_config(place, 1, "generator={network: dcgan, width: 4, upsampling: nearest}"), source)
     assert "its generator is another network" in other
     assert "missing" in other
-    assert "no checkpoints there" in told(new_config(place, 1), str(tmp_path / "gone"))
+    assert "no checkpoints there" in message(new_config(place, 1), str(tmp_path / "gone"))
     assert not (tmp_path / "new").exists()
-    exists = told(tiny_config("quickstart", f"{place}/data", 5), source, "source")
-    assert "is a run already, which began from random weights; leave --init-from out" in exists
+    exists = message(tiny_config("quickstart", f"{place}/data", 5), source, "source")
+    assert "already exists, and began from random weights; leave --init-from out" in exists
 
 
-def test_an_existing_run_of_other_beginning(place: Path, tmp_path: Path) -> None:
+def test_an_existing_run_that_began_differently(place: Path, tmp_path: Path) -> None:
     config = new_config(place, 2)
     source = f"{place}/source/checkpoints/step-000000002"
     begin(place, tmp_path, config, source, stop_at=1)
-    with pytest.raises(UserError, match=r"which began from .*step-000000002; leave --init-from out"):
+    with pytest.raises(UserError, match=r"and began from .*step-000000002; leave --init-from out"):
         plan_run(RunSpec(config, "new", str(tmp_path), init_from=f"{place}/source/checkpoints/step-000000004"))
-    assert plan_run(RunSpec(config, "new", str(tmp_path), init_from=f"{place}/source")).job.init_from == source
-    assert plan_run(RunSpec(config, "new", str(tmp_path))).job.init_from == source
+    assert plan_run(RunSpec(config, "new", str(tmp_path), init_from=f"{place}/source")).spec.init_from == source
+    assert plan_run(RunSpec(config, "new", str(tmp_path))).spec.init_from == source
 
 
 def test_the_plan_names_the_weights(place: Path, tmp_path: Path, cli: Cli) -> None:

@@ -17,8 +17,8 @@ from distgan.distributed import _listen, join_store
 from distgan.errors import UserError
 from distgan.launch.local import choose_interface
 from distgan.launch.placement.network import interface_of, own_address_towards, use_interface
-from distgan.training.loop import train
 from distgan.training.run_spec import RunSpec
+from distgan.training.train import train
 from processes import finish, listening, start
 from runs import ALONE, Recorder, tiny_config
 

@@ -23,10 +23,12 @@ from distgan.data.dataset import Dataset
 from distgan.data.index import Index
 from distgan.data.sources.npz import NpzSource
 from distgan.distributed import Distributed
-from distgan.evaluation.evaluator import Evaluator
+from distgan.errors import UserError
+from distgan.evaluation.evaluator import build_evaluator
+from distgan.inference.generator import load_generator
 from distgan.inference.sampling import draw_samples
 from distgan.storage.storage import Storage
-from distgan.training.fakes import GeneratedImages, drawn_labels, sample_grid, training_grid
+from distgan.training.fakes import GeneratedImages, sample_grid, sample_labels, training_grid
 from distgan.training.networks import build_networks
 from distgan.training.starting_point import find_checkpoint
 from gloo import run_workers
@@ -63,11 +65,11 @@ def trained(data: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, 
 
 def test_drawn_labels_are_as_frequent_as_the_real_ones() -> None:
     real = np.repeat([0, 1, 2], [10, 60, 30])
-    drawn = drawn_labels(real, 20_000, seed=1)
+    drawn = sample_labels(real, 20_000, seed=1)
     assert drawn.dtype == torch.int64
     np.testing.assert_allclose(drawn.bincount() / 20_000, [0.1, 0.6, 0.3], atol=0.02)
-    assert torch.equal(drawn_labels(real, 20_000, seed=1), drawn)
-    assert not torch.equal(drawn_labels(real, 20_000, seed=2), drawn)
+    assert torch.equal(sample_labels(real, 20_000, seed=1), drawn)
+    assert not torch.equal(sample_labels(real, 20_000, seed=2), drawn)
 
 
 class Told(nn.Module):
@@ -91,7 +93,7 @@ def evaluate(distributed: Distributed, data: str) -> tuple[float, list[Tensor]]:
     # One kind more frequent than the others, and one that is not there.
     index = dataclasses.replace(index, labels=np.where(index.labels == 1, 0, index.labels))
     decoder = Dataset(index, BlockReader(storage, index), config.image_shape, config.data)
-    evaluator = Evaluator(config.evaluation, config.data, distributed, storage, decoder)
+    evaluator = build_evaluator(config.evaluation, config.data, distributed, decoder)
     told = Told(build_networks(config, distributed.device).generator.eval())
     return evaluator.evaluate(GeneratedImages(config, index.labels, distributed.device, told)).distance, told.labels
 
@@ -216,6 +218,30 @@ def test_a_label_by_name_and_by_number(trained: tuple[Path, Recorder]) -> None:
         assert torch.equal(samples(folder, 3, 5, str(label))[0], images)
     mixed, _ = samples(folder, 3, 5)
     assert torch.equal(mixed, everything.reshape(3, 3, *everything.shape[1:])[torch.arange(3), torch.arange(3)])
+
+
+def test_a_loaded_generator_takes_labels(trained: tuple[Path, Recorder]) -> None:
+    folder, _ = trained
+    with pytest.raises(UserError, match="add --trust-code"):
+        load_generator(str(folder))
+    generator = load_generator(str(folder), trust_code=True)
+    assert generator.classes == CLASSES
+    for labels, arguments in (
+        ("all", (9, 5, "all")),
+        (CLASSES[1], (3, 5, CLASSES[1])),
+        (2, (3, 5, "2")),
+        (None, (3, 5)),
+    ):
+        found = generator.sample(arguments[0], labels, seed=5)
+        images, columns = samples(folder, *arguments)
+        assert np.array_equal(found.images, images.permute(0, 2, 3, 1).numpy())
+        assert found.columns == columns
+    mixed = generator.sample(3, [0, CLASSES[1], 2], seed=5)
+    assert mixed.labels is not None
+    assert mixed.labels.tolist() == [0, 1, 2]
+    assert np.array_equal(mixed.images, generator.sample(3, seed=5).images)
+    with pytest.raises(UserError, match="no such label"):
+        generator.sample(1, [7])
 
 
 def test_a_name_goes_before_a_number() -> None:

@@ -22,8 +22,8 @@ from distgan.storage.claim import CLAIM_NAME, Claim, machine_id
 from distgan.storage.lease import Lease, LeaseLostError, check_claim, check_unclaimed, claimed
 from distgan.storage.storage import Storage, UnavailableError
 from distgan.training.events import StepMetrics
-from distgan.training.loop import train
 from distgan.training.run_spec import RunSpec
+from distgan.training.train import train
 from processes import TINY, start, wait_for
 from runs import ALONE, Recorder, checkpoints, run, tiny_config
 

@@ -12,7 +12,7 @@ from distgan.config.load import load_config
 from distgan.errors import UserError
 from distgan.models.dcgan import Discriminator, Generator
 from distgan.models.wgan_gp import Discriminator as PenalizedDiscriminator
-from distgan.training.networks import Networks, build_networks, check_combination
+from distgan.training.networks import Networks, build_networks, build_objective, check_combination
 from layer_table import meta, parameters, running_statistics
 
 pytestmark = pytest.mark.timeout(60)
@@ -81,7 +81,7 @@ def test_wgan_gp_generator_is_the_sources() -> None:
     assert biased == [False, False, False, False, True]
 
 
-def test_wgan_gp_critic_is_the_sources() -> None:
+def test_wgan_gp_discriminator_is_the_sources() -> None:
     network = meta(PenalizedDiscriminator, image_size=64, channels=3)
     assert stages(network, torch.empty(2, 3, 64, 64, device="meta")) == [
         ((64, 32, 32), 3_136, 0),
@@ -135,8 +135,8 @@ def test_strides_and_kernel_sizes_lead_to_the_image_size(
 
 
 def test_widths_count_from_the_image_inwards() -> None:
-    critic = PenalizedDiscriminator(image_size=32, channels=1, widths=[3, 5, 7])
-    assert [layer.out_channels for layer in critic.modules() if isinstance(layer, nn.Conv2d)] == [3, 5, 7, 1]
+    discriminator = PenalizedDiscriminator(image_size=32, channels=1, widths=[3, 5, 7])
+    assert [layer.out_channels for layer in discriminator.modules() if isinstance(layer, nn.Conv2d)] == [3, 5, 7, 1]
     generator = Generator(image_size=32, channels=1, latent_dim=4, widths=[3, 5, 7])
     outputs = [layer.out_channels for layer in generator.modules() if isinstance(layer, nn.ConvTranspose2d)]
     assert outputs == [7, 5, 3, 1]
@@ -164,16 +164,16 @@ def test_options_that_do_not_fit_are_named(override: str, message: str) -> None:
         build_networks(load_config("quickstart", [override]), torch.device("meta"))
 
 
-def test_a_penalised_critic_has_no_batch_statistics() -> None:
+def test_a_penalized_discriminator_has_no_batch_statistics() -> None:
     config = load_config("wgan-gp-faces", ["discriminator={network: dcgan}"])
     networks = build_networks(config, torch.device("meta"))
-    with pytest.raises(UserError, match=r"discriminator\.network=dcgan normalises over the batch"):
-        check_combination(config, networks)
+    with pytest.raises(UserError, match=r"discriminator\.network=dcgan normalizes over the batch"):
+        check_combination(config, networks, build_objective(config))
     config = load_config("wgan-gp-faces", ["objective.critic_steps=1", "objective.updates=simultaneous"])
     with pytest.raises(UserError, match=r"objective\.updates=simultaneous does not go with objective\.name=wgan_gp"):
-        check_combination(config, build_networks(config, torch.device("meta")))
+        check_combination(config, build_networks(config, torch.device("meta")), build_objective(config))
     fine = load_config("wgan-gp-faces")
-    check_combination(fine, build_networks(fine, torch.device("meta")))
+    check_combination(fine, build_networks(fine, torch.device("meta")), build_objective(fine))
 
 
 def small(name: str, *overrides: str) -> Networks:
@@ -197,8 +197,8 @@ def test_initial_weights_are_the_papers(name: str) -> None:
 
 
 def test_slopes_differ_by_stage_where_they_are_given() -> None:
-    critic = PenalizedDiscriminator(image_size=64, channels=3, width=2, slopes=[0.2, 0.3, 0.2, 0.2])
-    assert [layer.negative_slope for layer in critic.modules() if isinstance(layer, nn.LeakyReLU)] == [
+    discriminator = PenalizedDiscriminator(image_size=64, channels=3, width=2, slopes=[0.2, 0.3, 0.2, 0.2])
+    assert [layer.negative_slope for layer in discriminator.modules() if isinstance(layer, nn.LeakyReLU)] == [
         0.2,
         0.3,
         0.2,
@@ -209,8 +209,8 @@ def test_slopes_differ_by_stage_where_they_are_given() -> None:
 
 
 def test_glorot_weights_are_selectable() -> None:
-    critic = PenalizedDiscriminator(image_size=32, channels=3, width=16, init="glorot")
-    first = next(layer for layer in critic.modules() if isinstance(layer, nn.Conv2d))
+    discriminator = PenalizedDiscriminator(image_size=32, channels=3, width=16, init="glorot")
+    first = next(layer for layer in discriminator.modules() if isinstance(layer, nn.Conv2d))
     bound = math.sqrt(6 / (16 * (3 + 16)))
     assert 0.95 * bound < first.weight.abs().max().item() <= bound
 
@@ -241,29 +241,31 @@ def test_images_are_in_range_and_reach_both_ends() -> None:
     assert images.abs().max() <= 1
 
 
-def test_the_critic_mixes_no_images_of_a_batch() -> None:
-    critic = small("wgan-gp-faces", "training.precision=float64", "discriminator.dropout=0").discriminator.train()
+def test_the_discriminator_mixes_no_images_of_a_batch() -> None:
+    discriminator = small(
+        "wgan-gp-faces", "training.precision=float64", "discriminator.dropout=0"
+    ).discriminator.train()
     images = torch.randn(5, 3, 32, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    before = critic(images)
+    before = discriminator(images)
     changed = images.clone()
     changed[2] = -changed[2] + 1
-    after = critic(changed)
+    after = discriminator(changed)
     others = [0, 1, 3, 4]
     assert before[2] != after[2]
     torch.testing.assert_close(before[others], after[others], rtol=1e-12, atol=1e-15)
 
 
 def test_the_dcgan_discriminator_does_normalise_over_the_batch() -> None:
-    critic = small("quickstart", "discriminator.dropout=0").discriminator.train()
+    discriminator = small("quickstart", "discriminator.dropout=0").discriminator.train()
     images = torch.randn(5, 1, 32, 32, generator=torch.Generator().manual_seed(0))
-    before, after = critic(images), critic(torch.cat([images[:4], 3 * images[4:]]))
+    before, after = discriminator(images), discriminator(torch.cat([images[:4], 3 * images[4:]]))
     assert (before[:4] != after[:4]).all()
 
 
 @pytest.mark.parametrize(("activation", "slope", "expected"), [("relu", 0.2, 0.0), ("leaky_relu", 0.3, -0.3)])
 def test_activations(activation: str, slope: float, expected: float) -> None:
-    critic = PenalizedDiscriminator(image_size=16, channels=1, width=2, activation=activation, slope=slope)
-    layers = [layer for layer in critic.modules() if isinstance(layer, nn.ReLU | nn.LeakyReLU)]
+    discriminator = PenalizedDiscriminator(image_size=16, channels=1, width=2, activation=activation, slope=slope)
+    layers = [layer for layer in discriminator.modules() if isinstance(layer, nn.ReLU | nn.LeakyReLU)]
     assert len(layers) == 2
     for layer in layers:
         assert layer(torch.tensor([-1.0, 2.0])).tolist() == pytest.approx([expected, 2.0])

@@ -25,8 +25,9 @@ from distgan.distributed import Distributed
 from distgan.errors import UserError
 from distgan.evaluation.extractors.extractor import load_extractor
 from distgan.evaluation.image_source import CHUNK
-from distgan.inference.memorization import Nearest, Neighbours, find_nearest
-from distgan.inference.memorization_report import MOST_ROWS, draw_nearest, nearest_picture, nearest_words
+from distgan.inference.memorization import Nearest, Neighbors, find_nearest
+from distgan.inference.nearest_picture import MOST_ROWS, draw_nearest, nearest_picture
+from distgan.inference.report import nearest_lines
 from distgan.storage.storage import Storage
 from gloo import run_workers
 from runs import ALONE, pack_bricks
@@ -271,11 +272,11 @@ def test_a_pass_reads_a_block_once_and_holds_a_chunk(data: str, monkeypatch: pyt
 def test_numbers_beside_each_other() -> None:
     real = np.array([[value, 100.0] for value in range(1, 41)])
     fake = np.array([[0.0, 1.0], [1.0, 5.0], [2.0, 5.0], [2.5, 9.0], [60.0, 61.0]])
-    found = Neighbours(fake, np.zeros((5, 2), np.int64), real, np.zeros((40, 2), np.int64))
+    found = Neighbors(fake, np.zeros((5, 2), np.int64), real, np.zeros((40, 2), np.int64))
     assert (found.fake_median, found.real_median) == (2, 20.5)
     assert (found.limit, found.real_close) == (2, 0.05)
     assert found.fake_close == 0.6
-    few = Neighbours(fake, np.zeros((5, 2), np.int64), real[4:7], np.zeros((3, 2), np.int64))
+    few = Neighbors(fake, np.zeros((5, 2), np.int64), real[4:7], np.zeros((3, 2), np.int64))
     assert (few.limit, few.real_close) == (5, pytest.approx(1 / 3))
 
 
@@ -323,10 +324,10 @@ def test_the_words_and_rows_of_many_samples(levels: str) -> None:
     one_less = find_nearest(ALONE, decoder_of(levels), None, noise_images(MOST_ROWS), neighbors=1)
     difference = nearest_picture(nearest).height - nearest_picture(one_less).height
     assert 0 < difference < 128, "a line of words, and no row"
-    first, pixels, copies = nearest_words(nearest)
-    assert first == "65 samples against 200 training images; beside them 65 real images against the others"
-    assert pixels.startswith("pixels: the nearest at a median distance of ")
-    assert pixels.endswith("(real images 0.000), of 0.0% of samples within 0.000 (of 100.0% of real images)")
+    first, pixels, copies = nearest_lines(nearest)
+    assert first == "65 samples against 200 training images; beside them 65 real images against all others"
+    assert pixels.startswith("pixels: median distance to the nearest ")
+    assert pixels.endswith("(real images 0.000); 0.0% of samples within 0.000 (100.0% of real images)")
     assert copies == (
         "exact copies of a training image: 0 of 65 samples; with an exact duplicate in the data: 65 of 65 real images"
     )

@@ -166,5 +166,5 @@ def test_moments_of_other_shapes_are_not_taken(name: str) -> None:
     saved = both.discriminator.state_dict()
     both.load_moments(both.generator.state_dict(), saved)
     saved["state"][0][name] = torch.zeros(()) if name != "step" else torch.zeros(3)
-    with pytest.raises(ValueError, match=f"^{name} is of shape"):
+    with pytest.raises(ValueError, match=f"^{name} has shape"):
         both.load_moments(both.generator.state_dict(), saved)

@@ -37,7 +37,7 @@ from torch import Tensor, nn
 NETS = (
     HEAD
     + """
-from distgan.losses.objectives import Objective
+from distgan.losses import Objective
 
 class Generator(nn.Module):
     def __init__(self, *, image_size: int, channels: int, latent_dim: int, width: Annotated[int, Gt(0)] = 4) -> None:
@@ -53,11 +53,11 @@ class LeastSquares(Objective):
     def __init__(self, *, target: float = 1.0) -> None:
         self.target = target
 
-    def critic_loss(self, real_logits, fake_logits, draws):
-        return ((real_logits - self.target) ** 2).mean() + (fake_logits**2).mean()
+    def discriminator_loss(self, real, fake, context):
+        return ((real - self.target) ** 2).mean() + (fake**2).mean()
 
-    def generator_loss(self, fake_logits):
-        return ((fake_logits - self.target) ** 2).mean()
+    def generator_loss(self, fake, real, context):
+        return ((fake - self.target) ** 2).mean()
 """
 )
 OWN = ["generator={network: my_nets:Generator, width: 6}", "objective={name: my_nets:LeastSquares, target: 0.5}"]
@@ -133,11 +133,11 @@ WRONG = {
     "raises": ("wrong:N", "x = 1\n1 / 0", r"failed: ZeroDivisionError: division by zero \(wrong.py, line 2\)"),
     "syntax": ("wrong:N", "def (", r"importing 'wrong' failed: SyntaxError: .*wrong.py, line 1"),
     "exits": ("wrong:N", "import sys\nsys.exit(3)", r"failed: SystemExit: 3 \(wrong.py, line 2\)"),
-    "no network": ("wrong:N", "class N: pass", "generator.network=wrong:N: this class is no torch.nn.Module"),
+    "no network": ("wrong:N", "class N: pass", "generator.network=wrong:N: derive this class from torch.nn.Module"),
     "no signature": (
         "wrong:N",
         HEAD + "class N(nn.Module):\n    pass",
-        r"generator.network: wrong:N: its parameter `\*args: Any` is no key; write keyword arguments",
+        r"generator.network: wrong:N: its parameter `\*args: Any` cannot be a key; write keyword arguments",
     ),
     "no type": (
         "wrong:Generator",
@@ -192,8 +192,20 @@ def test_a_wrong_network_is_one_line(case: str, cli: Cli, place: Path) -> None:
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("class N: pass", "objective.name=wrong:N: derive this class from distgan.losses.objectives.Objective"),
+        ("class N: pass", "objective.name=wrong:N: derive this class from distgan.losses.Objective"),
         (NETS.replace("self.target = target", "self.target = x"), "its constructor raised NameError: name 'x' is not"),
+        (NETS.replace("discriminator_loss", "critic_loss"), "constructor raised TypeError: Can't instantiate abstract"),
+        (NETS.replace("(self, fake, real, context)", "(self, fake)"), "its generator_loss raised TypeError: "),
+        (NETS.replace("(real - self.target)", "x"), "its discriminator_loss raised NameError: name 'x' is not defined"),
+        (
+            NETS.replace("((fake - self.target) ** 2)", "(fake - real.mean())"),
+            "its generator_loss is nan for random logits; if it uses logits of real images, set needs_real_logits",
+        ),
+        (
+            NETS.replace("((fake - self.target) ** 2).mean()", "(fake - self.target) ** 2"),
+            "its generator_loss returned a tensor of shape (2,); return a mean over all logits",
+        ),
+        (NETS.replace("((fake - self.target) ** 2).mean()", "0.5"), "its generator_loss returned float; return a mean"),
     ],
 )
 def test_a_wrong_objective_is_one_line(source: str, message: str, cli: Cli, place: Path) -> None:
@@ -295,11 +307,9 @@ def test_torchrun_and_the_installed_command_find_the_module(trained: Path, tmp_p
 
 DRIVER = """
 import sys
-from distgan.cli.train import run_training
+import distgan
 sys.path.append(sys.argv[1])
-options = {"address": None, "storage": "runs", "no_ray": False, "dry_run": False, "profile": False}
-options |= {"init_from": None, "continue_from": None}
-sys.exit(run_training(sys.argv[2], [], workers=2, name="own", **options))
+distgan.train(sys.argv[2], workers=2, name="own")
 """
 
 
@@ -317,5 +327,4 @@ def test_ray_workers_get_the_module(trained: Path, place: Path) -> None:
     process = start("-c", DRIVER, str(place / "modules"), "run.yaml", cwd=place)
     output = finish(process, 240)
     assert process.returncode == 0, output
-    assert "image budget used up" in output
     assert find_checkpoint("runs/own").manifest.workers == 2

@@ -8,16 +8,20 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from distgan.losses.objectives import BinaryCrossEntropy, Hinge, Objective, Wasserstein, WassersteinGradientPenalty
-from distgan.losses.penalties import gradient_penalty, r1_penalty
-from distgan.losses.rng import StepRng
+from distgan.losses.bce import BinaryCrossEntropy
+from distgan.losses.context import Context
+from distgan.losses.hinge import Hinge
+from distgan.losses.objective import Objective
+from distgan.losses.penalties import r1_penalty
+from distgan.losses.wgan import Wasserstein
+from distgan.losses.wgan_gp import WassersteinGradientPenalty, gradient_penalty
 from distgan.models.wgan_gp import Discriminator
 
 pytestmark = pytest.mark.timeout(60)
 
 DTYPE = torch.float64
-DRAWS = StepRng(0, 0, 0, torch.device("cpu"), DTYPE)
-PENALISED: dict[str, Objective] = {
+DRAWS = Context(0, 0.0, 0, 0, torch.device("cpu"), DTYPE)
+PENALIZED: dict[str, Objective] = {
     "two sides": WassersteinGradientPenalty(gp_weight=10, gp_sides=2),
     "one side": WassersteinGradientPenalty(gp_weight=10, gp_sides=1),
     "one side, normal": WassersteinGradientPenalty(gp_weight=3, gp_sides=1, interpolation="normal"),
@@ -40,7 +44,7 @@ class Quadratic:
         return (self.weights * images.flatten(1).square()).sum(1) / 2
 
 
-def test_r1_of_a_linear_critic_is_known() -> None:
+def test_r1_of_a_linear_discriminator_is_known() -> None:
     weights = torch.tensor([1.0, -2.0, 0.5, 3.0], dtype=DTYPE, requires_grad=True)
     penalty = r1_penalty(lambda x: x.flatten(1) @ weights, images(5, 1, 2, 2), weight=8)
     assert penalty.loss.item() == pytest.approx(8 / 2 * (1 + 4 + 0.25 + 9))
@@ -81,29 +85,29 @@ def test_only_norms_above_1_cost_with_one_side() -> None:
 
 def test_an_option_without_weight_is_no_penalty() -> None:
     for objective in (BinaryCrossEntropy(), BinaryCrossEntropy(r1_weight=0), Hinge(), Wasserstein()):
-        assert not objective.penalised
+        assert not objective.penalized
         assert objective.penalty(nn.Identity(), images(2, 1, 2, 2), images(2, 1, 2, 2), DRAWS) is None
-    assert all(objective.penalised for objective in PENALISED.values())
+    assert all(objective.penalized for objective in PENALIZED.values())
 
 
-@pytest.mark.parametrize("name", PENALISED)
+@pytest.mark.parametrize("name", PENALIZED)
 def test_a_penaltys_gradient_agrees_with_finite_differences(name: str) -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        critic = Discriminator(image_size=16, channels=1, width=3, dropout=0, init="glorot").double()
+        discriminator = Discriminator(image_size=16, channels=1, width=3, dropout=0, init="glorot").double()
     with torch.no_grad():
-        for parameter in critic.parameters():
+        for parameter in discriminator.parameters():
             parameter.mul_(3)  # norms on both sides of 1
     real, fake = images(4, 1, 16, 16), images(4, 1, 16, 16, seed=1)
 
     def penalty() -> Tensor:
-        value = PENALISED[name].penalty(critic, real, fake, DRAWS)
+        value = PENALIZED[name].penalty(discriminator, real, fake, DRAWS)
         assert value is not None
         return value.loss
 
     penalty().backward()
     step, random = 1e-6, torch.Generator().manual_seed(0)
-    for weight in [p for p in critic.parameters() if p.ndim == 4]:
+    for weight in [p for p in discriminator.parameters() if p.ndim == 4]:
         assert weight.grad is not None
         assert weight.grad.abs().max() > 0
         flat = weight.data.view(-1)
@@ -117,20 +121,20 @@ def test_a_penaltys_gradient_agrees_with_finite_differences(name: str) -> None:
             assert weight.grad.reshape(-1)[place].item() == pytest.approx(slope, rel=1e-4, abs=1e-5)
 
 
-@pytest.mark.parametrize("name", PENALISED)
+@pytest.mark.parametrize("name", PENALIZED)
 def test_a_penalty_reaches_neither_the_images_nor_the_generator(name: str) -> None:
     sources = images(3, 1, 16, 16).requires_grad_(), images(3, 1, 16, 16, seed=1).requires_grad_()
-    critic = Discriminator(image_size=16, channels=1, width=2, init="glorot").double()
-    penalty = PENALISED[name].penalty(critic, sources[0].tanh(), sources[1].tanh(), DRAWS)
+    discriminator = Discriminator(image_size=16, channels=1, width=2, init="glorot").double()
+    penalty = PENALIZED[name].penalty(discriminator, sources[0].tanh(), sources[1].tanh(), DRAWS)
     assert penalty is not None
     penalty.loss.backward()
     assert [source.grad for source in sources] == [None, None]
 
 
 def test_r1_is_in_float32_under_autocast() -> None:
-    critic = Discriminator(image_size=16, channels=1, width=2, dropout=0)
+    discriminator = Discriminator(image_size=16, channels=1, width=2, dropout=0)
     real = images(3, 1, 16, 16).float()
-    plain = r1_penalty(critic, real, 10).loss
+    plain = r1_penalty(discriminator, real, 10).loss
     with torch.autocast("cpu", torch.bfloat16):
-        assert critic(real).dtype == torch.bfloat16
-        assert torch.equal(r1_penalty(critic, real, 10).loss, plain)
+        assert discriminator(real).dtype == torch.bfloat16
+        assert torch.equal(r1_penalty(discriminator, real, 10).loss, plain)

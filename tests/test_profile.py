@@ -12,8 +12,8 @@ from distgan.config.schema import Config
 from distgan.distributed import Distributed
 from distgan.tracking import formatting
 from distgan.training.events import Event, ProfileWritten
-from distgan.training.loop import train
 from distgan.training.run_spec import RunSpec
+from distgan.training.train import train
 from gloo import run_workers
 from runs import Recorder, pack_bricks, tiny_config
 
@@ -37,7 +37,7 @@ def test_a_profile_says_where_a_step_spends_its_time(preset: str, workers: int, 
     (event,) = events
     parts = dict(event.milliseconds)
     whole, collective = parts.pop("step"), parts.pop("all-reduce")
-    assert set(parts) == {"data wait", "critic", "generator", "optimizers", "average", "rest"}
+    assert set(parts) == {"data wait", "discriminator", "generator", "optimizers", "average", "rest"}
     assert sum(parts.values()) == pytest.approx(whole)
     assert all(value > 0 for value in (whole, *parts.values()))
     assert (collective > 0) == (workers > 1)

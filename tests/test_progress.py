@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from distgan.config.schema import EmaConfig
+from distgan.evaluation.evaluator import Scores
 from distgan.training.ema import ExponentialMovingAverage
-from distgan.training.progress import Evaluation, Pending, Progress, due
+from distgan.training.progress import Pending, Progress, StepScores, due
 
 
 @pytest.mark.parametrize(
@@ -41,17 +42,19 @@ def test_due_happens_as_often_as_it_should() -> None:
 
 
 def test_progress_survives_being_written_down() -> None:
-    evaluations = [Evaluation(0, 0, 9.5), Evaluation(3, 144, 1 / 3, {"kernel": -1e-5})]
+    evaluations = [StepScores(0, 0, 9.5), StepScores(3, 144, 1 / 3, {"kernel": -1e-5})]
     pending = Pending(4, 192)
-    progress = Progress(step=4, critic_updates=12, batches=12, images=192, evaluations=evaluations, pending=pending)
+    progress = Progress(
+        step=4, discriminator_updates=12, batches=12, images=192, evaluations=evaluations, pending=pending
+    )
     assert Progress.from_dict(json.loads(json.dumps(progress.as_dict()))) == progress
 
 
-def test_a_result_is_of_the_checkpoint_that_was_measured() -> None:
+def test_scores_belong_to_the_pending_checkpoint() -> None:
     progress = Progress(step=9, images=432, pending=Pending(4, 192))
-    progress.evaluated(5.0, {"recall": 0.25})
-    progress.evaluated(4.0)
-    assert progress.evaluations == [Evaluation(4, 192, 5.0, {"recall": 0.25}), Evaluation(9, 432, 4.0)]
+    progress.add_scores(Scores(5.0, {"recall": 0.25}, 1.0, {}))
+    progress.add_scores(Scores(4.0, {}, 1.0, {}))
+    assert progress.evaluations == [StepScores(4, 192, 5.0, {"recall": 0.25}), StepScores(9, 432, 4.0)]
     assert progress.pending is None
 
 

@@ -33,6 +33,7 @@ from distgan.tracking.console import Display, Eta
 from distgan.tracking.grids import image_grid, png_bytes
 from distgan.tracking.jsonl import read_rows
 from distgan.tracking.plots import draw_curves
+from distgan.tracking.record import RunRecord
 from distgan.tracking.run_folder import RunFolder, RunReporter
 from distgan.tracking.tables import remaining_share, summary_table
 from distgan.training.events import CheckpointSaved, EvaluationResult, RunFinished, RunStarted, StepMetrics, Summary
@@ -136,7 +137,6 @@ def test_a_local_run_leaves_its_files(tmp_path: Path) -> None:
         folder.event(trained(20, math.nan))
         folder.event(CheckpointSaved(20, 2.0, "000020"))
         folder.event(RunFinished(replace(SUMMARY, latest=math.nan)))
-        assert not folder.stop_requested()
     assert (tmp_path / "config.yaml").read_text() == "seed: 1\n"
     assert read_rows(tmp_path / "metrics.jsonl")[1:3] == [
         {
@@ -274,8 +274,8 @@ def test_pictures_uploaded_once_are_not_uploaded_again(recording: Recording, mon
 def uploaded(folder: RunFolder) -> None:
     """Returns when what `flush` has begun is done."""
     folder.flush()
-    assert folder._mirror is not None
-    folder._mirror._executor.submit(lambda: None).result(30)
+    assert folder._uploads is not None
+    folder._uploads._executor.submit(lambda: None).result(30)
 
 
 def test_failed_uploads_are_told_once_and_end_nothing(remote: Storage) -> None:
@@ -289,13 +289,13 @@ def test_failed_uploads_are_told_once_and_end_nothing(remote: Storage) -> None:
             folder.samples(step, step / 10, images())
             uploaded(folder)
         assert len(said) == outage
-        assert "training goes on, and metrics and pictures are written when it works again" in said[-1]
+        assert "training continues, and metrics and pictures are uploaded when it works again" in said[-1]
         blocked.rm_file(remote.root)
         uploaded(folder)
         assert steps(remote.read_bytes("metrics.jsonl"))[-1] == ("step", 10 * outage + 20)
     assert remote.child("samples").list() == ["kimg-000001.000.png", "kimg-000002.000.png"]
     folder.close()
-    assert not Path(folder._folder).exists()
+    assert not Path(folder._run.folder).exists()
 
 
 def test_what_cannot_be_uploaded_at_the_end_is_kept_here(remote: Storage) -> None:
@@ -304,10 +304,16 @@ def test_what_cannot_be_uploaded_at_the_end_is_kept_here(remote: Storage) -> Non
     fsspec.filesystem("memory").pipe_file(remote.root, b"a file in the folder's place")
     folder.event(trained(10))
     folder.close()
-    kept = Path(folder._folder)
-    assert f"what could not be written is in {kept}" in said[-1]
+    kept = Path(folder._run.folder)
+    assert f"the files are in {kept}" in said[-1]
     assert steps((kept / "metrics.jsonl").read_bytes()) == [("step", 10)]
     shutil.rmtree(kept)
+
+
+def record_of(folder: RunFolder) -> RunRecord:
+    record = folder._trackers["metrics.jsonl"]
+    assert isinstance(record, RunRecord)
+    return record
 
 
 def test_a_disk_that_is_full_for_a_while_loses_no_metrics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -321,7 +327,8 @@ def test_a_disk_that_is_full_for_a_while_loses_no_metrics(tmp_path: Path, monkey
     with monkeypatch.context() as patch:
         patch.setattr(Storage, "write_bytes", full)
         patch.setattr(SummaryWriter, "add_scalar", full)
-        patch.setattr(folder._metrics, "write", lambda data: FileIO.write(folder._metrics, data[:-3]), raising=False)
+        metrics = record_of(folder)._metrics
+        patch.setattr(metrics, "write", lambda data: FileIO.write(metrics, data[:-3]), raising=False)
         folder.event(trained(20))
         folder.samples(20, 2.0, images())
     assert len(said) == 1
@@ -338,8 +345,8 @@ def test_a_failure_that_is_over_at_the_end_loses_nothing(remote: Storage) -> Non
     filesystem.pipe_file(remote.root, b"a file in the folder's place")
     folder.event(trained(10))
     folder.flush()
-    assert folder._mirror is not None
-    folder._mirror._executor.shutdown(wait=True)
+    assert folder._uploads is not None
+    folder._uploads._executor.shutdown(wait=True)
     filesystem.rm_file(remote.root)
     folder.close()
     assert steps(remote.read_bytes("metrics.jsonl")) == [("step", 10)]
@@ -482,7 +489,7 @@ def test_the_summary_tells_why_it_stopped_and_how_good_it_is() -> None:
         f"{METRIC} best",
         "757.0 at 90 kimg",
         f"{METRIC} final ",
-        "to go on: the same command with training.kimg above 100",
+        "to continue: the same command with training.kimg above 100",
         "26.8 % (0 % = real data, 100 % = untrained)",
         "45.0 (2,000 real images)",
     ):
@@ -531,15 +538,15 @@ def test_the_whole_time_of_a_command_is_told() -> None:
 def test_run_and_session_are_told_apart_after_a_resume() -> None:
     resumed = replace(SUMMARY, resumed_at_kimg=50.0, run_seconds=600.0)
     text = table_text(resumed)
-    assert "the run with its earlier sessions 10:00" in text
+    assert "all sessions 10:00" in text
     assert "this session 4:00" in text
-    assert "earlier sessions" not in table_text(replace(resumed, run_seconds=None))
+    assert "all sessions" not in table_text(replace(resumed, run_seconds=None))
 
 
 def test_a_busy_machine_is_said_at_the_start() -> None:
-    busy = formatting.setting(replace(STARTED, crowding_load=6.25))
+    busy = formatting.workers(replace(STARTED, crowding_load=6.25))
     assert busy.startswith("2 workers on cpu, 1 thread each (the machine is busy, load 6.2: scale.threads=1 may be")
-    assert "busy" not in formatting.setting(STARTED)
+    assert "busy" not in formatting.workers(STARTED)
 
 
 def test_a_session_that_trains_nothing_says_so() -> None:
@@ -606,7 +613,7 @@ def test_curves_of_an_untrained_generator_have_no_best(tmp_path: Path) -> None:
 
 def test_the_summary_counts_samples_that_were_passed_over() -> None:
     assert "bad samples" not in table_text(SUMMARY)
-    for count, shown in ((0, "0 passed over"), (1200, "1,200 passed over")):
+    for count, shown in ((0, "0 skipped"), (1200, "1,200 skipped")):
         assert re.search(
             rf"bad samples +│ {shown} \(data\.bad_samples=skip\)", table_text(replace(SUMMARY, bad_samples=count))
         )

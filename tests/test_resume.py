@@ -1,4 +1,4 @@
-"""A run that is stopped or killed anywhere and goes on ends in the same bits as one that was left alone."""
+"""A run that is stopped or killed anywhere and resumed ends in the same bits as an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from distgan.inference.sampling import sample_images
 from distgan.storage import retry
 from distgan.storage.storage import Storage, UnavailableError
 from distgan.training import checkpoints as checkpoints_module
-from distgan.training.checkpoints import Manifest, checkpoint_name
+from distgan.training.checkpoints import checkpoint_name
 from distgan.training.events import (
     CheckpointSaved,
     EvaluationResult,
@@ -34,10 +34,11 @@ from distgan.training.events import (
     SmallDatasetWarning,
     StepMetrics,
 )
-from distgan.training.loop import train
+from distgan.training.manifest import Manifest
 from distgan.training.run_spec import RunSpec
 from distgan.training.starting_point import find_checkpoint
 from distgan.training.state_file import StateFile
+from distgan.training.train import train
 from gloo import run_until_death, run_workers
 from runs import (
     ALONE,
@@ -56,7 +57,7 @@ from runs import (
 pytestmark = pytest.mark.timeout(120)
 
 STEPS = 6
-# At steps 2, 4 and 6; also where a step has three critic updates.
+# At steps 2, 4 and 6; also where a step has three discriminator updates.
 EVALUATED = ["evaluation.every_kimg=0.032", "evaluation.patience=9"]
 FAMILIES = {
     "simultaneous": ("quickstart", EVALUATED),
@@ -79,7 +80,7 @@ def family_config(family: str, data: str, *overrides: str) -> Config:
 
 
 def whole_and_stopped(distributed: Distributed, config: Config, storage: str) -> list[str]:
-    """A run in one go, and one that is stopped after each of its steps; why each session of the latter ended."""
+    """Trains an uninterrupted run, and one stopped after each step; returns why each session of the latter ended."""
     run(config, storage, "whole", distributed=distributed)
     return [
         run(config, storage, "stopped", distributed=distributed, stop_at=step)[0].reason for step in range(1, STEPS + 1)
@@ -99,7 +100,7 @@ def test_stopping_at_every_step_changes_no_bit(size: int, family: str, data: str
 
 
 class Killer(Recorder):
-    """Kills its process in the `event`-th event of a kind; kind "evaluated" is the call that every rank gets."""
+    """Kills its process at the event `kind` of a step; "evaluated" is the call on every rank."""
 
     def __init__(self, kind: str, step: int) -> None:
         super().__init__()
@@ -120,7 +121,7 @@ def killed(distributed: Distributed, config: Config, storage: str, rank: int, ki
 
 
 def finished(distributed: Distributed, config: Config, storage: str, name: str) -> int:
-    """Trains to the end; the step that this session began at."""
+    """Trains to the end; returns the step that the session began at."""
     return round(run(config, storage, name, distributed=distributed)[0].resumed_at_kimg * 1000) // BATCH
 
 
@@ -147,7 +148,7 @@ def test_being_killed_changes_no_bit(size: int, data: str, tmp_path: Path) -> No
             shutil.rmtree(tmp_path / "killed")
 
 
-def test_another_number_of_workers_goes_on(data: str, tmp_path: Path) -> None:
+def test_a_resume_may_have_another_number_of_workers(data: str, tmp_path: Path) -> None:
     config = family_config("simultaneous", data, "training.precision=float64")
     run(config, str(tmp_path), "alone")
     run(config, str(tmp_path), "grown", stop_at=3)
@@ -162,7 +163,7 @@ def test_another_number_of_workers_goes_on(data: str, tmp_path: Path) -> None:
 
 
 def started(distributed: Distributed, config: Config, storage: str) -> None:
-    """Rank 1 looks at another disk, as on a machine that does not share `storage`."""
+    """Rank 1 has another disk, as on a machine that does not share `storage`."""
     run(config, storage if distributed.rank == 0 else f"{storage}-elsewhere", distributed=distributed)
 
 
@@ -200,7 +201,7 @@ def cut_manifest(folder: Path) -> None:
 
 
 def change_manifest(**changes: Any) -> Callable[[Path], object]:
-    """Other values in a manifest, below which an object's are merged; `...` takes a key out."""
+    """Changes values of a manifest, merging objects; `...` removes a key."""
 
     def inflict(folder: Path) -> None:
         path = folder / "manifest.json"
@@ -226,7 +227,7 @@ def put_folder(name: str) -> Callable[[Path], object]:
 
 
 def put_state(content: bytes) -> Callable[[Path], object]:
-    """Another state, with a manifest that agrees."""
+    """Replaces the state, with a manifest that matches it."""
 
     def inflict(folder: Path) -> None:
         (folder / "state.pt").write_bytes(content)
@@ -287,10 +288,10 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "a negative step": change_manifest(progress={"step": -1}),
     "images beyond 64 bits": change_manifest(progress={"images": 2**64}),
     "batches of 400 digits": change_manifest(progress={"batches": 10**400}),
-    "updates of another type": change_manifest(progress={"critic_updates": [1]}),
+    "updates of another type": change_manifest(progress={"discriminator_updates": [1]}),
     "a million threads": change_manifest(threads=10**6),
     "no workers": change_manifest(workers=0),
-    "impossible health": change_manifest(progress={"health": {"logs": {"loss/generator": 1e300}}}),
+    "impossible health": change_manifest(progress={"health": {"log_sizes": {"loss/generator": 1e300}}}),
     "a state that is no archive": put_state(b"hello"),
     "a state of nothing": change_state(lambda tensors: tensors.clear()),
     "a compressed state": compress_state,
@@ -343,14 +344,14 @@ def saved(data: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_damaged_checkpoints_are_passed_over(damage: str, saved: Path, tmp_path: Path) -> None:
+def test_damaged_checkpoints_are_skipped(damage: str, saved: Path, tmp_path: Path) -> None:
     shutil.copytree(saved / "run" / "checkpoints", tmp_path / "run" / "checkpoints")
     DAMAGES[damage](tmp_path / "run" / "checkpoints" / checkpoint_name(4))
     store = checkpoints(str(tmp_path))
     found = store.newest()
     assert found is not None
     assert found.manifest.name == checkpoint_name(2)
-    said = " ".join(found.passed_over)
+    said = " ".join(found.skipped)
     assert (f"{checkpoint_name(4)}: damaged: its " in said) == (damage not in {"no manifest yet", *UNFINISHED})
     assert find_checkpoint(f"{tmp_path}/run").manifest.name == checkpoint_name(2)
     # No good checkpoint is left: nothing is begun over it.
@@ -361,18 +362,18 @@ def test_damaged_checkpoints_are_passed_over(damage: str, saved: Path, tmp_path:
 
 
 @pytest.mark.parametrize("damage", ["a cut manifest", "a folder as state", "an empty object", "moments of stride 0"])
-def test_a_resume_goes_on_from_an_older_checkpoint(damage: str, data: str, saved: Path, tmp_path: Path) -> None:
+def test_a_resume_uses_an_older_checkpoint(damage: str, data: str, saved: Path, tmp_path: Path) -> None:
     shutil.copytree(saved / "run", tmp_path / "run")
     DAMAGES[damage](tmp_path / "run" / "checkpoints" / checkpoint_name(4))
     summary, recorder = run(tiny_config("quickstart", data, 4, "checkpoint.every_kimg=0.032"), str(tmp_path))
     assert summary.resumed_at_kimg == 2 * BATCH / 1000
     (notice,) = recorder.of(Notice)
-    assert notice.text.endswith(f"; going on from {checkpoint_name(2)}")
+    assert notice.text.endswith(f"; resuming from {checkpoint_name(2)}")
     assert_same_bits(newest(str(tmp_path)), newest(str(saved)))
 
 
-def test_settings_of_optimisers_are_the_configurations(data: str, saved: Path, tmp_path: Path) -> None:
-    """What a file says of them does not count."""
+def test_settings_of_optimizers_are_those_of_the_configuration(data: str, saved: Path, tmp_path: Path) -> None:
+    """Those in the file are ignored."""
     shutil.copytree(saved / "run", tmp_path / "run")
     settings = {"lr": 9.0, "weight_decay": 1e9, "maximize": True, "betas": (0.0, 0.0)}
     change_state(lambda tensors: tensors["generator_optimizer"]["param_groups"][0].update(settings))(
@@ -389,7 +390,7 @@ def test_settings_of_optimisers_are_the_configurations(data: str, saved: Path, t
 
 
 def test_what_is_too_large_is_not_read(saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither a state of more bytes than its networks need, nor a manifest without end."""
+    """Neither a state that is larger than its networks need, nor an endless manifest."""
     shutil.copytree(saved / "run" / "checkpoints", tmp_path / "run" / "checkpoints")
     folder = tmp_path / "run" / "checkpoints" / checkpoint_name(4)
     change_manifest(state_bytes=10**12)(folder)
@@ -409,7 +410,7 @@ def test_what_is_too_large_is_not_read(saved: Path, tmp_path: Path, monkeypatch:
     assert max(sizes) < 10**7
 
 
-def test_a_stop_where_a_half_written_checkpoint_lies_writes_a_whole_one(data: str, tmp_path: Path) -> None:
+def test_a_stop_replaces_an_unfinished_checkpoint(data: str, tmp_path: Path) -> None:
     config = tiny_config("quickstart", data, 4)
     run(config, str(tmp_path), stop_at=1)
     run(config, str(tmp_path), stop_at=2)
@@ -457,12 +458,12 @@ def test_other_data_are_refused(stopped: Path, tmp_path: Path) -> None:
         run(tiny_config("quickstart", other, 3), str(stopped))
 
 
-def test_a_run_with_the_order_of_an_earlier_version_is_not_gone_on_with(data: str, tmp_path: Path) -> None:
-    """Its weights are as good as ever."""
+def test_a_run_with_the_order_of_format_2_is_not_resumed(data: str, tmp_path: Path) -> None:
+    """Its weights can be used."""
     config = tiny_config("quickstart", data, 3, "scale.groups=2")
     run(config, str(tmp_path), "old", stop_at=1)
     source = f"{tmp_path}/old"
-    make_old(Path(source))
+    make_old(Path(source), 2)
     with pytest.raises(UserError, match=rf"{source}: .* another order; finish it with that .* --init-from {source}"):
         run(config, str(tmp_path), "old")
     with pytest.raises(UserError, match=rf"--continue-from {source}/.* another order; .* and --init-from {source}/"):
@@ -471,23 +472,33 @@ def test_a_run_with_the_order_of_an_earlier_version_is_not_gone_on_with(data: st
     assert train(RunSpec(config, "new", str(tmp_path), init_from=source), ALONE, Recorder()).steps == 3
 
 
-def test_an_order_that_has_not_changed_is_gone_on_with(data: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [2, 3])
+def test_a_run_of_a_former_format_is_resumed(number: int, data: str, tmp_path: Path) -> None:
     config = tiny_config("quickstart", data, 2, "scale.groups=4", "data.streams=4")
+    run(config, str(tmp_path), "whole")
     run(config, str(tmp_path), stop_at=1)
-    make_old(tmp_path / "run")
-    assert run(config, str(tmp_path))[0].steps == 2
-    assert newest(str(tmp_path))[1]["step"] == 2
+    make_old(tmp_path / "run", number)
+    summary, recorder = run(config, str(tmp_path))
+    assert summary.steps == 2
+    (notice,) = recorder.of(Notice)
+    assert notice.text.startswith(f"{checkpoint_name(1)} has the format distgan-checkpoint-{number} (critic_updates is")
+    assert_same_bits(newest(str(tmp_path)), newest(str(tmp_path), "whole"))
 
 
-def make_old(run_folder: Path) -> None:
-    """Has the newest checkpoint say that an earlier version wrote it."""
+def make_old(run_folder: Path, number: int) -> None:
+    """Gives the newest checkpoint a former format."""
     path = sorted((run_folder / "checkpoints").iterdir())[-1] / "manifest.json"
-    text = path.read_text()
-    assert '"distgan-checkpoint-3"' in text
-    path.write_text(text.replace('"distgan-checkpoint-3"', '"distgan-checkpoint-2"'))
+    manifest = json.loads(path.read_text())
+    progress, health = manifest["progress"], manifest["progress"]["health"]
+    assert manifest["format"] == "distgan-checkpoint-4"
+    manifest["format"] = f"distgan-checkpoint-{number}"
+    progress["critic_updates"] = progress.pop("discriminator_updates")
+    for old, new in {"spells": "episodes", "logs": "log_sizes", "widest": "largest_diversity"}.items():
+        health[old] = health.pop(new)
+    path.write_text(json.dumps(manifest))
 
 
-def test_free_keys_may_change(data: str, stopped: Path, tmp_path: Path) -> None:
+def test_runtime_keys_may_change(data: str, stopped: Path, tmp_path: Path) -> None:
     run(tiny_config("quickstart", data, 3), str(tmp_path), "whole")
     shutil.copytree(stopped / "run", tmp_path / "run")
     shutil.copytree(data, tmp_path / "moved data")
@@ -499,7 +510,7 @@ def test_free_keys_may_change(data: str, stopped: Path, tmp_path: Path) -> None:
     assert_same_bits(newest(str(tmp_path)), newest(str(tmp_path), "whole"))
 
 
-def test_a_used_budget_ends_at_once_and_a_raised_one_goes_on(data: str, tmp_path: Path) -> None:
+def test_a_used_budget_ends_at_once_and_a_raised_one_resumes(data: str, tmp_path: Path) -> None:
     short, long = tiny_config("quickstart", data, 2), tiny_config("quickstart", data, 4)
     first, _ = run(short, str(tmp_path))
     again, recorder = run(short, str(tmp_path))
@@ -542,7 +553,7 @@ def test_the_last_and_the_best_are_kept(
 
 
 def test_the_untrained_generator_is_never_the_best(data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run that only makes it worse keeps the best of what it trained, and its plateau ends it all the same."""
+    """A run that only gets worse keeps the best trained generator, and still ends on a plateau."""
     script_distances(monkeypatch, 10.0, 30.0, 20.0, 25.0, 22.0, 99.0)
     config = tiny_config(
         "quickstart", data, 9, "evaluation.at_start=true", "evaluation.every_kimg=0.016", "evaluation.patience=2",
@@ -558,7 +569,7 @@ def test_the_untrained_generator_is_never_the_best(data: str, tmp_path: Path, mo
     assert find_checkpoint(f"{tmp_path}/run").manifest.name == checkpoint_name(2)
 
 
-def test_a_run_that_was_stopped_before_it_was_measured_has_no_best(data: str, tmp_path: Path) -> None:
+def test_a_run_without_an_evaluation_has_no_best(data: str, tmp_path: Path) -> None:
     summary, recorder = run(tiny_config("quickstart", data, 9, "evaluation.at_start=true"), str(tmp_path), stop_at=1)
     (event,) = recorder.of(EvaluationResult)
     assert (event.best, event.best_kimg, event.improved) == (None, None, False)
@@ -573,8 +584,8 @@ def test_checkpoints_between_evaluations(data: str, tmp_path: Path) -> None:
     assert [event.step for event in recorder.of(EvaluationResult)] == [5]
 
 
-def test_a_checkpoint_is_of_the_moment_it_was_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Training goes on while it is written."""
+def test_a_checkpoint_has_the_state_of_its_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Training continues while it is written."""
     weight, moved, save = torch.zeros(3), threading.Event(), torch.save
 
     def late_save(*arguments: Any) -> None:
@@ -627,7 +638,7 @@ def flaky(
 @pytest.mark.parametrize(
     ("method", "part"), [("write_bytes", "state.pt"), ("write_bytes", "manifest.json"), ("delete", "step-")]
 )
-def test_storage_that_fails_for_a_while_is_tried_again(
+def test_storage_that_fails_for_a_while_is_retried(
     method: str, part: str, data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failed = flaky(monkeypatch, method, part, 3)

@@ -20,8 +20,8 @@ from distgan.storage.s3_server.server import StoreHandle
 from distgan.storage.storage import Storage, UnavailableError
 from distgan.tracking.run_folder import RunReporter
 from distgan.training.events import Event, Notice, StepMetrics
-from distgan.training.loop import train
 from distgan.training.run_spec import RunSpec
+from distgan.training.train import train
 from runs import ALONE, newest, pack_bricks, tiny_config
 
 pytestmark = pytest.mark.timeout(60)

@@ -13,7 +13,7 @@ from torch import Tensor
 from distgan.errors import UserError
 from distgan.evaluation.metrics.inception_score import inception_score
 from distgan.evaluation.metrics.kid import kernel_distance
-from distgan.evaluation.metrics.prdc import manifold
+from distgan.evaluation.metrics.prdc import prdc
 
 pytestmark = [pytest.mark.timeout(60), pytest.mark.usefixtures("one_thread")]
 
@@ -79,7 +79,7 @@ def test_neighbourhoods_are_the_formulas(count: int, other: int) -> None:
     radii = {k: [radius(real, i, k) for i in range(count)] for k in (3, 5)}
     fake_radii = [radius(fake, j, 3) for j in range(other)]
     apart = torch.cdist(real, fake)
-    found = manifold(real, fake)
+    found = prdc(real, fake)
     assert found.precision == np.mean([any(apart[i, j] <= radii[3][i] for i in range(count)) for j in range(other)])
     assert found.recall == np.mean([any(apart[i, j] <= fake_radii[j] for j in range(other)) for i in range(count)])
     inside = sum(bool(apart[i, j] < radii[5][i]) for i in range(count) for j in range(other))
@@ -93,7 +93,7 @@ def test_equal_sets_are_as_dense_as_each_other(dtype: torch.dtype) -> None:
     random = torch.Generator().manual_seed(0)
     real = torch.randn(700, 320, generator=random, dtype=dtype).relu()
     for fake in (real.clone(), real[torch.randperm(700, generator=random)]):
-        found = manifold(real, fake)
+        found = prdc(real, fake)
         assert found.density == pytest.approx(1, abs=1e-3)
         assert (found.precision, found.recall, found.coverage) == (1, 1, 1)
 
@@ -102,7 +102,7 @@ def test_what_lies_on_a_surface_is_the_authors_code() -> None:
     """Kynkäänniemi et al. count it in for precision and recall, Naeem et al. do not for density and coverage."""
     line = torch.arange(0.0, 12.0)[:, None]
     far = torch.tensor([[14.0], [100.0], [200.0], [300.0], [400.0], [500.0]])
-    found = manifold(line, far)
+    found = prdc(line, far)
     assert found.precision == 1 / 6  # 14 is as far from 11 as its third neighbour, 8, and farther from all others
     assert found.density == 1 / (5 * 6)  # nearer to 11 than its fifth neighbour, 6; as far from 10 as its fifth, 6
     assert found.coverage == 1 / 12
@@ -113,18 +113,18 @@ def test_fidelity_and_diversity_come_apart() -> None:
     random = torch.Generator().manual_seed(0)
     modes = torch.randn(2, 100, 8, generator=random) + torch.tensor([[[0.0]], [[20.0]]])
     one_mode = torch.randn(100, 8, generator=random)
-    found = manifold(modes.flatten(0, 1), one_mode)
+    found = prdc(modes.flatten(0, 1), one_mode)
     assert found.precision > 0.8
     assert found.recall < 0.5
     assert 0.4 < found.coverage <= 0.5
-    far = manifold(modes.flatten(0, 1), one_mode + 1000)
+    far = prdc(modes.flatten(0, 1), one_mode + 1000)
     assert (far.precision, far.recall, far.density, far.coverage) == (0, 0, 0, 0)
 
 
 def test_large_offsets_do_not_drown_neighbours() -> None:
     """Features far from 0 in float32, as ReLU features are."""
     real, fake = sets(200, 200, 16)
-    wanted, found = manifold(real, fake), manifold((real + 100).float(), (fake + 100).float())
+    wanted, found = prdc(real, fake), prdc((real + 100).float(), (fake + 100).float())
     for name in ("precision", "recall", "density", "coverage"):
         assert getattr(found, name) == pytest.approx(getattr(wanted, name), abs=0.011)
 
@@ -163,7 +163,7 @@ def test_inception_score_lies_between_one_and_the_classes() -> None:
     ("measure", "message"),
     [
         (lambda: kernel_distance(torch.zeros(1, 2), torch.zeros(5, 2)), "at least 2 images in each set, not 1"),
-        (lambda: manifold(torch.zeros(5, 2), torch.zeros(9, 2)), "need more than 5 images, not 5"),
+        (lambda: prdc(torch.zeros(5, 2), torch.zeros(9, 2)), "need more than 5 images, not 5"),
         (lambda: inception_score(torch.zeros(9, 2)), "10 splits needs as many images, not 9"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import uuid
@@ -16,6 +17,7 @@ from typer.testing import CliRunner
 from distgan.cli.main import app
 from distgan.config.load import build_config
 from distgan.errors import UserError
+from distgan.inference.generator import load_generator
 from distgan.inference.sample_files import write_samples
 from distgan.inference.sampling import sample_images
 from distgan.storage.storage import Storage
@@ -88,9 +90,9 @@ def test_a_damaged_best_checkpoint_gives_the_newest_whole_one(copied: Path) -> N
     assert find_checkpoint(str(copied)).manifest.name == NAMES[1]
     state = copied / "checkpoints" / NAMES[1] / "state.pt"
     state.write_bytes(state.read_bytes()[:-1])
-    with pytest.raises(UserError, match="damaged or half written"):
+    with pytest.raises(UserError, match="damaged or unfinished"):
         find_checkpoint(str(copied))
-    with pytest.raises(UserError, match="no whole checkpoint"):
+    with pytest.raises(UserError, match="no complete checkpoint"):
         find_checkpoint(f"{copied}/checkpoints/{NAMES[1]}")
 
 
@@ -139,6 +141,41 @@ def test_sampling_does_not_disturb_the_callers_random_numbers(trained: Path) -> 
     assert torch.equal(torch.rand(3), wanted)
 
 
+def test_a_loaded_generator_gives_the_samples_of_the_command(trained: Path, tmp_path: Path) -> None:
+    generator = load_generator(str(trained))
+    assert (generator.checkpoint, generator.image_shape, generator.classes) == (
+        f"{trained}/checkpoints/{NAMES[0]}",
+        (1, 16, 16),
+        [],
+    )
+    write_samples(str(trained), f"{tmp_path}/x.npy", count=70, seed=3)
+    found = generator.sample(70, seed=3)
+    assert np.array_equal(found.images, np.load(tmp_path / "x.npy"))
+    assert np.array_equal(np.asarray(generator.sample(3, seed=3)), found.images[:3])
+    difference = generator.sample(70, seed=3, batch_size=7).images.astype(int) - found.images
+    assert np.abs(difference).max() <= 1
+    write_samples(str(trained), f"{tmp_path}/x.png", count=70, seed=3)
+    with Image.open(tmp_path / "x.png") as shown, Image.open(io.BytesIO(found._repr_png_())) as picture:
+        assert np.array_equal(np.asarray(picture), np.asarray(shown))
+    last = load_generator(str(trained), "last")
+    assert last.checkpoint.endswith(NAMES[1])
+    assert not np.array_equal(last.sample(2).images, generator.sample(2).images)
+
+
+def test_a_loaded_generator_refuses_what_the_command_refuses(trained: Path) -> None:
+    generator = load_generator(str(trained))
+    for arguments, message in (
+        ({"n": 0}, "the others 1 or more"),
+        ({"n": 1, "seed": -1}, "the seed must be 0 or more"),
+        ({"n": 1, "labels": 0}, "takes no labels"),
+        ({"n": 2, "labels": [0]}, "1 labels for n=2 images"),
+    ):
+        with pytest.raises(UserError, match=message):
+            generator.sample(**arguments)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="no complete checkpoint of that name"):
+        load_generator(str(trained), "step-9")
+
+
 def test_command_writes_a_grid(trained: Path, tmp_path: Path) -> None:
     out = tmp_path / "new folder" / "grid.png"
     result = CliRunner().invoke(app, ["sample", str(trained), "--count", "4", "--seed", "3", "--out", str(out)])
@@ -157,7 +194,7 @@ def test_every_kind_of_file_holds_the_same_images(trained: Path, tmp_path: Path)
     told: list[int] = []
     for out in ("new/samples.npy", "new/samples.npz", "new/v1.5/", "new/images"):
         name, number = write_samples(
-            str(trained), f"{tmp_path}/{out}", count=130, seed=3, which="last", drawn=told.append
+            str(trained), f"{tmp_path}/{out}", count=130, seed=3, which="last", on_progress=told.append
         )
         assert (name, number) == (NAMES[1], 130)
     assert told == [64, 128, 130] * 4
@@ -183,7 +220,7 @@ def test_what_cannot_be_finished_is_not_there(out: str, trained: Path, tmp_path:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        write_samples(str(trained), f"{tmp_path}/{out}", count=130, drawn=interrupt)
+        write_samples(str(trained), f"{tmp_path}/{out}", count=130, on_progress=interrupt)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -203,7 +240,7 @@ def test_mistakes_are_told(trained: Path, tmp_path: Path) -> None:
     for nothing in (tmp_path, tmp_path / "absent", trained.parent):
         with pytest.raises(UserError, match="no checkpoints there"):
             find_checkpoint(str(nothing))
-    with pytest.raises(UserError, match="no whole checkpoint"):
+    with pytest.raises(UserError, match="no complete checkpoint"):
         find_checkpoint(f"{trained}/checkpoints/step-000000009")
     for out, message in (
         ("grid.jpg", "ends in .png"),

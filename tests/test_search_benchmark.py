@@ -16,8 +16,8 @@ from benchmarks.replay import Outcome, Replay
 from benchmarks.search import Searches, orders_of, replay_all, schedulers
 from distgan.config.load import load_config
 from distgan.errors import UserError
-from distgan.losses.objectives import BinaryCrossEntropy
-from distgan.losses.rng import StepRng
+from distgan.losses.bce import BinaryCrossEntropy
+from distgan.losses.context import Context
 from distgan.search.space import Space
 from runs import script_distances
 
@@ -134,13 +134,13 @@ def test_a_recording_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_what_diverges_keeps_its_curve_until_there(data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script_distances(monkeypatch, 300.0)
-    critic_loss = BinaryCrossEntropy.critic_loss
+    discriminator_loss = BinaryCrossEntropy.discriminator_loss
 
-    def poisoned(self: BinaryCrossEntropy, real_logits: Tensor, fake_logits: Tensor, draws: StepRng) -> Tensor:
-        loss = critic_loss(self, real_logits, fake_logits, draws)
+    def poisoned(self: BinaryCrossEntropy, real_logits: Tensor, fake_logits: Tensor, draws: Context) -> Tensor:
+        loss = discriminator_loss(self, real_logits, fake_logits, draws)
         return loss * float("nan") if draws.update == 5 else loss
 
-    monkeypatch.setattr(BinaryCrossEntropy, "critic_loss", poisoned)
+    monkeypatch.setattr(BinaryCrossEntropy, "discriminator_loss", poisoned)
     budget = ["training.kimg=0.192", "evaluation.every_kimg=0.064", "training.log_every=1"]
     recorded = record_curve(0, {}, load_config("quickstart", [*SMALL, *budget, f"data.url={data}"]), str(tmp_path))
     assert recorded.rows == [(0.064, 300.0)]

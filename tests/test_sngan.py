@@ -18,7 +18,7 @@ from distgan.models import sagan_resnet, sngan
 from distgan.models.attention import SelfAttention2d
 from distgan.models.layers import ConditionalBatchNorm2d
 from distgan.models.residual import DiscriminatorBlock, GeneratorBlock
-from distgan.training.checkpoints import Manifest
+from distgan.training.manifest import Manifest
 from distgan.training.networks import build_networks
 from distgan.training.progress import Progress
 from distgan.training.state import check_resumable

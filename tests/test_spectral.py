@@ -33,7 +33,7 @@ RESIDUAL = [
 CASES = {
     "plain, sequential": ("quickstart", [*PLAIN, "objective.updates=sequential"]),
     "plain, simultaneous": ("quickstart", PLAIN),
-    "residual with labels, penalised": ("wgan-gp-faces", [*RESIDUAL, "objective.critic_steps=2"]),
+    "residual with labels, penalized": ("wgan-gp-faces", [*RESIDUAL, "objective.critic_steps=2"]),
 }
 
 
@@ -105,19 +105,19 @@ def iterated(network: nn.Module) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("groups", [1, 4])
 def test_one_iteration_an_update(groups: int) -> None:
-    """However many groups and forwards an update has; the frozen critic's vectors stay."""
+    """However many groups and forwards an update has; the frozen discriminator's vectors stay."""
     config = small_config("plain, sequential", f"scale.groups={groups}")
     step, networks = build_step(config)
     batches = Batches(config, step.groups.local)
     for number in range(2):
         wanted = {part: iterated(getattr(networks, part)) for part in ("generator", "discriminator")}
-        step.critic_update(batches(), number)
+        step.discriminator_update(batches(), number)
         for part, values in wanted.items():
             found = vectors(getattr(networks, part))
             assert found.keys() == values.keys()
             torch.testing.assert_close(found, values, rtol=1e-12, atol=1e-12)
         wanted = {"generator": iterated(networks.generator), "discriminator": vectors(networks.discriminator)}
-        step.generator_update(batches(), number)
+        step.generator_update(batches(), number, 0)
         for part, values in wanted.items():
             torch.testing.assert_close(vectors(getattr(networks, part)), values, rtol=1e-12, atol=1e-12)
 
@@ -141,7 +141,7 @@ def test_a_step_is_the_same_for_every_number_of_workers() -> None:
 
 def test_a_resumed_step_has_the_same_bits() -> None:
     """The vectors are part of the state: from a state dict the next step is the same."""
-    config = small_config("residual with labels, penalised")
+    config = small_config("residual with labels, penalized")
     step, networks = build_step(config)
     batches = Batches(config, step.groups.local)
     step.run(batches, 0, 0)
@@ -171,7 +171,7 @@ def test_the_average_is_normalised_by_its_own_power_iteration() -> None:
     ema = ExponentialMovingAverage(generator, EmaConfig(half_life_kimg=0.08, ramp_up=None))
     batches = Batches(config, step.groups.local)
     for number in range(60):
-        step.generator_update(batches(), number) if number % 20 == 0 else wander(generator, random)
+        step.generator_update(batches(), number, 0) if number % 20 == 0 else wander(generator, random)
         step._generator_statistics.begin()
         ema.update(generator, 8 * (number + 1), 8)
     found = spectral_norms(ema.network)
@@ -196,7 +196,7 @@ def test_an_average_without_memory_is_the_generator() -> None:
 
 
 def test_copies_and_state_dicts_are_whole() -> None:
-    config = small_config("residual with labels, penalised")
+    config = small_config("residual with labels, penalized")
     _, networks = build_step(config)
     for network, inputs in (
         (networks.generator, torch.randn(2, 8, dtype=torch.float64)),

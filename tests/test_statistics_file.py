@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from distgan.evaluation.metrics.frechet import FeatureSums, GaussianStatistics
-from distgan.evaluation.reference_files import DamagedError, RealStatistics
+from distgan.errors import DamagedError
+from distgan.evaluation.feature_statistics import FeatureSums, GaussianStatistics
+from distgan.evaluation.reference_files import RealStatistics
 
 SOURCE = "s3://bucket/stats.npz"
 

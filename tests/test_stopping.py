@@ -1,4 +1,4 @@
-"""What ends a run: its budget, a plateau, a wish, the time; and what is evaluated on the way."""
+"""Why a run stops: budget, plateau, request, time; and its evaluations."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ def test_a_plateau_stops_the_run_and_is_remembered(data: str, tmp_path: Path) ->
     again, recorder = run(longer, str(tmp_path))
     assert (again.reason, again.steps) == ("plateau", 3)
     assert not recorder.of(StepMetrics)
-    assert formatting.way_on(again) == "the same command with evaluation.patience above 2 (or null)"
+    assert formatting.next_command(again) == "the same command with evaluation.patience above 2 (or null)"
 
     patient = tiny_config("quickstart", data, 50, *frozen, "evaluation.patience=3")
     summary, recorder = run(patient, str(tmp_path))
     assert (summary.reason, summary.steps) == ("plateau", 4)
 
 
-def test_after_a_plateau_a_smaller_improvement_may_do(
+def test_after_a_plateau_a_smaller_improvement_may_suffice(
     data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All evaluations are judged anew, also those of earlier sessions."""
+    """Early stopping covers the evaluations of earlier sessions too."""
     script_distances(monkeypatch, 100.0, 98.0, 96.0, 94.0, 94.0, 94.0)
     keys = ["evaluation.every_kimg=0.016", "evaluation.patience=2"]
     summary, _ = run(tiny_config("quickstart", data, 50, *keys, "evaluation.min_improvement=0.1"), str(tmp_path))
@@ -58,16 +58,16 @@ def test_a_target_stops_the_run(data: str, tmp_path: Path, monkeypatch: pytest.M
     summary, _ = run(tiny_config("quickstart", data, 50, *keys, "evaluation.target=80"), str(tmp_path))
     assert (summary.reason, summary.steps, summary.best) == ("target", 2, 80.0)
     assert formatting.stop_reason(summary) == "evaluation.target reached"
-    assert formatting.way_on(summary) == "the same command with another evaluation.target (or null)"
+    assert formatting.next_command(summary) == "the same command with another evaluation.target (or null)"
     summary, recorder = run(tiny_config("quickstart", data, 50, *keys, "evaluation.target=75"), str(tmp_path))
     assert (summary.reason, summary.steps) == ("target", 3)
     assert [event.step for event in recorder.of(EvaluationResult)] == [3]
 
 
-def test_the_best_by_another_measure_is_of_the_checkpoints_that_are_kept(
+def test_the_best_by_another_metric_is_one_that_still_exists(
     data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By the distance the fourth was the best, by the kernel distance the first, which is gone."""
+    """The fourth has the best distance, the first the best kernel distance; the first is deleted."""
     scripted = iter([Scores(5.0 - step, {"kernel": float(step)}, 1.0, {}) for step in range(1, 8)])
     monkeypatch.setattr(Evaluator, "evaluate", lambda self, images: next(scripted))
     keys = ["evaluation.every_kimg=0.016", "checkpoint.keep_last=1", "evaluation.metrics=[kernel]"]
@@ -80,20 +80,20 @@ def test_the_best_by_another_measure_is_of_the_checkpoints_that_are_kept(
     assert find_checkpoint(str(tmp_path / "run")).manifest.name == "step-000000004"
 
 
-def test_the_way_on_names_what_ended_the_run(data: str, tmp_path: Path) -> None:
+def test_the_advice_names_what_ended_the_run(data: str, tmp_path: Path) -> None:
     keys = ["evaluation.every_kimg=0.016", "evaluation.min_improvement=0.99"]
     summary, _ = run(tiny_config("quickstart", data, 2, *keys), str(tmp_path))
-    assert formatting.way_on(summary) == "the same command with training.kimg above 0.032"
+    assert formatting.next_command(summary) == "the same command with training.kimg above 0.032"
     summary, _ = run(tiny_config("quickstart", data, 2, *keys, "evaluation.patience=1"), str(tmp_path))
-    assert (summary.reason, formatting.way_on(summary)) == (
+    assert (summary.reason, formatting.next_command(summary)) == (
         "plateau",
         "the same command with evaluation.patience above 1 (or null) and training.kimg above 0.032",
     )
     summary, _ = run(tiny_config("quickstart", data, 4, *keys), str(tmp_path), stop_at=3)
-    assert (summary.reason, formatting.way_on(summary)) == ("interrupted", "the same command")
+    assert (summary.reason, formatting.next_command(summary)) == ("interrupted", "the same command")
 
 
-def test_the_untrained_generator_is_measured_once_if_wanted(data: str, tmp_path: Path) -> None:
+def test_the_untrained_generator_is_evaluated_once_if_configured(data: str, tmp_path: Path) -> None:
     config = tiny_config("quickstart", data, 2, "evaluation.at_start=true")
     summary, recorder = run(config, str(tmp_path), stop_at=1)
     (event,) = recorder.of(EvaluationResult)
@@ -116,7 +116,7 @@ def test_stopping_in_the_last_step_counts_as_done(data: str, tmp_path: Path) -> 
     assert (latest.distance, latest.images / 1000) == (summary.latest, summary.latest_kimg)
 
 
-def test_a_session_ends_when_its_time_is_over_and_the_next_goes_on(data: str, tmp_path: Path) -> None:
+def test_a_session_ends_when_its_time_is_over_and_the_next_resumes(data: str, tmp_path: Path) -> None:
     config = tiny_config("quickstart", data, 3, "training.max_minutes=1e-6")
     for step in (1, 2):
         summary, recorder = run(config, str(tmp_path))

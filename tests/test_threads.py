@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from distgan import distributed as world_module
-from distgan.distributed import Distributed, asked_threads
+from distgan.distributed import Distributed, requested_threads
 from distgan.training.process import choose_threads, crowding_load
 
 
@@ -60,14 +60,14 @@ def test_the_variable_counts_where_the_user_has_set_it(
         monkeypatch.delenv(name, raising=False)
     for name, content in {**around, **({} if value is None else {"OMP_NUM_THREADS": value})}.items():
         monkeypatch.setenv(name, content)
-    assert asked_threads() == threads
+    assert requested_threads() == threads
 
 
 _PARENT = """
 import os, subprocess, sys
 os.environ["OMP_NUM_THREADS"] = "1"  # as torchrun does
 os.environ["TORCHELASTIC_RUN_ID"] = "x"
-code = "from distgan.distributed import asked_threads; print(asked_threads())"
+code = "from distgan.distributed import requested_threads; print(requested_threads())"
 subprocess.run([sys.executable, "-c", code], check=True)
 """
 

@@ -17,7 +17,6 @@ from distgan.launch.mailbox import Mailbox
 from distgan.launch.placement.resources import Resources
 from distgan.search.ray import trial as module
 from distgan.search.ray.trial import TrialRun
-from distgan.training.early_stopping import Score
 from distgan.training.events import EvaluationResult, RunFinished, StepMetrics
 from distgan.training.run_spec import RunSpec
 
@@ -60,9 +59,9 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
     def no_notes(_: object) -> Iterator[None]:
         yield
 
-    monkeypatch.setattr(module, "create_board", lambda: Actor(found.board))
+    monkeypatch.setattr(module, "create_mailbox", lambda: Actor(found.board))
     monkeypatch.setattr(module, "build_trainer", lambda *_: found)
-    monkeypatch.setattr(module, "ray_notes", no_notes)
+    monkeypatch.setattr(module, "ray_storage", no_notes)
     monkeypatch.setattr(module.ray, "get", lambda value: value)
     monkeypatch.setattr(module, "_POLL_S", 0.01)
     yield found
@@ -74,8 +73,7 @@ def begin(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable
     """Begins the trial, which knows what earlier sessions have measured."""
 
     def begin(*known: tuple[float, float]) -> TrialRun:
-        scores = [Score(place + 1, round(kimg * 1000), value) for place, (kimg, value) in enumerate(known)]
-        monkeypatch.setattr(module, "_measured", lambda job, begins_at_kimg: scores)
+        monkeypatch.setattr(module, "_measured", lambda job, begins_at_kimg: known)
         trial = TrialRun.__new__(TrialRun)  # without the folders that Tune makes
         job = RunSpec(load_config("quickstart"), "0007", str(tmp_path))
         trial.setup(

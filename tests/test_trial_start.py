@@ -10,7 +10,7 @@ from distgan.search.plan import Limits, SearchOptions
 from distgan.search.planning import SearchJob, plan_search
 from distgan.search.record import Trial
 from distgan.search.search_state import SearchState
-from distgan.training.loop import Trainer
+from distgan.training.train import build_trainer
 from runs import ALONE, TINY, Recorder, pack_bricks
 
 SPACE = {
@@ -42,7 +42,7 @@ def test_the_first_step_has_the_drawn_values(job: SearchJob) -> None:
     assert len({trial.overrides["optimizer.generator.lr"] for trial in trials}) == 3
     for trial in trials:
         values, recorder = trial.overrides, Recorder(stop_at=1)
-        session = Trainer(job.trial_job(trial), ALONE, recorder)
+        session = build_trainer(job.trial_job(trial), ALONE, recorder)
         optimizers = session.state.optimizers
         rates = [
             {float(group["lr"]) for group in optimizer.param_groups}
@@ -51,7 +51,7 @@ def test_the_first_step_has_the_drawn_values(job: SearchJob) -> None:
         assert rates == [{values["optimizer.generator.lr"]}, {values["optimizer.discriminator.lr"]}]
         assert session.state.progress.step == 0
         session.run()
-        session.checkpoints.settle()
+        session.checkpoints.join()
         assert session.state.progress.step == 1
         # Real images by the drawn critic steps, each a fresh batch.
         assert session.state.progress.batches == values["objective.critic_steps"]

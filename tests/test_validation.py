@@ -1,4 +1,4 @@
-"""Evaluations aside: what they find is applied at a fixed place, whenever it comes and whoever is killed."""
+"""Asynchronous evaluations: their scores count at a fixed step, whenever they arrive and whatever is killed."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from distgan.storage.storage import Storage
 from distgan.tracking.run_folder import RunReporter
 from distgan.training.checkpoints import CheckpointStore
 from distgan.training.events import EvaluationResult
-from distgan.training.loop import train
 from distgan.training.run_spec import RunSpec
+from distgan.training.train import train
 from gloo import run_workers
 from runs import ALONE, assert_same_bits, checkpoints, newest, run, tiny_config
 
@@ -36,23 +36,23 @@ KEYS = [
 ]
 
 
-class Aside:
-    """Measures a checkpoint when its result is asked for, as late as can be; it must be there then.
+class LateEvaluator:
+    """Evaluates a checkpoint when its result is requested, as late as possible; it must still exist then.
 
-    Any scores can be scripted instead, by checkpoint.
+    Distances can be scripted instead, by checkpoint.
     """
 
     def __init__(self, config: Config, storage: str, distributed: Distributed = ALONE, **scripted: float) -> None:
         self.config, self.distributed, self.scripted = config, distributed, scripted
         self.store = CheckpointStore(Storage.open(storage).child("run"))
-        self.begun: list[str] = []
+        self.started: list[str] = []
 
-    def begin(self, checkpoint: str) -> None:
+    def start(self, checkpoint: str) -> None:
         assert self.store.load(checkpoint) is not None
-        self.begun.append(checkpoint)
+        self.started.append(checkpoint)
 
     def result(self, checkpoint: str) -> Scores:
-        assert checkpoint == self.begun[-1]
+        assert checkpoint == self.started[-1]
         if self.scripted:
             return Scores(self.scripted[checkpoint], {}, 1.0, {})
         found = self.store.load(checkpoint)
@@ -68,28 +68,28 @@ def whole_run(
     distributed: Distributed, data: str, storage: str, keys: list[str]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     config = tiny_config("quickstart", data, STEPS, *keys)
-    aside = Aside(config, storage, distributed) if config.evaluation.asynchronous else None
-    run(config, storage, distributed=distributed, validation=aside)
+    evaluator = LateEvaluator(config, storage, distributed) if config.evaluation.asynchronous else None
+    run(config, storage, distributed=distributed, async_evaluator=evaluator)
     return distributed.broadcast(newest(storage) if distributed.rank == 0 else ({}, {}))
 
 
-def test_the_results_are_those_of_evaluations_here(data: str, tmp_path: Path) -> None:
-    aside = whole_run(ALONE, data, str(tmp_path / "aside"), KEYS)
-    here = whole_run(ALONE, data, str(tmp_path / "here"), [*KEYS, "evaluation.asynchronous=false"])
-    assert evaluated(aside[1]) == [0, 3, 6, 9, 10]
-    assert_same_bits(aside, here)
+def test_the_scores_are_those_of_synchronous_evaluations(data: str, tmp_path: Path) -> None:
+    later = whole_run(ALONE, data, str(tmp_path / "later"), KEYS)
+    now = whole_run(ALONE, data, str(tmp_path / "now"), [*KEYS, "evaluation.asynchronous=false"])
+    assert evaluated(later[1]) == [0, 3, 6, 9, 10]
+    assert_same_bits(later, now)
 
 
 def test_with_two_workers_too(data: str, tmp_path: Path) -> None:
-    aside, _ = run_workers(whole_run, 2, data, str(tmp_path / "aside"), KEYS)
-    here, _ = run_workers(whole_run, 2, data, str(tmp_path / "here"), [*KEYS, "evaluation.asynchronous=false"])
-    assert evaluated(aside[1]) == [0, 3, 6, 9, 10]
-    assert_same_bits(aside, here)
+    later, _ = run_workers(whole_run, 2, data, str(tmp_path / "later"), KEYS)
+    now, _ = run_workers(whole_run, 2, data, str(tmp_path / "now"), [*KEYS, "evaluation.asynchronous=false"])
+    assert evaluated(later[1]) == [0, 3, 6, 9, 10]
+    assert_same_bits(later, now)
 
 
-def test_a_result_is_applied_at_the_next_evaluation(data: str, tmp_path: Path) -> None:
+def test_scores_count_from_the_next_evaluation_on(data: str, tmp_path: Path) -> None:
     config = tiny_config("quickstart", data, STEPS, *KEYS)
-    _, recorder = run(config, str(tmp_path), validation=Aside(config, str(tmp_path)))
+    _, recorder = run(config, str(tmp_path), async_evaluator=LateEvaluator(config, str(tmp_path)))
     events = recorder.of(EvaluationResult)
     assert [(event.step, event.reported_step) for event in events] == [(0, 3), (3, 6), (6, 9), (9, 10), (10, 10)]
     kept = checkpoints(str(tmp_path)).names()
@@ -99,27 +99,27 @@ def test_a_result_is_applied_at_the_next_evaluation(data: str, tmp_path: Path) -
 
 @pytest.mark.parametrize("killed", [False, True])
 def test_stopped_at_any_step_it_ends_as_if_it_had_not_been(data: str, tmp_path: Path, killed: bool) -> None:
-    """A killed session's newest checkpoint is not whole, so that the next begins before it."""
+    """The newest checkpoint of a killed session is unfinished; the next session resumes before it."""
     wanted = whole_run(ALONE, data, str(tmp_path / "whole"), KEYS)
     storage = str(tmp_path / "stopped")
     config = tiny_config("quickstart", data, STEPS, *KEYS)
     for stop_at in (1, 3, 4, 6, 7):
-        run(config, storage, stop_at=stop_at, validation=Aside(config, storage))
+        run(config, storage, stop_at=stop_at, async_evaluator=LateEvaluator(config, storage))
         last = checkpoints(storage).names()[-1]
         if killed and stop_at % 2 and len(checkpoints(storage).names()) > 1:
             (tmp_path / "stopped" / "run" / "checkpoints" / last / "state.pt").write_bytes(b"half")
-    run(config, storage, validation=Aside(config, storage))
+    run(config, storage, async_evaluator=LateEvaluator(config, storage))
     assert_same_bits(newest(storage), wanted)
 
 
-def test_metrics_have_each_evaluation_once_however_often_it_is_told(data: str, tmp_path: Path) -> None:
-    """Killed between a result and the checkpoint that holds it, a run hears of it again."""
+def test_metrics_have_each_evaluation_once_however_often_it_is_reported(data: str, tmp_path: Path) -> None:
+    """Killed between scores and the checkpoint that holds them, a run gets them again."""
     config = tiny_config("quickstart", data, STEPS, *KEYS)
     job = RunSpec(config, "run", str(tmp_path))
     stopped = iter([False] * 6 + [True] * 9)
     for stop in (lambda: next(stopped), lambda: False):
         reporter = RunReporter(job.run, lambda _: None, stop)
-        train(job, ALONE, reporter, Aside(config, str(tmp_path)))
+        train(job, ALONE, reporter, LateEvaluator(config, str(tmp_path)))
         reporter.close()
         newest_folder = tmp_path / "run" / "checkpoints" / checkpoints(str(tmp_path)).names()[-1]
         if "000000007" in newest_folder.name:
@@ -129,26 +129,26 @@ def test_metrics_have_each_evaluation_once_however_often_it_is_told(data: str, t
 
 
 def test_early_stopping_is_one_evaluation_behind(data: str, tmp_path: Path) -> None:
-    """Nothing begins that nobody will hear of."""
+    """No evaluation starts that has no effect."""
     config = tiny_config("quickstart", data, STEPS, *KEYS, "evaluation.target=5")
     scripted = {"step-000000000": 1.0, "step-000000003": 9.0, "step-000000006": 4.0}
-    aside = Aside(config, str(tmp_path), **scripted)
-    summary, _ = run(config, str(tmp_path), validation=aside)
+    evaluator = LateEvaluator(config, str(tmp_path), **scripted)
+    summary, _ = run(config, str(tmp_path), async_evaluator=evaluator)
     assert (summary.reason, summary.steps, summary.best) == ("target", 9, 4.0)
     assert summary.best_checkpoint == "step-000000006"
     assert summary.last_checkpoint == "step-000000009"
-    assert aside.begun == list(scripted)
-    again, recorder = run(config, str(tmp_path), validation=Aside(config, str(tmp_path)))
+    assert evaluator.started == list(scripted)
+    again, recorder = run(config, str(tmp_path), async_evaluator=LateEvaluator(config, str(tmp_path)))
     assert (again.reason, again.steps) == ("target", 9)
     assert not recorder.of(EvaluationResult)
 
 
 @pytest.mark.parametrize("gone", [False, True])
-def test_what_one_session_left_the_next_measures_itself(data: str, tmp_path: Path, gone: bool) -> None:
-    """Where the checkpoint is still there."""
+def test_a_synchronous_session_finishes_a_pending_evaluation(data: str, tmp_path: Path, gone: bool) -> None:
+    """If its checkpoint still exists."""
     keys = [*KEYS, "checkpoint.keep_last=9"]
     config = tiny_config("quickstart", data, STEPS, *keys)
-    run(config, str(tmp_path), stop_at=4, validation=Aside(config, str(tmp_path)))
+    run(config, str(tmp_path), stop_at=4, async_evaluator=LateEvaluator(config, str(tmp_path)))
     assert newest(str(tmp_path))[1]["pending"]["step"] == 3
     if gone:
         shutil.rmtree(tmp_path / "run" / "checkpoints" / "step-000000003")
@@ -159,11 +159,11 @@ def test_what_one_session_left_the_next_measures_itself(data: str, tmp_path: Pat
 
 
 def test_an_evaluation_that_fails_ends_the_run(data: str, tmp_path: Path) -> None:
-    class Failing(Aside):
+    class Failing(LateEvaluator):
         def result(self, checkpoint: str) -> Scores:
             raise UserError(f"{checkpoint} cannot be evaluated")
 
     config = tiny_config("quickstart", data, STEPS, *KEYS)
     with pytest.raises(UserError, match="step-000000000 cannot be evaluated"):
-        run(config, str(tmp_path), validation=Failing(config, str(tmp_path)))
+        run(config, str(tmp_path), async_evaluator=Failing(config, str(tmp_path)))
     assert newest(str(tmp_path))[1]["pending"]["step"] == 0

@@ -61,10 +61,10 @@ def test_the_variable_reaches_other_machines_as_an_absolute_path(file: Path, mon
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        ([], "evaluation.extractor=fid measures with published weights, which were not given; download port.pth from "),
+        ([], "evaluation.extractor=fid needs published weights, which are not set; download port.pth from "),
         (
             ["evaluation.weights=/nowhere.pth"],
-            "/nowhere.pth: there are no weights of evaluation.extractor=fid on this machine; download port.pth ",
+            "/nowhere.pth: no weights of evaluation.extractor=fid on this machine; download port.pth ",
         ),
     ],
 )
@@ -130,7 +130,7 @@ def test_weights_that_cannot_be_kept_are_fetched_for_the_process(
         path = found("evaluation.extractor=fid", f"evaluation.weights={url}")
     assert path is not None
     assert path.read_bytes() == BYTES
-    assert [f"{url}: cannot be kept in {tmp_path}/file/distgan (" in said for said in caplog.messages] == [True]
+    assert [f"{url}: cannot be stored in {tmp_path}/file/distgan (" in said for said in caplog.messages] == [True]
 
 
 def test_a_user_without_a_home_has_a_cache_that_cannot_be_written(

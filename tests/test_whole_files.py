@@ -12,7 +12,7 @@ import pytest
 
 from distgan.errors import UserError
 from distgan.inference.data_statistics import check_out
-from distgan.inference.evaluation_report import check_json_path
+from distgan.inference.report import check_json_path
 from distgan.storage.local_files import private_folder, replacing
 
 pytestmark = pytest.mark.timeout(20)

@@ -20,7 +20,7 @@ from distgan.config.schema import Config
 from distgan.data.dataset import Dataset
 from distgan.data.order import Order
 from distgan.data.stream import BatchStream
-from distgan.evaluation.evaluator import Evaluator
+from distgan.evaluation.evaluator import build_evaluator
 from distgan.storage.storage import Storage
 from distgan.tracking.grids import image_grid
 from distgan.training.checkpoints import CheckpointStore
@@ -100,8 +100,7 @@ def measure_data(config: Config) -> tuple[float, float]:
 def measure_evaluation(config: Config) -> tuple[float, float]:
     """Seconds of one worker's evaluation: images and their features, and the distance; its second one."""
     decoder = Dataset.open(config.data, config.image_shape)
-    storage = Storage.open(str(config.data.url))
-    evaluator = Evaluator(config.evaluation, config.data, ALONE, storage, decoder)
+    evaluator = build_evaluator(config.evaluation, config.data, ALONE, decoder)
     generator = Miniature(config, 1).ema.network
     images = GeneratedImages(config, decoder.index.labels, ALONE.device, generator)
     evaluator.evaluate(images)

@@ -34,9 +34,7 @@ class Miniature:
         self.networks = build_networks(self.config, ALONE.device)
         optimizers = build_optimizers(config.optimizer, self.networks.generator, self.networks.discriminator)
         objective = build_objective(config)
-        self.step = Step(
-            self.config, self.networks.generator, self.networks.discriminator, objective, optimizers, ALONE
-        )
+        self.step = Step(self.config, self.networks, objective, optimizers, ALONE)
         self.ema = ExponentialMovingAverage(self.networks.generator, config.ema)
         self.state = TrainingState(self.config, self.networks, self.ema, optimizers, Progress(), "", 1, 1)
         images = torch.zeros((FEW, *config.image_shape), dtype=torch.uint8)
@@ -55,8 +53,8 @@ class Miniature:
         if step.simultaneous:
             return {"both": lambda: step.simultaneous_gradients(batch, 0)}
         return {
-            "critic": lambda: step.critic_gradients(batch, 0),
-            "generator": lambda: step.generator_gradients(batch, 0),
+            "critic": lambda: step.discriminator_gradients(batch, 0),
+            "generator": lambda: step.generator_gradients(batch, 0, 0),
         }
 
     def state_bytes(self) -> int:

@@ -14,9 +14,9 @@ from distgan.cli.data_output import (
     print_left_out,
     print_made,
     print_recovered,
-    progress_bar,
 )
 from distgan.cli.options import Address, Extractor, NoRay, WorkerCount
+from distgan.tracking.progress_bars import feature_bars, progress_bar
 
 if TYPE_CHECKING:
     from distgan.config.schema import Resize
@@ -265,7 +265,6 @@ def stats(
     They are stored beside the data, or in this machine's cache folder if the data is read-only. Runs use the ones of
     their image_size, data.resize, evaluation.extractor and evaluation.real_samples.
     """
-    from distgan.cli.measuring import measuring_bars
     from distgan.inference.data_statistics import (
         check_out,
         compute_statistics,
@@ -283,7 +282,7 @@ def stats(
         url, size=size, resize=fitting, extractor=extractor, real_samples=real_samples, samples=samples
     )
     places = Workers(workers, address, no_ray, "auto", job.own_sources)
-    with measuring_bars({"real images": job.images}) as (on_progress, log):
+    with feature_bars({"real images": job.images}) as (on_progress, log):
         found = measure("data stats", compute_statistics, job, places, on_progress, log)
     if found is None:
         return

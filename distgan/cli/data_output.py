@@ -4,15 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
 from distgan.text import printable
-from distgan.tracking.console import Terminal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from rich.console import Console
 
     from distgan.data.index import Index
 
@@ -67,12 +62,12 @@ def print_few_images(samples: int) -> None:
     from distgan.config.schema import Config
     from distgan.evaluation.extractors.published import feature_count
     from distgan.tracking import formatting
-    from distgan.training.data_checks import few_images
+    from distgan.training.data_checks import small_dataset_warning
 
     config = Config()
-    few = few_images(samples, config, feature_count(config.evaluation.extractor))
+    few = small_dataset_warning(samples, config, feature_count(config.evaluation.extractor))
     if few is not None:
-        print(f"warning: {formatting.few_images(few)}")
+        print(f"warning: {formatting.small_dataset(few)}")
 
 
 def print_skipped(reasons: list[str]) -> None:
@@ -99,10 +94,3 @@ def print_left_out(left_out: Mapping[str, int]) -> None:
     total = sum(left_out.values())
     if total:
         print(f"{total:,} {'file' if total == 1 else 'files'} left out: {printable(describe_counts(left_out))}")
-
-
-def progress_bar(console: Console | None = None) -> Progress:
-    """A bar on standard error, if that is a terminal."""
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    console = console or Terminal(stderr=True)
-    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)

@@ -38,7 +38,7 @@ def doctor(
     from distgan.doctor.checks import run_checks
     from distgan.doctor.ray.diagnose import diagnose
     from distgan.doctor.report import diagnosis_document, diagnosis_table
-    from distgan.inference.evaluation_report import check_json_path, write_document
+    from distgan.inference.report import check_json_path, write_document
     from distgan.tracking.jsonl import to_json
 
     if json not in {None, "-"}:

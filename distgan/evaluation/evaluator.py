@@ -1,4 +1,4 @@
-"""Measures images against a data set's, every rank doing its share."""
+"""Evaluates images against real ones; every rank computes the features of its share."""
 
 from __future__ import annotations
 
@@ -14,30 +14,31 @@ from distgan.data.dataset import Dataset
 from distgan.distributed import Distributed
 from distgan.evaluation.extractors.extractor import FeatureExtractor, load_extractor
 from distgan.evaluation.extractors.weights import extractor_weights
+from distgan.evaluation.feature_statistics import FeatureSums
 from distgan.evaluation.image_source import CHUNK, ImageSource
 from distgan.evaluation.metrics.diversity import diversity
-from distgan.evaluation.metrics.frechet import FeatureSums
+from distgan.evaluation.metrics.metric import MetricInputs
 from distgan.evaluation.metrics.registry import (
-    NEEDS_REAL_FEATURES,
-    Measured,
-    check_measures,
-    measure,
-    measures_of,
+    FRECHET,
+    MetricValues,
+    check_metrics,
+    compute_metrics,
+    further_metrics,
     metric_name,
+    needed,
 )
-from distgan.evaluation.reference import DatasetReference, Reference, between
+from distgan.evaluation.reference import DatasetReference, Reference
 from distgan.evaluation.reference_files import StatisticsReference
-from distgan.storage.storage import Storage
 
 
 @dataclass(frozen=True)
 class Scores:
-    """What one pass over images gave.
+    """The numbers of one pass over images.
 
     Attributes:
         distance: the Fréchet distance.
-        more: other measures as the configuration calls them, and what those that spread over subsets have as `_std`.
-        diversity: how far the images lie apart against real ones (`metrics.diversity`).
+        more: other metrics by the configuration's names; `NAME_std` for those that spread over subsets.
+        diversity: how far the images lie apart, relative to real ones (`metrics.diversity`).
         seconds: by kind of work.
     """
 
@@ -47,94 +48,100 @@ class Scores:
     seconds: dict[str, float]
 
 
-class Comparison:
-    """Measures images against real ones. All its methods are called on every rank together.
+class Evaluator:
+    """Evaluates images against a reference. All its methods are collective.
 
     Attributes:
         real: statistics of the real images.
-        num_features: numbers that the extractor makes of an image.
+        num_features: length of a feature vector.
     """
 
     def __init__(
-        self, evaluation: EvaluationConfig, distributed: Distributed, extractor: FeatureExtractor, real_side: Reference
+        self, evaluation: EvaluationConfig, distributed: Distributed, extractor: FeatureExtractor, reference: Reference
     ) -> None:
-        self._evaluation, self._world, self._extractor, self._real_side = evaluation, distributed, extractor, real_side
+        """Raises UserError where a metric cannot be computed from so many images, or without logits."""
+        self._distributed, self._extractor, self._reference = distributed, extractor, reference
+        self._samples = evaluation.samples
         self.num_features = extractor.dimension
-        self._metrics = measures_of(evaluation)
-        needs_real = NEEDS_REAL_FEATURES.intersection(self._metrics)
-        check_measures(
-            self._metrics, extractor, evaluation.samples, real_side.count if needs_real else evaluation.samples
-        )
-        self.real = real_side.statistics()
-        self._real_features = real_side.features(evaluation.samples) if needs_real else torch.empty(0)
+        self._metrics = further_metrics(evaluation)
+        self._needs = needed(self._metrics)
+        needs_real = "real_features" in self._needs
+        check_metrics(self._metrics, extractor, self._samples, reference.count if needs_real else self._samples)
+        self.real = reference.statistics()
+        self._real_features = reference.features(self._samples) if needs_real else torch.empty(0)
 
     def evaluate(self, images: ImageSource) -> Scores:
-        """The same on every rank."""
+        """The scores, the same on every rank. Raises UserError for images that cannot be read or are not finite."""
         begin = time.perf_counter()
-        sums, kept = FeatureSums.zeros(self._extractor.dimension, self._world.device), []
+        keeps_features = bool(self._needs - {"statistics"})
+        sums = FeatureSums.zeros(self._extractor.dimension, self._distributed.device)
+        kept = [torch.zeros(0, self._extractor.dimension, device=self._distributed.device)]
         for chunk in self._share(images):
             features = self._extractor(chunk)
             sums.update(features)
-            if self._metrics:
+            if keeps_features:
                 kept.append(features)
-        measured = time.perf_counter()
-        sums = FeatureSums.from_tensor(self._world.all_reduce(sums.to_tensor()), self._extractor.dimension)
-        fake, real = sums.statistics(), self.real.statistics
-        distance = between(self._world, fake, real)
-        seconds = {"features": measured - begin, "frechet": time.perf_counter() - measured}
-        more = self._measured(kept, images.count) if self._metrics else Measured({}, {})
-        spread = self._world.broadcast(diversity(fake, real))
-        return Scores(distance, more.values, spread, seconds | more.seconds)
+        seconds = {"features": time.perf_counter() - begin}
+        fake = sums.all_reduced(self._distributed).statistics()
+        gathered = self._distributed.gather_rows(torch.cat(kept)) if keeps_features else kept[0]
+        real = self.real.statistics
 
-    def name(self, measured: str) -> str:
-        """How a measure, or the `_std` of one, is called in reports: with extractor and number of samples."""
-        measure_of, is_deviation = measured.removesuffix("_std"), measured.endswith("_std")
-        named = metric_name(measure_of, self._extractor.name, self._evaluation.samples, self._real_side.is_whole)
-        return f"{named}_std" if is_deviation else named
+        def compute() -> tuple[MetricValues, float]:
+            assert gathered is not None
+            features = gathered[self._order(images.count).to(gathered.device)] if keeps_features else gathered
+            inputs = MetricInputs(
+                fake_statistics=fake,
+                real_statistics=real,
+                fake_features=features,
+                real_features=self._real_features.to(features.device),
+                classify=getattr(self._extractor, "logits", None),
+            )
+            return compute_metrics([FRECHET, *self._metrics], inputs), diversity(fake, real)
+
+        # On rank 0 alone: ranks on unlike hardware would differ in the last bits.
+        found, spread = self._distributed.from_rank_0(compute)
+        distance = found.values.pop(FRECHET)
+        return Scores(distance, found.values, spread, seconds | found.seconds)
+
+    def name(self, metric: str) -> str:
+        """The name of a metric, or of its `_std`, in reports: with extractor and number of samples."""
+        suffix = "" if metric in {FRECHET, *self._metrics} else "_std"
+        name = metric.removesuffix(suffix)
+        return metric_name(name, self._extractor.name, self._samples, self._reference.is_whole) + suffix
 
     def _share(self, images: ImageSource) -> Iterator[Tensor]:
         """This rank's chunks; chunk c belongs to rank c mod world size."""
-        for number in range(self._world.rank, -(-images.count // CHUNK), self._world.size):
-            yield images.chunk(number).to(self._world.device)
-
-    def _measured(self, kept: list[Tensor], count: int) -> Measured:
-        """What needs all features in one place: on rank 0, whose numbers all get."""
-        empty = torch.zeros(0, self._extractor.dimension, device=self._world.device)
-        gathered = self._world.gather_rows(torch.cat([empty, *kept]))
-        found = Measured({}, {})
-        if gathered is not None:
-            fake = gathered[self._order(count).to(gathered.device)]
-            found = measure(self._metrics, self._real_features.to(fake.device), fake, self._extractor)
-        return self._world.broadcast(found)
+        for number in range(self._distributed.rank, -(-images.count // CHUNK), self._distributed.size):
+            yield images.chunk(number).to(self._distributed.device)
 
     def _order(self, count: int) -> Tensor:
-        """Where image i is among the rows gathered from the ranks, for each i."""
-        size = self._world.size
+        """The row of image i among the rows gathered from all ranks, for each i."""
+        size = self._distributed.size
         rows = torch.split(torch.arange(count), CHUNK)
         places = torch.cat([part for rank in range(size) for part in rows[rank::size]])
         return places.argsort()
 
 
-class Evaluator(Comparison):
-    """Measures images against the real side of a configuration: its data set, or the statistics that it names."""
+def build_evaluator(
+    evaluation: EvaluationConfig, data: DataConfig, distributed: Distributed, dataset: Dataset
+) -> Evaluator:
+    """The evaluator of a configuration: against its data set, or the file of statistics that it names. Collective."""
+    extractor = configured_extractor(evaluation, distributed)
+    reference = build_reference(evaluation, data, distributed, dataset, extractor)
+    return Evaluator(evaluation, distributed, extractor, reference)
 
-    def __init__(
-        self,
-        evaluation: EvaluationConfig,
-        data: DataConfig,
-        distributed: Distributed,
-        storage: Storage,
-        decoder: Dataset,
-    ) -> None:
-        extractor = configured_extractor(evaluation, distributed)
-        real_side: Reference
-        if evaluation.statistics is not None:
-            real_side = StatisticsReference(
-                evaluation.statistics, distributed, extractor, decoder.shape[1], evaluation.samples
-            )
-        else:
-            real_side = DatasetReference(evaluation, data, distributed, storage, decoder, extractor)
-        super().__init__(evaluation, distributed, extractor, real_side)
+
+def build_reference(
+    evaluation: EvaluationConfig,
+    data: DataConfig,
+    distributed: Distributed,
+    dataset: Dataset,
+    extractor: FeatureExtractor,
+) -> Reference:
+    """The reference of a configuration: the file of statistics that it names, else its data set. Collective."""
+    if evaluation.statistics is not None:
+        return StatisticsReference(evaluation.statistics, distributed, extractor, dataset.shape[1], evaluation.samples)
+    return DatasetReference(evaluation, data, distributed, dataset, extractor)
 
 
 def configured_extractor(evaluation: EvaluationConfig, distributed: Distributed) -> FeatureExtractor:

@@ -1,4 +1,4 @@
-"""Images that are there already, to be measured: a folder of files, or an array as `distgan sample` writes it."""
+"""Given images to evaluate: a folder of files, or an array as `distgan sample` writes it."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _IN_NPZ = "arr_0"
 
 _MOST_FILE_BYTES = 2**29  # of one image
 
-# What NumPy and zipfile raise for a file that is no array, or a damaged one.
+# Raised by NumPy and zipfile for a file that is no array, or damaged.
 _NO_ARRAY = (
     ValueError, TypeError, EOFError, KeyError, SyntaxError, RuntimeError, OverflowError, MemoryError,
     tokenize.TokenError, zipfile.BadZipFile, zlib.error,
@@ -50,7 +50,7 @@ _NO_ARRAY = (
 class GivenImages(Protocol):
     """An `ImageSource` of square images of one size.
 
-    count: how many are measured, of `available`. left_out: files of a folder that are not, by reason.
+    count: how many are evaluated, of `available`. left_out: other files of a folder, by kind.
     shape: (channels, height, width).
     """
 
@@ -63,7 +63,7 @@ class GivenImages(Protocol):
 
 
 def is_given(source: str) -> bool:
-    """Whether `source` names an array or a folder that is no run's and no checkpoint."""
+    """Whether `source` names an array, or a folder that is neither a run nor a checkpoint."""
     path = Path(source)
     if path.suffix.lower() in _ARRAYS:
         return True
@@ -76,7 +76,7 @@ def is_given(source: str) -> bool:
 def open_images(source: str, count: int | None = None) -> GivenImages:
     """The first `count` images at a path, by default all of them.
 
-    Raises UserError where there are none, or too few, or they cannot be read or are not of one size, and for a URL.
+    Raises UserError for a URL, for no or too few images, and for images that cannot be read or differ in size.
     """
     if "://" in source:
         raise UserError(f"{source}: images are read from this machine's disk; copy them there, and give the path")
@@ -85,10 +85,10 @@ def open_images(source: str, count: int | None = None) -> GivenImages:
 
 
 class ImageFolder:
-    """The image files (`EXTENSIONS`) that lie in a folder itself, ordered by name. See `GivenImages`."""
+    """The image files (`EXTENSIONS`) in a folder, without sub-folders, ordered by name. See `GivenImages`."""
 
     def __init__(self, path: Path, count: int | None = None) -> None:
-        """Reads the sizes of all images, and no more."""
+        """Reads the sizes of all images, no pixels."""
         present, self.left_out = walk_files(path, below=False)
         files = [file for file in present if file.suffix.lower() in _SUFFIXES]
         self.left_out += Counter(kind_of_file(file.name) for file in present if file.suffix.lower() not in _SUFFIXES)
@@ -104,8 +104,8 @@ class ImageFolder:
             shape = _header(file)
             if shape != self.shape:
                 raise UserError(
-                    f"{file}: is {_words(shape)}, and {files[0].name} is {_words(self.shape)}; all must have one "
-                    f"size and the same channels: bring them to it, or leave the others out"
+                    f"{file}: is {_size_text(shape)}, and {files[0].name} is {_size_text(self.shape)}; all must have "
+                    f"one size and the same channels: convert or remove the others"
                 )
         _check_square(self.shape, path)
 
@@ -160,7 +160,7 @@ class ImageArray:
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
-        """Raises UserError for what NumPy and zipfile say against the file, and for what the disk does."""
+        """Raises UserError for errors of NumPy, zipfile and the disk."""
         try:
             with translate_errors(str(self._path)):
                 yield
@@ -171,14 +171,14 @@ class ImageArray:
 
 
 def _opened_array(path: Path) -> IO[bytes]:
-    """The bytes of an array in NumPy's own format, to seek in."""
+    """An array in NumPy's own format, as a seekable file."""
     if path.suffix.lower() == ".npy":
         return open_regular(path)
     return zipfile.ZipFile(open_regular(path)).open(f"{_IN_NPZ}.npy")
 
 
 def _array_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Shape, whether in Fortran order, and type; `file` is then where the numbers begin."""
+    """Shape, whether in Fortran order, and type; leaves `file` at the first number."""
     if np.lib.format.read_magic(file) == (1, 0):
         return np.lib.format.read_array_header_1_0(file)
     return np.lib.format.read_array_header_2_0(file)
@@ -210,9 +210,9 @@ def _checked_count(wanted: int | None, available: int, path: Path) -> int:
 
 def _check_square(shape: tuple[int, int, int], path: Path) -> None:
     if shape[1] != shape[2]:
-        raise UserError(f"{path}: its images are {_words(shape)}; only square ones are measured")
+        raise UserError(f"{path}: its images are {_size_text(shape)}; only square ones can be evaluated")
 
 
-def _words(shape: tuple[int, int, int]) -> str:
+def _size_text(shape: tuple[int, int, int]) -> str:
     channels, height, width = shape
-    return f"{width}x{height} pixels, {'grey' if channels == 1 else 'RGB'}"
+    return f"{width}x{height} pixels, {'gray' if channels == 1 else 'RGB'}"

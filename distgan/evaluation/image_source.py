@@ -1,4 +1,4 @@
-"""Images to evaluate, in fixed chunks so that results do not depend on the workers, and the progress over them."""
+"""Images to evaluate, in chunks of a fixed size so that results do not depend on the number of workers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class ImageSource(Protocol):
     count: int
 
     def chunk(self, number: int) -> Tensor:
-        """Images number · CHUNK and on, uint8 (CHUNK, C, H, W), fewer in the last chunk; the same each time.
+        """Images from number · CHUNK on, uint8 (CHUNK, C, H, W), fewer in the last chunk; the same each time.
 
         Raises UserError for images that are not finite numbers, or cannot be read.
         """
@@ -31,22 +31,18 @@ class ImageSource(Protocol):
 
 Stage = Literal["real images", "images", "training images"]
 
-# Is told that so many more images of a stage have been measured.
+# Called with a stage and the number of images that it has advanced by.
 OnProgress = Callable[[Stage, int], None]
 
 
-def nobody(stage: Stage, images: int) -> None:
-    """Is told for nothing."""
+class CountingExtractor:
+    """An extractor that reports its progress. See `FeatureExtractor`.
 
-
-class CountedFeatures:
-    """An extractor that tells how many images it was given. See `FeatureExtractor`.
-
-    stage: what images it is given.
+    stage: what it is given at present.
     """
 
-    def __init__(self, extractor: FeatureExtractor, told: OnProgress) -> None:
-        self._extractor, self._told = extractor, told
+    def __init__(self, extractor: FeatureExtractor, on_progress: OnProgress | None) -> None:
+        self._extractor, self._on_progress = extractor, on_progress
         self.name, self.dimension = extractor.name, extractor.dimension
         self.stage: Stage = "real images"
         if hasattr(extractor, "logits"):
@@ -54,5 +50,6 @@ class CountedFeatures:
 
     def __call__(self, images: Tensor) -> Tensor:
         features = self._extractor(images)
-        self._told(self.stage, len(images))
+        if self._on_progress is not None:
+            self._on_progress(self.stage, len(images))
         return features

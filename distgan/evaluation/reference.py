@@ -1,4 +1,4 @@
-"""The real side of an evaluation: statistics and features of the data set, computed once by all workers and kept."""
+"""The reference of an evaluation: statistics and features of real images, computed once by all workers and stored."""
 
 from __future__ import annotations
 
@@ -24,22 +24,23 @@ from distgan.bounds import MOST_UNPACKED_BYTES
 from distgan.config.schema import DataConfig, EvaluationConfig
 from distgan.data.dataset import Dataset, check_bad_samples
 from distgan.distributed import Distributed
-from distgan.errors import UserError
+from distgan.errors import DamagedError, UserError
 from distgan.evaluation.extractors.extractor import FeatureExtractor
 from distgan.evaluation.extractors.published import feature_revision
 from distgan.evaluation.extractors.weights import cache_folder
+from distgan.evaluation.feature_statistics import FeatureSums, GaussianStatistics
 from distgan.evaluation.image_source import CHUNK
-from distgan.evaluation.metrics.frechet import FeatureSums, GaussianStatistics, frechet_distance
-from distgan.evaluation.reference_files import DamagedError, RealStatistics, floor_images
+from distgan.evaluation.metrics.frechet import frechet_distance
+from distgan.evaluation.reference_files import RealStatistics, floor_images
 from distgan.storage.storage import Storage
 
 T = TypeVar("T")
 
 
 class Reference(Protocol):
-    """What images are measured against. Its methods are called on every rank together.
+    """The real images that others are compared with. Its methods are collective.
 
-    count: how many real images; 0 where that is not known. is_whole: whether they are all images of their data set.
+    count: number of real images; 0 where that is not known. is_whole: whether they are all images of their data set.
     """
 
     count: int
@@ -48,7 +49,7 @@ class Reference(Protocol):
     def statistics(self) -> RealStatistics: ...
 
     def features(self, count: int) -> Tensor:
-        """Of `count` of the images, fewer where there are fewer: (n, d) on rank 0, (0, d) on the others."""
+        """Features of `count` of the images, or all if there are fewer: (n, d) on rank 0, (0, d) on the others."""
         ...
 
 
@@ -60,14 +61,14 @@ _SELECTION_SEED = 0
 
 
 class DatasetReference:
-    """A data set, or what it has of one label, as evaluations see it. See `Reference`.
+    """A data set, or its images of one label. See `Reference`.
 
-    What is computed is kept beside the data, or in this machine's cache folder where the data cannot be written.
-    Files appear whole, so that several jobs may compute the same ones at once. Damaged ones, and those that cannot be
-    read, are computed again: who may only get the objects of a bucket is denied access to one that is not there.
+    Results are stored beside the data, or in this machine's cache folder where the data cannot be written. Files
+    appear whole, so that several processes may compute the same ones at once. Files that are damaged or cannot be read
+    are computed again: a bucket without the right to list denies access to objects that do not exist.
 
     Attributes:
-        kept_at: where the statistics are kept, on rank 0 once they are asked for; None where nothing can be written.
+        kept_at: URL of the stored statistics, on rank 0 after `statistics`; None where nothing can be written.
     """
 
     def __init__(
@@ -75,36 +76,35 @@ class DatasetReference:
         evaluation: EvaluationConfig,
         data: DataConfig,
         distributed: Distributed,
-        storage: Storage,
-        decoder: Dataset,
+        dataset: Dataset,
         extractor: FeatureExtractor,
         label: int | None = None,
     ) -> None:
-        self._data, self._world, self._decoder, self._extractor = data, distributed, decoder, extractor
-        self._places = [storage.child(_FOLDER), Storage.open(str(cache_folder())).child(_FOLDER)]
-        self._image_size = decoder.shape[1]
-        self._label, self._drawn = label, min(len(decoder.index), evaluation.real_samples or len(decoder.index))
-        self.is_whole = self._drawn == len(decoder.index)
+        self._data, self._distributed, self._dataset, self._extractor = data, distributed, dataset, extractor
+        self._places = [Storage.open(str(data.url)).child(_FOLDER), Storage.open(str(cache_folder())).child(_FOLDER)]
+        self._image_size = dataset.shape[1]
+        self._label, self._drawn = label, min(len(dataset.index), evaluation.real_samples or len(dataset.index))
+        self.is_whole = self._drawn == len(dataset.index)
         self.count = len(self._selection())
         self._floor_images = floor_images(evaluation.samples, self.count)
         self.kept_at: str | None = None
 
     def statistics(self) -> RealStatistics:
-        """Of the good ones among the selected images. Raises UserError where too many are bad.
+        """Statistics of the selected images, bad ones left out. Raises UserError where too many are bad.
 
-        The floor is that under a distance of `evaluation.samples` images (see `floor_images`).
+        The floor is that of `evaluation.samples` images (see `floor_images`).
         """
         name, count = f"{self._key(self.count)}.npz", self._floor_images
-        real = self._world.broadcast(self._kept_statistics(name) if self._world.rank == 0 else None)
+        real = self._distributed.broadcast(self._kept_statistics(name) if self._distributed.rank == 0 else None)
         if real is None:
-            first, rest = (self._joined(self._sums(part)) for part in self._parts())
+            first, rest = (self._sums(part).all_reduced(self._distributed) for part in self._parts())
             statistics = (first + rest).statistics()
-            floor = between(self._world, first.statistics(), statistics)
+            floor = frechet_on_rank_0(self._distributed, first.statistics(), statistics)
             extractor = self._extractor.name
             real = RealStatistics(
                 statistics, floor, extractor, self._image_size, count, revision=feature_revision(extractor)
             )
-            if self._world.rank == 0:
+            if self._distributed.rank == 0:
                 self.kept_at = self._keep(name, real.to_bytes())
         elif real.floor_images != count:
             real = replace(real, floor=self._floor(real.statistics), floor_images=count)
@@ -112,37 +112,35 @@ class DatasetReference:
         return real
 
     def features(self, count: int) -> Tensor:
-        """Features of the first `count` images of the selection, fewer where there are fewer: (n, d), on rank 0.
-
-        Other ranks get none of them: (0, d).
-        """
+        """Features of the first `count` images of the selection; see `Reference`."""
         count = min(count, self.count)
         name = f"{self._key(count)}-features.npy"
-        kept = self._kept_features(name) if self._world.rank == 0 else None
-        if not self._world.broadcast(kept is not None):
+        kept = self._kept_features(name) if self._distributed.rank == 0 else None
+        if not self._distributed.broadcast(kept is not None):
             parts = list(self._feature_chunks(np.sort(self._selection()[:count])))
             share = torch.cat(parts) if parts else torch.zeros(0, self._extractor.dimension)
-            kept = self._world.gather_rows(share)
+            kept = self._distributed.gather_rows(share)
             if kept is not None:
                 self._keep(name, _npy(kept))
         return kept if kept is not None else torch.zeros(0, self._extractor.dimension)
 
     def _floor(self, real: GaussianStatistics) -> float:
-        """The floor beside statistics that were kept with that of another number of images, or of two halves."""
+        """The floor for statistics that are stored with the floor of another number of images."""
         name = f"{self._key(self.count)}-floor-{self._floor_images}.json"
-        floor = self._world.broadcast(self._kept(name, _floor_from_json) if self._world.rank == 0 else None)
+        floor = self._distributed.broadcast(self._kept(name, _floor_from_json) if self._distributed.rank == 0 else None)
         if floor is None:
             first, _ = self._parts()
-            floor = between(self._world, self._joined(self._sums(first)).statistics(), real)
-            if self._world.rank == 0:
+            sums = self._sums(first).all_reduced(self._distributed)
+            floor = frechet_on_rank_0(self._distributed, sums.statistics(), real)
+            if self._distributed.rank == 0:
                 self._keep(name, json.dumps({"floor": floor}).encode())
         return floor
 
     def _key(self, count: int) -> str:
-        """What is kept depends on this."""
+        """The file name, without suffix, of everything that the features depend on."""
         extractor = self._extractor.name
         images = [self._image_size, self._data.resize, self._data.bad_samples]
-        everything = [self._decoder.index.hash, extractor, count, _SELECTION_SEED, *images]
+        everything = [self._dataset.index.hash, extractor, count, _SELECTION_SEED, *images]
         if self._label is not None:
             everything += [self._label, self._drawn]
         if (revision := feature_revision(extractor)) > 1:
@@ -162,8 +160,8 @@ class DatasetReference:
         return self._kept(name, lambda data, source: _from_npy(data, source, dimension))
 
     def _kept(self, name: str, read: Callable[[bytes, str], T]) -> T | None:
-        """A kept file's contents; None where there is no good one."""
-        retry = self._decoder.reader.retry
+        """A stored file's contents; None where there is no good one."""
+        retry = self._dataset.reader.retry
         for place in self._places:
             try:
                 found = retry(partial(place.read_bytes, name, most=MOST_UNPACKED_BYTES))
@@ -173,54 +171,52 @@ class DatasetReference:
         return None
 
     def _keep(self, name: str, data: bytes) -> str | None:
-        """Where it is kept."""
+        """Stores a file; returns its URL, or None where that fails."""
         for place in self._places:
             with suppress(UserError):
                 place.write_bytes(name, data)
                 return f"{place.url}/{name}"
         places = " or ".join(place.url for place in self._places)
-        _log.warning("statistics of the real images cannot be kept in %s; they are computed anew each time", places)
+        _log.warning("statistics of the real images cannot be stored in %s; each run computes them again", places)
         return None
 
     def _selection(self) -> NDArray[np.int64]:
-        index = self._decoder.index
+        index = self._dataset.index
         drawn = np.random.default_rng(_SELECTION_SEED).permutation(len(index))[: self._drawn]
         return drawn if self._label is None else drawn[index.labels[drawn] == self._label]
 
     def _parts(self) -> list[NDArray[np.int64]]:
-        """Sample numbers of those of the selection that the floor is of and of the others, in the order of the data."""
+        """Sample numbers of the selection, ascending: those for the floor, and the others."""
         return [np.sort(part) for part in np.split(self._selection(), [self._floor_images])]
 
     def _sums(self, samples: NDArray[np.int64]) -> FeatureSums:
         """Sums over this rank's share of the samples."""
-        sums = FeatureSums.zeros(self._extractor.dimension, self._world.device)
+        sums = FeatureSums.zeros(self._extractor.dimension, self._distributed.device)
         for features in self._feature_chunks(samples):
             sums.update(features)
         return sums
 
-    def _joined(self, sums: FeatureSums) -> FeatureSums:
-        return FeatureSums.from_tensor(self._world.all_reduce(sums.to_tensor()), self._extractor.dimension)
-
     def _feature_chunks(self, samples: NDArray[np.int64]) -> Iterator[Tensor]:
-        """Of this rank's contiguous share of ascending sample numbers."""
+        """Features of this rank's contiguous share of ascending sample numbers, a chunk at a time."""
         chunks = -(-len(samples) // CHUNK)
-        first, stop = (chunks * rank // self._world.size for rank in (self._world.rank, self._world.rank + 1))
-        for chunk in real_images(self._decoder, samples[first * CHUNK : stop * CHUNK]):
-            yield self._extractor(torch.from_numpy(chunk).to(self._world.device))
+        rank, size = self._distributed.rank, self._distributed.size
+        first, stop = chunks * rank // size, chunks * (rank + 1) // size
+        for chunk in real_images(self._dataset, samples[first * CHUNK : stop * CHUNK]):
+            yield self._extractor(torch.from_numpy(chunk).to(self._distributed.device))
 
 
-def real_images(decoder: Dataset, samples: NDArray[np.int64]) -> Iterator[NDArray[np.uint8]]:
-    """The images of ascending sample numbers, uint8 (up to CHUNK, C, H, W), each block read once.
+def real_images(dataset: Dataset, samples: NDArray[np.int64]) -> Iterator[NDArray[np.uint8]]:
+    """The images of ascending sample numbers, uint8 (up to CHUNK, C, H, W). Each block is read once.
 
-    Bad samples are left out where they are to be skipped.
+    With `data.bad_samples=skip` bad samples are left out.
     """
-    images = (image for _, image in decoder.images(samples))
+    images = (image for _, image in dataset.images(samples))
     while chunk := list(itertools.islice(images, CHUNK)):
         yield np.stack(chunk)
 
 
-def between(distributed: Distributed, one: GaussianStatistics, other: GaussianStatistics) -> float:
-    """The Fréchet distance, computed once: ranks on unlike hardware would differ in the last bits."""
+def frechet_on_rank_0(distributed: Distributed, one: GaussianStatistics, other: GaussianStatistics) -> float:
+    """The Fréchet distance from rank 0, on every rank: unlike hardware would differ in the last bits."""
     return distributed.broadcast(frechet_distance(one, other) if distributed.rank == 0 else 0.0)
 
 

@@ -1,4 +1,4 @@
-"""Feature statistics of real images in a file, of this package or of another tool, in place of the images."""
+"""Files with feature statistics of real images, of this package or of another tool."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from torch import Tensor
 from distgan.bounds import check_zip
 from distgan.config.schema import EvaluationConfig
 from distgan.distributed import Distributed
-from distgan.errors import UserError
+from distgan.errors import DamagedError, UserError
 from distgan.evaluation.extractors.extractor import FeatureExtractor
 from distgan.evaluation.extractors.published import feature_count, feature_revision
-from distgan.evaluation.metrics.frechet import GaussianStatistics
+from distgan.evaluation.feature_statistics import GaussianStatistics
+from distgan.evaluation.metrics.registry import check_statistics_suffice
 from distgan.storage.retry import Retry
 from distgan.storage.storage import NotFoundError, Storage
 
@@ -30,19 +31,15 @@ _MOST_UNPACKED_BYTES = 2**29
 _NAMES = ("mu", "sigma", "count", "floor", "floor_images", "extractor", "image_size", "revision")
 
 
-class DamagedError(UserError):
-    """A file that is not, or no longer, what its name says."""
-
-
 @dataclass(frozen=True, eq=False)
 class RealStatistics:
-    """Statistics of the real images, and what they were taken from; a foreign file does not say the latter.
+    """Statistics of real images, and their origin where the file has it; files of other tools do not.
 
-    floor: the distance between `floor_images` of the images and all of them: what as many real images measure. In files
-        of earlier versions, which do not say of how many it is, it is that between two halves.
+    floor: the distance between `floor_images` of the images and all of them. In files of earlier versions, which do not
+        have `floor_images`, it is that between two halves.
     extractor: name of the network that made the features.
     image_size: height and width that the images had.
-    revision: of the features, where it is not the first (`known.KnownExtractor`).
+    revision: of the features, where it is not the first (`published.KnownExtractor`).
     """
 
     statistics: GaussianStatistics
@@ -53,7 +50,7 @@ class RealStatistics:
     revision: int = 1
 
     def to_bytes(self) -> bytes:
-        """The contents of a file: `mu`, `sigma`, and beside them what is known. Equal statistics give equal bytes."""
+        """The contents of a file: `mu`, `sigma` and the origin. Equal statistics give equal bytes."""
         found = self.statistics
         arrays: dict[str, Any] = {"mu": found.mean.numpy(), "sigma": found.covariance.numpy(), "count": found.count}
         arrays |= {"floor": self.floor, "floor_images": self.floor_images}
@@ -66,7 +63,7 @@ class RealStatistics:
 
     @classmethod
     def from_bytes(cls, data: bytes, source: str) -> RealStatistics:
-        """Reads what `to_bytes`, or another tool, wrote. `source`: the file's name for messages.
+        """Reads a file of `to_bytes` or another tool; `source` is its name in messages.
 
         Raises DamagedError where `data` is damaged or something else.
         """
@@ -106,9 +103,9 @@ class RealStatistics:
 
 
 def floor_images(samples: int, real_images: int) -> int:
-    """Of how many real images the floor under a distance of `samples` images is: as many, or half where there are few.
+    """The number of real images for the floor of `samples` images: as many, or half of all if there are few.
 
-    Against all images, more than half of them would measure next to nothing.
+    More than half of the images are at almost no distance from all of them.
     """
     return min(samples, real_images // 2)
 
@@ -120,7 +117,7 @@ def _unusable(source: str, reason: str) -> DamagedError:
 class StatisticsReference:
     """The statistics in the file at `source`, which rank 0 reads. See `Reference`.
 
-    They have a floor where the file has one for as many images as are measured, `samples`.
+    The floor is the file's, if it is for `samples` images.
     """
 
     def __init__(
@@ -137,7 +134,7 @@ class StatisticsReference:
         return self._statistics
 
     def features(self, count: int) -> Tensor:
-        raise AssertionError("the configuration refuses measures that need features beside a file of statistics")
+        raise AssertionError("check_statistics_suffice refuses metrics that need features beside a file of statistics")
 
 
 def read_statistics(source: str) -> RealStatistics:
@@ -150,10 +147,11 @@ def read_statistics(source: str) -> RealStatistics:
 
 
 def check_given_statistics(evaluation: EvaluationConfig, source: str, image_size: int) -> RealStatistics:
-    """The statistics in a file, for what a configuration measures; checked as far as it goes without the extractor.
+    """The statistics in a file, checked against a configuration as far as possible without the extractor.
 
-    Raises UserError where there is none, and for those of another extractor or image size.
+    Raises UserError where there is none, for those of another extractor or image size, and for metrics that need more.
     """
+    check_statistics_suffice(evaluation)
     given, extractor = read_statistics(source), evaluation.extractor
     known = feature_count(extractor)
     check_statistics(given, source, None if known is None else extractor, known, image_size)
@@ -163,31 +161,31 @@ def check_given_statistics(evaluation: EvaluationConfig, source: str, image_size
 def check_statistics(
     given: RealStatistics, source: str, extractor: str | None, dimension: int | None, image_size: int
 ) -> None:
-    """Raises UserError for statistics of another extractor or image size; what they or we do not say is not held.
+    """Raises UserError for statistics of another extractor or image size, where both sides are known.
 
-    extractor, dimension: name and number of features of the one that is to measure; None where they are not known yet.
+    extractor, dimension: name and number of features of the extractor in use; None where they are not known yet.
     """
     features = len(given.statistics.mean)
     if extractor is not None and given.extractor not in {None, extractor}:
         raise UserError(
-            f"{source}: statistics of the extractor {given.extractor}, and images are to be measured with {extractor}; "
-            f"measure them with {given.extractor}, or give other statistics"
+            f"{source}: statistics of the extractor {given.extractor}, and images are evaluated with {extractor}; "
+            f"use {given.extractor}, or give other statistics"
         )
     if given.extractor is not None and given.revision != feature_revision(given.extractor):
         raise UserError(
-            f"{source}: statistics of {given.extractor} as another version of distgan measured it (revision "
-            f"{given.revision}, here {feature_revision(given.extractor)}); compute them anew with "
+            f"{source}: statistics of {given.extractor} as another version of distgan computed it (revision "
+            f"{given.revision}, here {feature_revision(given.extractor)}); compute them again with "
             f"`distgan data stats --out`"
         )
     if given.image_size not in {None, image_size}:
         raise UserError(
-            f"{source}: statistics of images of {given.image_size} pixels, and those to be measured have {image_size}; "
-            f"give statistics of images of that size"
+            f"{source}: statistics of images of {given.image_size} pixels, and the images to evaluate have "
+            f"{image_size}; give statistics of images of that size"
         )
     if dimension is not None and features != dimension:
         raise UserError(
             f"{source}: statistics of {features} features, and the extractor {extractor or ''} makes {dimension}; "
-            f"measure with the extractor that they were computed with"
+            f"use the extractor that they were computed with"
         )
 
 

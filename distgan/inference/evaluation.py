@@ -10,17 +10,17 @@ import torch
 
 from distgan.config.schema import Config
 from distgan.data.dataset import Dataset, check_bad_samples
-from distgan.distributed import Distributed
+from distgan.distributed import Distributed, choose_device
 from distgan.errors import UserError
-from distgan.evaluation.evaluator import Comparison, Evaluator, Scores, configured_extractor
+from distgan.evaluation.evaluator import Evaluator, Scores, build_evaluator, configured_extractor
 from distgan.evaluation.given_images import open_images
-from distgan.evaluation.image_source import CHUNK, CountedFeatures, ImageSource, OnProgress, nobody
+from distgan.evaluation.image_source import CHUNK, CountingExtractor, ImageSource, OnProgress
+from distgan.evaluation.metrics.registry import FRECHET, timed_as
 from distgan.evaluation.reference import DatasetReference, Reference
 from distgan.evaluation.reference_files import StatisticsReference
-from distgan.inference.evaluation_plan import EvaluationJob
+from distgan.inference.evaluation_plan import EvaluationOptions, EvaluationSpec, plan_evaluation
 from distgan.inference.memorization import Nearest, find_nearest
 from distgan.inference.sampling import average_generator
-from distgan.storage.storage import Storage
 from distgan.training.checkpoints import Checkpoint
 from distgan.training.fakes import GeneratedImages
 from distgan.training.process import choose_threads, prepare_process
@@ -28,22 +28,24 @@ from distgan.training.starting_point import find_checkpoint
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One measure: as the configuration and as reports call it, its value, and its deviation where it has one.
+class MetricResult:
+    """One metric.
 
-    `seconds` are its own, without those of the features; what is computed together (precision, recall and their kin)
-    has the same ones.
+    Attributes:
+        metric: its name in the configuration; name: in reports.
+        std: standard deviation over subsets, where the metric has one.
+        seconds: without those of the features. Metrics computed together (`Metric.group`) have the same ones.
     """
 
-    measure: str
+    metric: str
     name: str
     value: float
-    deviation: float | None
+    std: float | None
     seconds: float
 
 
 @dataclass(frozen=True)
-class ClassFinding:
+class ClassResult:
     """The Fréchet distance between generated and real images of one class."""
 
     label: int
@@ -54,16 +56,16 @@ class ClassFinding:
 
 
 @dataclass(frozen=True)
-class Findings:
-    """What a job found.
+class EvaluationReport:
+    """The results of an evaluation.
 
     Attributes:
-        extractor: its name; features: numbers that it makes of an image.
-        real_images: how many it was compared with; 0 where nobody knows.
-        floor: what `floor_images` of the real images measure, where it is known.
-        small_classes: names of those that have too few real images to be measured.
+        extractor: its name; features: length of a feature vector.
+        real_images: how many are on the real side; 0 where that is not known.
+        floor: the Fréchet distance of `floor_images` real images, where it is known.
+        small_classes: names of classes with too few real images for a distance.
         nearest: the training images nearest to the first samples, where they were asked for.
-        seconds: of the real side, of the images' features, of the classes, of the nearest images, and in all.
+        seconds: of the real images, of the features, of the classes, of the nearest images, and in all.
     """
 
     extractor: str
@@ -72,8 +74,8 @@ class Findings:
     real_images: int
     floor: float | None
     floor_images: int | None
-    measures: list[Finding]
-    classes: list[ClassFinding]
+    metrics: list[MetricResult]
+    classes: list[ClassResult]
     small_classes: list[str]
     nearest: Nearest | None
     seconds: dict[str, float]
@@ -81,78 +83,88 @@ class Findings:
     device: str
 
 
-# Real images of a class: the floor is of half of them, at least two.
-_LEAST_OF_A_CLASS = 4
-
-# Under which name the seconds of a measure are noted, where it is not its own.
-_SECONDS = dict.fromkeys(("precision", "recall", "density", "coverage"), "manifold")
+# Fewest real images of a class: the floor is of half of them, at least two.
+_MIN_CLASS_IMAGES = 4
 
 
 def score_checkpoint(config: Config, checkpoint: Checkpoint, distributed: Distributed) -> Scores:
-    """Measures a checkpoint's average generator as its run does; called on every rank, and the same on each.
+    """Evaluates a checkpoint's average generator as its run does. Collective; the same scores on each rank.
 
-    `config` is the run's, where data and what is measured may be others; `evaluation.weights` must be in it where the
-    extractor needs them (`with_weights`). With the run's own values, workers and threads (`process.prepare_process`)
-    the scores are those of the run to the bit.
+    `config` is the run's, perhaps with other data or metrics; `evaluation.weights` must be in it where the extractor
+    needs them (`with_weights`). With the run's own values, workers and threads (`process.prepare_process`) the scores
+    are those of the run to the bit.
 
     Raises UserError for data that are missing or damaged, and for tensors of another network.
     """
-    decoder = Dataset.open(config.data, config.image_shape)
-    evaluator = Evaluator(config.evaluation, config.data, distributed, Storage.open(str(config.data.url)), decoder)
+    dataset = Dataset.open(config.data, config.image_shape)
+    evaluator = build_evaluator(config.evaluation, config.data, distributed, dataset)
     generator = average_generator(config, checkpoint, distributed.device)
-    return evaluator.evaluate(GeneratedImages(config, decoder.index.labels, distributed.device, generator))
+    return evaluator.evaluate(GeneratedImages(config, dataset.index.labels, distributed.device, generator))
 
 
-def evaluate(job: EvaluationJob, distributed: Distributed, told: OnProgress = nobody) -> Findings:
-    """Runs the job; called on every rank, and the same on each. Sets the threads of this process.
+def evaluate_here(source: str, options: EvaluationOptions | None = None) -> EvaluationReport:
+    """Evaluates a run, a checkpoint or images in this process; what `distgan evaluate` does with one worker.
 
-    Raises UserError where something cannot be read, and for images that cannot be measured.
+    Uses a GPU where there is one. Sets the number of threads of this process. Raises UserError for what cannot be
+    read or compared.
     """
-    return _Measurement(job, distributed, told).findings()
+    spec = plan_evaluation(source, options or EvaluationOptions())
+    return evaluate(spec, Distributed(0, 1, choose_device(spec.device, 0)))
 
 
-class _Measurement:
-    """A job under way on one worker."""
+def evaluate(spec: EvaluationSpec, distributed: Distributed, on_progress: OnProgress | None = None) -> EvaluationReport:
+    """Runs an evaluation. Collective; the same report on each rank. Sets the number of threads of this process.
 
-    def __init__(self, job: EvaluationJob, distributed: Distributed, told: OnProgress) -> None:
+    Raises UserError where something cannot be read, and for images that are not finite.
+    """
+    return _Evaluation(spec, distributed, on_progress).report()
+
+
+class _Evaluation:
+    """An evaluation in progress on one worker."""
+
+    def __init__(self, spec: EvaluationSpec, distributed: Distributed, on_progress: OnProgress | None) -> None:
         self._begin = time.perf_counter()
-        self._job, self._world, config = job, distributed, job.config
-        self._checkpoint = find_checkpoint(job.source) if config is not None else None
+        self._spec, self._distributed, config = spec, distributed, spec.config
+        self._checkpoint = find_checkpoint(spec.source) if config is not None else None
         manifest = self._checkpoint.manifest if self._checkpoint is not None else None
         threads = choose_threads(config.scale.threads if config is not None else None, distributed, manifest)
         prepare_process(distributed.broadcast(threads), distributed.device)
-        self._extractor = CountedFeatures(configured_extractor(job.evaluation, distributed), told)
-        self._decoder = Dataset.open(job.data, job.shape) if job.data.url is not None else None
-        self._classes = self._decoder.index.header.classes if self._decoder is not None else []
+        self._extractor = CountingExtractor(configured_extractor(spec.evaluation, distributed), on_progress)
+        self._dataset = Dataset.open(spec.data, spec.shape) if spec.data.url is not None else None
+        self._classes = self._dataset.index.header.classes if self._dataset is not None else []
 
-    def findings(self) -> Findings:
-        job, distributed = self._job, self._world
-        images = open_images(job.source, job.evaluation.samples) if job.config is None else self._generated(job.config)
-        sides = self._sides_of_classes() if job.per_class else {}
-        comparison = Comparison(job.evaluation, distributed, self._extractor, self._real_side())
+    def report(self) -> EvaluationReport:
+        spec, distributed = self._spec, self._distributed
+        if spec.config is None:
+            images: ImageSource = open_images(spec.source, spec.evaluation.samples)
+        else:
+            images = self._generated(spec.config)
+        references = self._class_references() if spec.per_class else {}
+        evaluator = Evaluator(spec.evaluation, distributed, self._extractor, self._reference())
         real_until = time.perf_counter()
         self._extractor.stage = "images"
-        scores = comparison.evaluate(images)
+        scores = evaluator.evaluate(images)
         images_until = time.perf_counter()
-        classes = [self._class(label, side, len(sides)) for label, side in sides.items()]
+        classes = [self._class_result(label, each, len(references)) for label, each in references.items()]
         classes_until = time.perf_counter()
-        nearest = self._nearest(images) if job.nearest else None
+        nearest = self._nearest(images) if spec.nearest else None
         end = time.perf_counter()
         seconds = {"real images": real_until - self._begin, "features": scores.seconds["features"]}
         if classes:
             seconds["classes"] = classes_until - images_until
         if nearest:
             seconds["nearest"] = end - classes_until
-        return Findings(
+        return EvaluationReport(
             extractor=self._extractor.name,
             features=self._extractor.dimension,
-            samples=job.evaluation.samples,
-            real_images=comparison.real.statistics.count,
-            floor=comparison.real.floor,
-            floor_images=comparison.real.floor_images,
-            measures=[_finding(measure, scores, comparison) for measure in job.measures],
+            samples=spec.evaluation.samples,
+            real_images=evaluator.real.statistics.count,
+            floor=evaluator.real.floor,
+            floor_images=evaluator.real.floor_images,
+            metrics=[_metric_result(metric, scores, evaluator) for metric in spec.metrics],
             classes=classes,
-            small_classes=[name for label, name in enumerate(self._classes) if label not in sides] if sides else [],
+            small_classes=[name for label, name in enumerate(self._classes) if references and label not in references],
             nearest=nearest,
             seconds=seconds | {"total": end - self._begin},
             workers=distributed.size,
@@ -160,75 +172,74 @@ class _Measurement:
         )
 
     def _nearest(self, images: ImageSource) -> Nearest:
-        assert self._decoder is not None
+        assert self._dataset is not None
         self._extractor.stage = "training images"
-        chunks = [images.chunk(number).cpu() for number in range(-(-self._job.nearest // CHUNK))]
-        samples = torch.cat(chunks)[: self._job.nearest]
-        nearest = find_nearest(self._world, self._decoder, self._extractor, samples)
-        check_bad_samples(len(self._decoder.index) - nearest.searched, self._job.data)
+        chunks = [images.chunk(number).cpu() for number in range(-(-self._spec.nearest // CHUNK))]
+        samples = torch.cat(chunks)[: self._spec.nearest]
+        nearest = find_nearest(self._distributed, self._dataset, self._extractor, samples)
+        check_bad_samples(len(self._dataset.index) - nearest.searched, self._spec.data)
         return nearest
 
-    def _real_side(self) -> Reference:
-        job = self._job
-        if job.evaluation.statistics is not None:
-            given, samples = job.evaluation.statistics, job.evaluation.samples
-            return StatisticsReference(given, self._world, self._extractor, job.shape[1], samples)
-        return self._real_images()
+    def _reference(self) -> Reference:
+        spec = self._spec
+        if spec.evaluation.statistics is not None:
+            file, samples = spec.evaluation.statistics, spec.evaluation.samples
+            return StatisticsReference(file, self._distributed, self._extractor, spec.shape[1], samples)
+        return self._dataset_reference()
 
-    def _real_images(self, label: int | None = None) -> DatasetReference:
-        assert self._decoder is not None
-        data = self._job.data
-        storage = Storage.open(str(data.url))
-        return DatasetReference(self._job.evaluation, data, self._world, storage, self._decoder, self._extractor, label)
+    def _dataset_reference(self, label: int | None = None) -> DatasetReference:
+        assert self._dataset is not None
+        spec = self._spec
+        return DatasetReference(spec.evaluation, spec.data, self._distributed, self._dataset, self._extractor, label)
 
     def _generated(self, config: Config, label: int | None = None) -> GeneratedImages:
         assert self._checkpoint is not None
-        labels = self._decoder.index.labels if self._decoder is not None else np.empty(0, np.int64)
-        generator = average_generator(config, self._checkpoint, self._world.device)
-        return GeneratedImages(config, labels, self._world.device, generator, label)
+        labels = self._dataset.index.labels if self._dataset is not None else np.empty(0, np.int64)
+        generator = average_generator(config, self._checkpoint, self._distributed.device)
+        return GeneratedImages(config, labels, self._distributed.device, generator, label)
 
-    def _sides_of_classes(self) -> dict[int, DatasetReference]:
-        """The real images of each class of which there are enough, by label.
+    def _class_references(self) -> dict[int, DatasetReference]:
+        """The real images of each class that has enough of them, by label.
 
         Raises UserError where there is no such class, and where `real_samples` leaves one too few.
         """
-        assert self._decoder is not None
-        labels = self._decoder.index.labels
+        assert self._dataset is not None
+        labels = self._dataset.index.labels
         counts = np.bincount(labels[labels >= 0], minlength=len(self._classes))
-        sides = {label: self._real_images(label) for label in np.flatnonzero(counts >= _LEAST_OF_A_CLASS).tolist()}
-        if not sides:
+        enough = np.flatnonzero(counts >= _MIN_CLASS_IMAGES).tolist()
+        references = {label: self._dataset_reference(label) for label in enough}
+        if not references:
             raise UserError(
-                f"--per-class: {self._job.against} has no class of {_LEAST_OF_A_CLASS} or more images, and a distance "
+                f"--per-class: {self._spec.against} has no class of {_MIN_CLASS_IMAGES} or more images, and a distance "
                 f"needs them; leave --per-class out"
             )
-        for label, side in sides.items():
+        for label, reference in references.items():
             name = self._classes[label]
-            if side.count < _LEAST_OF_A_CLASS:
+            if reference.count < _MIN_CLASS_IMAGES:
                 raise UserError(
-                    f"--per-class: {self._job.against} has {side.count} real images of the class {name!r:.80}, and a "
-                    f"distance needs {_LEAST_OF_A_CLASS}; raise --real-samples, or leave --per-class out"
+                    f"--per-class: {self._spec.against} has {reference.count} real images of the class {name!r:.80}, "
+                    f"and a distance needs {_MIN_CLASS_IMAGES}; raise --real-samples, or leave --per-class out"
                 )
-        return sides
+        return references
 
-    def _class(self, label: int, side: DatasetReference, classes: int) -> ClassFinding:
-        config = self._job.config
+    def _class_result(self, label: int, reference: DatasetReference, classes: int) -> ClassResult:
+        config = self._spec.config
         assert config is not None
         samples = max(2, config.evaluation.samples // classes)
         evaluation = config.evaluation.model_copy(update={"samples": samples, "metrics": []})
         self._extractor.stage = "real images"
-        comparison = Comparison(evaluation, self._world, self._extractor, side)
+        evaluator = Evaluator(evaluation, self._distributed, self._extractor, reference)
         self._extractor.stage = "images"
         images = self._generated(config.model_copy(update={"evaluation": evaluation}), label)
-        distance = comparison.evaluate(images).distance
-        return ClassFinding(label, self._classes[label], samples, comparison.real.statistics.count, distance)
+        distance = evaluator.evaluate(images).distance
+        return ClassResult(label, self._classes[label], samples, evaluator.real.statistics.count, distance)
 
 
-def _finding(measure: str, scores: Scores, comparison: Comparison) -> Finding:
-    value = scores.distance if measure == "frechet" else scores.more[measure]
-    return Finding(
-        measure=measure,
-        name=comparison.name(measure),
-        value=value,
-        deviation=scores.more.get(f"{measure}_std"),
-        seconds=scores.seconds[_SECONDS.get(measure, measure)],
+def _metric_result(metric: str, scores: Scores, evaluator: Evaluator) -> MetricResult:
+    return MetricResult(
+        metric=metric,
+        name=evaluator.name(metric),
+        value=scores.distance if metric == FRECHET else scores.more[metric],
+        std=scores.more.get(f"{metric}_std"),
+        seconds=scores.seconds[timed_as(metric)],
     )

@@ -1,4 +1,4 @@
-"""An evaluation of its own: what is measured against what, checked before anything starts."""
+"""The plan of an evaluation outside of training: what is compared with what, checked before anything starts."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from distgan.config.config_errors import mistakes
+from distgan.config.config_errors import error_lines
 from distgan.config.load import build_config
-from distgan.config.plugins import own_names, own_sources
+from distgan.config.plugins import own_names, own_sources, without_own_observers
 from distgan.config.schema import Config, DataConfig, EvaluationConfig
 from distgan.data.files import describe_counts
 from distgan.data.index import Index
@@ -19,7 +19,7 @@ from distgan.errors import UserError
 from distgan.evaluation.extractors.published import published_weights
 from distgan.evaluation.extractors.weights import VARIABLE, located_weights
 from distgan.evaluation.given_images import is_given, open_images
-from distgan.evaluation.metrics.registry import parse_metrics
+from distgan.evaluation.metrics.registry import FRECHET, parse_metrics
 from distgan.evaluation.reference_files import check_given_statistics
 from distgan.storage.storage import Storage
 from distgan.training.data_checks import check_labels
@@ -29,15 +29,16 @@ from distgan.training.starting_point import find_checkpoint
 
 @dataclass(frozen=True)
 class EvaluationOptions:
-    """What a user asks for, as `distgan evaluate` takes it; None is the run's own value, or else a default.
+    """The options of `distgan evaluate`. None stands for the run's own value, or else a default.
 
     Attributes:
         data: URL of the data set.
-        metrics: short names, joined by commas.
+        metrics: names, joined by commas (`metrics.registry.parse_metrics`).
         samples: generated or given images; real_samples: real ones, at most.
-        checkpoint: which of a run's.
-        statistics: path or URL of a file that takes the place of the data's images.
+        checkpoint: `best`, `last` or the name of one of the run's.
+        statistics: path or URL of a file of statistics, used in place of the data's images.
         per_class: also the distance of each class of a conditional generator.
+        nearest: also the training images nearest to so many samples.
         trust_code: modules outside distgan that the checkpoint names may be imported.
         trust_addresses: data, statistics and weights may be read from other hosts that the checkpoint names.
     """
@@ -56,24 +57,24 @@ class EvaluationOptions:
 
 
 @dataclass(frozen=True)
-class EvaluationJob:
-    """What to measure, on any worker.
+class EvaluationSpec:
+    """What to evaluate, for any worker.
 
     Attributes:
         source: URL of a checkpoint, or path of images.
-        shape: (channels, height, width) of what is measured.
-        measures: what was asked for, `frechet` perhaps among them.
-        evaluation: how it is measured: extractor, numbers of images, statistics.
-        data: what it is compared with; its `url` is None where that is a file of statistics alone.
-        config: the run's, with `evaluation` and `data` in it; None where images are given.
-        real_images: how many there are to compare with; 0 where nobody knows.
-        nearest: for how many samples the nearest of all `training_images` are looked for.
+        shape: (channels, height, width) of the images.
+        metrics: those requested, by their configuration names; `frechet` may be among them.
+        evaluation: extractor, numbers of images, statistics.
+        data: the real images; its `url` is None where only a file of statistics is used.
+        config: the run's, with `evaluation` and `data` in it; None for given images.
+        real_images: number of real images; 0 where it is not known.
+        nearest: search the nearest of all `training_images` for so many samples.
         notes: what the reader of the results should know, a sentence each.
     """
 
     source: str
     shape: tuple[int, int, int]
-    measures: tuple[str, ...]
+    metrics: tuple[str, ...]
     evaluation: EvaluationConfig
     data: DataConfig
     config: Config | None
@@ -85,7 +86,7 @@ class EvaluationJob:
 
     @property
     def against(self) -> str:
-        """URL of what it is compared with."""
+        """URL of the data set or statistics on the real side."""
         return str(self.evaluation.statistics or self.data.url)
 
     @property
@@ -95,13 +96,13 @@ class EvaluationJob:
 
     @property
     def own_sources(self) -> list[str]:
-        """Files and folders of the user's own modules that workers must be able to import."""
+        """Files and folders of the user's own modules, for the workers to import."""
         tree = {"evaluation": self.evaluation.model_dump()} if self.config is None else self.config.model_dump()
         return own_sources(own_names(tree).values())
 
 
-def plan_evaluation(source: str, options: EvaluationOptions) -> EvaluationJob:
-    """The job that measures a run, a checkpoint, a folder of images or an array of them.
+def plan_evaluation(source: str, options: EvaluationOptions) -> EvaluationSpec:
+    """Plans the evaluation of a run, a checkpoint, a folder of images or an array of them.
 
     Raises UserError for what is not there, cannot be compared or does not go together.
     """
@@ -113,23 +114,23 @@ def plan_evaluation(source: str, options: EvaluationOptions) -> EvaluationJob:
     option = next((option for option, given in of_images.items() if given), None)
     if options.statistics is not None and option is not None:
         raise UserError(f"{option} is of real images, and a file of statistics has none; leave out --statistics or it")
-    return _job_of_images(source, options) if is_given(source) else _job_of_run(source, options)
+    return _spec_of_images(source, options) if is_given(source) else _spec_of_run(source, options)
 
 
-def _job_of_run(source: str, options: EvaluationOptions) -> EvaluationJob:
-    checkpoint = find_checkpoint(source, options.checkpoint)
+def _spec_of_run(source: str, options: EvaluationOptions) -> EvaluationSpec:
+    checkpoint = find_checkpoint(source, options.checkpoint, trust_code=options.trust_code)
     manifest = checkpoint.manifest
-    tree: dict[str, Any] = {**manifest.config}
-    measures, extractor = _asked(options)
+    tree = without_own_observers(manifest.config)
+    metrics, extractor = _requested(options)
     given = options
     if replace(options, samples=None, checkpoint=None, trust_code=False, trust_addresses=False) == EvaluationOptions():
-        # As the run was measured: nothing else is asked for that needs images.
+        # Evaluate as the run did: no option needs real images.
         options = replace(options, statistics=tree.get("evaluation", {}).get("statistics"))
-    changes = _changes(options, measures)
+    changes = _changes(options)
     if os.environ.get(VARIABLE):
         changes["weights"] = None
     if extractor is not None:
-        changes["extractor"] = EvaluationConfig().extractor  # the run's own is not asked for
+        changes["extractor"] = EvaluationConfig().extractor  # the run's own is not used, and need not be trusted
     tree["evaluation"] = {**tree.get("evaluation", {}), **changes}
     tree["data"] = {**tree.get("data", {}), "cache_dir": None}
     config = build_config(tree, manifest.name, trust_code=options.trust_code)
@@ -139,22 +140,22 @@ def _job_of_run(source: str, options: EvaluationOptions) -> EvaluationJob:
         raise UserError(f"--per-class: {checkpoint.url} is of a generator that takes no labels; leave it out")
     needs_labels = config.num_classes is not None
     data = _located_data(config.data, options, needs_labels)
-    if extractor is not None:
-        config = config.model_copy(update={"evaluation": config.evaluation.model_copy(update={"extractor": extractor})})
-    config = config.model_copy(update={"evaluation": located_weights(config.evaluation), "data": data})
+    config = config.model_copy(
+        update={"evaluation": located_weights(_requesting(config.evaluation, metrics, extractor)), "data": data}
+    )
     index = _index(data)
-    notes = [f"{damaged}; {checkpoint.manifest.name} is measured" for damaged in checkpoint.passed_over]
+    notes = [f"{damaged}; {checkpoint.manifest.name} is evaluated" for damaged in checkpoint.skipped]
     if index is not None:
         _check_same(config.image_shape, checkpoint.url, index, data)
         if config.num_classes is not None:
             check_labels(config.num_classes, index, str(data.url))
         if options.data is None and index.hash != manifest.data_hash:
-            notes.append(f"{data.url} is not the data set any more that the run was trained on")
+            notes.append(f"{data.url} has changed since the run was trained on it")
     real_images, more = _real_side(config.evaluation, index, config.image_size)
-    return EvaluationJob(
+    return EvaluationSpec(
         source=checkpoint.url,
         shape=config.image_shape,
-        measures=measures,
+        metrics=metrics,
         evaluation=config.evaluation,
         data=data,
         config=config,
@@ -180,7 +181,7 @@ def _check_addresses(config: Config, source: str, given: EvaluationOptions, extr
     check_addresses(config, source, elsewhere, f"name them with {named}, or add --trust-addresses")
 
 
-def _job_of_images(source: str, options: EvaluationOptions) -> EvaluationJob:
+def _spec_of_images(source: str, options: EvaluationOptions) -> EvaluationSpec:
     for given, option in (
         (options.per_class, "--per-class"),
         (options.checkpoint is not None, f"--checkpoint {options.checkpoint}"),
@@ -191,27 +192,25 @@ def _job_of_images(source: str, options: EvaluationOptions) -> EvaluationJob:
             raise UserError(f"{option} is for runs and checkpoints, and {source} holds images; leave it out")
     images = open_images(source, options.samples)
     if images.count < 2:
-        raise UserError(f"{source}: one image alone has no distance; give at least 2")
-    measures, extractor = _asked(options)
-    changes = _changes(options, measures) | {"samples": images.count}
+        raise UserError(f"{source}: a distance needs at least 2 images")
+    metrics, extractor = _requested(options)
+    changes = _changes(options) | {"samples": images.count}
     try:
         evaluation = EvaluationConfig(**changes)
     except ValidationError as error:
-        raise UserError(f"{source}: {'; '.join(mistakes(error, EvaluationConfig, 'evaluation'))}") from None
-    if extractor is not None:
-        evaluation = evaluation.model_copy(update={"extractor": extractor})
-    evaluation = located_weights(evaluation)
+        raise UserError(f"{source}: {'; '.join(error_lines(error, EvaluationConfig, 'evaluation'))}") from None
+    evaluation = located_weights(_requesting(evaluation, metrics, extractor))
     data = _located_data(DataConfig(), options, needs_labels=False)
     index = _index(data)
     if index is not None:
         _check_same(images.shape, source, index, data)
     real_images, notes = _real_side(evaluation, index, images.shape[1])
     if images.left_out:
-        notes = (f"files in {source} that are left out: {describe_counts(images.left_out)}", *notes)
-    return EvaluationJob(
+        notes = (f"files in {source} that are not images: {describe_counts(images.left_out)}", *notes)
+    return EvaluationSpec(
         source=str(Path(source).absolute()),
         shape=images.shape,
-        measures=measures,
+        metrics=metrics,
         evaluation=evaluation,
         data=data,
         config=None,
@@ -224,27 +223,33 @@ def _job_of_images(source: str, options: EvaluationOptions) -> EvaluationJob:
 
 def _checked_nearest(nearest: int, samples: int) -> int:
     if nearest > samples:
-        raise UserError(f"--nearest {nearest}: {samples:,} samples are measured; ask for at most so many")
+        raise UserError(f"--nearest {nearest}: only {samples:,} samples are evaluated; ask for at most so many")
     return nearest
 
 
-def _asked(options: EvaluationOptions) -> tuple[tuple[str, ...], str | None]:
+def _requested(options: EvaluationOptions) -> tuple[tuple[str, ...], str | None]:
     """Measures, and the extractor where one was asked for."""
     if options.metrics is None:
-        return ("frechet",), options.extractor
-    asked = parse_metrics(options.metrics)
-    if asked.extractor is not None and options.extractor not in {None, asked.extractor}:
+        return (FRECHET,), options.extractor
+    request = parse_metrics(options.metrics)
+    if request.extractor is not None and options.extractor not in {None, request.extractor}:
         raise UserError(
-            f"--extractor {options.extractor}: --metrics {options.metrics} asks for {asked.extractor}; name one of them"
+            f"--extractor {options.extractor}: --metrics {options.metrics} asks for {request.extractor}; name one"
         )
-    return asked.measures, asked.extractor or options.extractor
+    return request.metrics, request.extractor or options.extractor
 
 
-def _changes(options: EvaluationOptions, measures: tuple[str, ...]) -> dict[str, Any]:
-    """Of the configuration's `evaluation`."""
+def _requesting(evaluation: EvaluationConfig, metrics: tuple[str, ...], extractor: str | None) -> EvaluationConfig:
+    """The section with what the user requests, which may be the user's own code."""
+    changes: dict[str, Any] = {"metrics": [metric for metric in metrics if metric != FRECHET]}
+    return evaluation.model_copy(update=changes if extractor is None else changes | {"extractor": extractor})
+
+
+def _changes(options: EvaluationOptions) -> dict[str, Any]:
+    """The changes to the configuration's `evaluation`, without metrics and extractor."""
     changes: dict[str, Any] = {
-        "metrics": [measure for measure in measures if measure != "frechet"],
-        "monitor": "frechet",
+        "metrics": [],
+        "monitor": FRECHET,
         "statistics": None if options.statistics is None else Storage.open(options.statistics).url,
     }
     given = {"samples": options.samples, "real_samples": options.real_samples}
@@ -252,7 +257,7 @@ def _changes(options: EvaluationOptions, measures: tuple[str, ...]) -> dict[str,
 
 
 def _located_data(data: DataConfig, options: EvaluationOptions, needs_labels: bool) -> DataConfig:
-    """The data to compare with, or to take labels from; its URL is None where nothing of it is needed."""
+    """The real images, or the source of labels; its URL is None where neither is needed."""
     url = options.data or data.url
     if options.statistics is not None and not needs_labels:
         url = None
@@ -266,7 +271,7 @@ def _index(data: DataConfig) -> Index | None:
 
 
 def _real_side(evaluation: EvaluationConfig, index: Index | None, image_size: int) -> tuple[int, tuple[str, ...]]:
-    """How many real images there are, and what is to be said of them."""
+    """The number of real images, and notes on them."""
     if evaluation.statistics is None:
         assert index is not None
         return min(len(index), evaluation.real_samples or len(index)), ()
@@ -282,10 +287,10 @@ def _real_side(evaluation: EvaluationConfig, index: Index | None, image_size: in
 
 
 def _check_same(shape: tuple[int, int, int], source: str, index: Index, data: DataConfig) -> None:
-    """Raises UserError where the data's images are of other channels, or of another size and not to be resized."""
+    """Raises UserError where the data have other channels, or another size and `data.resize=none`."""
     (channels, size, _), of_data = shape, index.header
     if channels != of_data.channels:
-        kinds = {1: "grey", 3: "RGB"}
+        kinds = {1: "gray", 3: "RGB"}
         raise UserError(
             f"{source}: its images are {kinds[channels]}, and those at {data.url} are {kinds[of_data.channels]}; "
             f"convert one side, or compare with other data"

@@ -68,12 +68,12 @@ def validate(
 
 
 class RayValidation:
-    """The workers' side, a `training.validation.Validation`: asks for validations and fetches what they found."""
+    """The workers' side, an `AsyncEvaluator`: asks for validations and fetches what they found."""
 
     def __init__(self, distributed: Distributed, run_url: str) -> None:
         self._world, self._run_url = distributed, run_url
 
-    def begin(self, checkpoint: str) -> None:
+    def start(self, checkpoint: str) -> None:
         """Every rank must come here, as to each report."""
         metrics = {"checkpoint": checkpoint}
         if self._world.rank != 0:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,8 +13,8 @@ from ray.train.torch import TorchTrainer
 
 from distgan.config.placement import PlacementConfig
 from distgan.config.schema import EvaluationConfig, ScaleConfig
-from distgan.distributed import asked_threads
-from distgan.errors import UserError
+from distgan.distributed import requested_threads
+from distgan.errors import Interrupted, UserError
 from distgan.evaluation.image_source import OnProgress, Stage
 from distgan.launch.cluster import ray_cluster
 from distgan.launch.local import J, R, Work, Workers, cluster_address
@@ -56,7 +55,7 @@ def evaluate_on_ray(work: Work[J, R], job: J, workers: Workers, told: OnProgress
             fit = Background(_trainer(work, job, workers, board, notes, resources).fit)
             result: _Result[R] | None = _follow(board, fit, told, wish)
     if result is None:
-        sys.exit(wish.exit_code)
+        raise Interrupted(wish.exit_code)
     return result.value
 
 
@@ -83,7 +82,7 @@ def _trainer(work: Work[J, R], job: J, workers: Workers, board: Any, notes: str,
     """`notes`: a folder of this machine. Nothing is reported, so no other one looks for it."""
     return TorchTrainer(
         worker_main,
-        train_loop_config={"work": work, "job": job, "board": board, "threads": asked_threads()},
+        train_loop_config={"work": work, "job": job, "board": board, "threads": requested_threads()},
         torch_config=InterfaceConfig(resources.backend, board=board),
         scaling_config=resources.scaling(workers.count),
         run_config=RunConfig(name="measurement", storage_path=notes),

@@ -20,13 +20,13 @@ from distgan.launch.signals import stop_on_signals
 from distgan.tracking.console import Display
 from distgan.tracking.run_folder import RunReporter
 from distgan.training.events import Event, Summary
-from distgan.training.loop import train
 from distgan.training.run_spec import RunSpec
+from distgan.training.train import train
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A run's summary, on the process that has it, and the exit code for the command line.
+    """A run's summary and the exit code for the command line.
 
     finished: `time.monotonic()` when the summary came. sessions: how many there were, more than 1 where workers were
     lost.
@@ -157,9 +157,10 @@ def train_here(job: RunSpec, lost: Callable[[], bool]) -> Outcome:
                 display.event(event)
 
             try:
-                with closing(RunReporter(job.run, show, lambda: wish.wished or lost())) as reporter:
+                trackers = job.config.tracking
+                with closing(RunReporter(job.run, show, lambda: wish.wished or lost(), trackers)) as reporter:
                     summary = train(job, distributed, reporter)
             finally:
                 if dist.is_initialized():
                     dist.destroy_process_group()
-        return Outcome(summary if distributed.rank == 0 else None, wish.exit_code, display.finished, display.sessions)
+        return Outcome(summary, wish.exit_code, display.finished, display.sessions)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from typing import Any
 
@@ -16,7 +16,7 @@ from ray.train.torch import TorchTrainer
 
 from distgan.config.load import build_config
 from distgan.config.plugins import own_names, own_sources
-from distgan.distributed import Distributed, asked_threads
+from distgan.distributed import Distributed, requested_threads
 from distgan.errors import UserError
 from distgan.launch.async_evaluator import RayValidation, validation_config
 from distgan.launch.cluster import RayStorage, ray_cluster, ray_storage
@@ -34,8 +34,8 @@ from distgan.tracking import formatting
 from distgan.tracking.console import Display
 from distgan.tracking.run_folder import RunReporter
 from distgan.training.events import EvaluationResult, RunFinished, RunStarted, Summary
-from distgan.training.loop import train
 from distgan.training.run_spec import RunSpec
+from distgan.training.train import train
 
 
 def worker_world(runs_a_host: int = 1, threads: int | None = None) -> Distributed:
@@ -81,7 +81,7 @@ def train_on_ray(job: RunSpec, address: str | None, lost: Callable[[], bool]) ->
             resources = plan_resources(job.config.scale, job.config.evaluation, job.config.placement)
             for note in waiting(resources) + on_spot():
                 display.message(note)
-            trainer = build_trainer(job, board, notes, resources, threads=asked_threads())
+            trainer = build_trainer(job, board, notes, resources, threads=requested_threads())
             fit = Background(trainer.fit)
             places = Waiting(resources, job.config.scale.workers, display.message)
             summary = _follow(board, fit, display, wish, places, own, lost)
@@ -135,7 +135,7 @@ def worker_main(arguments: dict[str, Any]) -> None:
         config = build_config(arguments["config"], "job", trust_code=True)
         names = ("name", "storage_url", "profile", "init_from", "continue_from", "claim")
         job = RunSpec(config, **{name: arguments[name] for name in names})
-        with closing(RayReporter(job.run, board)) as reporter:
+        with closing(RayReporter(job.run, board, config.tracking)) as reporter:
             aside = RayValidation(distributed, job.run.url) if config.evaluation.asynchronous else None
             train(job, distributed, reporter, aside)
     except UserError as error:
@@ -146,8 +146,8 @@ def worker_main(arguments: dict[str, Any]) -> None:
 class RayReporter(RunReporter):
     """A run's reporter whose events go to the driver's board, and whose evaluations Ray is told."""
 
-    def __init__(self, run: Storage, board: Any) -> None:
-        super().__init__(run, board.put.remote, lambda: bool(ray.get(board.stop_asked.remote())))
+    def __init__(self, run: Storage, board: Any, trackers: Sequence[str]) -> None:
+        super().__init__(run, board.put.remote, lambda: bool(ray.get(board.stop_asked.remote())), trackers)
         self._run_url = run.url
 
     def evaluated(self, event: EvaluationResult) -> None:

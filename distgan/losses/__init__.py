@@ -1,0 +1,7 @@
+"""Objectives, each in a file of its own, and what one of a user's own is made of."""
+
+from distgan.losses.context import Context
+from distgan.losses.objective import Objective
+from distgan.losses.penalties import Discriminator, Penalty, gradient_norms, gradients, r1_penalty
+
+__all__ = ["Context", "Discriminator", "Objective", "Penalty", "gradient_norms", "gradients", "r1_penalty"]

@@ -1,51 +1,47 @@
-"""Penalties on a critic's gradient at given images. They reach the critic's weights, not where the images come from."""
+"""Penalties on the gradient of a discriminator at given images; they reach its weights, never the images' source."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
+from annotated_types import Ge, Le
 from torch import Tensor
+from typing_extensions import Doc
 
-# Images (N, C, H, W) to logits (N,), each a function of its own image only.
+from distgan.config.section import Mutable
+
+# Images (N, C, H, W) to logits (N, ...), each image's a function of that image only.
 Discriminator = Callable[[Tensor], Tensor]
+
+R1Weight = Annotated[
+    float, Ge(0), Le(1e6), Mutable(switch=True), Doc("of the penalty on the gradient at real images; 0: none")
+]
 
 
 class Penalty(NamedTuple):
-    """What is added to a critic's loss, and the mean norm ‖∇ critic(x)‖₂ that it was taken of, for the log; scalars."""
+    """What is added to the discriminator's loss, and for the log the mean norm of the gradient ∇D; both scalars."""
 
     loss: Tensor
     norm: Tensor
 
 
-def gradient_penalty(critic: Discriminator, images: Tensor, weight: float, sides: Literal[1, 2]) -> Penalty:
-    """weight · mean (‖∇ critic(x)‖₂ − 1)² over the images (Gulrajani et al. 2017, eq. 3).
-
-    With one side, norms below 1 cost nothing (Petzka et al. 2018, eq. 7).
-    """
-    norms = gradient_norms(critic, images)
-    excess = norms - 1
-    if sides == 1:
-        excess = excess.relu()
-    return Penalty(weight * excess.square().mean(), norms.detach().mean())
-
-
-def r1_penalty(critic: Discriminator, real: Tensor, weight: float) -> Penalty:
-    """weight/2 · mean ‖∇ critic(x)‖₂² over real images (Mescheder et al. 2018, eq. 9)."""
-    squares = _gradients(critic, real).square().sum(1)
+def r1_penalty(discriminator: Discriminator, real: Tensor, weight: float) -> Penalty:
+    """weight/2 · mean ‖∇D(x)‖₂² over real images (Mescheder et al. 2018, eq. 9)."""
+    squares = gradients(discriminator, real).square().sum(1)
     return Penalty(0.5 * weight * squares.mean(), squares.detach().sqrt().mean())
 
 
-def gradient_norms(critic: Discriminator, images: Tensor) -> Tensor:
-    """‖∇ critic(x)‖₂ of each image, shape (N,), itself differentiable; in float32 or better also under autocast."""
-    norms: Tensor = _gradients(critic, images).norm(dim=1)
+def gradient_norms(discriminator: Discriminator, images: Tensor) -> Tensor:
+    """‖∇D(x)‖₂ of each image, shape (N,), itself differentiable; in float32 or better also under autocast."""
+    norms: Tensor = gradients(discriminator, images).norm(dim=1)
     return norms
 
 
-def _gradients(critic: Discriminator, images: Tensor) -> Tensor:
-    """∇ critic(x) of each image, shape (N, C·H·W)."""
+def gradients(discriminator: Discriminator, images: Tensor) -> Tensor:
+    """∇D(x) of each image, shape (N, C·H·W), where D(x) is the sum of the image's logits."""
     images = images.detach().requires_grad_()
     with torch.autocast(images.device.type, enabled=False):
-        (gradient,) = torch.autograd.grad(critic(images).sum(), images, create_graph=True)
+        (gradient,) = torch.autograd.grad(discriminator(images).sum(), images, create_graph=True)
     return gradient.flatten(1)

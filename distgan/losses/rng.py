@@ -1,76 +1,45 @@
-"""All randomness of training: pure functions of (seed, purpose, update, group), never of a worker or of history.
+"""Seeds of named random streams: pure functions of (seed, name, update, group), never of a worker or of history.
 
-So a resume needs no random state beyond the run's seed and its counters, and any number of workers draws the
-same numbers.
+A resume therefore needs no random state beyond the run's seed and counters, and any number of workers draws the same
+numbers.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import IntEnum
+import hashlib
 
 import numpy as np
-import torch
-from torch import Tensor
+
+# The package's own streams and the numbers that they have had since the first version. They are part of every run:
+# never renumber one. All other names, new ones of the package included, are hashed.
+_NUMBERS = {
+    "initial weights": 0,
+    "discriminator latents": 1,  # latents and layers of the generator in a discriminator update
+    "generator latents": 2,  # the same in a generator update
+    "flips": 3,
+    "label noise": 4,
+    "label flips": 5,
+    "interpolation": 6,
+    "discriminator layers": 7,
+    "frozen discriminator layers": 8,  # in a generator update
+    "sample latents": 9,
+    "evaluation latents": 10,
+    "evaluation labels": 11,
+    "dequantization": 12,
+    "augmented reals": 14,
+    "augmented fakes": 15,
+    "augmented generator fakes": 16,
+}
 
 
-class Purpose(IntEnum):
-    """What a draw is for. The values are part of every run's random streams: never renumber them."""
-
-    INITIAL_WEIGHTS = 0
-    CRITIC_LATENTS = 1  # and the layers of the generator that maps them
-    GENERATOR_LATENTS = 2
-    FLIPS = 3
-    LABEL_NOISE = 4
-    LABEL_FLIPS = 5
-    INTERPOLATION = 6
-    CRITIC_LAYERS = 7
-    FROZEN_CRITIC_LAYERS = 8  # of the critic in a generator update
-    SAMPLE_LATENTS = 9
-    EVALUATION_LATENTS = 10
-    EVALUATION_LABELS = 11
-    DEQUANTIZATION = 12
-    AUGMENTED_REALS = 14
-    AUGMENTED_FAKES = 15
-    AUGMENTED_GENERATOR_FAKES = 16  # in a generator update
-
-
-def derive_seed(seed: int, purpose: Purpose, update: int = 0, group: int = 0) -> int:
-    """A 63-bit seed of its own for each combination."""
-    state = np.random.SeedSequence([seed, int(purpose), update, group]).generate_state(1, np.uint64)
+def derive_seed(seed: int, name: str, update: int = 0, group: int = 0) -> int:
+    """The 63-bit seed of the stream `name` for one group of one update."""
+    state = np.random.SeedSequence([seed, _number(name), update, group]).generate_state(1, np.uint64)
     return int(state[0]) >> 1
 
 
-@dataclass(frozen=True)
-class StepRng:
-    """The random numbers of one group in one update.
-
-    Numbers are drawn on the CPU, so that they are the same on every device, then moved.
-    """
-
-    seed: int
-    update: int
-    group: int
-    device: torch.device
-    dtype: torch.dtype
-
-    def normal(self, purpose: Purpose, *shape: int) -> Tensor:
-        """Standard normal numbers."""
-        return torch.randn(shape, generator=self._generator(purpose)).to(self.device, self.dtype)
-
-    def uniform(self, purpose: Purpose, *shape: int) -> Tensor:
-        """Numbers uniform in [0, 1)."""
-        return torch.rand(shape, generator=self._generator(purpose)).to(self.device, self.dtype)
-
-    def seed_layers(self, purpose: Purpose) -> None:
-        """Seeds torch's global generators, which dropout draws from.
-
-        As `torch.manual_seed`, which spends 2 ms a call on noting stack traces for devices that are not in use.
-        """
-        seed = derive_seed(self.seed, purpose, self.update, self.group)
-        torch.default_generator.manual_seed(seed)
-        if self.device.type == "cuda":
-            torch.cuda.manual_seed_all(seed)
-
-    def _generator(self, purpose: Purpose) -> torch.Generator:
-        return torch.Generator().manual_seed(derive_seed(self.seed, purpose, self.update, self.group))
+def _number(name: str) -> int:
+    """The stream's number: from the table, else a hash of at least 2^63, the same on every machine."""
+    if name in _NUMBERS:
+        return _NUMBERS[name]
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") | 1 << 63

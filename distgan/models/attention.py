@@ -13,7 +13,7 @@ from typing_extensions import Doc
 Form = Literal["plain", "pooled"]
 
 Attention = Annotated[
-    Literal["none", "plain", "pooled"], Doc("self-attention: the paper's formula, or its authors' code, or none")
+    Literal["none", "plain", "pooled"], Doc("self-attention: plain is the paper's formula, pooled its authors' code")
 ]
 
 AttentionSize = Annotated[int, Ge(4), Le(128), Doc("pixels a side where attention is; the source's by default")]
@@ -22,8 +22,8 @@ AttentionSize = Annotated[int, Ge(4), Le(128), Doc("pixels a side where attentio
 class SelfAttention2d(nn.Module):
     """(N, C, H, W) to the same shape: y = γ · o + x, where o_j = Σ_i β_ji h(x_i) sums over all places i.
 
-    β_ji = softmax over i of f(x_i)ᵀ g(x_j); f, g (C/8 channels each) and h are 1x1 convolutions; γ is learnt and begins
-    at 0. Form "plain" is the paper's formula: h has C channels, and all three a bias. Form "pooled" is its authors'
+    β_ji = softmax over i of f(x_i)ᵀ g(x_j); f, g (C/8 channels each) and h are 1x1 convolutions; γ is learned from
+    0 on. Form "plain" is the paper's formula: h has C channels, and all three a bias. Form "pooled" is its authors'
     code: h has C/2 channels, f and h are max-pooled by 2, another 1x1 convolution leads o back to C channels, and
     nothing has a bias.
 
@@ -56,7 +56,7 @@ class SelfAttention2d(nn.Module):
 
 
 def attention_stage(attention_at: int | None, image_size: int, sizes: Sequence[int]) -> int:
-    """Which stage self-attention comes after: the first one whose output is `attention_at` pixels wide.
+    """Index of the stage before the self-attention: the first whose output is `attention_at` pixels wide.
 
     `sizes` are the widths of all stages' outputs. By default 32 pixels, or half the image where that is less. Raises
     ValueError where no stage has that size.

@@ -12,7 +12,7 @@ from distgan.models.layers import (
     Activation,
     Dropout,
     Epsilon,
-    Initialisation,
+    Initialization,
     KernelSize,
     LastBias,
     Momentum,
@@ -29,7 +29,7 @@ from distgan.models.layers import (
 
 
 def _widths(width: int, widths: list[int] | None, image_size: int, strides: Sequence[int] | None) -> list[int]:
-    """The source's: `width` in the stage next to the image, twice as many channels in all others."""
+    """As in the source: `width` channels in the stage next to the image, twice as many in all others."""
     num_stages = len(resampling_strides(image_size, strides))
     return [width, *[2 * width] * (num_stages - 1)] if widths is None else widths
 
@@ -58,7 +58,7 @@ class Generator(nn.Module):
         norm_momentum: Momentum = 0.1,
         norm_eps: Epsilon = 1e-3,
         last_bias: LastBias = True,
-        init: Initialisation = "normal",
+        init: Initialization = "normal",
     ) -> None:
         super().__init__()
         self.num_classes = num_classes
@@ -84,9 +84,9 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Images (N, channels, image_size, image_size) in [-1, 1] and labels (N,) to unbounded scores (N,).
+    """Images (N, channels, image_size, image_size) in [-1, 1] and labels (N,) to unbounded logits (N,).
 
-    WGAN-GP's critic on images with a plane a class as further channels. `width` is the channels of the first stage,
+    WGAN-GP's discriminator on images with a further channel for each class. `width` is the channels of the first stage,
     all others have 2·width.
     """
 
@@ -104,7 +104,7 @@ class Discriminator(nn.Module):
         slope: Slope = 0.2,
         slopes: Slopes = None,
         dropout: Dropout = 0.3,
-        init: Initialisation = "normal",
+        init: Initialization = "normal",
     ) -> None:
         super().__init__()
         self.num_classes = num_classes
@@ -122,5 +122,5 @@ class Discriminator(nn.Module):
         )
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
-        scores: Tensor = self.network(with_label_planes(images, labels, self.num_classes))
-        return scores
+        logits: Tensor = self.network(with_label_planes(images, labels, self.num_classes))
+        return logits

@@ -8,7 +8,7 @@ from distgan.models.layers import (
     Activation,
     Dropout,
     Epsilon,
-    Initialisation,
+    Initialization,
     KernelSize,
     LastBias,
     LatentToImage,
@@ -19,7 +19,7 @@ from distgan.models.layers import (
     Width,
     Widths,
     activation_layer,
-    initialise,
+    initialize,
     resampling_strides,
     same_convolution,
     same_transposed_convolution,
@@ -31,7 +31,7 @@ class Generator(nn.Module):
     """Latents (N, latent_dim) to images (N, channels, image_size, image_size) in [-1, 1].
 
     A transposed convolution from 1x1 to 4x4, then one stage a stride, each but the last with batch
-    normalisation and the activation; tanh at the end. `upsampling="nearest"` replaces the transposed
+    normalization and the activation; tanh at the end. `upsampling="nearest"` replaces the transposed
     convolutions after the first by nearest up-sampling and a convolution, with the same parameter count.
     `width` is the channels of the last hidden stage; they double towards the latent. With `last_bias` it is the
     generator of WGAN-GP (Foster, ch. 4).
@@ -53,13 +53,13 @@ class Generator(nn.Module):
         norm_momentum: Momentum = 0.1,
         norm_eps: Epsilon = 1e-3,
         last_bias: LastBias = False,
-        init: Initialisation = "normal",
+        init: Initialization = "normal",
     ) -> None:
         super().__init__()
         stage_strides = resampling_strides(image_size, strides)
         hidden = stage_widths(width, widths, len(stage_strides))[::-1]
 
-        def normalised(outputs: int) -> list[nn.Module]:
+        def normalized(outputs: int) -> list[nn.Module]:
             return [
                 nn.BatchNorm2d(outputs, eps=norm_eps, momentum=norm_momentum),
                 activation_layer(activation, slope),
@@ -68,7 +68,7 @@ class Generator(nn.Module):
         layers: list[nn.Module] = [
             LatentToImage(),
             nn.ConvTranspose2d(latent_dim, hidden[0], 4, bias=False),
-            *normalised(hidden[0]),
+            *normalized(hidden[0]),
         ]
         for stage, stride in enumerate(stage_strides):
             last = stage == len(stage_strides) - 1
@@ -79,9 +79,9 @@ class Generator(nn.Module):
             else:
                 layers.append(nn.Upsample(scale_factor=stride, mode="nearest"))
                 layers += same_convolution(inputs, outputs, kernel_size, 1, bias)
-            layers += [nn.Tanh()] if last else normalised(outputs)
+            layers += [nn.Tanh()] if last else normalized(outputs)
         self.layers = nn.Sequential(*layers)
-        initialise(self, init)
+        initialize(self, init)
 
     def forward(self, latents: Tensor) -> Tensor:
         images: Tensor = self.layers(latents)
@@ -91,10 +91,10 @@ class Generator(nn.Module):
 class Discriminator(nn.Module):
     """Images (N, channels, image_size, image_size) in [-1, 1] to unbounded logits (N,).
 
-    One convolution a stride down to 4x4, batch normalisation after all but the first, activation and
+    One convolution a stride down to 4x4, batch normalization after all but the first, activation and
     dropout after each; then a 4x4 convolution to one logit. No convolution has a bias. `width` is the
     channels of the first stage; they double towards the logit. There is no sigmoid, so with the objective `wgan`
-    it is the critic of WGAN (Arjovsky et al. 2017), batch normalisation kept.
+    it is the network of WGAN (Arjovsky et al. 2017), batch normalization kept.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class Discriminator(nn.Module):
         dropout: Dropout = 0.3,
         norm_momentum: Momentum = 0.1,
         norm_eps: Epsilon = 1e-3,
-        init: Initialisation = "normal",
+        init: Initialization = "normal",
     ) -> None:
         super().__init__()
         stage_strides = resampling_strides(image_size, strides)
@@ -126,7 +126,7 @@ class Discriminator(nn.Module):
             inputs = outputs
         layers.append(nn.Conv2d(inputs, 1, 4, bias=False))
         self.layers = nn.Sequential(*layers)
-        initialise(self, init)
+        initialize(self, init)
 
     def forward(self, images: Tensor) -> Tensor:
         logits: Tensor = self.layers(images)

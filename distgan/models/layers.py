@@ -14,16 +14,16 @@ from torch.nn.utils.parametrizations import _SpectralNorm, spectral_norm
 from torch.nn.utils.parametrize import register_parametrization
 from typing_extensions import Doc
 
-# Types of the networks' options, each with its range and a line of what it is.
-Activation = Annotated[Literal["relu", "leaky_relu"], Doc("after each hidden layer")]
+# Types of the networks' options, each with its range and a line for `distgan keys`.
+Activation = Annotated[Literal["relu", "leaky_relu"], Doc("nonlinearity after each hidden layer")]
 
-Initialisation = Annotated[Literal["normal", "glorot"], Doc("first weights: N(0, 0.02), or Glorot-uniform")]
+Initialization = Annotated[Literal["normal", "glorot"], Doc("initial weights: N(0, 0.02), or Glorot-uniform")]
 
-Slope = Annotated[float, Ge(0), Lt(1), Doc("of leaky_relu below 0")]
+Slope = Annotated[float, Ge(0), Lt(1), Doc("slope of leaky_relu below 0")]
 
 Slopes = Annotated[list[Slope] | None, Doc("slope of each stage from the image inwards, instead of slope")]
 
-Dropout = Annotated[float, Ge(0), Lt(1), Doc("probability with which a hidden value is left out")]
+Dropout = Annotated[float, Ge(0), Lt(1), Doc("probability of dropping a hidden value")]
 
 Width = Annotated[int, Ge(1), Le(4096), Doc("channels of the stage next to the image; the other stages follow it")]
 
@@ -31,9 +31,9 @@ Widths = Annotated[list[Width] | None, Doc("channels of each stage from the imag
 
 Strides = Annotated[list[Annotated[int, Ge(1)]] | None, Doc("change of size at each stage; 2 each by default")]
 
-Momentum = Annotated[float, Gt(0), Le(1), Doc("weight of the new batch in batch normalisation's running statistics")]
+Momentum = Annotated[float, Gt(0), Le(1), Doc("weight of the new batch in batch normalization's running statistics")]
 
-Epsilon = Annotated[float, Gt(0), Doc("added to the variance in batch normalisation")]
+Epsilon = Annotated[float, Gt(0), Doc("added to the variance in batch normalization")]
 
 KernelSize = Annotated[int, Ge(2), Le(9), Doc("pixels a side of the convolutions' kernels")]
 
@@ -130,7 +130,7 @@ class LatentToImage(nn.Module):
         return latents[:, :, None, None]
 
 
-def initialise(network: nn.Module, init: Initialisation) -> None:
+def initialize(network: nn.Module, init: Initialization) -> None:
     """Draws all convolution, dense and embedding weights: N(0, 0.02) (Radford et al. 2015) or Glorot-uniform.
 
     Biases become zero.
@@ -151,13 +151,13 @@ def one_hot(labels: Tensor, num_classes: int, dtype: torch.dtype) -> Tensor:
 
 
 def with_label_planes(images: Tensor, labels: Tensor, num_classes: int) -> Tensor:
-    """Images (N, C, H, W) with a plane a class as further channels: ones in the label's plane, zeros in the others."""
+    """Images (N, C, H, W) with a further channel for each class: ones for the image's label, zeros for the others."""
     planes = one_hot(labels, num_classes, images.dtype)[:, :, None, None]
     return torch.cat([images, planes.expand(-1, -1, *images.shape[2:])], 1)
 
 
 class ConditionalBatchNorm2d(nn.Module):
-    """Batch normalisation of (N, channels, H, W) with a scale and shift of each class's own.
+    """Batch normalization of (N, channels, H, W) with a scale and a shift for each class.
 
     y = scale[label] · (x − μ) / √(σ² + eps) + shift[label], with μ, σ² over the batch, whatever its labels (de Vries
     et al. 2017, as Miyato & Koyama 2018 use it). Scales begin at 1, shifts at 0.
@@ -170,20 +170,20 @@ class ConditionalBatchNorm2d(nn.Module):
         self.shift = nn.Parameter(torch.zeros(num_classes, channels))
 
     def forward(self, x: Tensor, labels: Tensor) -> Tensor:
-        # Not `self.scale[labels]`: the gradient of indexing is added up in no fixed order.
+        # Not `self.scale[labels]`: the backward of indexing sums in no fixed order.
         scale, shift = (F.embedding(labels, each)[:, :, None, None] for each in (self.scale, self.shift))
-        normalised: Tensor = self.norm(x)
-        return scale * normalised + shift
+        normalized: Tensor = self.norm(x)
+        return scale * normalized + shift
 
 
 SpectralNorm = Annotated[bool, Doc("divide the weights by their largest singular value")]
 
 
-def normalise_spectrally(network: nn.Module) -> None:
-    """Normalises the weight of every convolution, dense layer and embedding of a network, in place.
+def normalize_spectrally(network: nn.Module) -> None:
+    """Normalizes the weight of every convolution, dense layer and embedding of a network, in place.
 
     The last step of a constructor: the first vectors of the power iteration come from the weights as they are. Each
-    training forward is one iteration, until `training.spectral` takes over.
+    training forward is one iteration, until `training.buffers.PowerIteration` takes over.
     """
     for module in list(network.modules()):
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear | nn.Embedding):
@@ -195,7 +195,7 @@ def normalise_spectrally(network: nn.Module) -> None:
 
 
 class _WithoutNumbers(_SpectralNorm):
-    """torch's module on the device "meta", with its buffers and without its iterations: there they take seconds."""
+    """torch's module on the device "meta", with its buffers and without its iterations, which take seconds there."""
 
     def __init__(self, weight: Tensor, dim: int) -> None:
         nn.Module.__init__(self)

@@ -12,22 +12,22 @@ from annotated_types import Gt, Le
 from torch import Tensor, nn
 from typing_extensions import Doc
 
-from distgan.models.layers import Initialisation, initialise, stage_widths
+from distgan.models.layers import Initialization, initialize, stage_widths
 
-Form = Annotated[Literal["sngan", "sagan"], Doc("blocks and widths of SNGAN's code, or of SAGAN's")]
+Form = Annotated[Literal["sngan", "sagan"], Doc("whose code the blocks and widths follow")]
 
 ResidualGain = Annotated[
-    float, Gt(0), Le(10), Doc("factor of Glorot's first weights in the 3x3 convolutions of residual blocks")
+    float, Gt(0), Le(10), Doc("factor of the initial Glorot weights in the 3x3 convolutions of residual blocks")
 ]
 
-# Of ResidualGain, in the codes of Miyato et al. and Gulrajani et al.; Zhang et al. have 1.
+# The ResidualGain in the code of Miyato et al. and Gulrajani et al.; Zhang et al. have 1.
 SOURCES_GAIN = math.sqrt(2)
 
 
 class GeneratorBlock(nn.Module):
-    """(N, inputs, H, W) to (N, outputs, 2H, 2W): normalise, ReLU, up-sample, 3x3, normalise, ReLU, 3x3.
+    """(N, inputs, H, W) to (N, outputs, 2H, 2W): normalize, ReLU, up-sample, 3x3, normalize, ReLU, 3x3.
 
-    Beside it runs a 1x1 convolution, before its nearest up-sampling rather than after it: the same for less work.
+    The shortcut is a 1x1 convolution before its nearest up-sampling, not after: the same result for less work.
     """
 
     def __init__(self, inputs: int, outputs: int, norm: Callable[[int], nn.Module]) -> None:
@@ -47,8 +47,8 @@ class GeneratorBlock(nn.Module):
 class DiscriminatorBlock(nn.Module):
     """(N, inputs, H, W) to (N, outputs, H, W), or half of H and W: ReLU, 3x3, ReLU, 3x3, average over 2x2.
 
-    The `first` block, next to the image, begins without the ReLU. Beside it runs a 1x1 convolution after the average,
-    or nothing where neither channels nor size change. Between the two convolutions are `middle` channels.
+    The `first` block, next to the image, begins without the ReLU. The shortcut is a 1x1 convolution after the average,
+    or the identity where neither channels nor size change. Between the two convolutions are `middle` channels.
     """
 
     def __init__(self, inputs: int, middle: int, outputs: int, *, downsample: bool, first: bool = False) -> None:
@@ -94,16 +94,16 @@ def residual_widths(
 
 
 def doubles_throughout(image_size: int, form: Literal["sngan", "sagan"]) -> bool:
-    """Whether it is SNGAN's form for 64 pixels; SAGAN's, of which there is no source, is its form for 128 cut short."""
+    """Whether all stages double: SNGAN's form at 64 pixels. SAGAN's, which has no source, is a shortened 128 one."""
     return form == "sngan" and image_size == 64
 
 
-def initialize_residual(network: nn.Module, init: Initialisation, gain: float) -> None:
-    """As `initialise`; Glorot-uniform weights of the blocks' 3x3 convolutions are `gain` times as large.
+def initialize_residual(network: nn.Module, init: Initialization, gain: float) -> None:
+    """As `initialize`; Glorot-uniform weights of the blocks' 3x3 convolutions are `gain` times as large.
 
     Shortcuts and all other layers have a gain of 1.
     """
-    initialise(network, init)
+    initialize(network, init)
     if init == "glorot":
         with torch.no_grad():
             for block in network.modules():

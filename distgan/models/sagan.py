@@ -11,7 +11,7 @@ from distgan.models.attention import Attention, AttentionSize, SelfAttention2d, 
 from distgan.models.layers import (
     Activation,
     Epsilon,
-    Initialisation,
+    Initialization,
     KernelSize,
     Momentum,
     Slope,
@@ -20,8 +20,8 @@ from distgan.models.layers import (
     Width,
     Widths,
     activation_layer,
-    initialise,
-    normalise_spectrally,
+    initialize,
+    normalize_spectrally,
     resampling_strides,
     same_convolution,
     same_transposed_convolution,
@@ -33,8 +33,8 @@ class Generator(nn.Module):
     """Latents (N, latent_dim) to images (N, channels, image_size, image_size) in [-1, 1].
 
     A dense layer to 4x4 with the activation, then a transposed convolution without bias a stride, each with batch
-    normalisation and the activation; self-attention after the stage `attention_at` pixels wide (by default 32, or
-    half the image); a 3x3 convolution and tanh. All weights are spectrally normalised. `width` is the channels of
+    normalization and the activation; self-attention after the stage `attention_at` pixels wide (by default 32, or
+    half the image); a 3x3 convolution and tanh. All weights are spectrally normalized. `width` is the channels of
     the last stage; they double towards the latent. At 128 pixels it is the source's; less has fewer stages.
     """
 
@@ -55,7 +55,7 @@ class Generator(nn.Module):
         attention: Attention = "plain",
         attention_at: AttentionSize | None = None,
         spectral_norm: SpectralNorm = True,
-        init: Initialisation = "glorot",
+        init: Initialization = "glorot",
     ) -> None:
         super().__init__()
         stage_strides = resampling_strides(image_size, strides)
@@ -79,9 +79,9 @@ class Generator(nn.Module):
             stages[attended].append(SelfAttention2d(hidden[attended + 1], attention))
         layers += [layer for stage in stages for layer in stage]
         self.layers = nn.Sequential(*layers, nn.Conv2d(hidden[-1], channels, 3, padding=1), nn.Tanh())
-        initialise(self, init)
+        initialize(self, init)
         if spectral_norm:
-            normalise_spectrally(self)
+            normalize_spectrally(self)
 
     def forward(self, latents: Tensor) -> Tensor:
         images: Tensor = self.layers(latents)
@@ -92,7 +92,7 @@ class Discriminator(nn.Module):
     """Images (N, channels, image_size, image_size) in [-1, 1] to unbounded logits (N,).
 
     A convolution with bias and the activation a stride down to 4x4, self-attention after the stage `attention_at`
-    pixels wide (by default 32, or half the image), and a dense layer. All weights are spectrally normalised. `width`
+    pixels wide (by default 32, or half the image), and a dense layer. All weights are spectrally normalized. `width`
     is the channels of the first stage; they double towards the logit. The source's text has a `slope` of 0.02, its
     code 0.1.
     """
@@ -111,7 +111,7 @@ class Discriminator(nn.Module):
         attention: Attention = "plain",
         attention_at: AttentionSize | None = None,
         spectral_norm: SpectralNorm = True,
-        init: Initialisation = "glorot",
+        init: Initialization = "glorot",
     ) -> None:
         super().__init__()
         stage_strides = resampling_strides(image_size, strides)
@@ -126,9 +126,9 @@ class Discriminator(nn.Module):
             stages[attended].append(SelfAttention2d(hidden[attended], attention))
         layers = [layer for stage in stages for layer in stage]
         self.layers = nn.Sequential(*layers, nn.Flatten(), nn.Linear(hidden[-1] * 16, 1))
-        initialise(self, init)
+        initialize(self, init)
         if spectral_norm:
-            normalise_spectrally(self)
+            normalize_spectrally(self)
 
     def forward(self, images: Tensor) -> Tensor:
         logits: Tensor = self.layers(images)

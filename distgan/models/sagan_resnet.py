@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from distgan.models import sngan
 from distgan.models.attention import Attention, AttentionSize
-from distgan.models.layers import Epsilon, Initialisation, Momentum, SpectralNorm, Width, Widths
+from distgan.models.layers import Epsilon, Initialization, Momentum, SpectralNorm, Width, Widths
 from distgan.models.residual import Form, ResidualGain
 
 
 class Generator(sngan.Generator):
-    """`sngan.Generator` with its authors' self-attention at 32 pixels (16 for images of 32), normalised spectrally.
+    """`sngan.Generator` with its authors' self-attention at 32 pixels (16 for images of 32), normalized spectrally.
 
     The paper's formula instead of the authors' code: `attention: plain`.
     """
@@ -29,7 +29,7 @@ class Generator(sngan.Generator):
         attention_at: AttentionSize | None = None,
         spectral_norm: SpectralNorm = True,
         form: Form = "sagan",
-        init: Initialisation = "glorot",
+        init: Initialization = "glorot",
         residual_gain: ResidualGain = 1.0,
     ) -> None:
         super().__init__(
@@ -68,7 +68,7 @@ class Discriminator(sngan.Discriminator):
         attention_at: AttentionSize | None = None,
         spectral_norm: SpectralNorm = True,
         form: Form = "sagan",
-        init: Initialisation = "glorot",
+        init: Initialization = "glorot",
         residual_gain: ResidualGain = 1.0,
     ) -> None:
         super().__init__(

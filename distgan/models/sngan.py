@@ -13,12 +13,12 @@ from distgan.models.attention import Attention, AttentionSize, SelfAttention2d, 
 from distgan.models.layers import (
     ConditionalBatchNorm2d,
     Epsilon,
-    Initialisation,
+    Initialization,
     Momentum,
     SpectralNorm,
     Width,
     Widths,
-    normalise_spectrally,
+    normalize_spectrally,
 )
 from distgan.models.residual import (
     SOURCES_GAIN,
@@ -36,8 +36,8 @@ from distgan.models.residual import (
 class Generator(nn.Module):
     """Latents (N, latent_dim), with num_classes also labels (N,), to images (N, channels, image_size, image_size).
 
-    A dense layer to 4x4, a residual block a doubling, batch normalisation, ReLU, a 3x3 convolution and tanh: values in
-    [-1, 1]. The blocks' batch normalisation is conditional where there are labels, the last one never is. `width` is
+    A dense layer to 4x4, a residual block a doubling, batch normalization, ReLU, a 3x3 convolution and tanh: values in
+    [-1, 1]. The blocks' batch normalization is conditional where there are labels, the last one never is. `width` is
     by default 256 channels in every stage at 32 pixels (Miyato et al., table 4), and 64 next to the image above that,
     doubling to 1,024 at 4x4: at 64 pixels with every stage, at 128 but for the last (their table 6). With
     `form: sagan` the network for 64 pixels is that for 128 with a stage less. BatchNorm's eps is Chainer's, in which
@@ -62,7 +62,7 @@ class Generator(nn.Module):
         attention_at: AttentionSize | None = None,
         spectral_norm: SpectralNorm = False,
         form: Form = "sngan",
-        init: Initialisation = "glorot",
+        init: Initialization = "glorot",
         residual_gain: ResidualGain = SOURCES_GAIN,
     ) -> None:
         super().__init__()
@@ -89,7 +89,7 @@ class Generator(nn.Module):
         )
         initialize_residual(self, init, residual_gain)
         if spectral_norm:
-            normalise_spectrally(self)
+            normalize_spectrally(self)
 
     def forward(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
         given = () if labels is None else (labels,)
@@ -111,7 +111,7 @@ class Discriminator(nn.Module):
     one that keeps size and channels (their table 6). Between the convolutions of a block but the first are as many
     channels as come in. With `form: sagan` as many as go out, and the network for 64 pixels is that for 128 with a
     stage less. The logits are unbounded. All weights are spectrally normalized. With `pooling: mean` and no spectral
-    normalisation it is the critic of WGAN-GP on CIFAR-10 (Gulrajani et al. 2017).
+    normalization it is that of WGAN-GP on CIFAR-10 (Gulrajani et al. 2017).
 
     Raises ValueError for an image size that is not 32, 64 or 128.
     """
@@ -129,7 +129,7 @@ class Discriminator(nn.Module):
         pooling: Annotated[Literal["sum", "mean"], Doc("over all places, before the last layer")] = "sum",
         spectral_norm: SpectralNorm = True,
         form: Form = "sngan",
-        init: Initialisation = "glorot",
+        init: Initialization = "glorot",
         residual_gain: ResidualGain = SOURCES_GAIN,
     ) -> None:
         super().__init__()
@@ -152,7 +152,7 @@ class Discriminator(nn.Module):
         self.projection = None if num_classes is None else nn.Embedding(num_classes, hidden[-1])
         initialize_residual(self, init, residual_gain)
         if spectral_norm:
-            normalise_spectrally(self)
+            normalize_spectrally(self)
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         x = images

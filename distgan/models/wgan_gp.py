@@ -1,4 +1,4 @@
-"""The WGAN-GP critic (Gulrajani et al. 2017) in the form of Foster, Generative Deep Learning, 2nd ed., ch. 4."""
+"""The critic of WGAN-GP (Gulrajani et al. 2017) in the form of Foster, Generative Deep Learning, 2nd ed., ch. 4."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from distgan.models.layers import (
     Activation,
     Dropout,
-    Initialisation,
+    Initialization,
     KernelSize,
     Slope,
     Slopes,
@@ -15,7 +15,7 @@ from distgan.models.layers import (
     Width,
     Widths,
     activation_layer,
-    initialise,
+    initialize,
     resampling_strides,
     same_convolution,
     stage_slopes,
@@ -24,11 +24,11 @@ from distgan.models.layers import (
 
 
 class Discriminator(nn.Module):
-    """Images (N, channels, image_size, image_size) in [-1, 1] to unbounded scores (N,).
+    """Images (N, channels, image_size, image_size) in [-1, 1] to unbounded logits (N,).
 
     One convolution with bias a stride down to 4x4, activation after each, dropout after all but the first;
-    then a 4x4 convolution to one score. Nothing in it mixes the images of a batch, as the gradient penalty
-    demands. `width` is the channels of the first stage; they double towards the score. `slopes` sets LeakyReLU's
+    then a 4x4 convolution to one logit. Nothing in it mixes the images of a batch, as the gradient penalty
+    demands. `width` is the channels of the first stage; they double towards the logit. `slopes` sets LeakyReLU's
     slope stage by stage: the source's code has [0.2, 0.3, 0.2, 0.2].
     """
 
@@ -45,7 +45,7 @@ class Discriminator(nn.Module):
         slope: Slope = 0.2,
         slopes: Slopes = None,
         dropout: Dropout = 0.3,
-        init: Initialisation = "normal",
+        init: Initialization = "normal",
     ) -> None:
         super().__init__()
         stage_strides = resampling_strides(image_size, strides)
@@ -61,8 +61,8 @@ class Discriminator(nn.Module):
             inputs = outputs
         layers.append(nn.Conv2d(inputs, 1, 4))
         self.layers = nn.Sequential(*layers)
-        initialise(self, init)
+        initialize(self, init)
 
     def forward(self, images: Tensor) -> Tensor:
-        scores: Tensor = self.layers(images)
-        return scores.flatten()
+        logits: Tensor = self.layers(images)
+        return logits.flatten()

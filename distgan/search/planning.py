@@ -10,7 +10,7 @@ from typing import Any, cast
 import torch
 
 from distgan.bounds import parse_yaml
-from distgan.config.load import overridden
+from distgan.config.load import overridden, override_values
 from distgan.config.plugins import EXTRACTORS, is_own
 from distgan.config.resume_rules import runtime_keys
 from distgan.config.schema import Config
@@ -18,9 +18,9 @@ from distgan.data.index import Index
 from distgan.errors import UserError
 from distgan.evaluation.extractors.weights import VARIABLE
 from distgan.evaluation.metrics.registry import (
-    check_measures,
+    check_metrics,
+    further_metrics,
     higher_is_better,
-    measures_of,
     metric_name,
     parse_metrics,
 )
@@ -124,8 +124,8 @@ def plan_search(options: SearchOptions) -> SearchJob:
     # Only a dry run makes no folder; it may do without data, which a search may not.
     planned = plan_run(RunSpec(config, options.name, options.storage), dry_run=config.data.url is not None)
     if planned.resumes is not None:
-        raise UserError(f"{planned.job.run.url}: a run is there, not a search; give the search another --name")
-    config = planned.job.config
+        raise UserError(f"{planned.spec.run.url}: a run is there, not a search; give the search another --name")
+    config = planned.spec.config
     _check_measured(config, planned.index)
     plan = Plan(
         source=without_credentials(options.source),
@@ -163,7 +163,9 @@ def plan_search(options: SearchOptions) -> SearchJob:
 def _given_space(options: SearchOptions) -> tuple[Space, tuple[str, ...]]:
     """The space, not yet validated; of a preset's own, what the scheduler can search, and what that leaves out."""
     if options.space:
-        return Space.parse(read_entries(list(options.space))), ()
+        return Space.parse(read_entries(options.space)), ()
+    if options.config is not None:
+        raise UserError("--space is missing: a configuration has no space of its own; give one, or a preset's name")
     whole = Space.parse(default_entries(options.source))
     space = suited(whole, lambda one: _check_suited(options, one))
     left_out = [key for key in whole.keys if key not in space.entries]
@@ -182,7 +184,11 @@ def _check_suited(options: SearchOptions, space: Space) -> None:
 
 def _shared_config(options: SearchOptions) -> Config:
     """What all trials have in common: measured alike, stopped when they are not healthy."""
-    config = read_configuration(options.source, [*options.overrides, f"scale.workers={options.workers}"])
+    workers = {"scale.workers": options.workers}
+    if options.config is None:
+        config = read_configuration(options.source, override_values(options.overrides) | workers)
+    else:
+        config = overridden(options.config, workers, options.source)
     evaluation: dict[str, Any] = {"evaluation.at_start": False}
     if options.metric is not None:
         evaluation |= _measured_by(options.metric)
@@ -202,13 +208,13 @@ def _measured_by(metric: str) -> dict[str, Any]:
         asked = parse_metrics(metric)
     except UserError as error:
         raise UserError(str(error).replace("--metrics", "--metric", 1)) from None
-    if len(asked.measures) != 1:
+    if len(asked.metrics) != 1:
         raise UserError(
-            f"--metric {metric}: a search follows one measure, and these are {len(asked.measures)} "
-            f"({', '.join(asked.measures)}); name one of them"
+            f"--metric {metric}: a search follows one metric, and these are {len(asked.metrics)} "
+            f"({', '.join(asked.metrics)}); name one of them"
         )
     extractor = {} if asked.extractor is None else {"evaluation.extractor": asked.extractor}
-    return {"evaluation.monitor": asked.measures[0], **extractor}
+    return {"evaluation.monitor": asked.metrics[0], **extractor}
 
 
 def _metric(config: Config, index: Index | None) -> str:
@@ -224,7 +230,7 @@ def _check_measured(config: Config, index: Index | None) -> None:
         return
     extractor: Any = EXTRACTORS.resolve(evaluation.extractor)
     real = min(len(index), evaluation.real_samples or len(index))
-    check_measures(measures_of(evaluation), extractor, evaluation.samples, real)
+    check_metrics(further_metrics(evaluation), extractor, evaluation.samples, real)
 
 
 def _loader(config: Config) -> Load:
@@ -234,8 +240,7 @@ def _loader(config: Config) -> Load:
         pairs = (word.partition("=") for word in words)
         values: Mapping[str, Any] = {key: parse_yaml(text) for key, _, text in pairs}
         found = overridden(config, values, "a trial")
-        build_objective(found)
-        check_combination(found, build_networks(found, torch.device("meta")))
+        check_combination(found, build_networks(found, torch.device("meta")), build_objective(found))
         return found
 
     return load

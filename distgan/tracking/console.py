@@ -33,7 +33,7 @@ from distgan.training.health import HealthWarning
 
 
 class Terminal(Console):
-    """Rich's console for texts of anybody: neither their control characters, nor `[markup]`, nor `:emoji:` act."""
+    """Rich's console for untrusted text: control characters, `[markup]` and `:emoji:` have no effect."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(markup=False, emoji=False, **options)
@@ -48,7 +48,7 @@ class Terminal(Console):
 
 
 class LiveConsole:
-    """What displays have in common; `_live` is what a terminal shows, once there is something.
+    """The base of displays; `_live` is what a terminal shows, once there is something.
 
     Args:
         console: where to write; standard output by default.
@@ -72,7 +72,7 @@ class LiveConsole:
             self._live = None
 
     def message(self, text: str) -> None:
-        """Print a line, above what is live."""
+        """Prints a line above the live part."""
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -80,11 +80,11 @@ _PERIODS = 3
 
 
 class Eta:
-    """Time left from the budget and the recent speed, with evaluations counted in.
+    """Time left, from the budget and the recent speed, evaluations included.
 
-    The speed is that over the last three whole periods from the end of one evaluation to the end of the next
-    (fewer, where there are fewer), and the time left then counts down to the next evaluation. Before there is
-    a whole period, the speed is that since the beginning of the session or since its first evaluation.
+    A period lasts from the end of one evaluation to the end of the next. The speed is that of the last three periods
+    (or fewer), and the time left counts down until the next evaluation. Before the first period ends, the speed is that
+    since the session began, or since its first evaluation.
     """
 
     def __init__(self, start_kimg: float, budget_kimg: float, now: float) -> None:
@@ -115,18 +115,18 @@ class Eta:
 
 @dataclass
 class View:
-    """What is known of a run: its start, its latest events, its speed, why it ended."""
+    """The state of a run on the screen: its start, latest events, speed, and reason for the end."""
 
     started: RunStarted
     kimg: float
-    pace: Eta
-    trained: StepMetrics | None = None
-    evaluated: EvaluationResult | None = None
+    eta: Eta
+    metrics: StepMetrics | None = None
+    evaluation: EvaluationResult | None = None
     ended: StopReason | None = None
 
 
 def render(view: View, now: float) -> RenderableType:
-    """Header, progress bar and latest numbers; `now` in seconds."""
+    """The panel: header, progress bar and latest numbers. `now` is in seconds."""
     return Group(_header(view.started), _bar(view, now), _numbers(view))
 
 
@@ -134,7 +134,7 @@ def _header(started: RunStarted) -> RenderableType:
     table = Table.grid(padding=(0, 2))
     for label, value in (
         ("run", Text(started.name, "bold")),
-        ("workers", Text(formatting.setting(started))),
+        ("workers", Text(formatting.workers(started))),
         ("networks", Text(formatting.networks(started))),
         ("data", Text(formatting.data(started), overflow="fold")),
     ):
@@ -159,16 +159,16 @@ def _bar(view: View, now: float) -> RenderableType:
 def _time_left(view: View, now: float) -> str:
     if view.ended is not None:
         return f"ended ({view.ended})"
-    left = view.pace.seconds_left(now)
+    left = view.eta.seconds_left(now)
     return "time left unknown" if left is None else f"{formatting.duration(left)} left"
 
 
 def _numbers(view: View) -> RenderableType:
     table = Table.grid(padding=(0, 2))
-    if view.trained is not None:
-        table.add_row(Text("speed", "dim"), Text(f"{formatting.number(view.trained.images_per_second)} images/s"))
-        table.add_row(Text("losses", "dim"), _losses(view.trained))
-    event = view.evaluated
+    if view.metrics is not None:
+        table.add_row(Text("speed", "dim"), Text(f"{formatting.number(view.metrics.images_per_second)} images/s"))
+        table.add_row(Text("losses", "dim"), _losses(view.metrics))
+    event = view.evaluation
     if event is not None:
         table.add_row(Text(event.metric, "dim"), _distance(event))
     return table
@@ -182,7 +182,7 @@ def _losses(event: StepMetrics) -> Text:
 def _distance(event: EvaluationResult) -> Text:
     better = event.improved and not formatting.worse_than_start(event)
     now = Text(formatting.number(event.value), "bold green" if better else "bold")
-    parts = [formatting.best(event)] if event.best is None else [formatting.best(event), formatting.waiting(event)]
+    parts = [formatting.best(event)] if event.best is None else [formatting.best(event), formatting.patience(event)]
     return now + Text("".join(f"   {part}" for part in parts))
 
 
@@ -209,7 +209,7 @@ class Display(LiveConsole):
         self.sessions, self.finished = 0, 0.0
 
     def event(self, event: Event) -> None:
-        """Show the event; a checkpoint is not shown."""
+        """Shows the event; checkpoints are not shown."""
         if isinstance(event, RunStarted):
             self.sessions += 1
             self._start(event)
@@ -219,15 +219,15 @@ class Display(LiveConsole):
             self.message(formatting.profile(event))
             return
         if isinstance(event, SmallDatasetWarning):
-            self.message(f"warning: {formatting.few_images(event)}")
+            self.message(f"warning: {formatting.small_dataset(event)}")
             return
         if isinstance(event, Notice):
             self.message(f"warning: {event.text}")
             return
         if isinstance(event, HealthWarning):
-            self.message(f"warning: {formatting.ill_health(event)}")
+            self.message(f"warning: {formatting.health_warning(event)}")
             return
-        assert self._view is not None, "a run's first event is Started"
+        assert self._view is not None, "a run's first event is RunStarted"
         self._update(self._view, event)
         if self._live is not None:
             self._live.refresh()
@@ -235,10 +235,10 @@ class Display(LiveConsole):
             self._print(self._view, event)
 
     def _start(self, event: RunStarted) -> None:
-        before = self._view.evaluated if self._view is not None else None
+        before = self._view.evaluation if self._view is not None else None
         self._view = View(event, event.kimg, Eta(event.kimg, event.budget_kimg, self._clock()))
         if before is not None and before.kimg <= event.kimg:
-            self._view.evaluated = before
+            self._view.evaluation = before
         self._last_line = None
         if self._console.is_interactive and self._live is None:
             self._live = Live(get_renderable=self._picture, console=self._console, refresh_per_second=2)
@@ -247,11 +247,11 @@ class Display(LiveConsole):
     def _update(self, view: View, event: Event) -> None:
         now = self._clock()
         if isinstance(event, StepMetrics):
-            view.trained, view.kimg = event, event.kimg
-            view.pace.trained(event.kimg, now)
+            view.metrics, view.kimg = event, event.kimg
+            view.eta.trained(event.kimg, now)
         elif isinstance(event, EvaluationResult):
-            view.evaluated, view.kimg = event, event.kimg
-            view.pace.evaluated(event.kimg, now)
+            view.evaluation, view.kimg = event, event.kimg
+            view.eta.evaluated(event.kimg, now)
         elif isinstance(event, RunFinished):
             view.kimg, view.ended = event.summary.kimg, event.summary.reason
 
@@ -263,10 +263,10 @@ class Display(LiveConsole):
             verb = "resumed" if event.kimg else "started"
             self.message(
                 f"{event.name}: {verb} at {formatting.progress(event.kimg, event.budget_kimg)}; "
-                f"{formatting.setting(event)}; {formatting.networks(event)}; {formatting.data(event)}"
+                f"{formatting.workers(event)}; {formatting.networks(event)}; {formatting.data(event)}"
             )
         elif isinstance(event, StepMetrics):
-            self._print_trained(view, event)
+            self._print_step(view, event)
         elif isinstance(event, EvaluationResult):
             where = f"evaluation at {formatting.kimg_count(event.kimg)} kimg"
             self.message(f"{where}: {formatting.evaluation(event)}, took {formatting.duration(event.seconds)}")
@@ -277,12 +277,12 @@ class Display(LiveConsole):
                 f"{formatting.plural(summary.steps, 'step')}: {formatting.stop_reason(summary)}"
             )
 
-    def _print_trained(self, view: View, event: StepMetrics) -> None:
+    def _print_step(self, view: View, event: StepMetrics) -> None:
         now = self._clock()
         if self._last_line is not None and now - self._last_line < _SECONDS_BETWEEN_LINES:
             return
         self._last_line = now
-        left = view.pace.seconds_left(now)
+        left = view.eta.seconds_left(now)
         parts = [
             formatting.progress(event.kimg, view.started.budget_kimg),
             f"{formatting.number(event.images_per_second)} images/s",

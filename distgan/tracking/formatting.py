@@ -1,4 +1,4 @@
-"""Numbers and events of a run as words for people."""
+"""Numbers and events of a run as text."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ def losses(event: StepMetrics) -> dict[str, float]:
     return {name.removeprefix("loss/"): v for name, v in event.terms.items() if name.startswith("loss/")}
 
 
-def setting(event: RunStarted) -> str:
-    """What computes: workers, threads, device and batch."""
+def workers(event: RunStarted) -> str:
+    """Workers, threads, device and batch."""
     load = event.crowding_load
     busy = "" if load is None else f" (the machine is busy, load {load:.1f}: scale.threads=1 may be faster)"
     return (
@@ -73,32 +73,32 @@ def networks(event: RunStarted) -> str:
 
 
 def data(event: RunStarted) -> str:
-    """What is read."""
+    """The data set and its size."""
     return f"{event.data_url} ({event.data_samples:,} images)"
 
 
-def few_images(event: SmallDatasetWarning) -> str:
-    """What the data, or the samples of an evaluation, are too few for."""
+def small_dataset(event: SmallDatasetWarning) -> str:
+    """The purposes that the data set, or the samples of an evaluation, are too small for."""
     parts = []
     if event.features is not None:
         sides = [f"{event.compared:,} real ones"] if event.compared <= event.features else []
         sides += [f"{event.generated:,} generated ones"] if event.generated is not None else []
         parts.append(
-            f"the distance is taken of {' and '.join(sides)}, not more than its {event.features:,} features, "
-            f"so that it lacks rank and says little"
+            f"the distance uses {' and '.join(sides)}, not more than its {event.features:,} features: its covariance "
+            f"lacks rank, and the value is unreliable"
         )
     if event.real_samples is not None:
         parts.append(f"{event.samples:,} are fewer than evaluation.real_samples={event.real_samples}")
     if event.batch_size is not None:
         parts.append(
             f"{event.samples:,} do not fill {event.batches} batches of {event.batch_size}, "
-            f"so that a discriminator soon knows them by heart"
+            f"which a discriminator soon memorizes"
         )
     return f"few images: {'; '.join(parts)}"
 
 
-def ill_health(event: HealthWarning) -> str:
-    """A state and where it began, what was seen, and what helps."""
+def health_warning(event: HealthWarning) -> str:
+    """The failure mode and when it began, the evidence, and the advice."""
     begin, end = kimg_count(event.kimg), event.until_kimg
     where = f"since {begin} kimg" if end is None else f"from {begin} to {kimg_count(end)} kimg"
     again = f", {event.times} times" if event.times > 1 else ""
@@ -106,21 +106,21 @@ def ill_health(event: HealthWarning) -> str:
 
 
 def floor(distance: float, images: int | None) -> str:
-    """The floor and what it is of; without a number of images it is an earlier version's."""
+    """The floor and the number of real images that it is of; None in files of earlier versions."""
     return f"{number(distance)} ({'two halves of the' if images is None else f'{images:,}'} real images)"
 
 
-def start(given: bool) -> str:
-    """What the generator that a run began with is called."""
+def start_name(given: bool) -> str:
+    """The name of the generator that a run began with; `given`: it had the weights of another run."""
     return "as given" if given else "untrained"
 
 
 def worse_than_start(event: EvaluationResult | Summary) -> str:
-    """`, worse than untrained` where the best that a run has trained is not better than what it began with."""
+    """`, worse than untrained` where the best trained generator is worse than the one that the run began with."""
     if event.best is None or event.untrained is None:
         return ""
     sign = -1 if event.higher_is_better else 1
-    return f", worse than {start(event.given)}" if sign * event.best > sign * event.untrained else ""
+    return f", worse than {start_name(event.given)}" if sign * event.best > sign * event.untrained else ""
 
 
 def progress(kimg: float, budget_kimg: float) -> str:
@@ -129,36 +129,36 @@ def progress(kimg: float, budget_kimg: float) -> str:
 
 
 def best(event: EvaluationResult) -> str:
-    """The best so far and where it was, or that there is none yet."""
+    """The best value so far and its kimg, or the name of the start where nothing is trained."""
     if event.best is None or event.best_kimg is None:
-        return start(event.given)
+        return start_name(event.given)
     return f"best {number(event.best)} at {kimg_count(event.best_kimg)} kimg{worse_than_start(event)}"
 
 
-def waiting(event: EvaluationResult) -> str:
-    """How many evaluations have passed without an improvement, and how many may."""
+def patience(event: EvaluationResult) -> str:
+    """Evaluations without improvement, of those that `evaluation.patience` allows."""
     if event.patience is None:
         return f"{plural(event.without_improvement, 'evaluation')} without improvement"
     return f"{event.without_improvement} of {plural(event.patience, 'evaluation')} without improvement"
 
 
 def evaluation(event: EvaluationResult) -> str:
-    """The monitored measure, how it compares with the best, and the others."""
+    """The monitored metric, its comparison with the best, the other metrics and diversity."""
     if event.improved:
         compared = f"best so far{worse_than_start(event)}"
     else:
-        compared = best(event) if event.best is None else f"{best(event)}, {waiting(event)}"
+        compared = best(event) if event.best is None else f"{best(event)}, {patience(event)}"
     more = "".join(f", {name} {number(value)}" for name, value in event.more.items() if not name.endswith("_std"))
     more += "" if event.diversity is None else f", diversity {event.diversity:.2f}"
     return f"{event.metric} {number(event.value)} ({compared}){more}"
 
 
 def stop_reason(summary: Summary) -> str:
-    """Why the run stopped."""
+    """The reason for the end of a run."""
     if summary.reason == "budget":
         return "image budget used up"
     if summary.reason == "time":
-        return "time used up, state saved"
+        return "time limit reached, state saved"
     if summary.reason == "interrupted":
         return "interrupted, state saved"
     if summary.reason == "target":
@@ -169,8 +169,8 @@ def stop_reason(summary: Summary) -> str:
     return f"plateau: no better {summary.metric} in the last {times}"
 
 
-def way_on(summary: Summary) -> str:
-    """What to change in the same command, so that the run goes on."""
+def next_command(summary: Summary) -> str:
+    """The changes to the command with which the run continues."""
     changes = []
     if summary.reason == "plateau":
         evaluations = summary.without_improvement
@@ -185,7 +185,7 @@ def way_on(summary: Summary) -> str:
 
 
 def profile(event: ProfileWritten) -> str:
-    """A line a part of a step, with its share; then what is not in them, and where the trace is."""
+    """A line for each part of a step with its share, then all-reduces and the place of the trace."""
     if not event.steps:
         return "profile: the session had too few steps to record"
     parts = dict(event.milliseconds)
@@ -193,11 +193,11 @@ def profile(event: ProfileWritten) -> str:
     lines = [f"profile of a step, mean of {event.steps}: {whole:.2f} ms, of which"]
     lines += [f"{name:>12} {value:9.2f} ms {value / whole:5.0%}" for name, value in parts.items()]
     if collective > 0:
-        lines.append(f"  beside them, all-reduces take {collective:.2f} ms")
-    lines.append("  between steps: evaluations and checkpoints, whose shares of the session stand under `time`")
+        lines.append(f"  in parallel, all-reduces take {collective:.2f} ms")
+    lines.append("  evaluations and checkpoints come between steps: see `time` in the summary")
     return "\n".join([*lines, f"trace: {event.folder}/trace.json.gz"])
 
 
 def connecting(address: str | None) -> str:
-    """What happens first under Ray; None is a cluster of this machine's own."""
+    """The first message under Ray; without an address it starts on this machine."""
     return "starting Ray" if address is None else f"connecting to Ray at {address}"

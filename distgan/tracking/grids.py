@@ -1,4 +1,4 @@
-"""Sample images in rows and columns, as one picture."""
+"""Sample images in rows and columns as one picture, and the tracker `samples`, which keeps them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from distgan.tracking.tracker import Tracker
+
 _WHITE = 255
 
 
@@ -16,8 +18,8 @@ def image_grid(images: Tensor, columns: int | None = None, padding: int = 2, sca
     """Images side by side, row by row, on white.
 
     Args:
-        images: uint8 (N, C, H, W), N at least 1, C = 1 (grey) or 3 (RGB).
-        columns: images in a row; by default as many as make the grid nearly square.
+        images: uint8 (N, C, H, W), N at least 1, C = 1 (gray) or 3 (RGB).
+        columns: images in a row; by default the grid is nearly square.
         padding: white pixels between images and around the grid, not scaled.
         scale: each pixel of an image becomes a square of this many pixels a side.
     """
@@ -46,3 +48,10 @@ def png_bytes(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
     return buffer.getvalue()
+
+
+class SampleTracker(Tracker):
+    """Writes the grids as `samples/kimg-000123.400.png`."""
+
+    def samples(self, step: int, kimg: float, grid: Image.Image) -> None:
+        self.run.write(f"samples/kimg-{kimg:010.3f}.png", png_bytes(grid))

@@ -19,12 +19,12 @@ _KINDS: dict[type, str] = {
     HealthWarning: "warning",
     CheckpointSaved: "checkpoint",
 }
-# What version 0.1.0 called them.
+# Their names in version 0.1.0.
 _FORMER_KINDS = {"trained": "step", "evaluated": "evaluation", "warned": "warning", "checkpointed": "checkpoint"}
 
 
 def event_row(event: StepMetrics | EvaluationResult | HealthWarning | CheckpointSaved) -> Row:
-    """The event as one flat row: `event` is its kind; terms, measures and seconds are keys of their own."""
+    """The event as one flat row: `event` is its kind; terms, metrics and seconds have keys of their own."""
     row: Row = {"event": _KINDS[type(event)]} | asdict(event)
     row |= row.pop("terms", {}) | row.pop("more", {})
     row |= {f"seconds/{kind}": seconds for kind, seconds in row.pop("seconds_of", {}).items()}
@@ -32,7 +32,7 @@ def event_row(event: StepMetrics | EvaluationResult | HealthWarning | Checkpoint
 
 
 def to_json(value: Any, indent: int | None = None) -> str:
-    """JSON that every parser reads: numbers that are not finite become null."""
+    """Standard JSON: numbers that are not finite become null."""
     return json.dumps(_finite(value), indent=indent, ensure_ascii=False, allow_nan=False)
 
 

@@ -1,4 +1,4 @@
-"""Losses and distance of a run as a picture, and how the axes of all pictures look."""
+"""Losses and distance of a run as a picture, and the style of all pictures."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 from numpy.typing import NDArray
 
-from distgan.tracking.formatting import kimg_count, number, start
+from distgan.tracking.formatting import kimg_count, number, start_name
 
-# Okabe and Ito's colours, told apart by colour-blind readers.
+# Okabe and Ito's colors, for color-blind readers.
 BLUE = "#0072B2"
 
 ORANGE = "#D55E00"
@@ -29,7 +29,7 @@ _LOG_RATIO = 10
 
 
 def style(axes: Axes, label: str) -> None:
-    """A quiet grid and no frame; `label` names the vertical axis."""
+    """Sets a light grid, no frame, and the vertical axis's label."""
     axes.set_ylabel(label)
     axes.grid(color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)
@@ -37,19 +37,19 @@ def style(axes: Axes, label: str) -> None:
 
 
 def note(axes: Axes, text: str) -> None:
-    """Says in the middle of empty axes why they are."""
+    """Explains empty axes in their middle."""
     axes.set_yticks([])
     axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color=GREY)
 
 
 def is_wide(values: NDArray[np.float64], ratio: float = _LOG_RATIO) -> bool:
-    """Whether values are shown by their logarithm: positive ones, the largest more than `ratio` times the smallest."""
+    """Whether values get a logarithmic axis: all positive, the largest more than `ratio` times the smallest."""
     low, high = float(values.min()), float(values.max())
     return low > 0 and high / low > ratio
 
 
 def scale(axes: Axes, values: NDArray[np.float64], ratio: float = _LOG_RATIO) -> None:
-    """The vertical axis for some values, at least one: from zero on, or logarithmic where they are wide."""
+    """Scales the vertical axis to at least one value: from zero, or logarithmic if they are wide."""
     low, high = float(values.min()), float(values.max())
     if is_wide(values, ratio):
         axes.set_yscale("log")
@@ -69,7 +69,7 @@ def plain(value: float, _: int | None) -> str:
 
 _LOSSES = {"generator": BLUE, "discriminator": ORANGE, "adversarial": GREEN, "penalty": PINK}
 
-_STYLES = {"adversarial": "--", "penalty": "--"}  # the parts of a penalised discriminator's loss
+_STYLES = {"adversarial": "--", "penalty": "--"}  # the parts of a discriminator's loss with a penalty
 
 _SMOOTHING = 40
 
@@ -79,13 +79,13 @@ _Array = NDArray[np.float64]
 
 
 def draw_curves(rows: Sequence[dict[str, Any]], path: Path, *, title: str = "", floor: float | None = None) -> None:
-    """Draw the rows of a `metrics.jsonl` as a PNG: losses above, distance below, over kimg.
+    """Draws the rows of a `metrics.jsonl` as a PNG: losses above, distance below, over kimg.
 
     Args:
-        rows: as `distgan.tracking.jsonl.read_rows` gives them; there may be none of any kind.
+        rows: of `distgan.tracking.jsonl.read_rows`; may be empty.
         path: the PNG file to write.
         title: the run's name.
-        floor: the distance of real images, drawn as a dashed line.
+        floor: distance of real images, a dashed line.
     """
     figure = Figure(figsize=(9, 7), dpi=130, layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True)
@@ -102,13 +102,13 @@ def _draw_losses(axes: Axes, rows: Sequence[dict[str, Any]]) -> None:
     style(axes, "loss")
     kimg = np.array([row["kimg"] for row in rows], dtype=np.float64)
     shown = []
-    for name, colour in _LOSSES.items():
+    for name, color in _LOSSES.items():
         values = _column(rows, f"loss/{name}")
         if not np.isfinite(values).any():
             continue
         few = len(values) <= _FEW
-        axes.plot(kimg, values, color=colour, linewidth=0.8, alpha=0.3, marker="o" if few else "", markersize=3)
-        axes.plot(kimg, _smoothed(values), color=colour, linewidth=1.8, linestyle=_STYLES.get(name, "-"), label=name)
+        axes.plot(kimg, values, color=color, linewidth=0.8, alpha=0.3, marker="o" if few else "", markersize=3)
+        axes.plot(kimg, _smoothed(values), color=color, linewidth=1.8, linestyle=_STYLES.get(name, "-"), label=name)
         shown.append(values[np.isfinite(values)])
     if not shown:
         note(axes, "no losses recorded")
@@ -130,7 +130,7 @@ def _draw_distance(axes: Axes, rows: Sequence[dict[str, Any]], floor: float | No
     style(axes, f"{metric} ({'higher' if last['higher_is_better'] else 'lower'} is better)")
     axes.plot(kimg, distance, color=BLUE, linewidth=1.8, marker="o", markersize=4, label=metric)
     if rows[0]["step"] == 0:
-        label = f"{start(bool(rows[0].get('given')))}: {number(distance[0])}"
+        label = f"{start_name(bool(rows[0].get('given')))}: {number(distance[0])}"
         axes.plot(kimg[0], distance[0], "s", color=GREY, markersize=8, label=label, clip_on=False)
     if last["best"] is not None:
         label = f"best: {number(last['best'])} at {kimg_count(last['best_kimg'])} kimg"
@@ -143,7 +143,7 @@ def _draw_distance(axes: Axes, rows: Sequence[dict[str, Any]], floor: float | No
 
 
 def _limit(axes: Axes, values: _Array) -> None:
-    """Cut off rare spikes, which would press everything else flat."""
+    """Cuts off rare spikes, which would flatten everything else."""
     cut = (0.0, 100.0) if len(values) <= _FEW else (0.5, 99.5)
     low, high = np.percentile(values, cut)
     margin = 0.08 * (high - low) or 1.0
@@ -151,7 +151,7 @@ def _limit(axes: Axes, values: _Array) -> None:
 
 
 def _smoothed(values: _Array) -> _Array:
-    """Centred mean over a twentieth of the rows, with a Hann window; missing values do not count."""
+    """Centered mean over a twentieth of the rows, with a Hann window; missing values do not count."""
     half = len(values) // _SMOOTHING + 1
     window = np.hanning(2 * half + 1)
     known = np.isfinite(values)

@@ -14,7 +14,7 @@ from distgan.training.run_spec import RunPlan
 
 
 def print_plan(plan: RunPlan, device: str, console: Console) -> None:
-    """Prints the networks and the run's arithmetic; `device` says where its workers compute."""
+    """Prints the layers of the networks and the sizes of the run; `device` is that of its workers."""
     for name, rows in plan.layers.items():
         table = Table(title=f"{name}: {plan.parameters[name]:,} parameters", title_justify="left")
         table.add_column("layer")
@@ -27,12 +27,12 @@ def print_plan(plan: RunPlan, device: str, console: Console) -> None:
     for key, value in _arithmetic(plan, device):
         table.add_row(key, value)
     console.print(table)
-    if plan.few_images is not None:
-        console.print(f"warning: {formatting.few_images(plan.few_images)}", highlight=False, markup=False)
+    if plan.small_dataset is not None:
+        console.print(f"warning: {formatting.small_dataset(plan.small_dataset)}", highlight=False, markup=False)
 
 
 def _arithmetic(plan: RunPlan, device: str) -> list[tuple[str, str]]:
-    config = plan.job.config
+    config = plan.spec.config
     batch, groups, streams = config.training.batch_size, config.scale.groups, config.data.streams
     workers = config.scale.workers
     shares = [groups * (rank + 1) // workers - groups * rank // workers for rank in range(workers)]
@@ -44,11 +44,11 @@ def _arithmetic(plan: RunPlan, device: str) -> list[tuple[str, str]]:
         ),
         ("workers", f"{workers}"),
         ("device", device),
-        ("groups a worker", _range(shares)),
-        ("images a worker", _range([share * batch // groups for share in shares])),
-        ("streams a worker", _range([share * streams // groups for share in shares])),
-        ("run", plan.job.run.url),
-        ("goes on from", _beginning(plan)),
+        ("groups per worker", _range(shares)),
+        ("images per worker", _range([share * batch // groups for share in shares])),
+        ("streams per worker", _range([share * streams // groups for share in shares])),
+        ("run", plan.spec.run.url),
+        ("starts from", _beginning(plan)),
     ]
     if config.num_classes is not None:
         rows.append(("labels", f"{config.num_classes} classes"))
@@ -59,11 +59,11 @@ def _arithmetic(plan: RunPlan, device: str) -> list[tuple[str, str]]:
 
 
 def _beginning(plan: RunPlan) -> str:
-    job = plan.job
+    spec = plan.spec
     if plan.resumes is not None:
-        of = "" if job.continue_from is None else f"; its run began from the whole state of {job.continue_from}"
+        of = "" if spec.continue_from is None else f"; its run began with the state of {spec.continue_from}"
         return f"{plan.resumes.kimg:g} kimg{of}"
-    return "the beginning" if job.init_from is None else f"the weights of {job.init_from}"
+    return "random weights" if spec.init_from is None else f"the weights of {spec.init_from}"
 
 
 def _range(values: list[int]) -> str:
@@ -75,10 +75,7 @@ _WITHIN = {"data wait": "training"}
 
 
 def summary_table(summary: Summary) -> RenderableType:
-    """What the run did: why it stopped, how far it came, how long that took, how good it is, what is kept.
-
-    Below it, how to go on with the run.
-    """
+    """The reason for the end, budget used, time, metrics, health and checkpoints; below, how to continue the run."""
     table = Table(title=Text(summary.name, "bold"), title_justify="left", show_header=False)
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
@@ -89,22 +86,22 @@ def summary_table(summary: Summary) -> RenderableType:
     if summary.images_per_second > 0:
         table.add_row("speed", Text(f"{formatting.number(summary.images_per_second)} images/s"))
     if summary.bad_samples is not None:
-        table.add_row("bad samples", Text(f"{summary.bad_samples:,} passed over (data.bad_samples=skip)"))
+        table.add_row("bad samples", Text(f"{summary.bad_samples:,} skipped (data.bad_samples=skip)"))
     table.add_section()
     for label, value in _distances(summary):
         table.add_row(Text(label), Text(value))
     if summary.health:
         table.add_section()
         for event in summary.health:
-            table.add_row("not healthy", Text(formatting.ill_health(event)))
+            table.add_row("health", Text(formatting.health_warning(event)))
     table.add_section()
     table.add_row("best checkpoint", Text(summary.best_checkpoint or "none"))
     table.add_row("last checkpoint", Text(summary.last_checkpoint or "none"))
-    return Group(table, Text(f"to go on: {formatting.way_on(summary)}"))
+    return Group(table, Text(f"to continue: {formatting.next_command(summary)}"))
 
 
 def remaining_share(summary: Summary) -> float | None:
-    """(best − floor) / (untrained − floor): 1 is no better than what the run began with, 0 is as good as real data."""
+    """(best − floor) / (untrained − floor): 0 is as good as real data, 1 no better than the start."""
     best, floor, untrained = summary.best, summary.floor, summary.untrained
     if best is None or floor is None or untrained is None or untrained <= floor:
         return None
@@ -113,12 +110,12 @@ def remaining_share(summary: Summary) -> float | None:
 
 def _trained(summary: Summary) -> str:
     workers = formatting.plural(summary.workers, "worker")
-    told = f"{formatting.kimg_count(summary.kimg)} kimg in {formatting.plural(summary.steps, 'step')}, {workers}"
+    text = f"{formatting.kimg_count(summary.kimg)} kimg in {formatting.plural(summary.steps, 'step')}, {workers}"
     if summary.resumed_at_kimg == summary.kimg > 0:
-        told += ", nothing in this session"
+        text += ", nothing in this session"
     elif summary.resumed_at_kimg:
-        told += f", resumed at {formatting.kimg_count(summary.resumed_at_kimg)} kimg"
-    return told
+        text += f", resumed at {formatting.kimg_count(summary.resumed_at_kimg)} kimg"
+    return text
 
 
 def _time(summary: Summary) -> str:
@@ -129,7 +126,7 @@ def _time(summary: Summary) -> str:
     if "total" in seconds:
         parts.append(f"{'this session' if summary.resumed_at_kimg else 'total'} {formatting.duration(total)}")
     if summary.resumed_at_kimg and run_seconds is not None and run_seconds > total:
-        parts.insert(0, f"the run with its earlier sessions {formatting.duration(run_seconds)}")
+        parts.insert(0, f"all sessions {formatting.duration(run_seconds)}")
     for name, spent in sorted(phases, key=lambda phase: -phase[1]):
         share = [f"{spent / total:.0%}"] if total > 0 else []
         notes = share + ([f"within {_WITHIN[name]}"] if name in _WITHIN else [])
@@ -138,7 +135,7 @@ def _time(summary: Summary) -> str:
 
 
 def _distances(summary: Summary) -> Iterator[tuple[str, str]]:
-    start, worse = formatting.start(summary.given), formatting.worse_than_start(summary)
+    start, worse = formatting.start_name(summary.given), formatting.worse_than_start(summary)
     if summary.untrained is not None:
         yield f"{summary.metric} {start}", formatting.number(summary.untrained)
     if summary.best is not None:

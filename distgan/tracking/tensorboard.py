@@ -1,17 +1,19 @@
-"""A run's numbers and pictures for TensorBoard."""
+"""The tracker `tensorboard`: scalars and sample grids by training step in `tensorboard/`."""
 
 from __future__ import annotations
 
 import math
 import threading
-from pathlib import Path
+from collections.abc import Callable
+from contextlib import suppress
 
 import numpy as np
 from PIL import Image
 from tensorboard.summary.writer import event_file_writer
 from torch.utils.tensorboard import SummaryWriter
 
-from distgan.training.events import EvaluationResult, StepMetrics
+from distgan.tracking.tracker import TrackedRun, Tracker
+from distgan.training.events import EvaluationResult, Event, StepMetrics
 
 _FLUSH_SECONDS = 10
 
@@ -21,60 +23,71 @@ _print_exception = threading.excepthook
 
 
 def _print_unless_raised_again(arguments: threading.ExceptHookArgs) -> None:
-    """TensorBoard's thread raises what its next call raises too: its traceback on a full disk is one too many."""
+    """No traceback of TensorBoard's thread: its next call raises the same error, as on a full disk."""
     if not isinstance(arguments.thread, event_file_writer._AsyncWriterThread):
         _print_exception(arguments)
 
 
-class TensorBoardLog:
-    """Writes TensorBoard event files into a folder; the global step is the training step.
+class TensorBoardTracker(Tracker):
+    """Writes TensorBoard event files.
 
-    A file that has grown past 8 MiB is followed by a new one, so that a copy of the folder to remote storage
-    never sends the pictures of a long run again and again.
-
-    Args:
-        first_step: what older files in the folder hold from this step on is hidden.
+    A new file begins after 8 MiB, so that an upload never sends the pictures of a long run again, and after an error.
+    Steps of older files from `run.first_step` on are hidden.
     """
 
-    def __init__(self, folder: Path, first_step: int) -> None:
-        self._folder = folder
+    def __init__(self, run: TrackedRun) -> None:
+        super().__init__(run)
+        self._folder = run.folder / "tensorboard"
+        self._first_step = self._last_step = run.first_step
+        self._writer: SummaryWriter | None = None
         threading.excepthook = _print_unless_raised_again
-        self._writer = SummaryWriter(str(folder), purge_step=first_step, flush_secs=_FLUSH_SECONDS)
 
-    def trained(self, event: StepMetrics) -> None:
-        """Each term under its own name, the speed and the kimg."""
-        values = event.terms | {
-            "progress/kimg": event.kimg,
-            "progress/images_per_second": event.images_per_second,
-        }
-        self._add(values, event.step)
+    def event(self, event: Event) -> None:
+        """Terms of losses by name, speed and kimg; the monitored metric, its best so far, other metrics, diversity."""
+        if isinstance(event, StepMetrics):
+            values = {"progress/images_per_second": event.images_per_second}
+            self._add(event.terms | {"progress/kimg": event.kimg} | values, event.step)
+        elif isinstance(event, EvaluationResult):
+            name = f"distance/{event.metric}"
+            best = {} if event.best is None else {f"{name}_best": event.best}
+            more = {f"measure/{name}": value for name, value in event.more.items()}
+            if event.diversity is not None:
+                more["measure/diversity"] = event.diversity
+            self._add({name: event.value, **best, **more, "progress/kimg": event.kimg}, event.step)
 
-    def evaluated(self, event: EvaluationResult) -> None:
-        """The distance and the best so far, if there is one, under the metric's name; the other measures, diversity."""
-        name = f"distance/{event.metric}"
-        best = {} if event.best is None else {f"{name}_best": event.best}
-        more = {f"measure/{name}": value for name, value in event.more.items()}
-        if event.diversity is not None:
-            more["measure/diversity"] = event.diversity
-        self._add({name: event.value, **best, **more, "progress/kimg": event.kimg}, event.step)
-
-    def picture(self, step: int, picture: Image.Image) -> None:
-        """A grid of samples."""
-        pixels = np.atleast_3d(np.asarray(picture))
-        self._writer.add_image("samples", pixels, step, dataformats="HWC")
+    def samples(self, step: int, kimg: float, grid: Image.Image) -> None:
+        pixels = np.atleast_3d(np.asarray(grid))
+        self._write(lambda writer: writer.add_image("samples", pixels, step, dataformats="HWC"), step)
 
     def flush(self) -> None:
-        """Write what is queued to the disk."""
-        self._writer.flush()
+        if self._writer is None:
+            return
+        self._write(lambda writer: writer.flush(), self._last_step)
         newest = max(self._folder.iterdir(), key=lambda path: path.stat().st_mtime_ns)
         if newest.stat().st_size > _FILE_BYTES:
-            self._writer.close()
+            self._writer.close()  # the next value opens another file
 
     def close(self) -> None:
-        """Write what is queued to the disk and close the file."""
-        self._writer.close()
+        if self._writer is not None:
+            self._writer.close()
 
     def _add(self, values: dict[str, float], step: int) -> None:
-        for name, value in values.items():
-            if math.isfinite(value):
-                self._writer.add_scalar(name, value, step)
+        def add(writer: SummaryWriter) -> None:
+            for name, value in values.items():
+                if math.isfinite(value):
+                    writer.add_scalar(name, value, step)
+
+        self._write(add, step)
+
+    def _write(self, write: Callable[[SummaryWriter], None], step: int) -> None:
+        if self._writer is None:
+            self._writer = SummaryWriter(str(self._folder), purge_step=self._first_step, flush_secs=_FLUSH_SECONDS)
+        self._last_step = step
+        try:
+            write(self._writer)
+        except Exception:
+            # The writer's thread has ended with the error.
+            writer, self._writer, self._first_step = self._writer, None, step
+            with suppress(Exception):
+                writer.close()
+            raise

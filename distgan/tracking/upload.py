@@ -22,15 +22,14 @@ class UploadQueue:
     Files must be replaced atomically or only grow: an upload holds a file's first bytes, as many as it had
     when `flush` was called, so that a line or a record is never cut.
 
-    Nothing raises an error of the storage: what cannot be uploaded is told once, until all is uploaded again, and
-    counts as changed.
+    Errors of the storage are logged, once until everything is uploaded again; the files count as changed.
 
     Attributes:
         folder: where to write; removed by `close`.
     """
 
-    def __init__(self, storage: Storage, say: Callable[[str], None]) -> None:
-        self._storage, self._say = storage, say
+    def __init__(self, storage: Storage, log: Callable[[str], None]) -> None:
+        self._storage, self._log = storage, log
         self.folder = Path(tempfile.mkdtemp(prefix="distgan-run-"))
         self._sent: dict[str, _Version] = {}
         self._pending: dict[str, _Version] = {}
@@ -39,12 +38,12 @@ class UploadQueue:
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="upload")
 
     def flush(self) -> None:
-        """Upload the files that changed since they were last uploaded; returns at once."""
+        """Starts to upload the files that changed since they were last uploaded; returns at once."""
         self._mark_changed()
         self._executor.submit(self._upload_pending)
 
     def close(self, retry: Retry = NO_RETRY) -> None:
-        """Upload what is left, wait for it and remove the folder; it stays where something could not be uploaded."""
+        """Uploads the rest, waits for it and removes the folder. The folder stays where an upload failed."""
         self._executor.shutdown(wait=True)
 
         def upload() -> None:
@@ -56,7 +55,7 @@ class UploadQueue:
         try:
             retry(upload)
         except UserError as error:
-            self._say(f"{error}; what could not be written is in {self.folder}: copy it to {self._storage.url}")
+            self._log(f"{error}; the files are in {self.folder}: copy them to {self._storage.url}")
         else:
             shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -66,7 +65,7 @@ class UploadQueue:
             self._pending = {name: new for name, new in changed.items() if self._sent.get(name) != new}
 
     def _versions(self) -> dict[str, _Version]:
-        """Size in bytes and time of change of every file, by its name below the folder."""
+        """Size in bytes and modification time of every file, by its name below the folder."""
         files = sorted(path for path in self.folder.rglob("*") if path.is_file())
         stats = ((path.relative_to(self.folder).as_posix(), path.stat()) for path in files)
         return {name: (stat.st_size, stat.st_mtime_ns) for name, stat in stats}
@@ -74,11 +73,11 @@ class UploadQueue:
     def _upload_pending(self) -> None:
         failure = self._upload_all()
         if failure is not None and not self._failing:
-            self._say(f"{failure}; training goes on, and metrics and pictures are written when it works again")
+            self._log(f"{failure}; training continues, and metrics and pictures are uploaded when it works again")
         self._failing = failure is not None
 
     def _upload_all(self) -> UserError | None:
-        """The first error, where there was one; all other files are uploaded, unless the storage is away."""
+        """Uploads all files, or as many as possible while the storage is available; returns the first error."""
         first: UserError | None = None
         while True:
             with self._lock:
@@ -90,7 +89,7 @@ class UploadQueue:
                 with (self.folder / name).open("rb") as file:
                     data = file.read(version[0])
                 self._storage.write_bytes(name, data)
-            except Exception as error:  # noqa: BLE001 - told, since training goes on
+            except Exception as error:  # noqa: BLE001 - logged; training continues
                 failure = error if isinstance(error, UserError) else UserError(f"{self._storage.url}/{name}: {error!r}")
                 first = first or failure
                 with self._lock:

@@ -1,6 +1,6 @@
-"""DiffAugment (Zhao et al. 2020): random changes of the images that a critic sees, real and fake alike.
+"""DiffAugment (Zhao et al. 2020): random changes of all images that the discriminator sees, real and generated.
 
-They are differentiable, so that the generator learns through them and its own images do not take them on.
+They are differentiable: the generator learns through them, and its own images do not show them.
 """
 
 from __future__ import annotations
@@ -12,26 +12,29 @@ import torch
 from torch import Tensor
 
 from distgan.config.schema import Augmentation
-from distgan.losses.rng import Purpose, StepRng
+from distgan.losses.context import Context
 
-# Of the image's height and width: the farthest translation, and the side of the square that is cut out.
+# As fractions of the image's height and width: the farthest translation, and the side of the square that is cut out.
 TRANSLATION = 0.125
 
 CUTOUT = 0.5
 
 
 class DiffAugment:
-    """Applies the named augmentations in their order, with draws of its own for each image."""
+    """Applies the named augmentations in their order, with random numbers of its own for each image."""
 
     def __init__(self, kinds: Sequence[Augmentation]) -> None:
         self.kinds = tuple(kinds)
 
-    def __call__(self, images: Tensor, draws: StepRng, purpose: Purpose) -> Tensor:
-        """Images (N, C, H, W) in [-1, 1] to augmented ones, which brightness and contrast may take out of it."""
+    def __call__(self, images: Tensor, context: Context, stream: str) -> Tensor:
+        """Images (N, C, H, W) in [-1, 1] to augmented ones, whose brightness and contrast may leave that range.
+
+        `stream` is the name of the random stream.
+        """
         if not self.kinds:
             return images
-        # Each kind has its own rows, so that it is the same whatever others are chosen.
-        numbers = draws.uniform(purpose, 7, len(images))
+        # Each kind has rows of its own, so that it does not depend on the others.
+        numbers = context.uniform(stream, 7, len(images))
         for kind in self.kinds:
             if kind == "color":
                 images = adjust_color(images, *numbers[:3])
@@ -43,19 +46,19 @@ class DiffAugment:
 
 
 def adjust_color(images: Tensor, brightness: Tensor, saturation: Tensor, contrast: Tensor) -> Tensor:
-    """Adds up to ±0.5, scales the distance from grey by up to 2, then that from the mean by 0.5 to 1.5.
+    """Adds up to ±0.5, scales the distance from gray by up to 2, then that from the mean by 0.5 to 1.5.
 
     The other arguments are numbers in [0, 1), one an image, shape (N,).
     """
     images = images + (_each(brightness) - 0.5)
-    grey = images.mean(1, keepdim=True)
-    images = grey + (images - grey) * (2 * _each(saturation))
+    gray = images.mean(1, keepdim=True)
+    images = gray + (images - gray) * (2 * _each(saturation))
     mean = images.mean((1, 2, 3), keepdim=True)
     return mean + (images - mean) * (_each(contrast) + 0.5)
 
 
 def translate(images: Tensor, vertical: Tensor, horizontal: Tensor) -> Tensor:
-    """Moves each image by up to an eighth of its height and width, in whole pixels; what comes in is 0.
+    """Moves each image by up to an eighth of its height and width, in whole pixels; the uncovered border is 0.
 
     The other arguments are numbers in [0, 1), one an image, shape (N,).
     """
@@ -68,7 +71,7 @@ def translate(images: Tensor, vertical: Tensor, horizontal: Tensor) -> Tensor:
 
 
 def cut_out(images: Tensor, vertical: Tensor, horizontal: Tensor) -> Tensor:
-    """Sets a square of half the height and width to 0, whose middle is anywhere in the image.
+    """Sets a square of half the height and width to 0, its center anywhere in the image.
 
     The other arguments are numbers in [0, 1), one an image, shape (N,).
     """
@@ -84,9 +87,9 @@ def cut_out(images: Tensor, vertical: Tensor, horizontal: Tensor) -> Tensor:
 
 
 class _Translation(torch.autograd.Function):
-    """Translation by whole pixels. Its transpose, the way back of a gradient, is the translation back.
+    """Translation by whole pixels; its backward is the translation back.
 
-    Written so since the gradient of an indexing is a sum in an order that graphics processors do not fix.
+    The backward of an indexing would be a sum whose order is not fixed on GPUs.
     """
 
     @staticmethod
@@ -107,7 +110,7 @@ class _Translation(torch.autograd.Function):
 
 
 def _sources(shifts: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """Where each place of a moved line comes from, and whether that lies inside: both (N, size)."""
+    """The source of each place of a moved line, and whether it lies inside: both (N, size)."""
     places = torch.arange(size, device=shifts.device) - shifts[:, None]
     return places.clamp(0, size - 1), (places >= 0) & (places < size)
 

@@ -1,4 +1,4 @@
-"""What training forwards change beside gradients, independent of how groups are spread over workers."""
+"""Running statistics and power iterations, independent of how groups are spread over workers."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from distgan.distributed import Distributed
 
 
 class PowerIteration:
-    """The vectors of all spectrally normalised weights of some networks, held but for calls of `advance`.
+    """The vectors of all spectrally normalized weights of some networks; only `advance` changes them.
 
-    torch iterates in every training forward, so that the vectors would count the groups that a worker runs, the
-    critic's forwards of an update, and those of the frozen critic. Here the forwards leave them as they are.
+    torch iterates in every training forward. The vectors would then depend on how many groups a worker runs and on how
+    many forwards an update has. Here forwards leave them as they are.
 
     Attributes:
         vectors: all of them, buffers of the networks.
@@ -41,18 +41,18 @@ class PowerIteration:
 
 
 def has_batch_statistics(network: nn.Module) -> bool:
-    """Whether any layer normalises by statistics of the batch."""
+    """Whether any layer is a batch normalization."""
     return any(isinstance(module, _BatchNorm) for module in network.modules())
 
 
 class RunningStatistics:
     """Advances the running statistics of some networks by the mean over all groups of an update.
 
-    Each group starts from the update's initial statistics; where they arrive is averaged over all groups of all
-    workers. The all-reduce starts with the last group's forward and has the time of its backward.
+    Each group starts from the statistics before the update; the results are averaged over all groups of all workers.
+    The all-reduce starts after the last group's forward and runs during its backward.
 
-    The power iteration of spectral normalisation goes one step on at the start of an update; all its groups then use
-    the same vectors. The weights are the same on every worker, so the vectors are too.
+    The power iteration of spectral normalization advances once at the start of an update, so all groups use the same
+    vectors. The weights are the same on every worker, so the vectors are too.
     """
 
     def __init__(self, *networks: nn.Module) -> None:
@@ -72,7 +72,7 @@ class RunningStatistics:
 
     @contextmanager
     def group(self, last: bool, num_groups: int, distributed: Distributed) -> Iterator[None]:
-        """Around all training forwards of one group, the worker's `last` one or an earlier one."""
+        """Encloses all training forwards of one group; `last` says whether it is the worker's last one."""
         self._restore()
         yield
         if self._means:
@@ -88,7 +88,7 @@ class RunningStatistics:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Around training forwards that leave the statistics and the power iteration as they are."""
+        """Encloses training forwards that leave the statistics and the power iteration as they are."""
         self._remember()
         yield
         self._restore()
@@ -99,11 +99,11 @@ class RunningStatistics:
         self._totals = [torch.zeros_like(buffer) for buffer in self._means]
 
     def _start_averaging(self, num_groups: int, distributed: Distributed) -> Callable[[], None]:
-        arrived = distributed.all_reduce_async(torch.cat([total.flatten() for total in self._totals]))
+        totals = distributed.all_reduce_async(torch.cat([total.flatten() for total in self._totals]))
 
         @torch.no_grad()
         def finish() -> None:
-            means = torch.split(arrived() / num_groups, [buffer.numel() for buffer in self._means])
+            means = torch.split(totals() / num_groups, [buffer.numel() for buffer in self._means])
             shaped = [mean.view_as(buffer) for mean, buffer in zip(means, self._means, strict=True)]
             torch._foreach_copy_(self._means, shaped)
 

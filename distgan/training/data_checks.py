@@ -1,4 +1,4 @@
-"""Whether a data set fits a configuration: its size, channels and labels, and whether its images are enough."""
+"""Whether a data set fits a configuration: image size, channels, labels, and number of images."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from distgan.training.events import SmallDatasetWarning
 _BATCHES = 4
 
 
-def few_images(samples: int, config: Config, features: int | None) -> SmallDatasetWarning | None:
-    """What `samples` real images, or the generated ones of an evaluation, are too few for; None where they are enough.
+def small_dataset_warning(samples: int, config: Config, features: int | None) -> SmallDatasetWarning | None:
+    """What `samples` real images, or the generated images of an evaluation, are too few for; None if they suffice.
 
-    `features` is how many numbers the extractor makes of an image, None where nobody knows.
+    `features` is the dimension of the extractor's features, None if it is not known.
     """
-    wanted, batch_size = config.evaluation.real_samples, config.training.batch_size
-    compared, generated = min(samples, wanted or samples), config.evaluation.samples
+    configured, batch_size = config.evaluation.real_samples, config.training.batch_size
+    compared, generated = min(samples, configured or samples), config.evaluation.samples
     found = SmallDatasetWarning(
         samples=samples,
         compared=compared,
         features=features if features is not None and min(compared, generated) <= features else None,
-        real_samples=wanted if wanted is not None and samples < wanted else None,
+        real_samples=configured if configured is not None and samples < configured else None,
         batch_size=batch_size if samples < _BATCHES * batch_size else None,
         batches=_BATCHES,
         generated=generated if features is not None and generated <= features else None,
@@ -32,7 +32,7 @@ def few_images(samples: int, config: Config, features: int | None) -> SmallDatas
 
 
 def check_data(config: Config, index: Index) -> None:
-    """Raises UserError where the data set is not what the configuration asks for."""
+    """Raises UserError if the data set does not fit the configuration."""
     size, channels = index.header.image_size, index.header.channels
     if channels != config.channels:
         raise UserError(
@@ -40,10 +40,10 @@ def check_data(config: Config, index: Index) -> None:
             f"set channels={channels}, or pack the data with the other value"
         )
     if size != config.image_size and config.data.resize == "none":
-        mend = f"set image_size={size} or data.resize=bilinear" if size else "set data.resize=bilinear"
+        hint = f"set image_size={size} or data.resize=bilinear" if size else "set data.resize=bilinear"
         raise UserError(
             f"image_size={config.image_size}, but the images at {config.data.url} have {size or 'several sizes'}: "
-            f"{mend}, or pack the data with --size {config.image_size}"
+            f"{hint}, or pack the data with --size {config.image_size}"
         )
     if config.num_classes is not None:
         check_labels(config.num_classes, index, str(config.data.url))
@@ -51,18 +51,18 @@ def check_data(config: Config, index: Index) -> None:
 
 
 def check_labels(num_classes: int, index: Index, url: str) -> None:
-    """Raises UserError where the data's labels are not those of `num_classes` classes."""
-    classes, unlabelled = len(index.header.classes), int((index.labels < 0).sum())
-    if unlabelled:
+    """Raises UserError if the labels of the data set are not those of `num_classes` classes."""
+    classes, unlabeled = len(index.header.classes), int((index.labels < 0).sum())
+    if unlabeled:
         raise UserError(
-            f"num_classes={num_classes}, but {unlabelled:,} of the {len(index):,} images at {url} have no label: "
-            f"pack them with labels, or train networks that take none with num_classes=null"
+            f"num_classes={num_classes}, but {unlabeled:,} of the {len(index):,} images at {url} have no label: "
+            f"pack them with labels, or train unconditional networks with num_classes=null"
         )
     if classes != num_classes:
-        mend = f"set num_classes={classes}" if classes > 1 else "train networks that take no labels (num_classes=null)"
-        raise UserError(f"num_classes={num_classes}, but the images at {url} are of {classes} classes: {mend}")
+        hint = f"set num_classes={classes}" if classes > 1 else "train unconditional networks (num_classes=null)"
+        raise UserError(f"num_classes={num_classes}, but the images at {url} have {classes} classes: {hint}")
     if index.labels.max() >= num_classes:
         raise UserError(
-            f"{url}: damaged: there is a label {index.labels.max()}, and {classes} classes; make the index again with "
+            f"{url}: damaged: it has the label {index.labels.max()} and {classes} classes; rebuild the index with "
             f"`{command('data', 'index', url)}`"
         )

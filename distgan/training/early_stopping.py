@@ -1,4 +1,4 @@
-"""What a run's evaluations say: which is best, and whether to stop."""
+"""Early stopping: what a run's evaluations say, and whether they end it."""
 
 from __future__ import annotations
 
@@ -8,74 +8,72 @@ from dataclasses import dataclass
 
 from distgan.config.schema import EvaluationConfig
 from distgan.evaluation.metrics.registry import higher_is_better
-from distgan.training.events import Verdict
-from distgan.training.progress import Evaluation
+from distgan.training.events import StopReason
+from distgan.training.progress import StepScores
 
 
 @dataclass(frozen=True)
-class Score:
-    """What the monitored measure was after so many generator updates and real images."""
-
-    step: int
-    images: int
-    value: float
-
-    @property
-    def kimg(self) -> float:
-        return self.images / 1000
-
-
-@dataclass(frozen=True)
-class Judgement:
-    """Of the evaluations up to now, by the monitored measure. An evaluation without it counts for nothing.
+class EarlyStopping:
+    """The status after some evaluations, by the monitored metric. An evaluation without that metric does not count.
 
     Attributes:
-        untrained: the value of the generator that the run began with, where it was measured.
-        best: the best trained one, of equal ones the first.
-        latest: the last trained one.
-        without_improvement: how many trained ones in a row, up to the last, brought no improvement: that is the first
-            of them, and one better than the best before it by more than `min_improvement` of it and
-            `min_improvement_absolute`. None is asked for before `warm_up_kimg`.
-        verdict: why early stopping ends the run, where it does: the target is reached, or patience is at its end.
+        untrained: value of the generator that the run began with, where it was evaluated.
+        best: the best evaluation of a trained generator, of equal ones the first.
+        latest: the last evaluation of a trained generator.
+        without_improvement: evaluations in a row, up to the last, without an improvement. The first evaluation is an
+            improvement, and so is one that beats the best before it by more than `min_improvement` of that and by more
+            than `min_improvement_absolute`. Evaluations before `warm_up_kimg` are not counted.
+        stop_reason: "target" when the target is reached, "plateau" when patience is used up, else None.
     """
 
     untrained: float | None
-    best: Score | None
-    latest: Score | None
+    best: StepScores | None
+    latest: StepScores | None
     without_improvement: int
-    verdict: Verdict | None
+    stop_reason: StopReason | None
+
+    @classmethod
+    def status(cls, evaluations: Sequence[StepScores], config: EvaluationConfig) -> EarlyStopping:
+        """A pure function of both, so a resumed run may change `monitor`, `patience` and the like."""
+        values = monitored(evaluations, config.monitor)
+        trained = [(evaluation, value) for evaluation, value in values if evaluation.step > 0]
+        sign = _sign(config.monitor)
+        best, count = math.inf, 0
+        for evaluation, value in trained:
+            margin = (
+                max(config.min_improvement * abs(best), config.min_improvement_absolute) if best < math.inf else 0.0
+            )
+            improved = sign * value < best - margin
+            count = 0 if improved or evaluation.kimg < config.warm_up_kimg else count + 1
+            best = min(best, sign * value)
+        reason: StopReason | None = None
+        if config.target is not None and best <= sign * config.target:
+            reason = "target"
+        elif config.patience is not None and count >= config.patience:
+            reason = "plateau"
+        best_first = ranked(evaluations, config.monitor)
+        return cls(
+            untrained=next((value for evaluation, value in values if evaluation.step == 0), None),
+            best=best_first[0] if best_first else None,
+            latest=trained[-1][0] if trained else None,
+            without_improvement=count,
+            stop_reason=reason,
+        )
 
 
-def judge(evaluations: Sequence[Evaluation], config: EvaluationConfig) -> Judgement:
-    """Says it anew each time, so that a session with another `patience` or `monitor` judges all by its own."""
-    scores = scores_of(evaluations, config.monitor)
-    trained = [score for score in scores if score.step > 0]
-    sign = -1 if higher_is_better(config.monitor) else 1  # sign · value: the lower, the better
-    best, count = math.inf, 0
-    for score in trained:
-        value = sign * score.value
-        margin = max(config.min_improvement * abs(best), config.min_improvement_absolute) if best < math.inf else 0.0
-        improved = value < best - margin
-        count = 0 if improved or score.kimg < config.warm_up_kimg else count + 1
-        best = min(best, value)
-    verdict: Verdict | None = None
-    if config.target is not None and best <= sign * config.target:
-        verdict = "target"
-    elif config.patience is not None and count >= config.patience:
-        verdict = "plateau"
-    untrained = next((score.value for score in scores if score.step == 0), None)
-    best_first = ranked(evaluations, config.monitor)
-    return Judgement(untrained, best_first[0] if best_first else None, trained[-1] if trained else None, count, verdict)
+def ranked(evaluations: Sequence[StepScores], monitor: str) -> list[StepScores]:
+    """Evaluations of trained generators by a metric, best first, of equal ones the earlier first."""
+    trained = [(one, value) for one, value in monitored(evaluations, monitor) if one.step > 0]
+    sign = _sign(monitor)
+    return [evaluation for evaluation, _ in sorted(trained, key=lambda pair: sign * pair[1])]
 
 
-def ranked(evaluations: Sequence[Evaluation], monitor: str) -> list[Score]:
-    """The trained ones by a measure, the best first, of equal ones the earlier first."""
-    trained = [score for score in scores_of(evaluations, monitor) if score.step > 0]
-    sign = -1 if higher_is_better(monitor) else 1
-    return sorted(trained, key=lambda score: sign * score.value)
-
-
-def scores_of(evaluations: Sequence[Evaluation], monitor: str) -> list[Score]:
-    """The values of a measure, where it was measured."""
+def monitored(evaluations: Sequence[StepScores], monitor: str) -> list[tuple[StepScores, float]]:
+    """Evaluations that have a metric, each with its value."""
     values = ((evaluation, evaluation.value(monitor)) for evaluation in evaluations)
-    return [Score(each.step, each.images, value) for each, value in values if value is not None]
+    return [(evaluation, value) for evaluation, value in values if value is not None]
+
+
+def _sign(monitor: str) -> int:
+    """1 or -1: of sign times value, lower is better."""
+    return -1 if higher_is_better(monitor) else 1

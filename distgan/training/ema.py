@@ -1,4 +1,4 @@
-"""The exponential moving average of a generator, which is what gets evaluated and sampled."""
+"""The exponential moving average of a generator, which is evaluated and sampled."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from distgan.training.buffers import PowerIteration
 class ExponentialMovingAverage:
     """Averages parameters and running statistics with a half-life in images (Karras et al. 2018, 2020).
 
-    Spectral normalisation is not averaged: each update ends in a power iteration with the averaged weights, from the
-    average's own last vectors. An average of unit vectors is shorter, and the weights would be too large.
+    The vectors of spectral normalization are not averaged: an average of unit vectors is shorter, so the weights would
+    be too large. Each update ends in a power iteration with the averaged weights instead.
 
     Attributes:
         network: the averaged generator, in evaluation mode.
@@ -30,7 +30,7 @@ class ExponentialMovingAverage:
         self._averaged = [id(tensor) not in vectors for tensor in _tensors(self.network)]
 
     def decay(self, images_seen: int, images: int) -> float:
-        """The weight of the old average after `images` more, in [0, 1); 0 makes the average follow."""
+        """The weight of the old average after `images` more, in [0, 1); 0 copies the generator."""
         half_life = self._config.half_life_kimg * 1000
         if self._config.ramp_up is not None:
             half_life = min(half_life, images_seen * self._config.ramp_up)
@@ -38,7 +38,7 @@ class ExponentialMovingAverage:
 
     @torch.no_grad()
     def update(self, generator: nn.Module, images_seen: int, images: int) -> None:
-        """Moves the average towards `generator`, for a step that consumed `images` real images."""
+        """Moves the average towards `generator`, for a step of `images` real images."""
         weight = 1.0 - self.decay(images_seen, images)
         pairs = list(compress(zip(_tensors(self.network), _tensors(generator), strict=True), self._averaged))
         floating = [(average, current) for average, current in pairs if average.is_floating_point()]

@@ -1,4 +1,4 @@
-"""What a run tells the outside, and whom it tells."""
+"""The events of a run, and the protocol of their receiver."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-# What early stopping decides, and whatever else ends a run.
-Verdict = Literal["plateau", "target"] | FailureMode
-
-StopReason = Literal["budget", "time", "interrupted"] | Verdict
+# Why a run stops: early stopping ("plateau", "target"), a failure mode with `health.stop`, and so on.
+StopReason = Literal["budget", "time", "interrupted", "plateau", "target"] | FailureMode
 
 
 @dataclass(frozen=True)
 class RunStarted:
-    """A session of a run begins, new or resumed; `step` and `kimg` say where; `configuration` is a YAML file's text.
+    """A session of a run begins, new or resumed.
 
-    `crowding_load` is the load of the machine where so much else is running that fewer threads may be faster.
+    Attributes:
+        step, kimg: where it begins.
+        configuration: text of a YAML file.
+        crowding_load: load of the machine, if other processes are so busy that fewer threads may be faster.
     """
 
     name: str
@@ -45,16 +46,15 @@ class RunStarted:
 
 @dataclass(frozen=True)
 class SmallDatasetWarning:
-    """The data are too few for something; what they are enough for is None.
+    """The data set, or an evaluation, has too few images. Fields of what they suffice for are None.
 
     Attributes:
         samples: images of the data set.
-        compared: how many of them the distance is taken of.
-        features: numbers that the extractor makes of an image; with as many images or fewer on a side, its covariance
-            lacks rank.
-        real_samples: what `evaluation.real_samples` asks for.
-        batch_size: of which the data do not fill `batches`.
-        generated: images of an evaluation, where they are not more than the features.
+        compared: how many of them are compared with generated ones.
+        features: dimension of the extractor's features, if one side has no more images: its covariance lacks rank.
+        real_samples: `evaluation.real_samples`, if the data set has fewer images.
+        batch_size: `training.batch_size`, if the data set has fewer than `batches` batches.
+        generated: images of an evaluation, if they are not more than the features.
     """
 
     samples: int
@@ -68,7 +68,7 @@ class SmallDatasetWarning:
 
 @dataclass(frozen=True)
 class StepMetrics:
-    """Means over the last `training.log_every` steps; `terms` are losses and the like by name."""
+    """Means over the last `training.log_every` steps. `terms` are losses, accuracies and gradient norms by name."""
 
     step: int
     kimg: float
@@ -78,19 +78,18 @@ class StepMetrics:
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """The average generator of `step` was measured.
+    """The averaged generator of `step` was evaluated.
 
     Attributes:
-        metric: the monitored measure's name, by default that of the Fréchet distance, with the number of samples.
-        value: what it was; at step 0 it is of the generator that the run began with, which is not yet a best one.
+        metric: name of the monitored metric, with the number of samples, as `fid50k_full`.
+        value: its value. At step 0 it is that of the generator that the run began with, which is never the best.
         improved: whether it counts as an improvement.
-        reported_step: when the run got to know it, later than `step` where it was measured aside.
-        more: the other measures by their names.
-        seconds_of: the parts of the time.
-        higher_is_better: of the value.
-        diversity: how far the samples lie apart (`metrics.diversity`).
-        untrained: value of the generator that the run began with, where it was measured.
-        given: whether that one had the weights of another run.
+        reported_step: step at which it is recorded, later than `step` for asynchronous evaluations.
+        more: values of the other metrics by name.
+        seconds_of: seconds by part of the evaluation.
+        diversity: of the samples, relative to real images (`metrics.diversity`).
+        untrained: value of the generator that the run began with, if it was evaluated.
+        given: whether that generator had weights of another run.
     """
 
     step: int
@@ -114,7 +113,7 @@ class EvaluationResult:
 
 @dataclass(frozen=True)
 class CheckpointSaved:
-    """A checkpoint of record is whole in the run's storage under `checkpoints/<name>`."""
+    """A checkpoint is complete in the run's storage, under `checkpoints/<name>`."""
 
     step: int
     kimg: float
@@ -123,25 +122,25 @@ class CheckpointSaved:
 
 @dataclass(frozen=True)
 class Summary:
-    """How a run ended. Values of the monitored measure are None where it was not measured.
+    """How a run ended. Values of the monitored metric are None without an evaluation.
 
     Attributes:
-        metric: the monitored measure's name.
-        budget_kimg: how far the run was to go.
-        untrained: value of the generator that the run began with; `given` where it had the weights of another run.
-        best, latest: values of what the run has trained; the latest need not be of the end.
-        floor: Fréchet distance that `floor_images` of the real images measure, as many as an evaluation generates (half
-            of the real ones, where there are few): no generator is expected to beat it. None where another measure is
-            monitored.
-        reason: why it stopped.
-        without_improvement: evaluations in a row, up to the last one, that brought nothing better.
-        best_checkpoint: name of the best that is kept: where another measure was monitored before, perhaps a worse one
-            than `best`.
+        metric: name of the monitored metric.
+        reason: why the run stopped.
+        budget_kimg: the configured length of the run.
+        untrained: value of the generator that the run began with; `given` if that had weights of another run.
+        best, latest: values of the trained generator. The latest evaluation need not be at the end.
+        floor: Fréchet distance of `floor_images` of the real images to all of them: as many as an evaluation generates
+            (or half of the real ones, if those are few). No generator is expected to beat it. None if another metric
+            is monitored.
+        without_improvement: evaluations in a row, up to the last, without an improvement.
+        best_checkpoint: name of the best checkpoint that still exists. After a change of the monitored metric it may
+            be worse than `best`.
         seconds: wall-clock seconds of this session by phase (`total`, `start`, `training`, `evaluation`, …).
-        run_seconds: of all sessions of the run, each up to the checkpoint that the next went on from; None where an
-            earlier version's checkpoint does not say.
-        bad_samples: different samples that were passed over; None where they are not to be.
-        health: the states of ill health that the run has been in, oldest first.
+        run_seconds: seconds of all sessions of the run, each up to the checkpoint that the next resumed from; None if
+            an earlier version did not record it.
+        bad_samples: distinct bad samples that were replaced; None if `data.bad_samples` is not `skip`.
+        health: failure modes that the run has been in, oldest first.
     """
 
     name: str
@@ -177,19 +176,19 @@ class Summary:
 
 @dataclass(frozen=True)
 class RunFinished:
-    """The run's session ended in order."""
+    """The session ended, its state is saved."""
 
     summary: Summary
 
 
 @dataclass(frozen=True)
 class ProfileWritten:
-    """Where the time of a step went, on rank 0.
+    """The profile of some steps on rank 0.
 
     Attributes:
-        steps: how many were recorded; 0 where the session was too short.
-        milliseconds: means over them: the whole `step`, its parts, which add up to it, and `all-reduce`, which runs
-            beside them. What comes between steps (evaluations, checkpoints) is in the summary's `seconds`.
+        steps: recorded steps; 0 if the session was too short.
+        milliseconds: means over the steps: the whole `step`, its parts, which add up to it, and `all-reduce`, which
+            overlaps with them. What runs between steps (evaluations, checkpoints) is in the summary's `seconds`.
         folder: URL of the folder with the trace.
     """
 
@@ -200,7 +199,7 @@ class ProfileWritten:
 
 @dataclass(frozen=True)
 class Notice:
-    """Something went wrong that does not end the run: a damaged checkpoint, storage that is away. May come first."""
+    """A line about a problem that does not end the run. May precede `RunStarted`."""
 
     text: str
 
@@ -219,20 +218,20 @@ Event = (
 
 
 class Reporter(Protocol):
-    """Where the loop sends what it does: rank 0 alone, but for `evaluated`."""
+    """Receives the events of a run, on rank 0; `evaluated` on every rank."""
 
     def event(self, event: Event) -> None:
-        """Takes an event; must not block training."""
+        """Receives an event. Must not block the training."""
         ...
 
     def samples(self, step: int, kimg: float, images: Tensor, columns: int | None = None) -> None:
-        """Takes images at fixed latents, uint8 (N, C, H, W) on the CPU, for a grid of so many columns."""
+        """Receives samples at fixed latents, uint8 (N, C, H, W) on the CPU, for a grid of so many columns."""
         ...
 
     def stop_requested(self) -> bool:
-        """Whether somebody wants the run to save its state and end now."""
+        """Whether the run should save its state and stop now."""
         ...
 
     def evaluated(self, event: EvaluationResult) -> None:
-        """Called on *every* rank after an evaluation, where launchers meet their workers."""
+        """Called on every rank after an evaluation and its checkpoint; may be collective."""
         ...

@@ -1,4 +1,4 @@
-"""Images that a generator makes for evaluations and sample grids, and the labels for them."""
+"""Generated images for evaluations and sample grids, and their labels."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from distgan.config.schema import Config
 from distgan.errors import UserError
 from distgan.evaluation.extractors.extractor import to_uint8
 from distgan.evaluation.image_source import CHUNK
-from distgan.losses.rng import Purpose, derive_seed
+from distgan.losses.rng import derive_seed
 from distgan.text import did_you_mean
-from distgan.training.step import DTYPES, Labels
+from distgan.training.networks import DTYPES, Labels
 
 ALL = "all"
 
@@ -25,13 +25,13 @@ _MOST_COLUMNS = 16
 
 
 @dataclass(frozen=True)
-class LabelledGrid:
-    """Images in rows and columns, row by row: which latents each is made of, and which label it has.
+class LabeledGrid:
+    """Which latents and label each image of a grid has, row by row.
 
     Attributes:
-        latents: numbers of latents, int64 (N,).
+        latents: indices of latents, int64 (N,).
         labels: int64 (N,); None for an unconditional generator.
-        columns: images in a row; None for as many as make the grid nearly square.
+        columns: images in a row; None for a nearly square grid.
     """
 
     latents: Tensor
@@ -39,47 +39,47 @@ class LabelledGrid:
     columns: int | None = None
 
 
-def drawn_labels(labels: NDArray[np.int64], count: int, seed: int) -> Tensor:
-    """`count` labels, int64 (count,), drawn from `labels`, so as often as they occur there."""
+def sample_labels(labels: NDArray[np.int64], count: int, seed: int) -> Tensor:
+    """`count` labels, int64 (count,), drawn from `labels` with replacement."""
     random = torch.Generator().manual_seed(seed)
     return torch.from_numpy(labels)[torch.randint(len(labels), (count,), generator=random)]
 
 
-def training_grid(num_classes: int | None) -> LabelledGrid:
-    """The grid of samples that a run keeps: 64 different latents, or in eight rows each column of one label.
+def training_grid(num_classes: int | None) -> LabeledGrid:
+    """The sample grid of a run: 64 different latents, or eight rows in which each column has one label.
 
-    Up to 16 classes are beside each other for the same latents, as often as eight columns have room for; of more
-    classes 16 are shown, from the first to the last.
+    Neighboring classes share their latents. Up to 8 classes are repeated to fill eight columns; of more than 16
+    classes, 16 are shown, evenly spaced from the first to the last.
     """
     if num_classes is None:
-        return LabelledGrid(torch.arange(_SQUARE * _SQUARE))
+        return LabeledGrid(torch.arange(_SQUARE * _SQUARE))
     shown = min(num_classes, _MOST_COLUMNS)
     repeats = max(1, _SQUARE // shown)
     labels = torch.linspace(0, num_classes - 1, shown).round().long().repeat(repeats)
     latents = torch.arange(_SQUARE * repeats).repeat_interleave(shown)
-    return LabelledGrid(latents, labels.repeat(_SQUARE), len(labels))
+    return LabeledGrid(latents, labels.repeat(_SQUARE), len(labels))
 
 
-def sample_grid(count: int, num_classes: int | None, label: str | None, names: list[str], where: str) -> LabelledGrid:
-    """`count` samples of the label that a user asks for, by its name or number, or of `all`.
+def sample_grid(count: int, num_classes: int | None, label: str | None, names: list[str], where: str) -> LabeledGrid:
+    """A grid of `count` samples of a label, given by name or number, or of `all` labels.
 
-    For `all`, each row has the same latents and every column a label; `count` is rounded down to whole rows, of
-    which there is at least one. Without a label sample i has the label i mod `num_classes`.
+    For `all`, a row has the same latents and a column the same label; `count` is rounded down to whole rows, at least
+    one. Without a label, sample i has the label i mod `num_classes`.
 
-    Raises UserError for a label that there is not, and for any where the generator is unconditional.
+    Raises UserError for an unknown label, and for any label if the generator is unconditional.
     """
     if num_classes is None:
         if label is not None:
-            raise UserError(f"--label {label}: {where} is of a generator that takes no labels; leave --label out")
-        return LabelledGrid(torch.arange(count))
+            raise UserError(f"--label {label}: the generator of {where} takes no labels; leave --label out")
+        return LabeledGrid(torch.arange(count))
     if label == ALL:
         rows = max(1, count // num_classes)
         latents = torch.arange(rows).repeat_interleave(num_classes)
-        return LabelledGrid(latents, torch.arange(num_classes).repeat(rows), num_classes)
+        return LabeledGrid(latents, torch.arange(num_classes).repeat(rows), num_classes)
     latents = torch.arange(count)
     if label is None:
-        return LabelledGrid(latents, latents % num_classes)
-    return LabelledGrid(latents, torch.full((count,), _number_of(label, num_classes, names[:num_classes], where)))
+        return LabeledGrid(latents, latents % num_classes)
+    return LabeledGrid(latents, torch.full((count,), _number_of(label, num_classes, names[:num_classes], where)))
 
 
 def _number_of(label: str, num_classes: int, names: list[str], where: str) -> int:
@@ -95,10 +95,10 @@ def _number_of(label: str, num_classes: int, names: list[str], where: str) -> in
 
 
 class GeneratedImages:
-    """`evaluation.samples` images of a generator in evaluation mode, 8 bit as saved ones are.
+    """`evaluation.samples` images of a generator in evaluation mode, with 8 bits as in saved images.
 
-    Latents are a chunk's own; labels, for a conditional generator, are as frequent as among all real images, or all
-    of them `label`.
+    Latents depend on the chunk's number alone. Labels of a conditional generator are drawn from those of all real
+    images, or are all `label`.
     """
 
     def __init__(
@@ -117,7 +117,7 @@ class GeneratedImages:
     def chunk(self, number: int) -> Tensor:
         """Raises UserError for images that are not finite numbers."""
         config = self._config
-        seed = derive_seed(config.seed, Purpose.EVALUATION_LATENTS, number)
+        seed = derive_seed(config.seed, "evaluation latents", number)
         count = min(CHUNK, self.count - number * CHUNK)
         latents = torch.randn(count, config.latent_dim, generator=torch.Generator().manual_seed(seed))
         latents = latents.to(self._device, DTYPES[config.training.precision])
@@ -128,26 +128,26 @@ class GeneratedImages:
             return ()
         if self._label is not None:
             return (torch.full((count,), self._label, device=self._device),)
-        seed = derive_seed(self._config.seed, Purpose.EVALUATION_LABELS, number)
-        return (drawn_labels(self._real_labels, count, seed).to(self._device),)
+        seed = derive_seed(self._config.seed, "evaluation labels", number)
+        return (sample_labels(self._real_labels, count, seed).to(self._device),)
 
 
 class SampleGrid:
-    """Latents and labels on the device, drawn once.
+    """A run's sample grid: latents and labels on the device, drawn once.
 
     Attributes:
-        columns: images in a row, where labels ask for a number of them.
+        columns: images in a row; None for a nearly square grid.
     """
 
     def __init__(self, config: Config, device: torch.device) -> None:
         grid = training_grid(config.num_classes)
         self.columns = grid.columns
-        random = torch.Generator().manual_seed(derive_seed(config.seed, Purpose.SAMPLE_LATENTS))
+        random = torch.Generator().manual_seed(derive_seed(config.seed, "sample latents"))
         latents = torch.randn(int(grid.latents.max()) + 1, config.latent_dim, generator=random)
         self._latents = latents[grid.latents].to(device, DTYPES[config.training.precision])
         self._labels: Labels = () if grid.labels is None else (grid.labels.to(device),)
 
     @torch.inference_mode()
     def images(self, generator: nn.Module) -> Tensor:
-        """What a generator in evaluation mode makes of them, uint8 (N, C, H, W) on the CPU."""
+        """The images of a generator in evaluation mode, uint8 (N, C, H, W) on the CPU."""
         return to_uint8(generator(self._latents, *self._labels)).cpu()

@@ -1,4 +1,4 @@
-"""Training health: named failure modes, their rules, and when they begin and end."""
+"""Training health: failure modes, their detectors, and when they begin and end."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ FailureMode = Literal["discriminator overpowers", "mode collapse", "dead generat
 
 @dataclass(frozen=True)
 class HealthWarning:
-    """A run is not healthy.
+    """A failure mode that a run is in, or was.
 
     Attributes:
-        step, kimg: when the state first began, in the event when it begins.
+        step, kimg: when it first began; in the event, when it begins.
         seen: the numbers that show it.
-        remedy: what helps, in configuration keys.
+        remedy: advice, in configuration keys.
         times: how often it has begun.
-        until_kimg: where it last ended; None while it goes on.
+        until_kimg: when it last ended; None while it lasts.
     """
 
     step: int
@@ -33,13 +33,16 @@ class HealthWarning:
     until_kimg: float | None = None
 
 
-# Means over a window of updates, by the names that the terms have in the metrics.
-Means = Mapping[str, float]
+# Means of metrics over a window of updates.
+WindowMeans = Mapping[str, float]
 
-# States whose sign is there, each with a sentence of what was seen.
-Signs = dict[FailureMode, str]
+# Failure modes that a detector finds, each with a sentence of the numbers that show it.
+Detections = dict[FailureMode, str]
 
 GRADIENT = "gradients/generator"
+
+# Accuracies have the names that the objective gives them (`Objective.accuracies`).
+ACCURACY = "accuracy/"
 
 LOSSES = ("loss/generator", "loss/discriminator")
 
@@ -47,7 +50,7 @@ SIZES = (*LOSSES, GRADIENT, "gradients/discriminator")
 
 _COLLAPSED_LOSS = 0.05
 
-_ALMOST_ALL = 0.98
+_HIGH_ACCURACY = 0.98
 
 _NO_GRADIENT = 1e-6
 
@@ -57,58 +60,59 @@ _SMALL = 1.0
 
 _BEYOND = 1e5
 
-_ALIKE = 0.3
+_LOW_DIVERSITY = 0.3
 
 _FALLEN = 0.75
 
-_ALL_ALIKE = 0.1
+_NO_DIVERSITY = 0.1
 
 _RISING = 1.1
 
 
-def discriminator_overpowers(means: Means, chance_loss: float | None, largest_gradient: float) -> Signs:
-    """The discriminator's loss is next to nothing and it tells almost all images, real and fake.
+def detect_overpowering_discriminator(
+    means: WindowMeans, chance_loss: float | None, largest_gradient: float
+) -> Detections:
+    """The discriminator's loss is below 5 % of chance, and all its accuracies at least 98 %.
 
-    Asked of objectives in which a logit's sign means something (`Objective.chance_loss`). A Wasserstein critic is meant
-    to be trained to its best, its loss estimates a distance that has no scale, and only differences of its logits
-    mean anything: of such a critic there is no overpowering to see, and nothing is said. Nor with flipped labels,
-    with which the loss cannot get small, and the logits not large.
+    Only for objectives with a `chance_loss`, where the sign of a logit has a meaning. A Wasserstein critic should be
+    trained to its optimum, and its loss has no scale. With flipped labels the loss cannot become small.
 
-    Where it was provoked the loss fell to 1 % of chance and far below, and all images were told. In healthy runs
-    (`quickstart`, a small `dcgan-bricks`) it stayed above 14 % with at most 97 % told; in the first hundred updates of
-    a small `sngan-cifar`, which recovered, it was at 1 %. The generator's gradient is told but not asked for: with the
-    non-saturating loss it does not vanish but grows, in the provoked run from 8 to 200.
+    Thresholds: in provoked runs the loss fell below 1 % of chance with an accuracy of 100 %. In healthy runs
+    (`quickstart`, a small `dcgan-bricks`) it stayed above 14 % with at most 97 %; in the first hundred updates of a
+    small `sngan-cifar`, which recovered, it was at 1 %. The generator's gradient is reported but not a criterion: with
+    the non-saturating loss it grows, in the provoked run from 8 to 200.
     """
     loss = means["loss/adversarial"]
-    real, fake = means["accuracy/real"], means["accuracy/fake"]
-    if chance_loss is None or loss > _COLLAPSED_LOSS * chance_loss or min(real, fake) < _ALMOST_ALL:
+    accuracies = {name.removeprefix(ACCURACY): mean for name, mean in means.items() if name.startswith(ACCURACY)}
+    lowest = min(accuracies.values(), default=0.0)
+    if chance_loss is None or loss > _COLLAPSED_LOSS * chance_loss or lowest < _HIGH_ACCURACY:
         return {}
+    listed = ", ".join(f"{mean:.1%} ({name})" for name, mean in accuracies.items())
     return {
         "discriminator overpowers": (
-            f"its loss was {loss:.2g} ({chance_loss:.2g} for one that cannot tell) and it told {real:.1%} of the real "
-            f"and {fake:.1%} of the generated images; the generator's gradient had a norm of {means[GRADIENT]:.3g} "
-            f"(at most {largest_gradient:.3g} before)"
+            f"its loss was {loss:.2g} (chance: {chance_loss:.2g}), its accuracy {listed}; the generator's gradient "
+            f"norm was {means[GRADIENT]:.3g} (at most {largest_gradient:.3g} before)"
         )
     }
 
 
-def no_gradient(means: Means, largest_gradient: float) -> Signs:
-    """The generator's gradient is a millionth of what it has been: it learns nothing any more."""
+def detect_dead_generator(means: WindowMeans, largest_gradient: float) -> Detections:
+    """The generator's gradient norm is at most a millionth of its largest so far: it no longer learns."""
     gradient = means[GRADIENT]
     if gradient > _NO_GRADIENT * largest_gradient:
         return {}
     return {
-        "dead generator": f"its gradient had a norm of {gradient:.3g}, and of up to {largest_gradient:.3g} before",
+        "dead generator": f"its gradient norm was {gradient:.3g}, and up to {largest_gradient:.3g} before",
     }
 
 
-def exploded(means: Means, typical: Means) -> Signs:
-    """A loss or a gradient is 100 times what is typical of the run so far, or a loss beyond any scale.
+def detect_divergence(means: WindowMeans, typical: WindowMeans) -> Detections:
+    """A loss or gradient norm is at least 100 times its typical size in the run so far, or a loss is at least 1e5.
 
-    In healthy runs none gets to 9 times. Sizes below 1 count as 1: a Wasserstein critic's gradients begin a thousand
-    times smaller than they soon are, and its loss passes through 0. A run can explode before it has a past, but no
-    objective here has losses of 100,000: those of a Wasserstein critic with slopes of 1 are as large as images are
-    far apart, some hundred.
+    In healthy runs the factor stays below 9. Sizes below 1 count as 1: a Wasserstein critic's gradients begin a
+    thousand times smaller than they soon are, and its loss passes through 0. The absolute bound is for runs that
+    explode at once. No objective here reaches it: the loss of a Wasserstein critic with slopes of 1 is as large as the
+    distance between images, some hundred.
     """
     beyond = [name for name in LOSSES if abs(means[name]) >= _BEYOND]
     if beyond:
@@ -117,170 +121,172 @@ def exploded(means: Means, typical: Means) -> Signs:
     name = max(factors, key=lambda key: factors[key], default=None)
     if name is None or factors[name] < _EXPLODED:
         return {}
-    return {"diverged": f"{name} was {means[name]:.3g}, {factors[name]:,.0f} times the size that is typical of the run"}
+    return {"diverged": f"{name} was {means[name]:.3g}, {factors[name]:,.0f} times its typical size in this run"}
 
 
-def log_size(means: Means, name: str) -> float:
-    """The logarithm of a term's size, at least 0; its mean over the past is that of what is typical."""
+def log_size(means: WindowMeans, name: str) -> float:
+    """The logarithm of a metric's size, at least 0. The exponential of its mean is the typical size."""
     return math.log(_size(means, name))
 
 
-def alike(diversity: float, widest: float) -> Signs:
-    """Samples lie much closer together than real images do, and have lain a third farther apart, or never farther.
+def detect_mode_collapse(diversity: float, largest: float) -> Detections:
+    """Diversity is below 0.3 and below three quarters of its largest, or below 0.1 and not rising.
 
-    `widest` is the largest diversity (`metrics.diversity`) of earlier evaluations of what was trained, 0 where there
-    is none. Below 0.3 samples are alike; healthy runs have 0.4 to 0.9. That an untrained generator's are alike too
-    (0.02 to 0.04 of a DCGAN) is no collapse, nor that they begin to differ only slowly: a generator that has not
-    fallen is in it only below 0.1, where it does not get better.
+    `diversity` is that of samples relative to real images (`metrics.diversity`); `largest` that of earlier evaluations
+    of the trained generator, 0 without one. Healthy runs have 0.4 to 0.9. An untrained DCGAN has 0.02 to 0.04 and may
+    rise slowly, which is no collapse.
     """
-    if diversity < min(_ALIKE, _FALLEN * widest):
-        before = f"{widest:.2g} times at most before"
-    elif max(diversity, widest) < _ALL_ALIKE and diversity <= _RISING * widest:
-        before = "never farther before"
+    if diversity < min(_LOW_DIVERSITY, _FALLEN * largest):
+        before = f"at most {largest:.2g} times before"
+    elif max(diversity, largest) < _NO_DIVERSITY and diversity <= _RISING * largest:
+        before = "and never more before"
     else:
         return {}
-    return {"mode collapse": f"samples lay {diversity:.2g} times as far apart as real images, {before}"}
+    return {"mode collapse": f"samples were {diversity:.2g} times as diverse as real images, {before}"}
 
 
-def _size(means: Means, name: str) -> float:
+def _size(means: WindowMeans, name: str) -> float:
     return max(abs(means[name]), _SMALL)
 
 
-# Updates of the generator a window; all workers meet after each.
+# Generator updates in a window. Workers synchronize their metrics after each.
 WINDOW = 50
 
-# In the first updates much is extreme that means nothing: they are not judged.
+# The first updates are not checked: their extremes mean nothing.
 WARM_UP = 200
 
-_WATCHED = (*SIZES, "loss/adversarial", "accuracy/real", "accuracy/fake")
+_WATCHED = (*SIZES, "loss/adversarial")
 
-# After how many windows, or evaluations, in a row that speak against what is the case a state begins or ends.
+# A failure mode begins after so many windows (or evaluations) in a row with a detection, and ends likewise.
 _WINDOWS: dict[FailureMode, int] = {"discriminator overpowers": 4, "dead generator": 4, "diverged": 2}
 
 _EVALUATIONS: dict[FailureMode, int] = {"mode collapse": 2}
 
-# No float is larger than the exponential of it.
+# The exponential of more is no float.
 _LARGEST_LOG = 709.0
 
-Count = Annotated[int, Field(ge=0, le=2**53)]
+# Exact also in readers of JSON that have floats only.
+NonNegative = Annotated[int, Field(ge=0, le=2**53)]
 
 
 @dataclass
 class Episode:
-    """That a run was in a state.
+    """A failure mode that a run is in, or was.
 
     Attributes:
         step, images: generator updates and real images after which it first began.
+        seen: the numbers that showed it when it last began.
         times: how often it has begun.
-        seen: what was seen when it last began.
-        until: real images after which it last ended; None while it goes on.
+        until: real images after which it last ended; None while it lasts.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
-    step: Count
-    images: Count
+    step: NonNegative
+    images: NonNegative
     seen: str
-    times: Count = 1
-    until: Count | None = None
+    times: NonNegative = 1
+    until: NonNegative | None = None
 
 
 @dataclass
 class Health:
-    """Plain numbers: the window under way, what the run's past was like, and the states that it has been in.
+    """The state of the detectors, in plain numbers: a part of a run's progress.
 
     Attributes:
-        sums, updates: of the watched terms, and how many updates, in the window under way.
-        logs, windows: sums of the logarithms of what may explode, and over how many windows that were in order.
-        largest_gradient: of the generator, among all windows.
-        widest: largest diversity of what was trained.
-        streaks: how many times in a row what was seen speaks against what is the case.
-        spells: by state, in the order in which they first began.
+        sums, updates: sums of the watched metrics over the current window, and the number of its updates.
+        log_sizes, windows: sums of `log_size` over the windows in which nothing diverged, and the number of those.
+        largest_gradient: the generator's largest gradient norm among all windows.
+        largest_diversity: among the evaluations of the trained generator.
+        streaks: windows (or evaluations) in a row that contradict the current status of a failure mode.
+        episodes: failure modes that have occurred, oldest first.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     sums: dict[str, float] = field(default_factory=dict)
-    updates: Count = 0
-    logs: dict[str, float] = field(default_factory=dict)
-    windows: Count = 0
+    updates: NonNegative = 0
+    log_sizes: dict[str, float] = field(default_factory=dict)
+    windows: NonNegative = 0
     largest_gradient: float = 0.0
-    widest: float = 0.0
-    streaks: dict[FailureMode, Count] = field(default_factory=dict)
+    largest_diversity: float = 0.0
+    streaks: dict[FailureMode, NonNegative] = field(default_factory=dict)
     episodes: dict[FailureMode, Episode] = field(default_factory=dict)
 
     @property
-    def is_possible(self) -> bool:
-        """Whether these numbers can be those of a run: its means are taken of them."""
-        return all(0 <= total <= _LARGEST_LOG * self.windows for total in self.logs.values())
+    def is_valid(self) -> bool:
+        """Whether a run can have these numbers: the exponential of each mean is a float."""
+        return all(0 <= total <= _LARGEST_LOG * self.windows for total in self.log_sizes.values())
 
     @property
     def ongoing(self) -> list[FailureMode]:
-        """The states that the run is in."""
-        return [state for state, spell in self.episodes.items() if spell.until is None]
+        """Failure modes that the run is in."""
+        return [mode for mode, episode in self.episodes.items() if episode.until is None]
 
-    def trained(
-        self, terms: Sequence[Mapping[str, float]], step: int, images: int, chance_loss: float | None
+    def add_steps(
+        self, steps: Sequence[Mapping[str, float]], step: int, images: int, chance_loss: float | None
     ) -> list[FailureMode]:
-        """Takes the terms of the updates up to `step`, `images` real images into the run; the states that begin.
+        """Adds the metrics of the updates up to `step`, after `images` real images. Returns the modes that begin.
 
-        A window ends with a `step` that is a multiple of `WINDOW`: the workers meet there. `chance_loss` is the
+        A window ends where `step` is a multiple of `WINDOW`; no call may go beyond that. `chance_loss` is the
         objective's.
         """
-        for row in terms:
-            # An update without a penalty may have no such term: all of its loss is adversarial.
-            whole = {"loss/adversarial": row["loss/discriminator"], **row}
-            for name in _WATCHED:
-                if name in whole:
-                    self.sums[name] = self.sums.get(name, 0.0) + whole[name]
-        self.updates += len(terms)
+        for metrics in steps:
+            # Without a penalty, all of the loss is adversarial.
+            values = {"loss/adversarial": metrics["loss/discriminator"], **metrics}
+            for name, value in values.items():
+                if name in _WATCHED or name.startswith(ACCURACY):
+                    self.sums[name] = self.sums.get(name, 0.0) + value
+        self.updates += len(steps)
         if step % WINDOW or not self.updates:
             return []
         means = {name: total / self.updates for name, total in self.sums.items()}
         self.sums, self.updates = {}, 0
-        signs = self._signs(means, chance_loss) if step > WARM_UP else {}
+        found = self._detect(means, chance_loss) if step > WARM_UP else {}
         self.largest_gradient = max(self.largest_gradient, means[GRADIENT])
-        if "diverged" not in signs:
+        if "diverged" not in found:
             for name in SIZES:
-                self.logs[name] = self.logs.get(name, 0.0) + log_size(means, name)
+                self.log_sizes[name] = self.log_sizes.get(name, 0.0) + log_size(means, name)
             self.windows += 1
-        return self._judge(signs, _WINDOWS, step, images)
+        return self._update_episodes(found, _WINDOWS, step, images)
 
-    def evaluated(self, diversity: float, step: int, images: int) -> list[FailureMode]:
-        """Takes the diversity of the generator of a `step`; the states that begin.
+    def add_diversity(self, diversity: float, step: int, images: int) -> list[FailureMode]:
+        """Adds the diversity of the generator of a `step`. Returns the modes that begin.
 
-        While the discriminator overpowers, samples that are alike are its doing, and no collapse.
+        While the discriminator overpowers, low diversity is its effect, and no mode collapse.
         """
         if step == 0:
             return []
-        widest, self.widest = self.widest, max(self.widest, diversity)
+        largest, self.largest_diversity = self.largest_diversity, max(self.largest_diversity, diversity)
         if step <= WARM_UP or "discriminator overpowers" in self.ongoing:
             return []
-        return self._judge(alike(diversity, widest), _EVALUATIONS, step, images)
+        return self._update_episodes(detect_mode_collapse(diversity, largest), _EVALUATIONS, step, images)
 
-    def _signs(self, means: Means, chance_loss: float | None) -> Signs:
-        typical = {name: math.exp(total / self.windows) for name, total in self.logs.items()}
+    def _detect(self, means: WindowMeans, chance_loss: float | None) -> Detections:
+        typical = {name: math.exp(total / self.windows) for name, total in self.log_sizes.items()}
         return {
-            **discriminator_overpowers(means, chance_loss, self.largest_gradient),
-            **no_gradient(means, self.largest_gradient),
-            **exploded(means, typical),
+            **detect_overpowering_discriminator(means, chance_loss, self.largest_gradient),
+            **detect_dead_generator(means, self.largest_gradient),
+            **detect_divergence(means, typical),
         }
 
-    def _judge(self, signs: Signs, patience: Mapping[FailureMode, int], step: int, images: int) -> list[FailureMode]:
+    def _update_episodes(
+        self, found: Detections, patience: Mapping[FailureMode, int], step: int, images: int
+    ) -> list[FailureMode]:
         begun = []
-        for state, times in patience.items():
-            changes = (state in signs) != (state in self.ongoing)
-            self.streaks[state] = self.streaks.get(state, 0) + 1 if changes else 0
-            if self.streaks[state] < times:
+        for mode, times in patience.items():
+            contradicts = (mode in found) != (mode in self.ongoing)
+            self.streaks[mode] = self.streaks.get(mode, 0) + 1 if contradicts else 0
+            if self.streaks[mode] < times:
                 continue
-            self.streaks[state] = 0
-            if state not in signs:
-                self.episodes[state].until = images
+            self.streaks[mode] = 0
+            if mode not in found:
+                self.episodes[mode].until = images
                 continue
-            begun.append(state)
-            if state in self.episodes:
-                spell = self.episodes[state]
-                spell.seen, spell.times, spell.until = signs[state], spell.times + 1, None
+            begun.append(mode)
+            if mode in self.episodes:
+                episode = self.episodes[mode]
+                episode.seen, episode.times, episode.until = found[mode], episode.times + 1, None
             else:
-                self.episodes[state] = Episode(step, images, signs[state])
+                self.episodes[mode] = Episode(step, images, found[mode])
         return begun

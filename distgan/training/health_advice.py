@@ -1,4 +1,4 @@
-"""What a run's warnings say: a state of ill health, and what helps, in the keys that the configuration has."""
+"""Advice for each failure mode, in keys that the configuration has."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from distgan.config.load import flatten
 from distgan.config.schema import Config
 from distgan.training.health import Episode, FailureMode, HealthWarning
 
-# Foster, Generative Deep Learning, 2nd ed., ch. 4: key and which way to move it.
+# Which way to change which key: Foster, Generative Deep Learning, 2nd ed., ch. 4.
 _WEAKER_DISCRIMINATOR = (
     ("raise", "discriminator.dropout"),
     ("lower", "optimizer.discriminator.lr"),
@@ -36,28 +36,37 @@ _CHANGES: dict[FailureMode, tuple[tuple[str, str], ...]] = {
 }
 
 
-def warning(state: FailureMode, spell: Episode, config: Config) -> HealthWarning:
-    """The event and the summary's entry of a state that a run is in, or was."""
-    until_kimg = None if spell.until is None else spell.until / 1000
-    seen, helps = spell.seen, remedy(state, config)
-    return HealthWarning(spell.step, spell.images / 1000, state, seen, helps, spell.times, until_kimg)
+def warning(mode: FailureMode, episode: Episode, config: Config) -> HealthWarning:
+    """The event, and the summary's entry, of a failure mode."""
+    until_kimg = None if episode.until is None else episode.until / 1000
+    return HealthWarning(
+        step=episode.step,
+        kimg=episode.images / 1000,
+        state=mode,
+        seen=episode.seen,
+        remedy=advice(mode, config),
+        times=episode.times,
+        until_kimg=until_kimg,
+    )
 
 
-def remedy(state: FailureMode, config: Config) -> str:
-    """What to change in a new run, each key with its value now; only keys that this configuration has."""
+def advice(mode: FailureMode, config: Config) -> str:
+    """What to change in a new run: keys that the configuration has, with their current values."""
     values = flatten(config.model_dump(mode="json"))
-    changes = [f"{way} {key} (now {_told(values[key])})" for way, key in _CHANGES[state] if _possible(way, key, values)]
+    changes = [
+        f"{way} {key} (now {_shown(values[key])})" for way, key in _CHANGES[mode] if _can_change(way, key, values)
+    ]
     return f"in a new run: {', '.join(changes)}"
 
 
-def _possible(way: str, key: str, values: dict[str, Any]) -> bool:
-    """Whether the key is there and can be moved that way: what is 0 is not lowered, what is set is not set."""
+def _can_change(way: str, key: str, values: dict[str, Any]) -> bool:
+    """Whether the configuration has the key and it can be changed that way: 0 is not lowered, a set one not set."""
     if key not in values:
         return False
     return values[key] is None if way == "set" else way == "raise" or bool(values[key])
 
 
-def _told(value: Any) -> str:
+def _shown(value: Any) -> str:
     if value is None:
         return "none"
     return f"{value:g}" if isinstance(value, int | float) else str(value)

@@ -1,4 +1,4 @@
-"""Where a session's time goes, the means of what it logs, and its summary."""
+"""Seconds by phase, means of the metrics of steps, and the summary of a run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from distgan.distributed import Distributed
 from distgan.evaluation.metrics.registry import higher_is_better
 from distgan.evaluation.reference_files import RealStatistics
 from distgan.training.checkpoints import checkpoint_name
-from distgan.training.early_stopping import Judgement
+from distgan.training.early_stopping import EarlyStopping
 from distgan.training.events import StopReason, Summary
 from distgan.training.health_advice import warning
 from distgan.training.profiling import span
@@ -25,16 +25,16 @@ from distgan.training.state import TrainingState
 
 
 class Meter:
-    """Adds up seconds by phase, and terms and images since the last row of metrics.
+    """Adds up seconds by phase, and the metrics and images of steps.
 
-    Each step's terms stay on the device until the workers meet: a step waits for nothing.
+    The metrics of a step stay on the device until `sync_metrics`: no step waits for the device or other workers.
 
     Attributes:
-        last_seconds: how long the phase that ended last took.
+        last_seconds: duration of the phase that ended last.
     """
 
     def __init__(self) -> None:
-        self._begun = time.perf_counter()
+        self._start = time.perf_counter()
         self._seconds: dict[str, float] = defaultdict(float)
         self._rows: list[_Row] = []
         self._bad_samples = 0
@@ -45,7 +45,7 @@ class Meter:
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Counts the time inside as `name`'s; phases may nest, and each counts its own."""
+        """Times a phase. Phases may nest; each counts its whole duration."""
         begin = time.perf_counter()
         with span(name):
             yield
@@ -53,28 +53,28 @@ class Meter:
         self._seconds[name] += self.last_seconds
 
     def end_start(self) -> None:
-        """Counts what has passed since the session began, and is no other phase's, as `start`."""
+        """Counts the time since the session began that no other phase has, as `start`."""
         self._seconds["start"] = self.elapsed() - sum(self._seconds.values())
 
-    def count(self, terms: dict[str, Tensor], images: int, groups: Mapping[str, int] | None = None) -> None:
-        """Takes a step's terms, this worker's shares of their means, and its real images.
+    def add_step(self, metrics: dict[str, Tensor], images: int, groups: Mapping[str, int] | None = None) -> None:
+        """Adds a step: this worker's shares of the mean of each metric, and the number of real images.
 
-        A step need not have all terms. `groups` says how many of this worker's groups had each; by default all.
+        A step need not have every metric. `groups` is how many of this worker's groups had each; by default all.
         """
-        names = tuple(sorted(terms))
-        values = torch.stack([terms[name] for name in names])
+        names = tuple(sorted(metrics))
+        values = torch.stack([metrics[name] for name in names])
         self._rows.append(_Row(names, values, [1 if groups is None else groups[name] for name in names]))
         self._images += images
         self._all_images += images
 
     def count_bad_samples(self, count: int) -> None:
-        """Takes how many of this worker's samples turned out bad."""
+        """Adds to the number of bad samples that this worker has replaced."""
         self._bad_samples += count
 
-    def meet(self, distributed: Distributed) -> tuple[list[dict[str, float]], int]:
-        """The terms of each step since the last call and the bad samples in them, over all workers.
+    def sync_metrics(self, distributed: Distributed) -> tuple[list[dict[str, float]], int]:
+        """All-reduces the metrics of each step since the last call, and the number of bad samples. Collective.
 
-        All ranks meet here, and get the same; nothing happens where there was no step.
+        Every rank gets the same. Without a step in between, nothing is communicated.
         """
         if not self._rows:
             return [], 0
@@ -83,22 +83,22 @@ class Meter:
         own = torch.cat([values.flatten(), groups.flatten(), values.new_tensor([self._bad_samples])])
         *numbers, bad_samples = _sum_in_order(own, distributed).tolist()
         half, width = len(numbers) // 2, len(names)
-        terms = [
+        steps = [
             _means(names, numbers[start : start + width], numbers[half + start : half + start + width])
             for start in range(0, half, width)
         ]
-        for row in terms:
+        for row in steps:
             for name, value in row.items():
                 self._values[name].append(value)
         self._rows, self._bad_samples = [], 0
-        return terms, round(bad_samples)
+        return steps, round(bad_samples)
 
     def take(self) -> tuple[dict[str, float], float]:
-        """Means over the steps since the last call, which the workers have met after; and images a second in them.
+        """Means of the synchronized metrics since the last call, and images per second of training time in between.
 
-        A term's mean is over the steps that had it; one that none had is absent.
+        The mean of a metric is over the steps that have it.
         """
-        assert not self._rows, "the workers have not met"
+        assert not self._rows, "sync_metrics comes first"
         means = {name: sum(values) / len(values) for name, values in self._values.items()}
         elapsed = self._seconds["training"] - self._training_at_take
         rate = self._images / elapsed if elapsed > 0 else 0.0
@@ -109,27 +109,27 @@ class Meter:
 
     def elapsed(self) -> float:
         """Seconds since the session began."""
-        return time.perf_counter() - self._begun
+        return time.perf_counter() - self._start
 
     def mean_images_per_second(self) -> float:
-        """Real images a second of training time, all workers together."""
+        """Real images per second of training time, of all workers together."""
         training = self._seconds["training"]
         return self._all_images / training if training > 0 else 0.0
 
     def seconds(self) -> dict[str, float]:
-        """Seconds by phase; `total` since the session began. `data wait` is a part of `training`."""
+        """Seconds by phase, and `total` since the session began. `data wait` is a part of `training`."""
         return {**{name: round(value, 2) for name, value in self._seconds.items()}, "total": round(self.elapsed(), 2)}
 
 
 class _Row(NamedTuple):
-    """A step's terms, in the order of their names, and how many of this worker's groups had each."""
+    """The metrics of a step, sorted by name, and how many of this worker's groups had each."""
 
     names: tuple[str, ...]
     values: Tensor
     groups: list[int]
 
     def spread(self, names: Sequence[str]) -> Tensor:
-        """Values and groups (2, n), a column for each of these names, 0 where this step has no such term."""
+        """Values and groups (2, n), a column per name; 0 where this step has no such metric."""
         both = torch.stack([self.values, self.values.new_tensor(self.groups)])
         if len(names) == len(self.names):
             return both
@@ -139,7 +139,7 @@ class _Row(NamedTuple):
 
 
 def _means(names: Sequence[str], sums: Sequence[float], groups: Sequence[float]) -> dict[str, float]:
-    """The mean of each term over the groups that had it, from sums of shares of the mean over all groups."""
+    """The mean of each metric over the groups that had it, from sums of shares of the mean over all groups."""
     every = max(groups)
     return {
         name: total if had == every else total * every / had
@@ -149,10 +149,10 @@ def _means(names: Sequence[str], sums: Sequence[float], groups: Sequence[float])
 
 
 def _sum_in_order(own: Tensor, distributed: Distributed) -> Tensor:
-    """The sum over all workers of a vector (n,), each number the same whatever else is in the vector.
+    """The sum over all workers of a vector (n,), in the order of ranks.
 
-    An all-reduce alone adds up a number in an order that depends on its place. Here it adds zeros to each worker's
-    row, which changes nothing, and the rows are added up in the order of ranks.
+    A plain all-reduce adds in an order that depends on the position in the vector. Here it only gathers: each worker
+    fills its own row of zeros, and the rows are then added one after another.
     """
     if distributed.size == 1:
         return own
@@ -165,11 +165,11 @@ def _sum_in_order(own: Tensor, distributed: Distributed) -> Tensor:
     return total
 
 
-def summarise(
-    job: RunSpec,
+def summarize(
+    spec: RunSpec,
     state: TrainingState,
     meter: Meter,
-    judgement: Judgement,
+    status: EarlyStopping,
     reason: StopReason,
     *,
     metric: str,
@@ -177,29 +177,25 @@ def summarise(
     best_checkpoint: str | None,
     resumed_at_kimg: float,
 ) -> Summary:
-    """What the run has come to.
-
-    The checkpoint of its last step is there; `real` has the floor of the Fréchet distance, `best_checkpoint` is the
-    best one that is kept.
-    """
-    config, progress = job.config, state.progress
-    best, latest, seconds = judgement.best, judgement.latest, meter.seconds()
-    has_floor = config.evaluation.monitor == "frechet"
+    """The summary of a run whose last checkpoint is written; `metric` is the monitored one as reports call it."""
+    config, progress = spec.config, state.progress
+    monitor, seconds = config.evaluation.monitor, meter.seconds()
+    has_floor = monitor == "frechet"
     return Summary(
-        name=job.name,
+        name=spec.name,
         metric=metric,
         reason=reason,
         kimg=progress.kimg,
         budget_kimg=config.training.kimg,
         steps=progress.step,
-        untrained=judgement.untrained,
-        best=best.value if best else None,
-        best_kimg=best.kimg if best else None,
-        latest=latest.value if latest else None,
-        latest_kimg=latest.kimg if latest else None,
+        untrained=status.untrained,
+        best=status.best.value(monitor) if status.best else None,
+        best_kimg=status.best.kimg if status.best else None,
+        latest=status.latest.value(monitor) if status.latest else None,
+        latest_kimg=status.latest.kimg if status.latest else None,
         floor=real.floor if has_floor else None,
         floor_images=real.floor_images if has_floor else None,
-        without_improvement=judgement.without_improvement,
+        without_improvement=status.without_improvement,
         best_checkpoint=best_checkpoint,
         last_checkpoint=checkpoint_name(progress.step),
         workers=state.workers,
@@ -210,6 +206,6 @@ def summarise(
         bad_samples=progress.bad_samples if config.data.bad_samples == "skip" else None,
         distgan=distgan.__version__,
         given=progress.given,
-        higher_is_better=higher_is_better(config.evaluation.monitor),
-        health=[warning(ill, spell, config) for ill, spell in progress.health.episodes.items()],
+        higher_is_better=higher_is_better(monitor),
+        health=[warning(mode, episode, config) for mode, episode in progress.health.episodes.items()],
     )

@@ -23,67 +23,23 @@ from distgan.config.plugins import (
 )
 from distgan.config.schema import Config
 from distgan.errors import UserError
-from distgan.losses.objectives import Objective
-from distgan.losses.rng import Purpose, derive_seed
+from distgan.losses.context import Context
+from distgan.losses.objective import Objective
+from distgan.losses.rng import derive_seed
 from distgan.training.buffers import has_batch_statistics
-from distgan.training.step import DTYPES
+
+# The dtype of weights, images and losses, by `training.precision`.
+DTYPES = {"float32": torch.float32, "bfloat16": torch.float32, "float64": torch.float64}
+
+# What networks are called with after latents or images: int64 (N,) if they are conditional, else nothing.
+Labels = tuple[Tensor] | tuple[()]
 
 _COUNT = 2
 
 
-def layers_of(network: nn.Module, config: Config, section: str) -> list[tuple[str, str, int]]:
-    """(layer, output shape, parameters) of each layer of a network on the device "meta"; `section` says which.
-
-    Raises UserError for one whose output has another shape than such a network's, and for a user's own that fails.
-    """
-    rows: list[tuple[str, str, int]] = []
-
-    def note(module: nn.Module, inputs: object, output: object) -> None:
-        shape = "x".join(str(size) for size in output.shape[1:]) or "1" if isinstance(output, Tensor) else ""
-        rows.append((type_before_parametrizations(module).__name__, shape, sum(p.numel() for p in module.parameters())))
-
-    layers = [layer for layer in single_layers(network) if not isinstance(layer, nn.Identity)]
-    hooks = [layer.register_forward_hook(note) for layer in layers]
-    try:
-        _check_forward(network, config, section)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return rows
-
-
-def single_layers(network: nn.Module) -> Iterator[nn.Module]:
-    """The parts of a network that are one layer each: those without parts, or with parameters of their own.
-
-    So self-attention is one layer, and a normalised convolution is not its normalisation.
-    """
-    for part in network.children():
-        if not list(part.children()) or is_parametrized(part) or list(part.parameters(recurse=False)):
-            yield part
-        else:
-            yield from single_layers(part)
-
-
-def _check_forward(network: nn.Module, config: Config, section: str) -> None:
-    latents: tuple[int, ...] = (_COUNT, config.latent_dim)
-    images: tuple[int, ...] = (_COUNT, config.channels, config.image_size, config.image_size)
-    given, wanted = (latents, images) if section == "generator" else (images, (_COUNT,))
-    name = getattr(config, section).network
-    labels = () if config.num_classes is None else (torch.zeros(_COUNT, dtype=torch.int64, device="meta"),)
-    try:
-        output = network(torch.empty(given, device="meta", dtype=DTYPES[config.training.precision]), *labels)
-    except Exception as error:
-        if not is_own(name):
-            raise
-        raise UserError(f"{section}.network={name}: its forward raised {why(error)}") from error
-    found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-    if found != wanted:
-        raise UserError(f"{section}.network={name}: for input {given} its output is {found}, and must be {wanted}")
-
-
 @dataclass(frozen=True)
 class Networks:
-    """A generator, mapping latents (N, latent_dim) to images, and a discriminator, mapping images to logits (N,).
+    """A generator, mapping latents (N, latent_dim) to images, and a discriminator, mapping images to logits (N, ...).
 
     Those of a conditional configuration take labels, int64 (N,) from 0 to num_classes - 1, as a second argument.
     """
@@ -108,7 +64,7 @@ def build_networks(config: Config, device: torch.device) -> Networks:
     memory_format = torch.channels_last if config.training.channels_last else torch.contiguous_format
     built = []
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed(config.seed, Purpose.INITIAL_WEIGHTS))
+        torch.manual_seed(derive_seed(config.seed, "initial weights"))
         for section, registry in (("generator", GENERATORS), ("discriminator", DISCRIMINATORS)):
             with torch.device("meta" if device.type == "meta" else "cpu"):
                 network = _build_network(config, section, registry)
@@ -121,7 +77,7 @@ def _build_network(config: Config, section: str, registry: Registry) -> nn.Modul
     where = f"{section}.network={part.network}"
     target = registry.resolve(part.network)
     if not issubclass(target, nn.Module):
-        raise UserError(f"{where}: this class is no torch.nn.Module; derive it from that")
+        raise UserError(f"{where}: derive this class from torch.nn.Module")
     _check_labels(config.num_classes, target, where)
     try:
         network: nn.Module = target(**context_arguments(target, config), **part.options)
@@ -151,11 +107,11 @@ def _check_labels(num_classes: int | None, target: type[nn.Module], where: str) 
 
 
 def build_objective(config: Config) -> Objective:
-    """The objective that the configuration names. Raises UserError for a user's own that is none."""
+    """The objective that the configuration names. Raises UserError for a user's own class that is none."""
     name = config.objective.name
     target = OBJECTIVES.resolve(name)
     if not issubclass(target, Objective):
-        raise UserError(f"objective.name={name}: derive this class from distgan.losses.objectives.Objective")
+        raise UserError(f"objective.name={name}: derive this class from distgan.losses.Objective")
     try:
         objective: Objective = target(**config.objective.options)
     except Exception as error:
@@ -165,27 +121,56 @@ def build_objective(config: Config) -> Objective:
     return objective
 
 
-def check_combination(config: Config, networks: Networks) -> None:
-    """Raises UserError for networks and objectives that cannot work together."""
-    objective, discriminator = build_objective(config), networks.discriminator
+def check_combination(config: Config, networks: Networks, objective: Objective) -> None:
+    """Raises UserError for networks on the device "meta" and an objective that cannot work together."""
+    discriminator = networks.discriminator
     network, name = f"discriminator.network={config.discriminator.network}", f"objective.name={config.objective.name}"
-    if objective.penalised and has_batch_statistics(discriminator):
+    if objective.penalized and has_batch_statistics(discriminator):
         raise UserError(
-            f"{network} normalises over the batch, which {name} forbids: its gradient penalty is an image's own; "
+            f"{network} normalizes over the batch, which {name} forbids: its gradient penalty is an image's own; "
             f"use discriminator.network={'wgan_gp' if config.num_classes is None else 'cgan'}{_or_no_r1(config)}"
         )
-    if objective.penalised and config.objective.updates == "simultaneous":
+    if objective.penalized and config.objective.updates == "simultaneous":
         raise UserError(
             f"objective.updates=simultaneous does not go with {name}: its gradient penalty needs a forward of its own; "
             f"use objective.updates=sequential{_or_no_r1(config)}"
         )
     if objective.clip_value is not None and _has_spectral_norm(discriminator):
         raise UserError(
-            f"{network} normalises its weights by their spectral norm, which undoes the clipping of {name}; "
+            f"{network} normalizes its weights by their spectral norm, which undoes the clipping of {name}; "
             f"use objective.name=hinge, or a discriminator without spectral norm{_without_spectral_norm(config)}"
         )
     if isinstance(list(discriminator.modules())[-1], nn.Sigmoid):
         raise UserError(f"{network} ends in a sigmoid, but {name} takes unbounded logits; leave the sigmoid out")
+    if is_own(config.objective.name):
+        _check_losses(config, objective, _check_forward(discriminator, config, "discriminator"))
+
+
+def _check_losses(config: Config, objective: Objective, shape: tuple[int, ...]) -> None:
+    """Raises UserError for a user's own objective whose losses of random logits are no finite scalars."""
+    dtype = DTYPES[config.training.precision]
+    context = Context(0, 0.0, config.seed, 0, torch.device("cpu"), dtype)
+    real, fake = context.normal("checked reals", *shape), context.normal("checked fakes", *shape)
+    given = real if objective.needs_real_logits else real.new_empty(0)
+    losses = {"discriminator_loss": (real, fake, context), "generator_loss": (fake, given, context)}
+    for method, arguments in losses.items():
+        where = f"objective.name={config.objective.name}: its {method}"
+        try:
+            loss = getattr(objective, method)(*arguments)
+        except Exception as error:
+            raise UserError(f"{where} raised {why(error)}{_real_logits_hint(objective, method)}") from error
+        if not isinstance(loss, Tensor) or loss.shape != ():
+            found = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
+            raise UserError(f"{where} returned {found}; return a mean over all logits, a tensor without dimensions")
+        if not loss.isfinite():
+            raise UserError(f"{where} is {loss.item()} for random logits{_real_logits_hint(objective, method)}")
+
+
+def _real_logits_hint(objective: Objective, method: str) -> str:
+    """What helps where a generator's loss takes logits of real images that it did not ask for."""
+    if objective.needs_real_logits or method != "generator_loss":
+        return ""
+    return "; if it uses logits of real images, set needs_real_logits = True in the class"
 
 
 def _or_no_r1(config: Config) -> str:
@@ -198,3 +183,59 @@ def _without_spectral_norm(config: Config) -> str:
 
 def _has_spectral_norm(network: nn.Module) -> bool:
     return any(isinstance(module, _SpectralNorm) for module in network.modules())
+
+
+def layers_of(network: nn.Module, config: Config, section: str) -> list[tuple[str, str, int]]:
+    """(layer, output shape, parameters) of each layer of a network on the device "meta"; `section` says which.
+
+    Raises UserError for one whose output has another shape than such a network's, and for a user's own that fails.
+    """
+    rows: list[tuple[str, str, int]] = []
+
+    def note(module: nn.Module, inputs: object, output: object) -> None:
+        shape = "x".join(str(size) for size in output.shape[1:]) or "1" if isinstance(output, Tensor) else ""
+        rows.append((type_before_parametrizations(module).__name__, shape, sum(p.numel() for p in module.parameters())))
+
+    layers = [layer for layer in single_layers(network) if not isinstance(layer, nn.Identity)]
+    hooks = [layer.register_forward_hook(note) for layer in layers]
+    try:
+        _check_forward(network, config, section)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return rows
+
+
+def single_layers(network: nn.Module) -> Iterator[nn.Module]:
+    """The parts of a network that are one layer each: those without parts, or with parameters of their own.
+
+    So self-attention is one layer, and a normalized convolution is not its normalization.
+    """
+    for part in network.children():
+        if not list(part.children()) or is_parametrized(part) or list(part.parameters(recurse=False)):
+            yield part
+        else:
+            yield from single_layers(part)
+
+
+def _check_forward(network: nn.Module, config: Config, section: str) -> tuple[int, ...]:
+    """The shape of the output for two inputs, of a network on the device "meta".
+
+    Raises UserError for a generator whose output is no images, and for a discriminator whose output is not (2, ...).
+    """
+    latents: tuple[int, ...] = (_COUNT, config.latent_dim)
+    images: tuple[int, ...] = (_COUNT, config.channels, config.image_size, config.image_size)
+    given = latents if section == "generator" else images
+    name = getattr(config, section).network
+    labels = () if config.num_classes is None else (torch.zeros(_COUNT, dtype=torch.int64, device="meta"),)
+    try:
+        output = network(torch.empty(given, device="meta", dtype=DTYPES[config.training.precision]), *labels)
+    except Exception as error:
+        if not is_own(name):
+            raise
+        raise UserError(f"{section}.network={name}: its forward raised {why(error)}") from error
+    found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+    if isinstance(found, str) or (found != images if section == "generator" else found[:1] != (_COUNT,)):
+        wanted = images if section == "generator" else f"({_COUNT},) or ({_COUNT}, ...)"
+        raise UserError(f"{section}.network={name}: for input {given} its output is {found}, and must be {wanted}")
+    return found

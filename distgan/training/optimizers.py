@@ -1,4 +1,4 @@
-"""The optimizers of both networks, their rates, and gradients of bounded norm."""
+"""The optimizers of both networks, their learning rates and moments, and clipping of gradients by norm."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from distgan.training.state_file import TensorSpec
 
 @dataclass(frozen=True)
 class Optimizers:
-    """One optimizer a network."""
+    """One optimizer for each network."""
 
     generator: torch.optim.Optimizer
     discriminator: torch.optim.Optimizer
@@ -27,22 +27,22 @@ class Optimizers:
         self.discriminator.zero_grad()
 
     def set_rates(self, images: int) -> None:
-        """Sets the learning rates of a step that begins after so many real images."""
+        """Sets the learning rates of a step that begins after `images` real images."""
         factor = decay_factor(self.config, images)
         _set_rate(self.generator, self.config.generator.lr * factor)
         _set_rate(self.discriminator, self.config.discriminator.lr * factor)
 
     def load_moments(self, generator: Mapping[str, Any], discriminator: Mapping[str, Any]) -> None:
-        """Takes the moments of the optimizers' saved states; all else stays as the configuration has it."""
+        """Loads the moments from saved states of both optimizers; rates and betas stay as configured."""
         _load_moments(self.generator, generator["state"])
         _load_moments(self.discriminator, discriminator["state"])
 
     def update_generator(self) -> None:
-        """Moves the generator along its gradients, which are complete."""
+        """One optimizer step of the generator; its gradients are complete."""
         _update(self.generator, self.config.generator)
 
     def update_discriminator(self) -> None:
-        """Moves the discriminator along its gradients, which are complete."""
+        """One optimizer step of the discriminator; its gradients are complete."""
         _update(self.discriminator, self.config.discriminator)
 
 
@@ -52,7 +52,7 @@ def build_optimizers(config: OptimizersConfig, generator: nn.Module, discriminat
 
 
 def moment_specs(config: AdamConfig | RMSPropConfig, network: nn.Module) -> dict[int, dict[str, TensorSpec]]:
-    """What an optimizer keeps of each parameter of a network, by the parameter's number, once it has moved them."""
+    """Shapes and dtypes of an optimizer's moments after its first step, by the number of the parameter."""
     kept: dict[torch.dtype, dict[str, Tensor]] = {}
     specs = {}
     for number, parameter in enumerate(network.parameters()):
@@ -85,16 +85,16 @@ def _load_moments(optimizer: torch.optim.Optimizer, state: Mapping[int, Mapping[
 
 
 def _laid_out(name: str, value: Tensor, parameter: Tensor) -> Tensor:
-    """A copy in the parameter's memory format. Raises ValueError for a value that the parameter cannot have."""
+    """A copy in the parameter's memory format. Raises ValueError for a value of another shape."""
     if value.shape != (() if name == "step" else parameter.shape):
-        raise ValueError(f"{name} is of shape {tuple(value.shape)}, and its parameter of {tuple(parameter.shape)}")
+        raise ValueError(f"{name} has shape {tuple(value.shape)}, and its parameter {tuple(parameter.shape)}")
     if name == "step":
         return value.clone()
     return torch.empty_like(parameter, device="cpu", dtype=value.dtype).copy_(value)
 
 
 def decay_factor(config: OptimizersConfig, images: int) -> float:
-    """What learning rates are multiplied by after so many real images: 1, then linearly down to 0."""
+    """The factor of the learning rates after `images` real images: 1, then linearly down to 0."""
     if config.decay_until_kimg is None:
         return 1.0
     start, end = config.decay_from_kimg * 1000, config.decay_until_kimg * 1000
@@ -120,7 +120,7 @@ def _set_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
 
 
 def _update(optimizer: torch.optim.Optimizer, config: OptimizerConfig) -> None:
-    """A step, the gradient of the whole network first scaled down where its norm is above the configured one."""
+    """One step, after the gradient of the whole network is clipped to `max_grad_norm` where that is set."""
     if config.max_grad_norm is not None:
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         nn.utils.clip_grad_norm_(parameters, config.max_grad_norm)

@@ -1,4 +1,4 @@
-"""Settings of a worker's process that its numbers depend on."""
+"""Settings of a worker's process: threads, memory, determinism."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ import platform
 import torch
 
 from distgan.distributed import Distributed
-from distgan.training.checkpoints import Manifest
+from distgan.training.manifest import Manifest
 
-# Parameters of glibc's mallopt, from its malloc.h.
+# From glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
 
 
-def choose_threads(wish: int | None, distributed: Distributed, resumed: Manifest | None) -> int:
-    """torch threads of this worker: as wished, else as before a resume, else as OMP_NUM_THREADS says, else a fair
-    share of the host.
+def choose_threads(configured: int | None, distributed: Distributed, resumed: Manifest | None) -> int:
+    """Torch threads of this worker.
 
-    Another number of threads adds in another order, so a resume with the same workers keeps it.
+    In this order: the configured number; that of the checkpoint, if a run resumes with the same number of workers
+    (sums are then in the same order); OMP_NUM_THREADS; cores / local workers.
     """
-    if wish is not None:
-        return wish
+    if configured is not None:
+        return configured
     if resumed is not None and resumed.workers == distributed.size:
         return resumed.threads
     if distributed.threads is not None:
@@ -34,10 +34,10 @@ def choose_threads(wish: int | None, distributed: Distributed, resumed: Manifest
 
 
 def crowding_load(threads: int, distributed: Distributed) -> float | None:
-    """This machine's load, where more is running on it than leaves a processor to each thread of its workers.
+    """This machine's load, if it leaves less than a processor to each thread of its workers; else None.
 
-    What the start of a run itself adds, up to one, does not count. None also where there is one thread, or a GPU, and
-    where this process may use a part of the processors only: the load is that of all.
+    A load of up to 1 is that of the start of the run itself. Also None with a single thread, with a GPU, and where this
+    process may use only some of the processors, as the load is that of all.
     """
     processors = len(os.sched_getaffinity(0))
     if threads == 1 or distributed.device.type != "cpu" or processors != os.cpu_count():
@@ -47,7 +47,7 @@ def crowding_load(threads: int, distributed: Distributed) -> float | None:
 
 
 def prepare_process(threads: int, device: torch.device) -> None:
-    """Sets the threads, keeps freed memory, and has every operation on `device` give the same bits each time."""
+    """Sets the threads, makes freed memory stay in the process, and makes operations on `device` deterministic."""
     torch.set_num_threads(threads)
     _keep_freed_memory()
     if device.type == "cuda":
@@ -58,7 +58,7 @@ def prepare_process(threads: int, device: torch.device) -> None:
 
 
 def _keep_freed_memory() -> None:
-    """Has glibc keep what tensors leave: by default it returns each large one, and every step faults it in again."""
+    """By default glibc returns large blocks to the kernel, and every step page-faults them in again."""
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)
         libc.mallopt(_M_MMAP_THRESHOLD, 2**30)

@@ -1,4 +1,4 @@
-"""Where the time of a step goes: a trace of some steps, and the shares of their parts."""
+"""Profiles some steps: a trace, and the duration of each part of a step."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from distgan.errors import UserError
 from distgan.storage.storage import Storage
 from distgan.training.events import ProfileWritten
 
-# Steps of the session: passed over, warming the profiler up, recorded.
+# Steps of the session: skipped, profiler warm-up, recorded.
 _WAIT, _WARM_UP, _RECORDED = 5, 2, 10
 
-_PARTS = ("data wait", "critic", "generator", "optimizers", "average")
+_PARTS = ("data wait", "discriminator", "generator", "optimizers", "average")
 
 _COLLECTIVES = ("gloo:", "nccl:")
 
@@ -28,31 +28,31 @@ _PREFIX = "distgan: "
 
 
 def span(name: str) -> record_function:
-    """Names what happens inside, in traces; costs about a microsecond where nobody records."""
+    """A named range in traces. Without a profiler it costs about a microsecond."""
     return record_function(_PREFIX + name)
 
 
 class StepProfiler:
-    """Records some steps of a session and keeps a trace of them in the run's folder as `profile/trace.json.gz`."""
+    """Records some steps of a session, and saves their trace in the run's folder as `profile/trace.json.gz`."""
 
-    def __init__(self, run: Storage, device: torch.device, say: Callable[[str], None] = lambda _: None) -> None:
-        self._storage, self._say = run.child("profile"), say
+    def __init__(self, run: Storage, device: torch.device, log: Callable[[str], None] = lambda _: None) -> None:
+        self._storage, self._log = run.child("profile"), log
         self._parts: dict[str, float] = {}
         activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if device.type == "cuda" else [])]
         steps = schedule(wait=_WAIT, warmup=_WARM_UP, active=_RECORDED, repeat=1)
-        self._profiler = profile(activities=activities, schedule=steps, on_trace_ready=self._keep)
+        self._profiler = profile(activities=activities, schedule=steps, on_trace_ready=self._save)
         self._profiler.start()
 
     def step(self) -> None:
-        """A step has ended."""
+        """Marks the end of a step."""
         self._profiler.step()
 
     def finish(self) -> ProfileWritten:
-        """The parts of a step: those of the steps that were recorded."""
+        """Ends the profile; returns the mean durations over the recorded steps."""
         self._profiler.stop()
         return ProfileWritten(_RECORDED if self._parts else 0, self._parts, self._storage.url)
 
-    def _keep(self, profiler: profile) -> None:
+    def _save(self, profiler: profile) -> None:
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "trace.json.gz"
             profiler.export_chrome_trace(str(file))
@@ -60,12 +60,12 @@ class StepProfiler:
         try:
             self._storage.write_bytes(file.name, trace)
         except UserError as error:
-            self._say(f"{error}; the profile is not kept")
+            self._log(f"{error}; the profile is not saved")
         self._parts = _parts(json.loads(gzip.decompress(trace))["traceEvents"])
 
 
 def _parts(events: list[dict[str, Any]]) -> dict[str, float]:
-    """Milliseconds a step of each part: of the host, or of the device where that took longer."""
+    """Milliseconds per step of each part, on the host or the device, whichever is longer."""
     totals: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
     for event in events:
         name, category = str(event.get("name", "")), str(event.get("cat", ""))

@@ -1,4 +1,4 @@
-"""How far a run is: counters, and the evaluations that early stopping judges."""
+"""The counters of a run, and its evaluations."""
 
 from __future__ import annotations
 
@@ -8,17 +8,23 @@ from typing import Annotated, Any, ClassVar
 from pydantic import ConfigDict, Field, TypeAdapter
 
 from distgan.config.schema import Config
-from distgan.training.health import Count, Health
+from distgan.evaluation.evaluator import Scores
+from distgan.training.health import Health, NonNegative
 
-# Far more than can be trained, and few enough for a place in the data to be a number of 64 bits.
+# Far more than can be trained, and few enough for a position in the data to be a number of 64 bits.
 Updates = Annotated[int, Field(ge=0, le=2**40)]
 
-Images = Count
+Images = NonNegative
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """A Fréchet distance and other measures, and after how many generator updates and real images they were taken."""
+class StepScores:
+    """The scores that a run keeps of its averaged generator, after so many generator updates and real images.
+
+    Attributes:
+        distance: the Fréchet distance.
+        more: further metrics by the names that the configuration has.
+    """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
@@ -27,14 +33,23 @@ class Evaluation:
     distance: float
     more: dict[str, float] = field(default_factory=dict)
 
-    def value(self, measure: str) -> float | None:
-        """What it found for a measure, as the configuration calls it; None where it was not taken."""
-        return self.distance if measure == "frechet" else self.more.get(measure)
+    @property
+    def kimg(self) -> float:
+        return self.images / 1000
+
+    @property
+    def values(self) -> dict[str, float]:
+        """All metrics by the names that the configuration has."""
+        return {"frechet": self.distance} | self.more
+
+    def value(self, metric: str) -> float | None:
+        """The value of a metric; None where it was not computed."""
+        return self.values.get(metric)
 
 
 @dataclass(frozen=True)
 class Pending:
-    """An evaluation that is under way: of the checkpoint of this step."""
+    """An asynchronous evaluation that is not finished: that of this step's checkpoint."""
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
@@ -44,61 +59,65 @@ class Pending:
 
 @dataclass
 class Progress:
-    """Plain numbers that, with the seed, fix all that comes.
+    """Plain numbers that, with the seed, determine everything that follows.
 
     Attributes:
-        step: generator updates done.
+        step: generator updates.
+        discriminator_updates: discriminator updates.
         batches: real batches taken from the data, the position in its order.
-        images: real images that the critic consumed; kimg are thousands of these.
-        bad_samples: different samples so far in whose place another was taken.
-        evaluations: all of the run, in their order; one at step 0 is of the generator that the run began with.
-        pending: one whose result is not among them yet.
-        given: whether the generator that the run began with had the weights of another run.
-        health: whether it is healthy, and what that is judged by.
+        images: real images of all discriminator updates; a kimg is a thousand of these. Those that an objective reads
+            for generator updates count in `batches` only.
+        bad_samples: distinct bad samples that were replaced by others.
+        evaluations: all of the run, oldest first; step 0 is the generator that the run began with.
+        pending: the evaluation whose scores are still to come.
+        given: whether the run began with weights of another run.
+        health: state of the failure detectors.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     step: Updates = 0
-    critic_updates: Updates = 0
+    discriminator_updates: Updates = 0
     batches: Updates = 0
     images: Images = 0
     bad_samples: Images = 0
-    evaluations: list[Evaluation] = field(default_factory=list)
+    evaluations: list[StepScores] = field(default_factory=list)
     pending: Pending | None = None
     given: bool = False
     health: Health = field(default_factory=Health)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Progress:
-        """The inverse of `as_dict`. Raises pydantic's ValidationError for what is none."""
+        """The inverse of `as_dict`. Raises pydantic's ValidationError for invalid values."""
         return TypeAdapter(cls).validate_python(values)
 
     @property
     def kimg(self) -> float:
         return self.images / 1000
 
-    def advance(self, config: Config) -> int:
-        """Counts one step; returns the real images that it consumed."""
+    def advance(self, config: Config, batches: int) -> int:
+        """Counts one step that read `batches` real batches; returns the images of its discriminator updates."""
         objective = config.objective
         images = objective.critic_steps * config.training.batch_size
         self.step += 1
-        self.critic_updates += objective.critic_steps
-        self.batches += objective.critic_steps if objective.critic_batches == "fresh" else 1
+        self.discriminator_updates += objective.critic_steps
+        self.batches += batches
         self.images += images
         return images
 
-    def evaluated(self, distance: float, more: dict[str, float] | None = None) -> None:
-        """Takes down the evaluation that was pending, else one of this moment."""
+    def add_scores(self, scores: Scores) -> StepScores:
+        """Records the scores of the pending evaluation; without one, those of the current generator."""
         of = self.pending or Pending(self.step, self.images)
-        self.evaluations.append(Evaluation(of.step, of.images, distance, more or {}))
+        evaluation = StepScores(of.step, of.images, scores.distance, scores.more)
+        self.evaluations.append(evaluation)
         self.pending = None
+        return evaluation
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 
 
 def due(before: int, after: int, every_kimg: float) -> bool:
-    """Whether a multiple of `every_kimg` lies in (before, after], both counted in images."""
+    """Whether a multiple of `every_kimg` lies in (before, after], both in images."""
     every = max(1, round(every_kimg * 1000))
     return after // every > before // every

@@ -1,4 +1,4 @@
-"""Evaluates a run's averaged generator, on the workers or asynchronously, and records the results."""
+"""Evaluates a run's averaged generator, on its workers or asynchronously, and records the scores."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from distgan.config.schema import Config
 from distgan.distributed import Distributed
 from distgan.evaluation.evaluator import Evaluator, Scores
 from distgan.evaluation.metrics.registry import higher_is_better
-from distgan.training.checkpoints import CheckpointStore, checkpoint_name, fitting
-from distgan.training.early_stopping import Judgement, judge, ranked
+from distgan.training.checkpoints import CheckpointStore, checkpoint_name, matching_tensors
+from distgan.training.early_stopping import EarlyStopping, ranked
 from distgan.training.events import EvaluationResult
 from distgan.training.fakes import GeneratedImages
 from distgan.training.progress import Pending
@@ -23,25 +23,23 @@ from distgan.training.state import TrainingState
 
 
 class AsyncEvaluator(Protocol):
-    """Whoever measures checkpoints aside. Both methods are called on every rank together."""
+    """Evaluates checkpoints beside the training. Both methods are collective: every rank calls them."""
 
-    def begin(self, checkpoint: str) -> None:
-        """Starts measuring a whole checkpoint of the run, by its name; returns at once."""
+    def start(self, checkpoint: str) -> None:
+        """Starts the evaluation of a complete checkpoint of the run, by its name. Returns at once."""
         ...
 
     def result(self, checkpoint: str) -> Scores:
-        """What was begun has found, the same on every rank; waits for it. Raises UserError where it failed."""
+        """Waits for the scores of a started evaluation, the same on every rank. Raises UserError if it failed."""
         ...
 
 
 class RunEvaluator:
-    """A run's evaluations. Its methods are called on every rank together, and give the same on each.
+    """A run's evaluations. All methods are collective and return the same on every rank, where not said otherwise.
 
-    Aside, an evaluation begins when the checkpoint of its step is whole, which `progress.pending` pins; its result is
-    applied when the next one is due, whenever it came. So what follows from it happens at the same step in every run.
-
-    Attributes:
-        is_aside: whether somebody else measures checkpoints.
+    An asynchronous evaluation starts when the checkpoint of its step is complete; `progress.pending` keeps that
+    checkpoint. Its scores count from the next evaluation on, however early they arrive, so that every run of the same
+    configuration does the same at the same step.
     """
 
     def __init__(
@@ -52,110 +50,111 @@ class RunEvaluator:
         real_labels: NDArray[np.int64],
         checkpoints: CheckpointStore,
         distributed: Distributed,
-        validation: AsyncEvaluator | None,
+        async_evaluator: AsyncEvaluator | None,
     ) -> None:
         self._config, self._state, self._evaluator, self._real_labels = config, state, evaluator, real_labels
-        self._checkpoints, self._world, self._validation = checkpoints, distributed, validation
-        self._begun: str | None = None
-        self.is_async = validation is not None
+        self._checkpoints, self._distributed, self._async = checkpoints, distributed, async_evaluator
+        self._started: str | None = None
+        self.is_async = async_evaluator is not None
         self.metric = evaluator.name(config.evaluation.monitor)
+        self.real = evaluator.real
+        self.num_features = evaluator.num_features
 
     @property
-    def judgement(self) -> Judgement:
-        """What the evaluations up to now say."""
-        return judge(self._state.progress.evaluations, self._config.evaluation)
+    def status(self) -> EarlyStopping:
+        """What the evaluations so far say."""
+        return EarlyStopping.status(self._state.progress.evaluations, self._config.evaluation)
 
     def best_checkpoint(self) -> str | None:
-        """The best that is kept; asked on rank 0, when none is being written."""
+        """Name of the best checkpoint that still exists. Rank 0 only, while no checkpoint is being written."""
         best_first = ranked(self._state.progress.evaluations, self._config.evaluation.monitor)
-        return self._checkpoints.first_kept(checkpoint_name(one.step) for one in best_first)
+        return self._checkpoints.first_kept(checkpoint_name(evaluation.step) for evaluation in best_first)
 
-    def here(self) -> EvaluationResult:
-        """Measures the generator of this moment."""
+    def evaluate(self) -> EvaluationResult:
+        """Evaluates the current generator on the workers."""
         begin = time.perf_counter()
-        scores = self._evaluator.evaluate(self._fakes(self._state.ema.network))
-        return self._taken_down(scores, time.perf_counter() - begin)
+        scores = self._evaluator.evaluate(self._images(self._state.ema.network))
+        return self._record(scores, time.perf_counter() - begin)
 
-    def start_async(self) -> None:
-        """Has the generator of this moment measured, once its checkpoint is whole."""
+    def schedule(self) -> None:
+        """Has the current generator evaluated asynchronously, from the checkpoint that is saved next."""
         progress = self._state.progress
         progress.pending = Pending(progress.step, progress.images)
 
     @property
-    def can_begin(self) -> bool:
-        """Whether one waits whose checkpoint is written; asked on rank 0, which alone writes."""
+    def can_start(self) -> bool:
+        """Whether the pending evaluation can start because its checkpoint is complete. Rank 0 only."""
         name = self._pending_name
-        return self.is_async and name is not None and self._begun != name and self._checkpoints.is_idle
+        return self.is_async and name is not None and self._started != name and self._checkpoints.is_idle
 
-    def begin(self) -> None:
-        """Starts what can begin."""
-        assert self._validation is not None
-        self._begun = self._pending_name
-        assert self._begun is not None
-        self._validation.begin(self._begun)
+    def start(self) -> None:
+        """Starts the pending evaluation."""
+        assert self._async is not None
+        self._started = self._pending_name
+        assert self._started is not None
+        self._async.start(self._started)
 
-    def pending_result(self) -> EvaluationResult | None:
-        """Waits for the evaluation that is under way, where there is one whose checkpoint is not gone."""
+    def finish_pending(self) -> EvaluationResult | None:
+        """Waits for the pending evaluation and records it. None without one, or if its checkpoint no longer exists."""
         name = self._pending_name
         if name is None:
             return None
-        scores = self._result(name)
+        scores = self._pending_scores(name)
         if scores is None:
             self._state.progress.pending = None
             return None
-        return self._taken_down(scores, sum(scores.seconds.values()))
+        return self._record(scores, sum(scores.seconds.values()))
 
     @property
     def _pending_name(self) -> str | None:
         pending = self._state.progress.pending
         return None if pending is None else checkpoint_name(pending.step)
 
-    def _result(self, name: str) -> Scores | None:
-        """None where the checkpoint is gone. What another session left is measured anew."""
-        if self._begun != name:
-            if self._world.rank == 0:
+    def _pending_scores(self, name: str) -> Scores | None:
+        """None if the checkpoint no longer exists. An evaluation that an earlier session started is started anew."""
+        if self._started != name:
+            if self._distributed.rank == 0:
                 self._checkpoints.wait()
-            if not self._world.from_rank_0(lambda: self._checkpoints.load(name) is not None):
+            if not self._distributed.from_rank_0(lambda: self._checkpoints.load(name) is not None):
                 return None
-            if self._validation is None:
-                return self._of_checkpoint(name)
-            self.begin()
-        assert self._validation is not None
-        return self._validation.result(name)
+            if self._async is None:
+                return self._evaluate_checkpoint(name)
+            self.start()
+        assert self._async is not None
+        return self._async.result(name)
 
-    def _of_checkpoint(self, name: str) -> Scores | None:
+    def _evaluate_checkpoint(self, name: str) -> Scores:
         checkpoint = self._checkpoints.load(name)
         assert checkpoint is not None, "rank 0 has just read it"
         generator = copy.deepcopy(self._state.ema.network)
-        with fitting(checkpoint.url):
+        with matching_tensors(checkpoint.url):
             generator.load_state_dict(checkpoint.tensors["ema"])
-        return self._evaluator.evaluate(self._fakes(generator))
+        return self._evaluator.evaluate(self._images(generator))
 
-    def _fakes(self, generator: nn.Module) -> GeneratedImages:
-        return GeneratedImages(self._config, self._real_labels, self._world.device, generator)
+    def _images(self, generator: nn.Module) -> GeneratedImages:
+        return GeneratedImages(self._config, self._real_labels, self._distributed.device, generator)
 
-    def _taken_down(self, scores: Scores, seconds: float) -> EvaluationResult:
-        progress, evaluation = self._state.progress, self._config.evaluation
-        progress.evaluated(scores.distance, scores.more)
-        measured, judgement = progress.evaluations[-1], self.judgement
-        values = {"frechet": scores.distance} | scores.more
-        value, best = values.pop(evaluation.monitor), judgement.best
+    def _record(self, scores: Scores, seconds: float) -> EvaluationResult:
+        progress, config = self._state.progress, self._config.evaluation
+        evaluation = progress.add_scores(scores)
+        status, values = self.status, evaluation.values
+        value = values.pop(config.monitor)
         return EvaluationResult(
-            step=measured.step,
-            kimg=measured.images / 1000,
+            step=evaluation.step,
+            kimg=evaluation.kimg,
             metric=self.metric,
             value=value,
-            best=best.value if best else None,
-            best_kimg=best.kimg if best else None,
-            improved=best is not None and judgement.without_improvement == 0,
-            without_improvement=judgement.without_improvement,
-            patience=evaluation.patience,
+            best=status.best.value(config.monitor) if status.best else None,
+            best_kimg=status.best.kimg if status.best else None,
+            improved=status.best is not None and status.without_improvement == 0,
+            without_improvement=status.without_improvement,
+            patience=config.patience,
             seconds=seconds,
             reported_step=progress.step,
-            more={self._evaluator.name(name): value for name, value in values.items()},
+            more={self._evaluator.name(name): number for name, number in values.items()},
             seconds_of=scores.seconds,
-            higher_is_better=higher_is_better(evaluation.monitor),
+            higher_is_better=higher_is_better(config.monitor),
             diversity=scores.diversity,
-            untrained=judgement.untrained,
+            untrained=status.untrained,
             given=progress.given,
         )

@@ -1,4 +1,4 @@
-"""Where a run starts: the checkpoint that is named, and a new run from the weights of another."""
+"""The checkpoint that a user names, and the start of a run from the weights of another."""
 
 from __future__ import annotations
 
@@ -8,37 +8,37 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from distgan.errors import UserError
+from distgan.config.plugins import is_loaded
+from distgan.errors import DamagedError, UserError
 from distgan.storage.retry import NO_RETRY, Retry
 from distgan.storage.storage import NotFoundError, Storage
 from distgan.training.checkpoints import (
     FOLDER,
     Checkpoint,
     CheckpointStore,
-    DamagedError,
-    Manifest,
     checkpoint_name,
-    fitting,
+    matching_tensors,
 )
 from distgan.training.early_stopping import ranked
 from distgan.training.ema import ExponentialMovingAverage
+from distgan.training.manifest import Manifest
 from distgan.training.networks import Networks
 from distgan.training.progress import Progress
 
-Beginning = Literal["--init-from", "--continue-from"]
+InitOption = Literal["--init-from", "--continue-from"]
 
 
 def load_initial(checkpoint: Checkpoint, networks: Networks, ema: ExponentialMovingAverage) -> None:
-    """Takes over a checkpoint's weights in place. Raises UserError where they are those of other networks."""
+    """Loads the weights of a checkpoint. Raises UserError if they are those of other networks."""
     check_initial(checkpoint, networks)
-    with fitting(checkpoint.url):
+    with matching_tensors(checkpoint.url):
         networks.generator.load_state_dict(checkpoint.tensors["generator"])
         networks.discriminator.load_state_dict(checkpoint.tensors["discriminator"])
         ema.network.load_state_dict(checkpoint.tensors["ema"])
 
 
 def check_initial(checkpoint: Checkpoint, networks: Networks) -> None:
-    """Raises UserError, naming the first tensor, where a checkpoint's are not of these networks' names and shapes."""
+    """Raises UserError, naming the first tensor, if a checkpoint's names and shapes are not those of the networks."""
     parts = {"generator": networks.generator, "discriminator": networks.discriminator, "ema": networks.generator}
     tensors = checkpoint.tensors if isinstance(checkpoint.tensors, Mapping) else {}
     for part, network in parts.items():
@@ -46,30 +46,30 @@ def check_initial(checkpoint: Checkpoint, networks: Networks) -> None:
         if difference is not None:
             raise UserError(
                 f"--init-from {checkpoint.url}: its {part} is another network than the configuration's: {difference}; "
-                f"use the configuration that it was trained with, or begin without --init-from"
+                f"use the configuration that it was trained with, or leave --init-from out"
             )
 
 
-def check_same_beginning(manifest: Manifest, option: Beginning, asked: str, where: str) -> None:
-    """Raises UserError where a run that is gone on with did not begin with what is at the URL `asked`."""
+def check_same_start(manifest: Manifest, option: InitOption, url: str, where: str) -> None:
+    """Raises UserError if an existing run did not begin with the run or checkpoint at `url`."""
     began = manifest.init_from if option == "--init-from" else manifest.continued_from
-    if began is None or not f"{began}/".startswith(f"{asked}/"):
+    if began is None or not f"{began}/".startswith(f"{url}/"):
         raise UserError(
-            f"{option} {asked}: {where} is a run already, which began from "
-            f"{manifest.init_from or manifest.continued_from or 'random weights'}; leave {option} out to go on with "
-            f"it, or start a new run with another --name"
+            f"{option} {url}: the run {where} already exists, and began from "
+            f"{manifest.init_from or manifest.continued_from or 'random weights'}; leave {option} out to resume it, "
+            f"or start a new run with another --name"
         )
 
 
 def _difference(tensors: object, network: nn.Module) -> str | None:
-    """The first difference between a checkpoint's part and a network's, in words."""
+    """The first difference between the tensors of a checkpoint and those of a network, in words."""
     if not isinstance(tensors, Mapping):
         return "it is missing"
-    wanted = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    expected = {name: tuple(value.shape) for name, value in network.state_dict().items()}
     found = {name: tuple(value.shape) for name, value in tensors.items() if isinstance(value, Tensor)}
-    for name in [*wanted, *found]:
-        if found.get(name) != wanted.get(name):
-            return f"{name} is {found.get(name, 'missing')} there and {wanted.get(name, 'missing')} here"
+    for name in [*expected, *found]:
+        if found.get(name) != expected.get(name):
+            return f"{name} is {found.get(name, 'missing')} there and {expected.get(name, 'missing')} here"
     return None
 
 
@@ -82,14 +82,18 @@ def find_checkpoint(
     default: str = BEST,
     retry: Retry = NO_RETRY,
     own: Mapping[str, str] | None = None,
+    trust_code: bool = False,
 ) -> Checkpoint:
-    """The checkpoint at `url`, or one of the run at `url`: the `best`, the `last` or that of a name.
+    """The checkpoint at `url`, or one of the run at `url`.
 
-    Without `which` it is the `default`. The best is that of those that are kept; where none of them was evaluated, or
-    that one is damaged, the last whole one. Raises UserError where there is none, or none whole, or `url` is a
-    checkpoint and `which` is given.
+    Args:
+        which: `best`, `last`, or a checkpoint's name; None for `default`. The best is the best evaluated one that still
+            exists; without one, or if it is damaged, the last complete one.
+        own: the user's own networks and the like (see `CheckpointStore`).
+        trust_code: whether the module that the run's `evaluation.monitor` names may be imported. It says which values
+            are better.
 
-    own: networks and the like of the user's own configuration (see `CheckpointStore`).
+    Raises UserError if there is no such complete checkpoint, or if `url` is a checkpoint and `which` is given.
     """
     folder = Storage.open(url)
     parent, _, name = folder.url.rpartition("/")
@@ -98,50 +102,58 @@ def find_checkpoint(
         if which is not None:
             raise UserError(f"--checkpoint {which}: {url} is a checkpoint itself; give the run's folder instead")
         return _read(
-            CheckpointStore(Storage.open(above), own, reading=retry), name, f"{url}: no whole checkpoint there"
+            CheckpointStore(Storage.open(above), own, reading=retry), name, f"{url}: no complete checkpoint there"
         )
-    return _checkpoint_of_run(CheckpointStore(folder, own, reading=retry), default if which is None else which, url)
+    store = CheckpointStore(folder, own, reading=retry)
+    return _checkpoint_of_run(store, default if which is None else which, url, trust_code)
 
 
 def _read(
-    store: CheckpointStore, name: str, line: str, mend: str = "give the run's folder to use another one"
+    store: CheckpointStore, name: str, line: str, hint: str = "give the run's folder to use another one"
 ) -> Checkpoint:
     try:
         return store.read(name)
     except NotFoundError:
-        raise UserError(f"{line}; {mend}") from None
+        raise UserError(f"{line}; {hint}") from None
     except DamagedError as error:
-        raise DamagedError(f"{line}: {str(error).partition(': damaged: ')[2]}; {mend}") from None
+        raise DamagedError(f"{line}: {str(error).partition(': damaged: ')[2]}; {hint}") from None
 
 
-def _checkpoint_of_run(store: CheckpointStore, which: str, url: str) -> Checkpoint:
+def _checkpoint_of_run(store: CheckpointStore, which: str, url: str, trust_code: bool) -> Checkpoint:
     newest = store.newest_manifest()
     if newest is None:
-        _newest(store, url)  # raises, where damaged ones are there
+        _newest(store, url)  # raises if there are damaged ones
         raise UserError(f"{url}: no checkpoints there; give a run's folder (storage/name) or one of its checkpoints")
     if which not in {BEST, LAST}:
         others = f"give {BEST}, {LAST}, or one of {', '.join(store.names()[-5:])}"
-        line = f"--checkpoint {which}: {url} has no whole checkpoint of that name"
+        line = f"--checkpoint {which}: {url} has no complete checkpoint of that name"
         if which not in store.names():
             raise UserError(f"{line}; {others}")
         return _read(store, which, line, others)
     evaluations = Progress.from_dict(newest.progress).evaluations
     evaluation = newest.config.get("evaluation")
     monitor = evaluation.get("monitor") if isinstance(evaluation, dict) else None
-    best_first = ranked(evaluations, monitor if isinstance(monitor, str) else "frechet")
-    best = store.first_kept(checkpoint_name(one.step) for one in best_first)
-    passed_over: tuple[str, ...] = ()
-    if which == BEST and best is not None:
+    monitor = monitor if isinstance(monitor, str) else "frechet"
+    if which == BEST and not trust_code and not is_loaded(monitor):
+        raise UserError(
+            f"{url}: code of a module outside distgan ({monitor:.80}) says which checkpoint is best; add --trust-code "
+            f"if you trust it, or name one with --checkpoint, as in --checkpoint {LAST}"
+        )
+    best = None
+    if which == BEST:
+        best = store.first_kept(checkpoint_name(evaluation.step) for evaluation in ranked(evaluations, monitor))
+    skipped: tuple[str, ...] = ()
+    if best is not None:
         try:
             return store.read(best)
         except NotFoundError:
             pass
         except DamagedError as error:
-            passed_over = (str(error),)
+            skipped = (str(error),)
     checkpoint = _newest(store, url)
     if checkpoint is None:
-        raise UserError(f"{url}: its checkpoints are half written; train it again, or give another run")
-    return replace(checkpoint, passed_over=tuple(dict.fromkeys([*passed_over, *checkpoint.passed_over])))
+        raise UserError(f"{url}: its checkpoints are unfinished; train it again, or give another run")
+    return replace(checkpoint, skipped=tuple(dict.fromkeys([*skipped, *checkpoint.skipped])))
 
 
 def _newest(store: CheckpointStore, url: str) -> Checkpoint | None:
@@ -149,5 +161,5 @@ def _newest(store: CheckpointStore, url: str) -> Checkpoint | None:
         return store.newest()
     except DamagedError as error:
         raise DamagedError(
-            f"{url}: its checkpoints are damaged or half written ({error}); train it again, or give another run"
+            f"{url}: its checkpoints are damaged or unfinished ({error}); train it again, or give another run"
         ) from None

@@ -1,8 +1,8 @@
-"""The file of a checkpoint's tensors: what it holds is known, and compared, before a tensor is made of it.
+"""Reads the state file of a checkpoint safely: names, shapes and dtypes first, so they can be compared before use.
 
-`torch.save` writes a zip archive of a pickle, which names the tensors, and of their bytes. A stranger's may unpack to
-any size, call functions, or describe tensors that reach beyond their memory, so here only the names of plain tensors
-mean anything, archives are not compressed, and each tensor lies within the bytes that are there.
+`torch.save` writes a zip archive with a pickle that describes the tensors, and with their bytes. An untrusted file may
+unpack to any size, call functions, or describe tensors that reach beyond their bytes. This reader understands plain
+tensors only, rejects compression, and checks that each tensor lies within its bytes.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _DTYPES = {
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """What a tensor is, without its values."""
+    """Shape, dtype and stride of a tensor."""
 
     shape: tuple[int, ...]
     dtype: torch.dtype
@@ -52,7 +52,7 @@ class TensorSpec:
 
     @property
     def is_dense(self) -> bool:
-        """Whether its elements, in some order, lie one after the other."""
+        """Whether its elements, in some order, are contiguous."""
         expected = 1
         for stride, size in sorted(zip(self.stride, self.shape, strict=True)):
             if size == 1:
@@ -65,7 +65,7 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class _Storage:
-    """Bytes of the archive, as elements of a dtype."""
+    """A file of the archive, as elements of a dtype."""
 
     name: str
     dtype: torch.dtype
@@ -79,37 +79,37 @@ class _StoredTensor(TensorSpec):
 
 
 def specs_of(tree: Any) -> Any:
-    """Nested dictionaries of tensors, with each tensor's `TensorSpec` in its place."""
+    """Nested dictionaries of tensors, each tensor replaced by its `TensorSpec`."""
     if isinstance(tree, Mapping):
         return {key: specs_of(value) for key, value in tree.items()}
     return TensorSpec.of(tree) if isinstance(tree, Tensor) else tree
 
 
-def difference(found: Any, wanted: Any, name: str = "") -> str | None:
-    """The first difference of a tree of `TensorSpec` from the one that is wanted, in words.
+def difference(found: Any, expected: Any, name: str = "") -> str | None:
+    """The first difference of a tree of `TensorSpec` from the expected one, in words.
 
-    Anything will do where the wanted tree has neither a dictionary nor a tensor. Strides may be others, as long as no
-    elements lie apart or share memory: those of one memory format are not those of another.
+    Where the expected tree has neither a dictionary nor a tensor, anything is accepted. Strides may differ between
+    memory formats, but no elements may overlap or have gaps between them.
     """
-    if isinstance(wanted, Mapping):
+    if isinstance(expected, Mapping):
         if not isinstance(found, Mapping):
-            return f"{name or 'its content'} is no table of tensors"
-        for key in [*wanted, *found]:
+            return f"{name or 'its content'} is no dictionary of tensors"
+        for key in [*expected, *found]:
             path = f"{name}.{key}" if name else str(key)
             if key not in found:
                 return f"{path} is missing"
-            if key not in wanted:
+            if key not in expected:
                 return f"{path:.100} does not belong there"
-            inner = difference(found[key], wanted[key], path)
+            inner = difference(found[key], expected[key], path)
             if inner is not None:
                 return inner
-    elif isinstance(wanted, TensorSpec):
+    elif isinstance(expected, TensorSpec):
         if not isinstance(found, TensorSpec):
             return f"{name} is no tensor"
-        if (found.shape, found.dtype) != (wanted.shape, wanted.dtype):
-            return f"{name} is {found} there and {wanted} here"
-        if not found.is_dense and found.stride != wanted.stride:
-            return f"{name} has strides {found.stride}, so that its elements lie apart or share memory"
+        if (found.shape, found.dtype) != (expected.shape, expected.dtype):
+            return f"{name} is {found} there and {expected} here"
+        if not found.is_dense and found.stride != expected.stride:
+            return f"{name} has strides {found.stride}, so its elements overlap or have gaps"
     return None
 
 
@@ -121,14 +121,14 @@ def tensor_bytes(tree: Any) -> int:
 
 
 class StateFile:
-    """The content of a `state.pt`, of which only the names have been read.
+    """The content of a `state.pt`, with tensors still unread.
 
     Attributes:
-        specs: nested dictionaries of `TensorSpec`, and plain values.
+        specs: nested dictionaries of `TensorSpec` and plain values.
     """
 
     def __init__(self, content: bytes) -> None:
-        """Raises ValueError, with the reason, for what is no state of plain tensors."""
+        """Raises ValueError, with the reason, for anything but a state of plain tensors."""
         try:
             self._archive = zipfile.ZipFile(io.BytesIO(content))
             entries = self._archive.infolist()
@@ -144,14 +144,14 @@ class StateFile:
                 raise ValueError("its numbers are not little-endian")
             self.specs: Any = _NamesUnpickler(self._archive.read(pickled), self._stored).load()
             if not isinstance(self.specs, dict):
-                raise ValueError("it holds no table of tensors")
+                raise ValueError("it holds no dictionary of tensors")
             _check_once(self.specs, set())
         except _UNREADABLE as error:
             reason = " ".join(str(error).split()) if isinstance(error, ValueError | pickle.UnpicklingError) else ""
-            raise ValueError(reason[:120] or "it is no whole file of tensors") from None
+            raise ValueError(reason[:120] or "it is no complete file of tensors") from None
 
     def tensors(self) -> Any:
-        """The same with the tensors themselves, on the CPU. Raises ValueError where their bytes are damaged."""
+        """`specs` with tensors on the CPU in their place. Raises ValueError if their bytes are damaged."""
         try:
             return self._built(self.specs)
         except _UNREADABLE:
@@ -173,25 +173,25 @@ class StateFile:
             raise ValueError("two tensors share their bytes")
         self._used.add(name)
         if self._sizes[name] != elements * dtype.itemsize:
-            raise ValueError(f"{elements} elements are said to be in {self._sizes[name]} bytes")
+            raise ValueError(f"{elements} elements cannot be {self._sizes[name]} bytes")
         return _Storage(name, dtype, elements)
 
 
 def _check_once(tree: Any, seen: set[int]) -> None:
-    """Raises ValueError for a table or tensor that stands in two places: built anew in each, it would fill a memory."""
+    """Raises ValueError for a dictionary or tensor in two places: nested, its copies could exhaust the memory."""
     if isinstance(tree, Mapping | _StoredTensor):
         if id(tree) in seen:
-            raise ValueError("a part of it stands in two places")
+            raise ValueError("a part of it is in two places")
         seen.add(id(tree))
     for inner in tree.values() if isinstance(tree, Mapping) else ():
         _check_once(inner, seen)
 
 
 def _tensor(storage: object, offset: object, shape: object, stride: object, *_: object) -> _StoredTensor:
-    """What stands for `torch._utils._rebuild_tensor_v2`. Raises ValueError for a tensor beyond its storage."""
+    """Replaces `torch._utils._rebuild_tensor_v2`. Raises ValueError for a tensor beyond its storage."""
     sizes = [offset, *shape, *stride] if isinstance(shape, tuple) and isinstance(stride, tuple) else [None]
     if not isinstance(storage, _Storage) or not all(type(size) is int and 0 <= size < 2**48 for size in sizes):
-        raise ValueError("a tensor is described wrongly")
+        raise ValueError("a tensor has an invalid description")
     assert isinstance(offset, int)
     assert isinstance(shape, tuple)
     assert isinstance(stride, tuple)
@@ -205,22 +205,22 @@ Instruction = Callable[[Any], None]
 
 
 def _if(allowed: Callable[[list[Any]], bool], action: Instruction) -> Instruction:
-    """The instruction of an unpickler, if its stack is as plain tensors have it."""
+    """An instruction that checks the unpickler's stack first."""
 
     def checked(unpickler: Any) -> None:
         if not allowed(unpickler.stack):
-            raise pickle.UnpicklingError("it holds more than tables of plain tensors")
+            raise pickle.UnpicklingError("it holds more than dictionaries of plain tensors")
         action(unpickler)
 
     return checked
 
 
 def _plain_keys(keys: slice) -> Callable[[list[Any]], bool]:
-    """Whether keys on the stack are texts or numbers: to hash deep tuples ends the interpreter."""
+    """Whether keys on the stack are strings or integers: hashing deeply nested tuples crashes the interpreter."""
     return lambda stack: all(type(key) in {str, int} for key in stack[keys])
 
 
-def _makes_tensor_or_table(stack: list[Any]) -> bool:
+def _makes_tensor_or_dict(stack: list[Any]) -> bool:
     function, arguments = stack[-2:]
     return type(arguments) is tuple and (function is _tensor or (function is OrderedDict and not arguments))
 
@@ -229,10 +229,10 @@ _ALLOWED: dict[bytes, Callable[[list[Any]], bool]] = {
     pickle.SETITEM: _plain_keys(slice(-2, -1)),
     pickle.SETITEMS: _plain_keys(slice(0, None, 2)),
     pickle.DICT: _plain_keys(slice(0, None, 2)),
-    pickle.REDUCE: _makes_tensor_or_table,
+    pickle.REDUCE: _makes_tensor_or_dict,
 }
 
-# Instructions that call, import or hash what comes, or make room for any length: tensors are saved without them.
+# Instructions that call, import, hash or allocate anything. Tensors are saved without them.
 _NOT_NEEDED = (
     pickle.INST + pickle.OBJ + pickle.NEWOBJ + pickle.NEWOBJ_EX + pickle.PERSID + pickle.EXT1 + pickle.EXT2
     + pickle.EXT4 + pickle.BUILD + pickle.EMPTY_SET + pickle.ADDITEMS + pickle.FROZENSET + pickle.BYTEARRAY8
@@ -241,7 +241,7 @@ _NOT_NEEDED = (
 
 
 class _NamesUnpickler(pickle._Unpickler):
-    """Python's unpickler in Python, with three meanings: a table, a tensor's description, a storage's dtype."""
+    """Python's own unpickler, restricted to dictionaries, descriptions of tensors, and dtypes of storages."""
 
     dispatch: ClassVar[dict[int, Instruction]] = {
         code: _if(_ALLOWED[bytes([code])], action) if bytes([code]) in _ALLOWED else action
@@ -265,5 +265,5 @@ class _NamesUnpickler(pickle._Unpickler):
     def persistent_load(self, pid: Any) -> _Storage:
         _, dtype, key, _, elements = pid
         if not isinstance(dtype, torch.dtype) or type(key) is not str or type(elements) is not int or elements < 0:
-            raise ValueError("a tensor's bytes are described wrongly")
+            raise ValueError("a tensor's bytes have an invalid description")
         return self._stored(key, dtype, elements)

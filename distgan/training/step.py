@@ -1,8 +1,8 @@
-"""One training step: `critic_steps` critic updates and a generator update, each the mean over all groups.
+"""One training step: `critic_steps` discriminator updates and a generator update, each the mean over all groups.
 
-A global batch is `groups` equal parts. Everything that the mathematics depends on (batch statistics, dropout,
-latents, noise) belongs to a part, so a step is the same for every number of workers. A worker runs its parts in
-turn; gradients meet in one all-reduce at its last part.
+A global batch is cut into `groups` equal parts. Everything that the mathematics depends on (batch statistics, dropout,
+latents, noise) belongs to a group, so a step is the same for every number of workers. A worker runs its groups in
+turn; one all-reduce sums the gradients at its last group.
 """
 
 from __future__ import annotations
@@ -18,21 +18,17 @@ from torch.nn.parallel import DistributedDataParallel
 from distgan.config.schema import Config
 from distgan.data.stream import Group
 from distgan.distributed import Distributed
-from distgan.losses.objectives import Objective
-from distgan.losses.rng import Purpose, StepRng
+from distgan.losses.context import Context
+from distgan.losses.objective import Objective
 from distgan.training.augmentation import DiffAugment
 from distgan.training.buffers import RunningStatistics, has_batch_statistics
+from distgan.training.networks import DTYPES, Labels, Networks
 from distgan.training.optimizers import Optimizers
 from distgan.training.profiling import span
 from distgan.training.updates import DiscriminatorUpdate, SimultaneousUpdate, Terms
 
-# The real images of a batch with their labels, one part a group of this worker.
+# The real images of a batch with their labels: the groups of this worker.
 RealBatch = Sequence[Group]
-
-# What networks are called with after latents or images: int64 (N,) for a conditional pair of them, else nothing.
-Labels = tuple[Tensor] | tuple[()]
-
-DTYPES = {"float32": torch.float32, "bfloat16": torch.float32, "float64": torch.float64}
 
 
 @dataclass(frozen=True)
@@ -50,57 +46,62 @@ class Groups:
 
     @property
     def loss_weight(self) -> float:
-        """What a group's mean loss weighs, so that the average over workers is the mean over groups."""
+        """The weight of a group's mean loss, with which the average over workers is the mean over groups."""
         return self.distributed.size / self.total
 
 
 class Step:
-    """Runs updates on a pair of networks. Stateless but for what it is given: networks and optimisers.
+    """Runs updates on a pair of networks. Its state is that of the networks and optimizers that it is given.
 
     Attributes:
+        batches_per_step: real batches that a step reads.
         term_groups: how many of this worker's groups had each term of the last step.
     """
 
     def __init__(
         self,
         config: Config,
-        generator: nn.Module,
-        discriminator: nn.Module,
+        networks: Networks,
         objective: Objective,
         optimizers: Optimizers,
         distributed: Distributed,
     ) -> None:
         self.config, self.distributed = config, distributed
         self.groups = Groups(config.scale.groups, distributed)
-        self.generator, self.discriminator = generator, discriminator
+        self.generator, self.discriminator = networks.generator, networks.discriminator
         self.objective, self.optimizers = objective, optimizers
         self.simultaneous = config.objective.updates == "simultaneous"
+        fresh = config.objective.critic_batches == "fresh"
+        self._generator_reads = objective.needs_real_logits and not self.simultaneous
+        self.batches_per_step = (config.objective.critic_steps if fresh else 1) + self._generator_reads
         self.augment = DiffAugment(config.training.augment)
-        joint_forward = not self.simultaneous and not has_batch_statistics(discriminator)
-        critic_update = DiscriminatorUpdate(discriminator, objective, self.augment, joint_forward)
+        joint_forward = not self.simultaneous and not has_batch_statistics(self.discriminator)
+        discriminator_update = DiscriminatorUpdate(self.discriminator, objective, self.augment, joint_forward)
         if self.simultaneous:
-            self.parallel_update = distributed.ddp(SimultaneousUpdate(generator, critic_update))
+            self.parallel_update = distributed.ddp(SimultaneousUpdate(self.generator, discriminator_update))
         else:
-            self.parallel_generator = distributed.ddp(generator)
-            self.parallel_critic_update = distributed.ddp(critic_update)
+            self.parallel_generator = distributed.ddp(self.generator)
+            self.parallel_discriminator_update = distributed.ddp(discriminator_update)
         self.term_groups: dict[str, int] = {}
-        self._statistics = RunningStatistics(generator, discriminator)
-        self._generator_statistics = RunningStatistics(generator)
-        self._critic_statistics = RunningStatistics(discriminator)
+        self._statistics = RunningStatistics(self.generator, self.discriminator)
+        self._generator_statistics = RunningStatistics(self.generator)
+        self._discriminator_statistics = RunningStatistics(self.discriminator)
         self._dtype = DTYPES[config.training.precision]
         self._group_size = config.training.batch_size // config.scale.groups
         self._memory_format = torch.channels_last if config.training.channels_last else torch.contiguous_format
 
-    def run(self, next_batch: Callable[[], RealBatch], critic_updates: int, generator_updates: int) -> Terms:
-        """One step from the given counts of updates done.
+    def run(self, next_batch: Callable[[], RealBatch], discriminator_updates: int, generator_updates: int) -> Terms:
+        """One step, after so many updates of each network; calls `next_batch` `batches_per_step` times.
 
-        Returns the terms of its last critic update that had them and of its generator update: this worker's shares,
-        whose sum over all workers is the mean over all groups, where all had the term (see `term_groups`).
+        An objective that needs real logits has a batch of its own for the generator's update, the last of the step.
+
+        Returns the terms of its last discriminator update that had them and of its generator update: this worker's
+        shares, whose sum over all workers is the mean over all groups, where all had the term (see `term_groups`).
         """
-        objective = self.config.objective
-        self.optimizers.set_rates(critic_updates * self.config.training.batch_size)
+        objective, batch_size = self.config.objective, self.config.training.batch_size
+        self.optimizers.set_rates(discriminator_updates * batch_size)
         if self.simultaneous:
-            self.both_updates(next_batch(), critic_updates)
+            self.both_updates(next_batch(), discriminator_updates)
             self.term_groups = self._term_groups
             return self._terms
         batch: RealBatch = ()
@@ -109,25 +110,31 @@ class Step:
         for offset in range(objective.critic_steps):
             if offset == 0 or objective.critic_batches == "fresh":
                 batch = next_batch()
-            terms |= self.critic_update(batch, critic_updates + offset)
+            terms |= self.discriminator_update(batch, discriminator_updates + offset)
             groups |= self._term_groups
-        terms |= self.generator_update(batch, generator_updates)
+        if self._generator_reads:
+            batch = next_batch()
+        images = (discriminator_updates + objective.critic_steps) * batch_size
+        terms |= self.generator_update(batch, generator_updates, images)
         self.term_groups = groups | self._term_groups
         return terms
 
-    def critic_update(self, batch: RealBatch, update: int) -> Terms:
-        """One update of the discriminator against fakes that carry no gradient."""
-        with span("critic"):
-            self.critic_gradients(batch, update)
+    def discriminator_update(self, batch: RealBatch, update: int) -> Terms:
+        """One update of the discriminator, with generated images that carry no gradient."""
+        with span("discriminator"):
+            self.discriminator_gradients(batch, update)
         with span("optimizers"):
             self._record_gradient("discriminator", self.discriminator)
             self._move_discriminator()
         return self._terms
 
-    def generator_update(self, batch: RealBatch, update: int) -> Terms:
-        """One update of the generator through the frozen discriminator; only the batch's labels are used."""
+    def generator_update(self, batch: RealBatch, update: int, images: int) -> Terms:
+        """One update of the generator through the frozen discriminator, which has been trained on `images` real ones.
+
+        Of the batch only the labels are used, unless the objective needs logits of its images.
+        """
         with span("generator"):
-            self.generator_gradients(batch, update)
+            self.generator_gradients(batch, update, images)
         with span("optimizers"):
             self._record_gradient("generator", self.generator)
             self.optimizers.update_generator()
@@ -143,37 +150,36 @@ class Step:
             self.optimizers.update_generator()
         return self._terms
 
-    def critic_gradients(self, batch: RealBatch, update: int) -> None:
+    def discriminator_gradients(self, batch: RealBatch, update: int) -> None:
         """Fills the discriminator's gradients and advances the running statistics of both networks."""
         self._begin(self._statistics, self.optimizers.discriminator)
-        for part, group in zip(batch, self.groups.local, strict=True):
-            draws, last = self._draws(update, group), group == self.groups.local[-1]
+        for part, context, last in self._parts(batch, update, update * self.config.training.batch_size):
             labels = self._labels(part)
-            with _synchronised(self.parallel_critic_update, last):
+            with _synchronized(self.parallel_discriminator_update, last):
                 with self._statistics.group(last, self.groups.total, self.distributed), self._autocast():
                     with torch.no_grad():
-                        fake = self._fakes(self.generator, draws, Purpose.CRITIC_LATENTS, labels)
-                    real = self._real(part.images, draws)
-                    loss, _, terms = self.parallel_critic_update(real, fake, draws, *labels)
+                        fake = self._fakes(self.generator, context, "discriminator latents", labels)
+                    real = self._real(part.images, context)
+                    loss, _, _, terms = self.parallel_discriminator_update(real, fake, context, *labels)
                 torch.autograd.backward(loss * self.groups.loss_weight)
             self._record(terms, 1 / self.groups.total)
         self._statistics.finish()
 
-    def generator_gradients(self, batch: RealBatch, update: int) -> None:
+    def generator_gradients(self, batch: RealBatch, update: int, images: int) -> None:
         """Fills the generator's gradients and advances its running statistics; the discriminator is untouched."""
         self._begin(self._generator_statistics, self.optimizers.generator)
         multiple = self.config.objective.generator_batch_multiple
-        with _frozen(self.discriminator), self._critic_statistics.held():
-            for part, group in zip(batch, self.groups.local, strict=True):
-                draws, last = self._draws(update, group), group == self.groups.local[-1]
+        with _frozen(self.discriminator), self._discriminator_statistics.held():
+            for part, context, last in self._parts(batch, update, images):
                 labels = tuple(label.repeat(multiple) for label in self._labels(part))
-                with _synchronised(self.parallel_generator, last):
+                with _synchronized(self.parallel_generator, last):
                     with self._generator_statistics.group(last, self.groups.total, self.distributed), self._autocast():
-                        fake = self._fakes(self.parallel_generator, draws, Purpose.GENERATOR_LATENTS, labels, multiple)
-                        fake = self.augment(fake, draws, Purpose.AUGMENTED_GENERATOR_FAKES)
-                        draws.seed_layers(Purpose.FROZEN_CRITIC_LAYERS)
-                        logits = self.discriminator(fake, *labels).to(self._dtype)
-                        loss = self.objective.generator_loss(logits)
+                        real_logits = self._real_logits(part, context, multiple)
+                        fake = self._fakes(self.parallel_generator, context, "generator latents", labels, multiple)
+                        fake = self.augment(fake, context, "augmented generator fakes")
+                        context.seed_layers("frozen discriminator layers")
+                        fake_logits = self.discriminator(fake, *labels).to(self._dtype)
+                        loss = self.objective.generator_loss(fake_logits, real_logits, context)
                     torch.autograd.backward(loss * self.groups.loss_weight)
                 self._record({"loss/generator": loss}, 1 / self.groups.total)
         self._generator_statistics.finish()
@@ -181,18 +187,19 @@ class Step:
     def simultaneous_gradients(self, batch: RealBatch, update: int) -> None:
         """Fills both networks' gradients from one forward of each and advances all running statistics.
 
-        The discriminator's backward stops at the fakes; the generator's passes through the same activations
+        The discriminator's backward stops at the generated images; the generator's passes through the same activations
         without reaching the discriminator's weights.
         """
         self._begin(self._statistics, self.optimizers.discriminator, self.optimizers.generator)
         weights = list(self.discriminator.parameters())
-        for part, group in zip(batch, self.groups.local, strict=True):
-            draws, last = self._draws(update, group), group == self.groups.local[-1]
-            with _synchronised(self.parallel_update, last):
+        for part, context, last in self._parts(batch, update, update * self.config.training.batch_size):
+            with _synchronized(self.parallel_update, last):
                 with self._statistics.group(last, self.groups.total, self.distributed), self._autocast():
-                    real, latents = self._real(part.images, draws), self._latents(draws, Purpose.CRITIC_LATENTS)
-                    loss, generator_loss, fake, terms = self.parallel_update(real, latents, draws, *self._labels(part))
-                with span("critic"):
+                    real, latents = self._real(part.images, context), self._latents(context, "discriminator latents")
+                    loss, generator_loss, fake, terms = self.parallel_update(
+                        real, latents, context, *self._labels(part)
+                    )
+                with span("discriminator"):
                     torch.autograd.backward(loss * self.groups.loss_weight, inputs=weights, retain_graph=True)
                 with span("generator"):
                     (towards_fakes,) = torch.autograd.grad(generator_loss * self.groups.loss_weight, fake)
@@ -201,10 +208,10 @@ class Step:
         self._statistics.finish()
 
     def warm_up(self) -> None:
-        """Two throw-away backwards, after which the networks and their statistics are as before.
+        """Runs two backwards and discards them; the networks and their statistics are as before.
 
-        Data parallelism arranges its buckets after the first backward and so sums in another order from the
-        second one on. Arranged here, a resumed run adds in the same order as one that was never stopped.
+        Data parallelism arranges its buckets after the first backward, so it sums in another order from the second one
+        on. Arranged here, a resumed run sums in the same order as one that was never stopped.
         """
         if self.distributed.size == 1:
             return
@@ -216,8 +223,8 @@ class Step:
             if self.simultaneous:
                 self.simultaneous_gradients(batch, 0)
             else:
-                self.critic_gradients(batch, 0)
-                self.generator_gradients(batch, 0)
+                self.discriminator_gradients(batch, 0)
+                self.generator_gradients(batch, 0, 0)
         for network, buffers in zip((self.generator, self.discriminator), kept, strict=True):
             for buffer, value in zip(network.buffers(), buffers, strict=True):
                 buffer.copy_(value)
@@ -238,34 +245,51 @@ class Step:
                 for parameter in self.discriminator.parameters():
                     parameter.clamp_(-bound, bound)
 
-    def _draws(self, update: int, group: int) -> StepRng:
-        return StepRng(self.config.seed, update, group, self.distributed.device, self._dtype)
+    def _parts(self, batch: RealBatch, update: int, images: int) -> Iterator[tuple[Group, Context, bool]]:
+        """Each group of this worker with its context, and whether it is the worker's last."""
+        device, local = self.distributed.device, self.groups.local
+        for part, group in zip(batch, local, strict=True):
+            yield part, Context(update, images / 1000, self.config.seed, group, device, self._dtype), group == local[-1]
 
-    def _real(self, images: Tensor, draws: StepRng) -> Tensor:
-        """uint8 to [-1, 1] on the device, dequantised and half of them flipped where the configuration says so."""
+    def _real(self, images: Tensor, context: Context, of: str = "") -> Tensor:
+        """uint8 to [-1, 1] on the device, dequantized and half of them flipped where the configuration says so.
+
+        `of` is the beginning of the names of the random streams.
+        """
         device = self.distributed.device
         real = images.to(device, non_blocking=True).to(self._dtype, memory_format=self._memory_format)
         if self.config.data.dequantize:
-            real = (real + draws.uniform(Purpose.DEQUANTIZATION, *real.shape)) / 128 - 1
+            real = (real + context.uniform(f"{of}dequantization", *real.shape)) / 128 - 1
         else:
             real = real / 127.5 - 1
         if self.config.data.flip:
-            chosen = draws.uniform(Purpose.FLIPS, len(real), 1, 1, 1) < 0.5
+            chosen = context.uniform(f"{of}flips", len(real), 1, 1, 1) < 0.5
             real = torch.where(chosen, real.flip(3), real)
         return real
 
+    @torch.no_grad()
+    def _real_logits(self, part: Group, context: Context, multiple: int) -> Tensor:
+        """Logits of a group's images in a generator update, repeated as its labels are; empty where not needed."""
+        if not self._generator_reads:
+            return torch.empty(0, device=self.distributed.device, dtype=self._dtype)
+        real = self._real(part.images, context, "generator ")
+        real = self.augment(real, context, "augmented generator reals")
+        context.seed_layers("frozen discriminator layers, reals")
+        logits: Tensor = self.discriminator(real, *self._labels(part)).to(self._dtype)
+        return torch.cat([logits] * multiple)
+
     def _labels(self, part: Group) -> Labels:
-        """What the networks are told of a group's images."""
+        """The labels of a group's images, where the networks take any."""
         return () if self.config.num_classes is None else (part.labels.to(self.distributed.device, non_blocking=True),)
 
-    def _latents(self, draws: StepRng, purpose: Purpose, multiple: int = 1) -> Tensor:
-        return draws.normal(purpose, multiple * self._group_size, self.config.latent_dim)
+    def _latents(self, context: Context, stream: str, multiple: int = 1) -> Tensor:
+        return context.normal(stream, multiple * self._group_size, self.config.latent_dim)
 
     def _fakes(
-        self, generator: nn.Module, draws: StepRng, purpose: Purpose, labels: Sequence[Tensor], multiple: int = 1
+        self, generator: nn.Module, context: Context, stream: str, labels: Sequence[Tensor], multiple: int = 1
     ) -> Tensor:
-        draws.seed_layers(purpose)
-        fakes: Tensor = generator(self._latents(draws, purpose, multiple), *labels)
+        context.seed_layers(stream)
+        fakes: Tensor = generator(self._latents(context, stream, multiple), *labels)
         return fakes
 
     def _autocast(self) -> AbstractContextManager[None]:
@@ -279,15 +303,15 @@ class Step:
         self._record({f"gradients/{name}": norm}, 1 / self.distributed.size, len(self.groups.local))
 
     def _record(self, terms: Terms, share: float, groups: int = 1) -> None:
-        """Adds shares of means: a group's of that over all groups, a worker's of what all have; workers sum them."""
+        """Adds shares of means, which the workers sum: one group's, or one worker's of what all workers have."""
         for name, value in terms.items():
             value = value.detach() * share
             self._terms[name] = self._terms[name] + value if name in self._terms else value
             self._term_groups[name] = self._term_groups.get(name, 0) + groups
 
 
-def _synchronised(module: nn.Module, last: bool) -> AbstractContextManager[None]:
-    """Around the forward and backward of a group: gradients meet at a worker's last one."""
+def _synchronized(module: nn.Module, last: bool) -> AbstractContextManager[None]:
+    """Around the forward and backward of a group: workers sum their gradients at the last one."""
     if last or not isinstance(module, DistributedDataParallel):
         return nullcontext()
     context: AbstractContextManager[None] = module.no_sync()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from distgan.losses.objectives import Objective
-from distgan.losses.rng import Purpose, StepRng
+from distgan.losses.context import Context
+from distgan.losses.objective import Objective
 from distgan.training.augmentation import DiffAugment
 from distgan.training.profiling import span
 
@@ -15,74 +15,73 @@ Terms = dict[str, Tensor]
 
 
 class DiscriminatorUpdate(nn.Module):
-    """The whole loss of a critic update in one forward: this is what data parallelism wraps."""
+    """The whole loss of a discriminator update, of the augmented images: the discriminator sees no others."""
 
-    def __init__(self, critic: nn.Module, objective: Objective, augment: DiffAugment, joint_forward: bool) -> None:
+    def __init__(
+        self, discriminator: nn.Module, objective: Objective, augment: DiffAugment, joint_forward: bool
+    ) -> None:
         super().__init__()
-        self.critic = critic
+        self.discriminator = discriminator
         self.objective = objective
         self.augment = augment
         self.joint_forward = joint_forward
 
-    def forward(self, real: Tensor, fake: Tensor, draws: StepRng, *labels: Tensor) -> tuple[Tensor, Tensor, Terms]:
-        """The loss, the logits of the fakes (N,), and the loss's terms for the log.
+    def forward(
+        self, real: Tensor, fake: Tensor, context: Context, *labels: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Terms]:
+        """The loss, the logits of real and of generated images (N, ...), and the terms for the log.
 
-        All of them, the penalty too, are of the augmented images: the critic meets no others. Fakes, and what lies
-        between them and the real images, have the labels of the real ones.
+        Generated images, and what lies between them and the real ones, have the labels of the real ones.
         """
 
-        def critic(images: Tensor) -> Tensor:
-            logits: Tensor = self.critic(images, *labels)
+        def discriminator(images: Tensor) -> Tensor:
+            logits: Tensor = self.discriminator(images, *labels)
             return logits
 
-        real = self.augment(real, draws, Purpose.AUGMENTED_REALS)
-        fake = self.augment(fake, draws, Purpose.AUGMENTED_FAKES)
-        draws.seed_layers(Purpose.CRITIC_LAYERS)
+        real = self.augment(real, context, "augmented reals")
+        fake = self.augment(fake, context, "augmented fakes")
+        context.seed_layers("discriminator layers")
         if self.joint_forward:
             twice = (label.repeat(2) for label in labels)
-            real_logits, fake_logits = self.critic(torch.cat([real, fake]), *twice).chunk(2)
+            real_logits, fake_logits = self.discriminator(torch.cat([real, fake]), *twice).chunk(2)
         else:
-            real_logits, fake_logits = critic(real), critic(fake)
-        real_logits, fake_logits = real_logits.to(draws.dtype), fake_logits.to(draws.dtype)
-        adversarial = self.objective.critic_loss(real_logits, fake_logits, draws)
-        penalty = self.objective.penalty(critic, real, fake, draws)
+            real_logits, fake_logits = discriminator(real), discriminator(fake)
+        real_logits, fake_logits = real_logits.to(context.dtype), fake_logits.to(context.dtype)
+        adversarial = self.objective.discriminator_loss(real_logits, fake_logits, context)
+        penalty = self.objective.penalty(discriminator, real, fake, context)
+        loss = adversarial if penalty is None else adversarial + penalty.loss
+        accuracies = self.objective.accuracies(real_logits.detach(), fake_logits.detach())
         terms = {
-            "loss/discriminator": adversarial,
+            "loss/discriminator": loss,
             "logits/real": real_logits.mean(),
             "logits/fake": fake_logits.mean(),
-            "accuracy/real": (real_logits > 0).to(draws.dtype).mean(),
-            "accuracy/fake": (fake_logits <= 0).to(draws.dtype).mean(),
+            **{f"accuracy/{name}": value for name, value in accuracies.items()},
         }
-        if penalty is None:
-            if self.objective.penalised:  # on other updates: the adversarial part has a value on all of them
-                terms["loss/adversarial"] = adversarial
-            return adversarial, fake_logits, terms
-        loss = adversarial + penalty.loss
-        terms |= {
-            "loss/discriminator": loss,
-            "loss/adversarial": adversarial,
-            "loss/penalty": penalty.loss,
-            "penalty/norm": penalty.norm,
-        }
-        return loss, fake_logits, terms
+        if penalty is not None or self.objective.penalized:
+            terms["loss/adversarial"] = adversarial
+        if penalty is not None:
+            terms |= {"loss/penalty": penalty.loss, "penalty/norm": penalty.norm}
+        return loss, real_logits, fake_logits, terms
 
 
 class SimultaneousUpdate(nn.Module):
-    """Both losses from one forward of each network, as one module: one all-reduce brings both networks' gradients."""
+    """Both losses from one forward of each network, as one module: one all-reduce has the gradients of both."""
 
-    def __init__(self, generator: nn.Module, critic_update: DiscriminatorUpdate) -> None:
+    def __init__(self, generator: nn.Module, discriminator_update: DiscriminatorUpdate) -> None:
         super().__init__()
         self.generator = generator
-        self.critic_update = critic_update
+        self.discriminator_update = discriminator_update
 
     def forward(
-        self, real: Tensor, latents: Tensor, draws: StepRng, *labels: Tensor
+        self, real: Tensor, latents: Tensor, context: Context, *labels: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Terms]:
-        """The critic's loss, the generator's, the fakes that lie between them, and the terms for the log."""
-        draws.seed_layers(Purpose.CRITIC_LATENTS)
+        """The discriminator's loss, the generator's, the generated images between them, and the terms for the log."""
+        objective = self.discriminator_update.objective
+        context.seed_layers("discriminator latents")
         with span("generator"):
             fake = self.generator(latents, *labels)
-        with span("critic"):
-            loss, fake_logits, terms = self.critic_update(real, fake, draws, *labels)
-        generator_loss = self.critic_update.objective.generator_loss(fake_logits)
+        with span("discriminator"):
+            loss, real_logits, fake_logits, terms = self.discriminator_update(real, fake, context, *labels)
+        real_logits = real_logits.detach() if objective.needs_real_logits else real_logits.new_empty(0)
+        generator_loss = objective.generator_loss(fake_logits, real_logits, context)
         return loss, generator_loss, fake, terms | {"loss/generator": generator_loss}

@@ -1,4 +1,4 @@
-"""Feature extractors by name: networks that turn 8-bit images into vectors to measure distances between."""
+"""Feature extractors: networks that map 8-bit images to vectors, found by name."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
 
 
 class OwnFeatures:
-    """Gives the features of `target(device)`, an instance of which is as `FeatureExtractor` says.
+    """An extractor of a user's own, `target(device)`, with checks. See `FeatureExtractor`.
 
-    Without a `name` of its own it has that of its class, in small letters. Raises UserError where the class is no
-    extractor, where it fails, and for features of another shape than it has announced.
+    Its name is by default that of its class, in lower case. Raises UserError where the class is no extractor, where it
+    fails, and for features of another shape than announced.
     """
 
     def __init__(self, target: type[Any], device: torch.device | str, where: str) -> None:
@@ -41,7 +41,7 @@ class OwnFeatures:
         ):
             raise UserError(
                 f"{self._where}: it cannot be called {self.name!r}: its `name` has small letters, digits and '_', and "
-                f"does not begin with the name of another measure (fid, fd_lite0)"
+                f"does not begin with the name of another extractor (fid, fd_lite0)"
             )
         if hasattr(self._extractor, "logits"):
             self.logits = self._extractor.logits
@@ -63,10 +63,10 @@ class OwnFeatures:
 class FeatureExtractor(Protocol):
     """A frozen network, ready on its device.
 
-    name: as metrics report it, for example `fd_lite0`. Another preprocessing or layer is another name.
-    dimension: numbers in one image's feature vector.
+    name: as in the names of metrics, for example `fd_lite0`. Another preprocessing or layer needs another name.
+    dimension: length of a feature vector.
 
-    One whose features a classifier reads may also have `logits(features) -> (N, classes)`.
+    An extractor with a classifier also has `logits(features) -> (N, classes)`.
     """
 
     name: str
@@ -77,9 +77,9 @@ class FeatureExtractor(Protocol):
 
 
 def load_extractor(name: str, device: torch.device | str = "cpu", weights: Path | None = None) -> FeatureExtractor:
-    """The extractor that the registry, or a user's own module, calls `name`, on `device`.
+    """The extractor of a registered name or `module:Class`, on `device`.
 
-    weights: the file that `known.published_weights` names, checked by the caller.
+    weights: the file of `published.published_weights`, checked by the caller.
 
     Raises UserError where there is none, or where `module:Class` is no extractor.
     """
@@ -91,7 +91,7 @@ def load_extractor(name: str, device: torch.device | str = "cpu", weights: Path 
 
 
 def checked_images(images: Tensor, extractor: str) -> None:
-    """Raises UserError for images that are neither grey nor RGB."""
+    """Raises UserError for images that are neither gray nor RGB."""
     assert images.dtype == torch.uint8, f"images must be uint8, not {images.dtype}"
     assert images.ndim == 4, f"images must be (N, C, H, W), not {tuple(images.shape)}"
     if images.shape[1] not in (1, 3):
@@ -100,7 +100,7 @@ def checked_images(images: Tensor, extractor: str) -> None:
 
 @contextmanager
 def exact_arithmetic(device: torch.device) -> Iterator[None]:
-    """Inside, float32 is float32, whatever the caller's autocast and TF32 settings, and convolutions repeat."""
+    """Inside, float32 is exact whatever the caller's autocast and TF32 settings, and convolutions are deterministic."""
     with (
         torch.autocast(device.type, enabled=False),
         torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False),
@@ -109,9 +109,9 @@ def exact_arithmetic(device: torch.device) -> Iterator[None]:
 
 
 def to_uint8(images: Tensor) -> Tensor:
-    """[-1, 1] floats of any shape -> uint8, clamped and rounded to the nearest as saved images are.
+    """[-1, 1] floats of any shape -> uint8, clamped and rounded to the nearest.
 
-    Raises UserError for values that are not numbers, which 8 bits would hide.
+    Raises UserError for NaN, which 8 bits would hide.
     """
     values = images.float()
     if values.isnan().any():

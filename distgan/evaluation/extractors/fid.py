@@ -1,4 +1,4 @@
-"""`fid` and `fid_clean`: features of the Inception network that papers' distances are measured with."""
+"""`fid` and `fid_clean`: features of the Inception network that papers report distances with."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from distgan.evaluation.extractors.published import INCEPTION_WEIGHTS
 def resize_as_tensorflow(images: Tensor, size: int) -> Tensor:
     """Bilinear as TensorFlow 1's `resize_bilinear`: (N, C, H, W) floats to (N, C, size, size).
 
-    Pixel i of the result is read at i · H / size, not at the centres of pixels, and without a filter before it, so that
-    large images are sampled rather than averaged: the published FID was measured so.
+    Pixel i of the result is read at i · H / size, not at the centers of pixels, and without a filter, so that
+    large images are sampled rather than averaged. The published FID is computed so.
     """
     rows, columns = (_interpolation(length, size).to(images) for length in images.shape[2:])
     return rows @ images @ columns.T
@@ -27,8 +27,8 @@ def resize_as_tensorflow(images: Tensor, size: int) -> Tensor:
 def resize_as_pillow(images: Tensor, size: int) -> Tensor:
     """Bicubic with Pillow's filter, which averages what it shrinks: (N, C, H, W) of 0 to 255 to (N, C, size, size).
 
-    Values are not rounded. What bicubic weights carry beyond 0 and 255 is clamped, as the clean-fid package does since
-    2022. Parmar et al., "On Aliased Resizing and Surprising Subtleties in GAN Evaluation" (2022).
+    Values are not rounded, but clamped to 0 to 255, as the clean-fid package does since 2022.
+    Parmar et al., "On Aliased Resizing and Surprising Subtleties in GAN Evaluation" (2022).
     """
     resized = F.interpolate(images, size=(size, size), mode="bicubic", align_corners=False, antialias=True)
     return resized.clamp(0, 255)
@@ -51,7 +51,7 @@ class InceptionFeatures:
     """The published FID's: the last pooled layer of Inception-v3 with the weights of 2015-12-05, 2,048 numbers.
 
     Heusel et al., "GANs Trained by a Two Time-Scale Update Rule Converge to a Local Nash Equilibrium" (2017). Images
-    are resized to 299x299 as TensorFlow 1 did it, grey ones repeated to RGB, and given as `(x - 128) / 128`. So does
+    are resized to 299x299 as TensorFlow 1 does, gray ones repeated to RGB, and given as `(x - 128) / 128`. So does
     torch-fidelity; the command of pytorch-fid resizes between the centers of pixels (`F.interpolate`), and its
     distances of small images are about 2 % larger. The arithmetic is float32 whatever the caller's autocast and TF32
     settings.
@@ -78,7 +78,7 @@ class InceptionFeatures:
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Tensor:
-        """See `FeatureExtractor`. Raises UserError for images that are neither grey nor RGB."""
+        """See `FeatureExtractor`. Raises UserError for images that are neither gray nor RGB."""
         checked_images(images, self.name)
         with exact_arithmetic(self.device):
             parts = torch.split(images, self.batch)
@@ -86,15 +86,15 @@ class InceptionFeatures:
 
     @torch.inference_mode()
     def logits(self, features: Tensor) -> Tensor:
-        """Of the Inception Score: (N, 2048) features to (N, 1008), without the last layer's bias."""
+        """The Inception Score's logits: (N, 2048) features to (N, 1008), without the last layer's bias."""
         with exact_arithmetic(self.device):
             return self.network.logits(features)
 
     def preprocess(self, images: Tensor) -> Tensor:
         """uint8 (N, C, H, W) -> the network's input, (N, 3, 299, 299)."""
         values = self.resize(images.to(self.device).float(), IMAGE_SIZE)
-        normalised = values.sub(128).div(128)
-        return normalised.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
+        normalized = values.sub(128).div(128)
+        return normalized.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
 
     resize = staticmethod(resize_as_tensorflow)
 
@@ -102,7 +102,7 @@ class InceptionFeatures:
 class CleanInceptionFeatures(InceptionFeatures):
     """As `InceptionFeatures`, of images that are resized with Pillow's antialiased bicubic filter and clamped.
 
-    The measure of the package clean-fid.
+    As the package clean-fid computes it.
     """
 
     name = "fid_clean"

@@ -1,4 +1,4 @@
-"""`fd_lite0`: features of EfficientNet-Lite0, whose weights come with the installation."""
+"""`fd_lite0`: features of EfficientNet-Lite0, whose weights are installed with the package."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from distgan.evaluation.extractors.extractor import checked_images, exact_arithm
 class EfficientNetLite0Features:
     """The pooled output of EfficientNet-Lite0's last block: 320 numbers an image.
 
-    Images are resized to 96x96 (bilinear, antialiased), grey ones repeated to RGB. The arithmetic is float32
+    Images are resized to 96x96 (bilinear, antialiased), gray ones repeated to RGB. The arithmetic is float32
     whatever the caller's autocast and TF32 settings. Equal batches give equal bits at a fixed number of
     threads; in a batch of another size an image's features may differ by 2e-5, where they are about 1.
 
-    The distance rises steadily with noise on shaded images. Where colours are perfectly flat, noise of 2 of 255
+    The distance rises steadily with noise on shaded images. Where colors are perfectly flat, noise of 2 of 255
     levels already moves it most of the way, and more noise may lower it again.
     """
 
@@ -39,7 +39,7 @@ class EfficientNetLite0Features:
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Tensor:
-        """See `FeatureExtractor`. Raises UserError for images that are neither grey nor RGB."""
+        """See `FeatureExtractor`. Raises UserError for images that are neither gray nor RGB."""
         checked_images(images, self.name)
         batch = self.cpu_batch if self.device.type == "cpu" else max(len(images), 1)
         with exact_arithmetic(self.device):
@@ -52,5 +52,5 @@ class EfficientNetLite0Features:
         values = images.to(self.device).float()
         size = (self.image_size, self.image_size)
         resized = F.interpolate(values, size=size, mode="bilinear", align_corners=False, antialias=True)
-        normalised = resized.sub_(127).div_(128)
-        return normalised.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
+        normalized = resized.sub_(127).div_(128)
+        return normalized.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)

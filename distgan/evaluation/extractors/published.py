@@ -1,4 +1,4 @@
-"""What is known of the extractors without loading one: cheap to import."""
+"""Facts of the extractors without loading one: cheap to import."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class PublishedWeights:
-    """A file of weights that an extractor is defined by, and that its users fetch themselves.
+    """A file of weights that defines an extractor, and that users download themselves.
 
     Attributes:
-        file: the name that it is known by.
+        file: its published name.
         sha256: of its bytes, in hexadecimal.
-        page: where it can be had.
+        page: where to download it.
     """
 
     file: str
@@ -23,11 +23,11 @@ class PublishedWeights:
 
 @dataclass(frozen=True)
 class KnownExtractor:
-    """What an extractor makes of an image, and what it needs.
+    """Size of an extractor's features, and the weights that it needs.
 
     Attributes:
-        dimension: numbers in one image's feature vector.
-        weights: the file that it needs where it brings none.
+        dimension: length of a feature vector.
+        weights: the file that it needs; None if its weights are installed.
         revision: counts how often its features have changed; statistics of another revision are not comparable.
     """
 
@@ -51,7 +51,7 @@ KNOWN: Mapping[str, KnownExtractor] = {
 
 
 def feature_count(extractor: str) -> int | None:
-    """How many numbers the extractor makes of an image; None for a user's own, of which only itself knows."""
+    """The length of the extractor's feature vectors; None for a user's own."""
     known = KNOWN.get(extractor)
     return known.dimension if known is not None else None
 
@@ -63,6 +63,6 @@ def feature_revision(extractor: str) -> int:
 
 
 def published_weights(extractor: str) -> PublishedWeights | None:
-    """The file that the extractor needs; None where it brings its own weights."""
+    """The file that the extractor needs; None if its weights are installed."""
     known = KNOWN.get(extractor)
     return known.weights if known is not None else None

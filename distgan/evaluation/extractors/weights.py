@@ -1,4 +1,4 @@
-"""The published weights of an extractor: found or fetched once a machine, and checked."""
+"""The published weights of an extractor: found, or downloaded once per machine, and checked."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def with_weights(config: Config) -> Config:
 
 
 def located_weights(evaluation: EvaluationConfig) -> EvaluationConfig:
-    """The configuration with the place of its extractor's weights in it, as other machines' processes need it.
+    """The configuration with the URL of its extractor's weights, for processes of other machines.
 
-    It is `evaluation.weights`, or the environment variable DISTGAN_FID_WEIGHTS. Raises UserError for an extractor that
-    does not exist, or whose weights were not given.
+    The URL is `evaluation.weights`, or the environment variable DISTGAN_FID_WEIGHTS. Raises UserError for an unknown
+    extractor, and where neither is set.
     """
     EXTRACTORS.require(evaluation.extractor)
     published = published_weights(evaluation.extractor)
@@ -40,40 +40,39 @@ def located_weights(evaluation: EvaluationConfig) -> EvaluationConfig:
     source = evaluation.weights or os.environ.get(VARIABLE)
     if not source:
         raise UserError(
-            f"evaluation.extractor={evaluation.extractor} measures with published weights, which were not given; "
+            f"evaluation.extractor={evaluation.extractor} needs published weights, which are not set; "
             f"{_help(published)}"
         )
     return evaluation.model_copy(update={"weights": Storage.open(source).url})
 
 
 def extractor_weights(evaluation: EvaluationConfig) -> Path | None:
-    """The checked file that the configured extractor needs, on this machine's disk; None where it needs none.
+    """The checked file of weights on this machine's disk; None if the configured extractor needs none.
 
-    Remote weights are copied into the cache folder by one process of a machine while the others wait; by each for
-    itself where nothing can be kept there.
+    One process of a machine downloads remote weights to the cache folder while the others wait; each process for
+    itself if the folder cannot be written.
 
-    Raises UserError where the file is not there, or another.
+    Raises UserError where the file is missing or has other contents.
     """
     published = published_weights(evaluation.extractor)
     if published is None:
         return None
-    assert evaluation.weights is not None, "the job has no place of the extractor's weights: see with_weights"
+    assert evaluation.weights is not None, "the configuration has no URL of the extractor's weights: see with_weights"
     file = Storage.open(evaluation.weights)
     if file.local_path is None:
         return _fetched(evaluation.weights, published)
     if not file.local_path.is_file():
         raise UserError(
-            f"{file.url}: there are no weights of evaluation.extractor={evaluation.extractor} on this machine; "
-            f"{_help(published)}"
+            f"{file.url}: no weights of evaluation.extractor={evaluation.extractor} on this machine; {_help(published)}"
         )
     _check(file.local_path, file.url, published)
     return file.local_path
 
 
 def cache_folder() -> Path:
-    """Where fetched weights are kept: below XDG_CACHE_HOME, by default ~/.cache.
+    """The folder for downloads: below XDG_CACHE_HOME, by default ~/.cache.
 
-    A user without a home has a folder that is not there and cannot be made.
+    For a user without a home it is a folder that cannot be created.
     """
     try:
         home = Path.home()
@@ -97,7 +96,7 @@ def _fetched(url: str, published: PublishedWeights) -> Path:
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
         _fetch(url, folder / published.file, published)
         reason = refused.strerror or str(refused)
-        _log.warning("%s: cannot be kept in %s (%s); fetched for this process alone", url, path.parent, reason)
+        _log.warning("%s: cannot be stored in %s (%s); downloaded for this process only", url, path.parent, reason)
         return folder / published.file
     return path
 

@@ -1,17 +1,16 @@
-"""The Inception Score: how sure a classifier is of each image, and how unlike each other its answers are.
+"""The Inception Score: how sure a classifier is of each image, and how much its answers differ.
 
 Salimans et al., "Improved Techniques for Training GANs" (2016).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 from torch import Tensor
 
 from distgan.errors import UserError
+from distgan.evaluation.metrics.metric import MeanStd, Metric, MetricInputs
 
 SPLITS = 10
 
@@ -19,15 +18,21 @@ SPLITS = 10
 _SEED = 2020
 
 
-@dataclass(frozen=True)
-class InceptionScore:
-    """Mean and deviation over the splits; from 1 up to the number of classes."""
+class InceptionScore(Metric):
+    """Mean and standard deviation over 10 splits of the images; from 1 up to the number of classes."""
 
-    mean: float
-    std: float
+    name = "inception_score"
+    aliases = ("is",)
+    higher_is_better = True
+    needs = ("logits",)
+    min_images = SPLITS
+    inception_label = "is"
+
+    def compute(self, inputs: MetricInputs) -> MeanStd:
+        return inception_score(inputs.logits)
 
 
-def inception_score(logits: Tensor, splits: int = SPLITS) -> InceptionScore:
+def inception_score(logits: Tensor, splits: int = SPLITS) -> MeanStd:
     """Of logits (N, classes), N at least `splits`: exp of the mean KL(p(y|x) || p(y)) of each split.
 
     The logits are permuted first, always in the same way: splits of a folder that is sorted by class would have few
@@ -42,4 +47,4 @@ def inception_score(logits: Tensor, splits: int = SPLITS) -> InceptionScore:
         divergence = (part.exp() * (part - marginal.log())).nan_to_num(0.0).sum(1)
         scores.append(divergence.mean().exp())
     values = torch.stack(scores)
-    return InceptionScore(float(values.mean()), float(values.std(correction=0)))
+    return MeanStd(float(values.mean()), float(values.std(correction=0)))

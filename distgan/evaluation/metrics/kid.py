@@ -5,31 +5,33 @@ Bińkowski, Sutherland, Arbel and Gretton, "Demystifying MMD GANs" (2018).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
 from distgan.errors import UserError
+from distgan.evaluation.metrics.metric import MeanStd, Metric, MetricInputs
 
 SUBSETS, SUBSET_SIZE = 100, 1000
 
 
-@dataclass(frozen=True)
-class KernelDistance:
-    """The squared maximum mean discrepancy, unbiased and so at times below 0: mean and deviation over subsets."""
+class KernelDistance(Metric):
+    """The squared maximum mean discrepancy over subsets, unbiased and so at times below 0."""
 
-    mean: float
-    std: float
+    name = "kernel"
+    aliases = ("kid",)
+    label, inception_label = "kd", "kid"
+
+    def compute(self, inputs: MetricInputs) -> MeanStd:
+        return kernel_distance(inputs.real_features, inputs.fake_features)
 
 
 def kernel_distance(
     real: Tensor, fake: Tensor, subsets: int = SUBSETS, subset_size: int = SUBSET_SIZE, seed: int = 0
-) -> KernelDistance:
+) -> MeanStd:
     """Between features (N, d) and (M, d), with the kernel `(x·y / d + 1)³` of the paper.
 
-    Subsets are drawn by `seed` without repetition inside one; `subset_size` is at most the smaller set. Kernels are
-    taken in the features' own precision, their sums in float64.
+    `seed` draws the subsets, each without repetition; a subset has at most as many features as the smaller set. Kernels
+    are computed in the features' own precision, their sums in float64.
 
     Raises UserError for fewer than 2 features in either set.
     """
@@ -42,11 +44,11 @@ def kernel_distance(
         return features[torch.randperm(len(features), generator=random)[:size].to(features.device)]
 
     values = torch.stack([_unbiased_mmd(drawn(real), drawn(fake)) for _ in range(subsets)])
-    return KernelDistance(float(values.mean()), float(values.std(correction=0)))
+    return MeanStd(float(values.mean()), float(values.std(correction=0)))
 
 
 def _unbiased_mmd(one: Tensor, other: Tensor) -> Tensor:
-    """MMD² of two sets of m features, pairs of a feature with itself left out."""
+    """MMD² of two sets of m features, without pairs of a feature with itself."""
     pairs = len(one) * (len(one) - 1)
     within = [
         (kernel.sum(dtype=torch.float64) - kernel.diagonal().sum(dtype=torch.float64)) / pairs

@@ -1,148 +1,162 @@
-"""Metrics between two sets of features, by name."""
+"""Metrics by name: those of `config.plugins.METRICS`, and a user's own as `module:Class`."""
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from typing import Any
 
-from torch import Tensor
-
+from distgan.config.plugins import EXTRACTORS, METRICS, is_own, why
 from distgan.config.schema import EvaluationConfig
 from distgan.errors import UserError
 from distgan.evaluation.extractors.extractor import FeatureExtractor
-from distgan.evaluation.extractors.published import KNOWN
-from distgan.evaluation.metrics.inception_score import SPLITS, InceptionScore, inception_score
-from distgan.evaluation.metrics.kid import KernelDistance, kernel_distance
-from distgan.evaluation.metrics.prdc import MOST_NEIGHBOURS, manifold
+from distgan.evaluation.metrics.metric import MeanStd, Metric, MetricInputs, check_own
 from distgan.text import did_you_mean
 
-_MANIFOLD = frozenset({"precision", "recall", "density", "coverage"})
-
-NEEDS_REAL_FEATURES = _MANIFOLD | {"kernel"}
-
-_HIGHER_IS_BETTER = _MANIFOLD | {"inception_score"}
-
-# Extractors whose distances have the published names, and what their names add.
-_PUBLISHED = {"fid": "", "fid_clean": "_clean"}
+FRECHET = "frechet"
 
 
-def higher_is_better(measure: str) -> bool:
-    """Whether better images give a measure a greater value."""
-    return measure in _HIGHER_IS_BETTER
+def metric_class(name: str) -> type[Metric]:
+    """The class of a metric. Raises UserError where there is none, or a user's own is no metric."""
+    found: type[Metric] = METRICS.resolve(name)
+    if is_own(name):
+        check_own(found, f"evaluation.metrics={name}")
+        if found.name in METRICS or found.name in _aliases():
+            raise UserError(
+                f"evaluation.metrics={name}: another metric is called {found.name!r:.80}; use another `name`"
+            )
+    return found
 
 
-def metric_name(measure: str, extractor: str, samples: int, whole: bool = False) -> str:
-    """How a measure over so many samples is called: `fid50k_full`, `kid10k`, `fd_lite0_2k`, `precision_lite0_500`.
-
-    Only features of the published Inception network make a FID, KID or IS. `whole` says that the real side was all
-    images of the data set, which a FID's name tells.
-    """
-    count = f"{samples // 1000}k" if samples >= 1000 else str(samples)
-    if extractor in _PUBLISHED:
-        base = {"frechet": "fid", "kernel": "kid", "inception_score": "is"}.get(measure, measure)
-        return f"{base}{_PUBLISHED[extractor]}{count}{'_full' if measure == 'frechet' and whole else ''}"
-    base = {"frechet": "fd", "kernel": "kd"}.get(measure, measure)
-    return f"{base}_{extractor.removeprefix('fd_')}_{count}"
+def higher_is_better(name: str) -> bool:
+    """Whether better images have a higher value."""
+    return metric_class(name).higher_is_better
 
 
-def measures_of(config: EvaluationConfig) -> list[str]:
-    """What a configuration has measured beside the Fréchet distance: the monitored measure too."""
-    monitored = [] if config.monitor == "frechet" else [config.monitor]
-    return list(dict.fromkeys([*config.metrics, *monitored]))
+def metric_name(name: str, extractor: str, samples: int, whole: bool = False) -> str:
+    """A metric's name in reports (`Metric.report_name`)."""
+    return metric_class(name).report_name(extractor, samples, whole)
+
+
+def further_metrics(config: EvaluationConfig) -> list[str]:
+    """The metrics of a configuration beside the Fréchet distance, the monitored one included."""
+    return [name for name in dict.fromkeys([*config.metrics, config.monitor]) if name != FRECHET]
+
+
+def needed(names: Iterable[str]) -> set[str]:
+    """What the metrics compute from (`metric.Need`)."""
+    return {need for name in names for need in metric_class(name).needs}
+
+
+def check_metrics(names: Collection[str], extractor: FeatureExtractor, samples: int, real: int) -> None:
+    """Raises UserError where one of the metrics cannot be computed from so many samples and real images."""
+    for name in names:
+        if "logits" in metric_class(name).needs and not hasattr(extractor, "logits"):
+            raise UserError(f"{name} needs an extractor with logits, such as fid; {extractor.name} has none")
+    least = max((metric_class(name).min_images for name in names), default=2)
+    if min(samples, real) < least:
+        raise UserError(
+            f"evaluation.metrics={','.join(names)} needs at least {least} images on either side, but there are "
+            f"evaluation.samples={samples} and {real} real images; ask for more"
+        )
+
+
+def check_statistics_suffice(config: EvaluationConfig) -> None:
+    """Raises UserError for metrics of real features beside a file of statistics, which has none."""
+    beyond = [name for name in further_metrics(config) if "real_features" in metric_class(name).needs]
+    if config.statistics is not None and beyond:
+        raise UserError(
+            f"evaluation: a file of statistics has no features of real images, which {', '.join(beyond)} "
+            f"need{'s' if len(beyond) == 1 else ''}; compare with images, or use the Fréchet distance alone"
+        )
 
 
 @dataclass(frozen=True)
-class Measured:
-    """Numbers by name, and the seconds that each name's computation took."""
+class MetricValues:
+    """Values by the configuration's names, `NAME_std` for standard deviations; seconds by `Metric.group`."""
 
     values: dict[str, float]
     seconds: dict[str, float]
 
 
-def check_measures(names: Collection[str], extractor: FeatureExtractor, samples: int, real: int) -> None:
-    """Raises UserError where one of the measures cannot be taken of so many samples and real images."""
-    if "inception_score" in names and not hasattr(extractor, "logits"):
-        raise UserError(f"inception_score needs an extractor with logits, such as fid; {extractor.name} has none")
-    least = max(
-        MOST_NEIGHBOURS if _MANIFOLD.intersection(names) else 1, SPLITS - 1 if "inception_score" in names else 1
-    )
-    if min(samples, real) <= least:
-        raise UserError(
-            f"evaluation.metrics={','.join(names)} needs more than {least} images on either side, but there are "
-            f"evaluation.samples={samples} and {real} real images; ask for more"
-        )
-
-
-def measure(names: Collection[str], real: Tensor, fake: Tensor, extractor: FeatureExtractor) -> Measured:
-    """The named measures of features (N, d) and (M, d); those that spread over subsets have a `_std` beside them.
-
-    What `check_measures` refuses is not asked for.
-    """
+def compute_metrics(names: Iterable[str], inputs: MetricInputs) -> MetricValues:
+    """Computes the metrics in their order. Raises UserError where a user's own fails."""
     values: dict[str, float] = {}
     seconds: dict[str, float] = {}
-
-    def timed(name: str, compute: Callable[[], dict[str, float]]) -> dict[str, float]:
+    for name in names:
+        metric = metric_class(name)()
         begin = time.perf_counter()
-        found = compute()
-        seconds[name] = time.perf_counter() - begin
-        return found
-
-    asked = set(names)
-    if "kernel" in asked:
-        values |= timed("kernel", lambda: _with_deviation("kernel", kernel_distance(real, fake)))
-    if asked & _MANIFOLD:
-        found = timed("manifold", lambda: vars(manifold(real, fake)))
-        values |= {name: value for name, value in found.items() if name in asked}
-    if "inception_score" in asked:
-        logits: Callable[[Tensor], Tensor] = extractor.logits  # type: ignore[attr-defined]
-        values |= timed("inception_score", lambda: _with_deviation("inception_score", inception_score(logits(fake))))
-    return Measured(values, seconds)
+        found = _compute_own(name, metric, inputs) if is_own(name) else metric.compute(inputs)
+        group = timed_as(name)
+        seconds[group] = seconds.get(group, 0.0) + time.perf_counter() - begin
+        if isinstance(found, MeanStd):
+            values |= {name: found.mean, f"{name}_std": found.std}
+        else:
+            values[name] = found
+    return MetricValues(values, seconds)
 
 
-def _with_deviation(name: str, found: KernelDistance | InceptionScore) -> dict[str, float]:
-    return {name: found.mean, f"{name}_std": found.std}
+def timed_as(name: str) -> str:
+    """The key of a metric in `MetricValues.seconds`."""
+    metric = metric_class(name)
+    return metric.group or metric.name
 
 
-_MEASURES: dict[str, tuple[str, ...]] = {
-    "frechet": ("frechet",),
-    "kernel": ("kernel",),
-    "kid": ("kernel",),
-    "precision": ("precision",),
-    "recall": ("recall",),
-    "pr": ("precision", "recall"),
-    "density": ("density",),
-    "coverage": ("coverage",),
-    "dc": ("density", "coverage"),
-    "inception_score": ("inception_score",),
-    "is": ("inception_score",),
-}
+def _compute_own(name: str, metric: Metric, inputs: MetricInputs) -> float | MeanStd:
+    try:
+        found: Any = metric.compute(inputs)
+    except Exception as error:
+        raise UserError(f"evaluation.metrics={name}: it raised {why(error)}") from error
+    numbers = (found.mean, found.std) if isinstance(found, MeanStd) else (found,)
+    if not all(isinstance(number, int | float) and math.isfinite(number) for number in numbers):
+        raise UserError(f"evaluation.metrics={name}: it computed {found!r:.80}; return a finite float, or a MeanStd")
+    return MeanStd(*map(float, numbers)) if isinstance(found, MeanStd) else float(found)
 
 
 @dataclass(frozen=True)
-class Asked:
-    """Measures as the configuration calls them, `frechet` among them, and the extractor that their names choose."""
+class MetricRequest:
+    """Metrics by the configuration's names, and the extractor that a name like `fid` chooses."""
 
-    measures: tuple[str, ...]
+    metrics: tuple[str, ...]
     extractor: str | None = None
 
 
-def parse_metrics(text: str) -> Asked:
-    """Names joined by commas: a measure, a short name for one or two, or the Fréchet distance by an extractor's name.
+def parse_metrics(text: str) -> MetricRequest:
+    """Names joined by commas: a metric's, an alias, an extractor's for its Fréchet distance, or `module:Class`.
 
-    Raises UserError for a name that there is not, and for two extractors.
+    Raises UserError for an unknown name, and for two extractors.
     """
-    measures: list[str] = []
+    metrics: list[str] = []
     extractors: list[str] = []
+    aliases = _aliases()
     for name in (part.strip() for part in text.split(",")):
-        if name in KNOWN:
+        if is_own(name):
+            metric_class(name)
+            metrics.append(name)
+        elif name in EXTRACTORS:
             extractors.append(name)
-        elif name not in _MEASURES:
-            raise UserError(f"--metrics: unknown metric {name!r:.80}{did_you_mean(name, [*_MEASURES, *KNOWN])}")
-        measures += _MEASURES.get(name, ("frechet",))
+            metrics.append(FRECHET)
+        elif name in METRICS:
+            metrics.append(name)
+        elif name in aliases:
+            metrics += aliases[name]
+        else:
+            known = [*METRICS, *aliases, *EXTRACTORS]
+            raise UserError(f"--metrics: unknown metric {name!r:.80}{did_you_mean(name, known)}")
     if len(set(extractors)) > 1:
         raise UserError(
             f"--metrics {text}: {' and '.join(dict.fromkeys(extractors))} are distances by different extractors; "
             f"ask for one at a time"
         )
-    return Asked(tuple(dict.fromkeys(measures)), extractors[0] if extractors else None)
+    return MetricRequest(tuple(dict.fromkeys(metrics)), extractors[0] if extractors else None)
+
+
+def _aliases() -> dict[str, list[str]]:
+    """The metrics that each alias stands for."""
+    found: dict[str, list[str]] = {}
+    for name in METRICS:
+        for alias in METRICS.resolve(name).aliases:
+            found.setdefault(alias, []).append(name)
+    return found

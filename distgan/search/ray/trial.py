@@ -18,7 +18,7 @@ from distgan.launch.mailbox import Background, create_mailbox
 from distgan.launch.ray_errors import lost_processes_as_one_line
 from distgan.launch.train import build_trainer
 from distgan.training.checkpoints import CheckpointStore
-from distgan.training.early_stopping import Score, scores_of
+from distgan.training.early_stopping import monitored
 from distgan.training.events import EvaluationResult, RunFinished, RunStarted, StepMetrics, Summary
 from distgan.training.progress import Progress
 from distgan.training.run_spec import RunSpec
@@ -59,8 +59,8 @@ class TrialRun(tune.Trainable):
 
     def step(self) -> dict[str, Any]:
         if self._replay:
-            known = self._replay.popleft()
-            return self._measured(known.kimg, known.value, replayed=True)
+            kimg, value = self._replay.popleft()
+            return self._measured(kimg, value, replayed=True)
         while True:
             while self._events:
                 event = self._events.popleft()
@@ -116,11 +116,10 @@ class TrialRun(tune.Trainable):
         return {"number": self._number, "kimg": self._kimg, "exempt": self._exempt, "seconds": seconds, **score}
 
 
-def _measured(job: RunSpec, begins_at_kimg: float) -> list[Score]:
-    """What the run has measured of what it has trained itself."""
+def _measured(job: RunSpec, begins_at_kimg: float) -> list[tuple[float, float]]:
+    """(kimg, value) of the evaluations of what the run has trained itself."""
     manifest = CheckpointStore(job.run).newest_manifest()
     if manifest is None:
         return []
-    evaluations = Progress.from_dict(manifest.progress).evaluations
-    scores = scores_of(evaluations, job.config.evaluation.monitor)
-    return [score for score in scores if score.step > 0 and score.kimg > begins_at_kimg]
+    evaluations = monitored(Progress.from_dict(manifest.progress).evaluations, job.config.evaluation.monitor)
+    return [(one.kimg, value) for one, value in evaluations if one.step > 0 and one.kimg > begins_at_kimg]

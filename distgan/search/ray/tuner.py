@@ -15,7 +15,7 @@ import ray
 from ray import tune
 
 from distgan.config.plugins import own_names, own_sources
-from distgan.distributed import asked_threads
+from distgan.distributed import requested_threads
 from distgan.launch.cluster import ray_cluster
 from distgan.launch.local import cluster_address
 from distgan.launch.mailbox import Background, create_mailbox
@@ -125,7 +125,7 @@ def _tuner(
 ) -> Iterator[tune.Tuner]:
     """Tune with the book's trials; its own notes are in a folder of this machine, afterwards gone."""
     plan, trials = job.record.plan, job.record.trials
-    scheduler, threads = build_scheduler(plan), asked_threads()
+    scheduler, threads = build_scheduler(plan), requested_threads()
     remember(scheduler, plan, trials)
 
     def describe(trial: Trial) -> dict[str, Any]:

@@ -1,6 +1,9 @@
-"""A generator and an objective of your own, which own-parts.yaml names; nothing in the package is edited.
+"""Networks of your own: a generator that grows by pixel shuffles, and a discriminator that judges patches.
 
-examples/README.md says how to run them, and what the package asks of such classes.
+    export PYTHONPATH=$PWD/examples
+    distgan train quickstart data.url=bricks \\
+        "generator={network: small_network:PixelShuffleGenerator, width: 32}" \\
+        "discriminator={network: small_network:PatchDiscriminator, width: 32}" --no-ray --name small
 """
 
 from __future__ import annotations
@@ -10,9 +13,6 @@ from typing import Annotated
 
 from annotated_types import Ge, Le
 from torch import Tensor, nn
-
-from distgan.losses.objectives import Objective
-from distgan.losses.rng import StepRng
 
 Width = Annotated[int, Ge(1), Le(4096)]
 
@@ -24,6 +24,7 @@ class PixelShuffleGenerator(nn.Module):
     et al. 2016), which trades four channels for four pixels. `width` is the channels of the last hidden stage.
     """
 
+    # image_size, channels and latent_dim come from the configuration's top level; width is generator.width.
     def __init__(self, *, image_size: int, channels: int, latent_dim: int, width: Width = 32) -> None:
         super().__init__()
         stages = int(math.log2(image_size // 4))
@@ -39,17 +40,22 @@ class PixelShuffleGenerator(nn.Module):
         return images
 
 
-class LeastSquares(Objective):
-    """The least-squares GAN (Mao et al. 2017, equation 9): targets `real` for real images, 0 for fakes.
+class PatchDiscriminator(nn.Module):
+    """Images to logits (N, 1, H/4, W/4): one for each patch of 15x15 pixels (Isola et al. 2017).
 
-    The critic's loss is the mean of its two halves; the generator's target is `real` too.
+    Losses are means over all logits. It has no batch statistics, so it goes with gradient penalties.
     """
 
-    def __init__(self, *, real: Annotated[float, Ge(0.1), Le(10)] = 1.0) -> None:
-        self.real = real
+    def __init__(self, *, channels: int, width: Width = 32) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(channels, width, 3, stride=2, padding=1),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(width, 2 * width, 3, stride=2, padding=1),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(2 * width, 1, 3, padding=1),
+        )
 
-    def critic_loss(self, real_logits: Tensor, fake_logits: Tensor, draws: StepRng) -> Tensor:
-        return 0.5 * ((real_logits - self.real).square().mean() + fake_logits.square().mean())
-
-    def generator_loss(self, fake_logits: Tensor) -> Tensor:
-        return (fake_logits - self.real).square().mean()
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.layers(images)
+        return logits

@@ -1,0 +1,76 @@
+"""The files that every run has: config.yaml, metrics.jsonl and summary.json. Other parts of distgan read them."""
+
+from __future__ import annotations
+
+import errno
+
+from PIL import Image
+
+from distgan.bounds import MOST_TEXT_BYTES, parse_json
+from distgan.storage.storage import NotFoundError, Storage, translate_errors
+from distgan.tracking.jsonl import Row, event_row, lines_until, to_json
+from distgan.tracking.tracker import TrackedRun, Tracker
+from distgan.training.events import CheckpointSaved, EvaluationResult, Event, RunFinished, RunStarted, StepMetrics
+from distgan.training.health import HealthWarning
+
+METRICS, SUMMARY = "metrics.jsonl", "summary.json"
+
+
+class RunRecord(Tracker):
+    """Writes the three files. Rows of metrics that could not be written are written with the next event.
+
+    Args:
+        earlier: the lines of `metrics.jsonl` before the first step of this session.
+    """
+
+    def __init__(self, run: TrackedRun, earlier: bytes) -> None:
+        """Raises UserError where the file cannot be written."""
+        super().__init__(run)
+        run.write(METRICS, earlier)
+        run.write_pending()
+        with translate_errors(str(run.folder)):
+            self._metrics = (run.folder / METRICS).open("rb+", buffering=0)
+        self._good_bytes, self._rows = len(earlier), b""
+
+    def event(self, event: Event) -> None:
+        if isinstance(event, RunStarted):
+            self.run.write("config.yaml", event.configuration.encode())
+        if isinstance(event, RunFinished) and not self.run.has_ended_before(event.summary):
+            self.run.write(SUMMARY, (to_json(event.summary.as_dict(), indent=1) + "\n").encode())
+        if isinstance(event, StepMetrics | EvaluationResult | HealthWarning | CheckpointSaved):
+            self._rows += f"{to_json(event_row(event))}\n".encode()
+        self.flush()
+
+    def samples(self, step: int, kimg: float, grid: Image.Image) -> None:
+        self.flush()
+
+    def flush(self) -> None:
+        """Writes the rows that are not in the file yet, in place of what a failed attempt has left there."""
+        if self._rows:
+            self._metrics.truncate(self._good_bytes)
+            self._metrics.seek(self._good_bytes)
+            if self._metrics.write(self._rows) != len(self._rows):
+                raise OSError(errno.ENOSPC, "written in part")
+            self._good_bytes, self._rows = self._good_bytes + len(self._rows), b""
+
+    def close(self) -> None:
+        self._metrics.close()
+
+
+def read_summary(storage: Storage) -> Row:
+    """The summary in a run's folder as JSON values; empty where there is none that can be read."""
+    try:
+        found = parse_json(storage.read_bytes(SUMMARY, most=MOST_TEXT_BYTES))
+    except (NotFoundError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def earlier_lines(storage: Storage, resume_step: int | None) -> bytes:
+    """The lines of `metrics.jsonl` up to the step that a run resumes from; none for a new run."""
+    if resume_step is None:
+        return b""
+    try:
+        return lines_until(storage.read_bytes(METRICS), resume_step)
+    except NotFoundError:
+        return b""

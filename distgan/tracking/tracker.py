@@ -1,0 +1,86 @@
+"""What a tracker is: it records a run's events somewhere, in a file of its own here or in a module of a user's own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from distgan.config.plugins import TRACKERS
+from distgan.errors import UserError
+from distgan.storage.storage import NotFoundError, Storage
+from distgan.training.events import Event, Summary
+
+
+class TrackedRun:
+    """The run that a tracker records.
+
+    Attributes:
+        folder: the run's folder on this machine. Files written there are uploaded if the run's storage is remote; they
+            must be replaced atomically or only grow.
+        url: of the run's storage; its last part is the run's name.
+        first_step: what was recorded of this or a later step is void: the run resumes before it. 0 for a new run.
+        earlier_summary: summary of the session before as JSON values; empty where there is none.
+    """
+
+    def __init__(self, storage: Storage, files: Storage, first_step: int, earlier_summary: Mapping[str, Any]) -> None:
+        self.folder, self.url, self.first_step = Path(files.root), storage.url, first_step
+        self.earlier_summary, self._storage, self._files = earlier_summary, storage, files
+        self._pending: dict[str, bytes] = {}
+
+    def read(self, name: str) -> bytes | None:
+        """A file of an earlier session in the run's storage; None where there is none.
+
+        Raises UserError where it cannot be read.
+        """
+        try:
+            return self._storage.read_bytes(name)
+        except NotFoundError:
+            return None
+
+    def write(self, name: str, data: bytes) -> None:
+        """Writes a file below the folder in one step. A write that fails is repeated later."""
+        self._pending[name] = data
+
+    def write_pending(self) -> None:
+        """Writes what `write` was given. Raises UserError where that fails."""
+        for name in list(self._pending):
+            self._files.write_bytes(name, self._pending[name])
+            del self._pending[name]
+
+    def has_ended_before(self, summary: Summary) -> bool:
+        """Whether a session ends that trained nothing, because an earlier one had the same end."""
+        end = {key: getattr(summary, key) for key in ("kimg", "reason", "metric")}
+        return summary.kimg == summary.resumed_at_kimg and end.items() <= self.earlier_summary.items()
+
+
+class Tracker:
+    """Records a run. A subclass overrides what it needs; it is built and called on rank 0 alone.
+
+    Calls come one at a time and must not block training. An exception is reported once and ends nothing.
+    """
+
+    def __init__(self, run: TrackedRun) -> None:
+        self.run = run
+
+    def event(self, event: Event) -> None:
+        """Takes an event (`training.events`), the first of which is `RunStarted`, the last `RunFinished`."""
+
+    def samples(self, step: int, kimg: float, grid: Image.Image) -> None:
+        """Takes a grid of samples at fixed latents; images smaller than 64 pixels are enlarged."""
+
+    def flush(self) -> None:
+        """Brings everything to the disk; called after evaluations and checkpoints."""
+
+    def close(self) -> None:
+        """Releases files and connections; called once, also where the run failed."""
+
+
+def tracker_class(name: str) -> type[Tracker]:
+    """The tracker that the registry calls `name`, or a user's own. Raises UserError where it is none."""
+    found: type[Any] = TRACKERS.resolve(name)
+    if not issubclass(found, Tracker):
+        raise UserError(f"tracking: {name}: it must be a subclass of distgan.tracking.tracker.Tracker")
+    return found
