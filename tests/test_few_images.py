@@ -22,7 +22,10 @@ from toy_data import pack_numbered
 pytestmark = pytest.mark.timeout(60)
 
 CONFIG = load_config("quickstart", ["evaluation.real_samples=null", "training.batch_size=64"])
-RANK = "the distance uses {} real ones, not more than its 320 features: its covariance lacks rank, and the value is unreliable"
+RANK = (
+    "the distance uses {} real ones, not more than its 320 features: its covariance lacks rank, "
+    "and the value is unreliable"
+)
 HEART = "100 do not fill 4 batches of 64, which a discriminator soon memorizes"
 
 

@@ -183,8 +183,8 @@ def check_statistics(
         )
     if given.image_size not in {None, image_size}:
         raise UserError(
-            f"{source}: statistics of images of {given.image_size} pixels, and the images to evaluate have {image_size}; "
-            f"give statistics of images of that size"
+            f"{source}: statistics of images of {given.image_size} pixels, and the images to evaluate have "
+            f"{image_size}; give statistics of images of that size"
         )
     if dimension is not None and features != dimension:
         raise UserError(
