@@ -33,7 +33,7 @@ from distgan.errors import UserError
 from distgan.inference.sampling import draw_samples
 from distgan.storage.storage import Storage
 from distgan.training.checkpoints import Checkpoint
-from distgan.training.run_spec import check_data
+from distgan.training.data_checks import check_data
 from distgan.training.starting_point import find_checkpoint
 
 REAL_IMAGES, HELD_OUT_OF = 18_000, 6

@@ -191,7 +191,7 @@ WRONG = [
     ("training.augment=color", "training.augment='color': allowed: list, each color, translation or cutout"),
     ("objective=[1]", r"objective=\[1\]: a section of keys, not a value"),
     ("seed.value=1", r"seed=\{'value': 1\}: allowed: integer, 0 to 4294967295"),
-    ("image_size.value=1", "override 'image_size.value=1': 'image_size' is a value, not a section"),
+    ("image_size.value=1", "override 'image_size.value': 'image_size' is a value, not a section"),
     ("generator={1: 2}", "generator.1=1: keys should be strings"),
     # no override at all
     ("seed", "override 'seed': write KEY=VALUE with a dotted key"),
@@ -219,7 +219,7 @@ WRONG = [
         "optimizer={decay_from_kimg: 5, decay_until_kimg: 5}",
         "optimizer: decay_until_kimg=5 must be more than decay_from_kimg=5",
     ),
-    ("optimizer.decay_until_kimg=239", "training.kimg=240 goes beyond optimizer.decay_until_kimg=239"),
+    ("optimizer.decay_until_kimg=239", "training.kimg=240 is beyond optimizer.decay_until_kimg=239"),
     ("objective.critic_steps=2", "updates=simultaneous takes both gradients from one forward"),
     ("objective.generator_batch_multiple=2", "updates=simultaneous has the same fakes in both updates"),
 ]

@@ -79,9 +79,9 @@ def test_a_section_a_key_or_a_part_of_one() -> None:
     assert {key.key for key in list_keys("data.url")} == {"data.url"}
     assert {key.key for key in list_keys("_kimg")} >= {"checkpoint.every_kimg", "optimizer.decay_until_kimg"}
     assert [key.key for key in list_keys("seed")] == ["seed"]
-    with pytest.raises(UserError, match="objectve: no key has this in it; did you mean 'objective'"):
+    with pytest.raises(UserError, match="objectve: no key contains this; did you mean 'objective'"):
         list_keys("objectve")
-    with pytest.raises(UserError, match=r"^x+: no key has this in it; `distgan keys` lists them all$"):
+    with pytest.raises(UserError, match=r"^x+: no key contains this; `distgan keys` lists them all$"):
         list_keys("x" * 300)
 
 
@@ -89,12 +89,12 @@ def test_a_line_a_key_or_json(cli: Cli) -> None:
     shown = cli("keys", "ema")
     assert shown.code == 0
     head, *lines = shown.out.splitlines()
-    assert head.split() == ["key", "allowed", "default", "of", "what", "it", "is"]
+    assert head.split() == ["key", "allowed", "default", "of", "description"]
     assert [line.split()[0] for line in lines] == ["ema.half_life_kimg", "ema.ramp_up"]
     rows = json.loads(cli("keys", "ema", "--json").out)
     assert [row["key"] for row in rows] == ["ema.half_life_kimg", "ema.ramp_up"]
     assert rows[1].items() >= {"default": "0.05", "allowed": "number above 0, at most 1, or null", "of": []}.items()
-    assert "no key has this" in one_line(cli("keys", "zzz"))
+    assert "no key contains this" in one_line(cli("keys", "zzz"))
 
 
 def test_keys_of_no_component_need_no_torch() -> None:

@@ -20,6 +20,7 @@ from distgan.data.blocks import BlockReader
 from distgan.data.dataset import Dataset
 from distgan.data.index import Block, Index
 from distgan.data.pack import PackOptions, pack
+from distgan.data.sources.base import Source
 from distgan.distributed import Distributed
 from distgan.errors import UserError
 from distgan.evaluation.extractors.extractor import load_extractor
@@ -35,10 +36,9 @@ from toy_data import pack_numbered
 pytestmark = [pytest.mark.timeout(120), pytest.mark.usefixtures("one_thread")]
 
 
-class Levels:
-    """Flat grey images of few levels, so that many are equally near, and many equal."""
+class Levels(Source):
+    """Flat gray images of few levels, so that many are equally near, and many equal."""
 
-    classes: list[str] = []  # noqa: RUF012 - as the protocol says
     count, levels = 200, 60
 
     def __len__(self) -> int:
@@ -46,9 +46,6 @@ class Levels:
 
     def __getitem__(self, number: int) -> tuple[NDArray[np.uint8], int]:
         return np.full((16, 16), 4 * (number % self.levels), np.uint8), -1
-
-    def name(self, number: int) -> str:
-        return f"image {number}"
 
 
 class Quarters:

@@ -137,7 +137,7 @@ WRONG = {
     "no signature": (
         "wrong:N",
         HEAD + "class N(nn.Module):\n    pass",
-        r"generator.network: wrong:N: its parameter `\*args: Any` is no key; write keyword arguments",
+        r"generator.network: wrong:N: its parameter `\*args: Any` cannot be a key; write keyword arguments",
     ),
     "no type": (
         "wrong:Generator",
@@ -295,11 +295,9 @@ def test_torchrun_and_the_installed_command_find_the_module(trained: Path, tmp_p
 
 DRIVER = """
 import sys
-from distgan.cli.train import run_training
+import distgan
 sys.path.append(sys.argv[1])
-options = {"address": None, "storage": "runs", "no_ray": False, "dry_run": False, "profile": False}
-options |= {"init_from": None, "continue_from": None}
-sys.exit(run_training(sys.argv[2], [], workers=2, name="own", **options))
+distgan.train(sys.argv[2], workers=2, name="own")
 """
 
 
@@ -317,5 +315,4 @@ def test_ray_workers_get_the_module(trained: Path, place: Path) -> None:
     process = start("-c", DRIVER, str(place / "modules"), "run.yaml", cwd=place)
     output = finish(process, 240)
     assert process.returncode == 0, output
-    assert "image budget used up" in output
     assert find_checkpoint("runs/own").manifest.workers == 2

@@ -185,7 +185,7 @@ def test_where_long_lived_processes_go(nodes: list[Node], selectors: dict[str, s
     ],
 )  # fmt: skip
 def test_selectors(selector: str, value: str | None, takes: bool) -> None:
-    assert parse_selector(selector).takes(value) is takes
+    assert parse_selector(selector).accepts(value) is takes
 
 
 @pytest.mark.parametrize("text", ["", "!", "!!a", "a b", "in()", "in(a", "in(a,)", "a,b", "-a", "a" * 64])

@@ -1,20 +1,28 @@
 """Each preset trains: two steps at small widths in float64, whose losses are those of the golden file.
 
-After a change of the mathematics that is meant, `python tests/test_presets.py` writes the file anew.
+A preset that the file does not have yet is only trained. `python tests/test_presets.py` writes the file: for a new
+preset, and after an intended change of the mathematics.
 """
 
 from __future__ import annotations
 
 import json
+import math
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-from distgan.config.load import load_config, preset_names
+from command_line import Cli, one_line
+from distgan.config.load import load_config, preset_names, preset_text
 from distgan.config.schema import AdamConfig, RMSPropConfig
 from distgan.data.stream import Group
 from distgan.distributed import Distributed
+from distgan.search.space_files import default_entries
 from distgan.training.networks import build_networks, build_objective, check_combination
 from distgan.training.optimizers import build_optimizers
 from distgan.training.progress import Progress
@@ -66,14 +74,16 @@ def losses(preset: str) -> list[dict[str, float]]:
 
 @pytest.mark.parametrize("preset", preset_names())
 def test_the_first_losses_are_the_golden_ones(preset: str) -> None:
-    wanted, found = json.loads(GOLDEN.read_text())[preset], losses(preset)
+    found = losses(preset)
+    wanted = json.loads(GOLDEN.read_text()).get(preset, found)
     assert len(found) == len(wanted) == STEPS
+    assert all(math.isfinite(value) for row in found for value in row.values())
     for found_row, wanted_row in zip(found, wanted, strict=True):
         assert found_row == pytest.approx(wanted_row, rel=1e-7, abs=1e-9)
 
 
 def test_the_golden_file_has_no_other_presets() -> None:
-    assert sorted(json.loads(GOLDEN.read_text())) == sorted(preset_names())
+    assert json.loads(GOLDEN.read_text()).keys() <= set(preset_names())
 
 
 @pytest.mark.parametrize("preset", COUNTS)
@@ -117,6 +127,51 @@ def test_a_preset_is_the_sources_recipe(preset: str) -> None:
             assert (optimizer.beta1, optimizer.beta2) == betas
     assert (config.training.batch_size, config.latent_dim) == (batch_size, latent_dim)
     assert (config.objective.critic_steps, config.training.kimg) == (critic_steps, pytest.approx(kimg))
+
+
+# A preset is one file.
+
+
+@pytest.fixture
+def copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of a copy of a preset, in a copy of their folder."""
+    text = preset_text("quickstart")
+    for name in preset_names():
+        (tmp_path / f"{name}.yaml").write_text(preset_text(name))
+    (tmp_path / "copied.yaml").write_text(text)
+    monkeypatch.setattr("distgan.config.load.PRESETS", tmp_path)
+    return "copied"
+
+
+def test_a_copied_file_is_a_preset(copied: str, cli: Cli) -> None:
+    assert copied in preset_names()
+    assert load_config(copied) == load_config("quickstart")
+    assert default_entries(copied) == default_entries("quickstart")
+    assert cli("train", copied, "--dry-run").code == 0
+    assert "unknown preset 'copid'; did you mean 'copied'?" in one_line(cli("train", "copid"))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_copied_file_breaks_no_test(tmp_path: Path) -> None:
+    """In a copy of the repository: a file more in the folder of presets, and the tests that enumerate them."""
+    root = Path(__file__).parents[1]
+    for folder in ("distgan", "tests", "benchmarks", "cluster"):
+        shutil.copytree(root / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(root / "pyproject.toml", tmp_path)
+    presets = tmp_path / "distgan" / "config" / "presets"
+    shutil.copy(presets / "wgan-gp-cifar.yaml", presets / "copied.yaml")
+    files = [
+        str(path) for path in sorted((tmp_path / "tests").glob("test_*.py")) if "preset_names(" in path.read_text()
+    ]
+    chosen = ["-m", "not slow and not ray", "-k", "preset or copied"]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-v", "-x", "-p", "no:cacheprovider", *files, *chosen],
+        cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert "copied" in done.stdout
 
 
 if __name__ == "__main__":

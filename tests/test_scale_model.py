@@ -105,8 +105,8 @@ def test_the_kept_facts_are_those_of_the_code(preset: str) -> None:
     assert replace(again, state_bytes=kept.state_bytes) == kept
 
 
-def test_every_preset_is_counted_with_its_parameters_bytes() -> None:
-    assert list(FACTS.runs) == preset_names()
+def test_presets_are_counted_with_their_parameters_bytes() -> None:
+    assert FACTS.runs.keys() <= set(preset_names())
     for name, run in FACTS.runs.items():
         counts = build_networks(load_config(name), torch.device("meta")).parameter_counts
         of = {"both": sum(counts.values()), **{"critic": counts["discriminator"], "generator": counts["generator"]}}

@@ -19,7 +19,7 @@ from distgan.search.parsing import parse_entry
 from distgan.search.ranges import LogRandInt, LogUniform, QUniform, RandInt, Uniform
 from distgan.search.space import Space
 from distgan.search.space_checks import check_live
-from distgan.search.space_files import default_entries, default_names, parse_file, read_entries
+from distgan.search.space_files import default_entries, parse_file, read_entries
 from distgan.storage.storage import Storage
 from distgan.training.networks import build_networks, check_combination
 
@@ -263,10 +263,6 @@ def test_arguments_win_over_files_and_later_files_over_earlier(tmp_path: Path, b
 
 
 # The presets' own spaces.
-
-
-def test_every_preset_has_a_space() -> None:
-    assert default_names() == preset_names()
 
 
 @pytest.mark.parametrize("preset", preset_names())

@@ -290,10 +290,19 @@ def test_what_is_no_file(tmp_path: Path) -> None:
     assert "larger than 100,000 bytes" in said(str(tmp_path / "large"))
     (tmp_path / "bytes").write_bytes(b"\xff")
     assert "cannot read the space" in said(str(tmp_path / "bytes"))
-    assert "only presets have a space of their own (cgan-faces, " in str(told_error("mine.yaml"))
 
 
-def told_error(preset: str) -> UserError:
-    with pytest.raises(UserError) as raised:
-        default_entries(preset)
-    return raised.value
+def test_only_presets_and_files_of_this_machine_have_a_space_of_their_own(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    for content, message in (
+        ("seed: 1", "no space of its own: it has no section `search`; give one with --space"),
+        ("search: 1", "mine.yaml: search: a space is a mapping of keys to expressions"),
+        ("search: {seed: [1]}", r"mine.yaml: search: seed: a list is no expression"),
+    ):
+        file.write_text(content)
+        with pytest.raises(UserError, match=message):
+            default_entries(str(file))
+    file.write_text("search: {seed: 'randint(1, 9)'}")
+    assert default_entries(str(file)) == {"seed": "randint(1, 9)"}
+    with pytest.raises(UserError, match="no space of its own"):
+        default_entries(f"file://{file}")

@@ -76,8 +76,8 @@ def run_of(config: Config, name: str, stored: Stored, data_images: int) -> Run:
 
 
 def data_images_of(preset: str) -> int:
-    """Images of the data set that a preset's comment names."""
-    return next(images for part, images in DATA_IMAGES.items() if part in preset)
+    """Images of the data set that a preset's name says; 50,000 for another one."""
+    return next((images for part, images in DATA_IMAGES.items() if part in preset), 50_000)
 
 
 def networks_of(miniature: Miniature, kind: str) -> list[nn.Module]:

@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 def keys(
     wanted: Annotated[
         str,
-        typer.Argument(metavar="[KEY]", help="A section or key, as optimizer or generator.width, or a part of it."),
+        typer.Argument(metavar="[KEY]", help="A section or key, as optimizer or generator.width, or part of one."),
     ] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array of objects.")] = False,
 ) -> None:
-    """List the configuration's keys: what may be written, the default without a preset, and what it is.
+    """List the configuration keys: allowed values, default without a preset, description.
 
-    `of` names the networks, objectives or optimisers that have a key; a key without is always there. Where the output
-    is no terminal, a key is a line.
+    The column `of` names the networks, objectives or optimizers that have a key; an empty cell: the key always exists.
+    Without a terminal each key is a line.
 
     Examples: `distgan keys`, `distgan keys objective`, `distgan keys lr`
     """
@@ -44,7 +44,7 @@ def keys(
     if console.is_terminal:
         console.print(_table(found))
         return
-    rows = [("key", "allowed", "default", "of", "what it is"), *map(_row, found)]
+    rows = [("key", "allowed", "default", "of", "description"), *map(_row, found)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
@@ -55,7 +55,7 @@ def _table(found: list[Key]) -> Table:
 
     table = Table(box=None, pad_edge=False)
     table.add_column("key", no_wrap=True)
-    for title in ("allowed", "default", "of", "what it is"):
+    for title in ("allowed", "default", "of", "description"):
         table.add_column(title, overflow="fold")
     for key in found:
         table.add_row(*_row(key))
@@ -66,12 +66,12 @@ def _row(key: Key) -> tuple[str, str, str, str, str]:
     return key.key, key.allowed, key.default, " ".join(key.of), key.meaning
 
 
-app = typer.Typer(help="Ready-made configurations.", no_args_is_help=True)
+app = typer.Typer(help="List and show presets: ready-made configurations.", no_args_is_help=True)
 
 
 @app.command("list")
 def list_presets() -> None:
-    """List the presets: networks, objective, image size, parameters, and where they come from."""
+    """List the presets: networks, objective, image size, parameters and source."""
     import torch
 
     from distgan.config.load import load_config, preset_names
@@ -82,7 +82,7 @@ def list_presets() -> None:
     table.add_column("preset", no_wrap=True)
     table.add_column("networks, objective", no_wrap=True)
     table.add_column("parameters", justify="right", no_wrap=True)
-    table.add_column("what it is")
+    table.add_column("description")
     for name in preset_names():
         config = load_config(name)
         image = f"{config.channels}x{config.image_size}x{config.image_size}"
@@ -97,7 +97,7 @@ def list_presets() -> None:
 
 @app.command()
 def show(name: Annotated[str, typer.Argument(help="A preset's name.")]) -> None:
-    """Print a preset as it is written; `distgan train NAME --dry-run` prints all keys."""
+    """Print a preset's file, with its search space; `distgan train NAME --dry-run` prints all keys."""
     from distgan.config.load import preset_text
 
     print(preset_text(name), end="")

@@ -1,4 +1,4 @@
-"""Options that several commands have."""
+"""Options of several commands."""
 
 from __future__ import annotations
 
@@ -6,49 +6,48 @@ from typing import Annotated
 
 import typer
 
-WorkerCount = Annotated[
-    int, typer.Option(min=1, max=4096, help="Processes that share the work, on Ray if more than one.")
-]
+WorkerCount = Annotated[int, typer.Option(min=1, max=4096, help="Worker processes; several run on Ray.")]
 
 Address = Annotated[
     str | None,
-    typer.Option(help="Ray cluster to work on; by default, with several workers, RAY_ADDRESS or one started here."),
+    typer.Option(help="Ray cluster, as HOST:PORT. Several workers use RAY_ADDRESS or a local cluster by default."),
 ]
 
-NoRay = Annotated[bool, typer.Option("--no-ray", help="In this process or the processes of torchrun.")]
+NoRay = Annotated[bool, typer.Option("--no-ray", help="Work in this process or the processes of torchrun.")]
 
 Extractor = Annotated[
     str | None,
-    typer.Option(metavar="NAME", help="fd_lite0, fid, fid_clean, or module:Class; by default the run's, or fd_lite0."),
+    typer.Option(
+        metavar="NAME",
+        help="Feature extractor: fd_lite0, fid, fid_clean or module:Class. By default the run's, or fd_lite0.",
+    ),
 ]
 
 RealSamples = Annotated[
-    int | None, typer.Option(min=4, help="Real images at most, drawn by seed; by default the run's number, or all.")
+    int | None, typer.Option(min=4, help="Largest number of real images, drawn by seed. By default the run's, or all.")
 ]
 
 CheckpointName = Annotated[
     str | None,
-    typer.Option(
-        metavar="NAME|best|last", help="Which of a run's checkpoints, as step-000004250; by default the best."
-    ),
+    typer.Option(metavar="NAME|best|last", help="Checkpoint of a run, as step-000004250. By default the best."),
 ]
 
-TrustCode = Annotated[
-    bool, typer.Option("--trust-code", help="Run code of the modules outside distgan that the checkpoint names.")
-]
+TrustCode = Annotated[bool, typer.Option("--trust-code", help="Run code outside distgan that the checkpoint names.")]
 
 TrustAddresses = Annotated[
     bool,
-    typer.Option("--trust-addresses", help="Read data, statistics and weights from hosts that the checkpoint names."),
+    typer.Option(
+        "--trust-addresses", help="Read data, statistics and weights from other hosts that the checkpoint names."
+    ),
 ]
 
 JobsAddress = Annotated[
     str | None,
     typer.Option(
-        metavar="URL", help="Of the cluster's dashboard, as http://10.0.0.1:8265; by default RAY_API_SERVER_ADDRESS."
+        metavar="URL", help="The cluster's dashboard, as http://10.0.0.1:8265. By default RAY_API_SERVER_ADDRESS."
     ),
 ]
 
 ClusterName = Annotated[
-    str | None, typer.Option(metavar="NAME", help="A profile of clusters.toml; by default DISTGAN_CLUSTER.")
+    str | None, typer.Option(metavar="NAME", help="Profile in clusters.toml. By default DISTGAN_CLUSTER.")
 ]

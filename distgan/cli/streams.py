@@ -1,4 +1,4 @@
-"""Standard streams that may fail: a reader that has ended, a closed terminal, a full disk."""
+"""Standard streams that may fail: a closed pipe, a closed terminal, a full disk."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _OUT = 1
 
 
 class _Stream(io.FileIO):
-    """Writes to a file descriptor. What cannot be written is dropped.
+    """A stream to a file descriptor that drops what it cannot write.
 
     Attributes:
         lost: the first error.
@@ -25,7 +25,7 @@ class _Stream(io.FileIO):
     def __init__(self, number: int) -> None:
         super().__init__(number, "wb", closefd=False)
         self.lost: OSError | None = None
-        self._told = False
+        self._pipe_closed = False
 
     def write(self, data: Any) -> int:
         try:
@@ -37,8 +37,8 @@ class _Stream(io.FileIO):
         except OSError as error:
             self.lost = self.lost or error
             main = threading.current_thread() is threading.main_thread()
-            if isinstance(error, BrokenPipeError) and self.fileno() == _OUT and main and not self._told:
-                self._told = True
+            if isinstance(error, BrokenPipeError) and self.fileno() == _OUT and main and not self._pipe_closed:
+                self._pipe_closed = True
                 output_gone()
             return memoryview(data).nbytes
 
@@ -49,17 +49,17 @@ _is_log = False
 
 
 def protect_streams() -> None:
-    """From now on standard output and error raise no errors of the system.
+    """Replaces standard output and error with streams that raise no OSError.
 
-    A reader of the output that has ended is as a signal (`signals.output_gone`); `exit_code` tells of the others.
+    A closed pipe at the output acts as a signal (`signals.output_gone`); `exit_code` reports other errors.
     """
     global _out
-    for number in range(3):  # a file that is opened later must not take the place of a closed stream
+    for number in range(3):  # a file that is opened later must not get the number of a closed stream
         try:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)
-    # Whoever has replaced them, as a test does, looks after them.
+    # Streams that were replaced, as in a test, are left alone.
     if sys.stdout is sys.__stdout__:
         _out = _Stream(_OUT)
         sys.stdout = _text(_out, sys.stdout)
@@ -68,18 +68,18 @@ def protect_streams() -> None:
 
 
 def output_is_log() -> None:
-    """What the command prints is also in its files: it does not fail where the output is lost."""
+    """The command also writes its output to files, so a lost output is only a warning."""
     global _is_log
     _is_log = True
 
 
 def exit_code(code: int) -> int:
-    """The command's exit code, 2 where its output was lost, of which standard error is told."""
+    """The command's exit code; 2, with a message, if its output was lost."""
     sys.stdout.flush()
     lost = None if _out is None else _out.lost
     if lost is None or isinstance(lost, BrokenPipeError):
         return code
-    reason = f"standard output: {lost.strerror}; what was printed is not whole"
+    reason = f"standard output: {lost.strerror}; the output is incomplete"
     if _is_log:
         print(f"distgan: warning: {reason}", file=sys.stderr)
         return code
@@ -88,7 +88,7 @@ def exit_code(code: int) -> int:
 
 
 def _text(stream: _Stream, before: TextIO | None) -> TextIO:
-    """As `before`, which is None where the stream was closed; letters that its encoding lacks are spelled out."""
+    """A text stream like `before` (None: it was closed); characters outside its encoding are escaped."""
     errors = getattr(before, "errors", None) or "strict"
     return io.TextIOWrapper(
         io.BufferedWriter(stream),

@@ -1,109 +1,149 @@
-"""What `distgan train` does with its arguments."""
+"""`distgan train`."""
 
 from __future__ import annotations
 
 import os
 import sys
 import time
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
+import typer
+
+from distgan import api
 from distgan.cli.streams import output_is_log
-from distgan.errors import UserError
+from distgan.errors import Interrupted, UserError
 from distgan.text import printable, without_credentials
 from distgan.tracking.console import Terminal
 
 if TYPE_CHECKING:
-    from distgan.storage.lease import Lease
-    from distgan.training.run_spec import RunSpec
+    from distgan.config.schema import Config
 
 
-def run_training(
-    preset_or_file: str | None,
-    overrides: Sequence[str],
-    *,
-    workers: int | None,
-    address: str | None,
-    storage: str,
-    name: str | None,
-    no_ray: bool,
-    dry_run: bool,
-    profile: bool,
-    init_from: str | None,
-    continue_from: str | None,
-    from_trial: str | None = None,
-) -> int:
-    """Checks the job, then prints its plan or trains it; returns the exit code."""
-    begun = time.monotonic()
+def train(
+    config: Annotated[
+        str | None,
+        typer.Argument(metavar="PRESET_OR_FILE", help="Preset, or a YAML file or its URL."),
+    ] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE]...", help="Configuration keys, as optimizer.generator.lr=1e-4."),
+    ] = None,
+    workers: Annotated[int | None, typer.Option(help="DDP workers, the key scale.workers.")] = None,
+    address: Annotated[
+        str | None, typer.Option(help="Ray cluster, as HOST:PORT. By default RAY_ADDRESS or a local cluster.")
+    ] = None,
+    storage: Annotated[str, typer.Option(help="Folder or URL (s3://…) of runs.")] = "runs",
+    name: Annotated[
+        str | None, typer.Option(help="Run name. An existing run is resumed. By default the preset's name.")
+    ] = None,
+    no_ray: Annotated[
+        bool, typer.Option("--no-ray", help="Train without Ray, in this process or the processes of torchrun.")
+    ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Print the whole configuration as YAML, and the plan to stderr; do not train."),
+    ] = False,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Profile some steps: a trace, and a table of their times.")
+    ] = False,
+    init_from: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RUN_OR_CHECKPOINT",
+            help="Start a new run with the weights of both networks and the EMA of another.",
+        ),
+    ] = None,
+    continue_from: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RUN_OR_CHECKPOINT",
+            help="Start a new run with the whole state of another, by default its last checkpoint.",
+        ),
+    ] = None,
+    from_trial: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SEARCH",
+            help="Start a new run with the configuration and best state of a search's winner, instead of a preset.",
+        ),
+    ] = None,
+) -> None:
+    """Train a GAN, or resume a run.
+
+    The run's folder STORAGE/NAME has checkpoints, config.yaml, metrics.jsonl, TensorBoard events, sample grids,
+    curves.png and summary.json. Ctrl-C saves the state and ends the run; the same command resumes it. A finished run
+    resumes with a higher training.kimg; after a plateau, with a higher evaluation.patience (or null). `distgan keys`
+    lists the keys for KEY=VALUE. The config.yaml of a run, or the output of --dry-run, is a FILE for the same run.
+
+    Example: `distgan train quickstart data.url=s3://bricks --workers 2 --storage s3://runs --name first`
+    """
+    began = time.monotonic()
+    if config is None and from_trial is None:
+        raise typer.BadParameter("name a preset or a file, or --from-trial SEARCH", param_hint="PRESET_OR_FILE")
+    given = [*(overrides or []), *([] if workers is None else [f"scale.workers={workers}"])]
     if from_trial is not None:
-        # What stands where a preset would is the first override.
-        overrides = overrides if preset_or_file is None else [preset_or_file, *overrides]
+        # In the place of a preset stands the first override.
+        given = given if config is None else [config, *given]
         if init_from is not None or continue_from is not None:
-            raise UserError("--from-trial begins with a trial's state; leave out --init-from and --continue-from")
-    run_name = name or (Path(str(preset_or_file)).stem if from_trial is None else None)
-    if os.environ.get("RANK", "0") == "0":  # of torchrun; the imports below take seconds
-        source = preset_or_file if from_trial is None else f"the winner of {from_trial}"
-        run = "" if run_name is None else f"run {run_name} "
+            raise UserError("--from-trial starts with a trial's state; leave out --init-from and --continue-from")
+    name = name or (Path(str(config)).stem if from_trial is None else None)
+    first = os.environ.get("RANK", "0") == "0"  # of torchrun's processes
+    if first:  # the imports below take seconds
+        source = config if from_trial is None else f"the winner of {from_trial}"
+        run = "" if name is None else f"run {name} "
         what = f"# dry run of {source}" if dry_run else f"{source}, {run}in {storage}"
         print(f"{printable(without_credentials(what))}: loading torch", flush=True)
     if profile:
-        os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # read as torch is imported: the profiler's own chatter
-    from distgan.launch.local import check_device
-    from distgan.training.run_spec import RunSpec, plan_run, read_configuration
-
-    given = [*overrides, f"scale.workers={workers}"] if workers is not None else list(overrides)
+        os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # read as torch is imported: the profiler's own log
     if from_trial is not None:
         from distgan.search.ranking import find_winner
 
         winner = find_winner(from_trial, given)
-        config, continue_from, run_name = winner.config, winner.checkpoint, run_name or winner.name
+        loaded, continue_from, name = winner.config, winner.checkpoint, name or winner.name
     else:
-        config = read_configuration(str(preset_or_file), given)
-    if no_ray:
-        from distgan.launch.local import check_processes
-
-        check_processes(config.scale.workers)
-    device = check_device(config.scale.device, config.scale.workers, address, no_ray=no_ray)
-    plan = plan_run(RunSpec(config, str(run_name), storage, profile, init_from, continue_from), dry_run=dry_run)
-    job = plan.job
-    if os.environ.get("RANK", "0") == "0":
-        for text in plan.warnings:
-            print(f"distgan: warning: {text}; beginning from another one", file=sys.stderr)
+        loaded = api.load_config(str(config), given)
     if dry_run:
-        from distgan.tracking.tables import print_plan
-
-        print(job.as_yaml(), end="", flush=True)
-        print_plan(plan, device, Terminal(soft_wrap=True, stderr=True))
-        return 0
+        _print_plan(loaded, str(name), storage, init_from, continue_from, address, no_ray=no_ray)
+        return
     output_is_log()
-    with _claim(job) as lease:
-        lost = (lambda: False) if lease is None else (lambda: lease.lost)
-        job = job if lease is None else replace(job, claim=lease.token)
-        if no_ray:
-            from distgan.launch.local import train_here
-
-            outcome = train_here(job, lost)
-        else:
-            from distgan.launch.train import train_on_ray
-
-            outcome = train_on_ray(job, address, lost)
-    summary = outcome.timed(begun, time.monotonic())
-    if summary is not None:
+    exit_code, result = 0, None
+    try:
+        result = api.train(
+            loaded, name=name, storage=storage, address=address, ray=not no_ray, profile=profile, init_from=init_from,
+            continue_from=continue_from, began=began,
+        )  # fmt: skip
+    except Interrupted as stopped:
+        exit_code, result = stopped.exit_code, stopped.result
+    if first and result is not None:
         from distgan.tracking.tables import summary_table
 
         console = Terminal(soft_wrap=True)
-        console.print(summary_table(summary))
-        console.print(f"run: {job.run.url}", highlight=False)
-    return outcome.exit_code
+        console.print(summary_table(result.summary))
+        console.print(f"run: {result.url}", highlight=False)
+    raise typer.Exit(exit_code)
 
 
-def _claim(job: RunSpec) -> AbstractContextManager[Lease | None]:
-    """The claim of the run's folder; only the first of torchrun's processes writes there."""
-    from distgan.storage.lease import claimed
+def _print_plan(
+    config: Config,
+    name: str,
+    storage: str,
+    init_from: str | None,
+    continue_from: str | None,
+    address: str | None,
+    *,
+    no_ray: bool,
+) -> None:
+    """Prints the whole configuration as YAML, and the plan to standard error."""
+    from distgan.launch.local import check_device, check_processes
+    from distgan.tracking.tables import print_plan
+    from distgan.training.run_spec import RunSpec, plan_run
 
-    if os.environ.get("RANK", "0") != "0":
-        return nullcontext()
-    return claimed(job.run, "trains this run", "give another --name")
+    if no_ray:
+        check_processes(config.scale.workers)
+    device = check_device(config.scale.device, config.scale.workers, address, no_ray=no_ray)
+    plan = plan_run(RunSpec(config, name, storage, init_from=init_from, continue_from=continue_from), dry_run=True)
+    for text in plan.warnings:
+        print(f"distgan: warning: {text}; beginning from another one", file=sys.stderr)
+    print(plan.job.as_yaml(), end="", flush=True)
+    print_plan(plan, device, Terminal(soft_wrap=True, stderr=True))

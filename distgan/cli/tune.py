@@ -2,41 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from distgan import api
 from distgan.cli.streams import output_is_log
-from distgan.search.plan import SearchOptions
+from distgan.errors import Interrupted
 from distgan.text import printable, without_credentials
 from distgan.tracking.console import Terminal
 
 
-def run_search(options: SearchOptions, *, address: str | None, concurrent: int | None) -> int:
-    """Checks the search and runs it; returns the exit code."""
-    what = without_credentials(f"{options.source}, search {options.name} in {options.storage}")
-    print(f"{printable(what)}: loading torch", flush=True)
-    from distgan.search.planning import plan_search
-
-    job = plan_search(options)
-    from distgan.search.ray.tuner import Place, tune_on_ray
-    from distgan.search.results import check_measured, print_results, write_results
-    from distgan.storage.lease import claimed
-
-    output_is_log()
-    with claimed(job.search, "searches", "give another --name") as lease:
-        job = replace(job, claim=lease.token)
-        outcome = tune_on_ray(job, Place(address, concurrent))
-        check_measured(outcome.record, job.search.url)
-        write_results(outcome.record, job.search)
-    print_results(outcome.record, job.search.url, Terminal(), address)
-    return outcome.exit_code
-
-
 def run_results(url: str) -> None:
-    """Shows what a search has found."""
+    """Prints the results of a search."""
     from distgan.search.results import show_results
 
     show_results(url, Terminal())
@@ -44,90 +23,104 @@ def run_results(url: str) -> None:
 
 def tune(
     config: Annotated[
-        str | None, typer.Argument(metavar="PRESET_OR_FILE", help="What all trials share: a preset, or a YAML file.")
+        str | None,
+        typer.Argument(metavar="PRESET_OR_FILE", help="Configuration of all trials: a preset, or a YAML file."),
     ] = None,
     overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="The same for all trials.")
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Configuration keys, the same for all trials.")
     ] = None,
     space: Annotated[
         list[str] | None,
         typer.Option(
             metavar="FILE|KEY=DIST",
-            help="What is searched; may be given several times. By default the preset's own space.",
+            help="Searched keys, may be given several times: a file, a preset's name, or KEY=DISTRIBUTION. "
+            "By default the section `search` of the preset or file.",
         ),
     ] = None,
-    trials: Annotated[int, typer.Option(min=1, max=10_000, help="How many; of pbt and pb2, the members.")] = 10,
+    trials: Annotated[int, typer.Option(min=1, max=10_000, help="Number of trials; for pbt and pb2, of members.")] = 10,
     scheduler: Annotated[
-        str, typer.Option(metavar="asha|hyperband|median|pbt|pb2|none", help="What stops a trial early.")
+        str, typer.Option(metavar="asha|hyperband|median|pbt|pb2|none", help="Scheduler that stops trials early.")
     ] = "asha",
-    search: Annotated[str, typer.Option(metavar="random|grid|tpe|bayes", help="What draws the values.")] = "random",
+    search: Annotated[str, typer.Option(metavar="random|grid|tpe|bayes", help="Sampler of the values.")] = "random",
     metric: Annotated[
         str | None,
         typer.Option(
             metavar="NAME",
-            help="What decides: fid, fd_lite0, kid, recall, …; by default fid with its weights, else the run's.",
+            help="Metric that ranks trials: fid, fd_lite0, kid, recall, … By default fid if its weights are there, "
+            "else the configuration's.",
         ),
     ] = None,
-    concurrent: Annotated[int | None, typer.Option(min=1, help="Trials at once; by default as many as fit.")] = None,
+    concurrent: Annotated[
+        int | None, typer.Option(min=1, help="Trials that run at once. By default as many as fit.")
+    ] = None,
     workers_per_trial: Annotated[int, typer.Option(min=1, max=4096, help="DDP workers of each trial.")] = 1,
     cpus_per_worker: Annotated[float | None, typer.Option(min=0.01, help="The key placement.cpus_per_worker.")] = None,
     gpus_per_worker: Annotated[float | None, typer.Option(min=0, help="The key placement.gpus_per_worker.")] = None,
     grace_kimg: Annotated[
-        float | None, typer.Option(help="No trial is stopped before; the first rung of asha and hyperband.")
+        float | None, typer.Option(help="No trial is stopped earlier; the first rung of asha and hyperband.")
     ] = None,
-    reduction_factor: Annotated[float, typer.Option(help="One of so many trials passes a rung.")] = 4.0,
+    reduction_factor: Annotated[float, typer.Option(help="One of this many trials passes a rung.")] = 4.0,
     interval_kimg: Annotated[
-        float | None, typer.Option(help="Length of a generation of pbt and pb2; by default a tenth of training.kimg.")
+        float | None, typer.Option(help="Length of a generation of pbt and pb2. By default a tenth of training.kimg.")
     ] = None,
     grid_points: Annotated[int, typer.Option(min=1, help="Values of each range in a grid.")] = 3,
-    target: Annotated[float | None, typer.Option(help="The search ends when a trial is as good as this.")] = None,
+    target: Annotated[float | None, typer.Option(help="End the search when a trial reaches this value.")] = None,
     budget_kimg: Annotated[
-        float | None, typer.Option(help="The search ends when all trials together have consumed so many images.")
+        float | None, typer.Option(help="End the search after this number of kimg, over all trials.")
     ] = None,
-    budget_hours: Annotated[float | None, typer.Option(help="This session of the search ends after so long.")] = None,
+    budget_hours: Annotated[float | None, typer.Option(help="End this session of the search after this time.")] = None,
     seeds: Annotated[
-        int, typer.Option(min=1, max=100, help="Runs of each of the best trials, in the end, with a seed each.")
+        int, typer.Option(min=1, max=100, help="Runs of each of the best trials at the end, each with its own seed.")
     ] = 1,
-    top: Annotated[int, typer.Option(min=1, help="How many best trials --seeds repeats.")] = 3,
-    seed: Annotated[int, typer.Option(min=0, help="Of the draws; that of the training is the key `seed`.")] = 0,
+    top: Annotated[int, typer.Option(min=1, help="Number of best trials that --seeds repeats.")] = 3,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the sampler; that of training is the key `seed`.")] = 0,
     warm_start: Annotated[
-        str | None, typer.Option(metavar="SEARCH", help="An earlier search whose results tpe and bayes know.")
+        str | None, typer.Option(metavar="SEARCH", help="Earlier search that tpe and bayes learn from.")
     ] = None,
-    storage: Annotated[str, typer.Option(help="Folder or URL (s3://…) that searches are kept under.")] = "runs",
+    storage: Annotated[str, typer.Option(help="Folder or URL (s3://…) of searches.")] = "runs",
     name: Annotated[
         str | None,
-        typer.Option(help="The search; one that exists is gone on with. By default PRESET-search."),
+        typer.Option(help="Search name. An existing search is resumed. By default PRESET-search."),
     ] = None,
     address: Annotated[
-        str | None, typer.Option(help="Ray cluster to search on; by default RAY_ADDRESS, or one started here.")
+        str | None, typer.Option(help="Ray cluster, as HOST:PORT. By default RAY_ADDRESS or a local cluster.")
     ] = None,
     results: Annotated[
-        str | None, typer.Option(metavar="SEARCH", help="Only show what a search has found, and draw its pictures.")
+        str | None,
+        typer.Option(metavar="SEARCH", help="Show the results of a search and draw its figures; do not search."),
     ] = None,
 ) -> None:
-    """Search learning rates, critic steps, penalty weights or any other key; the distance decides what is stopped.
+    """Search learning rates, penalty weights or any other keys.
 
-    Each trial is a run under STORAGE/NAME/trials. A search that was stopped or killed goes on with the same command.
+    Each trial is a run under STORAGE/NAME/trials. Trials with a bad distance are stopped early. A search that was
+    stopped or killed resumes with the same command.
 
     Example: `distgan tune quickstart data.url=s3://bricks --space "optimizer.generator.lr=loguniform(1e-5, 1e-3)"`
     """
-    from distgan.search.plan import Limits, SearchOptions
-
     if results is not None:
         run_results(results)
         return
     if config is None:
         raise typer.BadParameter("name a preset or a file, or --results SEARCH", param_hint="PRESET_OR_FILE")
-    limits = Limits(
-        trials=trials, seeds=seeds, top=top, target=target, budget_kimg=budget_kimg, budget_hours=budget_hours
-    )
     per_worker = {"cpus_per_worker": cpus_per_worker, "gpus_per_worker": gpus_per_worker}
     given = list(overrides or [])
     given += [f"placement.{key}={amount}" for key, amount in per_worker.items() if amount is not None]
-    options = SearchOptions(
-        config, name or f"{Path(config).stem}-search", storage, given, space or [], metric=metric,
-        workers=workers_per_trial, scheduler=scheduler, sampler=search, seed=seed, grid_points=grid_points,
-        grace_kimg=grace_kimg, reduction_factor=reduction_factor, interval_kimg=interval_kimg, warm_start=warm_start,
-        limits=limits,
-    )  # fmt: skip
-    raise typer.Exit(run_search(options, address=address, concurrent=concurrent))
+    name = name or f"{Path(config).stem}-search"
+    what = without_credentials(f"{config}, search {name} in {storage}")
+    print(f"{printable(what)}: loading torch", flush=True)
+    from distgan.search.results import print_results
+
+    output_is_log()
+    exit_code = 0
+    try:
+        found = api.tune(
+            config, space, overrides=given, name=name, storage=storage, trials=trials, scheduler=scheduler,
+            search=search, metric=metric, concurrent=concurrent, workers_per_trial=workers_per_trial,
+            grace_kimg=grace_kimg, reduction_factor=reduction_factor, interval_kimg=interval_kimg,
+            grid_points=grid_points, target=target, budget_kimg=budget_kimg, budget_hours=budget_hours, seeds=seeds,
+            top=top, seed=seed, warm_start=warm_start, address=address,
+        )  # fmt: skip
+    except Interrupted as stopped:
+        exit_code, found = stopped.exit_code, stopped.result
+    print_results(found.record, found.url, Terminal(), address)
+    raise typer.Exit(exit_code)

@@ -1,4 +1,4 @@
-"""What is wrong with a configuration: one line an error, with the key, the value and what is allowed."""
+"""Configuration errors, one line each: the key, the value and what is allowed."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from typing_extensions import Doc
 from distgan.config.schema import Config, sections_of
 
 
-def allowed(annotation: Any, marks: Sequence[Any] = ()) -> str:
-    """The values of a type with its ranges, such as `Annotated[int, Ge(1)] | None`; `marks` are further ranges."""
-    annotation, marks = _without_marks(annotation, marks)
+def allowed_values(annotation: Any, marks: Sequence[Any] = ()) -> str:
+    """The values of a type in words, such as `Annotated[int, Ge(1)] | None`; `marks` are further ranges."""
+    annotation, marks = _split_marks(annotation, marks)
     members = get_args(annotation)
     if get_origin(annotation) is Literal:
-        return either(map(str, members))
+        return join_or(map(str, members))
     if get_origin(annotation) in {Union, types.UnionType}:
-        values = [allowed(member, marks) for member in members if member is not types.NoneType]
+        values = [allowed_values(member, marks) for member in members if member is not types.NoneType]
         return ", or ".join([*values, "null"] if types.NoneType in members else values)
     if get_origin(annotation) is list:
-        return f"list, each {allowed(members[0])}"
+        return f"list, each {allowed_values(members[0])}"
     if annotation is bool:
         return "true or false"
     if annotation is int:
@@ -40,22 +40,22 @@ def allowed(annotation: Any, marks: Sequence[Any] = ()) -> str:
 
 
 def documentation(annotation: Any, marks: Sequence[Any] = ()) -> str:
-    """The `Doc` of a type, or of a member of a union; empty where it has none."""
-    annotation, marks = _without_marks(annotation, marks)
+    """The text of the `Doc` of a type, or of a member of a union; empty if there is none."""
+    annotation, marks = _split_marks(annotation, marks)
     found = [mark.documentation for mark in marks if isinstance(mark, Doc)]
     if not found and get_origin(annotation) in {Union, types.UnionType}:
         found = [text for member in get_args(annotation) if (text := documentation(member))]
     return found[0] if found else ""
 
 
-def either(words: Iterable[str]) -> str:
+def join_or(words: Iterable[str]) -> str:
     """`a`, `a or b`, `a, b or c`."""
     *others, last = words
     return f"{', '.join(others)} or {last}" if others else last
 
 
 def value_text(value: Any) -> str:
-    """A value as one writes it after `KEY=`."""
+    """A value as it is written after `KEY=`."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, list):
@@ -65,7 +65,7 @@ def value_text(value: Any) -> str:
     return str(value) or "''"
 
 
-def _without_marks(annotation: Any, marks: Sequence[Any]) -> tuple[Any, list[Any]]:
+def _split_marks(annotation: Any, marks: Sequence[Any]) -> tuple[Any, list[Any]]:
     if get_origin(annotation) is Annotated:
         return annotation.__origin__, [*annotation.__metadata__, *marks]
     return annotation, list(marks)
@@ -92,36 +92,39 @@ def _bounds(marks: Sequence[Any]) -> Iterator[tuple[str, Any]]:
                 yield word, getattr(mark, name)
 
 
-MOST_TOLD = 3
+# Errors that are explained; of further ones only the keys are listed.
+MAX_EXPLAINED = 3
 
-# Pydantic's kinds of errors that say no more than that the value is not of the type, or out of its range.
+# Pydantic's kinds of errors for a value of another type or out of range.
 _NOT_ALLOWED = ("int_", "float_", "bool_", "string_type", "list_type", "literal_error", "greater_", "less_", "finite_")
 
 _NO_SECTION = ("model_type", "model_attributes_type", "dict_type")
 
 
-def mistakes(
+def error_lines(
     error: ValidationError,
     model: type[BaseModel],
     section: str = "",
     declared: Collection[str] = (),
     elsewhere: Callable[[str], str] = lambda key: "",
 ) -> list[str]:
-    """A line for each of pydantic's errors in `model`, the tree or the options in one of its sections.
+    """A line for each of pydantic's errors; beyond the first `MAX_EXPLAINED` the line is the key alone.
 
-    What was meant is looked for in the first few, which are told; of the others the line is a key.
-
-    `declared` are the section's keys that are no options; `elsewhere` says of an unknown option who has it.
+    Args:
+        model: the tree, or the options of one of its sections.
+        section: name of that section.
+        declared: keys of the section that are not options.
+        elsewhere: says which components have an unknown option.
     """
     prefix = [section] if section else []
     known = known_keys(model, f"{section}." if section else "") + [f"{section}.{name}" for name in declared]
     errors = error.errors(include_url=False)
-    first = [_mistake(item, model, prefix, known, elsewhere) for item in errors[:MOST_TOLD]]
-    return first + [".".join(map(str, item["loc"])) for item in errors[MOST_TOLD:]]
+    first = [_error_line(item, model, prefix, known, elsewhere) for item in errors[:MAX_EXPLAINED]]
+    return first + [".".join(map(str, item["loc"])) for item in errors[MAX_EXPLAINED:]]
 
 
 def known_keys(model: type[BaseModel], prefix: str = "") -> list[str]:
-    """The dotted keys of a model and of its sections, those of every kind that a section can be."""
+    """The dotted keys of a model and its sections, with all kinds of a section."""
     keys: list[str] = []
     for name, field in model.model_fields.items():
         keys.append(f"{prefix}{name}")
@@ -131,11 +134,11 @@ def known_keys(model: type[BaseModel], prefix: str = "") -> list[str]:
 
 
 def unknown_key(key: str, known: Collection[str]) -> str:
-    """`; did you mean …?` with keys of this name elsewhere, or the nearest key, or else how keys are listed."""
+    """`; did you mean …?` with the same name in other sections or the nearest key, else the command that lists keys."""
     section, _, name = key.rpartition(".")
     namesakes = sorted({other for other in known if other.rpartition(".")[2] == name})
     if 0 < len(namesakes) <= 3:
-        return f"; did you mean {either(map(repr, namesakes))}?"
+        return f"; did you mean {join_or(map(repr, namesakes))}?"
     while section and not any(other.startswith(f"{section}.") for other in known):
         section = section.rpartition(".")[0]
     beside = [other for other in known if other.rpartition(".")[0] == section]
@@ -146,37 +149,37 @@ def unknown_key(key: str, known: Collection[str]) -> str:
     return f"; `{f'distgan keys {section}'.strip()}` lists them"
 
 
-def _mistake(
+def _error_line(
     item: ErrorDetails,
     model: type[BaseModel],
     prefix: Sequence[str],
     known: Sequence[str],
     elsewhere: Callable[[str], str],
 ) -> str:
-    parts, annotation, marks = _place(model, item["loc"])
+    parts, annotation, marks = _locate(model, item["loc"])
     key, kind = ".".join([*prefix, *parts]), item["type"]
-    told = key if len(key) <= 80 else f"{key[:77]}..."
+    shown = key if len(key) <= 80 else f"{key[:77]}..."
     if kind == "extra_forbidden" and key in known:
-        return f"{told}: not a key of {item['loc'][-2]}"
+        return f"{shown}: not a key of {item['loc'][-2]}"
     if kind == "extra_forbidden":
-        return f"{told}: unknown key{elsewhere(parts[-1]) or unknown_key(key, {*known, *known_keys(Config)})}"
+        return f"{shown}: unknown key{elsewhere(parts[-1]) or unknown_key(key, {*known, *known_keys(Config)})}"
     if kind == "value_error":
         reason = str(item["ctx"]["error"])
-        return f"{told}: {reason}" if key else reason
+        return f"{shown}: {reason}" if key else reason
     if kind == "missing":
-        return f"{told}: not set; allowed: {allowed(annotation, marks)}"
-    value = f"{told}={'null' if item['input'] is None else repr(item['input']):.60}"
+        return f"{shown}: not set; allowed: {allowed_values(annotation, marks)}"
+    value = f"{shown}={'null' if item['input'] is None else repr(item['input']):.60}"
     if kind in _NO_SECTION:
-        return f"{value}: a section of keys, not a value; write {told}.KEY=VALUE (`distgan keys {told}` lists them)"
+        return f"{value}: a section of keys, not a value; write {shown}.KEY=VALUE (`distgan keys {shown}` lists them)"
     if kind.startswith(_NOT_ALLOWED) and annotation is not None:
-        return f"{value}: allowed: {allowed(annotation, marks)}"
+        return f"{value}: allowed: {allowed_values(annotation, marks)}"
     return f"{value}: {item['msg'][:1].lower()}{item['msg'][1:]}"
 
 
-def _place(model: type[BaseModel], loc: Sequence[int | str]) -> tuple[list[str], Any, list[Any]]:
-    """The key's parts at a place that pydantic names, and the type there with its ranges; None beyond the model's.
+def _locate(model: type[BaseModel], loc: Sequence[int | str]) -> tuple[list[str], Any, list[Any]]:
+    """The parts of the key at a pydantic location, and its type with the ranges; None for a key outside the model.
 
-    The kind of a section of several kinds is none of the parts, nor is the member of a union.
+    Pydantic also names the kind of a section and the member of a union; these are left out.
     """
     parts: list[str] = []
     sections: list[type[BaseModel]] = [model]
@@ -202,7 +205,7 @@ def _kind_name(section: type[BaseModel]) -> str:
 
 
 def _item_type(annotation: Any) -> Any:
-    """The type of a list's items, also of a list that may be null; None for other types."""
+    """The type of the items of a list, which may be null; None for other types."""
     for kind in (annotation, *typing.get_args(annotation)):
         if typing.get_origin(kind) is list:
             return typing.get_args(kind)[0]

@@ -1,4 +1,4 @@
-"""Every key that a configuration can have: what may be written there, the default, and what it is."""
+"""All configuration keys, for `distgan keys`: allowed values, default, description."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from distgan.config.config_errors import allowed, documentation, either, value_text
+from distgan.config.config_errors import allowed_values, documentation, join_or, value_text
 from distgan.config.plugins import COMPONENTS, NAMES, options_model
 from distgan.config.schema import Config, sections_of
 from distgan.errors import UserError
@@ -20,11 +20,11 @@ class Key:
     """A key of the configuration.
 
     Attributes:
-        key: dotted, as one writes it.
+        key: dotted, as it is written.
         allowed: its values, in words.
-        default: without a preset, as one writes it; empty where it has none.
+        default: without a preset, as it is written; empty if there is none.
         meaning: a line.
-        of: the networks, objectives or optimisers that have it; none: it is always there.
+        of: the networks, objectives or optimizers that have it; empty for a key that always exists.
     """
 
     key: str
@@ -35,10 +35,9 @@ class Key:
 
 
 def list_keys(wanted: str = "") -> list[Key]:
-    """The keys of a section or its parts (`optimizer.generator`), else those with `wanted` in them; by default all.
+    """The keys of a section (`optimizer.generator`), else the keys that contain `wanted`; by default all.
 
-    Nothing is imported of networks and objectives where only keys of other sections are wanted. Raises UserError
-    where there are none.
+    Networks and objectives are imported only for keys of their sections. Raises UserError if no key is found.
     """
     first = wanted.partition(".")[0]
     sections = [first] if first in Config.model_fields else list(Config.model_fields)
@@ -51,7 +50,7 @@ def list_keys(wanted: str = "") -> list[Key]:
         names = {part for key in keys for part in (key.key, key.key.partition(".")[0], key.key.rpartition(".")[2])}
         near = did_you_mean(wanted, names) if len(wanted) < 100 else ""
         raise UserError(
-            f"{wanted:.80}: no key has this in it{near if 'mean' in near else '; `distgan keys` lists them all'}"
+            f"{wanted:.80}: no key contains this{near if 'mean' in near else '; `distgan keys` lists them all'}"
         )
     return found
 
@@ -76,32 +75,32 @@ def _keys_of(model: type[BaseModel], prefix: str) -> Iterator[Key]:
 
 
 def _keys_of_kinds(kinds: Sequence[type[BaseModel]], field: FieldInfo, prefix: str) -> Iterator[Key]:
-    """The keys of a section that is of one of several kinds, told apart by its key `name`."""
-    names = [allowed(kind.model_fields["name"].annotation) for kind in kinds]
-    every = [
+    """The keys of a section of several kinds, which its key `name` distinguishes."""
+    names = [allowed_values(kind.model_fields["name"].annotation) for kind in kinds]
+    all_keys = [
         replace(key, of=(name,))
         for name, kind in zip(names, kinds, strict=True)
         for key in _keys_of(kind, prefix)
         if key.key != f"{prefix}name"
     ]
     meaning = kinds[0].model_fields["name"].description or ""
-    yield Key(f"{prefix}name", either(names), value_text(field.default.name), meaning)
-    yield from _joined(every, len(kinds))
+    yield Key(f"{prefix}name", join_or(names), value_text(field.default.name), meaning)
+    yield from _merge_owners(all_keys, len(kinds))
 
 
 def _options(section: str) -> Iterator[Key]:
     """The options of a section's components."""
     schema, _, registry = COMPONENTS[section]
-    every = [
+    all_keys = [
         _key(f"{section}.{option}", field, (name,))
         for name in registry
         for option, field in options_model(registry.resolve(name), schema.model_fields).model_fields.items()
     ]
-    yield from _joined(every, len(registry))
+    yield from _merge_owners(all_keys, len(registry))
 
 
-def _joined(keys: Sequence[Key], count: int) -> Iterator[Key]:
-    """Keys that differ in nothing but their owners as one; those that all `count` owners have are always there."""
+def _merge_owners(keys: Sequence[Key], count: int) -> Iterator[Key]:
+    """Keys that differ only in their owners, merged; a key that all `count` owners have gets no owner."""
     owners: dict[Key, list[str]] = {}
     for key in keys:
         owners.setdefault(replace(key, of=()), []).extend(key.of)
@@ -111,10 +110,10 @@ def _joined(keys: Sequence[Key], count: int) -> Iterator[Key]:
 
 
 def _key(key: str, field: FieldInfo, of: tuple[str, ...] = ()) -> Key:
-    values = allowed(field.annotation, field.metadata)
+    values = allowed_values(field.annotation, field.metadata)
     registries = {f"{section}.{name}": registry for section, (_, name, registry) in COMPONENTS.items()}
     registries |= NAMES
     if key in registries:
-        values = ("list, each " if values.startswith("list") else "") + either([*registries[key], "module:Class"])
+        values = ("list, each " if values.startswith("list") else "") + join_or([*registries[key], "module:Class"])
     default = "" if field.is_required() else value_text(field.default)
     return Key(key, values, default, field.description or documentation(field.annotation, field.metadata), of)

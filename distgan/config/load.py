@@ -1,4 +1,4 @@
-"""From a preset or file and `KEY=VALUE` overrides to a checked `Config`, or one line that says what is wrong."""
+"""From a preset or file, with overrides, to a checked `Config`, or one line that says what is wrong."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from distgan.bounds import NOT_YAML, parse_yaml, read_text, yaml_reason
-from distgan.config.config_errors import MOST_TOLD, mistakes
+from distgan.config.config_errors import MAX_EXPLAINED, error_lines
 from distgan.config.plugins import (
     COMPONENTS,
     name_problems,
@@ -25,57 +25,94 @@ from distgan.config.schema import AdamConfig, Config, RMSPropConfig
 from distgan.errors import UserError
 from distgan.text import did_you_mean, without_credentials
 
-_PRESETS = resources.files("distgan.config") / "presets"
+PRESETS = resources.files("distgan.config") / "presets"
+
+# Section of a preset or file with the space that `distgan tune` searches by default; it is no part of a `Config`.
+SEARCH = "search"
+
+# `KEY=VALUE` texts, whose values are YAML, or values by dotted key.
+Overrides = Sequence[str] | Mapping[str, Any]
 
 
 def preset_names() -> list[str]:
     """Names of the presets inside the package, sorted."""
-    return sorted(entry.name.removesuffix(".yaml") for entry in _PRESETS.iterdir() if entry.name.endswith(".yaml"))
+    return sorted(entry.name.removesuffix(".yaml") for entry in PRESETS.iterdir() if entry.name.endswith(".yaml"))
 
 
 def preset_text(name: str) -> str:
     """A preset's YAML with its comments. Raises UserError for an unknown name."""
     if name not in preset_names():
         raise UserError(f"unknown preset {name!r:.100}{did_you_mean(name, preset_names())}")
-    return (_PRESETS / f"{name}.yaml").read_text(encoding="utf-8")
+    return (PRESETS / f"{name}.yaml").read_text(encoding="utf-8")
 
 
-def load_config(preset_or_file: str, overrides: Sequence[str] = ()) -> Config:
-    """The configuration of a preset (by name) or of a YAML file (by path), with `KEY=VALUE` overrides.
+def load_config(preset_or_file: str, overrides: Overrides = ()) -> Config:
+    """The configuration of a preset (by name) or of a YAML file (by path), with overrides.
 
     Raises UserError, naming key, value, what is allowed and the nearest key.
     """
-    path = Path(preset_or_file)
-    try:
-        if path.suffix in {".yaml", ".yml"} or path.is_file():
-            text, where = read_text(path), str(path)
-        else:
-            text, where = preset_text(preset_or_file), f"preset {preset_or_file}"
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"cannot read the configuration {path!s:.100}: {reason}") from None
+    text, where = _read(preset_or_file)
     return parse_config(text, where, overrides, trust_code=True)
 
 
-def parse_config(text: str, where: str, overrides: Sequence[str] = (), *, trust_code: bool = False) -> Config:
-    """The configuration that is a YAML file's text, with `KEY=VALUE` overrides; as `build_config` otherwise."""
+def load_search(preset_or_file: str) -> tuple[Any, str]:
+    """The `search` section of a preset or of a YAML file on this machine, and its name in errors.
+
+    None where there is no such section. Raises UserError for a source that cannot be read.
+    """
+    text, where = _read(preset_or_file)
+    return _parse_yaml(text, where).get(SEARCH), where
+
+
+def parse_config(text: str, where: str, overrides: Overrides = (), *, trust_code: bool = False) -> Config:
+    """The configuration in the text of a YAML file, with overrides; otherwise as `build_config`."""
     tree = _parse_yaml(text, where)
-    for override in overrides:
-        _apply_override(tree, override)
+    tree.pop(SEARCH, None)
+    for key, value in override_values(overrides).items():
+        _apply_override(tree, key, value)
     return build_config(tree, where, trust_code=trust_code, to_trust="copy it here, and name that file")
+
+
+def override_values(overrides: Overrides) -> dict[str, Any]:
+    """Values by dotted key, in the order in which they apply. Raises UserError for what is no `KEY=VALUE`."""
+    if isinstance(overrides, Mapping):
+        for key in overrides:
+            _check_dotted(key, key)
+        return dict(overrides)
+    values: dict[str, Any] = {}
+    for override in overrides:
+        key, value = _parse_override(override)
+        values.pop(key, None)  # the last one applies last
+        values[key] = value
+    return values
+
+
+def _read(preset_or_file: str) -> tuple[str, str]:
+    """The text of a preset or file, and its name in errors."""
+    path = Path(preset_or_file)
+    try:
+        if path.suffix in {".yaml", ".yml"} or path.is_file():
+            return read_text(path), str(path)
+        return preset_text(preset_or_file), f"preset {preset_or_file}"
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"cannot read the configuration {path!s:.100}: {reason}") from None
 
 
 def build_config(
     tree: Mapping[str, Any], where: str, *, trust_code: bool = False, to_trust: str = "add --trust-code"
 ) -> Config:
-    """Checks a plain tree of values; `where` names its origin in errors, `to_trust` what makes it trusted.
+    """The configuration of a plain tree of values, checked.
 
-    With `trust_code` the modules of components that are not the package's own (`module:Class`) are imported.
-    Raises UserError, without it, for a tree that names any: whoever wrote it chooses what is run.
+    Args:
+        where: origin of the tree, for errors.
+        trust_code: custom components (`module:Class`) may be imported, which runs their code. Without it a tree that
+            names any raises UserError.
+        to_trust: says in that error how the user allows it.
     """
     values = dict(tree)
-    if not trust_code and (own := own_names(values)):
-        listed = ", ".join(f"{key}={name}" for key, name in own.items())
+    if not trust_code and (custom := own_names(values)):
+        listed = ", ".join(f"{key}={name}" for key, name in custom.items())
         raise UserError(
             f"{where}: its configuration runs code of modules outside distgan ({listed:.300}); if you trust who made "
             f"it, and these are the modules that you expect, {to_trust}"
@@ -93,7 +130,9 @@ def build_config(
             model = options_model(registry.resolve(name), schema.model_fields)
             checked = model.model_validate(options).model_dump()
         except ValidationError as error:
-            problems += mistakes(error, model, section, schema.model_fields, partial(option_of_others, section, name))
+            problems += error_lines(
+                error, model, section, schema.model_fields, partial(option_of_others, section, name)
+            )
             checked = {}
         except UserError as error:
             problems.append(f"{section}.{key}: {error}")
@@ -102,12 +141,12 @@ def build_config(
     try:
         config = Config.model_validate(values)
     except ValidationError as error:
-        problems += mistakes(error, Config)
+        problems += error_lines(error, Config)
     else:
         problems += name_problems(config.model_dump())
     if problems:
-        more = [f"and {len(problems) - MOST_TOLD} more"] if len(problems) > MOST_TOLD else []
-        shown = [*problems[:MOST_TOLD], *more]
+        more = [f"and {len(problems) - MAX_EXPLAINED} more"] if len(problems) > MAX_EXPLAINED else []
+        shown = [*problems[:MAX_EXPLAINED], *more]
         raise UserError(f"{where}: {'; '.join(shown)}")
     for key, value in flatten(config.model_dump()).items():
         if isinstance(value, str) and without_credentials(value) != value:
@@ -116,7 +155,7 @@ def build_config(
 
 
 def dump_config(config: Config) -> str:
-    """The resolved configuration as YAML that `load_config` takes."""
+    """The whole configuration as YAML, which `load_config` reads."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
@@ -143,32 +182,38 @@ def _parse_yaml(text: str, where: str) -> dict[str, Any]:
     return tree
 
 
-def _apply_override(tree: dict[str, Any], override: str) -> None:
+def _parse_override(override: str) -> tuple[str, Any]:
     key, equals, text = override.partition("=")
-    parts = key.strip().split(".")
-    if not equals or not all(parts):
+    _check_dotted(key.strip() if equals else "", override)
+    try:
+        return key.strip(), parse_yaml(text) if text.strip() else text
+    except NOT_YAML:
+        raise UserError(f"override {override!r:.80}: the value is not valid YAML; quote it") from None
+
+
+def _check_dotted(key: str, override: str) -> None:
+    if not all(key.split(".")):
         raise UserError(
             f"override {override!r:.80}: write KEY=VALUE with a dotted key, as in optimizer.generator.lr=1e-4"
         )
-    try:
-        value = parse_yaml(text) if text.strip() else text
-    except NOT_YAML:
-        raise UserError(f"override {override!r:.80}: the value is not valid YAML; quote it") from None
-    node = tree
-    for part in parts[:-1]:
+
+
+def _apply_override(tree: dict[str, Any], key: str, value: Any) -> None:
+    node, (*sections, last) = tree, key.split(".")
+    for part in sections:
         child = node.get(part, {})
         if not isinstance(child, dict):
-            raise UserError(f"override {override!r:.80}: {part!r:.40} is a value, not a section")
+            raise UserError(f"override {key!r:.80}: {part!r:.40} is a value, not a section")
         node[part] = dict(child)  # a YAML alias may share the section with another one
         node = node[part]
-    node[parts[-1]] = value
+    node[last] = value
 
 
 _OPTIMIZERS: Mapping[str, type[AdamConfig | RMSPropConfig]] = {"adam": AdamConfig, "rmsprop": RMSPropConfig}
 
 
 def overridden(config: Config, overrides: Mapping[str, Any], where: str) -> Config:
-    """A configuration that has been built, with values by dotted key; see `overridden_tree`.
+    """A copy of a configuration with other values by dotted key; see `overridden_tree`.
 
     Raises UserError, naming `where`, for values that cannot work.
     """
@@ -176,9 +221,9 @@ def overridden(config: Config, overrides: Mapping[str, Any], where: str) -> Conf
 
 
 def overridden_tree(tree: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """A resolved configuration's plain values with others by dotted key.
+    """The plain values of a whole configuration with other values by dotted key.
 
-    Where a component or an optimiser becomes another one, of its own options those stay that the other has too.
+    Where another component or optimizer is chosen, options stay that it has too.
     """
     changed = dict(tree)
     for section, (schema, key, registry) in COMPONENTS.items():
@@ -204,12 +249,12 @@ def _only(model: type[BaseModel], options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _table(tree: Mapping[str, Any], part: str) -> dict[str, Any]:
-    """A copy of a section; an empty one where there is none, or a value in its place, as in a damaged record."""
+    """A copy of a section; empty if there is none, or a value in its place, as in a damaged record."""
     return dict(found) if isinstance(found := tree.get(part), Mapping) else {}
 
 
 def _put(tree: dict[str, Any], parts: list[str], value: Any) -> None:
-    """Sets a value in place, in copies of the sections that it is in."""
+    """Sets a value in place; the sections around it are copied."""
     for part in parts[:-1]:
         tree[part] = _table(tree, part)
         tree = tree[part]

@@ -1,4 +1,4 @@
-"""Where on a cluster a run's workers are placed: keys that change nothing of what is trained."""
+"""Placement of a run's workers on a cluster: keys that do not change what is trained."""
 
 from __future__ import annotations
 
@@ -31,23 +31,23 @@ _OWN_KEYS = {
 
 @dataclass(frozen=True)
 class Selector:
-    """Which values of a node's label are wanted, or with `negated` which are not."""
+    """The accepted values of a node's label; with `negated` all others are accepted."""
 
     values: frozenset[str]
     negated: bool = False
 
-    def takes(self, value: str | None) -> bool:
-        """Whether a node is wanted whose label has this value; None: it has no such label."""
+    def accepts(self, value: str | None) -> bool:
+        """Whether a node with this value is accepted; None: the node has no such label."""
         return (value in self.values) != self.negated
 
 
-def parse_labels(pairs: Sequence[str]) -> dict[str, str]:
-    """Label selectors by label, as Ray takes them. Raises ValueError for what Ray would not understand."""
+def parse_labels(entries: Sequence[str]) -> dict[str, str]:
+    """Selectors by label, in Ray's syntax. Raises ValueError for any other."""
     found: dict[str, str] = {}
-    for pair in pairs:
-        key, equals, text = (part.strip() for part in pair.partition("="))
+    for entry in entries:
+        key, equals, text = (part.strip() for part in entry.partition("="))
         if not equals or not _KEY.fullmatch(key):
-            raise ValueError(f"{pair!r:.80}: write KEY=SELECTOR, as in ray.io/market-type=spot")
+            raise ValueError(f"{entry!r:.80}: write KEY=SELECTOR, as in ray.io/market-type=spot")
         parse_selector(text)
         if key in found:
             raise ValueError(f"{key:.80}: given twice; write {key:.80}=in(A,B) for one of several values")
@@ -56,7 +56,7 @@ def parse_labels(pairs: Sequence[str]) -> dict[str, str]:
 
 
 def parse_selector(text: str) -> Selector:
-    """Raises ValueError for what is no selector."""
+    """The selector of a text. Raises ValueError for any other text."""
     match = _SELECTOR.fullmatch(text)
     if match is None:
         quote = "; quote it, for its commas" if "in(" in text else ""
@@ -66,13 +66,13 @@ def parse_selector(text: str) -> Selector:
     return Selector(frozenset(values), bool(negation))
 
 
-def parse_resources(pairs: Sequence[str]) -> dict[str, float]:
-    """Amounts of custom resources by name. Raises ValueError for what is none."""
+def parse_resources(entries: Sequence[str]) -> dict[str, float]:
+    """Amounts of custom resources by name. Raises ValueError for any other text."""
     found: dict[str, float] = {}
-    for pair in pairs:
-        name, equals, text = (part.strip() for part in pair.partition("="))
+    for entry in entries:
+        name, equals, text = (part.strip() for part in entry.partition("="))
         if not name or not equals:
-            raise ValueError(f"{pair!r:.80}: write NAME=AMOUNT, as in fpga=1")
+            raise ValueError(f"{entry!r:.80}: write NAME=AMOUNT, as in fpga=1")
         if name in _OWN_KEYS:
             raise ValueError(f"{name}: has a key of its own; set placement.{_OWN_KEYS[name]}")
         if name in found:
@@ -82,46 +82,46 @@ def parse_resources(pairs: Sequence[str]) -> dict[str, float]:
 
 
 def _amount(name: str, text: str) -> float:
-    """Ray counts in units of 1/10,000, and above 1 of most resources in whole ones."""
+    """The amount; Ray counts in units of 1/10,000, and above 1 of most resources in whole ones."""
     if not re.fullmatch(r"[0-9]*\.?[0-9]+", text) or not 0.0001 <= float(text) <= 1e9:
         raise ValueError(f"{name:.60}={text:.40}: the amount is a number above 0, as in {name:.60}=1")
     return float(text)
 
 
 def matches(labels: Mapping[str, str], selectors: Mapping[str, str]) -> bool:
-    """Whether a node with these labels is wanted."""
-    return all(parse_selector(text).takes(labels.get(key)) for key, text in selectors.items())
+    """Whether a node with these labels is accepted."""
+    return all(parse_selector(text).accepts(labels.get(key)) for key, text in selectors.items())
 
 
 class PlacementConfig(Section):
-    """Where on a Ray cluster workers run, and through which network interface they meet."""
+    """Resources and nodes of a run's workers on a Ray cluster, and the network interface between them."""
 
     cpus_per_worker: Annotated[float | None, Ge(0.01), Runtime()] = Field(
-        None, description="fractions too; by default one, or a fair share where the cluster has fewer"
+        None, description="processors a worker, also a fraction; by default one, or a share if the cluster has fewer"
     )
     gpus_per_worker: Annotated[float | None, Ge(0), Runtime()] = Field(
-        None, description="fractions too; by default one each where the cluster has enough of them"
+        None, description="GPUs a worker, also a fraction; by default one if the cluster has enough"
     )
     memory_gb_per_worker: Annotated[float | None, Gt(0), Le(1e6), Runtime()] = Field(
-        None, description="of a node's memory, GB of 10^9 bytes that Ray sets aside for a worker"
+        None, description="memory of a node that Ray reserves for a worker, GB of 10^9 bytes"
     )
     resources_per_worker: Annotated[list[str], Runtime()] = Field(
-        [], description="custom resources of the cluster, each NAME=AMOUNT, as in [fpga=1]"
+        [], description="custom Ray resources a worker, each NAME=AMOUNT, as [fpga=1]"
     )
     accelerator_type: Annotated[str | None, Runtime()] = Field(
-        None, description="Ray's name of the GPUs that workers must have, as H100 or A10G"
+        None, description="GPU type that workers need, by Ray's name, as H100 or A10G"
     )
     strategy: Annotated[Literal["pack", "spread", "strict_pack", "strict_spread"], Runtime()] = Field(
-        "pack", description="workers on few nodes, or on many; strict: all on one, or each on another"
+        "pack", description="workers on few nodes (pack) or many (spread); strict: all on one node, or each on its own"
     )
     labels: Annotated[list[str], Runtime()] = Field(
-        [], description="what nodes of workers must have, each KEY=SELECTOR, as in [ray.io/market-type=!spot]"
+        [], description="node labels that workers need, each KEY=SELECTOR, as [ray.io/market-type=!spot]"
     )
     wait: Annotated[bool | None, Runtime()] = Field(
-        None, description="for nodes that are still to come; by default where an autoscaler brings them"
+        None, description="wait until the cluster has enough nodes; by default if it has an autoscaler"
     )
     interface: Annotated[str | None, MinLen(1), Runtime()] = Field(
-        None, description="network interface of gloo and NCCL, as eth0; by default the one with the node's address"
+        None, description="network interface of gloo and NCCL, as eth0; by default that of the node's address"
     )
 
     @field_validator("cpus_per_worker", "gpus_per_worker")
@@ -138,7 +138,7 @@ class PlacementConfig(Section):
 
     @field_validator("resources_per_worker", "labels", mode="before")
     @classmethod
-    def _pairs_not_sections(cls, given: Any, info: ValidationInfo) -> Any:
+    def _list_not_section(cls, given: Any, info: ValidationInfo) -> Any:
         if isinstance(given, Mapping):
             example = "[ray.io/market-type=spot]" if info.field_name == "labels" else "[fpga=1]"
             raise ValueError(f"write a list of NAME=VALUE, as in {example}")
@@ -146,12 +146,12 @@ class PlacementConfig(Section):
 
     @field_validator("resources_per_worker")
     @classmethod
-    def _amounts(cls, pairs: list[str]) -> list[str]:
-        parse_resources(pairs)
-        return pairs
+    def _amounts(cls, entries: list[str]) -> list[str]:
+        parse_resources(entries)
+        return entries
 
     @field_validator("labels")
     @classmethod
-    def _selectors(cls, pairs: list[str]) -> list[str]:
-        parse_labels(pairs)
-        return pairs
+    def _selectors(cls, entries: list[str]) -> list[str]:
+        parse_labels(entries)
+        return entries

@@ -1,7 +1,7 @@
-"""Components by name: registered ones, and a user's own as `module:Class`.
+"""Components by name: registered ones, and custom ones as `module:Class`.
 
-Entries are imported only when used, so reading a configuration imports nothing heavy. A component's keyword
-arguments are its configuration keys: names, types, ranges and defaults come from its signature.
+A component is imported when it is used. Its keyword arguments are its configuration keys: names, types, ranges and
+defaults come from its signature.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, create_model
 
-from distgan.config.config_errors import either
+from distgan.config.config_errors import join_or
 from distgan.config.schema import DiscriminatorConfig, GeneratorConfig, ObjectiveConfig
 from distgan.config.section import Section
 from distgan.errors import UserError
 from distgan.text import did_you_mean
 
-_OURS = __name__.partition(".")[0]
+_PACKAGE = __name__.partition(".")[0]
 
 
 def is_own(name: str) -> bool:
-    """Whether a component's name means a class of a user's module, and no entry of a registry."""
+    """Whether a component's name is `module:Class`, not an entry of a registry."""
     return ":" in name
 
 
 def import_own(name: str) -> type[Any]:
-    """The class that `module:Class` names; modules are found on Python's path and in the current folder.
+    """The class of `module:Class`; modules are found on Python's path and in the current folder.
 
     Raises UserError where there is no such module or class, or the module cannot be imported.
     """
@@ -60,24 +60,24 @@ def import_own(name: str) -> type[Any]:
 
 
 def why(error: BaseException) -> str:
-    """What a user's code raised, and in which of its lines, as one line."""
-    told = f"{type(error).__name__}: {' '.join(str(error).split()):.300}"
-    others = ("<", *_installed_folders(), f"{Path(__file__).parents[1]}{os.sep}")
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(others)]
-    return f"{told} ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else told
+    """One line: what a user's code raised, and where in that code."""
+    text = f"{type(error).__name__}: {' '.join(str(error).split()):.300}"
+    not_theirs = ("<", *_installed_folders(), f"{Path(__file__).parents[1]}{os.sep}")
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(not_theirs)]
+    return f"{text} ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else text
 
 
 def own_sources(names: Iterable[str]) -> list[str]:
-    """Files and folders of the top-level modules of own components, without those that are installed packages.
+    """Files and folders of the modules of custom components, without installed packages.
 
-    They are what other machines need in order to import the components.
+    Other machines need them to import the components.
     """
     sources = set()
     for name in filter(is_own, names):
         import_own(name)
         top = sys.modules[name.partition(":")[0].partition(".")[0]]
         source = str(next(iter(top.__path__))) if hasattr(top, "__path__") else inspect.getsourcefile(top)
-        if source is not None and top.__name__ != _OURS and not source.startswith(_installed_folders()):
+        if source is not None and top.__name__ != _PACKAGE and not source.startswith(_installed_folders()):
             sources.add(source)
     return sorted(sources)
 
@@ -88,7 +88,7 @@ def _installed_folders() -> tuple[str, ...]:
 
 
 class Registry(Mapping[str, str]):
-    """Names of one kind of component, each with its `module:attribute`."""
+    """The components of one kind: `module:attribute` by name."""
 
     def __init__(self, kind: str, entries: dict[str, str]) -> None:
         self.kind = kind
@@ -104,17 +104,14 @@ class Registry(Mapping[str, str]):
         return len(self._entries)
 
     def require(self, name: str) -> None:
-        """Raises UserError where there is no component `name`; a user's own module is imported for that."""
+        """Raises UserError if there is no component `name`; the module of a custom one is imported."""
         if is_own(name):
             import_own(name)
         elif name not in self._entries:
             raise UserError(f"unknown {self.kind} {name!r}{did_you_mean(name, self._entries)}")
 
     def resolve(self, name: str) -> Any:
-        """The class called `name`, or that of a user's own module where `name` is `module:Class`.
-
-        Raises UserError with the nearest name when there is none.
-        """
+        """The class called `name`, registered or custom. Raises UserError with the nearest name if there is none."""
         self.require(name)
         if is_own(name):
             return import_own(name)
@@ -197,14 +194,14 @@ SOURCES = Registry(
     },
 )
 
-# Section of the tree -> (its schema, the key that names the component, its registry).
+# By section: its schema, the key that names the component, its registry.
 COMPONENTS: dict[str, tuple[type[Section], str, Registry]] = {
     "generator": (GeneratorConfig, "network", GENERATORS),
     "discriminator": (DiscriminatorConfig, "network", DISCRIMINATORS),
     "objective": (ObjectiveConfig, "name", OBJECTIVES),
 }
 
-# Other keys that name a component or a list of them -> the registry. All but the first may change with each session.
+# Other keys that name a component or a list of them, each with its registry. All but the first are `Runtime` keys.
 NAMES: dict[str, Registry] = {
     "evaluation.extractor": EXTRACTORS,
     "evaluation.metrics": METRICS,
@@ -212,14 +209,14 @@ NAMES: dict[str, Registry] = {
     "tracking": TRACKERS,
 }
 
-# Arguments that come from the tree's top level, not from the section.
+# Arguments that are top-level keys, not keys of the section.
 CONTEXT = ("image_size", "channels", "latent_dim", "num_classes")
 
 
 def options_model(target: type[Any], declared: Collection[str] = ()) -> type[BaseModel]:
-    """A pydantic model of `target`'s own options: its keyword arguments without the context's.
+    """A pydantic model of the options of `target`: its keyword arguments without `CONTEXT` and `declared`.
 
-    Raises UserError for a signature that configuration keys cannot be made of.
+    Raises UserError for a signature that cannot be configuration keys.
     """
     try:
         hints = typing.get_type_hints(target.__init__, include_extras=True)
@@ -239,28 +236,28 @@ def options_model(target: type[Any], declared: Collection[str] = ()) -> type[Bas
 
 
 def _field(parameter: inspect.Parameter, hints: Mapping[str, Any]) -> Any:
-    """A parameter's type and default, as pydantic's `create_model` takes them."""
+    """A parameter's type and default, for pydantic's `create_model`."""
     if parameter.kind not in (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD):
-        raise UserError(f"its parameter `{parameter}` is no key; write keyword arguments, each with a type")
+        raise UserError(f"its parameter `{parameter}` cannot be a key; write keyword arguments, each with a type")
     if parameter.name not in hints:
         raise UserError(f"its parameter `{parameter}` has no type; write one, as in `width: int = 64`")
     return hints[parameter.name], ... if parameter.default is inspect.Parameter.empty else parameter.default
 
 
 def option_of_others(section: str, name: str, option: str) -> str:
-    """`; it is an option of …, not of NAME` where other components of the section have it; else nothing."""
+    """`; it is an option of …, not of NAME` if other components of the section have it, else empty."""
     _, _, registry = COMPONENTS[section]
     others = [other for other in registry if option in options_model(registry.resolve(other)).model_fields]
-    return f"; it is an option of {either(others)}, not of {name}" if others else ""
+    return f"; it is an option of {join_or(others)}, not of {name}" if others else ""
 
 
 def takes_labels(target: type[Any]) -> bool:
-    """Whether a network can be conditional: its constructor has the argument `num_classes`."""
+    """Whether a network can be conditional: its constructor has an argument `num_classes`."""
     return "num_classes" in inspect.signature(target).parameters
 
 
 def needs_labels(target: type[Any]) -> bool:
-    """Whether a network cannot be unconditional: it takes `num_classes`, and None is no value for it."""
+    """Whether a network must be conditional: its argument `num_classes` cannot be None."""
     parameter = inspect.signature(target).parameters.get("num_classes")
     if parameter is None or parameter.default is None:
         return False
@@ -323,15 +320,15 @@ def _value_at(tree: Mapping[str, Any], dotted: str) -> Any:
 
 
 def context_arguments(target: type[Any], tree: Any) -> dict[str, Any]:
-    """Those of the tree's top-level values that `target` takes, by name."""
+    """The top-level values that `target` has arguments for, by name."""
     parameters = inspect.signature(target).parameters
     return {name: getattr(tree, name) for name in CONTEXT if name in parameters}
 
 
 def with_former_options(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """A checkpoint's configuration, with options that are younger than it as it was trained with.
+    """A checkpoint's configuration with the values that later options had implicitly when it was trained.
 
-    Networks called `sngan` were of SAGAN's form before they had the option `form`; it is added where the forms differ.
+    Networks called `sngan` had SAGAN's form before the option `form` existed; it is added where the forms differ.
     """
     former, size = dict(tree), tree.get("image_size")
     for section in ("generator", "discriminator"):
@@ -344,7 +341,7 @@ def with_former_options(tree: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def split_section(section: str, values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Splits a component section's values into the declared ones and the component's options."""
+    """The values of a component's section: keys of its schema, and options of the component."""
     schema, _, _ = COMPONENTS[section]
     declared = {key: value for key, value in values.items() if key in schema.model_fields}
     return declared, {key: value for key, value in values.items() if key not in declared}

@@ -1,4 +1,4 @@
-"""Which keys of two configurations differ in a way that changes what is trained."""
+"""Which keys a resumed run may change: the differences of two configurations, by their marks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def runtime_keys() -> set[str]:
 
 
 def mutable_keys() -> dict[str, Mutable]:
-    """Dotted keys that may change while a run goes on, each with its mark, which may forbid some changes."""
+    """Dotted keys that a run may change when it continues, each with its mark, which may forbid some changes."""
     found = _marked(Mutable, Config)
     for section, (schema, _, registry) in COMPONENTS.items():
         for name in registry:
@@ -29,21 +29,23 @@ def mutable_keys() -> dict[str, Mutable]:
 
 
 def training_differences(old: Config, new: Config) -> dict[str, tuple[Any, Any]]:
-    """Keys that change what is trained, each with its old and new value. Empty: the run may go on."""
+    """Keys that change what is trained, each with its old and new value. Empty: the run may resume."""
     before, after = flatten(old.model_dump(mode="json")), flatten(new.model_dump(mode="json"))
-    free = runtime_keys()
+    runtime = runtime_keys()
     return {
         key: (before.get(key), after.get(key))
         for key in sorted(before.keys() | after.keys())
-        if key not in free and before.get(key) != after.get(key)
+        if key not in runtime and before.get(key) != after.get(key)
     }
 
 
 def lasting_differences(old: Config, new: Config) -> dict[str, tuple[Any, Any]]:
-    """Those of `training_differences` that cannot change while a run goes on."""
+    """The keys of `training_differences` that no continued run may change."""
     differences = training_differences(old, new)
-    live = mutable_keys() if differences else {}
-    return {key: values for key, values in differences.items() if key not in live or not live[key].allows(*values)}
+    mutable = mutable_keys() if differences else {}
+    return {
+        key: values for key, values in differences.items() if key not in mutable or not mutable[key].allows(*values)
+    }
 
 
 def _marked(mark: type[Mark], model: type[BaseModel], prefix: str = "") -> dict[str, Mark]:

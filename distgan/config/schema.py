@@ -1,7 +1,7 @@
-"""The configuration: one typed tree, immutable once loaded.
+"""The configuration: one typed, immutable tree.
 
-Fields marked `Runtime` do not change what is trained: a run may go on with another value. All others are held
-equal by a resume, and all but those marked `Mutable` by a new run that takes over the state (`config.compare`).
+A resumed run may change fields marked `Runtime`, which do not change what is trained. A run that continues from the
+state of another may also change those marked `Mutable` (`resume_rules`).
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from distgan.config.placement import PlacementConfig
 from distgan.config.section import Component, Mutable, Runtime, Section
 from distgan.text import did_you_mean
 
-# How images of another size become those of the configuration.
+# How images of another size are resized.
 Resize = Literal["none", "bilinear", "bicubic", "lanczos"]
 
-# What becomes of a sample that does not decode, or has a size that is not wanted.
+# What happens with a sample that cannot be decoded or has the wrong size.
 BadSamples = Literal["error", "skip"]
 
-# Random changes of the images that a critic sees (`training.augmentation`).
+# Random changes of the images that the discriminator sees (`training.augmentation`).
 Augmentation = Literal["color", "translation", "cutout"]
 
 
@@ -31,32 +31,33 @@ Kimg = Annotated[float, Gt(0), Le(1e9)]
 
 
 class GeneratorConfig(Component):
-    network: str = Field("dcgan", description="the generator's kind; `module:Class` is a class of your own")
+    network: str = Field("dcgan", description="generator network; `module:Class` is a class of your own")
 
 
 class DiscriminatorConfig(Component):
-    network: str = Field("dcgan", description="the discriminator's kind; `module:Class` is a class of your own")
+    network: str = Field("dcgan", description="discriminator network; `module:Class` is a class of your own")
 
 
 class ObjectiveConfig(Component):
-    name: str = Field("bce", description="what is minimised; `module:Class` is a class of your own")
-    critic_steps: Annotated[int, Ge(1), Le(100), Mutable()] = Field(1, description="critic updates a generator update")
+    name: str = Field("bce", description="losses of both networks; `module:Class` is a class of your own")
+    critic_steps: Annotated[int, Ge(1), Le(100), Mutable()] = Field(
+        1, description="discriminator updates for each generator update"
+    )
     critic_batches: Literal["fresh", "reuse"] = Field(
-        "fresh", description="a new real batch for each critic update of a step, or one for all of them"
+        "fresh", description="a new real batch for each discriminator update of a step, or one for all of them"
     )
     updates: Literal["sequential", "simultaneous"] = Field(
-        "sequential", description="simultaneous: both gradients from one forward, before either update"
+        "sequential", description="simultaneous: gradients of both networks from one forward pass"
     )
-
     generator_batch_multiple: Annotated[int, Ge(1), Le(16)] = Field(
-        1, description="fakes of a generator update for each real image of a batch"
+        1, description="fakes in a generator update for each real image of a batch"
     )
 
     @model_validator(mode="after")
     def _simultaneous_has_one_critic_step(self) -> ObjectiveConfig:
         if self.updates == "simultaneous" and self.critic_steps != 1:
             raise ValueError(
-                f"updates=simultaneous takes both gradients from one forward, so critic_steps must be 1 "
+                f"updates=simultaneous takes both gradients from one forward pass, so critic_steps must be 1 "
                 f"(it is {self.critic_steps}); set objective.updates=sequential"
             )
         if self.updates == "simultaneous" and self.generator_batch_multiple != 1:
@@ -68,26 +69,26 @@ class ObjectiveConfig(Component):
 
 
 class OptimizerConfig(Section):
-    """What every optimiser has."""
+    """Keys of every optimizer."""
 
     max_grad_norm: Annotated[float, Gt(0), Le(1e6)] | None = Field(
-        None, description="scales the gradient of the whole network down to this norm where it is above"
+        None, description="clips the gradient norm of the whole network; null: no clipping"
     )
 
 
 class AdamConfig(OptimizerConfig):
-    name: Literal["adam"] = Field("adam", description="kind of optimiser")
+    name: Literal["adam"] = Field("adam", description="optimizer")
     lr: Annotated[float, Gt(0), Le(1), Mutable()] = Field(2e-4, description="learning rate")
-    beta1: Annotated[float, Ge(0), Lt(1)] = Field(0.5, description="weight of the old mean of the gradient")
-    beta2: Annotated[float, Ge(0), Lt(1)] = Field(0.999, description="weight of the old mean square of the gradient")
-    eps: Annotated[float, Gt(0), Le(1)] = Field(1e-7, description="added to the root of the mean square")
+    beta1: Annotated[float, Ge(0), Lt(1)] = Field(0.5, description="decay of the mean of the gradient")
+    beta2: Annotated[float, Ge(0), Lt(1)] = Field(0.999, description="decay of the mean square of the gradient")
+    eps: Annotated[float, Gt(0), Le(1)] = Field(1e-7, description="added to the root of the mean square, for stability")
 
 
 class RMSPropConfig(OptimizerConfig):
-    name: Literal["rmsprop"] = Field(description="kind of optimiser")
+    name: Literal["rmsprop"] = Field(description="optimizer")
     lr: Annotated[float, Gt(0), Le(1), Mutable()] = Field(5e-5, description="learning rate")
-    alpha: Annotated[float, Ge(0), Lt(1)] = Field(0.99, description="weight of the old mean square of the gradient")
-    eps: Annotated[float, Gt(0), Le(1)] = Field(1e-8, description="added to the root of the mean square")
+    alpha: Annotated[float, Ge(0), Lt(1)] = Field(0.99, description="decay of the mean square of the gradient")
+    eps: Annotated[float, Gt(0), Le(1)] = Field(1e-8, description="added to the root of the mean square, for stability")
 
 
 OneOptimizer = Annotated[AdamConfig | RMSPropConfig, Field(discriminator="name")]
@@ -99,9 +100,9 @@ class OptimizersConfig(Section):
     generator: OneOptimizer = AdamConfig()
     discriminator: OneOptimizer = AdamConfig()
     decay_from_kimg: Annotated[float, Ge(0), Le(1e9)] = Field(
-        0.0, description="until here both rates are lr; then they go down linearly"
+        0.0, description="both rates are lr until here, then decrease linearly"
     )
-    decay_until_kimg: Kimg | None = Field(None, description="where both rates reach 0; constant rates by default")
+    decay_until_kimg: Kimg | None = Field(None, description="both rates reach 0 here; constant rates by default")
 
     @field_validator("generator", "discriminator", mode="before")
     @classmethod
@@ -117,7 +118,7 @@ class OptimizersConfig(Section):
     def _decay_has_a_length(self) -> OptimizersConfig:
         if self.decay_until_kimg is None and self.decay_from_kimg > 0:
             raise ValueError(
-                "decay_from_kimg is where the rates begin to go down: set decay_until_kimg, where they end"
+                "decay_from_kimg is where the rates begin to decrease: set decay_until_kimg, where they reach 0"
             )
         if self.decay_until_kimg is not None and self.decay_until_kimg <= self.decay_from_kimg:
             raise ValueError(
@@ -128,61 +129,59 @@ class OptimizersConfig(Section):
 
 class EmaConfig(Section):
     half_life_kimg: Annotated[float, Ge(0), Le(1e9)] = Field(
-        10.0, description="of the average of the generator's weights; 0 switches it off"
+        10.0, description="half-life of the average of the generator's weights; 0: no average"
     )
     ramp_up: Annotated[float, Gt(0), Le(1)] | None = Field(
-        0.05, description="half-life is at most this fraction of the kimg trained so far"
+        0.05, description="limits the half-life to this fraction of the kimg trained so far; null: no limit"
     )
 
 
 class DataConfig(Section):
-    url: Annotated[str | None, Runtime()] = Field(None, description="folder or bucket that holds index.json")
+    url: Annotated[str | None, Runtime()] = Field(
+        None, description="folder or bucket of the data set, with its index.json"
+    )
     streams: Annotated[int, Ge(1), Le(4096)] = Field(
-        16, description="parts of the data that a batch takes equally from; a multiple of scale.groups"
+        16, description="parts of the data; a batch takes equally from each; a multiple of scale.groups"
     )
     window_blocks: Annotated[int, Ge(1), Le(1024)] = Field(8, description="blocks shuffled together")
     flip: bool = Field(False, description="random horizontal flips")
-    dequantize: bool = Field(False, description="noise, uniform over the width of a grey level, on real images")
+    dequantize: bool = Field(False, description="uniform noise of one gray level on real images")
     resize: Resize = Field(
         "none",
-        description="how images of another size are brought to image_size at load, the aspect ratio not kept; "
-        "bilinear is what `distgan data pack` does; none refuses them",
+        description="filter that resizes images of another size at load, without keeping the aspect ratio; "
+        "`distgan data pack` is bilinear; none: another size is an error",
     )
     bad_samples: BadSamples = Field(
         "error",
-        description="a sample that cannot be decoded ends the run; or the next good one of its block takes its place",
+        description="error: a bad sample ends the run; skip: the next good one of its block replaces it",
     )
     max_bad_samples: Annotated[int, Ge(0), Runtime()] = Field(
-        100, description="with bad_samples=skip: more of them than this, over all workers, end the run"
+        100, description="with bad_samples=skip: the run ends above this number, over all workers"
     )
-    prefetch_batches: Annotated[int, Ge(1), Le(64), Runtime()] = Field(
-        3, description="batches decoded ahead of the loop"
-    )
-    memory_mb: Annotated[int, Ge(0), Runtime()] = Field(
-        1024, description="decoded samples kept in memory, MiB a worker"
-    )
+    prefetch_batches: Annotated[int, Ge(1), Le(64), Runtime()] = Field(3, description="batches decoded in advance")
+    memory_mb: Annotated[int, Ge(0), Runtime()] = Field(1024, description="memory for decoded samples, MiB a worker")
     cache_dir: Annotated[str | None, Runtime()] = Field(
-        None, description="folder for a cache of remote blocks that all workers of a node share"
+        None, description="folder of a cache of remote blocks, shared by the workers of a node; null: no cache"
     )
-    cache_mb: Annotated[int, Ge(1), Runtime()] = Field(16_384, description="of cache_dir at most, MiB")
+    cache_mb: Annotated[int, Ge(1), Runtime()] = Field(16_384, description="largest size of cache_dir, MiB")
 
 
 class TrainingConfig(Section):
-    batch_size: Annotated[int, Ge(2), Le(2**20)] = Field(128, description="images a batch, over all workers")
-    kimg: Annotated[Kimg, Runtime()] = Field(1000.0, description="budget, thousands of real images")
+    batch_size: Annotated[int, Ge(2), Le(2**20)] = Field(128, description="images in a batch, over all workers")
+    kimg: Annotated[Kimg, Runtime()] = Field(1000.0, description="budget: thousands of real images")
     max_minutes: Annotated[float | None, Gt(0), Le(1e6), Runtime()] = Field(
-        None, description="also end, evaluated and saved, once a session has lasted so long; it can be gone on with"
+        None, description="a session ends after this time, evaluated and saved; the run can be resumed"
     )
     precision: Literal["float32", "bfloat16", "float64"] = Field(
-        "float32", description="bfloat16 is autocast, with the gradient penalty in float32"
+        "float32", description="number format; bfloat16 is autocast, with the gradient penalty in float32"
     )
-    channels_last: bool = Field(True, description="memory format of images; the faster one on most hardware")
+    channels_last: bool = Field(True, description="memory format channels_last, faster on most hardware")
     augment: list[Augmentation] = Field(
-        [], description="random changes, in this order, of all images that the discriminator sees, real and fake"
+        [], description="random changes of all images that the discriminator sees, real and fake, in this order"
     )
-    log_every: Annotated[int, Ge(1), Runtime()] = Field(10, description="steps between two rows of metrics")
+    log_every: Annotated[int, Ge(1), Runtime()] = Field(10, description="steps between two rows of metrics.jsonl")
     samples_every_kimg: Annotated[Kimg | None, Runtime()] = Field(
-        None, description="sample grids at fixed latents; by default at every evaluation"
+        None, description="interval of sample grids at fixed latents; by default at every evaluation"
     )
 
     @field_validator("augment")
@@ -194,92 +193,96 @@ class TrainingConfig(Section):
 
 
 class EvaluationConfig(Section):
-    extractor: str = Field("fd_lite0", description="features that the distance is measured on")
+    extractor: str = Field(
+        "fd_lite0", description="network whose features are compared; `module:Class` is a class of your own"
+    )
     weights: Annotated[str | None, Runtime()] = Field(
-        None, description="path or URL of the published weights that the extractor needs, where it brings none"
+        None, description="path or URL of published weights, for an extractor that needs them"
     )
     statistics: Annotated[str | None, Runtime()] = Field(
-        None, description="path or URL of an .npz file with mu and sigma to measure against, in place of the data's own"
+        None, description="path or URL of an .npz file with mu and sigma to compare with, in place of the data"
     )
     metrics: Annotated[list[str], Runtime()] = Field(
-        [], description="computed beside the Fréchet distance, over the same features"
+        [], description="further metrics on the same features, besides the Fréchet distance"
     )
     monitor: Annotated[str, Runtime()] = Field(
-        "frechet", description="the metric that says which checkpoint is best and when to stop"
+        "frechet", description="metric that decides which checkpoint is best and when to stop"
     )
     every_kimg: Annotated[Kimg, Runtime()] = Field(
-        100.0, description="thousands of real images between two evaluations"
+        100.0, description="interval of evaluations, thousands of real images"
     )
     at_start: Annotated[bool, Runtime()] = Field(True, description="also evaluate the untrained generator")
-    samples: Annotated[int, Ge(2)] = Field(2048, description="generated images an evaluation")
+    samples: Annotated[int, Ge(2)] = Field(2048, description="generated images in an evaluation")
     real_samples: Annotated[int, Ge(4)] | None = Field(
-        None, description="real images of the statistics, at most, drawn by seed; all of them by default"
+        None, description="real images to compare with, at most, drawn by seed; all by default"
     )
     patience: Annotated[int | None, Ge(1), Runtime()] = Field(
-        None, description="stop after so many evaluations in a row without improvement; never by default"
+        None, description="stop after this number of evaluations in a row without improvement; never by default"
     )
     min_improvement: Annotated[float, Ge(0), Lt(1), Runtime()] = Field(
-        0.01, description="what counts as an improvement: more than this fraction of the best value"
+        0.01, description="an improvement is more than this fraction of the best value"
     )
     min_improvement_absolute: Annotated[float, Ge(0), Runtime()] = Field(
-        0.0, description="and more than this, in the measure's own unit"
+        0.0, description="an improvement is also more than this, in the unit of the metric"
     )
     warm_up_kimg: Annotated[float, Ge(0), Le(1e9), Runtime()] = Field(
         0.0, description="evaluations before this do not count against patience"
     )
     target: Annotated[float | None, Runtime()] = Field(
-        None, description="stop when the monitored measure is as good as this; never by default"
+        None, description="stop when the monitored metric reaches this value; never by default"
     )
     asynchronous: Annotated[bool, Runtime()] = Field(
-        False, description="on Ray, evaluate beside the training; each result is applied at the next evaluation"
+        False, description="on Ray, evaluate in parallel with the training; a result is applied at the next evaluation"
     )
     processors: Annotated[int, Ge(1), Le(1024), Runtime()] = Field(
-        1, description="of an asynchronous evaluation, at most"
+        1, description="processors of an asynchronous evaluation, at most"
     )
 
 
 class HealthConfig(Section):
     stop: Annotated[bool, Runtime()] = Field(
-        False, description="also end, evaluated and saved, where the run is found not to be healthy; else it only warns"
+        False, description="end an unhealthy run, evaluated and saved; false: only warn"
     )
 
 
 class CheckpointConfig(Section):
     every_kimg: Annotated[Kimg | None, Runtime()] = Field(
-        None, description="also between evaluations; by default at evaluations and at the end"
+        None, description="interval of further checkpoints; by default at evaluations and at the end"
     )
-    keep_last: Annotated[int, Ge(1), Runtime()] = Field(2, description="newest checkpoints kept, besides the best")
+    keep_last: Annotated[int, Ge(1), Runtime()] = Field(2, description="newest checkpoints to keep, besides the best")
 
 
 class ScaleConfig(Section):
     workers: Annotated[int, Ge(1), Le(4096), Runtime()] = Field(
-        1, description="processes that share a batch; at most scale.groups"
+        1, description="DDP workers, which share a batch; at most scale.groups"
     )
     groups: Annotated[int, Ge(1), Le(4096)] = Field(
-        4, description="equal parts of a batch that batch statistics and random draws belong to"
+        4, description="equal parts of a batch, each with its own batch statistics and random numbers"
     )
     threads: Annotated[int | None, Ge(1), Le(1024), Runtime()] = Field(
         None,
-        description="torch threads a worker; by default OMP_NUM_THREADS, else a share of its host's processors "
-        "(on Ray: of those offered)",
+        description="torch threads a worker; by default OMP_NUM_THREADS, else processors of the host (on Ray: "
+        "of the node) / local workers",
     )
     device: Annotated[Literal["auto", "cpu", "cuda"], Runtime()] = Field(
-        "auto", description="auto: GPUs where there is one for each worker"
+        "auto", description="auto: GPUs if there is one for each worker"
     )
-    max_failures: Annotated[int, Ge(0), Runtime()] = Field(3, description="restarts after lost workers")
+    max_failures: Annotated[int, Ge(0), Runtime()] = Field(3, description="restarts after a worker is lost")
 
 
 class Config(Section):
-    """Everything that a run is made of."""
+    """The configuration of a run."""
 
-    description: Annotated[str, Runtime()] = Field("", description="what the configuration is, in words")
-    source: Annotated[str, Runtime()] = Field("", description="whose recipe it is")
-    seed: Annotated[int, Ge(0), Lt(2**32)] = Field(0, description="draws weights, order of the data and all else")
+    description: Annotated[str, Runtime()] = Field("", description="the configuration in words")
+    source: Annotated[str, Runtime()] = Field("", description="origin of the recipe")
+    seed: Annotated[int, Ge(0), Lt(2**32)] = Field(
+        0, description="seed of weights, data order and all other random numbers"
+    )
     image_size: Literal[16, 32, 64, 128] = Field(64, description="pixels a side")
-    channels: Literal[1, 3] = Field(3, description="1 for grey, 3 for RGB")
-    latent_dim: Annotated[int, Ge(1), Le(4096)] = Field(100, description="numbers that an image is made from")
+    channels: Literal[1, 3] = Field(3, description="1: gray, 3: RGB")
+    latent_dim: Annotated[int, Ge(1), Le(4096)] = Field(100, description="length of a latent vector")
     num_classes: Annotated[int, Ge(2), Le(4096)] | None = Field(
-        None, description="classes of a conditional pair of networks; none: labels are not used"
+        None, description="classes of conditional networks; null: labels are not used"
     )
     generator: GeneratorConfig = GeneratorConfig()
     discriminator: DiscriminatorConfig = DiscriminatorConfig()
@@ -326,13 +329,13 @@ class Config(Section):
         end = self.optimizer.decay_until_kimg
         if end is not None and self.training.kimg > end:
             raise ValueError(
-                f"training.kimg={self.training.kimg:g} goes beyond optimizer.decay_until_kimg={end:g}, from where the "
-                f"rates are 0; lower the budget, or in a new run let the rates decay for longer"
+                f"training.kimg={self.training.kimg:g} is beyond optimizer.decay_until_kimg={end:g}, where the rates "
+                f"reach 0; lower the budget, or in a new run raise decay_until_kimg"
             )
         return self
 
 
 def sections_of(field: FieldInfo) -> list[type[BaseModel]]:
-    """The section that a field is, or all those that it can be; none where it is a value."""
+    """The section of a field, or all kinds that it can be; empty for a value."""
     kinds = get_args(field.annotation) or (field.annotation,)
     return [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]

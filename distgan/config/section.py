@@ -1,4 +1,4 @@
-"""What the sections of a configuration are, and the marks of their fields."""
+"""Base classes of the configuration's sections, and the marks of their fields."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Runtime:
-    """Marks a field whose value does not change what is trained."""
+    """Marks a field that does not change what is trained: a resumed run may have another value."""
 
 
 @dataclass(frozen=True)
 class Mutable:
-    """Marks a field that changes what is trained, from the update on at which another value comes.
+    """Marks a field that a continued run may change, which changes what is trained from then on.
 
     An option of a component has the mark in the component's signature.
 
     Attributes:
-        switch: 0 leaves out what is otherwise built in at the start, so the value never changes to 0 or from it.
+        switch: 0 switches a part off when networks are built, so a value never changes to or from 0.
     """
 
     switch: bool = False
 
     def allows(self, before: float, after: float) -> bool:
-        """Whether the one value may change to the other."""
+        """Whether `before` may change to `after`."""
         return not self.switch or bool(before) == bool(after)
 
 

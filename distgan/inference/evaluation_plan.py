@@ -9,11 +9,11 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from distgan.config.config_errors import mistakes
+from distgan.config.config_errors import error_lines
 from distgan.config.load import build_config
 from distgan.config.plugins import own_names, own_sources, without_own_observers
 from distgan.config.schema import Config, DataConfig, EvaluationConfig
-from distgan.data.files import words_of
+from distgan.data.files import describe_counts
 from distgan.data.index import Index
 from distgan.errors import UserError
 from distgan.evaluation.extractors.published import published_weights
@@ -198,7 +198,7 @@ def _spec_of_images(source: str, options: EvaluationOptions) -> EvaluationSpec:
     try:
         evaluation = EvaluationConfig(**changes)
     except ValidationError as error:
-        raise UserError(f"{source}: {'; '.join(mistakes(error, EvaluationConfig, 'evaluation'))}") from None
+        raise UserError(f"{source}: {'; '.join(error_lines(error, EvaluationConfig, 'evaluation'))}") from None
     evaluation = located_weights(_requesting(evaluation, metrics, extractor))
     data = _located_data(DataConfig(), options, needs_labels=False)
     index = _index(data)
@@ -206,7 +206,7 @@ def _spec_of_images(source: str, options: EvaluationOptions) -> EvaluationSpec:
         _check_same(images.shape, source, index, data)
     real_images, notes = _real_side(evaluation, index, images.shape[1])
     if images.left_out:
-        notes = (f"files in {source} that are not images: {words_of(images.left_out)}", *notes)
+        notes = (f"files in {source} that are not images: {describe_counts(images.left_out)}", *notes)
     return EvaluationSpec(
         source=str(Path(source).absolute()),
         shape=images.shape,

@@ -12,13 +12,20 @@ from distgan.launch.local import J, R, Work, Workers, check_processes, choose_in
 
 
 def measure(
-    command: str, work: Work[J, R], job: J, workers: Workers, told: OnProgress, say: Callable[[str], None]
+    command: str,
+    work: Work[J, R],
+    job: J,
+    workers: Workers,
+    told: OnProgress,
+    say: Callable[[str], None],
+    *,
+    on_all_ranks: bool = False,
 ) -> R | None:
-    """What `work` returns; None on the ranks of torchrun but the first. One worker without an address needs no Ray.
+    """What `work` returns; under torchrun on rank 0, or on all ranks. One worker without an address needs no Ray.
 
     `told` hears of the progress of all workers, `say` what is being started; `command` is what the user has called.
-    Leaves by SystemExit or KeyboardInterrupt after Ctrl-C and SIGTERM. Raises UserError for workers that cannot be
-    had, and what a worker raised.
+    Raises KeyboardInterrupt after Ctrl-C, Interrupted after any signal where Ray runs the workers, UserError for
+    workers that cannot be had, and what a worker raised.
     """
     if not workers.no_ray and (workers.count > 1 or workers.address is not None):
         from distgan.launch.evaluate_on_ray import evaluate_on_ray  # Ray takes seconds to import
@@ -36,4 +43,4 @@ def measure(
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
-    return result if distributed.rank == 0 else None
+    return result if on_all_ranks or distributed.rank == 0 else None

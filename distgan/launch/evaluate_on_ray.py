@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from ray.train.torch import TorchTrainer
 from distgan.config.placement import PlacementConfig
 from distgan.config.schema import EvaluationConfig, ScaleConfig
 from distgan.distributed import asked_threads
-from distgan.errors import UserError
+from distgan.errors import Interrupted, UserError
 from distgan.evaluation.image_source import OnProgress, Stage
 from distgan.launch.cluster import ray_cluster
 from distgan.launch.local import J, R, Work, Workers, cluster_address
@@ -56,7 +55,7 @@ def evaluate_on_ray(work: Work[J, R], job: J, workers: Workers, told: OnProgress
             fit = Background(_trainer(work, job, workers, board, notes, resources).fit)
             result: _Result[R] | None = _follow(board, fit, told, wish)
     if result is None:
-        sys.exit(wish.exit_code)
+        raise Interrupted(wish.exit_code)
     return result.value
 
 

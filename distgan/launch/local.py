@@ -26,7 +26,7 @@ from distgan.training.run_spec import RunSpec
 
 @dataclass(frozen=True)
 class Outcome:
-    """A run's summary, on the process that has it, and the exit code for the command line.
+    """A run's summary and the exit code for the command line.
 
     finished: `time.monotonic()` when the summary came. sessions: how many there were, more than 1 where workers were
     lost.
@@ -163,4 +163,4 @@ def train_here(job: RunSpec, lost: Callable[[], bool]) -> Outcome:
             finally:
                 if dist.is_initialized():
                     dist.destroy_process_group()
-        return Outcome(summary if distributed.rank == 0 else None, wish.exit_code, display.finished, display.sessions)
+        return Outcome(summary, wish.exit_code, display.finished, display.sessions)

@@ -52,9 +52,13 @@ class StopWish:
 def stop_on_signals() -> Iterator[StopWish]:
     """Inside, the first signal that asks to end is noted, and SIGINT after it raises KeyboardInterrupt.
 
-    The others come twice where nobody means it: from `timeout`, or as a terminal closes.
+    The others come twice where nobody means it: from `timeout`, or as a terminal closes. In another thread than the
+    main one, which alone can handle signals, nothing is noted.
     """
     wish = StopWish()
+    if threading.current_thread() is not threading.main_thread():
+        yield wish
+        return
 
     def note(number: int, frame: FrameType | None) -> None:
         if wish.wished and number == signal.SIGINT:

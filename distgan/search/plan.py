@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, field_validator
 
-from distgan.config.load import flatten
+from distgan.config.load import Overrides, flatten
+from distgan.config.schema import Config
 from distgan.errors import UserError
 from distgan.search.expressions import LARGEST, is_number, value_text
 from distgan.text import did_you_mean
@@ -123,8 +124,9 @@ class SearchOptions:
     """What a user asks for, as `distgan tune` takes it; None is chosen by what is searched.
 
     Attributes:
-        source: a preset or file; `overrides` are `KEY=VALUE`, the same for all trials.
-        space: files, URLs and `KEY=DISTRIBUTION`; empty: the preset's own.
+        source: a preset or file; `overrides` are the same for all trials.
+        config: takes the place of both where it is given; `source` is then its name in texts.
+        space: files, URLs, presets and `KEY=DISTRIBUTION`, or distributions by key; empty: the source's own.
         metric: a short name, as `distgan evaluate` takes it.
         workers: of each trial.
     """
@@ -132,8 +134,8 @@ class SearchOptions:
     source: str
     name: str
     storage: str
-    overrides: Sequence[str] = ()
-    space: Sequence[str] = ()
+    overrides: Overrides = ()
+    space: Sequence[str] | Mapping[str, Any] = ()
     metric: str | None = None
     workers: int = 1
     scheduler: str = "asha"
@@ -145,6 +147,7 @@ class SearchOptions:
     interval_kimg: float | None = None
     warm_start: str | None = None
     limits: Limits = field(default_factory=Limits)
+    config: Config | None = None
 
 
 def check_options(options: SearchOptions) -> None:

@@ -10,7 +10,7 @@ from typing import Any, cast
 import torch
 
 from distgan.bounds import parse_yaml
-from distgan.config.load import overridden
+from distgan.config.load import overridden, override_values
 from distgan.config.plugins import EXTRACTORS, is_own
 from distgan.config.resume_rules import runtime_keys
 from distgan.config.schema import Config
@@ -163,7 +163,9 @@ def plan_search(options: SearchOptions) -> SearchJob:
 def _given_space(options: SearchOptions) -> tuple[Space, tuple[str, ...]]:
     """The space, not yet validated; of a preset's own, what the scheduler can search, and what that leaves out."""
     if options.space:
-        return Space.parse(read_entries(list(options.space))), ()
+        return Space.parse(read_entries(options.space)), ()
+    if options.config is not None:
+        raise UserError("--space is missing: a configuration has no space of its own; give one, or a preset's name")
     whole = Space.parse(default_entries(options.source))
     space = suited(whole, lambda one: _check_suited(options, one))
     left_out = [key for key in whole.keys if key not in space.entries]
@@ -182,7 +184,11 @@ def _check_suited(options: SearchOptions, space: Space) -> None:
 
 def _shared_config(options: SearchOptions) -> Config:
     """What all trials have in common: measured alike, stopped when they are not healthy."""
-    config = read_configuration(options.source, [*options.overrides, f"scale.workers={options.workers}"])
+    workers = {"scale.workers": options.workers}
+    if options.config is None:
+        config = read_configuration(options.source, override_values(options.overrides) | workers)
+    else:
+        config = overridden(options.config, workers, options.source)
     evaluation: dict[str, Any] = {"evaluation.at_start": False}
     if options.metric is not None:
         evaluation |= _measured_by(options.metric)

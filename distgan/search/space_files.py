@@ -1,35 +1,33 @@
-"""The entries of a space as a user gives them: YAML files or URLs, `KEY=DISTRIBUTION` arguments, a preset's own."""
+"""The entries of a space as a user gives them: YAML files or URLs, `KEY=DISTRIBUTION`, the `search` of a preset."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
-from importlib import resources
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from distgan.bounds import NOT_YAML, parse_yaml, read_text, yaml_reason
-from distgan.config.config_errors import either
+from distgan.config.load import SEARCH, load_search, preset_names
 from distgan.errors import UserError
 from distgan.search.expressions import is_number, number_text, value_text
 from distgan.storage.storage import NotFoundError, Storage
 
-_SPACES = resources.files("distgan.search") / "spaces"
 
+def default_entries(preset_or_file: str) -> dict[str, str]:
+    """The entries of the `search` section of a preset or of a file on this machine, for `Space.parse`.
 
-def default_names() -> list[str]:
-    """Names of the presets that have a space, sorted."""
-    return sorted(entry.name.removesuffix(".yaml") for entry in _SPACES.iterdir() if entry.name.endswith(".yaml"))
-
-
-def default_entries(preset: str) -> dict[str, str]:
-    """The entries of a preset's own space, for `Space.parse`. Raises UserError for what is no preset."""
-    if preset not in default_names():
+    Raises UserError where there is no such section, and for the URL of a configuration: a file from elsewhere does
+    not say what is searched here.
+    """
+    section, where = (None, preset_or_file) if "://" in preset_or_file else load_search(preset_or_file)
+    if section is None:
         raise UserError(
-            f"{preset:.200}: only presets have a space of their own ({either(default_names())}); give one, as "
-            f"optimizer.generator.lr=loguniform(1e-5, 1e-3) or a file"
+            f"{where:.200}: no space of its own: it has no section `{SEARCH}`; give one with --space: "
+            f"KEY=DISTRIBUTION, as optimizer.generator.lr=loguniform(1e-5, 1e-3), a file, or a preset's name"
         )
-    return parse_file((_SPACES / f"{preset}.yaml").read_text(encoding="utf-8"), f"the space of {preset}")
+    return _entries(section, f"{where:.200}: {SEARCH}")
 
 
 _ARGUMENT = re.compile(r"\s*([\w.]+)\s*=(.*)", re.DOTALL)
@@ -37,17 +35,23 @@ _ARGUMENT = re.compile(r"\s*([\w.]+)\s*=(.*)", re.DOTALL)
 _LARGEST_FILE = 100_000
 
 
-def read_entries(words: Sequence[str]) -> dict[str, str]:
-    """The text of each entry, for `Space.parse`, from files, URLs and `KEY=DISTRIBUTION`; these win over files.
+def read_entries(words: Sequence[str] | Mapping[str, Any]) -> dict[str, str]:
+    """The text of each entry, for `Space.parse`, from a mapping, or from files, URLs, presets and `KEY=DISTRIBUTION`.
+
+    The last ones win over the others.
 
     Raises UserError for what cannot be read.
     """
+    if isinstance(words, Mapping):
+        return _entries(dict(words), "space")
     files: dict[str, str] = {}
     given: dict[str, str] = {}
     for word in words:
         argument = _ARGUMENT.fullmatch(word)
         if argument:
             given[argument[1]] = argument[2]
+        elif word in preset_names():
+            files |= default_entries(word)
         else:
             files |= parse_file(_read(word), f"{word:.200}")
     return files | given
@@ -59,6 +63,10 @@ def parse_file(text: str, where: str) -> dict[str, str]:
         tree = parse_yaml(text)
     except NOT_YAML as error:
         raise UserError(f"{where}: not valid YAML{yaml_reason(error)}") from None
+    return _entries(tree, where)
+
+
+def _entries(tree: object, where: str) -> dict[str, str]:
     if not isinstance(tree, dict) or not all(isinstance(key, str) for key in tree):
         raise UserError(
             f"{where}: a space is a mapping of keys to expressions, as in "

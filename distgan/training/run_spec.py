@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import torch
 
 import distgan
 from distgan.bounds import MOST_TEXT_BYTES
-from distgan.config.load import dump_config, flatten, load_config, parse_config
+from distgan.config.load import Overrides, dump_config, flatten, load_config, override_values, parse_config
 from distgan.config.plugins import own_names
 from distgan.config.schema import Config
 from distgan.data.index import Index
@@ -62,9 +62,9 @@ def check_addresses(config: Config, source: str, keys: Iterable[str], way: str) 
         )
 
 
-def keys_not_given(overrides: Sequence[str]) -> list[str]:
-    """Of `ADDRESS_KEYS` those that no `KEY=VALUE` of the user names."""
-    given = [override.partition("=")[0].strip() for override in overrides]
+def keys_not_given(overrides: Overrides) -> list[str]:
+    """Of `ADDRESS_KEYS` those that no override of the user names."""
+    given = override_values(overrides)
     return [key for key in ADDRESS_KEYS if not any(key == one or key.startswith(f"{one}.") for one in given)]
 
 
@@ -77,8 +77,8 @@ def _host(storage: Storage) -> tuple[str, str] | None:
     return storage.protocol, storage.url.partition("://")[2].partition("/")[0]
 
 
-def read_configuration(name: str, overrides: Sequence[str] = ()) -> Config:
-    """The configuration called `name`, with `KEY=VALUE` overrides.
+def read_configuration(name: str, overrides: Overrides = ()) -> Config:
+    """The configuration of a preset, a YAML file or its URL, with overrides.
 
     Raises UserError for what cannot be read or cannot work, and for a file from elsewhere that names modules outside
     distgan or addresses on other hosts than its own: whoever wrote it chooses what is run and what is contacted.
