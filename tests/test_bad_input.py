@@ -1381,7 +1381,7 @@ EVALUATION = [
         "data stats {data} --out {tmp}/stats",
         "--out .*stats: give the name of an .npz file",
     ),
-    Case("statistics of no size", "data stats {data} --size 16 --resize none", "have not 16 pixels; name a filter"),
+    Case("statistics of no size", "data stats {data} --size 16 --resize none", "do not have 16 pixels; name a filter"),
 ]
 
 TUNE = "tune quickstart data.url={data} --storage {tmp}/runs"
@@ -1424,7 +1424,7 @@ SEARCH = [
     Case(
         "metric of too few",
         f"{TUNE} --metric recall evaluation.samples=4",
-        r"evaluation\.metrics=recall needs more than 5 images on either side, but there are evaluation\.samples=4 and ",
+        r"evaluation\.metrics=recall needs at least 6 images on either side, but there are evaluation\.samples=4 and ",
     ),
     Case(
         "fid without weights",

@@ -228,7 +228,7 @@ def test_bad_samples_are_passed_over(data: str, monkeypatch: pytest.MonkeyPatch)
 def test_too_few_images_are_a_users_error(tmp_path: Path) -> None:
     decoder = decoder_of(pack_bricks(tmp_path, samples=5))
     assert find_nearest(ALONE, decoder, None, noise_images(1), neighbors=4).pixels.real.shape == (1, 4)
-    with pytest.raises(UserError, match=r"the data have 5 images that can be used: .* ask for fewer neighbors"):
+    with pytest.raises(UserError, match=r"the data have 5 usable images: .* ask for fewer neighbors"):
         find_nearest(ALONE, decoder, None, noise_images(1), neighbors=5)
 
 

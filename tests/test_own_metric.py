@@ -16,11 +16,11 @@ from distgan.errors import UserError
 from distgan.evaluation.feature_statistics import GaussianStatistics
 from distgan.evaluation.metrics.metric import MeanStd, Metric, MetricInputs
 from distgan.evaluation.metrics.registry import compute_metrics, metric_name, parse_metrics
-from distgan.inference.evaluation import evaluate_here
-from distgan.inference.evaluation_plan import EvaluationOptions
+from distgan.inference.evaluation import EvaluationReport, evaluate
+from distgan.inference.evaluation_plan import EvaluationOptions, plan_evaluation
 from distgan.inference.generator import load_generator
 from distgan.training.starting_point import find_checkpoint
-from runs import run, tiny_config
+from runs import ALONE, run, tiny_config
 
 pytestmark = [pytest.mark.timeout(60), pytest.mark.usefixtures("one_thread")]
 
@@ -78,6 +78,10 @@ def inputs_of(fake: torch.Tensor) -> MetricInputs:
     return MetricInputs(nothing, nothing, fake, torch.empty(0))
 
 
+def report_of(url: str, options: EvaluationOptions | None = None) -> EvaluationReport:
+    return evaluate(plan_evaluation(url, options or EvaluationOptions()), ALONE)
+
+
 def test_the_example_is_the_formula() -> None:
     fake = torch.randn(7, 20, generator=torch.Generator().manual_seed(0))
     rows = (fake / fake.norm(dim=1, keepdim=True)).double().numpy()
@@ -97,18 +101,18 @@ def test_a_run_is_judged_by_it(trained: Path) -> None:
     first, second = find_checkpoint(str(trained), "last").manifest.progress["evaluations"]
     best = max((first, second), key=lambda one: one["more"][VENDI])
     assert find_checkpoint(str(trained), trust_code=True).manifest.progress["step"] == best["step"]
-    report = evaluate_here(str(trained), EvaluationOptions(metrics=f"frechet,{VENDI}", trust_code=True))
+    report = report_of(str(trained), EvaluationOptions(metrics=f"frechet,{VENDI}", trust_code=True))
     assert [one.name for one in report.metrics] == ["fd_lite0_16", "vendi_lite0_16"]
     assert report.metrics[1].value == best["more"][VENDI]
 
 
 def test_it_is_not_run_for_who_does_not_trust_it(trained: Path) -> None:
     """The best checkpoint is its choice; another one needs no trust, since samples and other metrics do not."""
-    for call in (load_generator, evaluate_here):
+    for call in (load_generator, report_of):
         with pytest.raises(UserError, match=r"a module outside distgan \(vendi_metric:Vendi\) says which .*--t"):
             call(str(trained))
     assert len(load_generator(str(trained), "last").sample(2)) == 2
-    evaluate_here(str(trained), EvaluationOptions(checkpoint="last"))
+    report_of(str(trained), EvaluationOptions(checkpoint="last"))
     assert "vendi_metric" not in sys.modules
 
 

@@ -10,7 +10,7 @@ import torch
 
 from distgan.config.schema import Config
 from distgan.data.dataset import Dataset, check_bad_samples
-from distgan.distributed import Distributed, choose_device
+from distgan.distributed import Distributed
 from distgan.errors import UserError
 from distgan.evaluation.evaluator import Evaluator, Scores, build_evaluator, configured_extractor
 from distgan.evaluation.given_images import open_images
@@ -18,7 +18,7 @@ from distgan.evaluation.image_source import CHUNK, CountingExtractor, ImageSourc
 from distgan.evaluation.metrics.registry import FRECHET, timed_as
 from distgan.evaluation.reference import DatasetReference, Reference
 from distgan.evaluation.reference_files import StatisticsReference
-from distgan.inference.evaluation_plan import EvaluationOptions, EvaluationSpec, plan_evaluation
+from distgan.inference.evaluation_plan import EvaluationSpec
 from distgan.inference.memorization import Nearest, find_nearest
 from distgan.inference.sampling import average_generator
 from distgan.training.checkpoints import Checkpoint
@@ -100,16 +100,6 @@ def score_checkpoint(config: Config, checkpoint: Checkpoint, distributed: Distri
     evaluator = build_evaluator(config.evaluation, config.data, distributed, dataset)
     generator = average_generator(config, checkpoint, distributed.device)
     return evaluator.evaluate(GeneratedImages(config, dataset.index.labels, distributed.device, generator))
-
-
-def evaluate_here(source: str, options: EvaluationOptions | None = None) -> EvaluationReport:
-    """Evaluates a run, a checkpoint or images in this process; what `distgan evaluate` does with one worker.
-
-    Uses a GPU where there is one. Sets the number of threads of this process. Raises UserError for what cannot be
-    read or compared.
-    """
-    spec = plan_evaluation(source, options or EvaluationOptions())
-    return evaluate(spec, Distributed(0, 1, choose_device(spec.device, 0)))
 
 
 def evaluate(spec: EvaluationSpec, distributed: Distributed, on_progress: OnProgress | None = None) -> EvaluationReport:

@@ -93,7 +93,7 @@ class TrainedGenerator:
         """
         if n < 1 or batch_size < 1 or not 0 <= seed < 2**63:
             raise UserError(
-                f"n={n}, batch_size={batch_size}, seed={seed}: the first two must be 1 or more, seed 0 or more"
+                f"n={n}, batch_size={batch_size}, seed={seed}: the seed must be 0 or more, the others 1 or more"
             )
         samples = generate(self._config, self.network, self._grid(n, labels), seed, self._device, batch_size)
         images = torch.cat(list(samples.batches)).permute(0, 2, 3, 1).contiguous().numpy()
