@@ -138,3 +138,7 @@ def test_r1_is_in_float32_under_autocast() -> None:
     with torch.autocast("cpu", torch.bfloat16):
         assert discriminator(real).dtype == torch.bfloat16
         assert torch.equal(r1_penalty(discriminator, real, 10).loss, plain)
+        low = real.bfloat16()  # as a generator's images are
+        found = r1_penalty(discriminator, low, 10).loss
+        assert found.dtype == torch.float32
+        assert torch.equal(found, r1_penalty(discriminator, low.float(), 10).loss)

@@ -40,8 +40,11 @@ def gradient_norms(discriminator: Discriminator, images: Tensor) -> Tensor:
 
 
 def gradients(discriminator: Discriminator, images: Tensor) -> Tensor:
-    """∇D(x) of each image, shape (N, C·H·W), where D(x) is the sum of the image's logits."""
-    images = images.detach().requires_grad_()
+    """∇D(x) of each image, shape (N, C·H·W), where D(x) is the sum of the image's logits.
+
+    In float32 or better: autocast is off, and images that a generator made under it are converted.
+    """
+    images = images.detach().to(torch.promote_types(images.dtype, torch.float32)).requires_grad_()
     with torch.autocast(images.device.type, enabled=False):
         (gradient,) = torch.autograd.grad(discriminator(images).sum(), images, create_graph=True)
     return gradient.flatten(1)
