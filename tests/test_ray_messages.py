@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-import ray._private.worker as ray_worker
 
 from distgan.launch.ray_errors import shorten_ray_messages
+from distgan.launch.ray_internals import worker as ray_worker
 
 # As Ray 2.60 tells it.
 LOST = (

@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import socket
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pyarrow.fs
 import ray
-from ray._private import ray_constants, services
-from ray._private.authentication.authentication_utils import is_token_auth_enabled
-from ray._private.grpc_utils import init_grpc_channel
-from ray._private.runtime_env.constants import RAY_JOB_CONFIG_JSON_ENV_VAR
-from ray._private.services import canonicalize_bootstrap_address
-from ray._raylet import Config  # type: ignore[attr-defined]
-from ray.core.generated import gcs_service_pb2, gcs_service_pb2_grpc
 from ray.exceptions import AuthenticationError
 
 from distgan.errors import UserError
+from distgan.launch import ray_internals
 from distgan.launch.jobs.profiles import find_token
 from distgan.launch.local import cluster_address
 from distgan.launch.ray_errors import shorten_ray_messages
@@ -63,7 +55,7 @@ def check_head(address: str) -> None:
     """Raises UserError, within seconds, where no head of this environment's version of Ray answers."""
     if address == "auto":
         try:
-            address = canonicalize_bootstrap_address(address) or ""
+            address = ray_internals.head_address(address)
         except ConnectionError:
             raise UserError("--address auto: no Ray runs on this machine; start one, or give HOST:PORT") from None
     if "://" in address:
@@ -89,9 +81,8 @@ def check_head(address: str) -> None:
 def _version(address: str) -> str:
     """The version of the head at `address`, which gets this user's token where it asks for one."""
     reply = _ask(address)
-    if reply is None and not is_token_auth_enabled() and find_token() is not None:
-        os.environ["RAY_AUTH_MODE"] = "token"
-        Config.initialize("")  # Ray reads the variable again, and so does what it starts
+    if reply is None and not ray_internals.sends_token() and find_token() is not None:
+        ray_internals.send_token()
         reply = _ask(address)
     if reply is None and find_token() is None:
         raise UserError(
@@ -108,21 +99,17 @@ def _version(address: str) -> str:
 
 def _ask(address: str) -> str | None:
     """The version of the head at `address`; None where it refuses the token, or asks for one."""
-    with init_grpc_channel(address) as channel:
-        try:
-            head = gcs_service_pb2_grpc.NodeInfoGcsServiceStub(channel)  # type: ignore[no-untyped-call]
-            question = gcs_service_pb2.CheckAliveRequest()  # type: ignore[attr-defined]
-            reply = head.CheckAlive(question, timeout=_REACHABLE_S)
-        except AuthenticationError:  # in token mode, without one
+    try:
+        return ray_internals.head_version(address, _REACHABLE_S)
+    except AuthenticationError:  # in token mode, without one
+        return None
+    except grpc.RpcError as error:
+        if error.code() in {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED}:
             return None
-        except grpc.RpcError as error:
-            if error.code() in {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED}:
-                return None
-            raise UserError(
-                f"Ray at {address}: what listens there does not answer as the head of a Ray cluster does "
-                f"({error.code().name}); check --address"
-            ) from None
-    return str(reply.ray_version)
+        raise UserError(
+            f"Ray at {address}: what listens there does not answer as the head of a Ray cluster does "
+            f"({error.code().name}); check --address"
+        ) from None
 
 
 _OBJECT_STORE_BYTES = 100_000_000
@@ -165,20 +152,18 @@ def ray_cluster(address: str | None, sources: Sequence[str] = ()) -> Iterator[bo
     shorten_ray_messages()
     try:
         with keeping_sigterm():
-            if own:
-                _stay_on_loopback()
-                with _own_process_groups():
-                    ray.init(
-                        address="local",
-                        num_cpus=len(os.sched_getaffinity(0)),
-                        object_store_memory=_OBJECT_STORE_BYTES,
-                        include_dashboard=True,
-                        dashboard_host="127.0.0.1",
-                        _temp_dir=str(folder),
-                        log_to_driver=False,
-                        logging_level=logging.ERROR,
-                        runtime_env=runtime,
-                    )
+            if folder is not None:
+                ray_internals.listen_on_loopback(True)
+                ray_internals.start_local(
+                    folder,
+                    num_cpus=len(os.sched_getaffinity(0)),
+                    object_store_memory=_OBJECT_STORE_BYTES,
+                    include_dashboard=True,
+                    dashboard_host="127.0.0.1",
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                    runtime_env=runtime,
+                )
             else:
                 ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, runtime_env=runtime)
     except (ConnectionError, ValueError, RuntimeError, TimeoutError, AuthenticationError) as error:
@@ -192,7 +177,7 @@ def ray_cluster(address: str | None, sources: Sequence[str] = ()) -> Iterator[bo
     finally:
         ray.shutdown()
         if own:
-            _stay_on_loopback(False)
+            ray_internals.listen_on_loopback(False)
 
 
 def _runtime(sources: Sequence[str]) -> dict[str, Any] | None:
@@ -200,7 +185,7 @@ def _runtime(sources: Sequence[str]) -> dict[str, Any] | None:
 
     A submitted job has one already, which holds the folder that it runs in; what is not in there is added to it.
     """
-    given = os.environ.get(RAY_JOB_CONFIG_JSON_ENV_VAR)
+    given = ray_internals.submitted_environment()
     if given is None:
         return {"py_modules": list(sources)} if sources else None
     here = Path.cwd().resolve()
@@ -208,27 +193,12 @@ def _runtime(sources: Sequence[str]) -> dict[str, Any] | None:
     if not outside:
         return None
     os.environ["RAY_OVERRIDE_JOB_RUNTIME_ENV"] = "1"
-    return {"py_modules": [*(json.loads(given)["runtime_env"].get("py_modules") or []), *outside]}
+    return {"py_modules": [*(given.get("py_modules") or []), *outside]}
 
 
 def _session_folder() -> Path:
     """Where Ray keeps sockets, logs and shipped code: below this user's own folder, as Ray opens its to everyone."""
     return private_folder(_temporary_folder() / f"distgan-{os.getuid()}") / "ray"
-
-
-@contextmanager
-def _own_process_groups() -> Iterator[None]:
-    """Inside, Ray starts its processes where signals to the group of this one do not reach them.
-
-    A terminal that closes and `timeout` send such ones; the run is to save its state first. This process ends what it
-    has started, and where it is killed, the kernel does.
-    """
-    kept = services.ConsolePopen
-    services.ConsolePopen = partial(kept, process_group=0)  # type: ignore[misc,assignment]
-    try:
-        yield
-    finally:
-        services.ConsolePopen = kept  # type: ignore[misc]
 
 
 def _temporary_folder() -> Path:
@@ -263,13 +233,3 @@ def _unfit(folder: Path) -> str | None:
     except OSError as error:
         return error.strerror or str(error)
     return None
-
-
-def _stay_on_loopback(stay: bool = True) -> None:
-    """Whether what Ray starts listens on 127.0.0.1 alone.
-
-    By default most of its ports are open on all addresses of a machine. Ray has a switch for systems whose firewalls
-    ask about such ports; it reads it once, as it is imported.
-    """
-    ray_constants.ENABLE_RAY_CLUSTER = not stay
-    os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] = str(int(not stay))

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
-import ray._private.worker as ray_worker
 from ray.exceptions import (
     LocalRayletDiedError,
     NodeDiedError,
@@ -17,22 +15,14 @@ from ray.exceptions import (
 from ray.train import ControllerError, WorkerGroupError
 
 from distgan.errors import UserError
+from distgan.launch.ray_internals import edit_ray_messages
 
 _LONGEST = 300
 
-_print = ray_worker.print_to_stdstream
-
 
 def shorten_ray_messages() -> None:
-    """From now on, in this process."""
-    ray_worker.print_to_stdstream = _print_shortened
-
-
-def _print_shortened(data: dict[str, Any], ignore_prefix: bool = False) -> None:
-    """In the place of Ray's function, which is given `lines` of some process, `pid`."""
-    if data.get("pid") == "raylet":
-        data = data | {"lines": [_first_line(message) for message in data["lines"]]}
-    _print(data, ignore_prefix)
+    """From now on this process prints what Ray says of a lost node as one line."""
+    edit_ray_messages(_first_line)
 
 
 def _first_line(message: str) -> str:

@@ -23,11 +23,12 @@ from distgan.doctor.ray.nodes import (
     with_object_stores,
 )
 from distgan.doctor.ray.nodes import with_storage as with_storages
-from distgan.doctor.ray.probes import session_folder, start_on
+from distgan.doctor.ray.probes import start_on
 from distgan.launch.cluster import ray_cluster
 from distgan.launch.local import cluster_address
 from distgan.launch.placement.network import use_interface
 from distgan.launch.ray_errors import lost_processes_as_one_line
+from distgan.launch.ray_internals import session_folder
 from distgan.storage.storage import Storage
 from distgan.tracking import formatting
 

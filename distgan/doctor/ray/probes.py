@@ -5,12 +5,10 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import ray
-from ray._private import worker
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from distgan.doctor.data_access import credentials_source, read_data, use_storage
@@ -18,6 +16,7 @@ from distgan.doctor.facts import DataRead, Machine, StorageUse
 from distgan.doctor.machine import probe_machine
 from distgan.doctor.network import Listener, blocked_targets
 from distgan.launch.placement.network import interface_of
+from distgan.launch.ray_internals import session_folder
 
 OBJECT_BYTES = 16 * 2**20
 
@@ -73,12 +72,6 @@ def start_on(node_id: str, actor: type, *arguments: object, gpus: int = 0) -> An
     made: Any = ray.remote(num_cpus=0, num_gpus=gpus)(actor)
     strategy = NodeAffinitySchedulingStrategy(node_id, soft=False)
     return made.options(scheduling_strategy=strategy).remote(*arguments)
-
-
-def session_folder() -> Path | None:
-    """Of the Ray node that this process belongs to."""
-    node = worker._global_node
-    return None if node is None else Path(node.get_session_dir_path())
 
 
 def _put_and_get(array: np.ndarray[Any, np.dtype[np.uint8]]) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import secrets
@@ -14,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.dashboard.modules.job.sdk import JobSubmissionClient
 from ray.exceptions import AuthenticationError
 
 from distgan.errors import UserError
@@ -22,6 +20,7 @@ from distgan.launch.jobs.bootstrap import SUBMITTED_FROM, to_text, versions
 from distgan.launch.jobs.command import entry_point
 from distgan.launch.jobs.packaging import pack_distgan, pack_environment, pack_folder
 from distgan.launch.jobs.profiles import Cluster
+from distgan.launch.ray_internals import job_client
 from distgan.text import command
 
 _TIMEOUT_S = (10.0, 120.0)  # to connect, and between bytes
@@ -84,13 +83,11 @@ class Jobs:
     """
 
     def __init__(self, cluster: Cluster) -> None:
-        for name in ("ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk"):
-            logging.getLogger(name).setLevel(logging.ERROR)
         # Ray would prefer these to the address it is given.
         kept = {name: os.environ.pop(name, None) for name in ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")}
         headers = {} if cluster.token is None else {"Authorization": f"Bearer {cluster.token}"}
         try:
-            self.client: Any = _Client(cluster.address, headers=headers)
+            self.client: Any = job_client(cluster.address, headers, _TIMEOUT_S)
         except AuthenticationError:
             raise UserError(f"Ray at {cluster.address}: {_NO_TOKEN}") from None
         finally:
@@ -130,14 +127,14 @@ class Jobs:
         with tempfile.TemporaryDirectory(prefix="distgan-") as temporary, _told(self._cluster):
             packed = Path(temporary)
             pack_distgan(packed / "distgan.zip")
-            environment["py_modules"] = [self._upload(packed / "distgan.zip")]
+            environment["py_modules"] = [self.client.upload(packed / "distgan.zip")]
             if variables:
                 pack_environment(variables, packed / "environment.zip")
-                environment["py_modules"].append(self._upload(packed / "environment.zip"))
+                environment["py_modules"].append(self.client.upload(packed / "environment.zip"))
                 environment["worker_process_setup_hook"] = _HOOK
             if folder is not None:
                 pack_folder(folder, files, packed / "folder.zip")
-                environment["working_dir"] = self._upload(packed / "folder.zip")
+                environment["working_dir"] = self.client.upload(packed / "folder.zip")
             if pip:
                 environment["pip"] = list(pip)
             self._start(job, entry_point(words), environment)
@@ -157,10 +154,6 @@ class Jobs:
             f"Ray at {self._cluster.address}: it takes no jobs: the agent of its head does not answer; look at "
             f"dashboard_agent.log there, and whether another Ray holds the agent's port, 52365"
         )
-
-    def _upload(self, package: Path) -> str:
-        uri: str = self.client._upload_package_if_needed(str(package), include_gitignore=False, is_file=True)
-        return uri
 
     def state(self, job: str) -> JobState:
         """Raises UserError also for an unknown job."""
@@ -188,16 +181,6 @@ class Jobs:
             return text
 
 
-class _Client(JobSubmissionClient):
-    """Ray's, but no request waits without end or follows a redirection with the token."""
-
-    def _do_request(self, method: str, endpoint: str, **options: Any) -> Any:
-        return super()._do_request(method, endpoint, timeout=_TIMEOUT_S, allow_redirects=False, **options)
-
-    def _check_connection_and_version(self, *arguments: Any, **options: Any) -> None:
-        """Done once by `Jobs`, in our words."""
-
-
 @contextmanager
 def _told(cluster: Cluster, job: str | None = None) -> Iterator[None]:
     """Turns what the client raises into a UserError."""
@@ -218,7 +201,7 @@ def _told(cluster: Cluster, job: str | None = None) -> Iterator[None]:
 def _check_version(client: Any, address: str) -> None:
     where = f"Ray at {address}"
     try:
-        reply = client._do_request("GET", "/api/version")
+        reply = client.request("GET", "/api/version")
     except AuthenticationError as error:
         raise UserError(f"{where}: {_refusal(error)}") from None
     except OSError as error:

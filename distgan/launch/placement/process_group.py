@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
+import socket
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 import ray
+import ray.train
 import ray.util
 import torch.distributed as dist
-from ray.train._internal.utils import get_address_and_port
-from ray.train.torch import TorchConfig
-from ray.train.torch.config import _set_torch_distributed_env_vars, _TorchBackend
+from ray.train.torch import TorchConfig, get_device
 
 from distgan.distributed import join_store
 from distgan.errors import UserError
@@ -36,7 +36,7 @@ class InterfaceConfig(TorchConfig):
         return InterfaceBackend
 
 
-class InterfaceBackend(_TorchBackend):
+class InterfaceBackend(TorchConfig().backend_cls):  # type: ignore[misc]  # its on_shutdown leaves the group
     def on_start(self, worker_group: Any, backend_config: Any) -> None:
         """Makes the process group, unless a worker's node has not the interface. One worker needs none.
 
@@ -48,9 +48,9 @@ class InterfaceBackend(_TorchBackend):
             ray.get(backend_config.board.put_mistake.remote(mistakes[0]))
             return
         size = len(worker_group)
-        worker_group.execute(_set_torch_distributed_env_vars)
+        worker_group.execute(_set_variables)
         if size > 1:
-            place = worker_group.execute_single(0, get_address_and_port)
+            place = worker_group.execute_single(0, _free_place)
             seconds = backend_config.timeout_s
             joining = [
                 worker_group.execute_single_async(rank, _join, backend_config.backend, *place, rank, size, seconds)
@@ -67,6 +67,27 @@ def _choose(interface: str | None) -> UserError | None:
     except UserError as error:
         return error
     return None
+
+
+def _set_variables() -> None:
+    """As torchrun does, for libraries that look there."""
+    context = ray.train.get_context()
+    os.environ |= {
+        "LOCAL_RANK": str(context.get_local_rank()),
+        "LOCAL_WORLD_SIZE": str(context.get_local_world_size()),
+        "NODE_RANK": str(context.get_node_rank()),
+        "RANK": str(context.get_world_rank()),
+        "WORLD_SIZE": str(context.get_world_size()),
+        "ACCELERATE_TORCH_DEVICE": str(get_device()),
+    }
+
+
+def _free_place() -> tuple[str, int]:
+    """The address of this worker's node, and a free port of it."""
+    address: str = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as bound:
+        bound.bind(("", 0))
+        return address, int(bound.getsockname()[1])
 
 
 def _join(backend: str, address: str, port: int, rank: int, size: int, timeout_s: float) -> None:

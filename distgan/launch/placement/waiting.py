@@ -6,13 +6,12 @@ import time
 from collections.abc import Callable, Mapping
 
 import ray
-from ray._private import state
-from ray._private.worker import global_worker
 from ray.util import placement_group_table
 
 from distgan.launch.mailbox import Background
 from distgan.launch.placement.capacity import amount_words, living_nodes, staying
 from distgan.launch.placement.resources import Resources
+from distgan.launch.ray_internals import kill_train_controllers
 
 
 def waiting(resources: Resources) -> list[str]:
@@ -98,17 +97,9 @@ def give_up(fit: Background) -> None:
     """
     until = time.monotonic() + _GIVING_UP_S
     while time.monotonic() < until:
-        _end_runs()
+        kill_train_controllers()
         if fit.ended(_POLL_S):
             return
-
-
-def _end_runs() -> None:
-    job = ray.JobID.from_hex(ray.get_runtime_context().get_job_id())
-    found = state.actors(job_id=job, actor_state_name="ALIVE")
-    for actor, told in found.items():
-        if told["ActorClassName"] == "TrainController":
-            global_worker.core_worker.kill_actor(ray.ActorID.from_hex(actor), True)  # type: ignore[attr-defined]
 
 
 def waiting_words(

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
 
+from distgan.launch.ray_internals import overrule_stop
 from distgan.search.plan import Plan
 from distgan.search.record import Trial
 
@@ -57,23 +58,27 @@ class Halving(_Lenient, AsyncHyperBandScheduler):
 
 
 class Median(_Lenient, MedianStoppingRule):
-    """Stops a trial whose best value is worse than the median of the others' mean values up to there."""
+    """Stops a trial whose best value is worse than the median of the others' mean values up to there.
+
+    No trial waits for others: a pause would take its workers away.
+    """
+
+    def __init__(self, grace_kimg: float) -> None:
+        super().__init__(**_BY_KIMG, grace_period=grace_kimg, min_time_slice=math.inf)  # type: ignore[arg-type]
+        self._known_kimg: dict[Any, float] = {}
 
     def on_trial_result(self, controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        known = self._results.get(trial)
-        if known and "kimg" in result and result["kimg"] <= known[-1]["kimg"]:
-            return TrialScheduler.CONTINUE  # after a fault a trial tells again what it has measured
+        if result["kimg"] <= self._known_kimg.get(trial, -math.inf):
+            return TrialScheduler.CONTINUE  # after a fault a trial reports again what it has measured
+        if "score" in result and not result["exempt"]:
+            self._known_kimg[trial] = result["kimg"]
         decision = super().on_trial_result(controller, trial, result)
         if decision == TrialScheduler.CONTINUE:
-            self._stopped_trials.discard(trial)
+            overrule_stop(self, trial)
         return decision
 
     def on_trial_complete(self, controller: Any, trial: Any, result: dict[str, Any]) -> None:
         """The last result repeats an evaluation, which would count twice in the mean."""
-
-    def _on_insufficient_samples(self, tune_controller: Any, trial: Any, time: float) -> str:
-        """A trial does not wait for others: pausing takes its workers away, and they would begin again."""
-        return TrialScheduler.CONTINUE
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +102,7 @@ def build_scheduler(plan: Plan) -> TrialScheduler:
             stop_last_trials=False,  # else an evaluation after that of a rung is judged at the one below
         )
     elif plan.scheduler == "median":
-        scheduler = Median(**_BY_KIMG, grace_period=plan.grace_kimg)
+        scheduler = Median(plan.grace_kimg)
     else:
         return FIFOScheduler()  # type: ignore[no-untyped-call]
     scheduler.whole_kimg = plan.kimg
