@@ -5,14 +5,14 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
-import math
 import re
 import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import reduce
+from functools import partial, reduce
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import grpc
 import pytest
@@ -24,6 +24,8 @@ import distgan.search.ray.hooks
 import distgan.search.ray.schedulers
 import distgan.search.ray.trial
 from distgan.launch import ray_internals
+from distgan.search.ray.schedulers import Median
+from distgan.search.ray.schedulers import _Known as Trial
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -137,7 +139,7 @@ def test_requests_to_a_dashboard_have_a_limit_and_follow_nothing(monkeypatch: py
 
     def request(*words: object, **options: object) -> SimpleNamespace:
         asked.append((words, options))
-        return SimpleNamespace(status_code=200)
+        return SimpleNamespace(status_code=200, text="")
 
     monkeypatch.setattr("requests.request", request)
     client = ray_internals.job_client("http://127.0.0.1:1", {"Authorization": "Bearer t"}, (1.0, 2.0))
@@ -193,12 +195,13 @@ def test_outside_of_ray_there_is_no_session(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_stop_can_be_overruled() -> None:
-    rule = MedianStoppingRule(
-        time_attr="kimg", metric="score", mode="min", grace_period=0, min_samples_required=1, min_time_slice=math.inf
-    )  # type: ignore[arg-type]
-    others, trial = [object(), object()], object()
-    for one, score in [*zip(others, (1.0, 1.0), strict=True), (trial, 2.0)]:
-        decision = rule.on_trial_result(None, one, {"kimg": 1, "score": score})  # type: ignore[arg-type]
-    assert decision == "STOP"
-    ray_internals.overrule_stop(rule, trial)
-    assert rule.on_trial_result(None, trial, {"kimg": 2, "score": 0.5}) == "CONTINUE"  # type: ignore[arg-type]
+    rule = Median(grace_kimg=0.5)
+    first, *others, last = (Trial(str(number), {"number": number}) for number in range(5))
+    judge: Any = partial(MedianStoppingRule.on_trial_result, rule, None)
+    for trial in (first, *others):
+        assert judge(trial, {"kimg": 1, "score": 1.0}) == "CONTINUE"
+    assert judge(last, {"kimg": 1, "score": 2.0}) == "STOP"
+    with pytest.raises(AssertionError):
+        judge(last, {"kimg": 2, "score": 2.0})
+    ray_internals.overrule_stop(rule, last)
+    assert judge(last, {"kimg": 2, "score": 0.5}) == "CONTINUE"
