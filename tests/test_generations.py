@@ -14,9 +14,10 @@ from distgan.search.expressions import Value
 from distgan.search.generations import Generations, generation_end, generations
 from distgan.search.plan import Limits, Plan
 from distgan.search.planning import SearchJob
-from distgan.search.record import SearchRecord, Trial, TrialState, kimg_of
+from distgan.search.record import SearchRecord, Trial, TrialState, kimg_of, read_record
 from distgan.search.samplers import Draw
 from distgan.search.space import Space
+from distgan.storage.storage import Storage
 from driven import begin, end
 from search_records import make_plan
 
@@ -78,6 +79,32 @@ def test_a_population_to_its_end(scheduler: str) -> None:
     assert kimg_of(trials) == pytest.approx(4 * 240)
     last = min(far(trial)[0] or 0.0 for trial in trials[-4:])
     assert last <= min(far(trial)[0] or 0.0 for trial in trials[:4])
+
+
+WIDE = {
+    G: "loguniform(1e-5, 1e-2)",
+    "optimizer.discriminator.lr": f"2 * {G} / uniform(0.3, 4)",
+    WEIGHT: "quniform(0.3, 12.3, 0.1) if objective.critic_steps in (2, 3)",
+    "objective.critic_steps": "lograndint(1, 9)",
+    "optimizer.generator.betas": "choice([0, 0.9], [0.5, 0.999], [0.5, 0.9])",
+    "optimizer.generator.weight_decay": "choice(0, 1e-4, null)",
+}
+
+
+@pytest.mark.parametrize(("scheduler", "space"), [("pbt", WIDE), ("pbt", SPACE), ("pb2", SPACE)])
+@pytest.mark.parametrize("seed", range(4))
+def test_the_record_of_a_population_can_be_read(
+    scheduler: str, space: dict[str, str], seed: int, tmp_path: Path
+) -> None:
+    plan = make_plan(space, scheduler=scheduler, interval_kimg=INTERVAL, seed=seed)
+    trials = drive(Generations(plan, Limits(trials=6), Space.parse(space), None), plan)
+    assert any(trial.parent is not None and trial.draw != trials[trial.parent].draw for trial in trials)
+    search = Storage.open(str(tmp_path))
+    record = SearchRecord(name="rates", plan=plan, limits=Limits(trials=6), trials=trials)
+    record.save(search)
+    found = read_record(search)
+    assert found is not None
+    assert found.model_dump(mode="json") == record.model_dump(mode="json")
 
 
 def test_a_generation_waits_for_all_of_the_one_before() -> None:

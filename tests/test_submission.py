@@ -104,7 +104,7 @@ def test_a_working_folder_travels_without_what_is_no_code(tmp_path: Path) -> Non
     code = ["recipe.yaml", "mine.py", "nets/__init__.py", "nets/deep/x.py", "notes.txt", "small.npz"]
     left = [
         ".git/config", ".venv/bin/python", "nets/__pycache__/x.pyc", "runs/first/config.yaml", "data/00000.tar",
-        "data/index.bin", "a/checkpoints/step-1/state.pt", "weights.pth", ".env", "prod.env", "job.log", "server.pem",
+        "data/index.table", "a/checkpoints/step-1/state.pt", "weights.pth", ".env", "prod.env", "job.log", "server.pem",
         "x.egg-info/PKG-INFO", ".mypy_cache/x", "any/pyvenv.cfg", "any/lib/y.py",
     ]  # fmt: skip
     write(tmp_path, *code, *left)
