@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 import distgan
+from distgan.data.index import TABLE_NAME
 from distgan.errors import UserError
 from distgan.launch.jobs import bootstrap, packaging
 from distgan.launch.jobs.bootstrap import SUBMITTED_FROM, difference, from_text, to_text, versions
@@ -104,7 +105,7 @@ def test_a_working_folder_travels_without_what_is_no_code(tmp_path: Path) -> Non
     code = ["recipe.yaml", "mine.py", "nets/__init__.py", "nets/deep/x.py", "notes.txt", "small.npz"]
     left = [
         ".git/config", ".venv/bin/python", "nets/__pycache__/x.pyc", "runs/first/config.yaml", "data/00000.tar",
-        "data/index.table", "a/checkpoints/step-1/state.pt", "weights.pth", ".env", "prod.env", "job.log", "server.pem",
+        f"data/{TABLE_NAME}", "a/checkpoints/step-1/state.pt", "weights.pth", ".env", "prod.env", "job.log", "server.pem",
         "x.egg-info/PKG-INFO", ".mypy_cache/x", "any/pyvenv.cfg", "any/lib/y.py",
     ]  # fmt: skip
     write(tmp_path, *code, *left)

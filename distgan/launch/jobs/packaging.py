@@ -13,7 +13,6 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 import distgan
-from distgan.data.index import TABLE_NAME
 from distgan.errors import UserError
 from distgan.launch.jobs.bootstrap import ENVIRONMENT_FILE
 
@@ -70,7 +69,7 @@ _FOLDERS = (".*", "__pycache__", "*.egg-info", "checkpoints", "node_modules", "r
 
 _FILES = (
     ".*", "*.ckpt", "*.env", "*.key", "*.log", "*.pem", "*.pt", "*.pth", "*.pyc", "*.safetensors", "*.tar", "*.tar.gz",
-    "*.tgz", "*.token", "auth_token", "credentials", "credentials.json", "events.out.tfevents.*", TABLE_NAME,
+    "*.tgz", "*.token", "auth_token", "credentials", "credentials.json", "events.out.tfevents.*", "index.table",
 )  # fmt: skip
 
 
