@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+PYTEST_PROCESSES ?= 2
 PYTEST_ARGS ?=
 FASHION_MNIST ?= /usr/share/datasets/fashion-mnist
 PHOTOGRAPHS := photographs-output
@@ -53,10 +54,10 @@ $(FASHION_MNIST):
 	@echo "$@: Fashion-MNIST is not there; apt-get install dataset-fashion-mnist, or make FASHION_MNIST=FOLDER ..."; exit 2
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(PYTEST_PROCESSES) --dist loadgroup -m "not slow" $(PYTEST_ARGS)
 
-test-all: test
-	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
+test-all: $(INSTALLED)
+	$(BIN)/python -m pytest -n $(PYTEST_PROCESSES) --dist loadgroup $(PYTEST_ARGS)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -92,7 +92,7 @@ def test_a_process_of_this_machine_that_was_killed_holds_nobody_up(tmp_path: Pat
     assert place.list() == []
 
 
-@pytest.mark.parametrize("pid", [os.getpid(), os.getppid()])
+@pytest.mark.parametrize("pid", [os.getpid(), os.getppid()], ids=["this", "parent"])
 def test_a_number_that_another_process_has_now_holds_nobody_up(tmp_path: Path, pid: int) -> None:
     place = Storage.open(str(tmp_path))
     write(place, machine=leases._machine(), pid=pid, started="1")
