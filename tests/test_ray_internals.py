@@ -24,8 +24,8 @@ import distgan.search.ray.hooks
 import distgan.search.ray.schedulers
 import distgan.search.ray.trial
 from distgan.launch import ray_internals
-from distgan.search.ray.schedulers import Median
-from distgan.search.ray.schedulers import _Known as Trial
+from distgan.search.ray.schedulers import MedianStopping
+from distgan.search.ray.schedulers import PastTrial as Trial
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -195,7 +195,7 @@ def test_outside_of_ray_there_is_no_session(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_stop_can_be_overruled() -> None:
-    rule = Median(grace_kimg=0.5)
+    rule = MedianStopping(grace_kimg=0.5)
     first, *others, last = (Trial(str(number), {"number": number}) for number in range(5))
     judge: Any = partial(MedianStoppingRule.on_trial_result, rule, None)
     for trial in (first, *others):

@@ -271,7 +271,7 @@ def stats(
         statistics_lines,
         write_statistics,
     )
-    from distgan.launch.evaluate import measure
+    from distgan.launch.evaluate import run_task
     from distgan.launch.local import Workers
 
     if out is not None:
@@ -282,7 +282,7 @@ def stats(
     )
     places = Workers(workers, address, no_ray, "auto", job.own_sources)
     with measuring_bars({"real images": job.images}) as (told, say):
-        found = measure("data stats", compute_statistics, job, places, told, say)
+        found = run_task("data stats", compute_statistics, job, places, told, say)
     if found is None:
         return
     if out is not None:

@@ -115,7 +115,7 @@ def _evaluate(
     from distgan.inference.evaluation_plan import plan_evaluation
     from distgan.inference.evaluation_report import check_json_path
     from distgan.inference.memorization_report import check_picture_path, draw_nearest
-    from distgan.launch.evaluate import measure
+    from distgan.launch.evaluate import run_task
     from distgan.launch.local import Workers
 
     if json not in {None, "-"}:
@@ -128,7 +128,7 @@ def _evaluate(
     if job.nearest:
         totals["training images"] = job.training_images
     with measuring_bars(totals) as (told, say):
-        found = measure("evaluate", evaluate_job, job, places, told, say)
+        found = run_task("evaluate", evaluate_job, job, places, told, say)
     if found is None:
         return
     if found.nearest is not None:

@@ -97,58 +97,58 @@ def root(
 def train(
     config: Annotated[
         str | None,
-        typer.Argument(metavar="PRESET_OR_FILE", help="A preset's name, or a YAML file or its URL."),
+        typer.Argument(metavar="PRESET_OR_FILE", help="Preset, or YAML file or its URL."),
     ] = None,
     overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="As in optimizer.generator.lr=1e-4.")
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Keys, such as optimizer.generator.lr=1e-4.")
     ] = None,
-    workers: Annotated[int | None, typer.Option(help="DDP workers; the same as scale.workers=N.")] = None,
+    workers: Annotated[int | None, typer.Option(help="DDP workers; sets scale.workers.")] = None,
     address: Annotated[
-        str | None, typer.Option(help="Ray cluster to train on; by default RAY_ADDRESS, or one started here.")
+        str | None, typer.Option(help="Ray cluster; by default RAY_ADDRESS, or one started on this machine.")
     ] = None,
-    storage: Annotated[str, typer.Option(help="Folder or URL (s3://…) that runs are kept under.")] = "runs",
+    storage: Annotated[str, typer.Option(help="Folder or URL (s3://…) of the runs.")] = "runs",
     name: Annotated[
-        str | None, typer.Option(help="The run; one that exists is gone on with. By default the preset's name.")
+        str | None, typer.Option(help="Run name; by default the preset's. An existing run is resumed.")
     ] = None,
     no_ray: Annotated[
         bool, typer.Option("--no-ray", help="Train without Ray, in this process or the processes of torchrun.")
     ] = False,
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", help="Only print: the whole configuration as YAML, and the plan to stderr."),
+        typer.Option("--dry-run", help="Print the whole configuration as YAML, and the plan to stderr, and end."),
     ] = False,
     profile: Annotated[
-        bool, typer.Option("--profile", help="Record some steps: a trace, and a table of where their time goes.")
+        bool, typer.Option("--profile", help="Profile some steps: a trace, and a table of where their time goes.")
     ] = False,
     init_from: Annotated[
         str | None,
         typer.Option(
             metavar="RUN_OR_CHECKPOINT",
-            help="Begin a new run with the weights of both networks and their average from there.",
+            help="Start a new run with the weights of both networks and their average from there.",
         ),
     ] = None,
     continue_from: Annotated[
         str | None,
         typer.Option(
             metavar="RUN_OR_CHECKPOINT",
-            help="Begin a new run with the whole state from there, of a run the last, and other rates and the like.",
+            help="Start a new run with the whole state from there (of a run its last) and new settings.",
         ),
     ] = None,
     from_trial: Annotated[
         str | None,
         typer.Option(
             metavar="SEARCH",
-            help="In place of a preset: begin a new run with the configuration and best state of a search's winner.",
+            help="In place of a preset: start a new run with the configuration and best state of a search's winner.",
         ),
     ] = None,
 ) -> None:
-    """Train a GAN, or go on with a run that was stopped.
+    """Train a GAN, or resume a run that was stopped.
 
     The run's folder STORAGE/NAME gets checkpoints, config.yaml, metrics.jsonl, TensorBoard events, sample grids,
-    curves.png and summary.json. Ctrl-C saves the state and ends the run; the same command goes on with it. Beyond its
-    end a run goes on with a higher training.kimg; after a plateau, with a higher evaluation.patience (or null).
+    curves.png and summary.json. Ctrl-C saves the state and ends the run; the same command resumes it. A higher
+    training.kimg extends a run that has ended; after a plateau, a higher evaluation.patience (or null) does.
     `distgan keys` lists the keys for KEY=VALUE. The config.yaml of a run, or what --dry-run prints, is a FILE that
-    starts the same run anew.
+    starts the same run again.
 
     Example: `distgan train quickstart data.url=s3://bricks --workers 2 --storage s3://runs --name first`
     """

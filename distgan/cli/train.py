@@ -1,4 +1,4 @@
-"""What `distgan train` does with its arguments."""
+"""`distgan train`: one training run."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ def run_training(
     continue_from: str | None,
     from_trial: str | None = None,
 ) -> int:
-    """Checks the job, then prints its plan or trains it; returns the exit code."""
+    """Checks the run, then prints its plan or trains; returns the exit code."""
     begun = time.monotonic()
     if from_trial is not None:
-        # What stands where a preset would is the first override.
+        # The argument in the place of a preset is the first override.
         overrides = overrides if preset_or_file is None else [preset_or_file, *overrides]
         if init_from is not None or continue_from is not None:
             raise UserError("--from-trial begins with a trial's state; leave out --init-from and --continue-from")
@@ -50,7 +50,7 @@ def run_training(
         what = f"# dry run of {source}" if dry_run else f"{source}, {run}in {storage}"
         print(f"{printable(without_credentials(what))}: loading torch", flush=True)
     if profile:
-        os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # read as torch is imported: the profiler's own chatter
+        os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # hides the profiler's own messages; read as torch is imported
     from distgan.launch.local import check_device
     from distgan.training.run_spec import RunSpec, plan_run, read_configuration
 
@@ -68,42 +68,42 @@ def run_training(
         check_processes(config.scale.workers)
     device = check_device(config.scale.device, config.scale.workers, address, no_ray=no_ray)
     plan = plan_run(RunSpec(config, str(run_name), storage, profile, init_from, continue_from), dry_run=dry_run)
-    job = plan.job
+    spec = plan.job
     if os.environ.get("RANK", "0") == "0":
         for text in plan.warnings:
-            print(f"distgan: warning: {text}; beginning from another one", file=sys.stderr)
+            print(f"distgan: warning: {text}; starting from another one", file=sys.stderr)
     if dry_run:
         from distgan.tracking.tables import print_plan
 
-        print(job.as_yaml(), end="", flush=True)
+        print(spec.as_yaml(), end="", flush=True)
         print_plan(plan, device, Terminal(soft_wrap=True, stderr=True))
         return 0
     output_is_log()
-    with _claim(job) as lease:
-        lost = (lambda: False) if lease is None else (lambda: lease.lost)
-        job = job if lease is None else replace(job, claim=lease.token)
+    with _claim(spec) as lease:
+        claim_lost = (lambda: False) if lease is None else (lambda: lease.lost)
+        spec = spec if lease is None else replace(spec, claim=lease.token)
         if no_ray:
-            from distgan.launch.local import train_here
+            from distgan.launch.local import train_local
 
-            outcome = train_here(job, lost)
+            outcome = train_local(spec, claim_lost)
         else:
             from distgan.launch.train import train_on_ray
 
-            outcome = train_on_ray(job, address, lost)
+            outcome = train_on_ray(spec, address, claim_lost)
     summary = outcome.timed(begun, time.monotonic())
     if summary is not None:
         from distgan.tracking.tables import summary_table
 
         console = Terminal(soft_wrap=True)
         console.print(summary_table(summary))
-        console.print(f"run: {job.run.url}", highlight=False)
+        console.print(f"run: {spec.run.url}", highlight=False)
     return outcome.exit_code
 
 
-def _claim(job: RunSpec) -> AbstractContextManager[Lease | None]:
-    """The claim of the run's folder; only the first of torchrun's processes writes there."""
+def _claim(spec: RunSpec) -> AbstractContextManager[Lease | None]:
+    """The claim of the run's folder; of torchrun's processes only the first writes there."""
     from distgan.storage.lease import claimed
 
     if os.environ.get("RANK", "0") != "0":
         return nullcontext()
-    return claimed(job.run, "trains this run", "give another --name")
+    return claimed(spec.run, "trains this run", "give another --name")

@@ -1,4 +1,4 @@
-"""`distgan tune`: a search over configurations."""
+"""`distgan tune`: searches over configurations."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ def run_search(options: SearchOptions, *, address: str | None, concurrent: int |
     print(f"{printable(what)}: loading torch", flush=True)
     from distgan.search.planning import plan_search
 
-    job = plan_search(options)
-    from distgan.search.ray.tuner import Place, tune_on_ray
+    spec = plan_search(options)
+    from distgan.search.ray.tuner import tune_on_ray
     from distgan.search.results import check_measured, print_results, write_results
     from distgan.storage.lease import claimed
 
     output_is_log()
-    with claimed(job.search, "searches", "give another --name") as lease:
-        job = replace(job, claim=lease.token)
-        outcome = tune_on_ray(job, Place(address, concurrent))
-        check_measured(outcome.record, job.search.url)
-        write_results(outcome.record, job.search)
-    print_results(outcome.record, job.search.url, Terminal(), address)
+    with claimed(spec.search, "searches", "give another --name") as lease:
+        spec = replace(spec, claim=lease.token)
+        outcome = tune_on_ray(spec, address, concurrent)
+        check_measured(outcome.record, spec.search.url)
+        write_results(outcome.record, spec.search)
+    print_results(outcome.record, spec.search.url, Terminal(), address)
     return outcome.exit_code
 
 
 def run_results(url: str) -> None:
-    """Shows what a search has found."""
+    """Shows the results of a search."""
     from distgan.search.results import show_results
 
     show_results(url, Terminal())
@@ -44,81 +44,83 @@ def run_results(url: str) -> None:
 
 def tune(
     config: Annotated[
-        str | None, typer.Argument(metavar="PRESET_OR_FILE", help="What all trials share: a preset, or a YAML file.")
+        str | None, typer.Argument(metavar="PRESET_OR_FILE", help="Preset or YAML file that all trials share.")
     ] = None,
     overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="The same for all trials.")
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Configuration keys of all trials.")
     ] = None,
     space: Annotated[
         list[str] | None,
         typer.Option(
             metavar="FILE|KEY=DIST",
-            help="What is searched; may be given several times. By default the preset's own space.",
+            help="Search space; may be given several times. By default the preset's own space.",
         ),
     ] = None,
-    trials: Annotated[int, typer.Option(min=1, max=10_000, help="How many; of pbt and pb2, the members.")] = 10,
+    trials: Annotated[
+        int, typer.Option(min=1, max=10_000, help="Number of trials; with pbt and pb2, of members.")
+    ] = 10,
     scheduler: Annotated[
-        str, typer.Option(metavar="asha|hyperband|median|pbt|pb2|none", help="What stops a trial early.")
+        str, typer.Option(metavar="asha|hyperband|median|pbt|pb2|none", help="Scheduler that stops trials early.")
     ] = "asha",
-    search: Annotated[str, typer.Option(metavar="random|grid|tpe|bayes", help="What draws the values.")] = "random",
+    search: Annotated[str, typer.Option(metavar="random|grid|tpe|bayes", help="Sampler of the values.")] = "random",
     metric: Annotated[
         str | None,
         typer.Option(
             metavar="NAME",
-            help="What decides: fid, fd_lite0, kid, recall, …; by default fid with its weights, else the run's.",
+            help="Metric of the trials: fid, fd_lite0, kid, recall, …; by default fid if its weights are there.",
         ),
     ] = None,
     concurrent: Annotated[int | None, typer.Option(min=1, help="Trials at once; by default as many as fit.")] = None,
     workers_per_trial: Annotated[int, typer.Option(min=1, max=4096, help="DDP workers of each trial.")] = 1,
-    cpus_per_worker: Annotated[float | None, typer.Option(min=0.01, help="The key placement.cpus_per_worker.")] = None,
-    gpus_per_worker: Annotated[float | None, typer.Option(min=0, help="The key placement.gpus_per_worker.")] = None,
+    cpus_per_worker: Annotated[float | None, typer.Option(min=0.01, help="Sets placement.cpus_per_worker.")] = None,
+    gpus_per_worker: Annotated[float | None, typer.Option(min=0, help="Sets placement.gpus_per_worker.")] = None,
     grace_kimg: Annotated[
-        float | None, typer.Option(help="No trial is stopped before; the first rung of asha and hyperband.")
+        float | None, typer.Option(help="Shortest trial: the first rung of asha and hyperband.")
     ] = None,
-    reduction_factor: Annotated[float, typer.Option(help="One of so many trials passes a rung.")] = 4.0,
+    reduction_factor: Annotated[float, typer.Option(help="One in this many trials passes a rung.")] = 4.0,
     interval_kimg: Annotated[
         float | None, typer.Option(help="Length of a generation of pbt and pb2; by default a tenth of training.kimg.")
     ] = None,
     grid_points: Annotated[int, typer.Option(min=1, help="Values of each range in a grid.")] = 3,
-    target: Annotated[float | None, typer.Option(help="The search ends when a trial is as good as this.")] = None,
+    target: Annotated[float | None, typer.Option(help="Value of the metric at which the search ends.")] = None,
     budget_kimg: Annotated[
-        float | None, typer.Option(help="The search ends when all trials together have consumed so many images.")
+        float | None, typer.Option(help="Limit for all trials together, in thousands of real images.")
     ] = None,
-    budget_hours: Annotated[float | None, typer.Option(help="This session of the search ends after so long.")] = None,
+    budget_hours: Annotated[float | None, typer.Option(help="Limit for this session of the search.")] = None,
     seeds: Annotated[
-        int, typer.Option(min=1, max=100, help="Runs of each of the best trials, in the end, with a seed each.")
+        int, typer.Option(min=1, max=100, help="Runs of each of the best trials at the end, each with its own seed.")
     ] = 1,
-    top: Annotated[int, typer.Option(min=1, help="How many best trials --seeds repeats.")] = 3,
-    seed: Annotated[int, typer.Option(min=0, help="Of the draws; that of the training is the key `seed`.")] = 0,
+    top: Annotated[int, typer.Option(min=1, help="Number of best trials that --seeds repeats.")] = 3,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the draws; the key `seed` is that of training.")] = 0,
     warm_start: Annotated[
-        str | None, typer.Option(metavar="SEARCH", help="An earlier search whose results tpe and bayes know.")
+        str | None, typer.Option(metavar="SEARCH", help="Earlier search whose results tpe and bayes use.")
     ] = None,
-    storage: Annotated[str, typer.Option(help="Folder or URL (s3://…) that searches are kept under.")] = "runs",
+    storage: Annotated[str, typer.Option(help="Folder or URL (s3://…) of the searches.")] = "runs",
     name: Annotated[
         str | None,
-        typer.Option(help="The search; one that exists is gone on with. By default PRESET-search."),
+        typer.Option(help="Search name; by default PRESET-search. An existing search is resumed."),
     ] = None,
     address: Annotated[
-        str | None, typer.Option(help="Ray cluster to search on; by default RAY_ADDRESS, or one started here.")
+        str | None, typer.Option(help="Ray cluster; by default RAY_ADDRESS, or one started on this machine.")
     ] = None,
     results: Annotated[
-        str | None, typer.Option(metavar="SEARCH", help="Only show what a search has found, and draw its pictures.")
+        str | None, typer.Option(metavar="SEARCH", help="Only show the results of a search, and draw its figures.")
     ] = None,
 ) -> None:
-    """Search learning rates, critic steps, penalty weights or any other key; the distance decides what is stopped.
+    """Search learning rates, critic steps, penalty weights or any other configuration key.
 
-    Each trial is a run under STORAGE/NAME/trials. A search that was stopped or killed goes on with the same command.
+    Each trial is a run under STORAGE/NAME/trials. The same command resumes a search that was stopped or killed.
 
     Example: `distgan tune quickstart data.url=s3://bricks --space "optimizer.generator.lr=loguniform(1e-5, 1e-3)"`
     """
-    from distgan.search.plan import Limits, SearchOptions
+    from distgan.search.plan import SearchLimits, SearchOptions
 
     if results is not None:
         run_results(results)
         return
     if config is None:
         raise typer.BadParameter("name a preset or a file, or --results SEARCH", param_hint="PRESET_OR_FILE")
-    limits = Limits(
+    limits = SearchLimits(
         trials=trials, seeds=seeds, top=top, target=target, budget_kimg=budget_kimg, budget_hours=budget_hours
     )
     per_worker = {"cpus_per_worker": cpus_per_worker, "gpus_per_worker": gpus_per_worker}

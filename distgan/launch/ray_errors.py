@@ -1,4 +1,4 @@
-"""Ray's own messages and losses, one line each."""
+"""Ray's messages and errors about lost nodes and processes, as one line each."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ _LOST = (RayActorError, OutOfMemoryError, NodeDiedError, WorkerCrashedError, Loc
 
 
 @contextmanager
-def lost_processes_as_one_line(run_url: str, way_on: str = "goes on from the last checkpoint") -> Iterator[None]:
-    """Turns Ray's errors of killed processes and dead nodes into a UserError; all others pass.
+def report_losses(where: str, resume_hint: str = "resumes from the last checkpoint") -> Iterator[None]:
+    """Turns Ray's errors about killed processes and dead nodes into a UserError; other errors pass.
 
-    `way_on` is what the same command does when it is given again.
+    `where` names the run; `resume_hint` says what the same command does when it is run again.
     """
     try:
         yield
@@ -53,12 +53,12 @@ def lost_processes_as_one_line(run_url: str, way_on: str = "goes on from the las
             reason = "processes were killed or a node was lost"
             remedy = "look at the cluster's nodes"
         raise UserError(
-            f"{run_url}: the Ray cluster lost processes of this run: {reason}; {remedy}; the same command {way_on}"
+            f"{where}: the Ray cluster lost processes of this run: {reason}; {remedy}; the same command {resume_hint}"
         ) from None
 
 
 def _lost(error: Exception) -> Exception | None:
-    """The loss behind an error. Where one worker is lost, its peers' broken connections are no errors of their own."""
+    """The loss behind an error, if any. The broken connections of a lost worker's peers do not count."""
     if isinstance(error, WorkerGroupError):
         losses = [failure for failure in error.worker_failures.values() if isinstance(failure, _LOST)]
         return next(iter(losses), None)

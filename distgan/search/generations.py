@@ -1,4 +1,4 @@
-"""Population-based training as a sequence of trials: each is a member's stretch of one generation."""
+"""Population-based training as a sequence of trials: each is one member in one generation."""
 
 from __future__ import annotations
 
@@ -6,29 +6,29 @@ from collections.abc import Sequence
 
 from distgan.search.expressions import Value
 from distgan.search.pb2 import PB2
-from distgan.search.plan import Limits, Plan
+from distgan.search.plan import SearchLimits, SearchPlan
 from distgan.search.population import Explore, Member, first_generation, next_generation, perturb
 from distgan.search.record import Trial
-from distgan.search.samplers import Draw, Next
+from distgan.search.samplers import Draw, Suggestion
 from distgan.search.space import Space
 
-# Ends after which a member's state is worth going on from.
+# Ends after which another member may resume the state.
 _LIVES = ("budget", "time", "target")
 
 
-class Generations:
-    """A generation begins when all trials of the one before have ended, so it does not depend on which did first.
+class PopulationSampler:
+    """A sampler: a generation starts when all trials of the previous one have ended, in whatever order.
 
-    Trial number `generation · size + member` is that member's; it takes over the state of a trial of the generation
-    before, mostly its own.
+    Trial `generation · size + member` is that member's. It resumes the state of a trial of the previous generation,
+    mostly its own.
     """
 
-    def __init__(self, plan: Plan, limits: Limits, space: Space, first: dict[str, Value] | None) -> None:
+    def __init__(self, plan: SearchPlan, limits: SearchLimits, space: Space, first: dict[str, Value] | None) -> None:
         self._plan, self._size, self._space, self._first = plan, limits.trials, space, first
 
-    def next(self, trials: Sequence[Trial]) -> Next:
+    def next(self, trials: Sequence[Trial]) -> Suggestion:
         generation, place = divmod(len(trials), self._size)
-        if generation >= generations(self._plan):
+        if generation >= generation_count(self._plan):
             return "done"
         if not all(trial.ended for trial in trials[: generation * self._size]):
             return "wait"
@@ -54,11 +54,11 @@ class Generations:
         return Member(place, generation, trial.draw, parent, value)
 
 
-def generations(plan: Plan) -> int:
-    """How many there are in the whole length; less than half of one that is left over belongs to the last."""
+def generation_count(plan: SearchPlan) -> int:
+    """The number of generations; a rest of less than half a generation belongs to the last one."""
     return max(1, round(plan.kimg / plan.interval_kimg))
 
 
-def generation_end(plan: Plan, generation: int) -> float:
-    """Where a generation ends, in kimg."""
-    return plan.kimg if generation + 1 >= generations(plan) else (generation + 1) * plan.interval_kimg
+def generation_end(plan: SearchPlan, generation: int) -> float:
+    """The end of a generation, in kimg."""
+    return plan.kimg if generation + 1 >= generation_count(plan) else (generation + 1) * plan.interval_kimg

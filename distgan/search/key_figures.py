@@ -16,7 +16,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator
 
 from distgan.search import trial_text as search_words
 from distgan.search.expressions import Choice, Entry, Product, Value, is_number, same, value_text
-from distgan.search.plan import Plan
+from distgan.search.plan import SearchPlan
 from distgan.search.ranges import LogRandInt, LogUniform, QUniform, RandInt, Range
 from distgan.search.ranking import Ranked, leaderboard
 from distgan.search.record import SearchRecord, Trial
@@ -202,15 +202,15 @@ def parallel_figure(record: SearchRecord) -> Figure:
     for rank, one in reversed(list(enumerate(ranked))):
         line = [*(key.spread(one.trial) for key in keys), value.position(one.value)]
         goodness = 1 - rank / max(len(ranked) - 1, 1)
-        colour = ORANGE if rank == 0 else colormaps["viridis_r"](0.1 + 0.85 * goodness)
+        color = ORANGE if rank == 0 else colormaps["viridis_r"](0.1 + 0.85 * goodness)
         width, alpha = (3.0, 1.0) if rank == 0 else (0.7 + 1.1 * goodness, 0.2 + 0.7 * goodness**fading)
-        axes.plot(places, line, color=colour, linewidth=width, alpha=alpha, zorder=3 + goodness)
+        axes.plot(places, line, color=color, linewidth=width, alpha=alpha, zorder=3 + goodness)
     _parallel_legend(axes, ranked, bool(lost))
     return figure
 
 
 def keys_figure(record: SearchRecord) -> Figure:
-    """A panel a key: the value of each trial against it, coloured by how far it was trained."""
+    """A panel a key: the value of each trial against it, colored by how far it was trained."""
     keys, ranked = key_axes(record), leaderboard(record.plan, record.trials)
     columns = min(_COLUMNS, len(keys))
     rows = math.ceil(len(keys) / columns)
@@ -218,15 +218,15 @@ def keys_figure(record: SearchRecord) -> Figure:
     figure.suptitle(record.name, fontsize=13, fontweight="bold")
     panels = figure.subplots(rows, columns, squeeze=False, sharey=True).flatten()
     lost = _lost(record, ranked)
-    colours = Normalize(0, max((one.trial.kimg for one in ranked), default=0.0) or record.plan.kimg)
+    colors = Normalize(0, max((one.trial.kimg for one in ranked), default=0.0) or record.plan.kimg)
     for place, (axes, key) in enumerate(zip(panels, keys, strict=False)):
         style(axes, record.plan.metric if place % columns == 0 else "")
         _key_ticks(axes, key)
-        _key_points(axes, key, ranked, lost, record.plan, colours)
+        _key_points(axes, key, ranked, lost, record.plan, colors)
     for axes in panels[len(keys) :]:
         axes.set_axis_off()
     if ranked:
-        shown = ScalarMappable(colours, "viridis_r")
+        shown = ScalarMappable(colors, "viridis_r")
         figure.colorbar(shown, ax=panels.tolist(), label="kimg trained", shrink=0.8, aspect=30)
     return figure
 
@@ -286,7 +286,7 @@ def _key_ticks(axes: Axes, key: KeyAxis) -> None:
 
 
 def _key_points(
-    axes: Axes, key: KeyAxis, ranked: Sequence[Ranked], lost: Sequence[Trial], plan: Plan, colours: Normalize
+    axes: Axes, key: KeyAxis, ranked: Sequence[Ranked], lost: Sequence[Trial], plan: SearchPlan, colors: Normalize
 ) -> None:
     if not ranked:
         note(axes, "no trial has a value")
@@ -298,8 +298,8 @@ def _key_points(
         place = key.spread(one.trial), one.value
         if one.std is not None:
             axes.errorbar(*place, yerr=one.std, color=GREY, linewidth=1.0, capsize=2, zorder=2)
-        colour = map_of(colours(one.trial.kimg))
-        axes.plot(*place, "o", color=colour, markersize=6, markeredgecolor="white", markeredgewidth=0.5, zorder=3)
+        color = map_of(colors(one.trial.kimg))
+        axes.plot(*place, "o", color=color, markersize=6, markeredgecolor="white", markeredgewidth=0.5, zorder=3)
         if rank == 0:
             axes.plot(*place, "*", color=ORANGE, markersize=14, markeredgecolor="white", zorder=4, clip_on=False)
     worst = 0.02 if plan.higher_is_better else 0.98

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from distgan.config.load import dump_config, parse_config
 from distgan.config.schema import Config
 from distgan.errors import UserError
-from distgan.search.plan import Plan
+from distgan.search.plan import SearchPlan
 from distgan.search.record import FILE, SearchRecord, Trial, require_record, trial_config, trial_url
 from distgan.storage.storage import Storage
 from distgan.training.run_spec import check_addresses, keys_not_given
@@ -36,7 +36,7 @@ class Ranked:
     best_run: Trial
 
 
-def leaderboard(plan: Plan, trials: Sequence[Trial]) -> list[Ranked]:
+def leaderboard(plan: SearchPlan, trials: Sequence[Trial]) -> list[Ranked]:
     """Trials with a value, the best first: those with the most runs before the others, as luck counts less in them.
 
     A repetition counts when it has ended: until then its value is that of a run that has come less far.

@@ -112,10 +112,10 @@ def write_results(record: SearchRecord, folder: Storage) -> None:
 
 
 def print_results(record: SearchRecord, url: str, console: Console, address: str | None = None) -> None:
-    """Prints the leaderboard, the importance of each key, what the search cost, and how to go on with its winner.
+    """Prints the leaderboard, the importance of each key, what the search cost, and how to resume its winner.
 
     Args:
-        url: the search's folder, as it is to stand in commands.
+        url: the search's folder, as commands show it.
         address: of the cluster that commands are to name.
     """
     ranked = leaderboard(record.plan, record.trials)
@@ -215,6 +215,6 @@ def _commands(record: SearchRecord, first: Ranked, url: str, address: str | None
     of_file = elsewhere if "://" in place else []
     yield "to train the best configuration anew:"
     yield f"  {command('train', f'{place}/{BEST}', *of_file, *where, *options(name=f'{record.name}-best'))}"
-    yield "to go on with the best trial, here to twice its budget:"
+    yield "to continue the best trial, here to twice its budget:"
     budget = f"training.kimg={2 * record.plan.kimg:.10g}"
     yield f"  {command('train', *options(from_trial=place), budget, *elsewhere, *where)}"

@@ -75,7 +75,7 @@ def check_live(space: Space) -> None:
     live = mutable_keys()
     for key in space.varying:
         entry = space.entries[key]
-        where = f"{key}: `{entry.text:.100}`: cannot change while a run goes on, as population-based training does"
+        where = f"{key}: `{entry.text:.100}`: cannot change during training, as population-based training requires"
         if key not in live:
             raise UserError(f"{where}: leave it out, or give it one value; {', '.join(live)} can")
         if live[key].switch and entry.can_have((0,)):

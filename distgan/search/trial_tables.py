@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from distgan.search import trial_text as search_words
-from distgan.search.plan import Plan
+from distgan.search.plan import SearchPlan
 from distgan.search.ranking import leaderboard
 from distgan.search.record import SearchRecord, Trial
 from distgan.tracking import formatting
@@ -294,7 +294,7 @@ class _Trials:
         return {"begun": "cyan", "waiting": "dim", "stopped": "dim"}.get(trial.state, "")
 
 
-def _by_worth(plan: Plan, trials: Sequence[Trial]) -> list[Trial]:
+def _by_worth(plan: SearchPlan, trials: Sequence[Trial]) -> list[Trial]:
     """Running trials, then the others from the best to those without a value."""
     sign = -1 if plan.higher_is_better else 1
 

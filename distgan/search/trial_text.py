@@ -7,7 +7,7 @@ from typing import Any
 
 from distgan.config.load import flatten
 from distgan.search.expressions import is_number, number_text, value_text
-from distgan.search.plan import Plan
+from distgan.search.plan import SearchPlan
 from distgan.search.record import SearchRecord, Trial
 from distgan.search.space import Space
 from distgan.tracking import formatting
@@ -16,7 +16,7 @@ from distgan.tracking import formatting
 UNSET = "–"  # noqa: RUF001
 
 
-def searched(plan: Plan) -> dict[str, str]:
+def searched(plan: SearchPlan) -> dict[str, str]:
     """The keys that trials differ in, each with its short name."""
     return short_names(Space.parse(plan.space).varying, flatten(plan.config))
 
@@ -78,7 +78,7 @@ def is_ill(trial: Trial) -> bool:
     return trial.ended and trial.state not in ("budget", "time", "plateau", "target", "stopped")
 
 
-def direction(plan: Plan) -> str:
+def direction(plan: SearchPlan) -> str:
     """`lower is better`, or higher."""
     return f"{'higher' if plan.higher_is_better else 'lower'} is better"
 

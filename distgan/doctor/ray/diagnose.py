@@ -27,7 +27,7 @@ from distgan.doctor.ray.probes import start_on
 from distgan.launch.cluster import ray_cluster
 from distgan.launch.local import cluster_address
 from distgan.launch.placement.network import use_interface
-from distgan.launch.ray_errors import lost_processes_as_one_line
+from distgan.launch.ray_errors import report_losses
 from distgan.launch.ray_internals import session_folder
 from distgan.storage.storage import Storage
 from distgan.tracking import formatting
@@ -150,7 +150,7 @@ def diagnose(questions: Questions, address: str | None, say: Callable[[str], Non
     storage = None if questions.storage is None else Storage.open(questions.storage).url
     place = cluster_address(address)
     say("starting Ray" if place is None else f"connecting to Ray at {place}")
-    with ray_cluster(address) as own, lost_processes_as_one_line("the diagnosis", "begins anew"):
+    with ray_cluster(address) as own, report_losses("the diagnosis", "begins anew"):
         driver = probe_machine(session_folder())
         say("examining the nodes")
         nodes = with_object_stores(with_clocks(find_nodes()))

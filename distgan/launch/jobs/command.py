@@ -28,7 +28,7 @@ _SHARED = "the cluster's nodes do not have it; give an s3:// URL, or the absolut
 
 
 @dataclass(frozen=True)
-class Shipped:
+class ShippedFolder:
     """The working folder of a job, and which of its files travel; None without one."""
 
     folder: Path | None = None
@@ -65,7 +65,7 @@ def check_words(words: Sequence[str]) -> str:
     return name
 
 
-def check_places(parameters: Mapping[str, object], shipped: Shipped, here: Path) -> None:
+def check_places(parameters: Mapping[str, object], shipped: ShippedFolder, here: Path) -> None:
     """Raises UserError where a command names files or folders that the cluster will not have.
 
     Args:
@@ -103,7 +103,7 @@ def _named_values(parameters: Mapping[str, object]) -> Iterable[tuple[str, str]]
             yield from ((name, one) for one in value if isinstance(one, str))
 
 
-def _check_config(value: str, shipped: Shipped, here: Path) -> None:
+def _check_config(value: str, shipped: ShippedFolder, here: Path) -> None:
     is_file = Path(value).suffix in {".yaml", ".yml"} or (here / value).is_file()
     if is_file and not shipped.holds(value):
         if not (here / value).is_file() and shipped.folder is None:
@@ -113,7 +113,7 @@ def _check_config(value: str, shipped: Shipped, here: Path) -> None:
         raise UserError(f"unknown preset {value!r:.100}{did_you_mean(value, preset_names())}")
 
 
-def _is_left_behind(name: str, value: str, shipped: Shipped, here: Path) -> bool:
+def _is_left_behind(name: str, value: str, shipped: ShippedFolder, here: Path) -> bool:
     """Whether it names a file of spaces, or a component of the user's own code, that is here and does not travel."""
     if name == "space" and (here / value).is_file():
         return not shipped.holds(value)
@@ -121,14 +121,14 @@ def _is_left_behind(name: str, value: str, shipped: Shipped, here: Path) -> bool
     return own is not None and not _own_is_shipped(own[1], shipped, here)
 
 
-def _own_is_shipped(module: str, shipped: Shipped, here: Path) -> bool:
+def _own_is_shipped(module: str, shipped: ShippedFolder, here: Path) -> bool:
     """Also true where the module is not in this folder: it may be installed on the cluster."""
     if not ((here / f"{module}.py").is_file() or (here / module).is_dir()):
         return True
     return shipped.holds(f"{module}.py") or shipped.holds(module)
 
 
-def _not_shipped(what: str, shipped: Shipped) -> str:
+def _not_shipped(what: str, shipped: ShippedFolder) -> str:
     if shipped.folder is None:
         return f"{what:.100} is on this machine, and the cluster does not have it: add --working-dir ."
     return (

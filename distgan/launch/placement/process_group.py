@@ -1,4 +1,4 @@
-"""Ray Train's process group of torch, whose workers choose their network interface and listen nowhere else."""
+"""torch's process group under Ray Train: workers choose their network interface, and listen nowhere else."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from distgan.launch.placement.network import use_interface
 
 @dataclass
 class InterfaceConfig(TorchConfig):
-    """As TorchConfig.
+    """A TorchConfig with a network interface.
 
     Attributes:
-        interface: of every worker; by default the one that holds its node's address in the cluster.
-        board: hears of an interface that a node has not (`launch.board`); `worker_main` then begins nothing.
+        interface: of every worker; by default the one with its node's address in the cluster.
+        mailbox: takes the error of a node without the interface; `worker_main` then starts nothing.
     """
 
     interface: str | None = None
-    board: Any = None
+    mailbox: Any = None
 
     @property
     def backend_cls(self) -> type[InterfaceBackend]:
@@ -38,14 +38,14 @@ class InterfaceConfig(TorchConfig):
 
 class InterfaceBackend(TorchConfig().backend_cls):  # type: ignore[misc]  # its on_shutdown leaves the group
     def on_start(self, worker_group: Any, backend_config: Any) -> None:
-        """Makes the process group, unless a worker's node has not the interface. One worker needs none.
+        """Makes the process group, unless a worker's node lacks the interface. One worker needs none.
 
-        In the place of Ray's own, whose store listens on every address of the first worker's node.
+        It replaces Ray's own, whose store listens on every address of the first worker's node.
         """
         found: list[UserError | None] = worker_group.execute(_choose, backend_config.interface)
-        mistakes = [mistake for mistake in found if mistake is not None]
-        if mistakes:
-            ray.get(backend_config.board.put_mistake.remote(mistakes[0]))
+        errors = [error for error in found if error is not None]
+        if errors:
+            ray.get(backend_config.mailbox.put_error.remote(errors[0]))
             return
         size = len(worker_group)
         worker_group.execute(_set_variables)
@@ -60,7 +60,7 @@ class InterfaceBackend(TorchConfig().backend_cls):  # type: ignore[misc]  # its 
 
 
 def _choose(interface: str | None) -> UserError | None:
-    """On a worker: the mistake, if there is one."""
+    """Runs on a worker; returns the error, if there is one."""
     address: str = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
     try:
         use_interface(interface, address)
@@ -70,7 +70,7 @@ def _choose(interface: str | None) -> UserError | None:
 
 
 def _set_variables() -> None:
-    """As torchrun does, for libraries that look there."""
+    """Sets the variables of torchrun, for libraries that read them."""
     context = ray.train.get_context()
     os.environ |= {
         "LOCAL_RANK": str(context.get_local_rank()),
@@ -91,6 +91,6 @@ def _free_place() -> tuple[str, int]:
 
 
 def _join(backend: str, address: str, port: int, rank: int, size: int, timeout_s: float) -> None:
-    os.environ.setdefault("TORCH_NCCL_ASYNC_ERROR_HANDLING", "1")  # as Ray has it: what hangs in NCCL ends the worker
+    os.environ.setdefault("TORCH_NCCL_ASYNC_ERROR_HANDLING", "1")  # as Ray does: a hang in NCCL ends the worker
     store = join_store(address, port, rank, size, timeout_s)
     dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=timedelta(seconds=timeout_s))
