@@ -1,7 +1,7 @@
-"""Limits for what others wrote: how much of a file is read, how deep it nests, how much it unpacks to.
+"""Limits for untrusted input: how much of a file is read, how deep it nests, how much it unpacks to.
 
-They hold before the work: a file is judged by its kind and size, a tree while it grows, an archive by what it
-announces. What is refused is a `UserError`, or a `ValueError` where the caller says whose text it was.
+They are checked before the work: a file by its kind and size, a tree while it grows, an archive by its directory. What
+is refused raises a `UserError`, or a `ValueError` if the caller names the source.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from distgan.errors import UserError
 
 MOST_TEXT_BYTES = 1_000_000
 
-MOST_RECORD_BYTES = 2**27  # of an index or a record, which grow with their data
+MOST_RECORD_BYTES = 2**27  # of an index or a record, which grow with the data
 
 MOST_UNPACKED_BYTES = 2**32
 
@@ -38,17 +38,17 @@ _MOST_DEPTH = 50
 
 _LONGEST_NUMBER = 100
 
-# Images pack to a tenth or a half. What unpacks to far more is made to fill a memory.
+# Images compress to a tenth or a half. Far higher ratios are made to exhaust the memory.
 _MOST_RATIO, _ALWAYS_ALLOWED_BYTES = 200, 2**26
 
-# What PyYAML raises for text: its own errors, and Python's for scalars such as 2020-99-99.
+# What PyYAML raises for bad text: its own errors, and Python's for scalars such as 2020-99-99.
 NOT_YAML = (yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
 
 
 def open_regular(path: str | os.PathLike[str]) -> IO[bytes]:
-    """Opens a file to read from, and never waits for one. Raises UserError for a pipe, a device or the like.
+    """Opens a file for reading, without blocking. Raises UserError for a pipe, a device or the like.
 
-    Raises OSError for what cannot be opened, a folder among it.
+    Raises OSError for what cannot be opened, folders included.
     """
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
@@ -60,8 +60,8 @@ def open_regular(path: str | os.PathLike[str]) -> IO[bytes]:
 
 
 def check_regular(path: str | os.PathLike[str], mode: int | None = None) -> None:
-    """Raises UserError where `path` is a pipe, a device or the like, OSError where nothing can be seen there."""
-    mode = os.stat(path).st_mode if mode is None else mode  # noqa: PTH116 - a string often
+    """Raises UserError if `path` is a pipe, a device or the like, and OSError if it cannot be accessed."""
+    mode = os.stat(path).st_mode if mode is None else mode  # noqa: PTH116 - often a string
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
     if not stat.S_ISREG(mode):
@@ -69,7 +69,7 @@ def check_regular(path: str | os.PathLike[str], mode: int | None = None) -> None
 
 
 def read_bytes(path: Path, most_bytes: int = MOST_TEXT_BYTES) -> bytes:
-    """A whole file. Raises UserError for a larger one and for what is no regular file, OSError as `open` does."""
+    """A whole file. Raises UserError for a larger one and for no regular file, OSError as `open` does."""
     with open_regular(path) as file:
         data = file.read(min(most_bytes + 1, os.fstat(file.fileno()).st_size))
     check_size(data, str(path), most_bytes)
@@ -77,18 +77,18 @@ def read_bytes(path: Path, most_bytes: int = MOST_TEXT_BYTES) -> bytes:
 
 
 def read_text(path: Path, most_bytes: int = MOST_TEXT_BYTES) -> str:
-    """A whole file of UTF-8. Raises UnicodeDecodeError for other bytes; otherwise as `read_bytes`."""
+    """A whole UTF-8 file. Raises UnicodeDecodeError for other bytes; else like `read_bytes`."""
     return read_bytes(path, most_bytes).decode("utf-8")
 
 
 def check_size(data: bytes, where: str, most_bytes: int) -> None:
-    """Raises UserError for data of more than so many bytes."""
+    """Raises UserError for more than `most_bytes` of data."""
     if len(data) > most_bytes:
         raise UserError(f"{where}: it is larger than {most_bytes:,} bytes, which no such file is; give another")
 
 
 def parse_json(data: bytes | str) -> Any:
-    """The value of a JSON text. Raises ValueError, saying why, also for NaN, infinities and endless nesting."""
+    """The value of a JSON text. Raises ValueError with the reason, also for NaN, infinities and deep nesting."""
     try:
         value = json.loads(data, parse_constant=_no_number, parse_float=_finite, parse_int=_whole)
     except RecursionError:
@@ -102,12 +102,12 @@ def parse_json(data: bytes | str) -> Any:
 
 
 def parse_yaml(text: str) -> Any:
-    """The value of a YAML text. Raises one of `NOT_YAML`, also for one that expands or nests beyond the bounds."""
+    """The value of a YAML text. Raises one of `NOT_YAML`, also for text that expands or nests beyond the limits."""
     return yaml.load(text, _BoundedLoader)
 
 
 def yaml_reason(error: Exception) -> str:
-    """Where a text is no YAML, and why, in few words."""
+    """The place and the reason of one of `NOT_YAML`, in a few words."""
     mark = getattr(error, "problem_mark", None)
     place = f" in line {mark.line + 1}" if mark is not None else ""
     return f"{place}: {getattr(error, 'problem', None) or error!s:.100}"
@@ -115,9 +115,9 @@ def yaml_reason(error: Exception) -> str:
 
 @contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
-    """Raises TimeoutError in the block after so many seconds, also inside of a regular expression.
+    """Raises TimeoutError in the block after `seconds`, even within a regular expression.
 
-    It has no effect beyond the main thread, the only one that a signal reaches.
+    Works in the main thread only, where Python delivers signals; elsewhere it does nothing.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -136,7 +136,7 @@ def time_limit(seconds: float) -> Iterator[None]:
 
 
 def check_unpacked(where: str, packed: int, unpacked: int, most_bytes: int = MOST_UNPACKED_BYTES) -> None:
-    """Raises UserError where `packed` bytes announce more than is allowed, or than such files hold."""
+    """Raises UserError if `packed` bytes would unpack to more than `most_bytes`, or at an implausible ratio."""
     if unpacked > most_bytes:
         raise UserError(f"{where}: unpacks to {unpacked:,} bytes, more than the {most_bytes:,} that are read; split it")
     if unpacked > max(_ALWAYS_ALLOWED_BYTES, packed * _MOST_RATIO):
@@ -144,21 +144,21 @@ def check_unpacked(where: str, packed: int, unpacked: int, most_bytes: int = MOS
 
 
 def check_zip(file: IO[bytes], where: str, most_bytes: int = MOST_UNPACKED_BYTES) -> None:
-    """Judges a zip archive, such as an `.npz` file, by its directory; a reader never takes more than that announces.
+    """Checks a zip archive, such as an `.npz` file, by the sizes in its directory, which no reader exceeds.
 
-    Raises UserError for more bytes than are allowed, and what zipfile raises for no zip.
+    Raises UserError for more than `most_bytes`, and what zipfile raises for another kind of file.
     """
     with zipfile.ZipFile(file) as archive:
         members = archive.infolist()
     if any(info.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED} for info in members):
-        raise UserError(f"{where}: compressed in a way that is not read here; write it again")
+        raise UserError(f"{where}: its compression is not supported; write it again")
     packed = file.seek(0, io.SEEK_END)
     file.seek(0)
     check_unpacked(where, packed, sum(info.file_size for info in members), most_bytes)
 
 
 class _BoundedLoader(yaml.SafeLoader):
-    """PyYAML's safe loader, which counts what it composes; an alias counts as much as what it stands for."""
+    """PyYAML's safe loader with limits on nodes and depth; an alias counts as much as its target."""
 
     def __init__(self, stream: str) -> None:
         super().__init__(stream)
@@ -172,7 +172,7 @@ class _BoundedLoader(yaml.SafeLoader):
         node = super().compose_node(parent, index)
         self._depth -= 1
         if is_alias:
-            if id(node) not in self._sizes:  # it is not at its end
+            if id(node) not in self._sizes:  # its target is not complete
                 raise _refused("an alias (*name) inside of what it stands for", event)
             self._nodes += self._sizes[id(node)]
             self._check(event)

@@ -1,4 +1,4 @@
-"""The one exception for mistakes and circumstances that a user can mend."""
+"""The one exception for whatever a user can fix."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from distgan.text import printable, without_credentials
 class UserError(Exception):
     """Something outside distgan is wrong: an argument, a file, a server, a credential.
 
-    The message is one line that says what is wrong, where, and what to do. The command line prints it and
-    exits with code 2; a traceback is kept for our own bugs. Whatever names and texts of others it holds, it steers no
-    terminal (`printable`), and shows no secrets of URLs.
+    The message is one line: what is wrong, where, and what to do. The command line prints it and exits with code 2;
+    tracebacks are for our own bugs. The message is safe to print (`printable`) and shows no secrets of URLs.
     """
 
     def __init__(self, message: str) -> None:
@@ -18,4 +17,4 @@ class UserError(Exception):
 
 
 class DivergedError(UserError):
-    """A run's numbers are not finite any more."""
+    """A run's numbers are no longer finite."""

@@ -1,4 +1,4 @@
-"""Text for people: texts of others made safe to show, the nearest valid name, commands to copy."""
+"""Text for users: untrusted text made safe to show, the nearest valid name, commands to copy."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _ELLIPSIS = "…"
 
 _URL = re.compile(r"\b([A-Za-z][A-Za-z0-9+.-]{0,20})(:/*)")
 
-# Where a user part can only be a secret; elsewhere (`sftp://me@host`, `abfs://box@account`) it is one with a colon.
+# A user part is always a secret in these; in others (`sftp://me@host`, `abfs://box@account`) only with a colon.
 _KEYED = ("s3", "s3a", "gs", "gcs", "http", "https")
 
 _BUCKETS = _KEYED[:4]
@@ -30,12 +30,12 @@ _CLOSING = ":;,.)'\"]`"
 def without_credentials(text: str) -> str:
     """The text with an ellipsis for user names, passwords, tokens and signatures in its URLs.
 
-    It takes time in proportion to the text's length, whoever wrote it.
+    Takes time linear in the text's length, whatever the text is.
     """
-    return re.sub(r"\S+", lambda word: _stripped(word[0]), text) if ":" in text else text
+    return re.sub(r"\S+", lambda word: _strip_secrets(word[0]), text) if ":" in text else text
 
 
-def _stripped(word: str) -> str:
+def _strip_secrets(word: str) -> str:
     """A word without the secrets of the URLs in it."""
     done, last = [], word.rfind("@")
     begin = 0
@@ -48,10 +48,10 @@ def _stripped(word: str) -> str:
 
 
 def _end_of_user(word: str, url: re.Match[str], last: int) -> int | None:
-    """Where the user part behind a scheme ends; None where there is none that is a secret. `last`: the last `@`."""
+    """The end of the secret user part after a scheme; None if there is none. `last` is the word's last `@`."""
     scheme, slashes, begin = url[1].lower().rpartition("+")[2], len(url[2]) - 1, url.end()
     if user := _USER.match(word, begin):
-        # A password may hold a slash or an `@`; of a host with a port, an `@` in the path is none.
+        # A password may contain a slash or an `@`; after a host with a port, an `@` is part of the path.
         is_port = slashes == 2 and scheme not in _BUCKETS and _PORT.match(word, user.end())
         if not is_port and (slashes == 2 or scheme in _BUCKETS or (slashes < 2 and scheme in _WITH_USERS)):
             return last + 1
@@ -75,10 +75,9 @@ def _without_secret_query(word: str) -> str:
 
 
 def printable(text: str) -> str:
-    r"""The text with escapes such as `\x1b` for whatever has no picture: control and format characters, line ends.
+    r"""The text with escapes such as `\x1b` for control and format characters, line ends and undecodable bytes.
 
-    A terminal acts on some of them, and others turn the order of what follows. Bytes of names that are not UTF-8 are
-    spelled out too.
+    A terminal would execute some of them, and others reverse the order of what follows.
     """
     if text.isprintable():
         return text
@@ -93,7 +92,7 @@ _LISTED_CHARACTERS = 150
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """`; did you mean 'x'?` with the nearest of `known`, or as many choices as fit into a line when none is near."""
+    """`; did you mean 'x'?` with the nearest of `known`; if none is near, as many choices as fit into a line."""
     choices = sorted(known)
     near = difflib.get_close_matches(name[:100], choices, n=1, cutoff=0.6)
     if near:
@@ -110,12 +109,12 @@ def _listed(choices: Sequence[str]) -> str:
 
 
 def command(*words: str) -> str:
-    """The shell's line that runs `distgan` with these words, each of them exactly as it is."""
+    """The shell command that runs `distgan` with exactly these words."""
     return shlex.join(["distgan", *words])
 
 
 def options(**given: str | None) -> list[str]:
-    """The words of options with a value, as `storage="s3://runs"`; those that are None are left out."""
+    """The words of options, given as in `storage="s3://runs"`; those that are None are left out."""
     words: list[str] = []
     for name, value in given.items():
         if value is not None:

@@ -1,4 +1,4 @@
-"""Colour images with transparency through distgan: a data source of your own, and `pack` called on it.
+"""Color images with transparency through distgan: a data source of your own, and `pack` called on it.
 
 The emoji of the npm package `emoji-datasource-google`, 3,786 in version 16, with their categories as labels.
 examples/README.md says how to get them and what came of training on them.
@@ -15,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from distgan.data.sources.base import Source
 from distgan.errors import UserError
 
 
-class EmojiSource:
+class EmojiSource(Source):
     """The emoji of an unpacked `emoji-datasource-google`, uint8 (64, 64, 4); their categories are the classes.
 
     An emoji's skin tones are images of their own in its category.

@@ -30,7 +30,7 @@ FACES = 8
 
 
 def face(number: int) -> bytes:
-    """JPEG of 178x218 pixels in the grey that its number says."""
+    """JPEG of 178x218 pixels in the gray that its number says."""
     buffer = io.BytesIO()
     Image.new("RGB", (178, 218), (20 * number,) * 3).save(buffer, "JPEG")
     return buffer.getvalue()

@@ -60,5 +60,5 @@ def write_foreign(path: Path, samples: list[dict[str, Any]]) -> None:
             writer.write({"__key__": f"train/{number:05d}", **sample})
 
 
-def grey(value: int, kind: str = "JPEG", size: tuple[int, int] = (16, 16)) -> bytes:
+def gray(value: int, kind: str = "JPEG", size: tuple[int, int] = (16, 16)) -> bytes:
     return encoded(Image.new("L", size, value), kind)

@@ -32,8 +32,8 @@ def test_idx_files(tmp_path: Path, pack_file: Callable[[bytes], bytes]) -> None:
     suffix = ".gz" if pack_file is gzip.compress else ""
     images = tmp_path / f"train-images-idx3-ubyte{suffix}"
     images.write_bytes(pack_file(idx(IMAGES)))
-    unlabelled = IdxSource(str(images))
-    assert (unlabelled.classes, unlabelled[0][1]) == ([], -1)
+    unlabeled = IdxSource(str(images))
+    assert (unlabeled.classes, unlabeled[0][1]) == ([], -1)
     (tmp_path / f"train-labels-idx1-ubyte{suffix}").write_bytes(pack_file(idx(LABELS)))
     source = IdxSource(str(images))
     assert len(source) == 6

@@ -663,7 +663,7 @@ SOURCES = [
     Case(
         "list no text",
         f"{PACK_FACES} --label Male",
-        "celeba/list_attr_celeba.txt: not a text",
+        "celeba/list_attr_celeba.txt: not UTF-8 text",
         faces(lambda place: (place / "list_attr_celeba.txt").write_bytes(b"8\n\xff")),
     ),
     Case(
@@ -748,7 +748,7 @@ SOURCES = [
     Case(
         "label of CIFAR-10",
         f"{PACK_CIFAR} --label coarse",
-        "^--label coarse: CIFAR-10 has labels of one kind; leave --label away",
+        "^--label coarse: CIFAR-10 has labels of one kind; leave --label out",
         cifar("readme.html", b""),
     ),
     Case(
@@ -801,6 +801,7 @@ SOURCES = [
         "/new: nothing to pack: none of the 1 images can be used",
         photos(b"hello"),
     ),
+    Case("format", "data pack x --out y --format zip", "^unknown data source 'zip'; did you mean|there are: celeba, "),
     Case("label of npz", f"{PACK_NPZ} --label a", "^--label is not for --format npz, but for celeba and cifar; leave"),
     Case("pattern of celeba", f"{PACK_FACES} --label-pattern a", "^--label-pattern is not for --format celeba, but"),
     Case("split of photos", f"{PACK_PHOTOS} --split test", "^--split is not for --format folder, but for cifar; leave"),
@@ -1654,7 +1655,6 @@ USAGE = [
     ("train quickstart --workers two", "valid integer"),
     ("presets show a b", "got unexpected extra argument"),
     ("data pack x --out y", "missing option '--format'"),
-    ("data pack x --out y --format zip", "zip"),
     ("data pack x --out y --format npz --channels 2", "'1', '3'"),
     ("data pack x --out y --format cifar --split half", "'train', 'test', 'all'"),
     ("data render bricks --out y --size 4", "greater than or equal to 8"),

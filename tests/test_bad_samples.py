@@ -1,4 +1,4 @@
-"""Samples that their shard's checksums pass but nobody can decode: named, or passed over the same way by everybody."""
+"""Samples with correct checksums that cannot be decoded: errors, or substituted alike by every worker."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from toy_data import NumberedSource, numbers_of, open_stream
 pytestmark = pytest.mark.timeout(120)
 
 SAMPLES = 1200
-# The first and the last of the first block, two neighbours, the last of a stream, some alone, the last of all.
+# The first and the last of the first block, two neighbors, the last of a stream, some alone, the last of all.
 BAD = [0, 100, 101, 127, 299, 700, 1050, SAMPLES - 1]
 
 
@@ -108,25 +108,25 @@ def test_workers_and_resumes_pass_over_the_same(storage: Storage, workers: int) 
 
 def test_a_bad_sample_is_named(storage: Storage) -> None:
     index = Index.load(storage)
-    decoder = Dataset(index, BlockReader(storage, index), (1, 16, 16), DataConfig())
+    dataset = Dataset(index, BlockReader(storage, index), (1, 16, 16), DataConfig())
     for sample in BAD:
-        block = decoder.block_of(sample)
-        (data,) = decoder.reader.read([block])
+        block = dataset.block_of(sample)
+        (data,) = dataset.reader.read([block])
         shard = f"s-{block.shard:02d}.tar"
         named = rf"^{shard}: sample {sample} at byte \d+ \(train/{sample:05d}\.png\) cannot be used: not a whole PNG"
         with pytest.raises(UserError, match=rf"{named}.*data\.bad_samples=skip$"):
-            decoder.decode(sample, block, data)
+            dataset.decode(sample, block, data)
     with closing(open_stream(storage, batch_size=SAMPLES)) as stream, pytest.raises(UserError, match="cannot be used"):
         stream.next()
 
 
 def test_without_a_tar_header_the_number_names_it(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
     index = Index.load(storage)
-    decoder = Dataset(index, BlockReader(storage, index), (1, 16, 16), DataConfig())
-    monkeypatch.setattr(decoder.reader, "bytes_before", lambda *_: b"x" * 512)
-    (data,) = decoder.reader.read(index.blocks[:1])
+    dataset = Dataset(index, BlockReader(storage, index), (1, 16, 16), DataConfig())
+    monkeypatch.setattr(dataset.reader, "bytes_before", lambda *_: b"x" * 512)
+    (data,) = dataset.reader.read(index.blocks[:1])
     with pytest.raises(UserError, match=r"^s-00\.tar: sample 0 at byte \d+ cannot be used"):
-        decoder.decode(0, index.blocks[0], data)
+        dataset.decode(0, index.blocks[0], data)
 
 
 def test_a_size_that_nobody_wants_is_bad_too(tmp_path: Path) -> None:
@@ -159,14 +159,14 @@ def test_a_block_of_bad_samples_is_an_error(tmp_path: Path) -> None:
 # The real statistics.
 
 
-def decoder_of(storage: Storage, config: Config) -> Dataset:
+def open_dataset(storage: Storage, config: Config) -> Dataset:
     index = Index.load(storage)
     return Dataset(index, BlockReader(storage, index), config.image_shape, config.data)
 
 
 def evaluator(storage: Storage, *overrides: str) -> Evaluator:
     config = tiny_config("quickstart", storage.url, 1, "evaluation.real_samples=null", *overrides)
-    return Evaluator(config.evaluation, config.data, ALONE, storage, decoder_of(storage, config))
+    return Evaluator(config.evaluation, config.data, ALONE, storage, open_dataset(storage, config))
 
 
 def test_real_statistics_are_of_the_good_samples(tmp_path: Path) -> None:
@@ -175,12 +175,12 @@ def test_real_statistics_are_of_the_good_samples(tmp_path: Path) -> None:
         evaluator(storage)
     skipping = evaluator(storage, "data.bad_samples=skip")
     assert skipping.real.statistics.count == 96
-    decoder = decoder_of(storage, tiny_config("quickstart", storage.url, 1, "data.bad_samples=skip"))
-    images = torch.from_numpy(np.concatenate(list(real_images(decoder, np.arange(100)))))
+    dataset = open_dataset(storage, tiny_config("quickstart", storage.url, 1, "data.bad_samples=skip"))
+    images = torch.from_numpy(np.concatenate(list(real_images(dataset, np.arange(100)))))
     assert numbers_of(Group(images, images[:0])) == [number for number in range(100) if number not in (0, 3, 4, 99)]
-    # Kept ones are judged as fresh ones are, and nobody who wants to hear of bad samples is given them.
+    # Stored statistics are checked like new ones, and are not used where bad samples are errors.
     for _ in range(2):
-        with pytest.raises(UserError, match=r"4 samples met so far cannot be used, more than data\.max_bad_samples=3;"):
+        with pytest.raises(UserError, match=r"4 samples so far cannot be used, more than data\.max_bad_samples=3;"):
             evaluator(storage, "data.bad_samples=skip", "data.max_bad_samples=3")
     with pytest.raises(UserError, match="cannot be used: not a whole PNG"):
         evaluator(storage)
@@ -219,8 +219,8 @@ def test_a_run_passes_over_them_and_says_how_many(size: int, small: str, tmp_pat
     found = run_workers(whole_and_stopped, size, config_of(small), str(tmp_path))[0]
     # An epoch is four steps.
     order = Order(Index.load(Storage.open(small)), 0, 4, 8)
-    drawn = [np.concatenate([order.group_samples(b, g, 4, BATCH) for g in range(4)]) for b in range(4)]
-    two_steps = sum(sample in SMALL_BAD for sample in np.concatenate(drawn[:2]).tolist())
+    samples = [np.concatenate([order.group_samples(b, g, 4, BATCH) for g in range(4)]) for b in range(4)]
+    two_steps = sum(sample in SMALL_BAD for sample in np.concatenate(samples[:2]).tolist())
     assert found == [two_steps, 5, 5, 5]
     assert newest(str(tmp_path), "whole")[1]["bad_samples"] == 5
     assert_same_bits(newest(str(tmp_path), "stopped"), newest(str(tmp_path), "whole"))
@@ -237,7 +237,7 @@ def test_too_many_end_the_run_on_every_rank_and_a_higher_limit_goes_on(small: st
     assert len(deaths) == 2
     for death in deaths.values():
         assert isinstance(death.error, UserError)
-        assert str(death.error).startswith(f"{small}: 5 samples met so far cannot be used, more than")
+        assert str(death.error).startswith(f"{small}: 5 samples so far cannot be used, more than")
         assert "data.max_bad_samples=4" in str(death.error)
     before = newest(str(tmp_path), "limited")[1]
     assert before["bad_samples"] <= 4

@@ -171,10 +171,10 @@ def test_the_best_are_not_repeated_before_a_failed_trial_is_tried_again(tmp_path
     folder = Storage.open(str(tmp_path))
     state = make_book(folder, 2, seeds=2)
     states: list[TrialState] = ["budget", "failed"]
-    for number, state in enumerate(states):
+    for number, end in enumerate(states):
         assert next_trial(state).number == number
         state.evaluated(number, 20.0, 100.0)
-        state.ended(number, state)
+        state.ended(number, end)
     again = make_book(folder, 2, seeds=2)
     assert next_trial(again).number == 1
     assert again.next_trial() == "wait"

@@ -68,34 +68,34 @@ def test_every_two_kinds_look_different_from_the_same_side() -> None:
 def test_the_brick_fills_the_picture_and_never_touches_its_border(size: int, count: int) -> None:
     pictures, _ = render_bricks(11, 0, count, size)
     assert (_border(pictures) == BACKGROUND).all()
-    drawn = pictures[..., 0] != BACKGROUND
-    height = drawn.any(axis=2).sum(axis=1)
-    width = drawn.any(axis=1).sum(axis=1)
+    brick = pictures[..., 0] != BACKGROUND
+    height = brick.any(axis=2).sum(axis=1)
+    width = brick.any(axis=1).sum(axis=1)
     assert (np.maximum(height, width) > 0.7 * size).all()
     assert (pictures.reshape(count, -1).std(axis=1) > 10).all()
 
 
-def test_grey_and_colour_show_the_same_scene() -> None:
-    grey, label = render_brick(5, 42, 64)
-    colour, same_label = render_brick(5, 42, 64, channels=3)
-    assert (grey.shape, colour.shape) == ((64, 64, 1), (64, 64, 3))
-    assert grey.dtype == colour.dtype == np.uint8
+def test_gray_and_color_show_the_same_scene() -> None:
+    gray, label = render_brick(5, 42, 64)
+    color, same_label = render_brick(5, 42, 64, channels=3)
+    assert (gray.shape, color.shape) == ((64, 64, 1), (64, 64, 3))
+    assert gray.dtype == color.dtype == np.uint8
     assert label == same_label
-    grey_drawn, colour_drawn = (np.abs(p.astype(int) - BACKGROUND).max(axis=2) > 0 for p in (grey, colour))
-    assert (grey_drawn == colour_drawn).mean() > 0.98
+    gray_drawn, color_drawn = (np.abs(p.astype(int) - BACKGROUND).max(axis=2) > 0 for p in (gray, color))
+    assert (gray_drawn == color_drawn).mean() > 0.98
 
 
-def test_pictures_use_the_range_of_grey_and_of_colours() -> None:
-    grey, _ = render_bricks(2, 0, 50, 32)
-    colour, _ = render_bricks(2, 0, 50, 32, channels=3)
-    darkest = grey.reshape(50, -1).min(axis=1)
+def test_pictures_use_the_range_of_grays_and_colors() -> None:
+    gray, _ = render_bricks(2, 0, 50, 32)
+    color, _ = render_bricks(2, 0, 50, 32, channels=3)
+    darkest = gray.reshape(50, -1).min(axis=1)
     assert darkest.min() < 40
     assert darkest.max() > 90
-    saturation = colour.max(axis=3).astype(int) - colour.min(axis=3)
+    saturation = color.max(axis=3).astype(int) - color.min(axis=3)
     assert (saturation.max(axis=(1, 2)) > 60).sum() > 15
 
 
-def test_no_arithmetic_goes_wrong_in_any_kind() -> None:
+def test_no_kind_raises_numerical_warnings() -> None:
     with np.errstate(divide="raise", invalid="raise"):
         render_bricks(3, 0, 100, 16)
 

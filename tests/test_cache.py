@@ -29,7 +29,7 @@ def storage(tmp_path: Path) -> Storage:
 
 
 class Download:
-    """Reads blocks from the shards, and notes which."""
+    """Reads blocks from the shards, and records which."""
 
     def __init__(self, storage: Storage) -> None:
         self._reader = BlockReader(storage, Index.load(storage))
@@ -178,9 +178,9 @@ def test_a_folder_that_cannot_be_used_is_named_once_and_done_without(
         cache = BlockCache(folder, 1)
         for _ in range(2):
             assert all_hold(index.blocks, cache.read(index.hash, index.blocks, Download(storage)))
-        (said,) = caplog.messages
-        assert said.startswith(f"data.cache_dir={folder}: a ")
-        assert said.endswith("training goes on without the cache")
+        (warning,) = caplog.messages
+        assert warning.startswith(f"data.cache_dir={folder}: a ")
+        assert warning.endswith("training continues without the cache")
 
 
 def test_a_full_disk_is_done_without(
@@ -195,7 +195,7 @@ def test_a_full_disk_is_done_without(
     with monkeypatch.context() as disk:
         disk.setattr(Path, "replace", full)
         assert all_hold(index.blocks, cache.read(index.hash, index.blocks, download))
-    assert ["no space left on the disk" in said for said in caplog.messages] == [True]
+    assert ["no space left on the disk" in warning for warning in caplog.messages] == [True]
     assert list((tmp_path / "cache").glob("*.part")) == []
     for _ in range(2):  # there is space again
         cache.read(index.hash, index.blocks, download)

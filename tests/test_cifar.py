@@ -156,9 +156,9 @@ OTHERS: dict[str, tuple[Form, str, bytes | None, str]] = {
     "records of CIFAR-10": ("cifar-100-binary", "train.bin", bytes(3073), "not whole records of 3,074"),
     "label 10": ("cifar-10-batches-bin", "data_batch_5.bin", b"\x0a" + bytes(3072), "has the label 10"),
     "no names": ("cifar-10-batches-bin", "batches.meta.txt", b"\n", "has no names of classes"),
-    "names no text": ("cifar-10-batches-bin", "batches.meta.txt", b"\xff\xfe", "a class has a name that is no text"),
+    "names no text": ("cifar-10-batches-bin", "batches.meta.txt", b"\xff\xfe", "a class has a name that is not text"),
     "names no list": ("cifar-10-batches-py", "batches.meta", python2_pickle({"label_names": 3}), "no list 'label_n"),
-    "names of numbers": ("cifar-100-python", "meta", python2_pickle({"fine_label_names": [1]}), "name that is no text"),
+    "names of numbers": ("cifar-100-python", "meta", python2_pickle({"fine_label_names": [1]}), "that is not text"),
     "no names file": ("cifar-100-python", "meta", None, "has none of batches.meta, batches.meta.txt, coarse_"),
 }  # fmt: skip
 

@@ -29,7 +29,7 @@ from distgan.errors import UserError
 from distgan.launch.local import check_device
 from distgan.storage.storage import Storage
 from distgan.training.starting_point import find_checkpoint
-from packing import grey, write_foreign
+from packing import gray, write_foreign
 from processes import TINY, listening
 from toy_data import pack_numbered
 
@@ -38,7 +38,7 @@ pytestmark = pytest.mark.timeout(60)
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """100 grey images of 32x32 pixels."""
+    """100 gray images of 32x32 pixels."""
     folder = tmp_path_factory.mktemp("data") / "numbered"
     pack_numbered(folder, 100, size=32)
     return folder
@@ -277,7 +277,7 @@ def test_data_info(cli: Cli, data: Path) -> None:
     shown = cli("data", "info", str(data))
     assert shown.code == 0
     assert shown.out.splitlines()[0] == f"{data}: 100 images, 1x32x32"
-    assert "3 classes, 100 labelled" in shown.out
+    assert "3 classes, 100 labeled" in shown.out
     assert Index.load(Storage.open(str(data))).hash in shown.out
 
 
@@ -302,11 +302,11 @@ def test_pack_and_index_from_the_command_line(cli: Cli, tmp_path: Path) -> None:
 
 def test_index_and_info_say_where_labels_lie_sorted(cli: Cli, tmp_path: Path) -> None:
     labels = [number // 20 for number in range(60)]
-    write_foreign(tmp_path / "sorted.tar", [{"png": grey(n, "PNG"), "cls": label} for n, label in enumerate(labels)])
+    write_foreign(tmp_path / "sorted.tar", [{"png": gray(n, "PNG"), "cls": label} for n, label in enumerate(labels)])
     for command in ("index", "info"):
         told = [line for line in cli("data", command, ".").out.splitlines() if "sorted" in line]
         assert len(told) == 1
-        assert re.fullmatch(r"warning: the labels lie sorted, .*`distgan data pack`.* data\.streams .*", told[0])
+        assert re.fullmatch(r"warning: the labels are sorted, .*`distgan data pack`.* data\.streams .*", told[0])
 
 
 def test_the_configuration_of_a_run_in_a_bucket(cli: Cli, bucket: str) -> None:

@@ -1,4 +1,4 @@
-"""What `distgan doctor` finds out about a machine and what it makes of it; without Ray."""
+"""The facts and checks of `distgan doctor`, without Ray."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from distgan.doctor.checks import judge
+from distgan.doctor.checks import run_checks
 from distgan.doctor.data_access import credentials_source, read_data, use_storage
 from distgan.doctor.facts import (
     AllReduce,
@@ -59,7 +59,7 @@ USED = StorageUse(None, 8 * 2**20, 0.1, 0.1, 0.005, True)
 
 
 def of(*others: Node, **changes: object) -> Diagnosis:
-    """A cluster whose head has nothing wrong."""
+    """A cluster whose head has no fault."""
     return Diagnosis(GOOD, (FIRST, *others), **changes)  # type: ignore[arg-type]
 
 
@@ -67,8 +67,8 @@ def on(machine: Machine, **resources: float) -> Node:
     return replace(OTHER, machine=machine, resources={**OTHER.resources, **resources})
 
 
-# What the other node, or the cluster, is like; level, check, where, and what is said.
-WRONG = {
+# The cluster; level, check, place and text of its one finding.
+FAULTS = {
     "dead": (
         of(replace(OTHER, alive=False, problem="dead: raylet exited")),
         ("warn", "node", "10.0.0.2", "raylet exited.*start Ray there again"),
@@ -87,7 +87,7 @@ WRONG = {
     ),
     "fewer processors": (
         of(on(replace(GOOD, processors=Processors(64, 2.5, 0)))),
-        ("warn", "processors", "10.0.0.2", r"told of 8 CPUs, and 2\.5 can be used.*--num-cpus=2,"),
+        ("warn", "processors", "10.0.0.2", r"has 8 CPUs there, and 2\.5 can be used.*--num-cpus=2,"),
     ),
     "busy": (
         of(on(replace(GOOD, processors=Processors(8, 8, 20.0)))),
@@ -131,7 +131,7 @@ WRONG = {
     ),
     "GPUs that are not there": (
         of(on(H100, GPU=4)),
-        ("fail", "GPUs", "10.0.0.2", "told of 4 GPUs, and torch sees 2.*--num-gpus=2"),
+        ("fail", "GPUs", "10.0.0.2", "has 4 GPUs there, and torch sees 2.*--num-gpus=2"),
     ),
     "GPUs of two kinds": (
         of(on(H100, GPU=2), replace(on(replace(H100, gpus=replace(H100.gpus, names=("T4",) * 2))), address="10.0.0.3")),
@@ -200,37 +200,37 @@ WRONG = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", WRONG)
-def test_each_wrong_has_one_finding(name: str) -> None:
-    found, (level, check, where, said) = WRONG[name]
-    kinds = {(one.level, one.check, one.where): f"{one.what}; {one.remedy}" for one in judge(found)}
-    assert re.search(said, kinds[level, check, where])
+@pytest.mark.parametrize("name", FAULTS)
+def test_each_fault_has_one_finding(name: str) -> None:
+    found, (level, check, where, message) = FAULTS[name]
+    kinds = {(one.level, one.check, one.where): f"{one.what}; {one.remedy}" for one in run_checks(found)}
+    assert re.search(message, kinds[level, check, where])
     assert len(kinds) == 1
 
 
-def test_nothing_is_found_where_nothing_is_wrong() -> None:
+def test_a_healthy_cluster_has_no_findings() -> None:
     fine = replace(
         OTHER, clock=Clock(1.1, 0.2, 0.4), data=READ, storage=USED, object_store_bytes=10**8, object_store_seconds=0.5
     )
     timings = (Timing(4, 0.0005), Timing(SIZES[-1], 0.1))
     found = of(fine, on(H100, GPU=2), data_url="s3://b/x", all_reduce=AllReduce("gloo", BOTH, timings))
-    assert judge(found) == []
+    assert run_checks(found) == []
     assert diagnosis_document(found, [])["ok"] is True
     assert "nothing wrong was found" in rendered(found)
 
 
 def test_several_workers_of_one_node_need_no_network() -> None:
     slow = AllReduce("gloo", ("10.0.0.1",) * 2, (Timing(4, 0.001), Timing(SIZES[-1], 5.0)))
-    assert judge(Diagnosis(GOOD, (FIRST,), all_reduce=slow)) == []
+    assert run_checks(Diagnosis(GOOD, (FIRST,), all_reduce=slow)) == []
 
 
-def test_what_fails_comes_first_and_is_in_table_and_json() -> None:
+def test_failures_come_first_in_table_and_json() -> None:
     found = of(
         replace(OTHER, clock=Clock(3.0, 0.1, 0.2), data=DataRead("s3://b/x: no usable credentials")),
         Node("10.0.0.9", {}, alive=False, problem="dead: raylet exited"),
         data_url="s3://b/x",
     )
-    findings = judge(found)
+    findings = run_checks(found)
     assert [one.level for one in findings] == ["fail", "warn", "warn"]
     text = rendered(found)
     for shown in (
@@ -252,7 +252,7 @@ def test_what_fails_comes_first_and_is_in_table_and_json() -> None:
 def rendered(found: Diagnosis) -> str:
     console = Console(width=250)
     with console.capture() as capture:
-        console.print(diagnosis_table(found, judge(found)))
+        console.print(diagnosis_table(found, run_checks(found)))
     return capture.get()
 
 
@@ -313,7 +313,7 @@ def write(folder: Path, files: dict[str, str]) -> None:
         (folder / name).write_text(f"{text}\n")
 
 
-def test_gpus_as_driver_and_bus_tell(tmp_path: Path) -> None:
+def test_gpus_of_driver_and_bus(tmp_path: Path) -> None:
     for number, (vendor, kind) in enumerate([("0x10de", "0x030200"), ("0x10de", "0x040300"), ("0x8086", "0x030000")]):
         (tmp_path / str(number)).mkdir()
         write(tmp_path / str(number), {"vendor": vendor, "class": kind})
@@ -324,7 +324,7 @@ def test_gpus_as_driver_and_bus_tell(tmp_path: Path) -> None:
     assert (found.driver, found.on_bus, found.problem) == ("580.65.06", 1, None)
 
 
-def test_a_driver_that_fails_is_told(tmp_path: Path) -> None:
+def test_a_failing_driver_is_a_problem(tmp_path: Path) -> None:
     failing = probe_gpus((sys.executable, "-c", "import sys; sys.exit('NVML: mismatch')"), tmp_path)
     assert failing.names == ()
     assert str(failing.problem).endswith("fails: NVML: mismatch")
@@ -351,10 +351,10 @@ def test_connections_that_are_taken_refused_and_not_answered() -> None:
         for one in waiting:
             one.setblocking(False)
             one.connect_ex(full.getsockname())
-        told = blocked_targets([full.getsockname()], 0.5)
+        results = blocked_targets([full.getsockname()], 0.5)
         for one in waiting:
             one.close()
-    assert told == {"127.0.0.2": "no answer within 0.5 s"}
+    assert results == {"127.0.0.2": "no answer within 0.5 s"}
     with pytest.raises(OSError, match="assign"):
         Listener("203.0.113.9")
 
@@ -380,14 +380,14 @@ def join(rank: int, port: int, seconds: float) -> subprocess.Popen[str]:
 
 
 def test_all_reduces_of_two_workers(port: int) -> None:
-    told = [one.communicate(timeout=90) for one in [join(0, port, 60), join(1, port, 60)]]
-    for out, err in told:
+    results = [one.communicate(timeout=90) for one in [join(0, port, 60), join(1, port, 60)]]
+    for out, err in results:
         assert out, err
         assert len(json.loads(out)) == len(SIZES)
         assert all(seconds > 0 for seconds in json.loads(out))
 
 
-def test_a_group_that_does_not_meet_ends(port: int) -> None:
+def test_an_incomplete_group_ends(port: int) -> None:
     _, err = join(0, port, 3).communicate(timeout=90)
     assert "Error" in err
 
@@ -433,19 +433,21 @@ def test_a_bucket_is_used_and_left_as_it_was(bucket: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "said"),
+    ("name", "value", "message"),
     [
         ("AWS_SECRET_ACCESS_KEY", "planted-secret", "the secret key is wrong"),
         ("AWS_ACCESS_KEY_ID", "planted-key", "the access key is not known"),
         ("AWS_ENDPOINT_URL", "http://user:planted@127.0.0.1:1", "check AWS_ENDPOINT_URL"),
     ],
 )
-def test_a_bucket_that_refuses(bucket: str, monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str) -> None:
+def test_a_bucket_that_refuses(
+    bucket: str, monkeypatch: pytest.MonkeyPatch, name: str, value: str, message: str
+) -> None:
     monkeypatch.setenv(name, value)
     problem = str(use_storage(bucket, "node").problem)
-    assert said in problem
+    assert message in problem
     assert "planted" not in problem
-    assert said in str(read_data(bucket).problem)
+    assert message in str(read_data(bucket).problem)
 
 
 def test_a_bucket_that_is_not_there(object_store: object) -> None:
@@ -459,7 +461,7 @@ def test_a_folder_is_left_as_it_was(tmp_path: Path) -> None:
 
 @pytest.fixture
 def mounted(tmp_path: Path) -> Iterator[Path | None]:
-    """A file system of 16 KiB; None where nobody may mount."""
+    """A file system of 16 KiB; None if mounting is not allowed."""
     command = ["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", tmp_path]
     if subprocess.run(command, stderr=subprocess.DEVNULL, check=False).returncode != 0:
         yield None

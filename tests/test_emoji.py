@@ -33,16 +33,16 @@ def save(package: Path, name: str, image: Image.Image, **options: Any) -> dict[s
     return {"image": name, "has_img_google": True}
 
 
-def half_transparent(colour: tuple[int, ...], mode: str = "RGBA") -> Image.Image:
-    """A coloured left half beside a right half of transparent black."""
+def half_transparent(color: tuple[int, ...], mode: str = "RGBA") -> Image.Image:
+    """A colored left half beside a right half of transparent black."""
     image = Image.new(mode, (SIZE, SIZE))
-    image.paste(colour, (0, 0, SIZE // 2, SIZE))
+    image.paste(color, (0, 0, SIZE // 2, SIZE))
     return image
 
 
 @pytest.fixture
 def package(tmp_path: Path) -> Path:
-    """Red apples, one of them in a palette; a hand in grey with a brown skin tone; and one without an image."""
+    """Red apples, one of them in a palette; a hand in gray with a brown skin tone; and one without an image."""
     package = tmp_path / "package"
     (package / "img" / "google" / "64").mkdir(parents=True)
     apple = half_transparent((200, 0, 0, 255))
@@ -74,8 +74,8 @@ def test_every_emoji_on_white_with_its_category(package: Path, tmp_path: Path) -
         assert (pixels[:, SIZE // 2 :] == WHITE).all()
         assert (pixels[:, : SIZE // 2] == pixels[0, 0]).all()
         seen[int(label)].append(pixels[0, 0].tolist())
-    grey = round(255 + (100 - 255) * 128 / 255)
-    assert np.abs(np.subtract(sorted(seen[0]), [[100, 50, 0], [grey] * 3])).max() <= 1
+    gray = round(255 + (100 - 255) * 128 / 255)
+    assert np.abs(np.subtract(sorted(seen[0]), [[100, 50, 0], [gray] * 3])).max() <= 1
     assert seen[1] == [RED] * APPLES
 
 

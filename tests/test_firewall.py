@@ -27,11 +27,11 @@ def test_a_way_that_is_closed_is_told_at_once() -> None:
         with socket.create_server((state.gateway, 0)) as server:
             address = f"{state.gateway}:{server.getsockname()[1]}"
             for node in state.nodes:
-                firewall.check_way(state, node, address)
+                firewall.check_reaches(state, node, address)
             subprocess.run(["ip", "link", "set", state.nodes[1].interface, "down"], check=True, timeout=10)
             with pytest.raises(UserError, match=rf"^node 2 .* does not reach {address}: a firewall .*--no-namespaces$"):
-                firewall.check_way(state, state.nodes[1], address)
-            firewall.check_way(state, state.nodes[0], address)
+                firewall.check_reaches(state, state.nodes[1], address)
+            firewall.check_reaches(state, state.nodes[0], address)
     finally:
         network.remove_network(state)
 
@@ -63,4 +63,4 @@ def test_without_a_bridge_nothing_is_asked(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(firewall, "BRIDGES_ARE_FILTERED", tmp_path / "setting")
     firewall.open_bridge(state)
     firewall.close_bridge(state)
-    firewall.check_way(state, state.nodes[1], "127.0.0.1:1")
+    firewall.check_reaches(state, state.nodes[1], "127.0.0.1:1")

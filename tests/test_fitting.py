@@ -35,7 +35,7 @@ def test_each_way_to_fit(tall: bool) -> None:
     assert line("stretch", 8) == [100, 100, 100, 100, 100] == line("pad", 8)
 
 
-def test_what_is_padded_keeps_its_pixels_and_its_background_its_colour() -> None:
+def test_what_is_padded_keeps_its_pixels_and_its_background_its_color() -> None:
     padded = fit_image(WIDE, 24, 3, "pad", None, (240, 120, 0))
     assert np.array_equal(padded[8:16], WIDE[:, :, None].repeat(3, 2))
     assert (padded[[0, 7, 16, 23]] == (240, 120, 0)).all()

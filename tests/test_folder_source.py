@@ -135,18 +135,19 @@ def test_a_flat_folder_has_no_classes(tmp_path: Path) -> None:
     assert [(int(source[number][0][0, 0]), source[number][1]) for number in range(2)] == [(97, -1), (98, -1)]
 
 
+@pytest.mark.parametrize("name", ["a.png", "a.tif"])
 @pytest.mark.parametrize("orientation", [*range(1, 9), 77])
-def test_photographs_are_packed_upright(tmp_path: Path, orientation: int) -> None:
+def test_photographs_are_packed_upright(tmp_path: Path, orientation: int, name: str) -> None:
     pixels = np.arange(6, dtype=np.uint8).reshape(2, 3) * 40
     turned = {1: pixels, 2: pixels[:, ::-1], 3: pixels[::-1, ::-1], 4: pixels[::-1], 5: pixels.T,
               6: np.rot90(pixels, -1), 7: pixels[::-1, ::-1].T, 8: np.rot90(pixels)}  # fmt: skip
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = orientation
-    Image.fromarray(pixels).save(tmp_path / "a.png", exif=exif)
-    assert np.array_equal(read_image(tmp_path / "a.png", "a.png"), turned.get(orientation, pixels))
+    Image.fromarray(pixels).save(tmp_path / name, exif=exif)
+    assert np.array_equal(read_image(tmp_path / name, name), turned.get(orientation, pixels))
 
 
-def test_a_folder_keeps_colour_and_16_bits(tmp_path: Path) -> None:
+def test_a_folder_keeps_color_and_16_bits(tmp_path: Path) -> None:
     Image.new("RGB", (4, 4), (255, 0, 9)).save(tmp_path / "a.png")
     Image.new("P", (4, 4)).save(tmp_path / "b.png")
     Image.fromarray(np.full((4, 4), 0x8012, np.uint16)).save(tmp_path / "c.png")
@@ -155,7 +156,7 @@ def test_a_folder_keeps_colour_and_16_bits(tmp_path: Path) -> None:
     assert source[0][0][0, 0].tolist() == [255, 0, 9]
     assert source[1][0].shape == (4, 4, 3)
     assert (source[2][0] == 0x80).all()
-    assert source[3][0][0, 0].tolist() == [70, 0], "grey and its transparency"
+    assert source[3][0][0, 0].tolist() == [70, 0], "gray and its transparency"
 
 
 def test_classes_in_the_names_of_files(tmp_path: Path) -> None:

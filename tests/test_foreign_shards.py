@@ -22,7 +22,7 @@ from distgan.data.scan import index_shards
 from distgan.data.verify import verify
 from distgan.errors import UserError
 from distgan.storage.storage import Storage
-from packing import encoded, grey, pixels_of, write_foreign
+from packing import encoded, gray, pixels_of, write_foreign
 from toy_data import pack_numbered
 
 pytestmark = pytest.mark.timeout(60)
@@ -31,14 +31,14 @@ pytestmark = pytest.mark.timeout(60)
 def test_foreign_shards_are_indexed(tmp_path: Path) -> None:
     write_foreign(
         tmp_path / "b-001.tar",
-        [{"json": {"label": n, "caption": "a brick"}, "jpg": grey(n * 9), "txt": "more"} for n in range(4)],
+        [{"json": {"label": n, "caption": "a brick"}, "jpg": gray(n * 9), "txt": "more"} for n in range(4)],
     )
     write_foreign(
         tmp_path / "a_000.tar",
         [
             {"webp": encoded(Image.new("RGB", (16, 16), (200, 0, 0)), "WEBP"), "cls": 7},
-            {"png": grey(3, "PNG"), "cls": "2", "json": {"label": 5}, "mask.png": grey(0, "PNG")},
-            {"jpeg": grey(80), "json": {"text": "no label"}},
+            {"png": gray(3, "PNG"), "cls": "2", "json": {"label": 5}, "mask.png": gray(0, "PNG")},
+            {"jpeg": gray(80), "json": {"text": "no label"}},
         ],
     )
     index = index_shards(Storage.open(str(tmp_path)))
@@ -56,9 +56,9 @@ def test_members_in_any_order_are_indexed_by_their_place(tmp_path: Path) -> None
     with tarfile.open(tmp_path / "x.tar", "w") as archive:
         for name, content in [
             ("a.cls", b"1"),
-            ("b.png", grey(20, "PNG")),
+            ("b.png", gray(20, "PNG")),
             ("b.cls", b"2"),
-            ("a.png", grey(10, "PNG")),
+            ("a.png", gray(10, "PNG")),
         ]:
             member = tarfile.TarInfo(name)
             member.size = len(content)
@@ -93,31 +93,31 @@ FOREIGN: dict[str, tuple[Callable[[Path], object], str]] = {
         r"a\.tar: train/00000\.jpg: not a readable image",
     ),
     "a tiff as png": (
-        lambda folder: write_foreign(folder / "a.tar", [{"png": grey(1, "TIFF")}]),
+        lambda folder: write_foreign(folder / "a.tar", [{"png": gray(1, "TIFF")}]),
         r"a\.tar: train/00000\.png: not a readable image",
     ),
     "two images": (
-        lambda folder: write_foreign(folder / "a.tar", [{"jpg": grey(1), "png": grey(1, "PNG")}]),
+        lambda folder: write_foreign(folder / "a.tar", [{"jpg": gray(1), "png": gray(1, "PNG")}]),
         r"train/00000\.png: a second image of the same key",
     ),
     "a word as class": (
-        lambda folder: write_foreign(folder / "a.tar", [{"jpg": grey(1), "json": {"label": "cat"}}]),
+        lambda folder: write_foreign(folder / "a.tar", [{"jpg": gray(1), "json": {"label": "cat"}}]),
         "the label 'cat' is not a whole number from 0",
     ),
     "a negative class": (
-        lambda folder: write_foreign(folder / "a.tar", [{"jpg": grey(1), "cls": "-1"}]),
+        lambda folder: write_foreign(folder / "a.tar", [{"jpg": gray(1), "cls": "-1"}]),
         "the label '-1' is not a whole number from 0",
     ),
     "an identity": (
-        lambda folder: write_foreign(folder / "a.tar", [{"jpg": grey(1), "cls": "2000000000"}]),
+        lambda folder: write_foreign(folder / "a.tar", [{"jpg": gray(1), "cls": "2000000000"}]),
         "the label '2000000000' is not a whole number from 0 to 65535",
     ),
     "broken json": (
-        lambda folder: write_foreign(folder / "a.tar", [{"jpg": grey(1), "json": b"{"}]),
+        lambda folder: write_foreign(folder / "a.tar", [{"jpg": gray(1), "json": b"{"}]),
         r"train/00000\.json: not valid JSON",
     ),
     "a space in the name": (
-        lambda folder: write_foreign(folder / "my shard.tar", [{"jpg": grey(1)}]),
+        lambda folder: write_foreign(folder / "my shard.tar", [{"jpg": gray(1)}]),
         r"my shard\.tar: a shard's name has letters, digits",
     ),
 }
@@ -134,17 +134,17 @@ def test_a_wrong_shard_is_named(tmp_path: Path, name: str) -> None:
 
 BAD_SAMPLES: list[tuple[dict[str, Any], str]] = [
     ({"jpg": b"no image"}, r"^a\.tar: train/00001\.jpg: not a readable image: unknown format$"),
-    ({"png": grey(1, "TIFF"), "cls": "1"}, r"^a\.tar: train/00002\.png: not a readable image: unknown format$"),
-    ({"jpg": grey(1), "cls": "cat"}, r"^a\.tar: train/00003\.cls: the label 'cat' is not"),
-    ({"jpg": grey(1), "json": b"{"}, r"^a\.tar: train/00004\.json: not valid JSON"),
-    ({"jpg": grey(1), "png": grey(1, "PNG")}, r"^a\.tar: train/00005\.png: a second image"),
+    ({"png": gray(1, "TIFF"), "cls": "1"}, r"^a\.tar: train/00002\.png: not a readable image: unknown format$"),
+    ({"jpg": gray(1), "cls": "cat"}, r"^a\.tar: train/00003\.cls: the label 'cat' is not"),
+    ({"jpg": gray(1), "json": b"{"}, r"^a\.tar: train/00004\.json: not valid JSON"),
+    ({"jpg": gray(1), "png": gray(1, "PNG")}, r"^a\.tar: train/00005\.png: a second image"),
 ]
 
 
 def test_bad_samples_are_left_out_of_the_index(tmp_path: Path) -> None:
-    good = [{"png": grey(value, "PNG"), "cls": value} for value in (10, 20)]
+    good = [{"png": gray(value, "PNG"), "cls": value} for value in (10, 20)]
     write_foreign(tmp_path / "a.tar", [good[0], *[sample for sample, _ in BAD_SAMPLES], good[1]])
-    write_foreign(tmp_path / "b.tar", [{"png": grey(30, "PNG"), "cls": 30}])
+    write_foreign(tmp_path / "b.tar", [{"png": gray(30, "PNG"), "cls": 30}])
     storage = Storage.open(str(tmp_path))
     with pytest.raises(UserError, match=r"00001\.jpg: not a readable image: .*; --bad skip leaves such samples out$"):
         index_shards(storage)
@@ -160,9 +160,9 @@ def test_bad_samples_are_left_out_of_the_index(tmp_path: Path) -> None:
     assert verify(storage) == [], "its blocks span what is left out"
 
 
-def test_a_shard_without_a_good_sample_is_an_error_all_the_same(tmp_path: Path) -> None:
+def test_a_shard_without_a_good_sample_is_always_an_error(tmp_path: Path) -> None:
     write_foreign(tmp_path / "a.tar", [{"jpg": b"x"}, {"jpg": b"y"}])
-    write_foreign(tmp_path / "b.tar", [{"jpg": grey(1)}])
+    write_foreign(tmp_path / "b.tar", [{"jpg": gray(1)}])
     with pytest.raises(UserError, match=r"a\.tar: none of its 2 samples can be used; take this shard away"):
         index_shards(Storage.open(str(tmp_path)), "skip")
     (tmp_path / "a.tar").write_bytes(b"no tar")
@@ -171,7 +171,7 @@ def test_a_shard_without_a_good_sample_is_an_error_all_the_same(tmp_path: Path) 
 
 
 def test_a_cut_shard_is_no_shard(tmp_path: Path) -> None:
-    write_foreign(tmp_path / "a.tar", [{"jpg": grey(number)} for number in range(4)])
+    write_foreign(tmp_path / "a.tar", [{"jpg": gray(number)} for number in range(4)])
     whole = (tmp_path / "a.tar").read_bytes()
     (tmp_path / "a.tar").write_bytes(whole[:2000])
     with pytest.raises(UserError, match=r"a\.tar: not a whole, uncompressed tar"):
@@ -181,17 +181,17 @@ def test_a_cut_shard_is_no_shard(tmp_path: Path) -> None:
 def test_nothing_in_a_shard_is_run(tmp_path: Path) -> None:
     harm = tmp_path / "harm"
     pickled = f"cos\nsystem\n(S'touch {harm}'\ntR.".encode()
-    write_foreign(tmp_path / "a.tar", [{"jpg": grey(1), "pyd": pickled, "pickle": pickled, "pth": pickled}])
+    write_foreign(tmp_path / "a.tar", [{"jpg": gray(1), "pyd": pickled, "pickle": pickled, "pth": pickled}])
     assert len(index_shards(Storage.open(str(tmp_path)))) == 1
     assert not harm.exists()
 
 
 def tar_of(*names: str, contents: dict[str, bytes] | None = None, **options: Any) -> bytes:
-    """A tar file of grey images, or of other contents where the name has one."""
+    """A tar file of gray images, or of the contents given for a name."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", **options) as archive:
         for name in names:
-            content = (contents or {}).get(PurePosixPath(name).name, grey(9, "PNG"))
+            content = (contents or {}).get(PurePosixPath(name).name, gray(9, "PNG"))
             member = tarfile.TarInfo(name)
             member.size = len(content)
             archive.addfile(member, io.BytesIO(content))
@@ -250,7 +250,7 @@ def test_a_shard_that_is_not_whole_is_named(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["a flipped bit", "a zeroed hole", "cut at a member"])
 def test_verify_names_a_part_that_was_indexed_as_a_whole(tmp_path: Path, name: str, bucket: str) -> None:
-    """As an index has it that was made without looking for the end."""
+    """With an index that was made without checking the end of the shard."""
     data, message = PARTS[name]
     (tmp_path / "a.tar").write_bytes(tar_of(*NAMES[:3]))
     index_shards(Storage.open(str(tmp_path)))
@@ -281,9 +281,9 @@ def test_whole_shards_of_every_kind_are_taken(tmp_path: Path, kind: int, padding
 def test_names_are_split_as_webdataset_does(tmp_path: Path) -> None:
     contents = {"0.cls": b"3", "1.v2.cls": b"2", "2.json": b'{"label": 1.0}', "5.cls": b"4", "5.json": b'{"label": 9}'}
     contents |= {
-        "3.gif": grey(9, "GIF"),
-        "4.bmp": grey(9, "BMP"),
-        "5.JFIF": grey(9),
+        "3.gif": gray(9, "GIF"),
+        "4.bmp": gray(9, "BMP"),
+        "5.JFIF": gray(9),
         "6.a.json": b"{}",
         "6.b.json": b"",
     }
@@ -308,13 +308,13 @@ def test_names_are_split_as_webdataset_does(tmp_path: Path) -> None:
         (["a.png", "a.png"], r"a\.png: a second image of the same key"),
     ],
 )
-def test_two_that_could_be_meant_are_an_error(tmp_path: Path, names: list[str], message: str) -> None:
+def test_ambiguous_members_are_an_error(tmp_path: Path, names: list[str], message: str) -> None:
     (tmp_path / "a.tar").write_bytes(tar_of(*names))
     with pytest.raises(UserError, match=message):
         index_shards(Storage.open(str(tmp_path)))
 
 
-def test_what_is_not_taken_is_counted_and_kept(tmp_path: Path) -> None:
+def test_members_left_out_are_counted(tmp_path: Path) -> None:
     names = [
         *NAMES,
         "7.cls",

@@ -131,7 +131,7 @@ def test_what_libjpeg_warns_of_is_taken_by_all_and_counted(damage: Callable[[byt
         image_pixels(half, "a.jpg")
 
 
-def test_16_bit_grey_keeps_its_range() -> None:
+def test_16_bit_gray_keeps_its_range() -> None:
     ramp = np.linspace(0, 65535, 256).astype(np.uint16).reshape(16, 16)
     decoded = decode_image(encoded(Image.fromarray(ramp)), 16, 1)
     assert np.array_equal(decoded[0], ramp >> 8)
@@ -144,8 +144,8 @@ def test_images_are_resized_without_keeping_their_aspect_ratio() -> None:
     assert small.shape == (16, 16, 1)
     assert (small[:, :6] == 0).all()
     assert (small[:, 10:] == 200).all()
-    grey = resize_image(np.full((16, 16, 3), (255, 0, 0), np.uint8), 16, 1)
-    assert grey.flat[0] == 76  # ITU-R 601 luma of red
-    colour = resize_image(np.full((4, 4, 1), 9, np.uint8), 16, 3)
-    assert colour.shape == (16, 16, 3)
-    assert (colour == 9).all()
+    gray = resize_image(np.full((16, 16, 3), (255, 0, 0), np.uint8), 16, 1)
+    assert gray.flat[0] == 76  # ITU-R 601 luma of red
+    color = resize_image(np.full((4, 4, 1), 9, np.uint8), 16, 3)
+    assert color.shape == (16, 16, 3)
+    assert (color == 9).all()

@@ -1,4 +1,4 @@
-"""The index: what it keeps, how blocks follow from it, and every way in which it can be damaged."""
+"""The index: its content, its blocks, and every way in which it can be damaged."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def flip_table(folder: Path) -> None:
 
 
 def forge_table(content: Callable[[bytes], bytes]) -> Callable[[Path], None]:
-    """A table with a right SHA-256 and a wrong length."""
+    """A table with a correct SHA-256 and a wrong length."""
 
     def apply(folder: Path) -> None:
         import hashlib
@@ -199,5 +199,5 @@ SORTED = [number // 25 for number in range(100)]
         ([0] * 8 + [1] * 8, False),  # too few to tell
     ],
 )
-def test_labels_that_lie_sorted_are_seen(labels: list[int], is_sorted: bool) -> None:
+def test_sorted_labels_are_detected(labels: list[int], is_sorted: bool) -> None:
     assert made_up_index([[100] * len(labels)], labels).is_sorted_by_label == is_sorted

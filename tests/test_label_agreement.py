@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from distgan.data.pack import PackOptions, pack
+from distgan.data.sources.base import Source
 from distgan.storage.storage import Storage
 from runs import run, tiny_config
 
@@ -27,7 +28,7 @@ CRITIC = "discriminator={network: conditional:Critic}"
 
 
 @dataclass(frozen=True)
-class Shades:
+class Shades(Source):
     """Noisy images of one shade each, the classes in turn, but only one image of the last with `rare`."""
 
     classes: list[str]

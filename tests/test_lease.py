@@ -1,4 +1,4 @@
-"""One process at a time writes into a place; a claim outlives a crash, and is taken over."""
+"""One process at a time writes into a folder; a claim outlives a crash, and is taken over."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ import pytest
 from command_line import Cli, one_line
 from distgan.errors import UserError
 from distgan.storage import lease as leases
-from distgan.storage.lease import CLAIM_NAME, Claim, LostError, check_claim, check_unclaimed, claimed
+from distgan.storage.claim import CLAIM_NAME, Claim, machine_id
+from distgan.storage.lease import LeaseLostError, check_claim, check_unclaimed, claimed
 from distgan.storage.storage import Storage, UnavailableError
 from distgan.training.events import StepMetrics
 from distgan.training.loop import train
@@ -45,87 +46,89 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(leases, name, seconds)
 
 
-def write(place: Storage, **changes: Any) -> Claim:
-    """A claim that nobody renews, by default of a process of another machine."""
+def write(storage: Storage, **changes: Any) -> Claim:
+    """Writes a claim that is not renewed, by default of a process of another machine."""
     claim = Claim.new("trains this run").model_copy(update={"machine": "elsewhere", "host": "far", "pid": 7, **changes})
-    place.write_bytes(CLAIM_NAME, claim.model_dump_json().encode())
+    storage.write_bytes(CLAIM_NAME, claim.model_dump_json().encode())
     return claim
 
 
-def enter(place: Storage) -> int:
-    """How many shards the one before has left."""
-    with claimed(place, "packs", REMEDY) as lease:
+def enter(storage: Storage) -> int:
+    """Claims the folder; returns how many shards the process before left."""
+    with claimed(storage, "packs", REMEDY) as lease:
         return lease.left_shards
 
 
-def test_a_second_one_ends_in_one_line_and_a_third_may_come_later(tmp_path: Path) -> None:
-    place = Storage.open(f"{tmp_path}/run")
-    with claimed(place, "trains this run", REMEDY) as lease:
-        before = place.read_bytes(CLAIM_NAME)
+def test_a_second_process_fails_and_a_later_one_succeeds(tmp_path: Path) -> None:
+    storage = Storage.open(f"{tmp_path}/run")
+    with claimed(storage, "trains this run", REMEDY) as lease:
+        before = storage.read_bytes(CLAIM_NAME)
         with pytest.raises(UserError) as caught:
-            enter(place)
-        assert str(caught.value).startswith(f"{place.url}: process {os.getpid()} on {os.uname().nodename} trains this")
+            enter(storage)
+        assert str(caught.value).startswith(
+            f"{storage.url}: process {os.getpid()} on {os.uname().nodename} trains this"
+        )
         assert f"there; {REMEDY}, or end that process" in str(caught.value)
-        assert place.read_bytes(CLAIM_NAME) == before
+        assert storage.read_bytes(CLAIM_NAME) == before
         lease.storage.child("deep").write_bytes("file", b"mine")
-    assert place.list() == ["deep"]
-    assert enter(place) == 0
+    assert storage.list() == ["deep"]
+    assert enter(storage) == 0
     empty = Storage.open(f"{tmp_path}/empty")
     enter(empty)
     assert not Path(empty.root).exists()
 
 
 def test_on_an_object_store(bucket: str) -> None:
-    place = Storage.open(f"{bucket}/run")
-    with claimed(place, "trains this run", REMEDY), pytest.raises(UserError, match=f"process {os.getpid()} on"):
-        enter(place)
-    assert place.list() == []
+    storage = Storage.open(f"{bucket}/run")
+    with claimed(storage, "trains this run", REMEDY), pytest.raises(UserError, match=f"process {os.getpid()} on"):
+        enter(storage)
+    assert storage.list() == []
 
 
-def test_a_process_of_this_machine_that_was_killed_holds_nobody_up(tmp_path: Path) -> None:
+def test_a_killed_process_of_this_machine_does_not_block(tmp_path: Path) -> None:
     process = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], check=False)
     assert process.returncode == -signal.SIGKILL
-    place = Storage.open(str(tmp_path))
+    storage = Storage.open(str(tmp_path))
     with pytest.raises(UserError, match="is packing there, or was killed while it did"):
-        check_unclaimed(place)
-    assert enter(place) == 3
-    assert place.list() == []
+        check_unclaimed(storage)
+    assert enter(storage) == 3
+    assert storage.list() == []
 
 
 @pytest.mark.parametrize("pid", [os.getpid(), os.getppid()], ids=["this", "parent"])
-def test_a_number_that_another_process_has_now_holds_nobody_up(tmp_path: Path, pid: int) -> None:
-    place = Storage.open(str(tmp_path))
-    write(place, machine=leases._machine(), pid=pid, started="1")
-    assert enter(place) == 0
+def test_a_reused_process_id_does_not_block(tmp_path: Path, pid: int) -> None:
+    storage = Storage.open(str(tmp_path))
+    write(storage, machine=machine_id(), pid=pid, started="1")
+    assert enter(storage) == 0
 
 
 @pytest.mark.parametrize("content", [None, b"", b'{"token": 1}'])
-def test_a_claim_that_nobody_renews_expires(tmp_path: Path, quick: None, content: bytes | None) -> None:
-    place = Storage.open(str(tmp_path))
+def test_a_claim_that_is_not_renewed_expires(tmp_path: Path, quick: None, content: bytes | None) -> None:
+    storage = Storage.open(str(tmp_path))
     if content is None:
-        write(place, shards=2)
+        write(storage, shards=2)
     else:
-        place.write_bytes(CLAIM_NAME, content)
+        storage.write_bytes(CLAIM_NAME, content)
     began = time.monotonic()
-    assert enter(place) == (2 if content is None else 0)
+    assert enter(storage) == (2 if content is None else 0)
     assert time.monotonic() - began >= leases.LIFETIME_S
 
 
-def test_one_of_another_machine_that_is_renewed_stands(tmp_path: Path, quick: None) -> None:
-    place = Storage.open(str(tmp_path))
-    claim = write(place)
-    renewing = threading.Timer(0.1, lambda: write(place, token=claim.token, renewals=1))
+def test_a_renewed_claim_of_another_machine_blocks(tmp_path: Path, quick: None) -> None:
+    storage = Storage.open(str(tmp_path))
+    claim = write(storage)
+    renewing = threading.Timer(0.1, lambda: write(storage, token=claim.token, renewals=1))
     renewing.start()
     with pytest.raises(UserError, match=f"process 7 on far trains this run there; {REMEDY}"):
-        enter(place)
+        enter(storage)
     renewing.join()
-    check_claim(place, claim.token)
+    check_claim(storage, claim.token)
 
 
-def test_it_is_renewed(tmp_path: Path, quick: None) -> None:
-    place = Storage.open(str(tmp_path))
-    with claimed(place, "packs", REMEDY):
-        wait_for(lambda: json.loads(place.read_bytes(CLAIM_NAME))["renewals"] >= 2, 20)
+def test_a_claim_is_renewed(tmp_path: Path, quick: None) -> None:
+    storage = Storage.open(str(tmp_path))
+    with claimed(storage, "packs", REMEDY):
+        wait_for(lambda: json.loads(storage.read_bytes(CLAIM_NAME))["renewals"] >= 2, 20)
 
 
 def outage(error: Exception) -> Callable[..., None]:
@@ -135,35 +138,35 @@ def outage(error: Exception) -> Callable[..., None]:
     return fail
 
 
-def test_an_outage_is_a_line_and_no_end(
+def test_an_outage_is_a_warning_and_no_end(
     tmp_path: Path, quick: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    place = Storage.open(str(tmp_path))
-    with claimed(place, "packs", REMEDY) as lease:
+    storage = Storage.open(str(tmp_path))
+    with claimed(storage, "packs", REMEDY) as lease:
         with monkeypatch.context() as patch:
             patch.setattr(leases, "check_claim", outage(UnavailableError("s3://b: away")))
             wait_for(lambda: bool(caplog.messages), 20)
             time.sleep(5 * leases._RENEW_S)
-        renewals = json.loads(place.read_bytes(CLAIM_NAME))["renewals"]
-        wait_for(lambda: json.loads(place.read_bytes(CLAIM_NAME))["renewals"] > renewals, 20)
+        renewals = json.loads(storage.read_bytes(CLAIM_NAME))["renewals"]
+        wait_for(lambda: json.loads(storage.read_bytes(CLAIM_NAME))["renewals"] > renewals, 20)
         assert not lease.lost
         lease.storage.write_bytes("file", b"mine")
     assert caplog.messages == ["s3://b: away; until its claim is renewed, another process may take the place over"]
-    assert place.list() == ["file"]
+    assert storage.list() == ["file"]
 
 
 @pytest.mark.parametrize("gone", [False, True])
-def test_whoever_lost_it_writes_and_deletes_nothing_more(tmp_path: Path, quick: None, gone: bool) -> None:
-    place = Storage.open(str(tmp_path))
+def test_after_a_loss_nothing_is_written_or_deleted(tmp_path: Path, quick: None, gone: bool) -> None:
+    storage = Storage.open(str(tmp_path))
     lost = "gone: another process has taken over" if gone else "replaced: process 7 on far has taken over"
 
     def take_over_and_try() -> None:
-        with claimed(place, "packs", REMEDY) as lease:
-            place.write_bytes("theirs", b"theirs")
+        with claimed(storage, "packs", REMEDY) as lease:
+            storage.write_bytes("theirs", b"theirs")
             if gone:
-                place.delete(CLAIM_NAME)
+                storage.delete(CLAIM_NAME)
             else:
-                write(place)
+                write(storage)
             wait_for(lambda: lease.lost, 20)
             for action in (
                 lambda: lease.storage.write_bytes("theirs", b"mine"),
@@ -172,28 +175,30 @@ def test_whoever_lost_it_writes_and_deletes_nothing_more(tmp_path: Path, quick: 
                 lambda: lease.storage.child("deep").write_bytes("file", b"mine"),
                 lambda: lease.write_shards(1),
             ):
-                with pytest.raises(LostError, match=lost):
+                with pytest.raises(LeaseLostError, match=lost):
                     action()
 
-    with pytest.raises(LostError, match=lost):
+    with pytest.raises(LeaseLostError, match=lost):
         take_over_and_try()
-    assert place.list() == (["theirs"] if gone else [CLAIM_NAME, "theirs"])
-    assert place.read_bytes("theirs") == b"theirs"
+    assert storage.list() == (["theirs"] if gone else [CLAIM_NAME, "theirs"])
+    assert storage.read_bytes("theirs") == b"theirs"
 
 
-def test_a_run_that_was_taken_over_saves_nothing_more(data: str, tmp_path: Path) -> None:
+def test_a_run_that_was_taken_over_saves_nothing(data: str, tmp_path: Path) -> None:
     config = tiny_config("quickstart", data, 8, "checkpoint.every_kimg=0.032")
-    storage = str(tmp_path)
-    place = Storage.open(storage).child("run")
+    storage = Storage.open(str(tmp_path)).child("run")
 
     def take_over(event: object) -> None:
         if isinstance(event, StepMetrics) and event.step == 3:
-            write(place)
+            write(storage)
 
-    with pytest.raises(LostError, match="process 7 on far has taken over"), claimed(place, "trains", REMEDY) as lease:
-        train(RunSpec(config, "run", storage, claim=lease.token), ALONE, Recorder(on_event=take_over))
-    assert checkpoints(storage).names() == ["step-000000002"]
-    summary, _ = run(config, storage)
+    with (
+        pytest.raises(LeaseLostError, match="process 7 on far has taken over"),
+        claimed(storage, "trains", REMEDY) as lease,
+    ):
+        train(RunSpec(config, "run", str(tmp_path), claim=lease.token), ALONE, Recorder(on_event=take_over))
+    assert checkpoints(str(tmp_path)).names() == ["step-000000002"]
+    summary, _ = run(config, str(tmp_path))
     assert (summary.resumed_at_kimg, summary.reason) == (0.032, "budget")
 
 

@@ -173,8 +173,8 @@ def test_what_it_writes_is_for_this_user_and_names_no_secret(cluster: LocalClust
         assert not [secret for secret in secrets if secret in (cluster.directory / path).read_text()]
     for pid in processes_of(cluster.state):
         with suppress(OSError):
-            told = Path(f"/proc/{pid}/cmdline").read_bytes() + Path(f"/proc/{pid}/environ").read_bytes()
-            assert not [secret for secret in secrets if secret.encode() in told]
+            shown = Path(f"/proc/{pid}/cmdline").read_bytes() + Path(f"/proc/{pid}/environ").read_bytes()
+            assert not [secret for secret in secrets if secret.encode() in shown]
     assert cluster.environment()["RAY_API_SERVER_ADDRESS"] == cluster.state.api
 
 

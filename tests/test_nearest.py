@@ -20,6 +20,7 @@ from distgan.data.blocks import BlockReader
 from distgan.data.dataset import Dataset
 from distgan.data.index import Block, Index
 from distgan.data.pack import PackOptions, pack
+from distgan.data.sources.base import Source
 from distgan.distributed import Distributed
 from distgan.errors import UserError
 from distgan.evaluation.extractors.extractor import load_extractor
@@ -34,10 +35,9 @@ from toy_data import pack_numbered
 pytestmark = [pytest.mark.timeout(120), pytest.mark.usefixtures("one_thread")]
 
 
-class Levels:
-    """Flat grey images of few levels, so that many are equally near, and many equal."""
+class Levels(Source):
+    """Flat gray images of few levels, so that many are equally near, and many equal."""
 
-    classes: list[str] = []  # noqa: RUF012 - as the protocol says
     count, levels = 200, 60
 
     def __len__(self) -> int:
@@ -45,9 +45,6 @@ class Levels:
 
     def __getitem__(self, number: int) -> tuple[NDArray[np.uint8], int]:
         return np.full((16, 16), 4 * (number % self.levels), np.uint8), -1
-
-    def name(self, number: int) -> str:
-        return f"image {number}"
 
 
 class Quarters:
@@ -92,7 +89,7 @@ def test_planted_copies_are_found(data: str) -> None:
     decoder = decoder_of(data)
     images = all_images(decoder)
     fakes = torch.cat([images[7][None], noisy(images[150], 12)[None], noise_images(1)])
-    nearest = find_nearest(ALONE, decoder, load_extractor("fd_lite0"), fakes, neighbours=3)
+    nearest = find_nearest(ALONE, decoder, load_extractor("fd_lite0"), fakes, neighbors=3)
     assert nearest.searched == 300
     assert (nearest.copies, nearest.extractor) == (1, "fd_lite0")
     for found in nearest.measures.values():
@@ -106,14 +103,14 @@ def test_planted_copies_are_found(data: str) -> None:
         assert torch.equal(nearest.training_images[number], images[number])
 
 
-def by_hand(query: Tensor, own: int, images: dict[int, Tensor], neighbours: int) -> tuple[list[float], list[int]]:
+def by_hand(query: Tensor, own: int, images: dict[int, Tensor], neighbors: int) -> tuple[list[float], list[int]]:
     """Distances and numbers by pixels, one pair at a time."""
     pairs = sorted(
         (float((image.int() - query.int()).abs().double().mean()), number)
         for number, image in images.items()
         if number != own
     )
-    return [distance for distance, _ in pairs[:neighbours]], [number for _, number in pairs[:neighbours]]
+    return [distance for distance, _ in pairs[:neighbors]], [number for _, number in pairs[:neighbors]]
 
 
 @pytest.mark.parametrize("which", ["bricks", "levels"])
@@ -122,7 +119,7 @@ def test_distances_are_those_of_brute_force(which: str, data: str, levels: str) 
     decoder = decoder_of(data if which == "bricks" else levels)
     images = all_images(decoder)
     fakes = torch.cat([noise_images(4), images[11][None], noisy(images[90], 3)[None]])
-    nearest = find_nearest(ALONE, decoder, Quarters(), fakes, neighbours=8, seed=3)
+    nearest = find_nearest(ALONE, decoder, Quarters(), fakes, neighbors=8, seed=3)
     assert len(nearest.real) == len(fakes)
     assert sorted(set(nearest.real.tolist())) == nearest.real.tolist()
     found = nearest.pixels
@@ -145,11 +142,11 @@ def test_pixels_of_large_images_are_exact(tmp_path: Path) -> None:
     decoder = decoder_of(pack_bricks(tmp_path, samples=12), (1, 512, 512), resize="bilinear")
     images = all_images(decoder)
     black = torch.zeros(1, 1, 512, 512, dtype=torch.uint8)
-    nearest = find_nearest(ALONE, decoder, None, black, neighbours=11)
+    nearest = find_nearest(ALONE, decoder, None, black, neighbors=11)
     found = nearest.pixels
     assert (found.fake[0].tolist(), found.fake_numbers[0].tolist()) == by_hand(black[0], -1, images, 11)
     assert found.fake[0, 0] * 512 * 512 > 2**24
-    # As large as they are, beside each other: the sample and its eleven neighbours.
+    # As large as they are, beside each other: the sample and its eleven neighbors.
     assert nearest_picture(nearest).width > 12 * 512
 
 
@@ -160,10 +157,10 @@ def test_real_images_are_drawn_by_seed(levels: str) -> None:
     assert len(set(one.tolist()) | set(other.tolist())) > 10
 
 
-def test_duplicates_in_the_data_are_neighbours_and_counted(levels: str) -> None:
+def test_duplicates_in_the_data_are_neighbors_and_counted(levels: str) -> None:
     """Each level but the last ones occurs four times."""
     decoder = decoder_of(levels)
-    nearest = find_nearest(ALONE, decoder, None, noise_images(30), neighbours=2)
+    nearest = find_nearest(ALONE, decoder, None, noise_images(30), neighbors=2)
     assert (nearest.duplicates, nearest.copies) == (30, 0)
     assert (nearest.pixels.real == 0).all()
     assert not (nearest.pixels.real_numbers == nearest.real[:, None]).any()
@@ -229,9 +226,9 @@ def test_bad_samples_are_passed_over(data: str, monkeypatch: pytest.MonkeyPatch)
 
 def test_too_few_images_are_a_users_error(tmp_path: Path) -> None:
     decoder = decoder_of(pack_bricks(tmp_path, samples=5))
-    assert find_nearest(ALONE, decoder, None, noise_images(1), neighbours=4).pixels.real.shape == (1, 4)
-    with pytest.raises(UserError, match=r"the data have 5 images that can be used: .* ask for fewer neighbours"):
-        find_nearest(ALONE, decoder, None, noise_images(1), neighbours=5)
+    assert find_nearest(ALONE, decoder, None, noise_images(1), neighbors=4).pixels.real.shape == (1, 4)
+    with pytest.raises(UserError, match=r"the data have 5 images that can be used: .* ask for fewer neighbors"):
+        find_nearest(ALONE, decoder, None, noise_images(1), neighbors=5)
 
 
 class CountingDecoder(Dataset):
@@ -267,7 +264,7 @@ def test_a_pass_reads_a_block_once_and_holds_a_chunk(data: str, monkeypatch: pyt
     find_nearest(ALONE, decoder, None, noise_images(2))
     # Two of a chunk: the one that a decoder has at hand, and the first of the next.
     assert CHUNK <= decoder.most <= CHUNK + 2
-    # Beside the pass, the real images and the neighbours are read, two of the former and ten of the latter at most.
+    # Beside the pass, the real images and the neighbors are read, two of the former and ten of the latter at most.
     assert len(read) <= len(plain.index.blocks) + 12
 
 
@@ -283,12 +280,12 @@ def test_numbers_beside_each_other() -> None:
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_the_picture_shows_samples_beside_their_neighbours(channels: int, tmp_path: Path) -> None:
+def test_the_picture_shows_samples_beside_their_neighbors(channels: int, tmp_path: Path) -> None:
     pack_numbered(tmp_path / "data", 100, channels=channels)
     decoder = decoder_of(str(tmp_path / "data"), (channels, 16, 16))
     images = all_images(decoder)
     fakes = torch.cat([noise_images(channels, seed=1).view(1, channels, 16, 16), images[42][None]])
-    nearest = find_nearest(ALONE, decoder, Quarters(), fakes, neighbours=2)
+    nearest = find_nearest(ALONE, decoder, Quarters(), fakes, neighbors=2)
     path = tmp_path / "nearest.png"
     draw_nearest(nearest, path)
     with Image.open(path) as opened:
@@ -322,8 +319,8 @@ def places_of(picture: NDArray[np.uint8], image: Tensor) -> list[tuple[int, int]
 
 
 def test_the_words_and_rows_of_many_samples(levels: str) -> None:
-    nearest = find_nearest(ALONE, decoder_of(levels), None, noise_images(MOST_ROWS + 1), neighbours=1)
-    one_less = find_nearest(ALONE, decoder_of(levels), None, noise_images(MOST_ROWS), neighbours=1)
+    nearest = find_nearest(ALONE, decoder_of(levels), None, noise_images(MOST_ROWS + 1), neighbors=1)
+    one_less = find_nearest(ALONE, decoder_of(levels), None, noise_images(MOST_ROWS), neighbors=1)
     difference = nearest_picture(nearest).height - nearest_picture(one_less).height
     assert 0 < difference < 128, "a line of words, and no row"
     first, pixels, copies = nearest_words(nearest)

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.timeout(60)
 
 
 def index_of(samples: int, samples_a_block: int, shards: int = 1) -> Index:
-    """Samples in equal blocks (but for each shard's last), split over shards."""
+    """Samples in equal blocks (except each shard's last), split over shards."""
     length = BLOCK_BYTES // samples_a_block // 512 * 512 - 512  # a tar header lies before each
     edges = [samples * shard // shards for shard in range(shards + 1)]
     return made_up_index([[length] * (stop - start) for start, stop in itertools.pairwise(edges) if stop > start])
@@ -48,12 +48,12 @@ def test_each_epoch_of_a_stream_has_each_of_its_samples_once(
     for stream in order.streams:
         own = list(range(stream.first, stream.stop))
         epochs = 3
-        drawn = np.concatenate([stream.samples(start, chunk) for start in range(0, epochs * len(stream), chunk)])[
+        sequence = np.concatenate([stream.samples(start, chunk) for start in range(0, epochs * len(stream), chunk)])[
             : epochs * len(stream)
         ]
         for epoch in range(epochs):
-            assert sorted(drawn[epoch * len(stream) : (epoch + 1) * len(stream)].tolist()) == own
-        assert np.array_equal(drawn, stream.samples(0, epochs * len(stream)))
+            assert sorted(sequence[epoch * len(stream) : (epoch + 1) * len(stream)].tolist()) == own
+        assert np.array_equal(sequence, stream.samples(0, epochs * len(stream)))
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3, 4])
@@ -82,8 +82,8 @@ def test_the_groups_share_out_the_streams(groups: int) -> None:
 
 
 @pytest.mark.parametrize(("streams", "share_of_a_shuffle"), [(16, 0.55), (32, 0.95), (64, 1.0)])
-def test_a_group_meets_many_classes_of_data_that_are_sorted_by_class(streams: int, share_of_a_shuffle: float) -> None:
-    """Against a full shuffle; a group of adjacent streams meets 3 of 10 classes, whatever the number of streams."""
+def test_a_group_has_many_classes_of_data_sorted_by_class(streams: int, share_of_a_shuffle: float) -> None:
+    """Compared with a full shuffle. A group of adjacent streams would have 3 of 10 classes."""
     samples, groups, batch_size = 5000, 4, 128
     labels = np.arange(samples) * 10 // samples
     order = Order(index_of(samples, 40, 10), 0, streams, 8)
@@ -99,7 +99,7 @@ def test_a_group_meets_many_classes_of_data_that_are_sorted_by_class(streams: in
     assert found >= share_of_a_shuffle * shuffled
 
 
-def test_a_batch_can_be_asked_for_without_those_before_it() -> None:
+def test_a_batch_does_not_need_those_before_it() -> None:
     index = index_of(150, 9, 2)
     running = Order(index, 1, 4, 3)
     batches = [running.group_samples(batch, 0, 1, 20) for batch in range(40)]
@@ -135,8 +135,8 @@ def test_seeds_streams_epochs_and_windows_have_orders_of_their_own() -> None:
     first, other = Order(index, 0, 2, 4), Order(index, 1, 2, 4)
     stream = first.streams[0]
     epochs = [stream.samples(epoch * 200, 200) for epoch in range(3)]
-    drawn = [*epochs, other.streams[0].samples(0, 200), first.streams[1].samples(0, 200) - 200]
-    for one, two in itertools.combinations(drawn, 2):
+    sequence = [*epochs, other.streams[0].samples(0, 200), first.streams[1].samples(0, 200) - 200]
+    for one, two in itertools.combinations(sequence, 2):
         assert not np.array_equal(one, two)
         assert (one == two).mean() < 0.1
     assert np.array_equal(Order(index, 0, 2, 4).streams[0].samples(0, 200), epochs[0])
@@ -149,9 +149,9 @@ def test_a_window_mixes_its_blocks_and_no_others() -> None:
     orders = []
     for number in range(10):
         window = stream.window(0, number)
-        expected = sorted(sample for piece in window.pieces for sample in range(piece.first, piece.stop))
+        expected = sorted(sample for piece in window.slices for sample in range(piece.first, piece.stop))
         assert sorted(window.samples.tolist()) == expected
-        assert len(window.pieces) == 4
+        assert len(window.slices) == 4
         assert window.start == number * 40
         orders.append(np.argsort(window.samples).tolist())
         blocks = window.samples // 10
@@ -162,12 +162,12 @@ def test_a_window_mixes_its_blocks_and_no_others() -> None:
 def test_blocks_across_the_border_of_two_streams_are_split() -> None:
     index = index_of(30, 20)  # blocks of 20 and 10 samples
     first, second = Stream(index, 0, 0, 2, 8), Stream(index, 0, 1, 2, 8)
-    assert {(p.block, p.first, p.stop) for p in first.window(0, 0).pieces} == {(0, 0, 15)}
-    assert {(p.block, p.first, p.stop) for p in second.window(0, 0).pieces} == {(0, 15, 20), (1, 20, 30)}
+    assert {(p.block, p.first, p.stop) for p in first.window(0, 0).slices} == {(0, 0, 15)}
+    assert {(p.block, p.first, p.stop) for p in second.window(0, 0).slices} == {(0, 15, 20), (1, 20, 30)}
 
 
 def test_the_order_is_pinned() -> None:
-    """Runs go on by this order: changing it would change what a resumed run sees."""
+    """A changed order would change the data of resumed runs."""
     order = Order(index_of(64, 8), 7, 2, 2)
     assert order.group_samples(0, 0, 1, 16).tolist() == [19, 7, 0, 22, 1, 6, 20, 16, 36, 48, 35, 55, 39, 38, 52, 34]
     assert order.group_samples(9, 1, 2, 16).tolist() == [47, 50, 45, 54, 52, 55, 46, 44]

@@ -1,4 +1,4 @@
-"""What pack writes."""
+"""Packing a source into shards."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from distgan.data.pack import PackOptions, pack
 from distgan.data.scan import index_shards
 from distgan.data.verify import verify
 from distgan.errors import UserError
-from distgan.storage.lease import CLAIM_NAME, Claim
+from distgan.storage.claim import CLAIM_NAME, Claim
 from distgan.storage.storage import Storage
 from packing import contents, number_of, pack_here, pixels_of
 from toy_data import NumberedSource
@@ -44,9 +44,9 @@ def test_the_same_source_and_seed_give_the_same_bytes(tmp_path: Path) -> None:
 
 def test_every_image_and_label_is_kept_and_mixed(tmp_path: Path) -> None:
     source = NumberedSource(150, num_classes=3)
-    told: list[int] = []
+    progress: list[int] = []
     options = PackOptions(16, 1, shard_bytes=50_000, processes=1)
-    index = pack(source, Storage.open(str(tmp_path)), options, told.append)
+    index = pack(source, Storage.open(str(tmp_path)), options, progress.append)
     images = pixels_of(tmp_path, index)
     numbers = [number_of(image) for image in images]
     assert sorted(numbers) == list(range(150))
@@ -56,7 +56,7 @@ def test_every_image_and_label_is_kept_and_mixed(tmp_path: Path) -> None:
         assert np.array_equal(image, pixels.transpose(2, 0, 1))
         assert label == expected
     assert index.header.classes == ["kind 0", "kind 1", "kind 2"]
-    assert told == list(range(1, 151))
+    assert progress == list(range(1, 151))
     assert Index.load(Storage.open(str(tmp_path))).hash == index.hash
 
 
@@ -116,10 +116,10 @@ def test_a_data_set_is_not_overwritten(tmp_path: Path) -> None:
 
 PARENT = """
 import sys
-from distgan.data.pack import StoredAs, encoded_samples
+from distgan.data.pack import PackOptions, encoded_samples
 from toy_data import NumberedSource
 if __name__ == "__main__":
-    samples = encoded_samples(NumberedSource(400), StoredAs(16, 1), range(400), 2)
+    samples = encoded_samples(NumberedSource(400), PackOptions(16, 1, processes=2), range(400))
     next(samples)
     print("begun", flush=True)
     sys.stdin.read()
@@ -153,7 +153,7 @@ def test_no_process_outlives_a_killed_pack(tmp_path: Path) -> None:
 
 
 class BrokenSource(NumberedSource):
-    """Of which some cannot be read."""
+    """A source with some images that cannot be read."""
 
     bad = frozenset({40, 41, 99})
 
@@ -179,7 +179,7 @@ def test_what_was_there_before_stays(tmp_path: Path) -> None:
     assert contents(tmp_path) == {"notes.txt": b"mine"}
 
 
-def test_shards_of_others_are_not_mixed_with(tmp_path: Path) -> None:
+def test_other_shards_in_the_folder_are_an_error(tmp_path: Path) -> None:
     for name in ("a.tar", "b.tar", "c.tar", "shard-00000.tar"):
         (tmp_path / name).write_text("mine")
     before = contents(tmp_path)
@@ -275,12 +275,12 @@ def test_a_failed_pack_leaves_nothing_in_a_bucket(bucket: str) -> None:
 
 @pytest.mark.parametrize("processes", [1, 2])
 def test_bad_images_are_left_out(tmp_path: Path, processes: int) -> None:
-    told: list[int] = []
+    progress: list[int] = []
     skipped: list[str] = []
     options = PackOptions(16, 1, shard_bytes=10_000, processes=processes, bad="skip")
-    index = pack(BrokenSource(150), Storage.open(str(tmp_path)), options, told.append, skipped.append)
+    index = pack(BrokenSource(150), Storage.open(str(tmp_path)), options, progress.append, skipped.append)
     assert sorted(skipped) == [f"photo-{number}.png: not a readable image" for number in sorted(BrokenSource.bad)]
-    assert told == list(range(1, 151))
+    assert progress == list(range(1, 151))
     numbers = [number_of(image) for image in pixels_of(tmp_path, index)]
     assert sorted(numbers) == sorted(set(range(150)) - BrokenSource.bad)
     assert index.labels.tolist() == [number % 3 for number in numbers]
@@ -290,7 +290,7 @@ def test_bad_images_are_left_out(tmp_path: Path, processes: int) -> None:
     assert verify(Storage.open(str(tmp_path))) == []
 
 
-def test_bad_images_alone_are_no_data_set(tmp_path: Path) -> None:
+def test_only_bad_images_are_an_error(tmp_path: Path) -> None:
     source = BrokenSource(1)
     source.__dict__["bad"] = frozenset({0})
     with pytest.raises(UserError, match="nothing to pack: none of the 1 images can be used"):
@@ -298,7 +298,7 @@ def test_bad_images_alone_are_no_data_set(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_good_images_are_packed_as_ever(tmp_path: Path) -> None:
+def test_bad_skip_does_not_change_good_images(tmp_path: Path) -> None:
     for bad in ("error", "skip"):
         pack_here(NumberedSource(20), tmp_path / bad, bad=bad)
     assert contents(tmp_path / "error") == contents(tmp_path / "skip")

@@ -39,7 +39,7 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = finish(process)
     assert process.returncode == 0, output
     assert "70,000 images, 1x32x32" in output
-    assert "10 classes, 70,000 labelled" in output
+    assert "10 classes, 70,000 labeled" in output
     return folder
 
 

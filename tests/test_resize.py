@@ -44,7 +44,7 @@ def first_batch(storage: Storage, size: Literal[32, 64], resize: Resize = "none"
 
 @pytest.fixture
 def foreign(tmp_path: Path) -> Storage:
-    """Shards of grey and colour images of several sizes, that name their left half's shade as their class."""
+    """Shards of gray and color images of several sizes, that name their left half's shade as their class."""
     with wds.TarWriter(str(tmp_path / "a.tar")) as writer:
         for number in range(30):
             width, height = SIZES[number % len(SIZES)]

@@ -1,4 +1,4 @@
-"""Storage that is away for a while: what is waited for, and for how long; a run that goes on afterwards."""
+"""Unavailable storage: what is retried, for how long, and a run that outlives outages."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.timeout(60)
 
 
 class Clock:
-    """Passes where somebody waits, and notes for how long."""
+    """A clock that advances by waiting, and records the pauses."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -53,37 +53,37 @@ def away_until(clock: Clock, end: float, kind: type[UserError] = UnavailableErro
 
 
 def test_two_minutes_are_waited_for_with_growing_pauses() -> None:
-    clock, said = Clock(), list[str]()
-    waiting = Retry(said.append, clock=clock, wait=clock.wait)
+    clock, lines = Clock(), list[str]()
+    waiting = Retry(lines.append, clock=clock, wait=clock.wait)
     assert waiting(away_until(clock, WAIT_S - 1)) == "answer"
-    assert said == ["s3://b/x: the server cannot be reached; waiting for it, 120 s at most"]
+    assert lines == ["s3://b/x: the server cannot be reached; waiting for it, 120 s at most"]
     assert clock.pauses[0] == 0.5
     assert clock.now <= WAIT_S
     begin = clock.now
     with pytest.raises(UnavailableError, match="cannot be reached"):
         waiting(away_until(clock, 1e9))
     assert clock.now - begin == pytest.approx(WAIT_S)
-    assert len(said) == 2
+    assert len(lines) == 2
 
 
-def test_what_lasts_is_told_at_once() -> None:
-    clock, said = Clock(), list[str]()
+def test_permanent_errors_are_raised_at_once() -> None:
+    clock, lines = Clock(), list[str]()
     with pytest.raises(UserError, match="cannot be reached"):
-        Retry(said.append, clock=clock, wait=clock.wait)(away_until(clock, 1, UserError))
+        Retry(lines.append, clock=clock, wait=clock.wait)(away_until(clock, 1, UserError))
     assert clock.now == 0
-    assert not said
+    assert not lines
 
 
 def test_a_wish_to_stop_ends_the_waiting() -> None:
     clock = Clock()
-    with pytest.raises(UnavailableError, match="told to stop while waiting"):
+    with pytest.raises(UnavailableError, match="stopped while waiting"):
         Retry(stop=lambda: clock.now > 5, clock=clock, wait=clock.wait)(away_until(clock, 1e9))
     assert 5 < clock.now < 8
 
 
 def test_waiting_ends_in_other_threads_too() -> None:
-    said = threading.Event()
-    waiting, errors = Retry(lambda _: said.set()), list[UserError]()
+    logged = threading.Event()
+    waiting, errors = Retry(lambda _: logged.set()), list[UserError]()
 
     def call() -> None:
         try:
@@ -93,14 +93,14 @@ def test_waiting_ends_in_other_threads_too() -> None:
 
     thread = threading.Thread(target=call)
     thread.start()
-    assert said.wait(10)
-    waiting.end()
+    assert logged.wait(10)
+    waiting.cancel()
     thread.join(10)
     assert len(errors) == 1
 
 
 class Proxy:
-    """Hands connections on to an S3 server, unless it is told to refuse them, to answer 503 or not to answer."""
+    """A proxy of an S3 server that can be switched to refuse connections, to answer 503 or not to answer."""
 
     def __init__(self, target: tuple[str, int]) -> None:
         self._target, self._mode = target, "on"
@@ -200,7 +200,7 @@ def test_what_may_pass_is_told_apart(mode: str, proxy: Proxy, bucket: str, monke
 
 @pytest.mark.usefixtures("one_thread")
 def test_a_run_outlives_outages(proxy: Proxy, bucket: str, tmp_path: Path) -> None:
-    """The server goes away after three of the updates; it is back once somebody waits for it."""
+    """The server fails after three of the updates, and is back once the run waits for it."""
     outages, changes = {2: "refuse", 4: "503", 6: "hang"}, ["data.memory_mb=0", "checkpoint.every_kimg=0.032"]
     data = Storage.open(pack_bricks(tmp_path, samples=80))
     for name in data.list():

@@ -206,10 +206,10 @@ def test_when_time_is_over_the_command_saves_and_the_job_is_queued_again(slurm: 
     job = slurm.start("train.sbatch", "quickstart", ends="never")
     slurm.wait_for("distgan", job)
     job.send_signal(signal.SIGUSR1)
-    said, _ = job.communicate()
+    output, _ = job.communicate()
     assert slurm.notes("distgan-stopped") == [[]]
     assert slurm.notes("scontrol") == [["requeue", slurm.environment["SLURM_JOB_ID"]]]
-    assert "queued again" in said
+    assert "queued again" in output
     assert job.returncode == 143
 
 
@@ -252,9 +252,9 @@ def test_two_jobs_on_one_node_take_different_ports(slurm: Slurm) -> None:
 
 def test_a_node_without_an_address_says_so(slurm: Slurm) -> None:
     job = slurm.start("train.sbatch", "quickstart", DISTGAN_INTERFACE="nonesuch0")
-    said, _ = job.communicate()
+    output, _ = job.communicate()
     assert job.returncode != 0
-    assert "nonesuch0" in said
+    assert "nonesuch0" in output
     assert slurm.notes("ray") == []
 
 

@@ -133,7 +133,7 @@ def test_pickling_keeps_no_connection_or_secret(bucket: str, object_store: Store
     assert pickle.loads(pickled).read_bytes("a") == b"1"
 
 
-def test_its_file_system_travels_to_other_processes(bucket: str) -> None:
+def test_its_file_system_can_be_pickled(bucket: str) -> None:
     storage = Storage.open(bucket)
     storage.write_bytes("a", b"1")
     travelled = pickle.loads(pickle.dumps(storage.fs))
@@ -157,7 +157,7 @@ def test_patterns_are_refused_in_remote_names(bucket: str, tmp_path: Path) -> No
     assert (tmp_path / "run[1]" / "a*").read_bytes() == b"1"
 
 
-def test_urls_are_normalised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_urls_are_normalized(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert Storage.open("runs/../data/").url == str(tmp_path / "data")
     assert Storage.open(f"file://{tmp_path}/data/").local_path == tmp_path / "data"
@@ -207,7 +207,7 @@ def test_rejected_urls(url: str, message: str) -> None:
 
 
 def _every_operation(storage: Storage, tmp_path: Path) -> Iterator[pytest.ExceptionInfo[UserError]]:
-    """Run each operation, which has to fail, and yield its error."""
+    """Runs each operation, which must fail, and yields its error."""
     (tmp_path / "source").write_bytes(b"1")
     for operation in (
         lambda: storage.read_bytes("a"),
@@ -225,7 +225,7 @@ def _every_operation(storage: Storage, tmp_path: Path) -> Iterator[pytest.Except
         yield caught
 
 
-def test_a_missing_bucket_is_told_apart_from_a_missing_key(object_store: StoreHandle, tmp_path: Path) -> None:
+def test_a_missing_bucket_and_a_missing_key_differ(object_store: StoreHandle, tmp_path: Path) -> None:
     expected = (
         "s3://no-such-bucket: the bucket does not exist; create it or check the name "
         f"(endpoint {object_store.endpoint})"
@@ -343,7 +343,7 @@ def test_a_name_that_cannot_be_a_bucket(object_store: StoreHandle) -> None:
 
 
 class _BreaksOnce(BaseHTTPRequestHandler):
-    """Ends the first body in its middle, as a broken connection does."""
+    """Truncates the first body, as a broken connection does."""
 
     bodies: list[bytes]
 
@@ -371,7 +371,7 @@ def test_a_body_that_breaks_off_is_read_again(object_store: StoreHandle, monkeyp
 
 
 def test_a_path_below_a_file(tmp_path: Path) -> None:
-    """Also as root, who may write anywhere, this cannot work."""
+    """Fails even for root, who may write anywhere."""
     (tmp_path / "file").write_bytes(b"1")
     storage = Storage.open(str(tmp_path / "file" / "run"))
     for operation in (storage.ensure, storage.list, lambda: storage.write_bytes("a", b"1")):
@@ -422,6 +422,6 @@ def test_a_local_reader_never_sees_a_part(tmp_path: Path) -> None:
     assert seen <= {bytes([i, i]) for i in range(10)}
 
 
-def test_our_own_mistakes_are_not_translated() -> None:
+def test_bugs_are_not_translated() -> None:
     with pytest.raises(ZeroDivisionError), translate_errors("s3://bricks"):
         _ = 1 / 0

@@ -1,4 +1,4 @@
-"""The embedded S3 server: start, stop, what it keeps and what it leaves alone."""
+"""The embedded S3 server: start, stop, data and access."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ _REQUESTS = (
 
 
 def _answers_http(address: str, port: int, encrypted: bool) -> list[str]:
-    """The requests that are granted to who has no credentials. OPTIONS is a web page's."""
+    """The requests that are granted without credentials. OPTIONS comes from web pages."""
     trusting = ssl._create_unverified_context()
     granted = []
     for verb, path in _REQUESTS:
@@ -175,7 +175,7 @@ def _answers_grpc(address: str, port: int, certificate: bytes | None) -> list[st
     return granted
 
 
-def test_no_port_answers_who_has_no_credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_port_answers_without_credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     handle = up(tmp_path / "store", host="127.0.0.9")
     try:
         _use(handle, monkeypatch)

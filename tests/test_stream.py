@@ -88,7 +88,7 @@ def test_the_memory_limit_changes_no_batch(storage: Storage, memory_bytes: int) 
 
 
 class CountingReader(BlockReader):
-    """Notes the blocks that it is asked for."""
+    """Records the blocks that are read."""
 
     def __init__(self, storage: Storage) -> None:
         super().__init__(storage, Index.load(storage))
@@ -123,7 +123,7 @@ def test_any_number_of_workers_gets_the_same_groups(storage: Storage, workers: i
 
 
 @pytest.mark.parametrize("start", [1, 7, 24, 25, 49])
-def test_a_resume_goes_on_with_the_same_batches(storage: Storage, start: int) -> None:
+def test_a_resume_continues_with_the_same_batches(storage: Storage, start: int) -> None:
     uninterrupted = take(open_stream(storage, batch_size=60), start + 3)
     assert equal(take(open_stream(storage, batch_size=60, start_batch=start), 3), uninterrupted[start:])
 
@@ -146,7 +146,7 @@ def test_data_sets_smaller_than_a_batch(tmp_path: Path, samples: int, memory_byt
 
 
 class FaultyReader(BlockReader):
-    """Its first answers to each request are damaged."""
+    """A reader whose first answers to each request are damaged."""
 
     def __init__(self, storage: Storage, faults: int, damage: str) -> None:
         super().__init__(storage, Index.load(storage))
@@ -173,7 +173,7 @@ class FaultyReader(BlockReader):
 
 
 @pytest.mark.parametrize("damage", ["short", "empty", "flipped", "shifted"])
-def test_damaged_answers_are_asked_for_again(storage: Storage, damage: str) -> None:
+def test_damaged_answers_are_read_again(storage: Storage, damage: str) -> None:
     wanted = take(open_stream(storage, batch_size=60), 30)
     assert equal(take(open_stream(storage, reader=FaultyReader(storage, 3, damage), batch_size=60), 30), wanted)
 
@@ -219,7 +219,7 @@ def test_an_image_that_cannot_be_decoded_is_named(tmp_path: Path, monkeypatch: p
         stream.next()
 
 
-def test_the_consumer_gets_our_own_mistakes_too(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_consumer_gets_bugs_too(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
     reader = BlockReader(storage, Index.load(storage))
     monkeypatch.setattr(reader, "read", lambda blocks: 1 / 0)
     with closing(open_stream(storage, reader=reader)) as stream:
@@ -229,7 +229,7 @@ def test_the_consumer_gets_our_own_mistakes_too(storage: Storage, monkeypatch: p
 
 
 class BlockedReader(BlockReader):
-    """Answers nothing before it is released."""
+    """A reader that blocks until it is released."""
 
     def __init__(self, storage: Storage) -> None:
         super().__init__(storage, Index.load(storage))
@@ -264,7 +264,7 @@ def test_close_at_once_and_while_the_queue_is_full(storage: Storage) -> None:
     stream.close()
 
 
-def test_neighbouring_blocks_are_one_request(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_neighboring_blocks_are_one_request(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
     index = Index.load(storage)
     requests: list[tuple[str, int, int]] = []
     read_ranges = Storage.read_ranges

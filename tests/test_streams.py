@@ -136,7 +136,7 @@ def test_a_run_whose_output_is_lost_saves_its_state(data: str, tmp_path: Path, f
         else:
             process.stdout.close()
     assert process.stderr is not None
-    said = process.stderr.read()
-    assert process.wait(60) == code, said
-    assert ("distgan: warning: standard output: No space left on device" in said) == (lost == "disk")
+    errors = process.stderr.read()
+    assert process.wait(60) == code, errors
+    assert ("distgan: warning: standard output: No space left on device" in errors) == (lost == "disk")
     assert CheckpointStore(Storage.open(f"{tmp_path}/run")).newest_manifest() is not None

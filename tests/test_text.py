@@ -1,4 +1,4 @@
-"""Texts of others on the terminal: nothing steers it, and no secret of a URL is shown."""
+"""Untrusted text on the terminal: it controls nothing, and shows no secret of a URL."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from distgan.errors import UserError
 from distgan.text import printable, without_credentials
 from distgan.tracking.console import Terminal
 
-# Clears the screen, colours, a bell, a C1 control, a line end, a turn of the reading order, a byte that is not UTF-8.
+# Clears the screen, colors, a bell, a C1 control, a line end, a turn of the reading order, a byte that is not UTF-8.
 HOSTILE = "a\x1b[2J\x1b[31mb\x07\x9b1mc\nd\u202etxt.exe\udcff"
 SHOWN = r"a\x1b[2J\x1b[31mb\x07\x9b1mc\nd\u202etxt.exe\udcff"
 
 
-def test_what_has_no_picture_is_spelled_out() -> None:
+def test_unprintable_characters_are_escaped() -> None:
     assert printable(HOSTILE) == SHOWN
     assert printable(SHOWN) == SHOWN
     assert printable("Zoë 積み木 🧱 [red]x") == "Zoë 積み木 🧱 [red]x"
 
 
-def test_an_error_is_one_line_that_steers_nothing() -> None:
+def test_an_error_is_one_printable_line() -> None:
     assert str(UserError(f"{HOSTILE}: bad")) == SHOWN.replace(r"\n", " ") + ": bad"
 
 
-def test_a_terminal_takes_texts_as_they_are() -> None:
+def test_printable_text_is_unchanged() -> None:
     written = io.StringIO()
     terminal = Terminal(file=written, width=100, force_terminal=True, color_system="truecolor", legacy_windows=False)
     table = Table(title="[bold]title[/bold]")
@@ -84,11 +84,11 @@ def test_no_text_takes_long(text: str) -> None:
         "mail me@host: it is late",
     ],
 )
-def test_what_is_no_secret_stays(text: str) -> None:
+def test_other_parts_of_urls_stay(text: str) -> None:
     assert without_credentials(text) == text
 
 
-def test_a_usage_error_steers_nothing_and_repeats_no_password(cli: Cli) -> None:
+def test_a_usage_error_is_printable_and_repeats_no_password(cli: Cli) -> None:
     for word in (f"--{HOSTILE}", "--s3://me:secret@b"):
         found = cli("data", "info", word)
         assert found.code == 2

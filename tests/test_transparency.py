@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from distgan.data.images import Colour, decode_image, parse_colour
+from distgan.data.images import Color, decode_image, parse_color
 from distgan.data.sources.folder import FolderSource
 from packing import encoded, pack_here, pixels_of
 
 pytestmark = pytest.mark.timeout(60)
 
-ORANGE: Colour = (240, 120, 0)
+ORANGE: Color = (240, 120, 0)
 
 
 def halves(mode: str, left: object, right: object) -> Image.Image:
-    """16x16 pixels of two colours."""
+    """16x16 pixels of two colors."""
     image = Image.new(mode, (16, 16), left)  # type: ignore[arg-type]
     image.paste(right, (8, 0, 16, 16))  # type: ignore[arg-type]
     return image
@@ -32,13 +32,13 @@ def palette() -> Image.Image:
 
 # Files whose left half is opaque and whose right half is clear, with black or something else below.
 RED, SHADE = (200, 0, 0), (90, 90, 90)
-CLEAR: dict[str, tuple[bytes, Colour]] = {
-    "colour": (encoded(halves("RGBA", (*RED, 255), (0, 0, 0, 0))), RED),
-    "colour, WebP": (encoded(halves("RGBA", (*RED, 255), (0, 0, 0, 0)), "WEBP", lossless=True), RED),
-    "grey": (encoded(halves("LA", (90, 255), (0, 0))), SHADE),
+CLEAR: dict[str, tuple[bytes, Color]] = {
+    "color": (encoded(halves("RGBA", (*RED, 255), (0, 0, 0, 0))), RED),
+    "color, WebP": (encoded(halves("RGBA", (*RED, 255), (0, 0, 0, 0)), "WEBP", lossless=True), RED),
+    "gray": (encoded(halves("LA", (90, 255), (0, 0))), SHADE),
     "palette": (encoded(palette(), transparency=1), RED),
     "palette of alphas": (encoded(palette(), transparency=b"\xff\x00"), RED),
-    "one colour is clear": (encoded(halves("RGB", RED, (1, 2, 3)), transparency=(1, 2, 3)), RED),
+    "one color is clear": (encoded(halves("RGB", RED, (1, 2, 3)), transparency=(1, 2, 3)), RED),
     "one shade is clear": (encoded(halves("L", 90, 7), transparency=7), SHADE),
     "one of 16 bits is clear": (
         encoded(Image.fromarray(np.where(np.arange(256).reshape(16, 16) % 16 < 8, 90 * 257, 7).astype(np.uint16)),
@@ -48,8 +48,8 @@ CLEAR: dict[str, tuple[bytes, Colour]] = {
 }  # fmt: skip
 
 
-def luma(colour: Colour) -> int:
-    value = Image.new("RGB", (1, 1), colour).convert("L").getpixel((0, 0))
+def luma(color: Color) -> int:
+    value = Image.new("RGB", (1, 1), color).convert("L").getpixel((0, 0))
     assert isinstance(value, int)
     return value
 
@@ -73,11 +73,11 @@ def test_when_packed_it_is_composed_on_the_background(
     photos = tmp_path / "photos"
     photos.mkdir()
     (photos / f"a.{'webp' if 'WebP' in name else 'png'}").write_bytes(data)
-    ground = parse_colour(background)
+    ground = parse_color(background)
     index = pack_here(FolderSource(str(photos)), tmp_path / "out", channels=channels, background=ground)
     (pixels,) = pixels_of(tmp_path / "out", index)
-    for column, colour in ((3, opaque), (12, ground)):
-        assert pixels[:, 5, column].tolist() == (list(colour) if channels == 3 else [luma(colour)])
+    for column, color in ((3, opaque), (12, ground)):
+        assert pixels[:, 5, column].tolist() == (list(color) if channels == 3 else [luma(color)])
 
 
 def test_half_transparent_pixels_mix_before_they_are_resized(tmp_path: Path) -> None:
@@ -92,13 +92,13 @@ def test_half_transparent_pixels_mix_before_they_are_resized(tmp_path: Path) -> 
 
 
 def test_opaque_pixels_stay_as_they_are() -> None:
-    colours = np.random.default_rng(0).integers(0, 256, (64, 64, 4), np.uint8)
-    colours[:, :, 3] = 255
-    assert np.array_equal(decode_image(encoded(Image.fromarray(colours)), 64, 3).transpose(1, 2, 0), colours[:, :, :3])
+    colors = np.random.default_rng(0).integers(0, 256, (64, 64, 4), np.uint8)
+    colors[:, :, 3] = 255
+    assert np.array_equal(decode_image(encoded(Image.fromarray(colors)), 64, 3).transpose(1, 2, 0), colors[:, :, :3])
 
 
-def test_colours_by_name_or_number() -> None:
-    assert parse_colour("#f07800") == parse_colour("#F07800") == ORANGE
+def test_colors_by_name_or_number() -> None:
+    assert parse_color("#f07800") == parse_color("#F07800") == ORANGE
     for text in ("", "red", "f07800", "#f07", "#f0780g", "#+f0780", "#f0 780", "white "):
         with pytest.raises(ValueError, match="is not white, black or #rrggbb"):
-            parse_colour(text)
+            parse_color(text)

@@ -22,9 +22,9 @@ pytestmark = pytest.mark.timeout(60)
 def test_verify_finds_every_fault(tmp_path: Path) -> None:
     storage = Storage.open(str(tmp_path))
     index = pack_numbered(tmp_path, 200, shard_kb=32)
-    told: list[int] = []
-    assert verify(storage, told.append) == []
-    assert told[-1] == 200
+    progress: list[int] = []
+    assert verify(storage, progress.append) == []
+    assert progress[-1] == 200
     names = [shard.name for shard in index.header.shards]
     assert len(names) >= 5
 

@@ -103,7 +103,7 @@ def test_a_server_without_ranges_gives_whole_files_and_the_start_of_them() -> No
         (503, r"overloaded or failing \(HTTP 503\)"),
     ],
 )
-def test_a_status_is_told(status: int, message: str, tmp_path: Path) -> None:
+def test_a_status_is_in_the_message(status: int, message: str, tmp_path: Path) -> None:
     with _server(status=status) as storage:
         for read in (
             lambda: storage.read_bytes("a"),
@@ -142,7 +142,7 @@ def test_what_is_not_there() -> None:
             storage.read_bytes("a")
 
 
-def test_a_certificate_that_nobody_knows(tmp_path: Path) -> None:
+def test_an_untrusted_certificate(tmp_path: Path) -> None:
     expected = r"certificate is not trusted \(self-signed certificate\); name a file .* in SSL_CERT_FILE$"
     with _server(encrypted_by=tmp_path) as storage, pytest.raises(UserError, match=expected):
         storage.read_bytes("a")
@@ -191,7 +191,7 @@ def test_the_list_of_a_folder_is_what_its_page_links_to() -> None:
 
 
 class _LibraryError(Exception):
-    """As httpx, gcsfs and others have their own."""
+    """An error such as those of httpx and gcsfs."""
 
 
 class _RefusedError(OSError):

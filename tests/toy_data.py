@@ -16,6 +16,7 @@ from distgan.data.blocks import BlockReader
 from distgan.data.dataset import Dataset
 from distgan.data.index import FORMAT, Header, Index, Shard, block_spans, pack_table
 from distgan.data.order import Order
+from distgan.data.sources.base import Source
 from distgan.storage.storage import Storage
 
 if TYPE_CHECKING:  # torch, which a process that a test starts need not load
@@ -23,7 +24,7 @@ if TYPE_CHECKING:  # torch, which a process that a test starts need not load
 
 
 @dataclass(frozen=True)
-class NumberedSource:
+class NumberedSource(Source):
     """Noise images whose first pixels spell the sample's number, and labels number % classes."""
 
     count: int

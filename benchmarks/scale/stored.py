@@ -33,11 +33,10 @@ class Stored:
     decode_s: float
 
 
-class NoiseSource:
+class NoiseSource(Source):
     """Images that no encoding makes smaller: no photograph is stored larger."""
 
     def __init__(self, count: int, size: int, channels: int) -> None:
-        self.classes: list[str] = []
         self._count, self._shape = count, (size, size, channels)
 
     def __len__(self) -> int:

@@ -17,7 +17,7 @@ _DIRECTORY = Path(__file__).resolve().parents[2] / ".distgan" / "cluster"
 
 
 def main() -> int:
-    # Whoever ends `up` early ends what it has started.
+    # An `up` that is ended early cleans up.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     options = _options()
     try:
@@ -31,15 +31,15 @@ def main() -> int:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="cluster/local", description="Real Ray nodes and an S3 server here.")
+    parser = argparse.ArgumentParser(prog="cluster/local", description="Ray nodes and an S3 server on this machine.")
     commands = parser.add_subparsers(dest="command", required=True)
-    up = commands.add_parser("up", prog="cluster/local/up", help="bring the cluster up")
+    up = commands.add_parser("up", prog="cluster/local/up", help="start the cluster")
     up.add_argument("nodes", metavar="N", type=int, help=f"Ray nodes, 1 to {lifecycle.MOST_NODES}; node 1 is the head")
     up.add_argument("--no-namespaces", action="store_true", help="loopback addresses in place of network namespaces")
-    for command, text in (("down", "end it"), ("status", "say whether it runs")):
+    for command, text in (("down", "stop it"), ("status", "print whether it runs")):
         commands.add_parser(command, prog=f"cluster/local/{command}", help=text)
     for subparser in commands.choices.values():
-        subparser.add_argument("--dir", type=Path, default=_DIRECTORY, help="its state, by default %(default)s")
+        subparser.add_argument("--dir", type=Path, default=_DIRECTORY, help="state folder, by default %(default)s")
     return parser.parse_args()
 
 

@@ -1,4 +1,4 @@
-"""What a shell, the nodes and `distgan submit` read: the token, credentials, variables, the profile."""
+"""Files for shells, nodes and `distgan submit`: the token, credentials, variables, the profile."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ import secrets
 import shlex
 from pathlib import Path
 
-from cluster.local.state import State, write_private
+from cluster.local.state import State
+from distgan.storage.local_files import write_private
 from distgan.storage.s3_server.server import REGION, StoreHandle
 
 FILES = ("token", "credentials", "clusters.toml", "env.sh")
 
-# They would win over the files that are named here.
+# These would have priority over the files named here.
 _UNSET = ("RAY_AUTH_TOKEN", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE",
           "AWS_ENDPOINT_URL_S3")  # fmt: skip
 
 
 def environment(directory: Path, state: State, store: StoreHandle) -> dict[str, str]:
-    """What nodes and users alike need: how to know each other, and where the S3 server is. No secret is in it."""
+    """Variables that nodes and users need: authentication and the S3 server. They contain no secret."""
     return {
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(directory / "token"),
@@ -30,7 +31,7 @@ def environment(directory: Path, state: State, store: StoreHandle) -> dict[str, 
 
 
 def without_foreign_settings() -> dict[str, str]:
-    """This process's environment without what is meant for another cluster, store or network."""
+    """This process's environment without settings of other clusters, stores or networks."""
     return {
         name: value
         for name, value in os.environ.items()

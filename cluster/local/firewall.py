@@ -1,4 +1,4 @@
-"""Whether the nodes' network carries what they say: a machine with Docker, for one, has a firewall for its bridges."""
+"""Opens the firewall between the nodes: Docker, for one, filters the bridges of a machine."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from cluster.local.processes import NAMESPACES
 from cluster.local.state import Node, State
 from distgan.errors import UserError
 
-# "1" where packets that a bridge carries from one of its ports to another pass the firewall too.
+# "1" if packets between the ports of a bridge pass through the firewall.
 BRIDGES_ARE_FILTERED = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
 _SECONDS = 10
 _CONNECT = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 3).close()"
 
 
 def open_bridge(state: State) -> None:
-    """Lets the firewall pass what goes from a node to a node, where bridges are filtered."""
+    """Lets packets between nodes through the firewall, if bridges are filtered."""
     try:
         filtered = BRIDGES_ARE_FILTERED.read_text().strip() == "1"
     except OSError:
@@ -29,13 +29,13 @@ def open_bridge(state: State) -> None:
 
 
 def close_bridge(state: State) -> None:
-    """Takes back what `open_bridge` did, if anything."""
+    """Undoes `open_bridge`."""
     if state.bridge:
         _iptables("--delete", state.bridge)
 
 
-def check_way(state: State, node: Node, address: str) -> None:
-    """Raises UserError where the node, in its namespace, cannot reach HOST:PORT, where something listens."""
+def check_reaches(state: State, node: Node, address: str) -> None:
+    """Raises UserError if the node, in its namespace, cannot connect to HOST:PORT."""
     if not node.namespace:
         return
     host, _, port = address.rpartition(":")
@@ -57,6 +57,6 @@ def _iptables(action: str, bridge: str) -> None:
         return
     rule = ["FORWARD", "--in-interface", bridge, "--out-interface", bridge, "--jump", "ACCEPT"]
     command = ["iptables", "--wait", str(_SECONDS // 2), action, *rule]
-    # Whether it helped is seen by `check_way`; a rule that is not there need not be deleted.
+    # `check_reaches` shows whether it helped; a missing rule need not be deleted.
     with suppress(subprocess.TimeoutExpired):
         subprocess.run(command, capture_output=True, timeout=_SECONDS, check=False)

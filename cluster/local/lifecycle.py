@@ -1,4 +1,4 @@
-"""Brings a local cluster up, and takes it down again, in whatever state it is found."""
+"""Starts a local cluster, and stops it in whatever state it is."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ _FIRST_AGENT = 52365
 
 
 def up(directory: Path, count: int, namespaces: bool | None = None, timeout: float = 150) -> tuple[State, bool]:
-    """`count` Ray nodes that know each other and an S3 server; and whether they were running before.
+    """Starts `count` Ray nodes and an S3 server; also returns whether they were running before.
 
     Args:
-        directory: where the state, the token, the credentials and the S3 server's data are kept; for this user only.
+        directory: for the state, the token, the credentials and the S3 server's data; for this user only.
         count: nodes, 1 to 9; the first one is the head.
-        namespaces: whether nodes are network namespaces; None: where this user and machine can have them.
-        timeout: seconds until all nodes must be there.
+        namespaces: whether nodes have network namespaces; by default if this user and machine can have them.
+        timeout: seconds until all nodes must be alive.
 
     Raises:
-        UserError: one with another number of nodes runs already, no namespaces can be had, a node does not come.
+        UserError: a cluster of another size runs, namespaces are not possible, a node does not start.
     """
     if not 1 <= count <= MOST_NODES:
         raise UserError(f"{count} nodes: a local cluster has 1 to {MOST_NODES}")
@@ -67,18 +67,18 @@ def up(directory: Path, count: int, namespaces: bool | None = None, timeout: flo
 
 
 def down(directory: Path) -> bool:
-    """Ends all that belongs to the cluster; the S3 server's data stay. False where there was nothing."""
+    """Ends all that belongs to the cluster, and keeps the S3 server's data. False if there was nothing."""
     directory = directory.resolve()
     if not directory.exists():
         return False
     with _locked(directory):
         found = _clean_up(directory)
-        _give(directory)
+        _change_owner(directory)
         return found
 
 
 def status(directory: Path) -> State | None:
-    """The cluster whose nodes and S3 server all run, or None."""
+    """The cluster; None unless all nodes and the S3 server run."""
     state = read_state(directory)
     if state is None or server.status(directory / "store") is None:
         return None
@@ -94,7 +94,7 @@ def _bring_up(directory: Path, state: State, deadline: float) -> None:
     store = server.up(directory / "store", host=state.gateway, timeout=deadline - time.monotonic())
     server.make_buckets(store, BUCKETS)
     for node in state.nodes:
-        firewall.check_way(state, node, store.endpoint.removeprefix("http://"))
+        firewall.check_reaches(state, node, store.endpoint.removeprefix("http://"))
     files.write_files(directory, state, store)
     _hand_over(directory, state)
     environment = files.without_foreign_settings() | files.environment(directory, state, store)
@@ -107,9 +107,9 @@ def _bring_up(directory: Path, state: State, deadline: float) -> None:
         write_state(directory, state)
 
     start(state.head)
-    _wait(lambda: {state.head.address} if _answers(state) else set(), started, state, deadline)
+    _wait(lambda: {state.head.address} if _accepts_connections(state) else set(), started, state, deadline)
     for node in state.nodes[1:]:
-        firewall.check_way(state, node, f"{state.head.address}:{state.ports['gcs']}")
+        firewall.check_reaches(state, node, f"{state.head.address}:{state.ports['gcs']}")
         start(node)
     token = (directory / "token").read_text()
     _wait(lambda: nodes.alive_addresses(state, token), started, state, deadline)
@@ -118,7 +118,7 @@ def _bring_up(directory: Path, state: State, deadline: float) -> None:
 def _wait(
     present: Callable[[], set[str]], started: dict[Node, subprocess.Popen[bytes]], state: State, deadline: float
 ) -> None:
-    """Returns when all started nodes are present. Raises UserError where one ends, or is not there in time."""
+    """Waits until all started nodes are present. Raises UserError if one ends, or is not present in time."""
     while True:
         for node, process in started.items():
             if process.poll() is not None:
@@ -140,14 +140,14 @@ def _absent(node: Node, state: State, what: str) -> UserError:
     return UserError(f"node {node.number} ({node.address}) {what}; last line of its log: {last:.300}")
 
 
-def _answers(state: State) -> bool:
+def _accepts_connections(state: State) -> bool:
     with socket.socket() as connection:
         connection.settimeout(1)
         return connection.connect_ex((state.head.address, state.ports["gcs"])) == 0
 
 
 def _choose_ports(state: State) -> dict[str, int]:
-    """In a namespace every port is free."""
+    """Ports of the nodes. In a namespace every port is free."""
     agents = {node.agent: _FIRST_AGENT + node.number for node in state.nodes}
     ports = _PORTS | agents
     if state.bridge:
@@ -157,13 +157,13 @@ def _choose_ports(state: State) -> dict[str, int]:
 
 
 def _hand_over(directory: Path, state: State) -> None:
-    """Gives what the nodes write to, and what users read, to the user who called `sudo`, if any."""
+    """Gives the files of nodes and users to the user who called `sudo`, if any."""
     if state.bridge:
-        _give(directory, state.sessions)
+        _change_owner(directory, state.sessions)
 
 
-def _give(*paths: Path) -> None:
-    """To the user who called `sudo`, if any, with all that is in them."""
+def _change_owner(*paths: Path) -> None:
+    """Gives paths, with all that is in them, to the user who called `sudo`, if any."""
     who = nodes.owner()
     if who is not None:
         for entry in (entry for path in paths for entry in (path, *path.rglob("*"))):
@@ -188,11 +188,11 @@ def _clean_up(directory: Path) -> bool:
 
 @contextmanager
 def _locked(directory: Path) -> Iterator[None]:
-    """Only one `up` or `down` at a time in `directory`, which is made."""
+    """Makes `directory`, and lets only one `up` or `down` at a time into the block."""
     try:
         new = [path for path in (*reversed(directory.parents), directory) if not path.exists()]
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _give(*new)
+        _change_owner(*new)
         lock = FileLock(directory / "lock", timeout=1, mode=0o600)
         lock.acquire()
     except Timeout as error:

@@ -1,4 +1,4 @@
-"""A bridge of this machine, and a network namespace with an address of its own for each node."""
+"""A bridge on this machine, and for each node a network namespace with its own address."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def with_namespaces(tag: str, count: int) -> State:
 
 
 def on_loopback(tag: str, count: int) -> State:
-    """A cluster on the loopback interface, where every address from 127.0.0.2 on can be had."""
+    """A cluster on the loopback interface, with the addresses from 127.0.0.2 on."""
     return State(tag, [Node(number, f"127.0.0.{1 + number}") for number in range(1, count + 1)], "127.0.0.1")
 
 
@@ -52,9 +52,9 @@ def make_network(state: State) -> None:
 
 
 def remove_network(state: State) -> None:
-    """Removes what there is of it. No process may be in a namespace any more: it would keep it."""
+    """Removes what exists of it. Processes in a namespace must have ended: they would keep it."""
     for node in state.nodes:
-        # The cable first: of one that goes with its namespace nobody says when.
+        # The link first: when its namespace is deleted, it goes at an unknown time.
         if node.interface:
             _delete_link(node.interface)
         if node.namespace and (NAMESPACES / node.namespace).exists():

@@ -1,4 +1,4 @@
-"""Starts one Ray node, and asks the head which nodes it has."""
+"""Starts a Ray node, and lists the nodes that the head knows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cluster.local.state import Node, State
 
 OBJECT_STORE_BYTES = 100_000_000
 
-# No reports home, no metrics (their ports ask for no token; -1 is none), nothing that pushes workers aside.
+# No usage reports, no metrics (their ports need no token; -1 is none), no lower priority for workers.
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_worker_niceness": "0",
@@ -29,7 +29,7 @@ _QUIET = {
 
 
 def owner() -> tuple[int, int] | None:
-    """Of whom the nodes are where root has them from `sudo`: that user; else None, whoever runs this."""
+    """User and group of the nodes: those of the user who called `sudo`; None for the current user."""
     user = os.environ.get("SUDO_UID")
     if os.geteuid() != 0 or not user:
         return None
@@ -37,7 +37,7 @@ def owner() -> tuple[int, int] | None:
 
 
 def start_node(node: Node, state: State, environment: dict[str, str]) -> subprocess.Popen[bytes]:
-    """`ray start` of the node, in its namespace, in a session of its own; it runs until it is killed."""
+    """Starts `ray start` of the node, in its namespace and its own session; it runs until it is killed."""
     log = log_of(node, state)
     command = [*_enter(node), sys.executable, "-m", "ray.scripts.scripts", "start", *_options(node, state)]
     with log.open("wb") as output:
@@ -57,7 +57,7 @@ def log_of(node: Node, state: State) -> Path:
 
 
 def alive_addresses(state: State, token: str) -> set[str]:
-    """Of the nodes that the head knows to be alive. Raises OSError or ValueError where it does not say."""
+    """Addresses of the nodes that the head reports as alive. Raises OSError or ValueError without an answer."""
     request = urllib.request.Request(f"{state.api}/nodes?view=summary", headers={"Authorization": f"Bearer {token}"})
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with direct.open(request, timeout=5) as reply:
@@ -74,7 +74,7 @@ def _enter(node: Node) -> list[str]:
 
 
 def _own_python(environment: dict[str, str]) -> dict[str, str]:
-    """Jobs call `python`, which must be the one that has Ray, whether or not its environment is activated."""
+    """Puts this Python first: jobs call `python`, which must be the one that has Ray."""
     return {"PATH": os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", os.defpath)])}
 
 
@@ -87,7 +87,7 @@ def _home() -> dict[str, str]:
 
 
 def _options(node: Node, state: State) -> list[str]:
-    """The last worker plays a spot machine, so that placement can be tried."""
+    """Options of `ray start`. The last worker is labeled as a spot machine, to try placement."""
     spot = not node.is_head and node.number == len(state.nodes)
     labels = {
         "ray.io/node-group": "head" if node.is_head else "worker",

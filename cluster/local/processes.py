@@ -1,4 +1,4 @@
-"""Finds and ends the processes of a local cluster: by where they run and what they write to, never by name."""
+"""Finds and ends the processes of a local cluster, by their namespace and output file, never by name."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _END_SECONDS = 20.0
 
 
 def start_time(pid: int) -> int | None:
-    """When a living process started, in clock ticks since the machine did; with its id it names one process."""
+    """When a living process started, in clock ticks since boot; with its id it identifies the process."""
     fields = _stat(pid)
     return None if fields is None or fields[0] == "Z" else int(fields[19])
 
@@ -27,10 +27,10 @@ def is_alive(starter: tuple[int, int] | None) -> bool:
 
 
 def processes_of(state: State) -> set[int]:
-    """Living processes that are in a namespace of the cluster or write to its session folder, and all their children.
+    """Living processes in a namespace of the cluster or with output in its session folder, and all their children.
 
-    Ray gives each of its processes, and each job, a log file of the session folder as output. Its name is drawn at
-    random and the folder is for one user only, so that nothing else has it.
+    The output of each process and job of Ray is a log file in the session folder. The folder has a random name and
+    belongs to one user, so nothing else writes there.
     """
     namespaces = _identities(NAMESPACES / node.namespace for node in state.nodes if node.namespace)
     parents: dict[int, int] = {}
@@ -51,7 +51,7 @@ def processes_of(state: State) -> set[int]:
 
 
 def memory_of(pids: Iterable[int]) -> int:
-    """Bytes of memory that processes take, each page that several share counted once (proportional set size)."""
+    """Bytes of memory of the processes, shared pages counted once (proportional set size)."""
     total = 0
     for pid in pids:
         with suppress(OSError):
@@ -61,7 +61,7 @@ def memory_of(pids: Iterable[int]) -> int:
 
 
 def end_processes(state: State) -> None:
-    """Kills them, and what they start meanwhile, until none is left. Raises UserError where some do not end."""
+    """Kills all processes, until no new ones appear. Raises UserError if some do not end."""
     deadline = time.monotonic() + _END_SECONDS
     while found := processes_of(state):
         if time.monotonic() > deadline:
@@ -72,7 +72,7 @@ def end_processes(state: State) -> None:
 
 
 def _kill(pids: set[int], state: State) -> None:
-    """Each is held by a descriptor while all are looked at again: a number may be another process's by now."""
+    """Kills processes, after opening them and checking again: an id may belong to another process by now."""
     with ExitStack() as held:
         processes = {}
         for pid in pids:
@@ -93,7 +93,7 @@ def _writes_to(process: Path, folder: Path) -> bool:
 
 
 def _identities(paths: Iterable[Path]) -> set[tuple[int, int]]:
-    """(device, inode) of each that exists."""
+    """(device, inode) of each path that exists."""
     found = set()
     for path in paths:
         with suppress(OSError):

@@ -1,13 +1,13 @@
-"""What a local cluster consists of, written down before it is made, so that it can always be unmade."""
+"""The parts of a local cluster, recorded before they are made so that they can always be removed."""
 
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from distgan.errors import UserError
+from distgan.storage.local_files import write_private
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Node:
         number: from 1; node 1 is the head.
         address: its IPv4 address.
         namespace: its network namespace; empty without namespaces.
-        interface: the end of its cable in the root namespace; empty without namespaces.
+        interface: its network interface in the root namespace; empty without namespaces.
     """
 
     number: int
@@ -41,12 +41,12 @@ class State:
     """A local cluster.
 
     Attributes:
-        tag: eight hexadecimal digits that name all that belongs to it.
+        tag: eight hexadecimal digits in the names of all its parts.
         nodes: the head first.
         gateway: the address of this machine in the cluster's network, where the S3 server listens.
         network: that network, as `10.201.0.0/24`; empty without namespaces.
-        bridge: of the network; empty without namespaces.
-        ports: of the head: `gcs` for nodes and drivers, `api` for jobs and the dashboard.
+        bridge: the network's bridge; empty without namespaces.
+        ports: the head's: `gcs` for nodes and drivers, `api` for jobs and the dashboard.
         starters: process id and start time of each node's `ray start`, by the node's number.
     """
 
@@ -68,7 +68,7 @@ class State:
 
     @property
     def sessions(self) -> Path:
-        """Ray's session folders and logs. Unix sockets lie in it, whose paths may have 107 characters only."""
+        """Folder of Ray's sessions and logs; short, since paths of Unix sockets have at most 107 characters."""
         return Path("/tmp") / f"distgan-{self.tag}"
 
 
@@ -93,11 +93,3 @@ def read_state(directory: Path) -> State | None:
 
 def write_state(directory: Path, state: State) -> None:
     write_private(directory / "state.json", json.dumps(asdict(state), indent=1))
-
-
-def write_private(path: Path, text: str) -> None:
-    """Replaces `path` by a file that only this user can read."""
-    temporary = path.with_name(f"{path.name}.new")
-    with os.fdopen(os.open(temporary, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "w") as file:
-        file.write(text)
-    temporary.replace(path)

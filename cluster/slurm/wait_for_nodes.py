@@ -1,6 +1,6 @@
-"""Waits until a Ray cluster has so many nodes: `wait_for_nodes.py HOST:PORT NODES PROCESS`.
+"""Waits until a Ray cluster has NODES nodes: `wait_for_nodes.py HOST:PORT NODES PROCESS`.
 
-Exit code 1 and one line where they do not come in time, or where the process that starts them has ended.
+Exit code 1 and one line if they do not join in time, or if the process that starts them has ended.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def main() -> None:
     deadline = time.monotonic() + _TIMEOUT_S
 
     def holds(condition: Callable[[], bool]) -> bool:
-        """Whether it becomes true in time, and while the process that starts the nodes lives."""
+        """Whether the condition becomes true in time, while the process that starts the nodes lives."""
         while not condition():
             if time.monotonic() > deadline or not Path("/proc", process).exists():
                 return False

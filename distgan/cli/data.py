@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from distgan.data.sources.base import Source
 
 
-app = typer.Typer(help="Make, look at and check data sets.", no_args_is_help=True)
+app = typer.Typer(help="Make, inspect and check data sets.", no_args_is_help=True)
 
 render = typer.Typer(help="Render data sets.", no_args_is_help=True)
 
@@ -35,14 +35,6 @@ class Encoding(StrEnum):
     png = "png"
     jpg = "jpg"
     webp = "webp"
-
-
-class Format(StrEnum):
-    folder = "folder"
-    celeba = "celeba"
-    cifar = "cifar"
-    idx = "idx"
-    npz = "npz"
 
 
 class Split(StrEnum):
@@ -70,8 +62,8 @@ class Filter(StrEnum):
 
 
 class Channels(StrEnum):
-    grey = "1"
-    colour = "3"
+    gray = "1"
+    color = "3"
 
 
 Out = Annotated[str, typer.Option("--out", metavar="URL", help="Folder or URL (s3://bucket/…) for the shards.")]
@@ -80,9 +72,9 @@ Size = Annotated[int, typer.Option(min=8, max=4096, help="Pixels a side.")]
 
 ShardMb = Annotated[int, typer.Option(min=1, help="Megabytes after which a shard is closed.")]
 
-Stored = Annotated[Encoding, typer.Option(help="png and webp lose nothing; jpg decodes fastest.")]
+Stored = Annotated[Encoding, typer.Option(help="png and webp are lossless; jpg decodes fastest.")]
 
-Seed = Annotated[int, typer.Option(min=0, help="Draws the order of the samples (and, in render, the scenes).")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of the order of the samples (and, in render, of the scenes).")]
 
 Url = Annotated[str, typer.Argument(metavar="URL", help="Folder or URL that holds index.json.")]
 
@@ -92,7 +84,7 @@ def bricks(
     out: Out,
     samples: Annotated[int, typer.Option(min=1, max=10_000_000, help="How many images.")] = 40_000,
     size: Size = 64,
-    channels: Annotated[Channels, typer.Option(help="1 for grey, 3 for RGB.")] = Channels.grey,
+    channels: Annotated[Channels, typer.Option(help="1 for gray, 3 for RGB.")] = Channels.gray,
     seed: Seed = 0,
     encoding: Stored = Encoding.png,
     shard_mb: ShardMb = 64,
@@ -107,35 +99,41 @@ def bricks(
 
 @app.command()
 def pack(
-    source: Annotated[str, typer.Argument(metavar="SOURCE", help="Folder, archive or file, as said above.")],
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="Folder, archive or file; see above.")],
     out: Out,
-    format: Annotated[Format, typer.Option(help="What the source is.")],  # noqa: A002 - the option's name
+    format: Annotated[  # noqa: A002 - the option's name
+        str, typer.Option(metavar="NAME", help="folder, celeba, cifar, idx, npz, or a class of yours: module:Class.")
+    ],
     size: Size = 64,
-    channels: Annotated[Channels, typer.Option(help="1 for grey, 3 for RGB.")] = Channels.colour,
+    channels: Annotated[Channels, typer.Option(help="1 for gray, 3 for RGB.")] = Channels.color,
     label: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="NAME", help="celeba: an attribute, as Blond_Hair; may be repeated. cifar: fine or coarse."
+            metavar="NAME", help="celeba: an attribute such as Blond_Hair; repeatable. cifar: fine or coarse."
         ),
     ] = None,
     label_pattern: Annotated[
         str | None, typer.Option(metavar="REGEX", help="folder: finds the class in a file's name, in its first group.")
     ] = None,
     split: Annotated[Split | None, typer.Option(help="cifar: which images; by default train.")] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="module:Class: an argument of its constructor; repeatable."),
+    ] = None,
     fit: Annotated[
         Fit,
-        typer.Option(help="An image that is not square: stretched, cut to its centred square, or padded to one."),
+        typer.Option(help="Images that are not square: stretch them, crop their centered square, or pad them."),
     ] = Fit.stretch,
     crop: Annotated[
         int | None,
-        typer.Option(min=1, max=65_536, metavar="PIXELS", help="First take the centred square of so many pixels."),
+        typer.Option(min=1, max=65_536, metavar="PIXELS", help="First crop the centered square of this side."),
     ] = None,
     background: Annotated[
         str,
-        typer.Option(metavar="COLOUR", help="What transparency lies on and padding has: white, black or '#rrggbb'."),
+        typer.Option(metavar="COLOR", help="Color behind transparency and of padding: white, black or '#rrggbb'."),
     ] = "white",
     bad: Annotated[
-        Bad, typer.Option(help="An image that cannot be read, or is smaller than --crop: end, or leave it out.")
+        Bad, typer.Option(help="Images that cannot be read, or are smaller than --crop: fail, or skip them.")
     ] = Bad.error,
     seed: Seed = 0,
     encoding: Stored = Encoding.png,
@@ -143,36 +141,40 @@ def pack(
 ) -> None:
     """Pack images into WebDataset shards, resized to SIZE x SIZE and shuffled by seed, with an index.
 
-    What SOURCE is, by --format:
+    SOURCE by --format:
 
-    - folder: a folder of images; its sub-folders are the classes, or --label-pattern finds them in the files' names,
-    or StyleGAN's dataset.json in it says the labels
+    - folder: a folder of images. Classes are its sub-folders, what --label-pattern finds in file names, or the labels
+    of StyleGAN's dataset.json
 
     - celeba: the folder with img_align_celeba (or img_align_celeba.zip) and list_attr_celeba.txt or .csv, or Kaggle's
-    zip file. No labels without --label; of one attribute 0 is "not", 1 "has"; of several their product, the first
-    counting most
+    zip file. Without --label there are no labels. One attribute gives the classes "not" (0) and "has" (1); several
+    give their product, the first one counting most
 
     - cifar: CIFAR-10 or CIFAR-100, Python or binary batches, folder or .tar.gz; 32 pixels a side
 
-    - idx: an IDX file (MNIST), or a folder of them; npz: a .npz file with images and labels
+    - idx: an IDX file (MNIST), or a folder of them
+
+    - npz: a .npz file with images and labels
+
+    - module:Class: whatever your subclass of distgan.data.sources.base.Source reads
 
     Example: `distgan data pack celeba --format celeba --label Blond_Hair --size 64 --out s3://faces`
     """
-    from distgan.data.images import parse_colour
+    from distgan.data.images import parse_color
     from distgan.data.pack import PackOptions
-    from distgan.data.sources.base import open_source
+    from distgan.data.sources.base import open_source, parse_options
     from distgan.errors import UserError
 
-    asked = {"label": label or None, "label_pattern": label_pattern, "split": split and split.value}
-    given = {name: value for name, value in asked.items() if value is not None}
+    flags = {"label": label or None, "label_pattern": label_pattern, "split": split and split.value}
+    given = parse_options(option or []) | {name: value for name, value in flags.items() if value is not None}
     try:
-        ground = parse_colour(background)
+        color = parse_color(background)
     except ValueError as error:
         raise UserError(f"--background {error}") from None
-    opened = open_source(format.value, source, given)
+    opened = open_source(format, source, given)
     options = PackOptions(
         size, int(channels.value), encoding.value, seed, shard_mb * 2**20,
-        fit=fit.value, crop=crop, background=ground, bad=bad.value,
+        fit=fit.value, crop=crop, background=color, bad=bad.value,
     )  # fmt: skip
     _pack(opened, out, options)
 
@@ -181,13 +183,13 @@ def pack(
 def index(
     url: Annotated[str, typer.Argument(metavar="URL", help="Folder or URL with .tar files.")],
     bad: Annotated[
-        Bad, typer.Option(help="A sample whose image or label cannot be read: end, or leave it out of the index.")
+        Bad, typer.Option(help="Samples whose image or label cannot be read: fail, or leave them out of the index.")
     ] = Bad.error,
 ) -> None:
     """Make the index of WebDataset shards that other software wrote (KEY.png|jpg|webp|gif|bmp and KEY.cls or KEY.json).
 
-    Of each image the header is read. One that is damaged behind it is found by `distgan data verify`, and is
-    data.bad_samples' to judge in training.
+    Only the header of each image is read. `distgan data verify` finds images that are damaged after it; in training
+    data.bad_samples decides about them.
     """
     from distgan.data.scan import index_shards
     from distgan.storage.storage import Storage
@@ -200,7 +202,7 @@ def index(
 
 @app.command()
 def info(url: Url) -> None:
-    """Print what a data set holds, and whether it is small for a run of the default configuration."""
+    """Print what a data set holds, and warn if it is small for a run of the default configuration."""
     from distgan.data.index import Index
     from distgan.storage.storage import Storage
 
@@ -213,7 +215,7 @@ def info(url: Url) -> None:
 
 @app.command()
 def verify(url: Url) -> None:
-    """Check every byte and every image of a data set against its index; exit code 2 where one is wrong."""
+    """Check every byte and every image of a data set against its index; exit code 2 if there are faults."""
     from distgan.data.index import Index
     from distgan.data.verify import verify as verify_data
     from distgan.errors import UserError
@@ -238,17 +240,17 @@ def verify(url: Url) -> None:
 def stats(
     url: Url,
     size: Annotated[
-        int | None, typer.Option(min=8, max=4096, help="Pixels a side, the image_size of runs; by default the data's.")
+        int | None, typer.Option(min=8, max=4096, help="image_size of the runs; by default the data's.")
     ] = None,
     resize: Annotated[
-        Filter | None, typer.Option(help="As data.resize of the runs; by default bilinear for images of another size.")
+        Filter | None, typer.Option(help="data.resize of the runs; by default bilinear for images of another size.")
     ] = None,
     extractor: Extractor = None,
     real_samples: Annotated[
-        int | None, typer.Option(min=4, help="As evaluation.real_samples of the runs; by default all images.")
+        int | None, typer.Option(min=4, help="evaluation.real_samples of the runs; by default all images.")
     ] = None,
     samples: Annotated[
-        int | None, typer.Option(min=2, help="As evaluation.samples of the runs, which the floor depends on.")
+        int | None, typer.Option(min=2, help="evaluation.samples of the runs, which the floor depends on.")
     ] = None,
     workers: WorkerCount = 1,
     out: Annotated[
@@ -258,10 +260,10 @@ def stats(
     address: Address = None,
     no_ray: NoRay = False,
 ) -> None:
-    """Compute the statistics that runs and `distgan evaluate` compare with, and keep them where they look.
+    """Compute the reference statistics that runs and `distgan evaluate` use, and store them where these look.
 
-    They are kept beside the data, or in this machine's cache folder where the data cannot be written. Runs look for
-    those of their image_size, data.resize, evaluation.extractor and evaluation.real_samples.
+    They are stored beside the data, or in this machine's cache folder if the data is read-only. Runs use the ones of
+    their image_size, data.resize, evaluation.extractor and evaluation.real_samples.
     """
     from distgan.cli.measuring import measuring_bars
     from distgan.inference.data_statistics import (
@@ -281,8 +283,8 @@ def stats(
         url, size=size, resize=fitting, extractor=extractor, real_samples=real_samples, samples=samples
     )
     places = Workers(workers, address, no_ray, "auto", job.own_sources)
-    with measuring_bars({"real images": job.images}) as (told, say):
-        found = run_task("data stats", compute_statistics, job, places, told, say)
+    with measuring_bars({"real images": job.images}) as (on_progress, log):
+        found = run_task("data stats", compute_statistics, job, places, on_progress, log)
     if found is None:
         return
     if out is not None:
@@ -302,9 +304,9 @@ def _pack(source: Source, out: str, options: PackOptions) -> None:
             source,
             Storage.open(out),
             options,
-            lambda done: progress.update(task, completed=done),
-            skipped.append,
-            recovered.append,
+            on_progress=lambda done: progress.update(task, completed=done),
+            on_skip=skipped.append,
+            on_recovered=recovered.append,
         )
     print_made(out, packed, skipped)
     print_recovered(sum(recovered))

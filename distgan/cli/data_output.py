@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from distgan.data.index import Index
 
 
-_NAMED = 5  # of what was left out
+_NAMED = 5  # reasons for leaving samples out
 
 
 def print_index(url: str, opened: Index) -> None:
-    """What a data set holds."""
+    """Prints what a data set holds."""
     header = opened.header
-    labelled = int((opened.labels >= 0).sum())
+    labeled = int((opened.labels >= 0).sum())
     megabytes = sum(shard.bytes for shard in header.shards) / 1e6
     shape = f"{header.channels}x{header.image_size}x{header.image_size}"
     if header.image_size is None:
@@ -31,7 +31,7 @@ def print_index(url: str, opened: Index) -> None:
     lines = [
         f"{url}: {header.samples:,} images, {shape}",
         f"  {len(header.shards)} shards, {megabytes:.1f} MB, {len(opened.blocks):,} blocks",
-        f"  {len(header.classes)} classes{_empty(opened)}, {labelled:,} labelled",
+        f"  {len(header.classes)} classes{_empty(opened)}, {labeled:,} labeled",
         f"  hash {opened.hash}",
     ]
     print("\n".join(map(printable, lines)))
@@ -45,7 +45,7 @@ def _empty(opened: Index) -> str:
 
 
 def print_made(url: str, made: Index, bad: list[str]) -> None:
-    """What a data set that has just been made holds, which samples are bad and what else was left out."""
+    """Prints what a new data set holds, its bad samples, and what else was left out."""
     from distgan.data.files import BAD
 
     print_index(url, made)
@@ -54,16 +54,16 @@ def print_made(url: str, made: Index, bad: list[str]) -> None:
 
 
 def print_if_sorted(opened: Index) -> None:
-    """A warning where the samples lie sorted by label, which keeps classes apart in training."""
+    """Warns of samples sorted by label, whose classes stay apart in training."""
     if opened.is_sorted_by_label:
         print(
-            "warning: the labels lie sorted, so that each group of a batch has only some of the classes; pack the "
+            "warning: the labels are sorted, so that each group of a batch has only some of the classes; pack the "
             "images with `distgan data pack`, which shuffles them, or raise data.streams (16 by default) in training"
         )
 
 
 def print_few_images(samples: int) -> None:
-    """A warning where the samples are few for a run of the default configuration."""
+    """Warns of too few samples for a run of the default configuration."""
     from distgan.config.schema import Config
     from distgan.evaluation.extractors.published import feature_count
     from distgan.tracking import formatting
@@ -76,7 +76,7 @@ def print_few_images(samples: int) -> None:
 
 
 def print_skipped(reasons: list[str]) -> None:
-    """How many samples were left out, and why the first few were."""
+    """Prints how many samples were left out, and the first reasons."""
     if reasons:
         print(f"{len(reasons):,} bad {'sample' if len(reasons) == 1 else 'samples'} left out:")
         for reason in reasons[:_NAMED]:
@@ -86,23 +86,23 @@ def print_skipped(reasons: list[str]) -> None:
 
 
 def print_recovered(count: int) -> None:
-    """How many JPEGs were taken although a decoder warns of them."""
+    """Prints how many JPEGs were kept although libjpeg warns of them."""
     if count:
         what = "JPEG is" if count == 1 else "JPEGs are"
         print(f"{count:,} {what} slightly damaged but decodable; kept")
 
 
 def print_left_out(left_out: Mapping[str, int]) -> None:
-    """How many files or members of shards were not taken, and why."""
-    from distgan.data.files import words_of
+    """Prints how many files or members of shards were left out, by reason."""
+    from distgan.data.files import describe_counts
 
     total = sum(left_out.values())
     if total:
-        print(f"{total:,} {'file' if total == 1 else 'files'} left out: {printable(words_of(left_out))}")
+        print(f"{total:,} {'file' if total == 1 else 'files'} left out: {printable(describe_counts(left_out))}")
 
 
 def progress_bar(console: Console | None = None) -> Progress:
-    """A bar on standard error, where that is a terminal."""
+    """A bar on standard error, if that is a terminal."""
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     console = console or Terminal(stderr=True)
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)

@@ -12,7 +12,7 @@ app = typer.Typer(
     help="A real S3 server on this machine (SeaweedFS), for laptops, demos and tests.", no_args_is_help=True
 )
 
-Directory = Annotated[Path, typer.Option("--dir", help="Where its data, credentials and log are kept.")]
+Directory = Annotated[Path, typer.Option("--dir", help="Folder of its data, credentials and log.")]
 
 _DEFAULT = Path(".distgan/store")
 
@@ -22,11 +22,11 @@ def up(
     directory: Directory = _DEFAULT,
     port: Annotated[int | None, typer.Option(help="S3 port; a free one by default.")] = None,
     host: Annotated[
-        str | None, typer.Option(help="The one address of this machine that S3 listens on; by default 127.0.0.1.")
+        str | None, typer.Option(help="Address of this machine that S3 listens on; by default 127.0.0.1.")
     ] = None,
-    bucket: Annotated[list[str] | None, typer.Option(help="Bucket to make where it is missing; repeatable.")] = None,
+    bucket: Annotated[list[str] | None, typer.Option(help="Bucket to make if it is missing; repeatable.")] = None,
 ) -> None:
-    """Start the server, or find it running; `source DIR/env.sh` gives a shell its address and credentials."""
+    """Start the server, unless it runs; `source DIR/env.sh` sets its address and credentials in a shell."""
     from distgan.storage.s3_server.server import make_buckets
     from distgan.storage.s3_server.server import up as start
 
@@ -46,7 +46,7 @@ def down(directory: Directory = _DEFAULT) -> None:
 
 @app.command()
 def status(directory: Directory = _DEFAULT) -> None:
-    """Say whether the server runs, and where."""
+    """Print whether the server runs, and where."""
     from distgan.storage.s3_server.server import status as ask
 
     handle = ask(directory)

@@ -1,4 +1,4 @@
-"""Blocks of shards: read, checked, read again when damaged, and cached on the node's disk for all its workers."""
+"""Reads blocks of shards, checks and retries them, and caches them on the node's disk for all its workers."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _FIRST_WAIT_S = 0.2
 
 
 class BlockReader:
-    """Fetches blocks by range requests, several at once, through a cache where there is one.
+    """Reads blocks by concurrent range requests, through a cache if there is one.
 
     Attributes:
-        retry: what is done where storage is away.
+        retry: the policy for unavailable storage.
     """
 
     def __init__(
@@ -37,13 +37,13 @@ class BlockReader:
         self.retry = retry or Retry()
 
     def read(self, blocks: Sequence[Block]) -> list[bytes]:
-        """The bytes of each block, checked. Raises UserError naming the shard where they stay wrong."""
+        """The bytes of each block, checked. Raises UserError, naming the shard, if they stay wrong."""
         if self._cache is None:
             return self._download(blocks)
         return self._cache.read(self._index.hash, blocks, self._download)
 
     def bytes_before(self, shard: int, offset: int, count: int) -> bytes:
-        """`count` bytes of a shard before `offset`; they belong to no block, so nothing checks them."""
+        """The `count` bytes of a shard before `offset`, unchecked: they belong to no block."""
         return self._storage.read_ranges([(self._index.header.shards[shard].name, offset - count, offset)])[0]
 
     def _download(self, blocks: Sequence[Block]) -> list[bytes]:
@@ -67,7 +67,7 @@ class BlockReader:
         return [found[block.number] for block in blocks]
 
     def _read_ranges(self, blocks: Sequence[Block]) -> list[bytes]:
-        """One request for each run of blocks that touch."""
+        """One request for each run of adjacent blocks."""
         runs: list[list[Block]] = []
         for block in sorted(blocks, key=lambda each: each.number):
             last = runs[-1][-1] if runs else None
@@ -92,28 +92,28 @@ _log = logging.getLogger(__name__)
 
 
 class BlockCache:
-    """Whole blocks as files, named by the data's hash and their number; the least recently used go first.
+    """Blocks as files, named by the data's hash and their number; the least recently used are deleted first.
 
-    A file appears by an atomic rename and is checked by whoever reads it (`BlockReader`), so a killed writer leaves
-    nothing wrong behind. Where the folder cannot be used, a warning says so once, and blocks are downloaded.
+    Files appear by an atomic rename and are checked when they are read, so a killed writer does no harm. If the
+    folder cannot be used, one warning is logged, and blocks are downloaded.
     """
 
     def __init__(self, folder: Path, max_bytes: int) -> None:
         self._folder, self._max_bytes, self._warned = folder, max_bytes, False
-        with self._on_without():
+        with self._warn_on_error():
             folder.mkdir(parents=True, exist_ok=True)
 
     def read(self, data_hash: str, blocks: Sequence[Block], download: Download) -> list[bytes]:
-        """The blocks' bytes, from here or by one call of `download` for those that nobody has."""
+        """The blocks' bytes; `download` is called once, for those that are not cached."""
         found: dict[int, bytes] = {}
         with ExitStack() as locks:
             absent = []
-            # In one order everywhere, so that two workers never wait for each other.
+            # The same order in every worker, so that two never wait for each other.
             for block in sorted(blocks, key=lambda each: each.number):
                 path = self._path(data_hash, block)
                 data = self._take(path, block)
                 if data is None:
-                    with self._on_without():
+                    with self._warn_on_error():
                         locks.enter_context(locked(path.with_suffix(".lock")))
                     data = self._take(path, block)
                 if data is None:
@@ -122,23 +122,23 @@ class BlockCache:
                     found[block.number] = data
             if absent:
                 for block, data in zip(absent, download(absent), strict=True):
-                    with self._on_without():
+                    with self._warn_on_error():
                         self._put(self._path(data_hash, block), data)
                     found[block.number] = data
         if absent:
-            with self._on_without():
+            with self._warn_on_error():
                 self._evict()
         return [found[block.number] for block in blocks]
 
     @contextmanager
-    def _on_without(self) -> Iterator[None]:
-        """Turns errors of the disk in the block into one warning."""
+    def _warn_on_error(self) -> Iterator[None]:
+        """Turns the first disk error into a warning, and ignores the others."""
         try:
             with translate_errors(f"data.cache_dir={self._folder}"):
                 yield
         except UserError as error:
             if not self._warned:
-                _log.warning("%s; training goes on without the cache", error)
+                _log.warning("%s; training continues without the cache", error)
             self._warned = True
 
     def _path(self, data_hash: str, block: Block) -> Path:
@@ -146,7 +146,7 @@ class BlockCache:
 
     def _take(self, path: Path, block: Block) -> bytes | None:
         data = None
-        with self._on_without(), suppress(FileNotFoundError):
+        with self._warn_on_error(), suppress(FileNotFoundError):
             data = path.read_bytes()
             os.utime(path)
         if data is None:

@@ -1,4 +1,4 @@
-"""From the bytes of a block to images as a run wants them: training and evaluation both decode here."""
+"""Decodes the samples of a data set, for training and evaluation."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from distgan.text import command
 class Dataset:
     """Decodes the samples of a data set to uint8 images of one shape, (channels, height, width), height = width.
 
-    A bad sample is one whose bytes are as the index says, but are no image, or one of another size and `resize` is
-    "none". What takes its place follows from the data alone, so that every worker and every resume agree.
+    A bad sample is one whose bytes match the index but are no image, or an image of another size where `resize` is
+    "none". Its substitute depends on the data alone, so that every worker and every resume use the same one.
     """
 
     def __init__(self, index: Index, reader: BlockReader, shape: tuple[int, int, int], config: DataConfig) -> None:
@@ -34,9 +34,9 @@ class Dataset:
 
     @classmethod
     def open(cls, config: DataConfig, shape: tuple[int, int, int], retry: Retry | None = None) -> Dataset:
-        """Of the data set at `config.url`, read through its cache. Raises UserError where it is missing or damaged.
+        """The data set at `config.url`, read through its cache. Raises UserError if it is missing or damaged.
 
-        By default storage that is away is waited for (`data.retry`).
+        By default unavailable storage is waited for (`storage.retry`).
         """
         assert config.url is not None
         storage, retry = Storage.open(config.url), retry or Retry()
@@ -47,13 +47,13 @@ class Dataset:
         return cls(index, BlockReader(storage, index, cache, retry), shape, config)
 
     def block_of(self, sample: int) -> Block:
-        """The block that a sample lies in."""
+        """The block that contains a sample."""
         return self.index.blocks[bisect_right(self._block_starts, sample) - 1]
 
     def images(self, samples: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-        """Ascending sample numbers, each with its image; a block is read once.
+        """The given samples (ascending numbers) and their images; each block is read once.
 
-        Bad samples are left out where they are to be skipped. Raises UserError, naming shard and sample, where not.
+        Bad samples are left out if `data.bad_samples` is "skip", else they raise UserError with shard and sample.
         """
         block: Block | None = None
         data = b""
@@ -66,10 +66,10 @@ class Dataset:
                 yield sample, image
 
     def decode_or_next(self, sample: int, block: Block, data: bytes) -> tuple[int, NDArray[np.uint8]]:
-        """The image of a sample of `block`, or of the first good one after it in the block, taken as a ring; and whose.
+        """A sample of `block` and its image; for a bad sample the next good one in the block, which wraps around.
 
-        Raises UserError, naming shard and sample, for a bad one that is not to be skipped, or a block without a
-        good one.
+        Raises UserError, with shard and sample, for a bad sample if `data.bad_samples` is "error", and for a block
+        without a good one.
         """
         size = block.stop - block.first
         for step in range(size):
@@ -79,13 +79,13 @@ class Dataset:
                 return candidate, image
         raise UserError(
             f"{self._shard(block)}: none of the samples {block.first} to {block.stop - 1} (bytes {block.start} to "
-            f"{block.end}) can be used, so nothing can stand in for them; pack the data again"
+            f"{block.end}) can be used, so there is no substitute; pack the data again"
         )
 
     def decode(self, sample: int, block: Block, data: bytes) -> NDArray[np.uint8] | None:
-        """The image of a sample of `block`, whose bytes are `data`; None for a bad one that is to be skipped.
+        """The image of a sample of `block`, whose bytes are `data`.
 
-        Raises UserError, naming shard and sample, for a bad one that is not.
+        A bad sample gives None if `data.bad_samples` is "skip", else UserError with shard and sample.
         """
         start = int(self.index.offsets[sample]) - block.start
         image = data[start : start + int(self.index.lengths[sample])]
@@ -103,7 +103,7 @@ class Dataset:
         return self.index.header.shards[block.shard].name
 
     def _name(self, sample: int, block: Block) -> str:
-        """Shard, number, place and, where the tar header before it can be read, the name of its file in the tar."""
+        """Shard, number, byte and, if its tar header can be read, file name of a sample."""
         offset = int(self.index.offsets[sample])
         place = f"{self._shard(block)}: sample {sample} at byte {offset}"
         if offset < TAR_UNIT:
@@ -116,10 +116,10 @@ class Dataset:
 
 
 def check_bad_samples(count: int, config: DataConfig) -> None:
-    """Raises UserError for more bad samples than the configuration allows."""
+    """Raises UserError for more bad samples than `data.max_bad_samples`."""
     if count > config.max_bad_samples:
         raise UserError(
-            f"{config.url}: {count} samples met so far cannot be used, more than data.max_bad_samples="
+            f"{config.url}: {count} samples so far cannot be used, more than data.max_bad_samples="
             f"{config.max_bad_samples}; `{command('data', 'verify', str(config.url))}` names them: pack the data "
             f"again without them, or raise data.max_bad_samples"
         )

@@ -1,4 +1,4 @@
-"""The files of a folder that a person has put there, and what is left out of it or of an archive, by reason."""
+"""Lists a user's files in a folder, and counts what is left out of it, or of an archive, by reason."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from pathlib import Path, PurePath
 from distgan.errors import UserError
 from distgan.storage.storage import translate_errors
 
-# Why a file is left out, where it is not for its suffix.
+# Reasons for leaving a file out, besides its suffix.
 HIDDEN, DANGLING, CYCLIC, SPECIAL = "hidden or system", "dangling", "cyclic", "special"
 
 SUB_FOLDER = "sub-folder"
 
 BAD, WITHOUT_IMAGE, OTHER = "bad", "without an image", "of other kinds"
 
-# What systems and programs put beside a user's files; of macOS also all that begins with `._`.
+# Files that systems and programs put beside a user's; on macOS also all names that start with `._`.
 _SYSTEM = frozenset({
     ".ds_store", ".git", ".ipynb_checkpoints", ".thumbnails", "#recycle", "$recycle.bin", "@eadir", "@recycle",
     "__macosx", "__pycache__", "desktop.ini", "lost+found", "system volume information", "thumbs.db",
@@ -32,20 +32,20 @@ _NAMED = 5
 
 
 def is_system(name: str) -> bool:
-    """Whether a file or folder of this name is of a system or a program, and no user's."""
+    """Whether a file or folder of this name belongs to a system or a program."""
     return name.startswith("._") or name.lower() in _SYSTEM
 
 
 def is_hidden(name: str) -> bool:
-    """Whether its name begins with a dot, or is a system's."""
+    """Whether the name starts with a dot, or is a system's."""
     return name.startswith(".") or is_system(name)
 
 
 def walk_files(root: Path, *, below: bool = True) -> tuple[list[Path], Counter[str]]:
-    """The files in a folder, and unless `below` is false in all folders below it, ordered by path; and what is no such.
+    """The files in a folder and, if `below`, in all folders below it, ordered by path; and counts of what is left out.
 
-    Links are followed, but for those to a folder that they lie in. Left out, and counted by reason, are these, hidden
-    and system files and folders (a folder counts as one), links to nothing, and what is no regular file.
+    Links are followed. Left out, and counted by reason, are links to a folder that contains them, hidden and system
+    files and folders (a folder counts as one), broken links, and what is no regular file.
 
     Raises UserError for a folder that cannot be read.
     """
@@ -64,7 +64,7 @@ def walk_files(root: Path, *, below: bool = True) -> tuple[list[Path], Counter[s
                 path = folder / entry.name
                 if is_hidden(entry.name):
                     left_out[HIDDEN] += 1
-                elif entry.is_symlink() and not _leads_somewhere(path):
+                elif entry.is_symlink() and not _target_exists(path):
                     left_out[DANGLING] += 1
                 elif entry.is_file():
                     files.append(path)
@@ -82,12 +82,12 @@ def walk_files(root: Path, *, below: bool = True) -> tuple[list[Path], Counter[s
 
 
 def kind_of_file(name: str) -> str:
-    """The suffix of a file that is left out for it, in lower case and printable."""
+    """The reason for leaving a file out by its suffix: the suffix, in lower case and printable."""
     return ascii(PurePath(name).suffix.lower())[1:-1][:16] or "without a suffix"
 
 
 def main_reasons(left_out: Counter[str]) -> dict[str, int]:
-    """The most frequent reasons, and the rest together."""
+    """The most frequent reasons, and the rest as one."""
     reasons = dict(sorted(left_out.items(), key=lambda item: (-item[1], item[0])))
     rest = list(reasons)[_MOST_REASONS:]
     if rest:
@@ -96,23 +96,23 @@ def main_reasons(left_out: Counter[str]) -> dict[str, int]:
     return reasons
 
 
-def words_of(left_out: Mapping[str, int]) -> str:
-    """How many for each of the most frequent reasons: `9 .txt, 2 hidden or system`."""
+def describe_counts(left_out: Mapping[str, int]) -> str:
+    """The counts of the most frequent reasons as text: `9 .txt, 2 hidden or system`."""
     ordered = sorted(left_out.items(), key=lambda item: (-item[1], item[0]))
-    told = [f"{count:,} {reason}" for reason, count in ordered[:_NAMED]]
+    parts = [f"{count:,} {reason}" for reason, count in ordered[:_NAMED]]
     if len(ordered) > _NAMED:
-        told.append(f"{sum(count for _, count in ordered[_NAMED:]):,} {OTHER}")
-    return ", ".join(told)
+        parts.append(f"{sum(count for _, count in ordered[_NAMED:]):,} {OTHER}")
+    return ", ".join(parts)
 
 
 def _identity(path: Path) -> tuple[int, int]:
-    """What a folder is, whatever its name: a link to it has the same."""
+    """Device and inode, which a link to a folder shares with it."""
     found = path.stat()
     return found.st_dev, found.st_ino
 
 
-def _leads_somewhere(link: Path) -> bool:
-    """Raises OSError where that cannot be known."""
+def _target_exists(link: Path) -> bool:
+    """Whether a link's target exists. Raises OSError if that cannot be known."""
     try:
         link.stat()
     except (FileNotFoundError, NotADirectoryError):

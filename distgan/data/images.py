@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 Encoding = Literal["png", "jpg", "webp"]
 
 # Red, green and blue, 0 to 255.
-Colour = tuple[int, int, int]
+Color = tuple[int, int, int]
 
-WHITE: Colour = (255, 255, 255)
+WHITE: Color = (255, 255, 255)
 
-# Of images in shards and in folders that are measured, and Pillow's names of their formats; of GIFs the first frame.
+# Images in shards and in evaluated folders, and Pillow's names of their formats; a GIF is its first frame.
 EXTENSIONS = ("png", "jpg", "jpeg", "jfif", "webp", "gif", "bmp")
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
@@ -41,14 +41,14 @@ _FILTERS: dict[Resize, Image.Resampling] = {
 
 MOST_PIXELS = 89_478_485  # Pillow's own limit, beyond which it warns
 
-# Standard progressive files have 6 to 14 scans. A decoder goes over all pixels for each of them.
+# Standard progressive files have 6 to 14 scans; a decoder visits all pixels for each.
 _MOST_SCANS, _MOST_PIXELS_OF_ALL_SCANS = 100, 2**31
 
 JPEG_FORMATS = ("JPEG", "MPO")  # as Pillow calls them
 
-_GREY_MODES = {"1", "L", "LA", "La", "I;16", "I;16B", "I;16L"}
+_GRAY_MODES = {"1", "L", "LA", "La", "I;16", "I;16B", "I;16L"}
 
-# What Pillow raises for bytes that are no image, or only a part or a parody of one.
+# What Pillow raises for bytes that are no image, or a damaged one.
 UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, AssertionError, struct.error, Image.DecompressionBombError)
 
 # A marker of a JPEG file outside of entropy-coded data, where FF 00 is a byte and FF D0 to D7 are restarts.
@@ -56,16 +56,16 @@ _MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")
 
 _START_OF_SCAN, _END_OF_IMAGE, _WITHOUT_LENGTH = 0xDA, 0xD9, {0x01, 0xD8}
 
-# Pillow warns of large images, of EXIF and of palettes; what is wrong with an image is said here, or is no matter.
+# Pillow warns of large images, EXIF and palettes. Faults that matter are errors here.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 class _RefusedError(ValueError):
-    """An image that is not decoded: it has another size than is wanted, or is too much work."""
+    """An image that is refused before it is decoded: it has the wrong size, or is too much work."""
 
 
 class _Count:
-    """How many JPEG files this process has decoded of which libjpeg warns; Pillow takes these, and so do we."""
+    """How many JPEG files this process has decoded that libjpeg warns of; Pillow accepts these, and so do we."""
 
     def __init__(self) -> None:
         self.value = 0
@@ -75,7 +75,7 @@ recovered_jpegs = _Count()
 
 
 def open_image(data: bytes, formats: tuple[str, ...]) -> Image.Image:
-    """Reads an image's header and judges its size and, of a JPEG, its scans. Raises one of `UNREADABLE`."""
+    """Reads an image's header and checks its size and a JPEG's scans. Raises one of `UNREADABLE`."""
     image = Image.open(io.BytesIO(data), formats=formats)
     check_pixels(*image.size)
     if data[:2] == b"\xff\xd8":
@@ -84,13 +84,13 @@ def open_image(data: bytes, formats: tuple[str, ...]) -> Image.Image:
 
 
 def check_pixels(width: int, height: int) -> None:
-    """Raises ValueError for an image that is too large to be decoded."""
+    """Raises ValueError for an image that is too large to decode."""
     if width * height > MOST_PIXELS:
         raise _RefusedError(f"it has {width}x{height} pixels, more than {MOST_PIXELS:,}")
 
 
 def jpeg_pixels(data: bytes, channels: int) -> NDArray[np.uint8] | None:
-    """uint8 (H, W, channels) of a JPEG that is free of faults; None for others, which Pillow may take yet."""
+    """uint8 (H, W, channels) of a faultless JPEG; None for others, which Pillow may still decode."""
     try:
         pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(data, "GRAY" if channels == 1 else "RGB", fastdct=False)
     except ValueError:
@@ -101,13 +101,13 @@ def jpeg_pixels(data: bytes, channels: int) -> NDArray[np.uint8] | None:
 def _check_scans(data: bytes, pixels: int) -> None:
     """Raises ValueError for a JPEG of so many scans that decoding it takes minutes."""
     most = min(_MOST_SCANS, _MOST_PIXELS_OF_ALL_SCANS // max(1, pixels))
-    # Metadata and what follows the image may hold these two bytes as well: then they are counted where they count.
+    # Metadata and trailing bytes may contain these two bytes too, so the markers are counted only if there are many.
     if data.count(b"\xff\xda") > most and _scans(data, most) > most:
         raise _RefusedError(f"it is a JPEG of more than {most} scans, which take too long to decode")
 
 
 def _scans(data: bytes, most: int) -> int:
-    """The scans of a JPEG file, or `most` + 1 of more."""
+    """The number of scans of a JPEG file, at most `most` + 1."""
     scans = place = 0
     while scans <= most and (marker := _MARKER.search(data, place)):
         code, place = marker[1][0], marker.end()
@@ -120,13 +120,13 @@ def _scans(data: bytes, most: int) -> int:
 
 
 def why_unreadable(error: Exception) -> str:
-    """What an `UNREADABLE` error says about the bytes."""
+    """The reason in an `UNREADABLE` error."""
     if isinstance(error, Image.DecompressionBombError):
         return f"it has more than {MOST_PIXELS:,} pixels"
     return "unknown format" if isinstance(error, UnidentifiedImageError) else str(error)
 
 
-def parse_colour(text: str) -> Colour:
+def parse_color(text: str) -> Color:
     """`white`, `black` or `#rrggbb`. Raises ValueError for anything else."""
     named = {"white": "#ffffff", "black": "#000000"}.get(text, text)
     if not re.fullmatch("#[0-9a-fA-F]{6}", named):
@@ -136,12 +136,12 @@ def parse_colour(text: str) -> Colour:
 
 
 def native_channels(image: Image.Image) -> int:
-    """1 for a grey image, with or without transparency, 3 for any other."""
-    return 1 if image.mode in _GREY_MODES else 3
+    """1 for a gray image, with or without transparency, 3 for any other."""
+    return 1 if image.mode in _GRAY_MODES else 3
 
 
 def native_pixels(image: Image.Image) -> NDArray[np.uint8]:
-    """uint8 with the channels that the image has: (H, W) or (H, W, 3), with transparency (H, W, 2) or (H, W, 4).
+    """uint8 with the image's own channels: (H, W) or (H, W, 3), with transparency (H, W, 2) or (H, W, 4).
 
     Raises ValueError as `to_pixels` does.
     """
@@ -153,14 +153,14 @@ def native_pixels(image: Image.Image) -> NDArray[np.uint8]:
 def to_pixels(image: Image.Image, channels: int) -> NDArray[np.uint8]:
     """uint8 (H, W) for one channel, (H, W, 3) for three; transparency is composed on white.
 
-    Raises ValueError for numbers of 32 bits, whose white is unknown, and for colours of no palette.
+    Raises ValueError for 32-bit pixels, whose white is unknown, and for indexed colors without a palette.
     """
     image = composed(_with_8_bits(image), WHITE)
     return np.asarray(image if image.mode == _MODES[channels] else image.convert(_MODES[channels]))
 
 
-def composed(image: Image.Image, background: Colour) -> Image.Image:
-    """The image on a ground of one colour where it has transparency, else as it is."""
+def composed(image: Image.Image, background: Color) -> Image.Image:
+    """The image on a background of one color; unchanged if it has no transparency."""
     if not image.has_transparency_data:
         return image
     if image.mode == "La":
@@ -170,30 +170,30 @@ def composed(image: Image.Image, background: Colour) -> Image.Image:
 
 
 def _with_8_bits(image: Image.Image) -> Image.Image:
-    """The image, loaded, with 8 bits a channel. Of grey with 16 the transparent shade, if any, becomes an alpha.
+    """The image, loaded, with 8 bits a channel. The transparent shade of 16-bit gray, if any, becomes an alpha channel.
 
-    Raises ValueError where its colours cannot be known.
+    Raises ValueError if its colors cannot be known.
     """
     if image.mode in {"I", "F"}:
         raise ValueError("its pixels have 32 bits; store it with 8 or 16")
     image.load()
     if image.mode == "P" and image.palette is None:
-        raise ValueError("its colours are numbers, and no palette says which they are")
+        raise ValueError("its colors are numbers, and no palette says which they are")
     if not image.mode.startswith("I;16"):
         return image
     wide, transparent = np.asarray(image), image.info.get("transparency")
-    grey = Image.fromarray((wide >> 8).astype(np.uint8))
+    gray = Image.fromarray((wide >> 8).astype(np.uint8))
     if transparent is None:
-        return grey
-    return Image.merge("LA", (grey, Image.fromarray(np.where(wide == transparent, 0, 255).astype(np.uint8))))
+        return gray
+    return Image.merge("LA", (gray, Image.fromarray(np.where(wide == transparent, 0, 255).astype(np.uint8))))
 
 
 def decode_image(data: bytes, image_size: int | None, channels: int, resize: Resize = "none") -> NDArray[np.uint8]:
-    """Bytes of an image of `FORMATS` to uint8 (channels, image_size, image_size); without a size, of its own.
+    """Decodes an image of `FORMATS` to uint8 (channels, image_size, image_size); without `image_size`, of its own size.
 
-    Grey and colour are converted, transparency is composed on white. Raises ValueError where they are no image, or
-    one of another size and `resize` is "none". The size is read before the pixels are, so that an image of absurd size
-    takes neither time nor memory. A JPEG that libjpeg only warns of is an image; it is counted (`recovered_jpegs`).
+    Gray and color are converted, transparency is composed on white. A JPEG that libjpeg only warns of is decoded and
+    counted (`recovered_jpegs`). Raises ValueError for bytes that are no image, and for another size if `resize` is
+    "none"; the size is checked before pixels are decoded, so a huge image takes neither time nor memory.
     """
     pixels = _clean_jpeg(data, image_size, channels, resize) if data[:2] == b"\xff\xd8" else None
     if pixels is None:
@@ -214,7 +214,7 @@ def decode_image(data: bytes, image_size: int | None, channels: int, resize: Res
 
 
 def _clean_jpeg(data: bytes, image_size: int | None, channels: int, resize: Resize) -> NDArray[np.uint8] | None:
-    """Decodes a JPEG by libjpeg; None where it warns. Raises ValueError for a wrong size, or too much work."""
+    """Decodes a JPEG by libjpeg; None if it warns. Raises ValueError for a wrong size, or too much work."""
     try:
         height, width, *_ = simplejpeg.decode_jpeg_header(data)
     except ValueError:
@@ -231,7 +231,7 @@ def _check_size(width: int, height: int, image_size: int | None, resize: Resize)
 
 
 def encode_image(pixels: NDArray[np.uint8], encoding: Encoding) -> bytes:
-    """uint8 (height, width, 1 or 3) to the bytes of an image file; PNG and WebP without loss, JPEG at quality 95."""
+    """Encodes uint8 (height, width, 1 or 3): PNG and WebP losslessly, JPEG at quality 95."""
     if encoding == "jpg":
         data: bytes = simplejpeg.encode_jpeg(
             np.ascontiguousarray(pixels), 95, "GRAY" if pixels.shape[2] == 1 else "RGB", "444"
@@ -249,7 +249,7 @@ def encode_image(pixels: NDArray[np.uint8], encoding: Encoding) -> bytes:
 def resize_image(
     pixels: NDArray[np.uint8], image_size: int, channels: int, resize: Resize = "bilinear"
 ) -> NDArray[np.uint8]:
-    """uint8 (H, W) or (H, W, C) to (image_size, image_size, channels), aspect ratio not kept."""
+    """Resizes uint8 (H, W) or (H, W, C) to (image_size, image_size, channels), ignoring the aspect ratio."""
     if pixels.ndim == 3 and pixels.shape[2] == 1:
         pixels = pixels[:, :, 0]
     image = Image.fromarray(pixels).convert(_MODES[channels])
@@ -258,7 +258,7 @@ def resize_image(
     return np.asarray(image).reshape(image_size, image_size, channels)
 
 
-# What becomes of an image that is not square: stretched, its sides or top and bottom cut off, or bars put there.
+# How an image that is not square becomes one: stretched, cropped to its centered square, or padded.
 Fit = Literal["stretch", "crop", "pad"]
 
 
@@ -268,40 +268,39 @@ def fit_image(
     channels: int,
     fit: Fit = "stretch",
     crop: int | None = None,
-    background: Colour = WHITE,
+    background: Color = WHITE,
 ) -> NDArray[np.uint8]:
-    """uint8 (H, W) or (H, W, 1 to 4), as a source has it, to (image_size, image_size, channels).
+    """Converts uint8 (H, W) or (H, W, 1 to 4), as a source gives it, to (image_size, image_size, channels).
 
-    Transparency is composed on the background first, so that it is not mixed with what it hides. Then the centred
-    square of `crop` pixels a side is cut out, if one is asked for; then `fit` makes a square of what is none; and
-    that is resized bilinearly.
+    In this order: transparency is composed on the background, so that hidden colors do not show; the centered square
+    of `crop` pixels a side is cut out, if given; `fit` makes the image square; it is resized bilinearly.
 
-    Raises ValueError where the image is smaller than `crop`.
+    Raises ValueError if the image is smaller than `crop`.
     """
     flat = pixels[:, :, 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels
     image = composed(Image.fromarray(flat), background)
     if crop is not None:
         if min(image.size) < crop:
             raise ValueError(f"it has {image.width}x{image.height} pixels, fewer than --crop {crop}")
-        image = _centre(image, crop)
+        image = _center_square(image, crop)
     if fit == "crop":
-        image = _centre(image, min(image.size))
+        image = _center_square(image, min(image.size))
     elif fit == "pad":
-        image = _padded(image, channels, background)
+        image = _pad_square(image, channels, background)
     return resize_image(np.asarray(image), image_size, channels)
 
 
-def _centre(image: Image.Image, side: int) -> Image.Image:
-    """The square of `side` pixels in the middle; where it cannot be in the very middle, half a pixel up or left."""
+def _center_square(image: Image.Image, side: int) -> Image.Image:
+    """The central square of `side` pixels. `ImageOps.fit` would interpolate where it is half a pixel off the center."""
     left, top = (image.width - side) // 2, (image.height - side) // 2
     return image.crop((left, top, left + side, top + side))
 
 
-def _padded(image: Image.Image, channels: int, background: Colour) -> Image.Image:
-    """The image in the middle of a square of the background."""
+def _pad_square(image: Image.Image, channels: int, background: Color) -> Image.Image:
+    """The image in the middle of a square of the background. `ImageOps.pad` rounds odd margins half to even."""
     if image.width == image.height:
         return image
     side = max(image.size)
-    ground = Image.new("RGB", (side, side), background)
-    ground.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
-    return ground.convert("L") if channels == 1 else ground
+    square = Image.new("RGB", (side, side), background)
+    square.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
+    return square.convert("L") if channels == 1 else square

@@ -1,10 +1,10 @@
-"""The index of a data set: what its shards hold, where every sample lies, and a checksum for every block.
+"""The index of a data set: its shards, the place of every sample, and a checksum for every block.
 
-`index.json` names the shards; the table beside it has, for all samples in order, three little-endian columns
-(`offset` uint32 in units of 512 bytes, `length` uint32, `label` int32), then one CRC-32 (uint32) a block: at
-most 16 bytes a sample. A block is a run of consecutive samples of one shard, from the first image's first byte
-to the last image's last, as long as it spans at most 512 KiB (a larger image is a block by itself). Blocks
-follow from the columns, so they are not written down.
+`index.json` names the shards. The table beside it has three little-endian columns for all samples in order (`offset`
+uint32 in units of 512 bytes, `length` uint32, `label` int32), then one CRC-32 (uint32) a block: at most 16 bytes a
+sample. A block is a run of consecutive samples of one shard, from the first image's first byte to the last image's
+last, that spans at most 512 KiB; a larger image is a block by itself. Blocks follow from the columns, so they are not
+stored.
 """
 
 from __future__ import annotations
@@ -39,6 +39,8 @@ _AGAIN = "make it again with `distgan data index`"
 
 SHARD_NAME = "[A-Za-z0-9][A-Za-z0-9._-]*"
 
+REASON = "[ -~]{1,40}"  # for leaving out a file or a member
+
 
 class Shard(BaseModel):
     """One tar file of the data set."""
@@ -54,8 +56,8 @@ class Header(BaseModel):
     """The content of `index.json`.
 
     Attributes:
-        image_size: pixels a side; None where the images have several sizes, or are not square.
-        left_out: how many files or members were not taken, by reason. Not part of the data: the hash leaves it out.
+        image_size: pixels a side; None if the images have several sizes, or are not square.
+        left_out: how many files or members were left out, by reason. Not part of the hash.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -66,7 +68,7 @@ class Header(BaseModel):
     classes: list[str]
     shards: list[Shard] = Field(min_length=1)
     table_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
-    left_out: dict[Annotated[str, Field(pattern="^[ -~]{1,40}$")], Annotated[int, Field(ge=1)]] = Field(
+    left_out: dict[Annotated[str, Field(pattern=f"^{REASON}$")], Annotated[int, Field(ge=1)]] = Field(
         default_factory=dict, max_length=64
     )
 
@@ -95,7 +97,7 @@ class Index:
     Attributes:
         offsets: byte offset of each image in its shard, int64 (samples,).
         lengths: bytes of each image, int64 (samples,).
-        labels: class of each sample, −1 where it has none, int64 (samples,).
+        labels: class of each sample, −1 for none, int64 (samples,).
     """
 
     header: Header
@@ -109,15 +111,15 @@ class Index:
 
     @cached_property
     def hash(self) -> str:
-        """What identifies the data: SHA-256 of the header, which has the hashes of all the rest."""
+        """Identifies the data: SHA-256 of the header, which contains the hashes of all the rest."""
         return hashlib.sha256(_json_of(self.header.model_dump(exclude={"left_out"}))).hexdigest()
 
     @property
     def is_sorted_by_label(self) -> bool:
-        """Whether neighbours have the same label far more often than in a shuffle.
+        """Whether neighbors have the same label far more often than in a shuffle.
 
-        A shuffle of n samples has about n (1 − Σp²) places where the label changes, p being the labels' shares. Less
-        than a quarter of them counts as sorted; of data with fewer than 16 such places nothing is said.
+        In a shuffle of n samples the label changes about n (1 − Σp²) times, p being the labels' shares. Less than a
+        quarter of that counts as sorted; data with fewer than 16 expected changes never does.
         """
         labels = self.labels[self.labels >= 0]
         if not len(labels):
@@ -139,7 +141,7 @@ class Index:
         return block_spans([shard.samples for shard in self.header.shards], self.offsets, self.lengths)
 
     def _check_places(self, where: str) -> None:
-        """Raises UserError where images are not one after the other within their shards."""
+        """Raises UserError unless images follow each other within their shards."""
         ends = self.offsets + self.lengths
         first = 0
         for shard in self.header.shards:
@@ -159,13 +161,13 @@ class Index:
         return pack_table(self.offsets, self.lengths, self.labels, self.checksums)
 
     def save(self, storage: Storage) -> None:
-        """Writes the table, then the header: a reader finds both or neither."""
+        """Writes the table, then the header, so that a reader finds both or neither."""
         storage.write_bytes(TABLE_NAME, self.table_bytes())
         storage.write_bytes(INDEX_NAME, self.header_bytes())
 
     @classmethod
     def load(cls, storage: Storage) -> Index:
-        """Reads and checks an index. Raises UserError where it is missing, damaged or of another format."""
+        """Reads and checks an index. Raises UserError if it is missing, damaged or of another format."""
         where = f"{storage.url}/{INDEX_NAME}"
         try:
             text = storage.read_bytes(INDEX_NAME, most=MOST_RECORD_BYTES)
@@ -187,7 +189,7 @@ class Index:
             ) from None
         if sum(shard.samples for shard in header.shards) != header.samples:
             raise UserError(f"{where}: damaged: the shards' samples do not add up to {header.samples}; {_AGAIN}")
-        # Four numbers a sample at most; a byte more tells that it is another's.
+        # At most four numbers a sample; one byte more shows a table of another index.
         table = storage.read_start(TABLE_NAME, min(16 * header.samples, MOST_UNPACKED_BYTES) + 1)
         if hashlib.sha256(table).hexdigest() != header.table_sha256:
             raise UserError(

@@ -1,8 +1,8 @@
-"""The order of samples: a pure function of (index, seed, streams), never of the number of workers.
+"""The order of samples: a pure function of (index, seed, streams), independent of the number of workers.
 
-The samples are split over streams. A stream owns a contiguous range of them, visits its blocks in an order drawn
-from (seed, its own epoch, its number), shuffles within windows of a few blocks, and goes through its epochs without
-end. A batch takes equally from every stream; so the position of a run is one integer, its batches consumed.
+The samples are split over streams. A stream owns a contiguous range of samples. Its block order is drawn from (seed,
+stream number, epoch); samples are shuffled within windows of a few blocks; epochs follow each other without end. A
+batch takes equally many samples from every stream, so the position of a run is one integer: the batches consumed.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ class ShuffleWindow:
     """A few blocks' worth of a stream, shuffled together.
 
     Attributes:
-        start: where in the stream's epoch the window begins, in samples.
-        samples: the sample numbers in the order in which they are drawn.
+        start: the window's first position in the stream's epoch, in samples.
+        samples: the sample numbers in their shuffled order.
     """
 
-    pieces: tuple[BlockSlice, ...]
+    slices: tuple[BlockSlice, ...]
     start: int
     samples: NDArray[np.int64]
 
@@ -48,12 +48,12 @@ class Stream:
         self.first = number * count // num_streams
         self.stop = (number + 1) * count // num_streams
         self._seed, self._number, self._window_blocks = seed, number, window_blocks
-        self._pieces = [
+        self._slices = [
             BlockSlice(block.number, max(block.first, self.first), min(block.stop, self.stop))
             for block in index.blocks
             if block.first < self.stop and block.stop > self.first
         ]
-        # An epoch's windows are asked for sample by sample; two of them straddle a batch at most.
+        # Consecutive batches share windows; a batch spans two of them at most.
         self.window = lru_cache(maxsize=4)(self._window)
         self._epoch_layout = lru_cache(maxsize=2)(self._layout)
 
@@ -63,10 +63,10 @@ class Stream:
 
     @property
     def windows_per_epoch(self) -> int:
-        return -(-len(self._pieces) // self._window_blocks)
+        return -(-len(self._slices) // self._window_blocks)
 
     def locate(self, position: int) -> tuple[int, int, int]:
-        """(epoch, window, place in the window) of the sample at `position`, counted from the run's first."""
+        """(epoch, window, place in the window) of the sample at `position`, counted from the start of the run."""
         epoch, place = divmod(position, len(self))
         _, starts = self._epoch_layout(epoch)
         window = int(np.searchsorted(starts, place, side="right")) - 1
@@ -83,25 +83,25 @@ class Stream:
         return np.concatenate(parts)
 
     def _layout(self, epoch: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """The order of the epoch's pieces, and where each window starts."""
-        order = np.random.default_rng([self._seed, self._number, epoch]).permutation(len(self._pieces))
-        sizes = np.array([self._pieces[piece].stop - self._pieces[piece].first for piece in order])
+        """The order of the epoch's slices, and the start of each window."""
+        order = np.random.default_rng([self._seed, self._number, epoch]).permutation(len(self._slices))
+        sizes = np.array([self._slices[part].stop - self._slices[part].first for part in order])
         starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])[:: self._window_blocks]
         return order, starts
 
     def _window(self, epoch: int, number: int) -> ShuffleWindow:
         order, starts = self._epoch_layout(epoch)
         chosen = order[number * self._window_blocks : (number + 1) * self._window_blocks]
-        pieces = tuple(self._pieces[piece] for piece in chosen)
-        samples = np.concatenate([np.arange(piece.first, piece.stop) for piece in pieces])
+        slices = tuple(self._slices[part] for part in chosen)
+        samples = np.concatenate([np.arange(part.first, part.stop) for part in slices])
         rng = np.random.default_rng([self._seed, self._number, epoch, number + 1])
-        return ShuffleWindow(pieces, int(starts[number]), rng.permutation(samples))
+        return ShuffleWindow(slices, int(starts[number]), rng.permutation(samples))
 
 
 class Order:
-    """All streams of a data set, and which samples each group of each batch takes.
+    """All streams of a data set, and the samples of each group of each batch.
 
-    Raises UserError where the data set is too small for the number of streams.
+    Raises UserError if the data set is too small for the number of streams.
     """
 
     def __init__(self, index: Index, seed: int, num_streams: int, window_blocks: int) -> None:
@@ -112,9 +112,9 @@ class Order:
         self.streams = [Stream(index, seed, number, num_streams, window_blocks) for number in range(num_streams)]
 
     def group_streams(self, group: int, num_groups: int) -> range:
-        """Numbers of the streams that a group reads; `num_groups` divides the number of streams.
+        """The numbers of the streams that a group reads; `num_groups` divides the number of streams.
 
-        They lie evenly all over the data, so that a group meets many classes where images are sorted by class.
+        They are spread evenly over the data, so that a group has many classes even if images are sorted by class.
         """
         return range(group, len(self.streams), num_groups)
 

@@ -1,4 +1,4 @@
-"""Reads WebDataset shards, ours or anybody's, and makes their index."""
+"""Reads WebDataset shards, whoever wrote them, and makes their index."""
 
 from __future__ import annotations
 
@@ -16,7 +16,16 @@ import numpy as np
 from webdataset.tariterators import base_plus_ext
 
 from distgan.bounds import parse_json
-from distgan.data.files import BAD, HIDDEN, SPECIAL, WITHOUT_IMAGE, is_system, kind_of_file, main_reasons, words_of
+from distgan.data.files import (
+    BAD,
+    HIDDEN,
+    SPECIAL,
+    WITHOUT_IMAGE,
+    describe_counts,
+    is_system,
+    kind_of_file,
+    main_reasons,
+)
 from distgan.data.images import EXTENSIONS, FORMATS, UNREADABLE, native_channels, open_image, why_unreadable
 from distgan.data.index import FORMAT, SHARD_NAME, Header, Index, Shard, block_spans, pack_table
 from distgan.data.sources.base import MAX_LABEL, numbered_classes
@@ -34,7 +43,7 @@ _LABEL_KEYS = ("cls", "label", "class")
 
 _LINKS = {tarfile.LNKTYPE: "hard-linked", tarfile.SYMTYPE: "symlinked"}
 
-_METADATA = "__[^/]*__($|/)"  # what WebDataset's reader passes over
+_METADATA = "__[^/]*__($|/)"  # WebDataset's reader ignores these
 
 # The members of a key, each with its extension.
 _Members = list[tuple[str, tarfile.TarInfo]]
@@ -42,7 +51,7 @@ _Members = list[tuple[str, tarfile.TarInfo]]
 
 @dataclass
 class ScannedSample:
-    """Where a sample's image lies in its shard, its size as (width, height), channels and label (−1 for none)."""
+    """A sample: its image's place in the shard, size as (width, height), channels, and label (−1 for none)."""
 
     key: str
     offset: int = -1
@@ -54,7 +63,7 @@ class ScannedSample:
 
 @dataclass(frozen=True)
 class ScannedShard:
-    """What is in a shard, and how many of its members were not taken, by reason."""
+    """The content of a shard, and how many of its members were left out, by reason."""
 
     shard: Shard
     samples: list[ScannedSample]
@@ -62,11 +71,11 @@ class ScannedShard:
     left_out: Counter[str]
 
 
-def scan_shard(path: Path, bad: BadSamples = "error", skipped: Callable[[str], None] = lambda _: None) -> ScannedShard:
-    """Reads a whole shard; of each image its header only.
+def scan_shard(path: Path, bad: BadSamples = "error", on_skip: Callable[[str], None] | None = None) -> ScannedShard:
+    """Reads a whole shard, but only the header of each image.
 
-    Raises UserError, naming shard and key, for a sample that distgan cannot train on, unless bad ones are to be left
-    out: then `skipped` is told of it. A shard that cannot be read, or has no good sample, is an error all the same.
+    Raises UserError, naming shard and key, for a sample that distgan cannot train on. With `bad="skip"` such samples
+    are left out, and `on_skip` receives the reasons; a shard that is damaged or has no good sample is still an error.
     """
     if not re.fullmatch(SHARD_NAME, path.name):
         raise UserError(f"{path.name}: a shard's name has letters, digits, '.', '_' and '-' only; rename it")
@@ -80,7 +89,8 @@ def scan_shard(path: Path, bad: BadSamples = "error", skipped: Callable[[str], N
         except UserError as error:
             if bad == "error":
                 raise UserError(f"{error}; --bad skip leaves such samples out") from None
-            skipped(str(error))
+            if on_skip is not None:
+                on_skip(str(error))
             faults.append(str(error))
             continue
         if sample.offset >= 0:
@@ -89,7 +99,7 @@ def scan_shard(path: Path, bad: BadSamples = "error", skipped: Callable[[str], N
     if not found and faults:
         raise UserError(f"{path.name}: none of its {len(faults)} samples can be used; take this shard away")
     if not found:
-        raise UserError(f"{path.name}: no images ({', '.join(EXTENSIONS)}) in it{_holding(left_out)}")
+        raise UserError(f"{path.name}: no images ({', '.join(EXTENSIONS)}) in it{_summary(left_out)}")
     if faults:
         left_out[BAD] = len(faults)
     shard = Shard(name=path.name, samples=len(found), bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
@@ -107,7 +117,7 @@ def assemble_index(
 ) -> Index:
     """The index of shards in the given order.
 
-    Without `channels` it is 1 where all images are stored grey, else 3. `left_out` is what came into no shard.
+    By default `channels` is 1 if all images are stored gray, else 3. `left_out` counts what is in no shard.
     """
     samples = [sample for each in scanned for sample in each.samples]
     offsets, lengths = _columns(samples)
@@ -129,11 +139,11 @@ def assemble_index(
     return Index(header, offsets, lengths, labels, checksums)
 
 
-def index_shards(storage: Storage, bad: BadSamples = "error", skipped: Callable[[str], None] = lambda _: None) -> Index:
+def index_shards(storage: Storage, bad: BadSamples = "error", on_skip: Callable[[str], None] | None = None) -> Index:
     """Makes and saves the index of all `.tar` files of a folder.
 
-    Raises UserError as `scan_shard` does, where there are none, and where a pack is under way or was killed.
-    A sample that is left out is not in the index: its bytes stay in the shard, and nobody asks for them.
+    Raises UserError as `scan_shard` does, if there are no shards, and if a pack is running there or was killed.
+    A sample that is left out is not in the index. Its bytes stay in the shard and are never read.
     """
     check_unclaimed(storage)
     names = [name for name in storage.list() if name.endswith(".tar")]
@@ -144,7 +154,7 @@ def index_shards(storage: Storage, bad: BadSamples = "error", skipped: Callable[
         for name in names:
             path = folder / name
             storage.download(name, path)
-            scanned.append(scan_shard(path, bad, skipped))
+            scanned.append(scan_shard(path, bad, on_skip))
             path.unlink()
     index = assemble_index(scanned)
     index.save(storage)
@@ -152,7 +162,7 @@ def index_shards(storage: Storage, bad: BadSamples = "error", skipped: Callable[
 
 
 def _by_key(members: list[tarfile.TarInfo], left_out: Counter[str]) -> dict[str, _Members]:
-    """The files among the members by key, each with its extension: names are split as WebDataset's reader does."""
+    """The regular files by key, each with its extension. Names are split as in WebDataset's reader."""
     grouped: dict[str, _Members] = {}
     for member in members:
         key, extension = base_plus_ext(member.name)
@@ -172,7 +182,7 @@ def _by_key(members: list[tarfile.TarInfo], left_out: Counter[str]) -> dict[str,
 
 
 def _sample(key: str, members: _Members, data: bytes, path: Path, left_out: Counter[str]) -> ScannedSample:
-    """The sample of a key; its offset is −1 where there is no image. Raises UserError where it is a bad one."""
+    """The sample of a key; its offset is −1 without an image. Raises UserError for a bad sample."""
     sample, kinds = ScannedSample(key), defaultdict[str, _Members](list)
     for extension, member in members:
         kind = extension.rpartition(".")[2]
@@ -197,9 +207,9 @@ def _sample(key: str, members: _Members, data: bytes, path: Path, left_out: Coun
 
 
 def _one_of(members: _Members, kind: str, path: Path) -> tarfile.TarInfo | None:
-    """The member of a kind: the one whose extension is no more than the kind, or else the only one.
+    """The member of a kind: the one whose extension is just the kind, or else the only one.
 
-    `0.png` goes before `0.mask.png`. Raises UserError for two that could be meant; of attributes, none is taken then.
+    `0.png` has priority over `0.mask.png`. Raises UserError for an ambiguity; ambiguous attributes give None.
     """
     plain = [member for extension, member in members if "." not in extension]
     found = plain or [member for _, member in members]
@@ -236,12 +246,12 @@ def _add_attributes(sample: ScannedSample, content: bytes, where: str) -> None:
         sample.label = _label(str(attributes[keys[0]]), where)
 
 
-def _holding(left_out: Counter[str]) -> str:
-    return f"; not taken: {words_of(left_out)}" if left_out else ""
+def _summary(left_out: Counter[str]) -> str:
+    return f"; not taken: {describe_counts(left_out)}" if left_out else ""
 
 
 def _label(text: str, where: str) -> int:
-    """The label that a text says: a whole number, also as `1.0`."""
+    """The label in a text: a whole number, also written as `1.0`."""
     if not re.fullmatch(r"[0-9]{1,9}(\.0{1,9})?", text) or float(text) > MAX_LABEL:
         raise UserError(f"{where}: the label {text[:20]!r} is not a whole number from 0 to {MAX_LABEL}")
     return int(float(text))

@@ -26,8 +26,8 @@ class Group:
     Attributes:
         images: uint8 (N, C, H, W).
         labels: int64 (N,); −1 where a sample has none.
-        bad_samples: how many of the samples are bad, each counted when its stream comes to it for the first time.
-            Image and label in their place are another's.
+        bad_samples: how many of the samples are bad and met for the first time. They have the image and label of a
+            substitute.
     """
 
     images: Tensor
@@ -36,15 +36,15 @@ class Group:
 
 
 class BatchStream:
-    """The batches of one worker from a given one on, without end.
+    """The batches of one worker, from `start_batch` on, without end.
 
-    A window's blocks are downloaded whole while the window before is in use. Samples are decoded when a batch takes
-    them, and kept as long as `memory_bytes` allows: once all are kept, a batch is a gather.
+    The blocks of a window are downloaded while the window before is in use. Samples are decoded when a batch needs
+    them, and kept as far as `memory_bytes` allows; once all are kept, a batch is a gather.
     """
 
     def __init__(
         self,
-        decoder: Dataset,
+        dataset: Dataset,
         order: Order,
         *,
         groups: range,
@@ -54,14 +54,14 @@ class BatchStream:
         memory_bytes: int,
         prefetch_batches: int,
     ) -> None:
-        self._decoder, self._index, self._order = decoder, decoder.index, order
+        self._dataset, self._index, self._order = dataset, dataset.index, order
         self._groups, self._num_groups, self._batch_size = groups, num_groups, batch_size
         self._share = batch_size // len(order.streams)
         numbers = [number for group in groups for number in order.group_streams(group, num_groups)]
         ranges = [(order.streams[number].first, order.streams[number].stop) for number in sorted(numbers)]
-        self._decoded = _DecodedSamples(decoder.shape, ranges, memory_bytes)
-        # Bad samples that were met, and who stands in for each.
-        self._stand_ins: dict[int, int] = {}
+        self._decoded = _DecodedSamples(dataset.shape, ranges, memory_bytes)
+        # Bad samples met so far, and the substitute of each.
+        self._substitutes: dict[int, int] = {}
         self._windows: dict[tuple[int, int, int], Future[dict[int, bytes]]] = {}
         self._pool = ThreadPoolExecutor(_READERS, thread_name_prefix="distgan-read")
         self._queue: queue.Queue[list[Group] | BaseException] = queue.Queue(prefetch_batches)
@@ -71,7 +71,7 @@ class BatchStream:
         self._thread.start()
 
     def next(self) -> list[Group]:
-        """The next batch's groups of this worker. Raises UserError, each time, where the data cannot be read."""
+        """This worker's groups of the next batch. Raises UserError, at every call, if the data cannot be read."""
         assert not self._stopped.is_set(), "the stream is closed"
         item = self._queue.get()
         if isinstance(item, BaseException):
@@ -80,9 +80,9 @@ class BatchStream:
         return item
 
     def close(self) -> None:
-        """Stops reading; returns when the threads have ended. The reader waits no more for storage that is away."""
+        """Stops reading, and any waiting for unavailable storage; returns when the threads have ended."""
         self._stopped.set()
-        self._decoder.reader.retry.end()
+        self._dataset.reader.retry.cancel()
         self._pool.shutdown(wait=False, cancel_futures=True)
         while self._thread.is_alive():
             try:
@@ -96,7 +96,7 @@ class BatchStream:
             while not self._stopped.is_set():
                 self._queue.put(self._batch(self._next))
                 self._next += 1
-        except BaseException as error:  # noqa: BLE001 - handed to the consumer, which raises it
+        except BaseException as error:  # noqa: BLE001 - passed to the consumer, which raises it
             if not self._stopped.is_set():
                 self._queue.put(error)
 
@@ -110,7 +110,7 @@ class BatchStream:
         return groups
 
     def _stream_part(self, number: int, batch: int) -> tuple[NDArray[np.uint8], NDArray[np.int64], int]:
-        """A batch's images and labels of one stream, and the bad samples that it comes to for the first time."""
+        """A batch's images and labels of one stream, and how many bad samples are met for the first time."""
         stream = self._order.streams[number]
         position = batch * self._share
         samples = stream.samples(position, self._share)
@@ -121,13 +121,13 @@ class BatchStream:
             for sample in absent:
                 fresh[int(sample)] = self._decode(int(sample), data)
         images = self._decoded.gather(samples, fresh)
-        shown = [self._stand_ins.get(sample, sample) for sample in samples.tolist()]
+        shown = [self._substitutes.get(sample, sample) for sample in samples.tolist()]
         first_epoch = samples[: max(0, len(stream) - position)]
-        bad_samples = sum(sample in self._stand_ins for sample in first_epoch.tolist())
+        bad_samples = sum(sample in self._substitutes for sample in first_epoch.tolist())
         return images, self._index.labels[shown], bad_samples
 
     def _window_bytes(self, number: int, position: int) -> dict[int, bytes]:
-        """Bytes of the blocks of all windows that a batch touches; the next window's download starts here."""
+        """Bytes of the blocks of all windows that a batch spans, by block number. Starts the next window's download."""
         stream = self._order.streams[number]
         epoch, window, _ = stream.locate(position)
         last_epoch, last_window, _ = stream.locate(position + self._share - 1)
@@ -150,36 +150,36 @@ class BatchStream:
         return (epoch + 1, 0) if last else (epoch, window + 1)
 
     def _download(self, number: int, epoch: int, window: int) -> dict[int, bytes]:
-        pieces = self._order.streams[number].window(epoch, window).pieces
+        slices = self._order.streams[number].window(epoch, window).slices
         blocks = [
-            self._index.blocks[piece.block]
-            for piece in pieces
-            if not self._decoded.has(np.arange(piece.first, piece.stop)).all()
+            self._index.blocks[part.block]
+            for part in slices
+            if not self._decoded.has(np.arange(part.first, part.stop)).all()
         ]
         if not blocks:
             return {}
-        return {block.number: data for block, data in zip(blocks, self._decoder.reader.read(blocks), strict=True)}
+        return {block.number: data for block, data in zip(blocks, self._dataset.reader.read(blocks), strict=True)}
 
     def _decode(self, sample: int, data: dict[int, bytes]) -> NDArray[np.uint8]:
-        block = self._decoder.block_of(sample)
-        start = self._stand_ins.get(sample, sample)
-        shown, image = self._decoder.decode_or_next(start, block, data[block.number])
+        block = self._dataset.block_of(sample)
+        start = self._substitutes.get(sample, sample)
+        shown, image = self._dataset.decode_or_next(start, block, data[block.number])
         if shown != sample:
-            self._stand_ins[sample] = shown
+            self._substitutes[sample] = shown
         return image
 
 
 class _DecodedSamples:
-    """Decoded samples of ascending ranges [first, stop), as many as fit; the others come with every call."""
+    """Decoded samples of ascending ranges [first, stop), as many as fit into `memory_bytes`."""
 
     def __init__(self, shape: tuple[int, int, int], ranges: Sequence[tuple[int, int]], memory_bytes: int) -> None:
         self._shape = shape
         sizes = [stop - first for first, stop in ranges]
         self._firsts = np.array([first for first, _ in ranges])
-        # A sample's place is its number less the numbers before its range that are in none.
+        # A sample's place is its number minus the preceding numbers that are in no range.
         self._left_out = self._firsts - np.cumsum([0, *sizes[:-1]])
         capacity = min(sum(sizes), memory_bytes // int(np.prod(self._shape)))
-        # Untouched pages cost no memory, so this grows with what is decoded.
+        # Untouched pages take no memory, so this grows with the decoded samples.
         self._images = np.empty((capacity, *self._shape), np.uint8)
         self._known = np.zeros(capacity, bool)
 
@@ -192,7 +192,7 @@ class _DecodedSamples:
         return known
 
     def gather(self, samples: NDArray[np.int64], fresh: dict[int, NDArray[np.uint8]]) -> NDArray[np.uint8]:
-        """The samples' images (N, C, H, W), of which `fresh` holds all that are not kept; keeps what fits."""
+        """The samples' images (N, C, H, W); `fresh` has those that are not kept. Keeps as many of them as fit."""
         places = self._places(samples)
         if not fresh:
             return self._images[places]

@@ -1,7 +1,7 @@
-"""Tar files of others: the members of an uncompressed one that is whole, and a reader of packed ones with bounds.
+"""Reads untrusted tar files: the members of an uncompressed one, and compressed ones within bounds.
 
-Python's tarfile takes whatever stops it, a damaged header or a hole, for the end of the archive. Here the end is where
-the end mark is, two blocks of zeros, and nothing but zeros follows it.
+Python's tarfile takes a damaged header or a hole for the end of the archive. Here an archive ends with its end mark,
+two blocks of zeros, and only zeros may follow.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ _MOST_EXTENSION_BYTES = 2**20
 
 _DIGITS = re.compile(rb"\d{300}")
 
-# What tarfile raises for a damaged archive; it passes on what its parsing of numbers and names raises.
+# What tarfile raises for a damaged archive, errors of its parsing of numbers and names included.
 _DAMAGED = (tarfile.TarError, ArithmeticError, LookupError, ValueError, OSError, EOFError, RecursionError)
 
 
 class _BoundedHeader(tarfile.TarInfo):
-    """A header whose extension, if it is one, is short enough for tarfile to parse."""
+    """A header that refuses extensions too long for tarfile to parse."""
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
@@ -47,7 +47,7 @@ class _BoundedHeader(tarfile.TarInfo):
         return header
 
     def _proc_pax(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
-        """Python before 3.11.10 takes time in the square of a run of digits there (CVE-2024-6232)."""
+        """Refuses long runs of digits: Python before 3.11.10 takes quadratic time for them (CVE-2024-6232)."""
         file = archive.fileobj
         assert file is not None
         at = file.tell()
@@ -60,8 +60,8 @@ class _BoundedHeader(tarfile.TarInfo):
 def tar_members(data: bytes, name: str) -> list[tarfile.TarInfo]:
     """All members of the tar file `name`, whose bytes are `data`.
 
-    Raises UserError, naming the byte, for what is no tar file, for a damaged header, for bytes after the end mark (a
-    second archive, or what follows a hole), and for a file that ends before its end mark.
+    Raises UserError, naming the byte, for another kind of file, a damaged header, bytes after the end mark (a second
+    archive, or data after a hole), and a file without an end mark.
     """
     members: list[tarfile.TarInfo] = []
     at = 0
@@ -96,7 +96,7 @@ def tar_members(data: bytes, name: str) -> list[tarfile.TarInfo]:
 
 @contextmanager
 def opened_tar(path: Path, most_bytes: int) -> Iterator[tarfile.TarFile]:
-    """A tar file, plain or packed by gzip, bzip2 or xz, of which no more than `most_bytes` are unpacked.
+    """Opens a tar file, plain or compressed by gzip, bzip2 or xz, that may unpack to `most_bytes`.
 
     Raises UserError for more, and what `tarfile` raises for a damaged file.
     """
@@ -118,7 +118,7 @@ def _unpacker(start: bytes, file: IO[bytes]) -> IO[bytes]:
 
 
 class _Bounded:
-    """A file to `read` and `seek` in, up to a place."""
+    """A file that can be read up to `most_bytes`."""
 
     def __init__(self, file: IO[bytes], name: str, most_bytes: int) -> None:
         self._file, self._name, self._most_bytes = file, name, most_bytes
@@ -136,7 +136,7 @@ class _Bounded:
 
     @contextmanager
     def _damage(self) -> Iterator[None]:
-        """What the packers say against the file is said as tarfile does; errors of the disk have a number."""
+        """Turns errors of decompression into tarfile's; disk errors, which have an errno, pass."""
         try:
             yield
         except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:

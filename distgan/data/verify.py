@@ -14,44 +14,49 @@ from distgan.storage.storage import Storage
 
 def verify(
     storage: Storage,
-    progress: Callable[[int], None] = lambda _: None,
-    recovered: Callable[[int], None] = lambda _: None,
+    on_progress: Callable[[int], None] | None = None,
+    on_recovered: Callable[[int], None] | None = None,
 ) -> list[str]:
-    """One line for each fault found; empty when all is well. `progress` is told the samples checked so far.
+    """One line for each fault; an empty list for a whole data set.
 
-    `recovered` is told how many more of the images are JPEGs that libjpeg only warns of, which are no faults.
+    `on_progress` receives the number of samples checked so far, `on_recovered` how many more images are JPEGs that
+    libjpeg only warns of, which are no faults.
     """
     index = Index.load(storage)
     faults: list[str] = []
     first = 0
     for number, shard in enumerate(index.header.shards):
-        stop = first + shard.samples
+        samples = range(first, first + shard.samples)
+        before = recovered_jpegs.value
+        faults += _shard_faults(storage, index, number, samples)
+        if on_recovered is not None:
+            on_recovered(recovered_jpegs.value - before)
+        if on_progress is not None:
+            on_progress(samples.stop)
+        first = samples.stop
+    return faults
+
+
+def _shard_faults(storage: Storage, index: Index, number: int, samples: range) -> list[str]:
+    shard = index.header.shards[number]
+    try:
+        data = storage.read_bytes(shard.name)
+    except UserError as error:
+        return [str(error)]
+    faults: list[str] = []
+    if hashlib.sha256(data).hexdigest() != shard.sha256:
+        faults.append(f"{shard.name}: its {len(data)} bytes are not the {shard.bytes} of the index (SHA-256 differs)")
+    else:
         try:
-            data = storage.read_bytes(shard.name)
+            tar_members(data, shard.name)
         except UserError as error:
             faults.append(str(error))
-            progress(stop)
-            first = stop
-            continue
-        if hashlib.sha256(data).hexdigest() != shard.sha256:
-            faults.append(
-                f"{shard.name}: its {len(data)} bytes are not the {shard.bytes} of the index (SHA-256 differs)"
-            )
-        else:
-            try:
-                tar_members(data, shard.name)
-            except UserError as error:
-                faults.append(str(error))
-            before = recovered_jpegs.value
-            faults += _undecodable(index, shard.name, data, range(first, stop))
-            recovered(recovered_jpegs.value - before)
-        faults += [
-            f"{shard.name}: block {block.number} (samples {block.first} to {block.stop - 1}) does not match"
-            for block in index.blocks
-            if block.shard == number and not block.holds(data[block.start : block.end])
-        ]
-        progress(stop)
-        first = stop
+        faults += _undecodable(index, shard.name, data, samples)
+    faults += [
+        f"{shard.name}: block {block.number} (samples {block.first} to {block.stop - 1}) does not match"
+        for block in index.blocks
+        if block.shard == number and not block.holds(data[block.start : block.end])
+    ]
     return faults
 
 

@@ -1,4 +1,4 @@
-"""What is wrong in a cluster and what to do about it, from the facts; the worst first."""
+"""Checks the facts of a diagnosis: what is wrong in a cluster, and what to do about it."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Literal
 
 from distgan.doctor.facts import Diagnosis, Machine, Node, Space, Timing
 
-# fail: a run does not work, or does the wrong thing; warn: it works worse than it could, or will not for long.
+# fail: runs do not work, or do the wrong thing; warn: they are slower than they could be, or may fail soon.
 Level = Literal["fail", "warn"]
 
 
 @dataclass(frozen=True)
 class Finding:
-    """`check` is its kind, `where` a node's address, a pair of them or "the cluster"."""
+    """A fault; `check` is its kind, `where` a node's address, a pair of addresses or "the cluster"."""
 
     level: Level
     check: str
@@ -24,7 +24,7 @@ class Finding:
     remedy: str
 
 
-# Libraries whose difference breaks a run, and those whose difference may change its numbers.
+# Different versions of these break a run, or may change its numbers.
 _MUST_AGREE = ("python", "distgan", "torch", "ray")
 
 _SHOULD_AGREE = ("numpy", "nccl")
@@ -35,7 +35,7 @@ _LEAST_MEMORY_BYTES = 2 * 10**9
 
 _LEAST_DISK_BYTES = 5 * 10**9
 
-# Ray refuses to write objects to a disk that is fuller (RAY_local_fs_capacity_threshold).
+# Ray writes no objects to a fuller disk (RAY_local_fs_capacity_threshold).
 _RAY_FULL = 0.95
 
 _BUSY = 1.5
@@ -48,21 +48,30 @@ _SKEW_REFUSED_S = 900.0
 _SLOW_OBJECTS_BYTES = 100e6
 
 
-def judge_node(node: Node, driver: Machine) -> list[Finding]:
-    """`driver`: the machine that the run is started from, with whose versions the others are compared."""
+def run_checks(diagnosis: Diagnosis) -> list[Finding]:
+    """All findings, failures first."""
+    findings = check_cluster(diagnosis)
+    for node in diagnosis.nodes:
+        findings += check_node(node, diagnosis.driver)
+    findings += check_access(diagnosis)
+    return sorted(findings, key=lambda one: one.level != "fail")
+
+
+def check_node(node: Node, driver: Machine) -> list[Finding]:
+    """Findings of one node; its versions are compared with those of `driver`, which starts the run."""
     if node.problem is not None:
-        return [_lost(node)]
+        return [_unreachable(node)]
     found = [_clock(node), _object_store(node)]
     if node.machine is not None:
         found += [*_versions(node, node.machine, driver), *_room(node, node.machine), *_gpus(node, node.machine)]
     return [one for one in found if one is not None]
 
 
-def _lost(node: Node) -> Finding:
+def _unreachable(node: Node) -> Finding:
     if not node.alive:
-        remedy = "start Ray there again, or see the logs of its raylet for why it ended; runs do not wait for it"
+        remedy = "start Ray there again, or read the logs of its raylet for the reason; runs do not wait for it"
         return Finding("warn", "node", node.address, str(node.problem), remedy)
-    remedy = "look at the machine and Ray's logs there; install the same distgan, torch and Ray on every node"
+    remedy = "check the machine and Ray's logs there; install the same distgan, torch and Ray on every node"
     return Finding("fail", "node", node.address, str(node.problem), remedy)
 
 
@@ -82,14 +91,14 @@ def _room(node: Node, machine: Machine) -> Iterator[Finding]:
     if given > processors.usable:
         yield Finding(
             "warn", "processors", node.address,
-            f"Ray was told of {given:g} CPUs, and {processors.usable:g} can be used",
+            f"Ray has {given:g} CPUs there, and {processors.usable:g} can be used",
             f"start Ray there with --num-cpus={max(1, int(processors.usable))}, or give the container more",
         )  # fmt: skip
     if processors.load > _BUSY * processors.present:
         yield Finding(
             "warn", "processors", node.address,
             f"busy: a load of {processors.load:.1f} on {processors.present} processors",
-            "see what else runs there; all workers wait for the slowest one",
+            "check what else runs there; all workers wait for the slowest one",
         )  # fmt: skip
     if machine.memory.free < _LEAST_MEMORY_BYTES:
         yield Finding(
@@ -107,9 +116,9 @@ def _shared_memory(node: Node, shared: Space | None) -> Iterator[Finding]:
     if shared.total < wanted:
         yield Finding(
             "warn", "shared memory", node.address,
-            f"/dev/shm has {_gigabytes(shared.total)}, and Ray's object store and workers want {_gigabytes(wanted)}: "
+            f"/dev/shm has {_gigabytes(shared.total)}, and Ray's object store and workers need {_gigabytes(wanted)}: "
             f"the store goes to a disk, and NCCL may fail",
-            f"a larger one: docker run --shm-size={-(-wanted // 2**20)}m, or an emptyDir of medium Memory",
+            f"make it larger: docker run --shm-size={-(-wanted // 2**20)}m, or an emptyDir of medium Memory",
         )  # fmt: skip
 
 
@@ -140,12 +149,12 @@ def _gpus(node: Node, machine: Machine) -> Iterator[Finding]:
             "warn", "GPUs", node.address,
             f"{len(gpus.names)} GPUs, driver {gpus.driver}, of which torch (CUDA {gpus.torch_cuda}) sees "
             f"{gpus.torch_sees}",
-            "a newer driver, or a torch for an older CUDA; see CUDA_VISIBLE_DEVICES there",
+            "install a newer driver, or torch for an older CUDA; check CUDA_VISIBLE_DEVICES there",
         )  # fmt: skip
     if given > gpus.torch_sees:
         yield Finding(
-            "fail", "GPUs", node.address, f"Ray was told of {given} GPUs, and torch sees {gpus.torch_sees}",
-            f"start Ray there with --num-gpus={gpus.torch_sees}, or mend the driver",
+            "fail", "GPUs", node.address, f"Ray has {given} GPUs there, and torch sees {gpus.torch_sees}",
+            f"start Ray there with --num-gpus={gpus.torch_sees}, or repair the driver",
         )  # fmt: skip
 
 
@@ -169,7 +178,7 @@ def _object_store(node: Node) -> Finding | None:
     return Finding(
         "warn", "object store", node.address,
         f"{node.object_store_bytes / seconds / 1e6:.0f} MB/s through Ray's object store",
-        "see that /dev/shm is large enough and memory is free, so that it need not go to a disk",
+        "check that /dev/shm is large enough and memory is free, so that it does not use a disk",
     )  # fmt: skip
 
 
@@ -183,36 +192,36 @@ _CREDENTIALS = (
 )
 
 
-def judge_reach(found: Diagnosis) -> list[Finding]:
-    """Every node against each URL."""
-    return [*_data(found), *_storage(found)]
+def check_access(diagnosis: Diagnosis) -> list[Finding]:
+    """Findings of data and storage, for every node."""
+    return [*_data(diagnosis), *_storage(diagnosis)]
 
 
-def _data(found: Diagnosis) -> Iterator[Finding]:
-    read = {node.address: node.data for node in found.nodes if node.data is not None}
+def _data(diagnosis: Diagnosis) -> Iterator[Finding]:
+    read = {node.address: node.data for node in diagnosis.nodes if node.data is not None}
     for address, one in read.items():
         if one.problem is not None:
-            yield Finding("fail", "data", address, one.problem, _remedy(found.data_url))
+            yield Finding("fail", "data", address, one.problem, _remedy(diagnosis.data_url))
     hashes = {address: one.hash for address, one in read.items() if one.problem is None}
     if len(set(hashes.values())) > 1:
         most, _ = Counter(hashes.values()).most_common(1)[0]
         others = ", ".join(address for address, value in hashes.items() if value != most)
         yield Finding(
-            "fail", "data", others, f"{found.data_url}: another data set than the other nodes see",
-            "copy the same data to every node, or put them where all nodes see them",
+            "fail", "data", others, f"{diagnosis.data_url}: another data set than the other nodes see",
+            "copy the same data to every node, or use a URL that all nodes share",
         )  # fmt: skip
 
 
-def _storage(found: Diagnosis) -> Iterator[Finding]:
-    if found.storage_problem is not None:
-        yield Finding("fail", "storage", "the driver", found.storage_problem, _remedy(found.storage_url))
-    used = {node.address: node.storage for node in found.nodes if node.storage is not None}
+def _storage(diagnosis: Diagnosis) -> Iterator[Finding]:
+    if diagnosis.storage_problem is not None:
+        yield Finding("fail", "storage", "the driver", diagnosis.storage_problem, _remedy(diagnosis.storage_url))
+    used = {node.address: node.storage for node in diagnosis.nodes if node.storage is not None}
     for address, one in used.items():
         if one.problem is not None:
-            yield Finding("fail", "storage", address, one.problem, _remedy(found.storage_url))
+            yield Finding("fail", "storage", address, one.problem, _remedy(diagnosis.storage_url))
         elif one.sees_mark is False:
             yield Finding(
-                "fail", "storage", address, f"{found.storage_url}: not the same folder as the driver's",
+                "fail", "storage", address, f"{diagnosis.storage_url}: not the same folder as the driver's",
                 "give a URL that all nodes share: s3://…, gs://…, or a folder that is mounted everywhere",
             )  # fmt: skip
 
@@ -225,7 +234,7 @@ def _remedy(url: str | None) -> str:
 
 _CLUSTER = "the cluster"
 
-# Bytes a second that a link carries: gigabit Ethernet has 118 MB/s; GPUs need ten times that to be kept busy.
+# Bytes a second on a link: gigabit Ethernet has 118 MB/s; GPUs need ten times that to stay busy.
 _SLOW = {"gloo": 100e6, "nccl": 1e9}
 
 _SLOW_ANSWER_S = 0.02
@@ -233,19 +242,19 @@ _SLOW_ANSWER_S = 0.02
 _GRADIENT_BYTES = 16 * 2**20
 
 
-def judge_cluster(found: Diagnosis) -> list[Finding]:
-    """Of the cluster as a whole."""
-    return [*_blocked(found), *_all_reduce(found), *_unlike_gpus(found), *_no_nodes(found)]
+def check_cluster(diagnosis: Diagnosis) -> list[Finding]:
+    """Findings of the cluster as a whole."""
+    return [*_blocked(diagnosis), *_all_reduce(diagnosis), *_gpu_kinds(diagnosis), *_no_nodes(diagnosis)]
 
 
-def _no_nodes(found: Diagnosis) -> Iterator[Finding]:
-    alive = [node for node in found.nodes if node.alive]
+def _no_nodes(diagnosis: Diagnosis) -> Iterator[Finding]:
+    alive = [node for node in diagnosis.nodes if node.alive]
     if not any(node.resources.get("CPU", 0) for node in alive):
         yield Finding("fail", "processors", _CLUSTER, "no node has processors for workers", "add nodes")
 
 
-def _blocked(found: Diagnosis) -> Iterator[Finding]:
-    for one in found.blocked:
+def _blocked(diagnosis: Diagnosis) -> Iterator[Finding]:
+    for one in diagnosis.blocked:
         yield Finding(
             "fail", "connections", f"{one.source} → {one.target}", f"a worker cannot reach one there: {one.reason}",
             "open all TCP ports between the nodes, in both directions (security group, firewall, network policy): "
@@ -253,15 +262,15 @@ def _blocked(found: Diagnosis) -> Iterator[Finding]:
         )  # fmt: skip
 
 
-def _all_reduce(found: Diagnosis) -> Iterator[Finding]:
-    one = found.all_reduce
+def _all_reduce(diagnosis: Diagnosis) -> Iterator[Finding]:
+    one = diagnosis.all_reduce
     if one is None:
         return
     where = " ↔ ".join(sorted(set(one.workers)))
     if one.problem is not None:
         yield Finding(
             "fail", "all-reduce", where, f"{one.backend}: {one.problem}",
-            "see that TCP ports between these nodes are open, in both directions; where nodes have several networks, "
+            "check that TCP ports between these nodes are open, in both directions; if nodes have several networks, "
             "name the interface with placement.interface",
         )  # fmt: skip
         return
@@ -273,12 +282,12 @@ def _all_reduce(found: Diagnosis) -> Iterator[Finding]:
             "warn", "all-reduce", where,
             f"{large.bus_bytes_per_second(len(one.workers)) / 1e6:.0f} MB/s by {one.backend}: the gradients of a "
             f"preset's generator at 64x64 (about {_GRADIENT_BYTES / 1e6:.0f} MB) take {large.seconds * 1e3:.0f} ms",
-            "a faster network between the nodes, fewer workers with more groups each, or a larger batch",
+            "use a faster network between the nodes, fewer workers with more groups each, or a larger batch",
         )  # fmt: skip
     if small.seconds > _SLOW_ANSWER_S:
         yield Finding(
             "warn", "all-reduce", where, f"one of {small.bytes} bytes takes {small.seconds * 1e3:.0f} ms",
-            "place the nodes near each other (one zone, a placement group); see what else keeps their processors busy",
+            "place the nodes near each other (one zone, a placement group); check what keeps their processors busy",
         )  # fmt: skip
 
 
@@ -286,9 +295,9 @@ def _size(timing: Timing) -> int:
     return timing.bytes
 
 
-def _unlike_gpus(found: Diagnosis) -> Iterator[Finding]:
+def _gpu_kinds(diagnosis: Diagnosis) -> Iterator[Finding]:
     kinds: dict[str, list[str]] = {}
-    for node in found.nodes:
+    for node in diagnosis.nodes:
         for name in sorted(set(node.machine.gpus.names)) if node.machine is not None else ():
             kinds.setdefault(name, []).append(node.address)
     if len(kinds) > 1:
@@ -297,12 +306,3 @@ def _unlike_gpus(found: Diagnosis) -> Iterator[Finding]:
             "warn", "GPUs", _CLUSTER, f"of different kinds: {listed}",
             "place a run on one kind (placement.accelerator_type): each step waits for the slowest worker",
         )  # fmt: skip
-
-
-def judge(found: Diagnosis) -> list[Finding]:
-    """All findings; none where nothing is wrong."""
-    findings = judge_cluster(found)
-    for node in found.nodes:
-        findings += judge_node(node, found.driver)
-    findings += judge_reach(found)
-    return sorted(findings, key=lambda one: one.level != "fail")

@@ -1,4 +1,4 @@
-"""Whether a process can read a data set and use a storage URL, and how fast."""
+"""Tests whether, and how fast, a process reads a data set and uses a storage URL."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ _MOST_IMAGES = 2000
 
 
 def read_data(url: str, most_bytes: int = READ_BYTES) -> DataRead:
-    """Reads blocks of several shards, checked and past every cache of ours, and decodes images of them on one core.
+    """Reads and checks blocks of several shards, without the cache, and decodes their images on one core.
 
-    At least one block, else up to `most_bytes`.
+    Reads at least one block, else up to `most_bytes`.
     """
     try:
         storage = Storage.open(url)
@@ -46,7 +46,7 @@ def read_data(url: str, most_bytes: int = READ_BYTES) -> DataRead:
 
 
 def _some_blocks(index: Index, most_bytes: int) -> list[Block]:
-    """The first ones of the first shards, in turn."""
+    """The first blocks of the first shards, in turn."""
     by_shard: dict[int, list[Block]] = {}
     for block in index.blocks:
         if block.shard >= _MOST_SHARDS:
@@ -64,7 +64,7 @@ def _some_blocks(index: Index, most_bytes: int) -> list[Block]:
 
 
 def _decode(url: str, index: Index, blocks: list[Block], contents: list[bytes]) -> tuple[int, float]:
-    """How many images were decoded, and in how many seconds."""
+    """How many images were decoded, and the seconds."""
     count = 0
     began = time.perf_counter()
     for shard, sample, image in _images(index, blocks, contents):
@@ -80,7 +80,7 @@ def _decode(url: str, index: Index, blocks: list[Block], contents: list[bytes]) 
 
 
 def _images(index: Index, blocks: list[Block], contents: list[bytes]) -> Iterator[tuple[int, int, bytes]]:
-    """Shard, number and bytes of up to so many samples."""
+    """Shard, number and bytes of up to `_MOST_IMAGES` samples."""
     left = _MOST_IMAGES
     for block, content in zip(blocks, contents, strict=True):
         for sample in range(block.first, min(block.stop, block.first + left)):
@@ -101,7 +101,7 @@ _READS = 5
 def use_storage(url: str, name: str, marked: bool = False, size: int = SIZE) -> StorageUse:
     """Writes an object `name` of `size` bytes and a small one, reads and compares them, and removes both.
 
-    `marked`: the driver has written an object called mark beside them.
+    `marked`: whether the driver has written the object `MARK` beside them.
     """
     large, small = f"{name}-large", f"{name}-small"
     content = os.urandom(size)
@@ -127,9 +127,9 @@ def use_storage(url: str, name: str, marked: bool = False, size: int = SIZE) -> 
 
 
 def credentials_source(url: str) -> str | None:
-    """Which link of the AWS chain answers, in botocore's words: `env`, `shared-credentials-file`, `iam-role`, …
+    """The source of the AWS credentials, as botocore calls it: `env`, `shared-credentials-file`, `iam-role`, …
 
-    None for a URL that is not S3's, or where none does.
+    None without credentials, and for a URL that is not S3's.
     """
     if Storage.open(url).protocol not in S3_PROTOCOLS:
         return None
@@ -146,14 +146,14 @@ def _timed_read(storage: Storage, name: str, written: bytes) -> float:
     seconds = time.perf_counter() - began
     if found != written:
         raise UserError(
-            f"{storage.url}/{name}: other bytes come back than were written; what stands between here and the store, "
-            f"as a proxy, must not change or keep them"
+            f"{storage.url}/{name}: the bytes read are not the bytes written; a proxy between here and the store must "
+            f"not change or keep them"
         )
     return seconds
 
 
 def _remove(storage: Storage, *names: str) -> None:
-    """The objects; of a folder that only this node has, the folder too."""
+    """Removes the objects, and a local folder that is empty then."""
     for name in names:
         storage.delete(name)
     if storage.local_path is not None:

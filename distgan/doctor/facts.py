@@ -1,4 +1,4 @@
-"""What a diagnosis finds out about a cluster: plain values, no judgement. Bytes and seconds unless a name says else."""
+"""The facts of a diagnosis: plain values, in bytes and seconds."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Processors:
-    """`present` in the machine; `usable` by this process, where containers give fractions; busy ones of late."""
+    """Processors `present` in the machine, `usable` by this process (a container may give fractions), and the load."""
 
     present: int
     usable: float
@@ -17,7 +17,7 @@ class Processors:
 
 @dataclass(frozen=True)
 class Space:
-    """Of a memory or a file system."""
+    """Bytes of a memory or a file system."""
 
     total: int
     free: int
@@ -28,12 +28,12 @@ class Gpus:
     """The NVIDIA GPUs of a machine.
 
     Attributes:
-        names: as the driver calls them; none without a working driver.
+        names: from the driver; empty without a working driver.
         driver: its version.
-        on_bus: how many the PCI bus has, driver or not.
-        torch_cuda: the CUDA version that torch was built with, None for a build without.
+        on_bus: how many are on the PCI bus, with or without a driver.
+        torch_cuda: the CUDA version that torch was built with; None for a build without CUDA.
         torch_sees: how many torch can use.
-        problem: why the driver's own tool does not answer, where it is installed.
+        problem: why the driver's tool does not answer, if it is installed.
     """
 
     names: tuple[str, ...] = ()
@@ -47,11 +47,11 @@ class Gpus:
 
 @dataclass(frozen=True)
 class Machine:
-    """What a process finds around it.
+    """The machine of a process.
 
     Attributes:
-        versions: of Python, distgan and the libraries that must agree, and of the kernel.
-        shared_memory: /dev/shm, where there is one.
+        versions: of Python, distgan, libraries that must agree between nodes, and the kernel.
+        shared_memory: /dev/shm, if there is one.
         session: the file system of Ray's session folder.
     """
 
@@ -66,7 +66,7 @@ class Machine:
 
 @dataclass(frozen=True)
 class DataRead:
-    """A part of a data set as one process reads it; `problem` in place of the rest where it cannot."""
+    """How one process reads a part of a data set; or the `problem`."""
 
     problem: str | None = None
     hash: str = ""
@@ -78,11 +78,11 @@ class DataRead:
 
 @dataclass(frozen=True)
 class StorageUse:
-    """Objects that one process wrote under a storage URL, read again and removed; `problem` where it could not.
+    """How one process wrote, read and removed objects at a storage URL; or the `problem`.
 
     Attributes:
-        latency: median of reading a small object.
-        sees_mark: whether it sees what the driver wrote there; None where the driver could not.
+        latency: median seconds to read a small object.
+        sees_mark: whether it sees what the driver wrote there; None if the driver could not write.
     """
 
     problem: str | None = None
@@ -95,7 +95,7 @@ class StorageUse:
 
 @dataclass(frozen=True)
 class Clock:
-    """How far a clock is ahead of the driver's, known to ± `uncertainty`; `round_trip` is the fastest of a call."""
+    """How far a clock is ahead of the driver's, ± `uncertainty`; `round_trip` is the fastest call."""
 
     ahead: float
     uncertainty: float
@@ -104,14 +104,14 @@ class Clock:
 
 @dataclass(frozen=True)
 class Node:
-    """A node of the cluster. What could not be found out is None.
+    """A node of the cluster. Facts that are not known are None.
 
     Attributes:
-        resources: what Ray was told that it has: CPU, GPU, object_store_memory.
+        resources: what it offers to Ray: CPU, GPU, object_store_memory.
         problem: why it cannot be examined: dead, or no answer.
-        interface: the network interface that holds its address.
-        credentials: where its AWS credentials come from, in botocore's words, never what they are.
-        object_store_seconds: to put `object_store_bytes` into Ray's object store and take them out.
+        interface: the network interface that has its address.
+        credentials: the source of its AWS credentials, as botocore calls it; never the credentials.
+        object_store_seconds: to put `object_store_bytes` into Ray's object store and get them out.
     """
 
     address: str
@@ -140,19 +140,19 @@ class Blocked:
 
 @dataclass(frozen=True)
 class Timing:
-    """An all-reduce of so many bytes a worker, the median of several, on the slowest worker."""
+    """An all-reduce of `bytes` a worker: the median of several, on the slowest worker."""
 
     bytes: int
     seconds: float
 
     def bus_bytes_per_second(self, workers: int) -> float:
-        """What every link carries in a ring: each worker sends and receives 2 (W - 1) / W of the bytes."""
+        """The load of every link in a ring, where each worker sends and receives 2 (W - 1) / W of the bytes."""
         return 2 * (workers - 1) / workers * self.bytes / self.seconds
 
 
 @dataclass(frozen=True)
 class AllReduce:
-    """Between workers, each given by its node's address; `problem` where it did not come about."""
+    """All-reduces between workers, each given by its node's address; or the `problem`."""
 
     backend: str
     workers: tuple[str, ...]
@@ -162,11 +162,11 @@ class AllReduce:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """All that was found.
+    """All facts of a cluster.
 
     Attributes:
-        driver: the machine that asked.
-        own: whether the cluster was started for this, on this machine.
+        driver: the machine that runs the diagnosis.
+        own: whether the cluster was started for the diagnosis, on this machine.
         storage_problem: why the driver itself cannot use the storage.
     """
 

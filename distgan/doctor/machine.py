@@ -1,4 +1,4 @@
-"""What a machine gives this process: processors, memory, GPUs, room on disks, versions."""
+"""Probes this machine: processors, memory, GPUs, disk space, versions."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ _NVIDIA = "0x10de"
 
 _DISPLAY_CLASS = "0x03"
 
-_ANSWER_S = 20.0
+_TIMEOUT_S = 20.0
 
-_QUESTION = ("nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader,nounits")
+_NVIDIA_SMI = ("nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader,nounits")
 
 
-def probe_gpus(command: tuple[str, ...] = _QUESTION, bus: Path = _BUS) -> Gpus:
-    """Asks the driver's tool, the bus and torch; `command` prints name, MiB and driver of each GPU, a line each."""
-    told, problem = _ask(command)
-    rows = [[part.strip() for part in line.split(",")] for line in told.splitlines()]
+def probe_gpus(command: tuple[str, ...] = _NVIDIA_SMI, bus: Path = _BUS) -> Gpus:
+    """GPUs by the driver's tool, the bus and torch; `command` prints name, MiB and driver version, a line a GPU."""
+    output, problem = _run(command)
+    rows = [[part.strip() for part in line.split(",")] for line in output.splitlines()]
     rows = [row for row in rows if len(row) == 3]
     return Gpus(
         names=tuple(row[0] for row in rows),
@@ -44,30 +44,33 @@ def probe_gpus(command: tuple[str, ...] = _QUESTION, bus: Path = _BUS) -> Gpus:
 
 
 def nccl_version() -> str | None:
-    """Of torch's own NCCL; None for a build without."""
+    """The version of torch's own NCCL; None for a build without it."""
     if not torch.distributed.is_nccl_available():
         return None
     return ".".join(map(str, torch.cuda.nccl.version()))  # type: ignore[no-untyped-call]
 
 
-def _ask(command: tuple[str, ...]) -> tuple[str, str | None]:
-    """What the tool prints, and why it printed nothing; no problem where it is not installed."""
+def _run(command: tuple[str, ...]) -> tuple[str, str | None]:
+    """The tool's output, or the problem; a tool that is not installed is none."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=_ANSWER_S)
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=_TIMEOUT_S)
     except FileNotFoundError:
         return "", None
     except subprocess.TimeoutExpired:
-        return "", f"{command[0]} does not answer within {_ANSWER_S:.0f} s"
+        return "", f"{command[0]} does not answer within {_TIMEOUT_S:.0f} s"
     except OSError as error:
         return "", f"{command[0]} cannot be run ({error.strerror})"
     if done.returncode != 0:
-        said = " ".join((done.stdout + done.stderr).split())
-        return "", f"{command[0]} fails: {said:.200}" if said else f"{command[0]} fails (exit code {done.returncode})"
+        reason = " ".join((done.stdout + done.stderr).split())
+        return (
+            "",
+            f"{command[0]} fails: {reason:.200}" if reason else f"{command[0]} fails (exit code {done.returncode})",
+        )
     return done.stdout, None
 
 
 def _on_bus(bus: Path) -> int:
-    """Display controllers and accelerators of the maker; its other devices, as audio, are none."""
+    """How many NVIDIA display controllers and accelerators there are; its audio devices do not count."""
     try:
         devices = list(bus.iterdir())
     except OSError:
@@ -90,7 +93,7 @@ _SHARED_MEMORY = Path("/dev/shm")
 
 
 def probe_machine(session: Path | None = None) -> Machine:
-    """Of this process; `session` is Ray's session folder. Takes up to seconds where there are GPUs."""
+    """The machine of this process; `session` is Ray's session folder. Takes seconds if there are GPUs."""
     return Machine(
         host=socket.gethostname(),
         versions=versions(),
@@ -103,14 +106,14 @@ def probe_machine(session: Path | None = None) -> Machine:
 
 
 def processors(cgroup: Path = _CGROUP) -> Processors:
-    """Usable are those that neither the affinity nor the quota of a container withholds."""
+    """Processors; the affinity and a container's quota limit the usable ones."""
     usable = float(len(os.sched_getaffinity(0)))
     quota = _quota(cgroup)
     return Processors(os.cpu_count() or 1, usable if quota is None else min(usable, quota), os.getloadavg()[0])
 
 
 def memory(cgroup: Path = _CGROUP) -> Space:
-    """The machine's, or a container's where that has less."""
+    """The machine's memory, or a container's smaller limit."""
     found = psutil.virtual_memory()
     limit = _number(cgroup / "memory.max")
     used = _number(cgroup / "memory.current")
@@ -122,7 +125,7 @@ def memory(cgroup: Path = _CGROUP) -> Space:
 
 
 def space(folder: Path) -> Space | None:
-    """Of the file system of a folder; None where there is no such folder."""
+    """The space of a folder's file system; None if there is no such folder."""
     try:
         usage = shutil.disk_usage(folder)
     except OSError:
@@ -131,7 +134,7 @@ def space(folder: Path) -> Space | None:
 
 
 def versions() -> dict[str, str]:
-    """Of what must agree between nodes, and of the kernel; the network library of GPUs where torch has it."""
+    """Versions that must agree between nodes, NCCL's if torch has it, and the kernel's."""
     found = {"python": platform.python_version(), "distgan": __version__}
     found |= {package: _installed(package) for package in ("torch", "ray", "numpy")}
     nccl = nccl_version()
@@ -146,7 +149,7 @@ def _installed(package: str) -> str:
 
 
 def _quota(cgroup: Path) -> float | None:
-    """Processors that a control group allows, of either version; None without a limit."""
+    """Processors that a control group (version 1 or 2) allows; None without a limit."""
     try:
         quota, period = (cgroup / "cpu.max").read_text().split()
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""What is between nodes: clocks, connections, the speed of all-reduces."""
+"""Measures between nodes: clocks, connections, the speed of all-reduces."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from distgan.doctor.facts import Clock
 
 
 def compare_clocks(ask: Callable[[], float], exchanges: int = 8) -> Clock:
-    """`ask` returns the other's time in seconds since 1970.
+    """Compares another machine's clock with this one's; `ask` returns its seconds since 1970.
 
-    Taken from the fastest exchange: its answer was given somewhere between question and answer here, so the middle is
-    wrong by half the round trip at most (Mills 1991, section 3).
+    The fastest exchange counts. Its answer was given between request and response, so the middle is wrong by half the
+    round trip at most (Mills 1991, section 3).
     """
     found = []
     for _ in range(exchanges):
@@ -32,7 +32,7 @@ def compare_clocks(ask: Callable[[], float], exchanges: int = 8) -> Clock:
     return min(found, key=lambda clock: clock.round_trip)
 
 
-# Latency; a small network; the gradient of a generator of the presets at 64x64 pixels (14 MB).
+# Latency; a small network; the gradients of a preset's generator at 64x64 pixels (14 MB).
 SIZES = (4, 2**20, 16 * 2**20)
 
 _REPEATS = {SIZES[0]: 50, SIZES[1]: 20, SIZES[2]: 8}
@@ -41,15 +41,15 @@ _WARM_UP = 3
 
 
 def time_all_reduces(
-    backend: str, rank: int, size: int, place: tuple[str, int], seconds: float, sizes: Sequence[int] = SIZES
+    backend: str, rank: int, size: int, rendezvous: tuple[str, int], seconds: float, sizes: Sequence[int] = SIZES
 ) -> list[float]:
-    """Joins a group of `size` workers at a `place` (host, port) of rank 0, and times all-reduces of so many bytes each.
+    """Joins a group of `size` workers at `rendezvous` (host and port of rank 0), and times all-reduces.
 
-    Median seconds on this worker of each size. Raises RuntimeError or ValueError where the group does not come about,
-    or a sum is wrong; each step has `seconds`.
+    Returns median seconds on this worker for each of `sizes` in bytes. `seconds` limits each step. Raises RuntimeError
+    or ValueError if the group fails to join, or a sum is wrong.
     """
     device = torch.device("cuda" if backend == "nccl" else "cpu")
-    store = join_store(*place, rank, size, seconds)
+    store = join_store(*rendezvous, rank, size, seconds)
     dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=timedelta(seconds=seconds))
     try:
         return [_time(bytes_, size, device) for bytes_ in sizes]
@@ -82,9 +82,9 @@ _CONNECT_S = 4.0
 
 
 class Listener:
-    """Accepts connections to an address of this node, on a free port, and says nothing; until closed.
+    """Accepts connections to an address of this node, on a free port, until it is closed.
 
-    Raises OSError where the address is not this node's own.
+    Raises OSError if the address is not this node's own.
     """
 
     def __init__(self, address: str) -> None:
@@ -95,7 +95,7 @@ class Listener:
 
     def close(self) -> None:
         with suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)  # ends the wait of the thread
+            self._socket.shutdown(socket.SHUT_RDWR)  # wakes the thread
         self._socket.close()
 
     def _accept(self) -> None:
@@ -108,7 +108,7 @@ class Listener:
 
 
 def blocked_targets(targets: Sequence[tuple[str, int]], seconds: float = _CONNECT_S) -> dict[str, str]:
-    """Of (address, port) those addresses that do not take a connection in so many seconds, and why.
+    """The addresses, of (address, port), that accept no connection within `seconds`, and the reasons.
 
     All are tried at the same time.
     """

@@ -15,39 +15,41 @@ from distgan.doctor.checks import Finding
 from distgan.doctor.facts import Diagnosis, Node, Space, Timing
 from distgan.tracking import formatting
 
-# Nodes in one table.
-_BESIDE = 3
+_NODES_A_TABLE = 3
 
-_COLOURS = {"fail": "bold red", "warn": "yellow"}
+_COLORS = {"fail": "bold red", "warn": "yellow"}
 
 
-def diagnosis_table(found: Diagnosis, findings: Sequence[Finding]) -> RenderableType:
+def diagnosis_table(diagnosis: Diagnosis, findings: Sequence[Finding]) -> RenderableType:
     """A table of the nodes, the all-reduces, and the findings with their remedies."""
-    parts: list[RenderableType] = [Text(f"Ray cluster of {formatting.plural(len(found.nodes), 'node')}", "bold")]
-    parts += [_nodes_table(found.nodes[first : first + _BESIDE]) for first in range(0, len(found.nodes), _BESIDE)]
-    if found.all_reduce is not None and found.all_reduce.timings:
-        parts.append(_timings(found))
+    parts: list[RenderableType] = [Text(f"Ray cluster of {formatting.plural(len(diagnosis.nodes), 'node')}", "bold")]
+    parts += [
+        _nodes_table(diagnosis.nodes[first : first + _NODES_A_TABLE])
+        for first in range(0, len(diagnosis.nodes), _NODES_A_TABLE)
+    ]
+    if diagnosis.all_reduce is not None and diagnosis.all_reduce.timings:
+        parts.append(_timings(diagnosis))
     parts.append(_findings_table(findings) if findings else Text("nothing wrong was found"))
     return Group(*parts)
 
 
-def diagnosis_document(found: Diagnosis, findings: Sequence[Finding]) -> dict[str, Any]:
-    """The same for programs, in bytes and seconds; `ok` where nothing fails."""
+def diagnosis_document(diagnosis: Diagnosis, findings: Sequence[Finding]) -> dict[str, Any]:
+    """The same as JSON, in bytes and seconds; `ok` is whether no check fails."""
     return {
         "ok": not any(one.level == "fail" for one in findings),
         "findings": [asdict(one) for one in findings],
-        **asdict(found),
+        **asdict(diagnosis),
         "distgan": distgan.__version__,
     }
 
 
 def _nodes_table(nodes: Sequence[Node]) -> Table:
-    """A column a node, a row a fact."""
+    """One column a node, one row a fact."""
     table = Table(Column(""))
     for node in nodes:
         table.add_column(Text(f"{node.address}{' (head)' if node.head else ''}"), overflow="fold")
-    for label, tell in _ROWS.items():
-        cells = [tell(node) if node.problem is None else "" for node in nodes]
+    for label, text_of in _ROWS.items():
+        cells = [text_of(node) if node.problem is None else "" for node in nodes]
         if any(cells):
             table.add_row(Text(label, "dim"), *map(Text, cells))
     if any(node.problem is not None for node in nodes):
@@ -148,8 +150,8 @@ _ROWS: dict[str, Callable[[Node], str]] = {
 }
 
 
-def _timings(found: Diagnosis) -> Table:
-    one = found.all_reduce
+def _timings(diagnosis: Diagnosis) -> Table:
+    one = diagnosis.all_reduce
     assert one is not None
     count = len(one.workers)
     title = f"all-reduce by {one.backend} between {formatting.plural(count, 'worker')} ({', '.join(one.workers)})"
@@ -162,7 +164,7 @@ def _timings(found: Diagnosis) -> Table:
 
 
 def _bus(timing: Timing, workers: int) -> str:
-    """Of few bytes the speed is that of an answer."""
+    """Empty for a few bytes, whose time is latency."""
     return "" if timing.bytes < 1024 else formatting.number(timing.bus_bytes_per_second(workers) / 1e6)
 
 
@@ -174,7 +176,7 @@ def _findings_table(findings: Sequence[Finding]) -> Table:
     table.add_column("what to do", overflow="fold", ratio=1)
     for one in findings:
         table.add_row(
-            Text(one.level, _COLOURS[one.level]), Text(one.where), Text(f"{one.check}: {one.what}"), Text(one.remedy)
+            Text(one.level, _COLORS[one.level]), Text(one.where), Text(f"{one.check}: {one.what}"), Text(one.remedy)
         )
     return table
 

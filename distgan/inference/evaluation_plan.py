@@ -13,7 +13,7 @@ from distgan.config.config_errors import mistakes
 from distgan.config.load import build_config
 from distgan.config.plugins import own_names, own_sources
 from distgan.config.schema import Config, DataConfig, EvaluationConfig
-from distgan.data.files import words_of
+from distgan.data.files import describe_counts
 from distgan.data.index import Index
 from distgan.errors import UserError
 from distgan.evaluation.extractors.published import published_weights
@@ -207,7 +207,7 @@ def _job_of_images(source: str, options: EvaluationOptions) -> EvaluationJob:
         _check_same(images.shape, source, index, data)
     real_images, notes = _real_side(evaluation, index, images.shape[1])
     if images.left_out:
-        notes = (f"files in {source} that are left out: {words_of(images.left_out)}", *notes)
+        notes = (f"files in {source} that are left out: {describe_counts(images.left_out)}", *notes)
     return EvaluationJob(
         source=str(Path(source).absolute()),
         shape=images.shape,

@@ -1,4 +1,4 @@
-"""Local files that appear whole or not at all, and temporary folders."""
+"""Local files written atomically, locks, and temporary folders."""
 
 from __future__ import annotations
 
@@ -15,25 +15,23 @@ from pathlib import Path
 
 from distgan.errors import UserError
 
-# How the names of files under way begin.
+# Prefix of the names of unfinished files.
 TEMPORARY = ".distgan-"
 
-# How file systems say that they cannot do a thing at all: CIFS, FUSE and others, of fsync above all.
+# What CIFS, FUSE and other file systems answer to operations that they lack, above all fsync.
 _UNSUPPORTED = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 def is_special(path: Path) -> bool:
-    """Whether there is something other than a file, or a link to one: a folder, a device, a pipe."""
+    """Whether `path` exists and is no file or link to one: a folder, a device, a pipe."""
     return path.exists() and not path.is_file()
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` that takes its place when the block ends without an error.
+    """Yields a temporary path that replaces `path`, durably, when the block ends without an error.
 
-    Durably, where the file system can.
-
-    Raises UserError where `path` is a device, a pipe or the like, which no file may take the place of.
+    Raises UserError if `path` is a folder, a device, a pipe or the like.
     """
     if is_special(path):
         raise UserError(f"{path}: is no regular file; choose another name")
@@ -46,7 +44,7 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-    with suppress(PermissionError):  # a folder that may be written, and not read
+    with suppress(PermissionError):  # a folder that may be written but not read
         folder = os.open(path.parent, os.O_RDONLY)
         try:
             _fsync(folder)
@@ -54,14 +52,22 @@ def replacing(path: Path) -> Iterator[Path]:
             os.close(folder)
 
 
+def write_private(path: Path, text: str) -> None:
+    """Replaces `path` by a file that only this user can read."""
+    temporary = path.with_name(f"{path.name}.new")
+    with os.fdopen(os.open(temporary, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "w") as file:
+        file.write(text)
+    temporary.replace(path)
+
+
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Inside, this process and thread alone of those that lock `path`; all of them where nothing can be locked.
+    """Holds an exclusive lock on `path` in the block; no lock where the file system has none.
 
-    Raises OSError where the file cannot be made.
+    Raises OSError if the file cannot be made.
     """
     with path.open("w") as lock:
-        with suppress(OSError):  # as NFS without its lock service answers
+        with suppress(OSError):  # NFS without its lock service
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
@@ -75,7 +81,7 @@ def _fsync(descriptor: int) -> None:
 
 
 def new_folder() -> Path:
-    """A new folder, its maker's to remove. Raises UserError where there is no place for one."""
+    """A new temporary folder, which the caller removes. Raises UserError if none can be made."""
     try:
         return Path(tempfile.mkdtemp(prefix="distgan-"))
     except OSError as error:
@@ -83,9 +89,9 @@ def new_folder() -> Path:
 
 
 def private_folder(folder: Path) -> Path:
-    """`folder`, made where it is not there, that only this user may enter; a new one where it is somebody else's.
+    """`folder`, made if it does not exist, that only this user may enter; another one if it is another user's.
 
-    Raises OSError where it cannot be made.
+    Raises OSError if it cannot be made.
     """
     with suppress(FileExistsError):
         folder.mkdir(mode=0o700)
@@ -98,7 +104,7 @@ def private_folder(folder: Path) -> Path:
 
 @contextmanager
 def temporary_folder() -> Iterator[Path]:
-    """A new folder that is removed at the end. Raises UserError where there is no place for one."""
+    """A new folder that is removed at the end. Raises UserError if none can be made."""
     folder = new_folder()
     try:
         yield folder

@@ -1,6 +1,6 @@
-"""Waits for storage that is away for a while: the one policy by which anything is tried again.
+"""Waits for storage that is unavailable for a while: the one retry policy of a run.
 
-Each request is tried again within itself too (`storage_urls`), for what is over in a moment.
+Each request is also retried within itself (`urls`), for failures of a moment.
 """
 
 from __future__ import annotations
@@ -20,45 +20,40 @@ _FIRST_PAUSE_S = 0.5
 
 _LONGEST_PAUSE_S = 10.0
 
-# How often a wish to stop is asked for.
-_SLICE_S = 1.0
-
-
-def _never() -> bool:
-    return False
+_STOP_POLL_S = 1.0
 
 
 class Retry:
-    """Tries again what storage cannot do now, with growing pauses, for two minutes; other errors pass at once.
+    """Retries an action that raises `UnavailableError`, with growing pauses, for two minutes; other errors pass.
 
-    Threads may share it: what is said of an outage is said once.
+    Threads may share an instance: it logs an outage once.
 
     Args:
-        say: is told, with the reason, when waiting begins.
-        stop: whether to wait no longer; asked about once a second.
-        wait_s: how long after a request began one more is made.
+        log: receives a line with the reason when waiting begins.
+        stop: whether to stop waiting; called once a second.
+        wait_s: seconds after the first attempt in which further ones are made.
         clock: seconds, from any origin.
-        wait: waits so many seconds, less where `end` is called; whether it was.
+        wait: waits so many seconds, less after `cancel`; returns whether it was called.
     """
 
     def __init__(
         self,
-        say: Callable[[str], None] = lambda _: None,
-        stop: Callable[[], bool] = _never,
+        log: Callable[[str], None] | None = None,
+        stop: Callable[[], bool] | None = None,
         *,
         wait_s: float | None = None,
         clock: Callable[[], float] = time.monotonic,
         wait: Callable[[float], bool] | None = None,
     ) -> None:
-        self._say, self._stop, self._clock = say, stop, clock
+        self._log, self._stop, self._clock = log, stop, clock
         self._wait_s = WAIT_S if wait_s is None else wait_s
-        self._ended = threading.Event()
-        self._wait = wait or self._ended.wait
-        self._waiting: set[object] = set()
+        self._canceled = threading.Event()
+        self._wait = wait or self._canceled.wait
+        self._waiting: set[object] = set()  # the calls that wait now
         self._lock = threading.Lock()
 
     def __call__(self, action: Callable[[], T]) -> T:
-        """What `action` returns. Raises its last `UnavailableError` where it does not work in time."""
+        """The result of `action`. Raises its last `UnavailableError` when the time is over."""
         deadline, pause, call = self._clock() + self._wait_s, _FIRST_PAUSE_S, object()
         try:
             while True:
@@ -66,35 +61,35 @@ class Retry:
                     return action()
                 except UnavailableError as error:
                     left = deadline - self._clock()
-                    if left <= 0 or self._ended.is_set():
+                    if left <= 0 or self._canceled.is_set():
                         raise
-                    self._begins(call, error, left)
-                    if self._pause(min(pause, left)):
-                        raise UnavailableError(f"{error}; told to stop while waiting for it") from error
+                    self._log_once(call, f"{error}; waiting for it, {left:.0f} s at most")
+                    if self._stopped_during(min(pause, left)):
+                        raise UnavailableError(f"{error}; stopped while waiting for it") from error
                     pause = min(2 * pause, _LONGEST_PAUSE_S)
         finally:
             with self._lock:
                 self._waiting.discard(call)
 
-    def end(self) -> None:
-        """Ends all waiting for good."""
-        self._ended.set()
+    def cancel(self) -> None:
+        """Ends all waiting, now and later."""
+        self._canceled.set()
 
-    def _begins(self, call: object, error: UnavailableError, left: float) -> None:
+    def _log_once(self, call: object, line: str) -> None:
         with self._lock:
             first = not self._waiting
             self._waiting.add(call)
-        if first:
-            self._say(f"{error}; waiting for it, {left:.0f} s at most")
+        if first and self._log is not None:
+            self._log(line)
 
-    def _pause(self, seconds: float) -> bool:
-        """Waits so long; whether to wait no longer."""
+    def _stopped_during(self, seconds: float) -> bool:
+        """Waits; whether waiting was canceled or stopped meanwhile."""
         until = self._clock() + seconds
         while (left := until - self._clock()) > 0:
-            if self._wait(min(left, _SLICE_S)) or self._stop():
+            if self._wait(min(left, _STOP_POLL_S)) or (self._stop is not None and self._stop()):
                 return True
-        return self._ended.is_set()
+        return self._canceled.is_set()
 
 
-# For commands that somebody looks at: what is away is told at once.
+# For commands whose user is waiting: an outage is an error at once.
 NO_RETRY = Retry(wait_s=0)

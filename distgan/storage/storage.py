@@ -36,15 +36,14 @@ _BODY_ATTEMPTS = 3
 class Storage:
     """A folder at a URL, and the files below it by name (`index.json`, `shards/000001.tar`).
 
-    It holds strings only, so it is safe to pickle, to share between threads and to keep across a fork.
-    S3 credentials and the endpoint come from the standard AWS chain (environment, profile files, instance
-    role) and from nowhere else. Every method raises `UserError` for whatever the store, the network or the
-    disk refuses, and `NotFoundError` for a file that is not there.
+    An instance holds strings only: it can be pickled, shared between threads and kept across a fork. S3 credentials
+    and the endpoint come only from the standard AWS chain (environment, profile files, instance role). Every method
+    raises `UserError` for what the store, the network or the disk refuses, and `NotFoundError` for a missing file.
 
     Attributes:
-        url: normalised, without a trailing slash; a local folder is an absolute path.
+        url: normalized, without a trailing slash; a local folder is an absolute path.
         protocol: fsspec's name for the kind of storage: `file`, `s3`, `gs`, `memory`.
-        root: the folder as fsspec's file system calls it: `bucket/prefix` for S3.
+        root: the folder's name in fsspec's file system: `bucket/prefix` for S3.
     """
 
     url: str
@@ -67,12 +66,12 @@ class Storage:
                 raise UserError(f"{url}: there is no such user; write ./{rest} for a folder of that name") from None
             return cls(path, "file", path)
         check_name(url, rest.strip("/"), remote=True)
-        normalised = f"{protocol}://{rest.strip('/')}"
-        return cls(normalised, protocol, root_of(normalised, protocol))
+        normalized = f"{protocol}://{rest.strip('/')}"
+        return cls(normalized, protocol, root_of(normalized, protocol))
 
     @property
     def fs(self) -> Any:
-        """The fsspec file system, one a process and set of AWS variables, without a listing cache."""
+        """The fsspec file system: one a process and set of AWS variables, without a listing cache."""
         return filesystem_of(self.url, self.protocol)
 
     @property
@@ -82,7 +81,7 @@ class Storage:
 
     @property
     def local_path(self) -> Path | None:
-        """The folder as a path, or None where it is not local."""
+        """The folder as a path; None if it is not local."""
         return Path(self.root) if self.is_local else None
 
     def child(self, name: str) -> Storage:
@@ -94,7 +93,7 @@ class Storage:
         return Storage(self._join(self.url, name), self.protocol, self._join(self.root, name))
 
     def exists(self, name: str) -> bool:
-        """Whether a file or folder is there. A missing bucket is an error, not False."""
+        """Whether a file or folder exists. A missing bucket is an error, not False."""
         path = self._path(name)
         with self._errors(name):
             found = bool(self.fs.exists(path))
@@ -103,7 +102,7 @@ class Storage:
             return found
 
     def read_bytes(self, name: str, *, most: int | None = None) -> bytes:
-        """The whole file. Raises UserError where it has more than `most` bytes, of which no more are read."""
+        """The whole file. Raises UserError for more than `most` bytes, without reading more."""
         if most is not None:
             data = self.read_start(name, most + 1)
             check_size(data, f"{self.url}/{name}", most)
@@ -115,7 +114,7 @@ class Storage:
             return _read_whole(lambda: self.fs.cat_file(path))
 
     def read_start(self, name: str, count: int) -> bytes:
-        """The first `count` bytes of a file, or all of a shorter one."""
+        """The first `count` bytes of a file; all of a shorter one."""
         if not self.is_local:
             return self.read_range(name, 0, count)
         with self._errors(name), open_regular(self._path(name)) as file:
@@ -136,11 +135,11 @@ class Storage:
             return int(found["size"])
 
     def read_range(self, name: str, start: int, end: int) -> bytes:
-        """Bytes `[start, end)` of a file; fewer, or none, where the file ends before."""
+        """Bytes `[start, end)` of a file; fewer, or none, if the file ends before."""
         return self.read_ranges([(name, start, end)])[0]
 
     def read_ranges(self, requests: Sequence[tuple[str, int, int]]) -> list[bytes]:
-        """Several ranges `(name, start, end)`, requested at the same time, in the order of `requests`."""
+        """Several ranges `(name, start, end)`, requested concurrently, in the order of `requests`."""
         assert all(0 <= start < end for _, start, end in requests)
         paths = [self._path(name) for name, _, _ in requests]
         if not paths:
@@ -159,7 +158,7 @@ class Storage:
         ]
 
     def write_bytes(self, name: str, data: bytes) -> None:
-        """Write or replace a file. On disks and object stores a reader sees the old or the whole new one."""
+        """Writes or replaces a file, atomically on disks and object stores."""
         path = self._path(name)
         with self._errors(name):
             if self.is_local:
@@ -170,7 +169,7 @@ class Storage:
                 self.fs.pipe_file(path, data)
 
     def upload(self, local: Path, name: str) -> None:
-        """Copy a local file here; like `write_bytes` for a file that need not fit in memory."""
+        """Copies a local file here: `write_bytes` for a file that need not fit in memory."""
         path = self._path(name)
         with translate_errors(str(local)), open_regular(local):
             pass
@@ -183,7 +182,7 @@ class Storage:
                 self.fs.put_file(str(local), path)
 
     def download(self, name: str, local: Path) -> None:
-        """Copy a file from here to `local`, whose folder is made; `local` appears when it is whole."""
+        """Copies a file from here to `local`, atomically; makes the folder of `local`."""
         path = self._path(name)
         with translate_errors(str(local.parent)):
             local.parent.mkdir(parents=True, exist_ok=True)
@@ -206,7 +205,7 @@ class Storage:
         return sorted(name for name in names if name and not name.startswith(TEMPORARY))
 
     def delete(self, name: str) -> None:
-        """Remove a file, or a folder with all that is in it. Nothing happens where neither exists."""
+        """Removes a file, or a folder with its content. Does nothing if neither exists."""
         path = self._path(name)
         with self._errors(name):
             try:
@@ -223,7 +222,7 @@ class Storage:
                     self._probe_bucket()
 
     def require(self) -> None:
-        """Check that the folder exists; for S3 that its bucket exists and the credentials are accepted.
+        """Checks that the folder exists; for S3, that its bucket exists and the credentials are accepted.
 
         Raises:
             NotFoundError: a folder that does not exist.
@@ -238,14 +237,14 @@ class Storage:
                 raise UserError(f"{self.url}: this is a file, not a folder")
 
     def prepare(self) -> None:
-        """Make the folder where it does not exist. A bucket is not made, but required: its name may be a mistake."""
+        """Makes the folder if it does not exist. A bucket must exist: its name may be a mistake."""
         if self.protocol in S3_PROTOCOLS:
             self.require()
         else:
             self.ensure()
 
     def ensure(self) -> None:
-        """Make the folder, or the S3 bucket, where it does not exist."""
+        """Makes the folder, or the S3 bucket, if it does not exist."""
         with self._errors(""):
             if self.protocol in S3_PROTOCOLS:
                 self._make_bucket()
@@ -264,13 +263,13 @@ class Storage:
         return translate_errors(url, self._probe_bucket if self.protocol in S3_PROTOCOLS else None)
 
     def _probe_bucket(self) -> None:
-        """Raise botocore's precise error where the bucket is missing or the credentials are refused."""
+        """Raises botocore's precise error if the bucket is missing or the credentials are refused."""
         answer = self.fs.call_s3("list_objects_v2", Bucket=self.root.split("/")[0], MaxKeys=1)
         if "Name" not in answer:
             raise UserError(f"{self.url}: {NOT_S3}")
 
     def _delete_s3(self, path: str) -> None:
-        """Remove the objects, then the folder markers that some stores keep for a while and still list."""
+        """Removes the objects, then the folder markers that some stores keep and list for a while."""
         found = self.fs.find(path, withdirs=True, detail=True)
         self.fs.rm(path, recursive=True)
         folders = [folder for folder, info in found.items() if info["type"] == "directory"]
@@ -297,7 +296,7 @@ class Storage:
             self.fs.makedirs(path.rpartition("/")[0], exist_ok=True)
 
     def _range(self, request: tuple[str, int, int], path: str, error: Exception) -> bytes:
-        """What to hand back for a range whose concurrent request failed with `error`."""
+        """The result for a range whose concurrent request failed with `error`."""
         name, start, end = request
         with self._errors(name):
             if s3_code(error) in {"InvalidRange", "416"}:
@@ -308,7 +307,7 @@ class Storage:
 
 
 def _read_whole(read: Callable[[], Any]) -> bytes:
-    """The bytes of `read`, called again where the connection broke in the middle of the body."""
+    """The bytes of `read`, which is called again if the connection breaks within the body."""
     for _ in range(_BODY_ATTEMPTS - 1):
         try:
             return bytes(read())

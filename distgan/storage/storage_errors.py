@@ -1,4 +1,8 @@
-"""One clear line for everything that can go wrong between distgan and a storage URL."""
+"""One line for everything that can go wrong at a storage URL.
+
+`translate_errors` turns what fsspec, botocore, aiohttp and the system raise into a `UserError`. `_explain` finds its
+text, by S3 error code, HTTP status, errno or kind of exception; `_is_temporary` says whether a retry may help.
+"""
 
 from __future__ import annotations
 
@@ -19,11 +23,11 @@ from distgan.errors import UserError
 
 
 class NotFoundError(UserError):
-    """The file or local folder does not exist, although the store answered and its bucket exists."""
+    """The file or local folder does not exist; the store answered, and its bucket exists."""
 
 
 class UnavailableError(UserError):
-    """The store cannot do it now, and may later: it is away, overloaded or full. See `data.retry`."""
+    """The store is unreachable, overloaded or full, and may work later. See `storage.retry`."""
 
 
 _PERMISSION = "access denied; check the permissions of these credentials"
@@ -88,7 +92,10 @@ _BY_KIND: tuple[tuple[tuple[type[Exception], ...], str], ...] = (
     ((boto.ReadTimeoutError,), "the server did not answer in time; check the network"),
     ((boto.InvalidRegionError,), "AWS_DEFAULT_REGION is not a region; write one such as us-east-1"),
     ((boto.EndpointResolutionError,), _ENDPOINT),
-    ((boto.ConfigParseError,), "an AWS configuration or credentials file is damaged; mend ~/.aws, or what names it"),
+    (
+        (boto.ConfigParseError,),
+        "an AWS configuration or credentials file is damaged; correct ~/.aws, or the variable that names it",
+    ),
     (
         (boto.SSLError, aiohttp.ClientSSLError, SSLError),
         "no secure connection with the server; check {address}, and whether it is http:// or https://",
@@ -103,15 +110,15 @@ _BY_KIND: tuple[tuple[tuple[type[Exception], ...], str], ...] = (
 )
 
 
-_PASSING = (
+_TEMPORARY = (
     boto.ReadTimeoutError, boto.ConnectionError, boto.ConnectionClosedError, boto.IncompleteReadError,
     boto.ResponseStreamingError, aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, ConnectionError,
     TimeoutError,
 )  # fmt: skip
 
-_LASTING = (boto.SSLError, aiohttp.ClientSSLError)
+_PERMANENT = (boto.SSLError, aiohttp.ClientSSLError)
 
-_PASSING_ERRNO = {
+_TEMPORARY_ERRNO = {
     errno.ENOSPC, errno.EDQUOT, errno.ESTALE, errno.ENETDOWN, errno.ENETUNREACH, errno.EHOSTDOWN, errno.EHOSTUNREACH,
 }  # fmt: skip
 
@@ -119,7 +126,7 @@ _PASSING_ERRNO = {
 def s3_code(error: BaseException | None) -> str:
     """The S3 error code behind an exception, such as `NoSuchKey`, or the HTTP status of a HEAD request.
 
-    The empty string when no S3 server answered.
+    Empty if no S3 server answered.
     """
     while error is not None:
         response = getattr(error, "response", None)
@@ -141,34 +148,34 @@ def http_status(error: BaseException) -> int | None:
 
 @contextmanager
 def translate_errors(url: str, probe: Callable[[], object] | None = None) -> Iterator[None]:
-    """Turn what an operation on `url` raises into a `UserError` that names the URL and says what to do.
+    """Turns what an operation on `url` raises into a `UserError` that names the URL and says what to do.
 
     Args:
         url: the file or folder that the block works on.
-        probe: asks the store about the bucket. It is called when the answer had no body (403 and 404 to
-            HEAD), so that a missing bucket or a wrong secret is told apart from a missing file.
+        probe: sends a request about the bucket. It is called when the answer had no body (403 and 404 to HEAD), to
+            tell a missing bucket or a wrong secret from a missing file.
 
     Raises:
         NotFoundError: the file does not exist.
         UnavailableError: the same may work later.
-        UserError: any other circumstance. Exceptions that are our own mistakes pass unchanged.
+        UserError: any other circumstance. Bugs of our own pass unchanged.
     """
     try:
         yield
     except UserError:
         raise
     except Exception as error:
-        cause = _ask(probe, error) if probe is not None and s3_code(error) in {"", "403", "404"} else error
+        cause = _probed(probe, error) if probe is not None and s3_code(error) in {"", "403", "404"} else error
         explained = _explain(url, cause)
         if explained is None:
             raise
-        if _passes(cause):
+        if _is_temporary(cause):
             explained = UnavailableError(str(explained))
         raise explained from cause
 
 
-def _ask(probe: Callable[[], object], error: Exception) -> Exception:
-    """The probe's error where it says more than `error`, which is a missing file or a bare refusal."""
+def _probed(probe: Callable[[], object], error: Exception) -> Exception:
+    """The probe's error if it says more than `error`, which is a missing file or a bare refusal."""
     if not isinstance(error, FileNotFoundError | PermissionError):
         return error
     try:
@@ -179,20 +186,20 @@ def _ask(probe: Callable[[], object], error: Exception) -> Exception:
     return error
 
 
-def _passes(error: Exception) -> bool:
-    """Whether the same may work later."""
+def _is_temporary(error: Exception) -> bool:
+    """Whether the same operation may work later."""
     code = s3_code(error)
     if code:
         return _BY_S3_CODE.get(code) == _BUSY
     if (status := http_status(error)) is not None:
         return status == 429 or status >= 500
-    if isinstance(error, OSError) and error.errno in _PASSING_ERRNO:
+    if isinstance(error, OSError) and error.errno in _TEMPORARY_ERRNO:
         return True
-    return isinstance(error, _PASSING) and not isinstance(error, _LASTING)
+    return isinstance(error, _TEMPORARY) and not isinstance(error, _PERMANENT)
 
 
 def _explain(url: str, error: Exception) -> UserError | None:
-    """The user's line for `error`, or None where it is not a circumstance that we know."""
+    """The user's line for `error`; None if it may be a bug of our own."""
     code = s3_code(error)
     where = _endpoint(url)
     untrusted = _untrusted_certificate(error)
@@ -207,7 +214,7 @@ def _explain(url: str, error: Exception) -> UserError | None:
     status = None if _is_s3(url) else http_status(error)
     if status is not None:
         return _by_status(url, status)
-    of_network = isinstance(error, aiohttp.ClientError | SSLError)  # TLS counts its errors as the system does, from 1
+    of_network = isinstance(error, aiohttp.ClientError | SSLError)  # TLS error numbers look like those of the system
     if isinstance(error, OSError) and error.errno in _BY_ERRNO and not code and not of_network:
         return UserError(f"{url}: {_BY_ERRNO[error.errno]}")
     for kinds, line in _BY_KIND:
@@ -217,7 +224,7 @@ def _explain(url: str, error: Exception) -> UserError | None:
     if _is_s3(url):
         if isinstance(error, ValueError) and ("Invalid endpoint" in str(error) or "Invalid IPv6" in str(error)):
             return UserError(f"{url}: {_ENDPOINT}{where}")
-        if isinstance(error, RecursionError) or "error occurred ()" in str(error):  # redirects, or pages for people
+        if isinstance(error, RecursionError) or "error occurred ()" in str(error):  # redirects, or web pages
             return UserError(f"{url}: {NOT_S3}{where}")
     if isinstance(error, OSError | boto.BotoCoreError | boto.ClientError | aiohttp.ClientError):
         reason = code or getattr(error, "strerror", None) or type(error).__name__
@@ -231,7 +238,7 @@ def _explain(url: str, error: Exception) -> UserError | None:
 
 
 def _untrusted_certificate(error: BaseException | None) -> str | None:
-    """Why TLS does not trust the server, where that is the reason. Every library wraps it in errors of its own."""
+    """Why TLS does not trust the server; None for another error. Every library wraps it in errors of its own."""
     while error is not None:
         found = re.search("certificate verify failed(?:: ([^(]*))?", str(error))
         if found:
@@ -251,7 +258,7 @@ def _by_status(url: str, status: int) -> UserError:
 
 
 def _is_of_a_library(error: Exception) -> bool:
-    """Whether a library that we called found something wrong, not our own code: no error of programming."""
+    """Whether a library that we called raised the error, and not our own code by a bug."""
     if type(error).__module__ == "builtins" and not isinstance(error, ValueError | RuntimeError | LookupError):
         return False
     called = ""
@@ -269,7 +276,7 @@ def _bucket(url: str) -> str:
 
 
 def _endpoint(url: str) -> str:
-    """` (endpoint …)` for an S3 URL with an endpoint of its own; never its user name and password."""
+    """` (endpoint …)`, without user name and password, for an S3 URL with a configured endpoint; else empty."""
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     if not endpoint or not _is_s3(url):
         return ""

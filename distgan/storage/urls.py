@@ -23,9 +23,9 @@ from distgan.text import without_credentials
 
 
 class S3Session(AioSession):  # type: ignore[misc]
-    """A session that does not ask for leave (`Expect: 100-continue`) to send: aiohttp waits for it without end.
+    """A session without `Expect: 100-continue`, whose answer aiohttp waits for without a limit.
 
-    Pickled, it is made anew: credentials come from the environment of the process that unpickles it.
+    Unpickling makes a new one: credentials come from the environment of the process that unpickles it.
     """
 
     def __init__(self) -> None:
@@ -46,7 +46,7 @@ _SEND_TIMEOUT_S = 30
 
 
 def _open_socket(address: tuple[Any, ...]) -> socket.socket:
-    """A socket whose connection ends where nobody takes what is sent: aiohttp has no limit for that."""
+    """A socket with a limit for unacknowledged data: aiohttp has none for sending."""
     family, kind, protocol, *_ = address
     opened = socket.socket(family, kind, protocol)
     if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
@@ -89,7 +89,7 @@ def split_url(url: str) -> tuple[str, str]:
 
 
 def check_name(what: str, name: str, remote: bool) -> None:
-    """Refuse names that could leave the folder, and for remote stores those that fsspec reads as patterns."""
+    """Raises UserError for names that could leave the folder, or that fsspec reads as patterns in remote stores."""
     if not name or "\0" in name or any(part in {"", ".", ".."} for part in name.split("/")):
         raise UserError(f"{what}: a name has parts joined by single slashes, none of them `.` or `..`")
     if remote and any(sign in name for sign in "*?[]"):
@@ -115,15 +115,15 @@ def filesystem_class(url: str, protocol: str) -> Any:
 
 
 def root_of(url: str, protocol: str) -> str:
-    """The folder at `url` as its file system calls it. Raises UserError where no URL alone can name one."""
+    """The folder's name in its file system. Raises UserError for a protocol that needs more than a URL."""
     filesystem = filesystem_class(url, protocol)
-    with _needing_no_more(url, protocol):
+    with _report_missing_options(url, protocol):
         return str(filesystem._strip_protocol(url))
 
 
 @contextmanager
-def _needing_no_more(url: str, protocol: str) -> Iterator[None]:
-    """Some of fsspec's file systems wrap another one, or want a host or token that no URL carries."""
+def _report_missing_options(url: str, protocol: str) -> Iterator[None]:
+    """Reports file systems of fsspec that wrap another one, or need a host or token besides the URL."""
     try:
         yield
     except (AttributeError, TypeError, ValueError) as error:
@@ -136,18 +136,18 @@ def _needing_no_more(url: str, protocol: str) -> Iterator[None]:
 def filesystem_of(url: str, protocol: str) -> Any:
     """The process's file system for a URL.
 
-    A forked process gets its own, and so does a changed set of AWS variables. fsspec's own cache of instances
-    is not used: it makes one a thread.
+    A forked process and a changed set of AWS variables get their own. fsspec's instance cache is not used: it makes
+    one a thread.
     """
     filesystem = filesystem_class(url, protocol)
-    with _needing_no_more(url, protocol):
+    with _report_missing_options(url, protocol):
         options = filesystem._get_kwargs_from_urls(url)
     variables = sorted(item for item in os.environ.items() if item[0].startswith("AWS_"))
     key = (os.getpid(), protocol, repr(options), tuple(variables) if protocol in S3_PROTOCOLS else ())
     if key not in _filesystems:
         if protocol in S3_PROTOCOLS:
             options |= {"config_kwargs": _S3_CONFIG, "session": S3Session()}
-        with _needing_no_more(url, protocol):
+        with _report_missing_options(url, protocol):
             created = filesystem(skip_instance_cache=True, use_listings_cache=False, **options)
         if protocol in S3_PROTOCOLS:
             created.retries = 1  # botocore's standard retries; s3fs would multiply them
@@ -157,9 +157,9 @@ def filesystem_of(url: str, protocol: str) -> Any:
 
 _MOST_BYTES = 2**31
 
-_MOST_FILE_BYTES = 2**34  # of a file that goes to the disk
+_MOST_FILE_BYTES = 2**34  # of a file downloaded to the disk
 
-_MOST_PAGE_BYTES = 2**24  # of a folder's page
+_MOST_PAGE_BYTES = 2**24  # of a folder's listing page
 
 _CHUNK_BYTES = 2**20
 
@@ -167,11 +167,10 @@ _LINK = re.compile(r"<a\s[^<>]{0,500}?\bhref\s?=\s?[\"']([^\"'<>\s]{1,1000})", r
 
 
 class WebFileSystem(HTTPFileSystem):  # type: ignore[misc]
-    """fsspec's, without three surprises.
+    """fsspec's HTTP file system with three corrections.
 
-    A server that ignores `Range` answers with the whole file, which would be taken for the part that was asked for. A
-    server that never stops sending would fill the memory or the disk. A server that refuses or fails counted as one
-    that does not have the file.
+    A server that ignores `Range` and sends the whole file is an error, not the requested part. What a server sends
+    is bounded. A server that refuses or fails is an error, not a missing file.
     """
 
     async def _cat_file(self, url: str, start: int | None = None, end: int | None = None, **kwargs: Any) -> bytes:
@@ -183,10 +182,10 @@ class WebFileSystem(HTTPFileSystem):  # type: ignore[misc]
         return (await self._read(url, start, end, headers=headers, **kwargs))[: end - start]
 
     async def _read(self, url: str, start: int, end: int, **options: Any) -> bytes:
-        """Bytes `[start, end)`, or a few more; fewer where the file ends before."""
+        """Bytes `[start, end)`, or a few more; fewer if the file ends before."""
         session = await self.set_session()
         async with session.get(self.encode_url(url), **self.kwargs, **options) as answer:
-            if answer.status == 416:  # begins behind the end
+            if answer.status == 416:  # the range starts after the end
                 return b""
             self._raise_not_found_for_status(answer, url)
             if start > 0 and answer.status != 206:
@@ -214,7 +213,7 @@ class WebFileSystem(HTTPFileSystem):  # type: ignore[misc]
                     file.write(chunk)
 
     async def _ls_real(self, url: str, detail: bool = True, **kwargs: Any) -> list[Any]:
-        """What the folder's page links to below it."""
+        """The links on the folder's page that lead below it."""
         page = await self._read(url, 0, _MOST_PAGE_BYTES + 1)
         if len(page) > _MOST_PAGE_BYTES:
             raise UserError(f"{url}: the list of its files has more than {_MOST_PAGE_BYTES // 2**20} MiB")
@@ -230,7 +229,7 @@ class WebFileSystem(HTTPFileSystem):  # type: ignore[misc]
         options = {"allow_redirects": True, "headers": {"Accept-Encoding": "identity"}, **self.kwargs}
         async with session.head(self.encode_url(url), **options) as answer:
             size = answer.content_length if answer.ok else None
-        if size is None:  # not every server knows HEAD, or says by it how large a file is
+        if size is None:  # some servers have no HEAD, or no size in its answer
             async with session.get(self.encode_url(url), **options) as answer:
                 self._raise_not_found_for_status(answer, url)
                 size = answer.content_length

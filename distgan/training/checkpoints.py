@@ -268,7 +268,7 @@ class CheckpointStore:
 
     def give_up(self) -> None:
         """A write that waits for storage ends."""
-        self._writing.end()
+        self._writing.cancel()
 
     def _names(self) -> list[str]:
         try:

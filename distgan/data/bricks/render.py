@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from distgan.data.bricks.scene import Lamp, Pose, View, brick_light, frame, ground_light
 from distgan.data.bricks.shapes import KINDS, Brick, brick_of_kind, stud_solid
-from distgan.data.bricks.solids import Floats, Solid, bevelled_normals, first_hits
+from distgan.data.bricks.solids import Floats, Solid, beveled_normals, first_hits
+from distgan.data.sources.base import Source
 from distgan.errors import UserError
 
 __all__ = ["KINDS", "render_brick", "render_bricks"]
@@ -24,7 +25,7 @@ _GAMMA = 2.2
 
 _BACKGROUND_LIGHT = np.float32((BACKGROUND / 255) ** _GAMMA)
 
-_COLOURS = (
+_COLORS = (
     (201, 26, 9),  # red
     (0, 85, 191),  # blue
     (242, 190, 20),  # yellow
@@ -32,8 +33,8 @@ _COLOURS = (
     (75, 159, 74),  # bright green
     (254, 138, 24),  # orange
     (236, 237, 236),  # white
-    (160, 165, 169),  # light grey
-    (108, 110, 104),  # dark grey
+    (160, 165, 169),  # light gray
+    (108, 110, 104),  # dark gray
     (40, 44, 48),  # black
     (88, 42, 18),  # brown
     (228, 205, 158),  # tan
@@ -45,12 +46,13 @@ _COLOURS = (
 
 
 def render_brick(seed: int, index: int, size: int, channels: int = 1) -> tuple[NDArray[np.uint8], int]:
-    """Sample `index` of the brick pictures of `seed`.
+    """Renders sample `index` of the brick pictures of `seed`.
 
-    Returns uint8 pixels (size, size, channels), grey for one channel and RGB for three, and the label: the
-    place of the sample's kind in `KINDS`, which is `index % 50`. The border of a picture is always plain
-    background. Both ways show the same scene; only the plastic differs.
-    Raises ValueError for a size outside 16 to 256, other channels than 1 or 3, or a negative seed or index.
+    Returns uint8 pixels (size, size, channels), gray for one channel and RGB for three, and the label: `index % 50`,
+    an index into `KINDS`. Gray and color show the same scene, except for the brick's color. The border of a picture is
+    always plain background.
+
+    Raises ValueError for a size outside 16 to 256, channels other than 1 or 3, or a negative seed or index.
     """
     _check(seed, index, size, channels)
     label = index % len(KINDS)
@@ -66,7 +68,7 @@ def render_bricks(
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Samples `start` to `start + count - 1`: pixels (count, size, size, channels) and labels (count,).
 
-    Each picture is the one that `render_brick` gives, and the same errors are raised.
+    Each picture is that of `render_brick`. Raises the same errors.
     """
     _check(seed, start, size, channels)
     if count < 0:
@@ -82,7 +84,7 @@ def _check(seed: int, index: int, size: int, channels: int) -> None:
     if not MIN_SIZE <= size <= MAX_SIZE:
         raise ValueError(f"size must be from {MIN_SIZE} to {MAX_SIZE} pixels, got {size}")
     if channels not in (1, 3):
-        raise ValueError(f"channels must be 1 (grey) or 3 (RGB), got {channels}")
+        raise ValueError(f"channels must be 1 (gray) or 3 (RGB), got {channels}")
     if seed < 0 or index < 0:
         raise ValueError(f"seed and index must not be negative, got seed {seed} and index {index}")
 
@@ -99,17 +101,17 @@ def _draw_pose(rng: np.random.Generator) -> Pose:
 
 
 def _draw_lamp(rng: np.random.Generator, pose: Pose) -> Lamp:
-    """A lamp to the right of the camera and behind the brick, so shadows fall to the left and forwards."""
+    """A lamp on the right of the camera and behind the brick, so shadows fall to the left and forward."""
     turn = math.radians(rng.uniform(112, 142))
     return Lamp(pose.azimuth + turn, math.radians(rng.uniform(48, 62)))
 
 
 def _draw_albedo(rng: np.random.Generator, channels: int) -> Floats:
-    """Share of the light that the plastic throws back, per channel."""
+    """Share of the light that the plastic reflects, per channel."""
     if channels == 1:
         shade = np.array([rng.uniform(0.25, 0.8)])
     else:
-        shade = np.array(_COLOURS[rng.integers(len(_COLOURS))]) / 255
+        shade = np.array(_COLORS[rng.integers(len(_COLORS))]) / 255
     return (shade**_GAMMA).astype(np.float32)
 
 
@@ -131,7 +133,7 @@ def _paint(brick: Brick, pose: Pose, lamp: Lamp, albedo: Floats, size: int) -> N
 
 
 def _cast(solids: list[Solid], view: View, rays: Floats) -> tuple[NDArray[np.bool_], Floats, Floats]:
-    """Which rays meet the brick (H, W), and for those, in order, the points (3, N) and normals (3, N)."""
+    """Which rays hit the brick, (H, W), and for those, in order, the points (3, N) and normals (3, N)."""
     count = rays.shape[1]
     origin = view.position[:, None, None]
     depth = np.full((count, count), np.inf, np.float32)
@@ -149,12 +151,12 @@ def _cast(solids: list[Solid], view: View, rays: Floats) -> tuple[NDArray[np.boo
     normals = np.empty_like(points)
     for number, solid in enumerate(solids):
         mine = np.flatnonzero(owners == number)
-        normals[:, mine] = bevelled_normals(solid, points[:, mine])
+        normals[:, mine] = beveled_normals(solid, points[:, mine])
     return hit, points, normals
 
 
 def _average(hit: NDArray[np.bool_], values: Floats, size: int) -> Floats:
-    """Mean (size, size) over each pixel's rays of `values` (N,), one for each ray that hits; others are 0."""
+    """Mean, (size, size), over each pixel's rays; `values` (N,) has one value a ray that hits, the others are 0."""
     fine = np.zeros(hit.shape, np.float32)
     fine[hit] = values
     factor = hit.shape[0] // size
@@ -164,8 +166,8 @@ def _average(hit: NDArray[np.bool_], values: Floats, size: int) -> Floats:
     return total / np.float32(factor * factor)
 
 
-class BrickSource:
-    """`samples` renders of the seed, cycling through the kinds. Raises UserError for values out of range."""
+class BrickSource(Source):
+    """`samples` renderings of the seed, cycling through the kinds. Raises UserError for values out of range."""
 
     def __init__(self, seed: int, samples: int, image_size: int, channels: int) -> None:
         if not MIN_SIZE <= image_size <= MAX_SIZE:

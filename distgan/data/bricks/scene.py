@@ -13,11 +13,11 @@ from distgan.data.bricks.solids import Floats, inner, thickness
 
 @dataclass(frozen=True)
 class Pose:
-    """How a picture is taken. Angles in radians.
+    """The camera's pose. Angles in radians.
 
-    `distance` is the camera's from the brick's middle, in radii of the brick. `fill` is the share of the
-    picture's side that the longer side of the brick's rectangle takes; `offset` in [-1, 1] shifts it
-    off the middle.
+    `distance` is the camera's distance from the brick's middle, in radii of the brick. `fill` is the share of the
+    picture's side that the longer side of the brick's rectangle takes; `offset` in [-1, 1] shifts the brick from the
+    middle.
     """
 
     azimuth: float
@@ -30,26 +30,26 @@ class Pose:
 
 @dataclass(frozen=True)
 class View:
-    """A camera at `position` with a square picture: `axes` are its right, down and forward rows.
+    """A camera at `position` with a square picture: the rows of `axes` are right, down and forward.
 
-    `centre` and `half` give the picture's middle and half its width on the plane one unit in front.
+    `center` and `half` are the picture's middle and half its width on the plane one unit in front.
     """
 
     position: Floats
     axes: Floats
-    centre: Floats
+    center: Floats
     half: float
 
     def rays(self, count: int) -> Floats:
         """Directions (3, count, count) through the cells of a grid, each 1 long along the camera's axis."""
         steps = ((np.arange(count, dtype=np.float32) + np.float32(0.5)) * 2 / count - 1) * self.half
-        across, down = (steps + self.centre[0])[None, :], (steps + self.centre[1])[:, None]
+        across, down = (steps + self.center[0])[None, :], (steps + self.center[1])[:, None]
         right, below, forward = self.axes
         return np.stack([right[i] * across + below[i] * down + forward[i] for i in range(3)])
 
     def window(self, hull: Floats, count: int) -> tuple[slice, slice]:
-        """Rows and columns of that grid outside which no ray meets `hull` (V, 3)."""
-        cells = (_project(hull, self.position, self.axes) - self.centre) / self.half * (count / 2) + count / 2
+        """Rows and columns of that grid outside which no ray hits `hull` (V, 3)."""
+        cells = (_project(hull, self.position, self.axes) - self.center) / self.half * (count / 2) + count / 2
         low = np.maximum(np.floor(cells.min(axis=0) - 1).astype(int), 0)
         high = np.minimum(np.ceil(cells.max(axis=0) + 1).astype(int), count)
         return slice(low[1], high[1]), slice(low[0], high[0])
@@ -62,9 +62,9 @@ def direction(azimuth: float, elevation: float) -> Floats:
 
 
 def frame(hull: Floats, pose: Pose, size: int) -> View:
-    """The camera that sees all of `hull` (V, 3), which fills the share `pose.fill` of the picture.
+    """The camera that sees all of `hull` (V, 3), whose longer side fills the share `pose.fill` of the picture.
 
-    Along its longer side, that is; less where a border of 4 % and of 1.3 pixels would not be left.
+    It fills less if the border would be under 4 % or 1.3 pixels.
     """
     middle = (hull.min(axis=0) + hull.max(axis=0)) / 2
     radius = float(np.sqrt(((hull - middle) ** 2).sum(axis=1).max()))
@@ -82,8 +82,8 @@ def frame(hull: Floats, pose: Pose, size: int) -> View:
     margin = max(0.04, 1.3 / size)
     half = extent / 2 / min(pose.fill, 1 - 2 * margin)
     slack = half * (1 - 2 * margin) - (high - low) / 2
-    centre = (low + high) / 2 + np.array(pose.offset, np.float32) * np.minimum(slack, 0.1 * half)
-    return View(position, axes, centre.astype(np.float32), half)
+    center = (low + high) / 2 + np.array(pose.offset, np.float32) * np.minimum(slack, 0.1 * half)
+    return View(position, axes, center.astype(np.float32), half)
 
 
 def _project(points: Floats, position: Floats, axes: Floats) -> Floats:
@@ -98,17 +98,17 @@ _PENUMBRA = ((0.0, 0.12), (0.14, -0.04), (-0.14, -0.04))
 
 @dataclass(frozen=True)
 class Lamp:
-    """Where the light comes from, as seen from the brick: angles in radians."""
+    """The direction of the light, as seen from the brick: angles in radians."""
 
     azimuth: float
     elevation: float
 
 
 def brick_light(brick: Brick, lamp: Lamp, points: Floats, normals: Floats, rays: Floats) -> tuple[Floats, Floats]:
-    """Light that `points` (3, N) of the brick with `normals` (3, N) send back along `rays` (3, N).
+    """Light that `points` (3, N) of the brick with `normals` (3, N) reflect along `rays` (3, N).
 
-    Returns the diffuse light (N,), to be multiplied by the plastic's colour, and the gloss (N,), to be added.
-    Lambert's law for the lamp and the sky, Blinn's half-vector highlight.
+    Returns the diffuse light (N,), to be multiplied by the plastic's color, and the gloss (N,), to be added: Lambert's
+    law for the lamp and the sky, and Blinn's half-vector highlight.
     """
     light = direction(lamp.azimuth, lamp.elevation)
     lit = _sunlight(brick, light, points, normals)

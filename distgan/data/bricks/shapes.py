@@ -1,4 +1,4 @@
-"""The shapes of the fifty kinds of toy brick. One unit is the way from stud to stud (8 mm); z points up."""
+"""The shapes of the fifty kinds of toy brick. One unit is the distance of two studs (8 mm); z points up."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SUNK = 0.1
 
 @dataclass(frozen=True)
 class Brick:
-    """A brick's `bodies`, and its studs given by the centres (x, y, z) of their feet, all at one height.
+    """A brick's `bodies`, and its studs, given by the centers (x, y, z) of their feet, all at one height.
 
     `hollow` studs are tubes. Bodies may overlap.
     """

@@ -34,19 +34,19 @@ class Plane:
 
 @dataclass(frozen=True)
 class Quadric:
-    """The points `p` with `sum(scale * (p - centre)**2) <= level`.
+    """The points `p` with `sum(scale * (p - center)**2) <= level`.
 
     A cylinder has a zero in `scale`, a sphere equal values, a cone a negative value and level 0. Rays must be
     flatter than a cone's flank, else they cross both of its halves and have no single interval inside.
     """
 
-    centre: Vector
+    center: Vector
     scale: Vector
     level: float
 
     def interval(self, origin: Floats, direction: Floats) -> tuple[Floats, Floats]:
         """Ray parameters at which rays enter and leave; `inf, -inf` for those that miss."""
-        start = origin - _column(self.centre, origin.ndim)
+        start = origin - _column(self.center, origin.ndim)
         scaled = direction * _column(self.scale, direction.ndim)
         a = np.maximum(inner(scaled, direction), _PARALLEL)
         b = inner(scaled, start)
@@ -60,7 +60,7 @@ class Quadric:
 
     def distance(self, points: Floats) -> tuple[Floats, Floats]:
         """First-order signed distance of `points` (3, N) from the surface, and its unit normals (3, N)."""
-        start = points - _column(self.centre, points.ndim)
+        start = points - _column(self.center, points.ndim)
         gradient = start * _column(self.scale, points.ndim)
         value = inner(gradient, start) - np.float32(self.level)
         length: Floats = np.maximum(np.sqrt(inner(gradient, gradient)), np.float32(1e-6))
@@ -69,7 +69,7 @@ class Quadric:
 
 @dataclass(frozen=True)
 class Solid:
-    """A convex body less its `holes`, which are convex, have no holes themselves and do not touch each other.
+    """A convex body minus its `holes`, which are convex, have no holes themselves and do not touch each other.
 
     `hull` (V, 3) are points whose convex hull contains the body.
     """
@@ -81,7 +81,7 @@ class Solid:
 
 
 def first_hits(solid: Solid, origin: Floats, direction: Floats) -> Floats:
-    """Ray parameter of each ray's first point on `solid`, `inf` where there is none.
+    """Ray parameter of each ray's first point on `solid`, `inf` if there is none.
 
     Rays start at `origin` (3, 1, 1), outside the solid's convex body, along `direction` (3, H, W).
     """
@@ -102,11 +102,11 @@ def thickness(solid: Solid, points: Floats, direction: Floats) -> Floats:
     return length
 
 
-def bevelled_normals(solid: Solid, points: Floats) -> Floats:
-    """Unit normals (3, N) at `points` (3, N) of the surface, bent towards the neighbouring face near an edge.
+def beveled_normals(solid: Solid, points: Floats) -> Floats:
+    """Unit normals (3, N) at `points` (3, N) of the surface, bent toward the neighboring face near an edge.
 
     Each face within the bevel's width counts with a weight that falls linearly with distance: this
-    gives moulded plastic its light edges without any more geometry.
+    gives molded plastic its light edges without more geometry.
     """
     normals = np.zeros_like(points)
     for plane in solid.planes:

@@ -1,1 +1,1 @@
-"""Where images to be packed come from: each source is one file here and one line in `config.registry`."""
+"""Data sources to pack: one file each, registered in `config.plugins`; `base` has the interface."""

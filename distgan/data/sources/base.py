@@ -1,59 +1,125 @@
-"""What a source of images is, and how one is opened by its format's name."""
+"""The base class of data sources, and how a source is opened by its format's name."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
-from typing import Any, Protocol, cast
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
-from distgan.config.plugins import SOURCES
+from distgan.config.plugins import SOURCES, is_own, options_model, why
+from distgan.data.index import REASON
 from distgan.errors import UserError
+from distgan.text import did_you_mean
 
 MAX_LABEL = 65_535
 
 
+class Source(ABC):
+    """Images by number, with or without labels: what `distgan data pack` reads.
+
+    A format of your own is a subclass: `distgan data pack PATH --format module:Class`. Its constructor takes `path`,
+    and options as keyword arguments with types (`--option NAME=VALUE`). `pack` pickles the instance to other
+    processes and reads each image once, in any order; so keep names and labels in it, and open files when asked.
+
+    Attributes:
+        classes: class names; a label is an index into them. Empty where images have no labels.
+        left_out: how many files the source does not take, by reason: `{"hidden": 2, ".txt": 9}`. `data info` shows
+            them. A reason has 1 to 40 printable ASCII characters.
+    """
+
+    classes: Sequence[str] = ()
+    left_out: Mapping[str, int] = MappingProxyType({})
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """How many images there are."""
+
+    @abstractmethod
+    def __getitem__(self, number: int) -> tuple[NDArray[np.uint8], int]:
+        """Image `number`, uint8 (H, W) or (H, W, C), and its label, −1 for none.
+
+        C is 1 for gray and 3 for color, 2 and 4 for these with transparency (0 is clear, 255 opaque). Images may have
+        several sizes. Raises UserError, OSError or ValueError for an image that cannot be read (`--bad`).
+        """
+
+    def name(self, number: int) -> str:
+        """What messages call an image."""
+        return f"image {number}"
+
+
 def numbered_classes(labels: NDArray[np.integer]) -> list[str]:
-    """Class names "0" to the largest label of at least one; none where all labels are −1."""
+    """Class names "0" to the largest label; none where all labels are −1."""
     return [str(label) for label in range(int(labels.max()) + 1)]
 
 
-class Source(Protocol):
-    """Labelled images that can be addressed by number and pickled to other processes."""
-
-    @property
-    def classes(self) -> list[str]:
-        """Class names; a label is an index into them. Empty where there are no labels."""
-        ...
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, number: int) -> tuple[NDArray[np.uint8], int]:
-        """Image uint8 (H, W) or (H, W, C) and label (−1 for none). Raises UserError where it cannot be read.
-
-        C is 1 for grey and 3 for colour, 2 and 4 for these with transparency (0 is clear, 255 opaque).
-        """
-        ...
-
-    def name(self, number: int) -> str:
-        """What to call an image in a message."""
-        ...
-
-
 def open_source(format_name: str, path: str, options: Mapping[str, Any]) -> Source:
-    """The source of a format at `path`; its constructor's other keyword arguments are its options.
+    """The source at `path`; `format_name` is a registered format or `module:Class`.
 
-    Raises UserError for an option that the format does not have, and for whatever the source raises it for.
+    Args:
+        options: keyword arguments of the source's constructor. Text is converted to their types.
+
+    Raises:
+        UserError: an unknown format or option, a class that is no `Source`, and whatever the source raises it for.
     """
+    target = SOURCES.resolve(format_name)
+    if not issubclass(target, Source):
+        raise UserError(f"--format {format_name}: not a data source; derive it from {Source.__module__}.Source")
+    if "path" not in inspect.signature(target).parameters:
+        raise UserError(f"--format {format_name}: its constructor has no argument `path`, which is SOURCE; add it")
+    model = options_model(target, ["path"])
     for option in options:
-        if option not in _options_of(format_name):
-            takers = [name for name in SOURCES if option in _options_of(name)]
-            flag = f"--{option.replace('_', '-')}"
-            raise UserError(f"{flag} is not for --format {format_name}, but for {' and '.join(takers)}; leave it away")
-    return cast(Source, SOURCES.resolve(format_name)(path, **options))
+        if option not in model.model_fields:
+            raise UserError(_unknown_option(option, format_name, model.model_fields))
+    try:
+        values = model.model_validate(options)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key, message = ".".join(map(str, first["loc"])), first["msg"]
+        raise UserError(f"--option {key} of {format_name}: {message[:1].lower()}{message[1:]}") from None
+    given = {option: getattr(values, option) for option in options}
+    try:
+        source: Source = target(path, **given)
+        _check_metadata(source)
+    except UserError:
+        raise
+    except Exception as error:
+        if not is_own(format_name):
+            raise
+        raise UserError(f"--format {format_name}: its constructor raised {why(error)}") from error
+    return source
 
 
-def _options_of(format_name: str) -> set[str]:
-    return inspect.signature(SOURCES.resolve(format_name)).parameters.keys() - {"path"}
+def parse_options(texts: Sequence[str]) -> dict[str, str | list[str]]:
+    """Keyword arguments from texts `NAME=VALUE`; a repeated name gives a list. Raises UserError for another text."""
+    values: dict[str, list[str]] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise UserError(f"--option {text}: write --option NAME=VALUE")
+        values.setdefault(name.replace("-", "_"), []).append(value)
+    return {name: found if len(found) > 1 else found[0] for name, found in values.items()}
+
+
+def _unknown_option(option: str, format_name: str, known: Mapping[str, object]) -> str:
+    takers = [name for name in SOURCES if option in inspect.signature(SOURCES.resolve(name)).parameters]
+    if not takers:
+        return f"--option {option}: {format_name} has no such option{did_you_mean(option, known)}"
+    flag = f"--{option.replace('_', '-')}"
+    return f"{flag} is not for --format {format_name}, but for {' and '.join(takers)}; leave it out"
+
+
+def _check_metadata(source: Source) -> None:
+    """Raises ValueError for class names or reasons that an index cannot hold."""
+    for name in source.classes:
+        if not isinstance(name, str):
+            raise ValueError(f"the class name {name!r} is not text")
+    for reason, count in source.left_out.items():
+        if not re.fullmatch(REASON, reason) or not isinstance(count, int):
+            raise ValueError(f"left_out has {reason!r}: {count!r}, not a reason of 1 to 40 characters and a number")

@@ -1,4 +1,4 @@
-"""CelebA as it is downloaded, from its site or from Kaggle: aligned faces and, if asked for, attributes as classes."""
+"""CelebA as downloaded from its site or from Kaggle: aligned faces, with attributes as classes if wanted."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distgan.bounds import read_bytes
+from distgan.data.sources.base import Source
 from distgan.data.sources.image_files import FolderImages, ImageFiles, ZipImages, opened_zip
 from distgan.errors import UserError
 from distgan.storage.storage import translate_errors
@@ -25,15 +26,15 @@ _AGAIN = "get it again"
 
 
 def attribute_classes(attributes: Sequence[str]) -> list[str]:
-    """The product's class names, as "not Blond_Hair, Smiling": the first attribute is the number's highest bit."""
+    """Class names of a product of attributes, as "not Blond_Hair, Smiling"; the first one is the highest bit."""
     choices = [(f"not {name}", name) for name in attributes]
     return [", ".join(chosen) for chosen in itertools.product(*choices)]
 
 
 def read_attributes(lines: Iterable[str], where: str, wanted: Sequence[str]) -> dict[str, int]:
-    """Class of each image, by the image's name: an index into `attribute_classes(wanted)`.
+    """The class of each image by its name: an index into `attribute_classes(wanted)`.
 
-    Raises UserError, naming the list as `where` and the line, where it is no such list or has no such attribute.
+    Raises UserError, naming the list as `where` and the line, for another kind of file, and for unknown attributes.
     """
     numbered = ((number, _split(line)) for number, line in enumerate(lines, 1) if line.strip())
     count, names = _head(numbered, where)
@@ -49,8 +50,8 @@ def read_attributes(lines: Iterable[str], where: str, wanted: Sequence[str]) -> 
         classes[image] = 0
         for column in columns:
             if values[column] not in _VALUES:
-                said = f"{names[column]} is {values[column]:.20}"
-                raise UserError(f"{where}: line {number}: {image}: {said}, not 1 or -1; {_AGAIN}")
+                found = f"{names[column]} is {values[column]:.20}"
+                raise UserError(f"{where}: line {number}: {image}: {found}, not 1 or -1; {_AGAIN}")
             classes[image] = 2 * classes[image] + _VALUES[values[column]]
     if count is not None and len(classes) != count:
         raise UserError(f"{where}: has {len(classes):,} rows where its first line announces {count:,}; {_AGAIN}")
@@ -62,7 +63,7 @@ def _split(line: str) -> list[str]:
 
 
 def _head(lines: Iterator[tuple[int, list[str]]], where: str) -> tuple[int | None, list[str]]:
-    """The count of images, None in Kaggle's form, and the attributes' names."""
+    """The number of images (None in Kaggle's format) and the attributes' names."""
     _, first = next(lines, (0, [""]))
     if first[0] == "image_id":
         return None, first[1:]
@@ -92,19 +93,19 @@ _LISTS = ("list_attr_celeba.txt", "list_attr_celeba.csv")
 _MOST_LIST_BYTES = 2**28
 
 
-class CelebaSource:
-    """The 178x218 colour faces of CelebA, ordered by name.
+class CelebaSource(Source):
+    """The 178x218 color faces of CelebA, ordered by name.
 
-    `path` is a folder that holds `img_align_celeba` or `img_align_celeba.zip` (also in `Img`), one of these two
-    themselves, or a zip file with the folder `img_align_celeba` inside, as Kaggle's. The list of attributes lies
-    there, beside it, in `Anno`, or in the zip file; it is needed for labels only.
+    `path` is a folder with `img_align_celeba` or `img_align_celeba.zip` (also in `Img`), one of these two themselves,
+    or a zip file with the folder `img_align_celeba` inside, such as Kaggle's. The list of attributes is searched there,
+    beside it, in `Anno` and in the zip file; only labels need it.
 
-    With `label`, names of attributes, an image's class is which of these it has: of one attribute, 0 where it has it
-    not and 1 where it has; of several, their product, the first one counting most. Without, there are no labels.
+    `label` names attributes. One attribute gives the classes 0 (not) and 1 (has); several give their product, the
+    first one counting most. Without `label` there are no labels.
     """
 
     def __init__(self, path: str, label: Sequence[str] = ()) -> None:
-        """Raises UserError where images or list are missing, or do not belong to each other."""
+        """Raises UserError if images or list are missing, or do not belong together."""
         root = Path(path)
         with translate_errors(path):
             place = _find_images(root)
@@ -133,13 +134,13 @@ class CelebaSource:
 
 
 def _find_images(root: Path) -> Path:
-    """The folder of images, or the zip file that has it inside."""
+    """The folder of images, or the zip file that contains it."""
     if root.is_file():
         return root
     if not root.is_dir():
         raise UserError(f"{root}: no such file or folder; give CelebA's folder or {_IMAGES}.zip as downloaded")
     for parent in (root, root / "Img"):
-        # Kaggle's folder has another one of the same name inside.
+        # Kaggle's folder contains another one of the same name.
         for place in (parent / _IMAGES / _IMAGES, parent / _IMAGES):
             if place.is_dir():
                 return place
@@ -149,7 +150,7 @@ def _find_images(root: Path) -> Path:
 
 
 def _attribute_list(root: Path, images: Path) -> tuple[str, str]:
-    """The list of attributes, and what to call it in a message."""
+    """The text of the list of attributes, and what messages call it."""
     base = root.parent if root.is_file() or root.name == _IMAGES else root
     for folder in (base, base / "Anno", base.parent, base.parent / "Anno"):
         for name in _LISTS:
@@ -168,14 +169,14 @@ def _decoded(content: bytes, where: str) -> tuple[str, str]:
     try:
         return content.decode("utf-8-sig"), where
     except UnicodeDecodeError:
-        raise UserError(f"{where}: not a text; get it again") from None
+        raise UserError(f"{where}: not UTF-8 text; get it again") from None
 
 
 def _check_same(images: AbstractSet[str], rows: AbstractSet[str], place: str, where: str) -> None:
-    """Raises UserError where an image is not in the list or the other way round."""
+    """Raises UserError for an image that is not in the list, or the other way round."""
     for missing, lacking, other, remedy in (
-        (images - rows, where, place, "get the list again, or take such images away"),
-        (rows - images, place, where, "unpack the images again, or take such rows out of the list"),
+        (images - rows, where, place, "get the list again, or remove such images"),
+        (rows - images, place, where, "unpack the images again, or remove such rows from the list"),
     ):
         if missing:
             raise UserError(

@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100 as they are downloaded: Python or binary batches, in their folder or their archive."""
+"""CIFAR-10 and CIFAR-100 as downloaded: Python or binary batches, in a folder or an archive."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distgan.bounds import check_regular
+from distgan.data.sources.base import Source
 from distgan.data.sources.plain_pickle import PickledArray, load_plain_dict
 from distgan.data.tar import opened_tar
 from distgan.errors import UserError
@@ -25,14 +26,14 @@ from distgan.text import did_you_mean
 
 SIDE = 32
 
-IMAGE_BYTES = 3 * SIDE * SIDE  # the red plane, the green and the blue one, each by rows
+IMAGE_BYTES = 3 * SIDE * SIDE  # red, green and blue plane, each row by row
 
 _AGAIN = "get the file again"
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Images uint8 (N, 3072) of a file and their labels, int64 (N,)."""
+    """A file's images, uint8 (N, 3072), and labels, int64 (N,)."""
 
     images: NDArray[np.uint8]
     labels: NDArray[np.int64]
@@ -43,9 +44,9 @@ class Form(ABC):
     """One of the four downloads.
 
     Attributes:
-        folder: the folder that its archive has inside.
+        folder: the folder inside its archive.
         train, test: names of the files with images.
-        names: the file with the classes' names, by the kind of label; the first kind is the usual one.
+        names: the file with the class names, by the kind of label; the first kind is the default.
     """
 
     folder: str
@@ -55,16 +56,16 @@ class Form(ABC):
 
     @abstractmethod
     def read_names(self, file: BinaryIO, where: str, kind: str) -> list[str]:
-        """Class names of a kind of label. Raises UserError, naming the file as `where`, if there are none."""
+        """The class names of a kind of label. Raises UserError, naming the file as `where`, if there are none."""
 
     @abstractmethod
     def read_batch(self, file: BinaryIO, where: str, kind: str) -> Batch:
-        """Raises UserError, naming the file as `where`, if it is cut short or no such batch."""
+        """A batch. Raises UserError, naming the file as `where`, if it is truncated or no batch."""
 
 
 @dataclass(frozen=True)
 class PythonForm(Form):
-    """Pickled dicts: `data` is the images, and each kind of label has its list."""
+    """Pickled dicts: `data` has the images, and each kind of label a list."""
 
     names_key: dict[str, str]
     labels_key: dict[str, str]
@@ -95,7 +96,7 @@ class PythonForm(Form):
 
 @dataclass(frozen=True)
 class BinaryForm(Form):
-    """Records of a byte for each kind of label, then the image; names are lines of text."""
+    """Records of one byte a kind of label, then the image; class names are lines of text."""
 
     label_place: dict[str, int]
 
@@ -124,7 +125,7 @@ def _text(name: object, where: str) -> str:
     except UnicodeDecodeError:
         text = None
     if not isinstance(text, str) or not text.isprintable() or not text:
-        raise UserError(f"{where}: a class has a name that is no text; {_AGAIN}")
+        raise UserError(f"{where}: a class has a name that is not text; {_AGAIN}")
     return text
 
 
@@ -163,27 +164,27 @@ FORMS: tuple[Form, ...] = (
     ),
 )
 
-_MOST_BYTES = 2**28  # of one file; the largest there is has 156 million
+_MOST_BYTES = 2**28  # of one file; the largest has 156 million
 
-_MOST_UNPACKED_BYTES = 2**30  # of an archive; the larger has 187 million
+_MOST_UNPACKED_BYTES = 2**30  # of an archive; the largest has 187 million
 
 _NO_TAR = (tarfile.TarError, ArithmeticError, LookupError, ValueError, OSError, EOFError, RecursionError)
 
 _GIVE = "give the folder or the .tar.gz of CIFAR-10 or CIFAR-100 as downloaded"
 
 
-class CifarSource:
-    """The 32x32 colour images, in the order of the batches; the training images unless `split` says otherwise.
+class CifarSource(Source):
+    """The 32x32 color images of a `split`, in the order of the batches.
 
-    `path` is the folder of the batches, one that holds it, or the archive (`.tar.gz`). The classes of CIFAR-100 are
-    its 100 fine ones, with `label` "coarse" its 20 coarse ones.
+    `path` is the folder of the batches, its parent, or the archive (`.tar.gz`). CIFAR-100 has 100 fine classes, or
+    with `label` "coarse" 20 coarse ones.
 
-    Of the batches one at a time is in memory; then their images lie in a temporary file (3 KiB an image), which is
-    removed with the source.
+    One batch at a time is in memory. The images wait in a temporary file (3 KiB an image) that is deleted with the
+    source.
     """
 
     def __init__(self, path: str, label: Sequence[str] = (), split: Literal["train", "test", "all"] = "train") -> None:
-        """Raises UserError where a file is missing or damaged, or a pickle holds more than plain data."""
+        """Raises UserError for a missing or damaged file, and for a pickle with more than plain data."""
         self._path, self._pixels = path, _PixelFile()
         labels = []
         with _folder_of_batches(path) as folder:
@@ -215,7 +216,7 @@ class CifarSource:
 
 
 class _PixelFile:
-    """Images of 3,072 bytes in a temporary file that goes with this object; its pickled copies read the same file."""
+    """A temporary file of images, deleted with this object; pickled copies read the same file."""
 
     def __init__(self) -> None:
         folder = new_folder()
@@ -234,7 +235,7 @@ class _PixelFile:
 
 @contextmanager
 def _folder_of_batches(path: str) -> Iterator[Path]:
-    """The folder that holds the files; those of an archive lie in a temporary one."""
+    """The folder of the batches; those of an archive are unpacked into a temporary one."""
     root = Path(path)
     with translate_errors(path):
         if not root.is_dir():
@@ -251,7 +252,7 @@ def _folder_of_batches(path: str) -> Iterator[Path]:
 
 
 def _unpack(path: str, folder: Path) -> None:
-    """Writes the archive's files that a form names, and no others, into the folder."""
+    """Writes those files of the archive that a form names into the folder."""
     wanted = {name for form in FORMS for name in (*form.train, *form.test, *form.names.values())}
     try:
         with translate_errors(path), opened_tar(Path(path), _MOST_UNPACKED_BYTES) as archive:
@@ -280,7 +281,7 @@ def _kind_of(form: Form, label: Sequence[str]) -> str:
     if not label:
         return kinds[0]
     if len(kinds) == 1:
-        raise UserError(f"--label {label[0]}: CIFAR-10 has labels of one kind; leave --label away")
+        raise UserError(f"--label {label[0]}: CIFAR-10 has labels of one kind; leave --label out")
     if len(label) > 1:
         raise UserError(f"--label is given {len(label)} times; CIFAR-100's labels are either fine or coarse")
     if label[0] not in kinds:
@@ -289,7 +290,7 @@ def _kind_of(form: Form, label: Sequence[str]) -> str:
 
 
 def _opened(folder: Path, name: str, path: str) -> BinaryIO:
-    """Raises UserError where there is no such file, or one far larger than CIFAR's."""
+    """Opens a file. Raises UserError if it is missing, or far larger than CIFAR's."""
     where = f"{path}: {name}"
     if not (folder / name).is_file():
         raise UserError(f"{where}: not there; get the download again")

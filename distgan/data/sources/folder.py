@@ -1,4 +1,4 @@
-"""A folder of image files: one sub-folder a class, classes in the files' names or in a table, or all files in one."""
+"""A folder of image files, whose classes are its sub-folders, in the file names, in a table, or none."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from distgan.bounds import MOST_RECORD_BYTES, parse_json, read_bytes, time_limit
 from distgan.data.files import WITHOUT_IMAGE, kind_of_file, walk_files
-from distgan.data.sources.base import MAX_LABEL, numbered_classes
+from distgan.data.sources.base import MAX_LABEL, Source, numbered_classes
 from distgan.data.sources.image_files import SUFFIXES, read_image
 from distgan.errors import UserError
 from distgan.storage.storage import translate_errors
@@ -24,18 +24,15 @@ _TABLE = "dataset.json"  # StyleGAN's labels
 _PATTERN_S = 1.0  # for a name
 
 
-class FolderSource:
-    """Images below a folder, ordered by path; `files.walk_files` says which files are taken.
+class FolderSource(Source):
+    """The images below a folder, ordered by path, as `files.walk_files` finds them.
 
-    Its sub-folders, if any, are the classes, ordered by name, or by number where all are numbers. With a
-    `label_pattern` the files' names say the class and the folders nothing: the pattern is searched in a name without
-    its suffix, and what its first group matched, or all of it where it has no group, is the class:
-    `^(.+) [0-9]{3}[LR]$` finds "3001 brick 2x4" in "3001 brick 2x4 000L.png". Without a pattern, labels in
-    StyleGAN's `dataset.json` go before the folders, which are no classes then:
-    `{"labels": [["00000/img00000000.png", 6], …]}`, or null for none.
+    By default the classes are the sub-folders, if any, ordered by name, or by number if all are numbers. Labels in
+    StyleGAN's `dataset.json` have priority: `{"labels": [["00000/img00000000.png", 6], …]}`, or null for none.
 
-    Attributes:
-        left_out: how many files below the folder are not taken, by reason; of those that are no images, by suffix.
+    A `label_pattern` takes the classes from the file names. The pattern is searched in a name without its suffix; its
+    first group, or the whole match if it has no group, is the class: `^(.+) [0-9]{3}[LR]$` finds "3001 brick 2x4" in
+    "3001 brick 2x4 000L.png".
     """
 
     def __init__(self, path: str, label_pattern: str | None = None) -> None:
@@ -43,10 +40,10 @@ class FolderSource:
         with translate_errors(path):
             if not root.is_dir():
                 raise UserError(f"{path}: no such folder of images")
-        present, self.left_out = walk_files(root)
+        present, left_out = walk_files(root)
         files = [file for file in present if file.suffix.lower() in SUFFIXES]
         table = _read_table(root / _TABLE) if label_pattern is None and root / _TABLE in present else None
-        self.left_out += Counter(
+        left_out += Counter(
             kind_of_file(file.name)
             for file in present
             if file.suffix.lower() not in SUFFIXES and (table is None or file != root / _TABLE)
@@ -54,7 +51,8 @@ class FolderSource:
         if not files:
             raise UserError(f"{path}: no image files below it ({', '.join(sorted(SUFFIXES))})")
         if table is not None:
-            self.classes, labels = self._from_table(root, files, table)
+            self.classes, labels = _from_table(root, files, table)
+            left_out[WITHOUT_IMAGE] = len(table) - len(files) if table else 0
         else:
             self.classes, labels = _numbered(
                 _folders(root, files) if label_pattern is None else _matches(label_pattern, files)
@@ -62,23 +60,8 @@ class FolderSource:
         for name in self.classes:
             if name.encode(errors="replace").decode() != name:
                 raise UserError(f"{path}: the class {name!r} has a name that is not UTF-8; rename it")
+        self.left_out = +left_out  # without zeros
         self._items = list(zip(files, labels, strict=True))
-
-    def _from_table(self, root: Path, files: list[Path], table: dict[str, int]) -> tuple[list[str], list[int]]:
-        """Classes and labels as the table says; all labels are −1 where it has none."""
-        if not table:
-            return [], [-1] * len(files)
-        names = [file.relative_to(root).as_posix() for file in files]
-        missing = [name for name in names if name not in table]
-        if missing:
-            raise UserError(
-                f"{root / _TABLE}: has no label for {missing[0]} ({len(missing):,} such in all); write them into it, "
-                f"or take it away to have folders as classes"
-            )
-        if len(table) > len(files):
-            self.left_out[WITHOUT_IMAGE] += len(table) - len(files)
-        labels = [table[name] for name in names]
-        return numbered_classes(np.array(labels)), labels
 
     def __len__(self) -> int:
         return len(self._items)
@@ -91,8 +74,23 @@ class FolderSource:
         return str(self._items[number][0])
 
 
+def _from_table(root: Path, files: list[Path], table: dict[str, int]) -> tuple[list[str], list[int]]:
+    """Classes and labels from the table; all labels are −1 if it has none."""
+    if not table:
+        return [], [-1] * len(files)
+    names = [file.relative_to(root).as_posix() for file in files]
+    missing = [name for name in names if name not in table]
+    if missing:
+        raise UserError(
+            f"{root / _TABLE}: has no label for {missing[0]} ({len(missing):,} such in all); write them into it, "
+            f"or remove it to have folders as classes"
+        )
+    labels = [table[name] for name in names]
+    return numbered_classes(np.array(labels)), labels
+
+
 def _numbered(names: list[str]) -> tuple[list[str], list[int]]:
-    """The classes of the names, in order, and the label of each name; −1 for "". Numbers are ordered as numbers."""
+    """The classes in order, and the label of each name, −1 for "". Numbers are ordered as numbers."""
     classes = set(names) - {""}
     numbers = all(name.isascii() and name.isdigit() for name in classes)
     ordered = sorted(classes, key=lambda name: (int(name), name)) if numbers else sorted(classes)
@@ -101,16 +99,16 @@ def _numbered(names: list[str]) -> tuple[list[str], list[int]]:
 
 
 def _read_table(path: Path) -> dict[str, int] | None:
-    """The label of each file in StyleGAN's table, none where it is of no labels; None for another file of this name.
+    """The label of each file in StyleGAN's table, empty if it has none; None for another file of this name.
 
-    Raises UserError for a table whose labels are no classes.
+    Raises UserError for labels that are no class numbers.
     """
     with translate_errors(str(path)):
         content = read_bytes(path, MOST_RECORD_BYTES)
     try:
         found = parse_json(content)
     except ValueError as error:
-        raise UserError(f"{path}: not valid JSON: {error}; write it again, or take it away") from None
+        raise UserError(f"{path}: not valid JSON: {error}; write it again, or remove it") from None
     if not isinstance(found, dict) or "labels" not in found:
         return None
     rows = found["labels"] or []
@@ -119,7 +117,7 @@ def _read_table(path: Path) -> dict[str, int] | None:
         if table.setdefault(name, label) != label:
             raise UserError(f"{path}: labels: {name} has the labels {table[name]} and {label}; leave one of them out")
     if rows and not table:
-        raise UserError(f"{path}: its labels are no list of [file, label]; write it again, or take it away")
+        raise UserError(f"{path}: its labels are no list of [file, label]; write it again, or remove it")
     return table
 
 
@@ -132,12 +130,12 @@ def _rows(rows: list[Any], path: Path) -> Iterable[tuple[str, int]]:
                     continue
         raise UserError(
             f"{path}: labels: row {number} is {json.dumps(row)[:60]}, not a file and the number of its class from 0 to "
-            f"{MAX_LABEL}; write it again, or take it away to have folders as classes"
+            f"{MAX_LABEL}; write it again, or remove it to have folders as classes"
         )
 
 
 def _folders(root: Path, files: list[Path]) -> list[str]:
-    """The folder of each file within the root; "" for all where they lie in the root itself."""
+    """The sub-folder of each file; "" for all if they are in the root itself."""
     folders = [file.relative_to(root).parts[0] if file.parent != root else "" for file in files]
     if "" in folders and any(folders):
         raise UserError(f"{files[folders.index('')]}: lies beside class folders; move it into one of them")
@@ -145,7 +143,7 @@ def _folders(root: Path, files: list[Path]) -> list[str]:
 
 
 def _matches(pattern: str, files: list[Path]) -> list[str]:
-    """What the pattern finds in each file's name."""
+    """The class that the pattern finds in each file's name."""
     try:
         compiled = re.compile(pattern)
     except (re.error, RecursionError, OverflowError) as error:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distgan.bounds import check_unpacked, open_regular
-from distgan.data.sources.base import numbered_classes
+from distgan.data.sources.base import Source, numbered_classes
 from distgan.errors import UserError
 from distgan.storage.storage import translate_errors
 
@@ -22,12 +22,11 @@ _UNSIGNED_BYTE = 0x08
 _MAX_DIMENSIONS = 8
 
 
-class IdxSource:
-    """Images of one or several IDX files and the labels beside them.
+class IdxSource(Source):
+    """The images of one or several IDX files and the labels beside them.
 
-    `path` is an images file (`…-images-idx3-ubyte`, also `.gz`), whose labels are looked for under the same name
-    with `labels-idx1`, or a folder, of which all such files are taken in the order of their names; of a file that
-    is there plain and gzipped only the plain one.
+    `path` is an images file (`…-images-idx3-ubyte`, also `.gz`), whose labels have the same name with `labels-idx1`,
+    or a folder of such files, taken in the order of their names. A plain file has priority over its gzipped copy.
     """
 
     def __init__(self, path: str) -> None:
@@ -41,7 +40,7 @@ class IdxSource:
         for file in files:
             part = read_idx(file)
             if part.ndim != 3:
-                raise UserError(f"{file}: has {part.ndim} dimensions, not the 3 of grey images")
+                raise UserError(f"{file}: has {part.ndim} dimensions, not the 3 of gray images")
             images.append(part)
             labels.append(_labels_beside(file, len(part)))
         shapes = {part.shape[1:] for part in images}
@@ -61,7 +60,7 @@ class IdxSource:
 
 
 def read_idx(path: Path) -> NDArray[np.uint8]:
-    """The array of an IDX file of unsigned bytes. Raises UserError where it is none, or cut short."""
+    """The array of an IDX file of unsigned bytes. Raises UserError for another kind of file, or a truncated one."""
     try:
         with open_regular(path) as file:
             packed = file.seek(0, os.SEEK_END)
@@ -75,7 +74,7 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
 
 
 def _read(file: IO[bytes], packed: int, path: Path) -> NDArray[np.uint8]:
-    """The array of the unpacked bytes of a file of `packed` bytes, of which no more are read than it announces."""
+    """The array in an unpacked file, which had `packed` bytes. Reads no more bytes than its header announces."""
     start = file.read(4)
     if len(start) < 4 or start[:2] != b"\0\0" or start[2] != _UNSIGNED_BYTE:
         raise UserError(f"{path}: not an IDX file of unsigned bytes")

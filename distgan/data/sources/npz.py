@@ -1,4 +1,4 @@
-"""NumPy archives with an array of images and, if wanted, one of labels."""
+"""NumPy archives with an array of images and optionally one of labels."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distgan.bounds import check_zip, open_regular
-from distgan.data.sources.base import MAX_LABEL, numbered_classes
+from distgan.data.sources.base import MAX_LABEL, Source, numbered_classes
 from distgan.errors import UserError
 
 _IMAGE_KEYS = ("images", "x", "x_train", "arr_0")
 
 _LABEL_KEYS = ("labels", "y", "y_train", "arr_1")
 
-# What NumPy and zipfile raise for a file that is no archive, or a damaged, encrypted or boastful one.
+# What NumPy and zipfile raise for a file that is no archive, or a damaged, encrypted or dishonest one.
 _UNREADABLE = (
     OSError, ValueError, TypeError, EOFError, RuntimeError, MemoryError, SyntaxError, tokenize.TokenError,
     zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
 
 
-class NpzSource:
+class NpzSource(Source):
     """`images` uint8 (N, H, W) or (N, H, W, 1 or 3) and `labels` (N,) or (N, 1) of integers from 0.
 
-    The names x and y, x_train and y_train, arr_0 and arr_1 are understood too.
+    Also accepted are the names x and y, x_train and y_train, arr_0 and arr_1.
     """
 
     def __init__(self, path: str) -> None:

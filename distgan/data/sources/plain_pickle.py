@@ -1,8 +1,7 @@
-"""Pickles of plain data: dicts, lists, numbers, texts, bytes and arrays of bytes, as CIFAR's Python batches are.
+"""Reads pickles of plain data: dicts, lists, numbers, text, bytes and arrays of bytes, as in CIFAR's Python batches.
 
-A pickle is a program that may call whatever it names. Here three names only have a meaning, those by which NumPy's
-arrays and Python's bytes are spelt, and what stands behind them are the harmless classes of this file; any other
-name is refused without being imported.
+A pickle is a program that may call anything it names. Here only the names by which NumPy's arrays and Python's bytes
+are pickled have a meaning, and they mean the harmless classes of this file. Other names are refused, not imported.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ _NOT_PLAIN = (
 
 
 class PickledArray:
-    """What a pickle says of an array of NumPy's."""
+    """A pickled NumPy array."""
 
     def __init__(self, *arguments: object) -> None:
         self._state: Any = None
@@ -33,7 +32,7 @@ class PickledArray:
         self._state = state
 
     def unsigned_bytes(self) -> NDArray[np.uint8]:
-        """The array, of dtype uint8. Raises ValueError or TypeError where it is none."""
+        """The array, of dtype uint8. Raises ValueError or TypeError if it is another kind of array."""
         _, shape, dtype, in_columns, content = self._state
         if not isinstance(dtype, _PickledType) or dtype.name != "u1" or not isinstance(content, bytes):
             raise ValueError("not an array of unsigned bytes")
@@ -41,17 +40,17 @@ class PickledArray:
 
 
 class _PickledType:
-    """What a pickle says of an array's dtype."""
+    """A pickled dtype."""
 
     def __init__(self, name: object = None, *arguments: object) -> None:
         self.name = name.decode(errors="replace") if isinstance(name, bytes) else name
 
     def __setstate__(self, state: object) -> None:
-        """Its byte order, which single bytes do not have."""
+        """Ignores the byte order, which single bytes do not have."""
 
 
 class _PickledBytes:
-    """Stands for `codecs.encode`, by which Python 3 spells bytes for Python 2."""
+    """Replaces `codecs.encode`, by which Python 3 pickles bytes for Python 2."""
 
     def __new__(cls, text: str, encoding: str) -> bytes:  # type: ignore[misc]
         if encoding != "latin1":
@@ -62,7 +61,7 @@ class _PickledBytes:
         raise TypeError
 
 
-_MEANINGS: dict[tuple[str, str], type] = {
+_CLASSES: dict[tuple[str, str], type] = {
     ("numpy", "ndarray"): PickledArray,
     ("numpy.core.multiarray", "_reconstruct"): PickledArray,
     ("numpy._core.multiarray", "_reconstruct"): PickledArray,
@@ -72,7 +71,7 @@ _MEANINGS: dict[tuple[str, str], type] = {
 
 
 def _with_text_keys(action: Callable[[Any], None], keys: slice) -> Callable[[Any], None]:
-    """The action on an unpickler, if the keys are text. To hash deep tuples ends the interpreter."""
+    """The action, refused unless the keys are text: hashing deeply nested tuples crashes the interpreter."""
 
     def checked(unpickler: Any) -> None:
         if not all(isinstance(key, str | bytes) for key in unpickler.stack[keys]):
@@ -82,18 +81,18 @@ def _with_text_keys(action: Callable[[Any], None], keys: slice) -> Callable[[Any
     return checked
 
 
-# Instructions that plain data does without: they call, import or hash what comes, or make room for any length.
+# Instructions that plain data does not need: they call, import, hash, or allocate any length.
 _NOT_NEEDED = (
     pickle.INST + pickle.OBJ + pickle.NEWOBJ + pickle.NEWOBJ_EX + pickle.PERSID + pickle.BINPERSID + pickle.EXT1
     + pickle.EXT2 + pickle.EXT4 + pickle.ADDITEMS + pickle.FROZENSET + pickle.BYTEARRAY8 + pickle.NEXT_BUFFER
 )  # fmt: skip
 
-# Instructions that fill a dict, and where the keys then are on the stack.
+# Instructions that fill a dict, and the place of the keys on the stack.
 _KEYS = {pickle.SETITEM[0]: slice(-2, -1), pickle.SETITEMS[0]: slice(0, None, 2), pickle.DICT[0]: slice(0, None, 2)}
 
 
 class _PlainUnpickler(pickle._Unpickler):
-    """Python's unpickler in Python: unlike the one in C it takes no more memory than the pickle has bytes."""
+    """Python's unpickler in Python, which unlike the one in C takes no more memory than the pickle has bytes."""
 
     dispatch: ClassVar[dict[int, Callable[[Any], None]]] = {
         code: _with_text_keys(action, _KEYS[code]) if code in _KEYS else action
@@ -102,15 +101,15 @@ class _PlainUnpickler(pickle._Unpickler):
     }
 
     def find_class(self, module: str, name: str) -> type:
-        if (module, name) not in _MEANINGS:
+        if (module, name) not in _CLASSES:
             raise UserError(f"it names {f'{module}.{name}':.60}, which plain data does not need")
-        return _MEANINGS[module, name]
+        return _CLASSES[module, name]
 
 
 def load_plain_dict(file: BinaryIO, where: str) -> dict[str, Any]:
-    """The dict that a pickle holds, its keys as text; arrays in it are `PickledArray`.
+    """The pickled dict, its keys as text; its arrays are `PickledArray`.
 
-    Raises UserError, naming `where`, where it is none, is cut short, or holds anything but plain data.
+    Raises UserError, naming `where`, for a truncated file and for anything but a dict of plain data.
     """
     try:
         content = _PlainUnpickler(file, encoding="bytes").load()

@@ -1,65 +1,22 @@
-"""The nodes of the connected cluster, examined all at the same time, each within a limit."""
+"""Examines the nodes of the connected cluster, all at the same time, each within a time limit."""
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any
 
 import ray
-from ray.exceptions import RayError, RayTaskError
+from ray.exceptions import RayError
 
 from distgan.doctor.data_access import MARK
 from distgan.doctor.facts import Blocked, DataRead, Node, StorageUse
 from distgan.doctor.network import compare_clocks
-from distgan.doctor.ray.probes import OBJECT_BYTES, Prober, start_on
+from distgan.doctor.ray.actors import OBJECT_BYTES, NoAnswer, Prober, gather, start_on
 from distgan.errors import UserError
 from distgan.storage.storage import Storage
-
-K = TypeVar("K", bound=Hashable)
-
-_MOST_CHARACTERS = 300
-
-
-@dataclass(frozen=True)
-class NoAnswer:
-    """There is no answer, and why."""
-
-    reason: str
-
-
-def answers(asked: Mapping[K, Any], seconds: float) -> dict[K, Any]:
-    """What each call has returned, or a Silence where it fails or takes longer than `seconds`."""
-    ready, _ = ray.wait(list(asked.values()), num_returns=len(asked), timeout=seconds) if asked else ([], [])
-    arrived = set(ready)
-    return {key: _answer(call) if call in arrived else _late(seconds) for key, call in asked.items()}
-
-
-def answer(call: Any, seconds: float) -> Any:
-    """Of one call."""
-    return answers({0: call}, seconds)[0]
-
-
-def _late(seconds: float) -> NoAnswer:
-    return NoAnswer(f"no answer within {seconds:.0f} s")
-
-
-def _answer(call: Any) -> Any:
-    try:
-        return ray.get(call)
-    except RayTaskError as error:
-        return NoAnswer(_line(error.cause if error.cause is not None else error))
-    except RayError as error:
-        return NoAnswer(_line(error))
-
-
-def _line(error: BaseException) -> str:
-    """The last words of an error: Ray's carry the remote traceback before them."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[-1] if lines else 'no reason given'}"[:_MOST_CHARACTERS]
-
 
 _MACHINE_S = 90.0
 
@@ -71,16 +28,16 @@ _HEAD = "node:__internal_head__"
 
 _NAMED = ("CPU", "GPU", "memory", "object_store_memory")
 
-# Nodes that each one tries to reach; beyond so many, the next ones in a ring.
+# How many other nodes each node tries to reach: the next ones in a ring.
 _MOST_TARGETS = 16
 
-# Ray's reasons of nodes that were meant to leave: ended in order, or idle.
-_MEANT_TO_LEAVE = {1, 4}
+# Ray's reasons for an intended end of a node: it was stopped, or idle.
+_INTENDED_ENDS = {1, 4}
 
 
 @dataclass(frozen=True, eq=False)
 class ProbedNode:
-    """A node, its name in Ray, and the actor on it; None on a node that does not answer. Equal to itself alone."""
+    """A node, its id in Ray, and the actor on it, None if it does not answer. Compared by identity."""
 
     id: str
     node: Node
@@ -88,28 +45,28 @@ class ProbedNode:
 
 
 def find_nodes() -> list[ProbedNode]:
-    """All nodes: those that answer with what their machine is; dead ones unless they were meant to leave."""
+    """All nodes: living ones with the facts of their machine, and dead ones unless they were stopped on purpose."""
     table: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
     living = [entry for entry in table if entry["Alive"]]
-    here = {entry["NodeManagerAddress"] for entry in living}
+    addresses = {entry["NodeManagerAddress"] for entry in living}
     dead = [
         ProbedNode(entry["NodeID"], _dead(entry))
         for entry in table
-        if not entry["Alive"] and entry["NodeManagerAddress"] not in here and not _was_meant(entry)
+        if not entry["Alive"] and entry["NodeManagerAddress"] not in addresses and not _was_intended(entry)
     ]
     probers = {entry["NodeID"]: start_on(entry["NodeID"], Prober, entry["NodeManagerAddress"]) for entry in living}
-    told = answers({name: prober.machine.remote() for name, prober in probers.items()}, _MACHINE_S)
-    found = [_probed(entry, probers[entry["NodeID"]], told[entry["NodeID"]]) for entry in living]
+    results = gather({name: prober.machine.remote() for name, prober in probers.items()}, _MACHINE_S)
+    found = [_probed(entry, probers[entry["NodeID"]], results[entry["NodeID"]]) for entry in living]
     return sorted(found, key=lambda one: (not one.node.head, one.node.address)) + dead
 
 
-def with_clocks(probed: list[ProbedNode]) -> list[ProbedNode]:
-    """One after the other: whoever is busy answers late."""
+def add_clocks(probed: list[ProbedNode]) -> list[ProbedNode]:
+    """Adds each node's clock. Asks one node after the other: a busy process answers late."""
 
     def clock(one: ProbedNode) -> Node:
         def ask() -> float:
-            told: Any = ray.get(one.prober.now.remote(), timeout=_CALL_S)  # type: ignore[union-attr]
-            return float(told)
+            now: Any = ray.get(one.prober.now.remote(), timeout=_CALL_S)  # type: ignore[union-attr]
+            return float(now)
 
         try:
             return replace(one.node, clock=compare_clocks(ask))
@@ -119,38 +76,38 @@ def with_clocks(probed: list[ProbedNode]) -> list[ProbedNode]:
     return [replace(one, node=clock(one)) if one.prober is not None else one for one in probed]
 
 
-def with_object_stores(probed: list[ProbedNode]) -> list[ProbedNode]:
-    """Puts a large object into each."""
-    told = _ask(probed, "object_store", seconds=_TRANSFER_S)
+def add_object_stores(probed: list[ProbedNode]) -> list[ProbedNode]:
+    """Adds the seconds that a large object takes through each node's object store."""
+    seconds = _ask(probed, "object_store", seconds=_TRANSFER_S)
     return [
-        replace(one, node=replace(one.node, object_store_bytes=OBJECT_BYTES, object_store_seconds=told[one.id]))
-        if isinstance(told.get(one.id), float)
+        replace(one, node=replace(one.node, object_store_bytes=OBJECT_BYTES, object_store_seconds=seconds[one.id]))
+        if isinstance(seconds.get(one.id), float)
         else one
         for one in probed
     ]
 
 
-def with_data(probed: list[ProbedNode], url: str) -> list[ProbedNode]:
-    """Each node reads of the data set, all at the same time, as in a run."""
-    told = _ask(probed, "data", url, seconds=_TRANSFER_S)
+def add_data(probed: list[ProbedNode], url: str) -> list[ProbedNode]:
+    """Adds how each node reads a part of the data set, all at the same time, as in a run."""
+    results = _ask(probed, "data", url, seconds=_TRANSFER_S)
     sources = _ask(probed, "credentials", url, seconds=_CALL_S)
     return [
         replace(
             one,
             node=replace(
                 one.node,
-                data=_or_problem(DataRead, told[one.id], url),
+                data=_or_problem(DataRead, results[one.id], url),
                 credentials=_credentials(one.node, sources[one.id]),
             ),
         )
-        if one.id in told
+        if one.id in results
         else one
         for one in probed
     ]
 
 
-def with_storage(probed: list[ProbedNode], url: str) -> tuple[list[ProbedNode], str | None]:
-    """Each node writes, reads and removes objects of its own; and why the driver could not write there."""
+def add_storage(probed: list[ProbedNode], url: str) -> tuple[list[ProbedNode], str | None]:
+    """Adds how each node writes, reads and removes objects. Also returns why the driver could not write there."""
     folder = Storage.open(url).child(f"doctor-{uuid.uuid4().hex[:12]}")
     problem: str | None = None
     try:
@@ -164,7 +121,7 @@ def with_storage(probed: list[ProbedNode], url: str) -> tuple[list[ProbedNode], 
             for one in probed
             if one.prober is not None
         }
-        told = answers(calls, _TRANSFER_S)
+        results = gather(calls, _TRANSFER_S)
         sources = _ask(probed, "credentials", url, seconds=_CALL_S)
     finally:
         with suppress(UserError):
@@ -175,11 +132,11 @@ def with_storage(probed: list[ProbedNode], url: str) -> tuple[list[ProbedNode], 
             one,
             node=replace(
                 one.node,
-                storage=_or_problem(StorageUse, told[one.id], url),
+                storage=_or_problem(StorageUse, results[one.id], url),
                 credentials=_credentials(one.node, sources[one.id]),
             ),
         )
-        if one.id in told
+        if one.id in results
         else one
         for one in probed
     ]
@@ -194,7 +151,7 @@ def find_blocked(probed: Sequence[ProbedNode]) -> list[Blocked]:
     ports = _ask(asking, "listen", seconds=_CALL_S)
     listening = [one for one in asking if isinstance(ports[one.id], int)]
     found = [
-        Blocked("every node", one.node.address, "Ray's address of it is none of its own (ray start --node-ip-address)")
+        Blocked("every node", one.node.address, "Ray's address of it is not its own (ray start --node-ip-address)")
         for one in asking
         if ports[one.id] is None
     ]
@@ -204,32 +161,32 @@ def find_blocked(probed: Sequence[ProbedNode]) -> list[Blocked]:
         targets = [(other.node.address, ports[other.id]) for other in others[:_MOST_TARGETS]]
         assert one.prober is not None
         calls[one.node.address] = one.prober.blocked.remote(targets)
-    for source, told in answers(calls, 2 * _CALL_S).items():
-        if isinstance(told, dict):
-            found += [Blocked(source, target, reason) for target, reason in told.items()]
+    for source, reasons in gather(calls, 2 * _CALL_S).items():
+        if isinstance(reasons, dict):
+            found += [Blocked(source, target, reason) for target, reason in reasons.items()]
     _ask(asking, "stop_listening", seconds=_CALL_S)
     return found
 
 
 def _ask(probed: Sequence[ProbedNode], method: str, *arguments: object, seconds: float) -> dict[str, Any]:
-    """The answers of the nodes that answer, by their names in Ray."""
+    """The results of a prober's method on each node, by the node's id."""
     calls = {one.id: getattr(one.prober, method).remote(*arguments) for one in probed if one.prober is not None}
-    return answers(calls, seconds)
+    return gather(calls, seconds)
 
 
-def _or_problem(kind: type[Any], told: Any, url: str) -> Any:
-    return kind(problem=f"{url}: {told.reason}") if isinstance(told, NoAnswer) else told
+def _or_problem(kind: type[Any], result: Any, url: str) -> Any:
+    return kind(problem=f"{url}: {result.reason}") if isinstance(result, NoAnswer) else result
 
 
-def _credentials(node: Node, told: Any) -> str | None:
-    return told if isinstance(told, str) else node.credentials
+def _credentials(node: Node, source: Any) -> str | None:
+    return source if isinstance(source, str) else node.credentials
 
 
-def _probed(entry: dict[str, Any], prober: Any, told: Any) -> ProbedNode:
+def _probed(entry: dict[str, Any], prober: Any, result: Any) -> ProbedNode:
     node = _node(entry)
-    if isinstance(told, NoAnswer):
-        return ProbedNode(entry["NodeID"], replace(node, problem=f"cannot be examined: {told.reason}"))
-    machine, interface = told
+    if isinstance(result, NoAnswer):
+        return ProbedNode(entry["NodeID"], replace(node, problem=f"cannot be examined: {result.reason}"))
+    machine, interface = result
     return ProbedNode(entry["NodeID"], replace(node, machine=machine, interface=interface), prober)
 
 
@@ -247,5 +204,5 @@ def _dead(entry: dict[str, Any]) -> Node:
     return replace(_node(entry), alive=False, problem=f"dead: {reason:.200}")
 
 
-def _was_meant(entry: dict[str, Any]) -> bool:
-    return entry.get("DeathReason") in _MEANT_TO_LEAVE
+def _was_intended(entry: dict[str, Any]) -> bool:
+    return entry.get("DeathReason") in _INTENDED_ENDS

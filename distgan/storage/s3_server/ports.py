@@ -19,8 +19,7 @@ def choose_ports(
 ) -> dict[str, int]:
     """A different free port for each name: the fixed one, else the preferred one if it is free, else any.
 
-    `hosts` has the address of each name that is not for 127.0.0.1.
-    The ports are free when the function returns; another process may take one afterwards.
+    `hosts` maps names to their addresses, by default 127.0.0.1. Another process may take a port after the return.
 
     Raises:
         UserError: a fixed port is in use, not allowed to this user, or not a port number; an address that this
@@ -31,7 +30,7 @@ def choose_ports(
     with ExitStack() as held:
         for name in sorted(names, key=lambda name: (name not in fixed, name not in preferred)):
             host = hosts.get(name, LOOPBACK)
-            _check_here(host)
+            _check_address(host)
             if name in fixed:
                 ports[name] = _bind_fixed(held, fixed[name], host)
             else:
@@ -42,7 +41,7 @@ def choose_ports(
     return ports
 
 
-def _check_here(host: str) -> None:
+def _check_address(host: str) -> None:
     try:
         with socket.socket() as bound:
             bound.bind((host, 0))
@@ -62,7 +61,7 @@ def _bind_fixed(held: ExitStack, port: int, host: str) -> int:
 def _bind(held: ExitStack, port: int, host: str) -> int:
     bound = held.enter_context(socket.socket())
     if port:
-        # A port that was closed a moment ago is free again, as it is for the server.
+        # Also a port that was closed a moment ago, as the server does.
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     bound.bind((host, port))
     return int(bound.getsockname()[1])

@@ -1,18 +1,16 @@
-"""Closes every port of SeaweedFS but S3's: the others speak TLS and only to who has the store's own key.
+"""Closes every port of SeaweedFS except S3's: the others require TLS with the store's own key.
 
-SeaweedFS's master, volume server and filer, and the gRPC port of its S3 server, trust whoever reaches them. With the
-`security.toml` that is written here they ask for a client certificate, in HTTP as in gRPC. One certificate, which
-signs itself and is new at each start, serves all of them as server, as client and as authority.
+By default SeaweedFS's master, volume server, filer and the gRPC port of its S3 server trust every client. The
+`security.toml` written here makes them require a client certificate, in HTTP and in gRPC. One self-signed
+certificate, new at each start, is server certificate, client certificate and authority.
 
-`python -m distgan.storage.s3_server.security` prepares the current folder; `weed server` is then started there with
-`OPTIONS`.
+`python -m distgan.storage.s3_server.security` prepares the current folder and prints the options for `weed server`.
 """
 
 from __future__ import annotations
 
 import datetime
 import ipaddress
-import os
 import secrets
 import ssl
 import sys
@@ -22,7 +20,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-# Relative to the folder that `weed server` runs in. A path of a socket may have 107 bytes only.
+from distgan.storage.local_files import write_private
+
+# Relative to the folder that `weed server` runs in: the path of a socket has at most 107 bytes.
 _FOLDER = "inner"
 
 _CERTIFICATE = f"{_FOLDER}/certificate.pem"
@@ -40,7 +40,7 @@ OPTIONS = (
 
 
 def secure(directory: Path) -> None:
-    """Write `security.toml`, a new key and its certificate into `directory`, for this user only."""
+    """Writes `security.toml`, a new key and its certificate into `directory`, for this user only."""
     folder = directory / _FOLDER
     folder.mkdir(mode=0o700, exist_ok=True)
     key = ec.generate_private_key(ec.SECP256R1())
@@ -51,18 +51,10 @@ def secure(directory: Path) -> None:
 
 
 def client_context(directory: Path) -> ssl.SSLContext:
-    """TLS settings of a client of the inner ports of the store in `directory`."""
+    """TLS settings for a client of the store's inner ports."""
     context = ssl.create_default_context(cafile=str(directory / _CERTIFICATE))
     context.load_cert_chain(directory / _CERTIFICATE, directory / _KEY)
     return context
-
-
-def write_private(path: Path, text: str) -> None:
-    """Replace `path` by a file that only this user can read."""
-    temporary = path.with_name(f"{path.name}.new")
-    with os.fdopen(os.open(temporary, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "w") as file:
-        file.write(text)
-    temporary.replace(path)
 
 
 def _certificate(key: ec.EllipticCurvePrivateKey) -> x509.Certificate:
@@ -91,7 +83,7 @@ def _configuration() -> str:
     sections |= {f"grpc.{part}": pair for part in ("master", "volume", "filer", "s3", "client")}
     sections |= {f"https.{part}": pair + authority for part in ("master", "volume", "filer")}
     sections["https.client"] = f"enabled = true\n{pair}{authority}"
-    # The filer's socket is not TLS.
+    # The filer's Unix socket has no TLS.
     sections |= {f"jwt.filer_signing{kind}": f'key = "{secrets.token_hex(32)}"\n' for kind in ("", ".read")}
     sections["cors.allowed_origins"] = f'values = "{_NO_ORIGIN}"\n'
     return "".join(f"[{name}]\n{content}" for name, content in sections.items())

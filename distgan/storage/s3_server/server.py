@@ -1,74 +1,36 @@
-"""An S3 server in a directory: SeaweedFS as one background process with credentials of its own."""
+"""One SeaweedFS server a directory: a background process with credentials of its own."""
 
 from __future__ import annotations
 
 import http.client
-import ipaddress
 import json
 import os
 import secrets
-import select
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from ipaddress import IPv4Address
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import botocore.session
+import psutil
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from filelock import FileLock, Timeout
+from pydantic import BaseModel, Field
 
 from distgan.bounds import parse_json, read_bytes
 from distgan.errors import UserError
+from distgan.storage.local_files import write_private
 from distgan.storage.s3_server.ports import LOOPBACK, choose_ports
 from distgan.storage.s3_server.security import OPTIONS as SECURITY_OPTIONS
-from distgan.storage.s3_server.security import client_context, secure, write_private
-
-
-def is_running(pid: int, program: str, directory: Path) -> bool:
-    """Whether process `pid` lives, runs `program` and has `directory` as its working directory.
-
-    Process ids are used again, so a number in a file alone says nothing.
-    """
-    process = Path("/proc") / str(pid)
-    try:
-        executable = process.joinpath("cmdline").read_bytes().split(b"\0")[0]
-        return Path(os.fsdecode(executable)).name == program and process.joinpath("cwd").readlink() == directory
-    except OSError:
-        return False
-
-
-def terminate(pid: int, program: str, directory: Path, signals: Sequence[signal.Signals], seconds: float) -> bool:
-    """Send each signal in turn, waiting up to `seconds` after each, until the process has ended.
-
-    False, and no signal, where `is_running` is false. The process is held by a descriptor from before the
-    check, so the signals cannot reach one that took its number afterwards.
-    """
-    try:
-        process = os.pidfd_open(pid)
-    except OSError:
-        return False
-    try:
-        if not is_running(pid, program, directory):
-            return False
-        ended = select.poll()
-        ended.register(process, select.POLLIN)
-        for number in signals:
-            with suppress(ProcessLookupError):
-                signal.pidfd_send_signal(process, number)
-            if ended.poll(seconds * 1000):
-                break
-        return True
-    finally:
-        os.close(process)
-
+from distgan.storage.s3_server.security import client_context, secure
 
 REGION = "us-east-1"
 
@@ -80,7 +42,7 @@ _STOP_SECONDS = 2
 
 _ENVIRONMENT = {"GOMEMLIMIT": "512MiB", "WEED_MASTER_VOLUME_GROWTH_COPY_1": "1"}
 
-_children: dict[int, subprocess.Popen[bytes]] = {}
+_children: dict[int, subprocess.Popen[bytes]] = {}  # servers that this process has started
 
 _OPTIONS = (
     "-dir=data",
@@ -130,21 +92,58 @@ class StoreHandle:
         }
 
 
-def up(directory: Path, port: int | None = None, timeout: float = 30, host: str | None = None) -> StoreHandle:
-    """Start the store of `directory`, or find it running, and wait until it takes data.
+class _State(BaseModel):
+    """The content of `state.json`: how to find the server, or to start the same one again."""
 
-    Data and credentials of an earlier run are kept, and so is its port where that is free. `env.sh` in the
-    directory has the same variables as `StoreHandle.environment`, for a shell to source.
+    access_key: str = Field(default_factory=lambda: secrets.token_hex(10).upper())
+    secret_key: str = Field(default_factory=lambda: secrets.token_urlsafe(30))
+    host: IPv4Address = IPv4Address(LOOPBACK)
+    ports: dict[str, Annotated[int, Field(ge=1, le=65535)]] = {}
+    pid: Annotated[int, Field(ge=1, lt=2**31)] | None = None
+
+    @classmethod
+    def read(cls, directory: Path) -> _State | None:
+        """None if there is no state. Raises UserError for a damaged one."""
+        path = directory / "state.json"
+        try:
+            return cls.model_validate(parse_json(read_bytes(path)))
+        except FileNotFoundError:
+            return None
+        except (UserError, OSError, ValueError) as error:
+            raise UserError(f"{path}: cannot be read as a store's state; restore or remove it") from error
+
+    def write(self, directory: Path) -> None:
+        write_private(directory / "state.json", self.model_dump_json())
+
+    def handle(self, directory: Path) -> StoreHandle:
+        assert self.pid is not None
+        endpoint = f"http://{self.host}:{self.ports['s3.port']}"
+        return StoreHandle(directory, self.pid, endpoint, self.access_key, self.secret_key)
+
+    def process(self, directory: Path) -> psutil.Process | None:
+        """The running server, or None. Process ids are reused, so its program and folder are compared too."""
+        with suppress(psutil.Error, IndexError):
+            process = psutil.Process(self.pid) if self.pid is not None else None
+            if process and Path(process.cmdline()[0]).name == "weed" and Path(process.cwd()) == directory:
+                return process
+        return None
+
+
+def up(directory: Path, port: int | None = None, timeout: float = 30, host: str | None = None) -> StoreHandle:
+    """Starts the store of `directory`, or finds it running, and waits until it accepts data.
+
+    Data, credentials and, if it is free, the port of an earlier run are kept. A shell can source `env.sh` in the
+    directory for the variables of `StoreHandle.environment`.
 
     Args:
-        directory: made, for this user only, where it does not exist.
-        port: of the S3 endpoint; by default that of the earlier run, or any that is free.
-        timeout: seconds until the server must take data.
+        directory: made, for this user only, if it does not exist.
+        port: of the S3 endpoint; by default that of the earlier run, or any free one.
+        timeout: seconds until the server must accept data.
         host: the IPv4 address of this machine that the S3 endpoint listens on; by default 127.0.0.1.
 
     Raises:
         UserError: no `weed` binary, a port in use, a host that is not one address of this machine, a directory that
-            cannot be written, a server that stops or is not ready in time, a store that runs already elsewhere.
+            cannot be written, a server that stops or is not ready in time, a store that already runs elsewhere.
     """
     directory = directory.resolve()
     if host is not None:
@@ -159,10 +158,11 @@ def up(directory: Path, port: int | None = None, timeout: float = 30, host: str 
                 raise UserError(f"{directory}: the store runs at {running.endpoint}; stop it to change the host")
             return running
         deadline = time.monotonic() + timeout
-        state = (_read_state(directory) or _new_state()) | {"host": host or LOOPBACK}
-        hosts = dict.fromkeys(("s3.port", "s3.port.grpc"), state["host"])
+        state = _State.read(directory) or _State()
+        state.host = IPv4Address(host or LOOPBACK)
+        hosts = dict.fromkeys(("s3.port", "s3.port.grpc"), str(state.host))
         for start in range(1, _STARTS + 1):
-            state["ports"] = choose_ports(_PORTS, state["ports"], {} if port is None else {"s3.port": port}, hosts)
+            state.ports = choose_ports(_PORTS, state.ports, {} if port is None else {"s3.port": port}, hosts)
             handle = _start(binary, directory, state, deadline)
             if handle is not None:
                 return handle
@@ -173,26 +173,24 @@ def up(directory: Path, port: int | None = None, timeout: float = 30, host: str 
 
 
 def down(directory: Path) -> bool:
-    """Stop the store of `directory`; its data stay. False where none was running."""
+    """Stops the store of `directory` and keeps its data. False if none was running."""
     directory = directory.resolve()
     if not (directory / "state.json").exists():
         return False
     with _locked(directory, 60):
-        state = _read_state(directory)
+        state = _State.read(directory)
         return state is not None and _stop(directory, state)
 
 
 def status(directory: Path) -> StoreHandle | None:
     """The running store of `directory`, or None."""
     directory = directory.resolve()
-    state = _read_state(directory)
-    if state is None or state["pid"] is None or not is_running(state["pid"], "weed", directory):
-        return None
-    return _handle(directory, state)
+    state = _State.read(directory)
+    return None if state is None or state.process(directory) is None else state.handle(directory)
 
 
 def make_buckets(handle: StoreHandle, names: Sequence[str]) -> None:
-    """Makes the buckets that are missing. Raises UserError where the store refuses a name."""
+    """Makes the missing buckets. Raises UserError if the store refuses a name."""
     client = _client(handle)
     try:
         present = {bucket["Name"] for bucket in client.list_buckets()["Buckets"]}
@@ -205,12 +203,12 @@ def make_buckets(handle: StoreHandle, names: Sequence[str]) -> None:
 
 
 def _check_host(host: str) -> None:
-    """Raises UserError where `host` is not one IPv4 address. All addresses at once would let in whole networks."""
+    """Raises UserError unless `host` is one IPv4 address; listening on all of them would let in whole networks."""
     try:
-        address = ipaddress.IPv4Address(host)
+        address = IPv4Address(host)
     except ValueError:
         raise UserError(f"--host {host}: not an IPv4 address; write one address of this machine") from None
-    if address.is_unspecified or address.is_multicast or address == ipaddress.IPv4Address("255.255.255.255"):
+    if address.is_unspecified or address.is_multicast or address == IPv4Address("255.255.255.255"):
         raise UserError(f"--host {host}: stands for more than one machine; name one address of this machine")
 
 
@@ -224,28 +222,22 @@ def _weed() -> str:
 
 @contextmanager
 def _locked(directory: Path, timeout: float) -> Iterator[None]:
-    """Only one `up` or `down` at a time in `directory`, which is made."""
+    """Makes `directory`, and lets only one `up` or `down` at a time into the block."""
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = FileLock(directory / "lock", timeout=timeout, mode=0o600)
-        lock.acquire()
+        with FileLock(directory / "lock", timeout=timeout, mode=0o600):
+            yield
     except Timeout as error:
         raise UserError(f"{directory}: another `distgan store` command is at work there; try again") from error
     except OSError as error:
         raise UserError(f"{directory}: cannot hold a store ({error.strerror}); choose another directory") from error
-    try:
-        yield
-    except OSError as error:
-        raise UserError(f"{directory}: cannot hold a store ({error.strerror}); choose another directory") from error
-    finally:
-        lock.release()
 
 
-def _start(binary: str, directory: Path, state: dict[str, Any], deadline: float) -> StoreHandle | None:
-    """Start the server and wait for it; None, and no process left, where it does not get ready."""
+def _start(binary: str, directory: Path, state: _State, deadline: float) -> StoreHandle | None:
+    """Starts the server and waits for it; None, and no process left, if it does not get ready."""
     identity = {
         "name": "distgan",
-        "credentials": [{"accessKey": state["access_key"], "secretKey": state["secret_key"]}],
+        "credentials": [{"accessKey": state.access_key, "secretKey": state.secret_key}],
         "actions": ["Admin", "Read", "Write", "List", "Tagging"],
     }
     write_private(directory / "s3.json", json.dumps({"identities": [identity]}))
@@ -259,8 +251,8 @@ def _start(binary: str, directory: Path, state: dict[str, Any], deadline: float)
                 "-logtostderr",
                 "server",
                 *_OPTIONS,
-                f"-s3.ip.bind={state['host']}",
-                *(f"-{name}={port}" for name, port in state["ports"].items()),
+                f"-s3.ip.bind={state.host}",
+                *(f"-{name}={port}" for name, port in state.ports.items()),
             ],
             cwd=directory,
             env={"HOME": str(directory), "PATH": os.defpath, **_ENVIRONMENT},
@@ -270,15 +262,15 @@ def _start(binary: str, directory: Path, state: dict[str, Any], deadline: float)
             start_new_session=True,
             umask=0o077,
         )
-    state["pid"] = process.pid
+    state.pid = process.pid
     _children[process.pid] = process
     ready = False
     try:
-        _write_state(directory, state)
-        handle = _handle(directory, state)
+        state.write(directory)
+        handle = state.handle(directory)
         exports = (f"export {name}={shlex.quote(value)}\n" for name, value in handle.environment().items())
         write_private(directory / "env.sh", "".join(exports))
-        ready = _wait_ready(process, handle, state["ports"]["master.port"], deadline)
+        ready = _wait_ready(process, handle, state.ports["master.port"], deadline)
     finally:
         if not ready:
             _stop(directory, state)
@@ -286,7 +278,7 @@ def _start(binary: str, directory: Path, state: dict[str, Any], deadline: float)
 
 
 def _wait_ready(process: subprocess.Popen[bytes], handle: StoreHandle, master: int, deadline: float) -> bool:
-    """Whether S3 accepts the credentials and a volume takes data, before the deadline and while it lives."""
+    """Whether S3 accepts the credentials and a volume accepts data, before the deadline and while the process runs."""
     client = _client(handle)
     while time.monotonic() < deadline:
         with suppress(BotoCoreError, ClientError):
@@ -322,65 +314,28 @@ def _assigns(master: int, directory: Path) -> bool:
         connection.close()
 
 
-def _stop(directory: Path, state: dict[str, Any]) -> bool:
-    """End the process, if it is this store's, and forget it.
+def _stop(directory: Path, state: _State) -> bool:
+    """Ends the server's process, if it runs, and forgets it.
 
-    SIGTERM lets the volumes close. SeaweedFS's filer then waits tens of seconds for a volume to log to, so
-    SIGKILL follows soon: whatever S3 has acknowledged was written to the files before.
+    SIGTERM lets the volumes close. SeaweedFS's filer then waits tens of seconds for a volume to log to, so SIGKILL
+    follows soon: whatever S3 has acknowledged is in the files by then.
     """
-    pid, state["pid"] = state["pid"], None
-    stopped = pid is not None and terminate(pid, "weed", directory, (signal.SIGTERM, signal.SIGKILL), _STOP_SECONDS)
-    child = _children.pop(pid, None)
+    process = state.process(directory)
+    if process is not None:
+        for end in (process.terminate, process.kill):
+            with suppress(psutil.NoSuchProcess, psutil.TimeoutExpired):
+                end()
+                process.wait(_STOP_SECONDS)
+                break
+    child = _children.pop(state.pid, None) if state.pid is not None else None
     if child is not None:
         child.poll()
-    for name, port in state["ports"].items():
+    for name, port in state.ports.items():
         service, _, grpc = name.partition(".port")
         Path(f"/tmp/seaweedfs-{service}{grpc.replace('.', '-')}-{port}.sock").unlink(missing_ok=True)
-    _write_state(directory, state)
-    return stopped
-
-
-def _new_state() -> dict[str, Any]:
-    return {
-        "access_key": secrets.token_hex(10).upper(),
-        "secret_key": secrets.token_urlsafe(30),
-        "host": LOOPBACK,
-        "ports": {},
-        "pid": None,
-    }
-
-
-def _read_state(directory: Path) -> dict[str, Any] | None:
-    path = directory / "state.json"
-    try:
-        return _checked(parse_json(read_bytes(path)))
-    except FileNotFoundError:
-        return None
-    except (UserError, OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        raise UserError(f"{path}: cannot be read as a store's state; restore or remove it") from error
-
-
-def _checked(content: Any) -> dict[str, Any]:
-    """`content` as a state; raises what Python raises for anything else."""
-    state = {name: content[name] for name in _new_state().keys() - {"host"}}
-    state["host"] = str(ipaddress.IPv4Address(content.get("host", LOOPBACK)))
-    numbers = [*state["ports"].values(), *([] if state["pid"] is None else [state["pid"]])]
-    if not all(isinstance(number, int) and 0 < number < 2**31 for number in numbers):
-        raise ValueError("ports and pid are numbers")
-    if max(state["ports"].values(), default=1) > 65535 or not isinstance(
-        state["access_key"] + state["secret_key"], str
-    ):
-        raise ValueError("no ports or no keys")
-    return state
-
-
-def _write_state(directory: Path, state: dict[str, Any]) -> None:
-    write_private(directory / "state.json", json.dumps(state))
-
-
-def _handle(directory: Path, state: dict[str, Any]) -> StoreHandle:
-    endpoint = f"http://{state['host']}:{state['ports']['s3.port']}"
-    return StoreHandle(directory, state["pid"], endpoint, state["access_key"], state["secret_key"])
+    state.pid = None
+    state.write(directory)
+    return process is not None
 
 
 def _log(directory: Path) -> str:
@@ -388,7 +343,7 @@ def _log(directory: Path) -> str:
 
 
 def _last_line(directory: Path) -> str:
-    """The last line of the log, or the last fatal one where there is one: a stack trace may follow that."""
+    """The last fatal line of the log, which a stack trace may follow; else the last line."""
     lines = _log(directory).splitlines() or ["(empty)"]
     fatal = [line for line in lines if line.startswith("F")]
     return (fatal or lines)[-1]
