@@ -11,11 +11,10 @@ import pytest
 from distgan.config.load import load_config
 from distgan.errors import UserError
 from distgan.search.expressions import Value
-from distgan.search.generations import PopulationSampler, generation_count, generation_end
 from distgan.search.plan import SearchLimits, SearchPlan
 from distgan.search.planning import SearchSpec
 from distgan.search.record import SearchRecord, Trial, TrialState, kimg_of, read_record
-from distgan.search.samplers import Draw
+from distgan.search.samplers import Draw, PopulationSampler, generation_count, generation_end
 from distgan.search.space import Space
 from distgan.storage.storage import Storage
 from driven import begin, end

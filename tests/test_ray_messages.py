@@ -1,4 +1,4 @@
-"""What Ray tells a driver of a lost node is one line."""
+"""What Ray prints about a lost node is one line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The values of all trials of a search over what they were trained."""
+"""Learning curves of the trials of a search."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _ORDER = (_WINNER, _ILL, _WHOLE, _RUNNING, _STOPPED)
 
 
 def curves_figure(record: SearchRecord) -> Figure:
-    """A line a trial, its last evaluation marked; a cross where it failed. A child begins where its parent ended."""
+    """A line for each trial, marked at its last evaluation, crossed if it failed. A child starts at its parent's end."""
     plan, by_number = record.plan, {trial.number: trial for trial in record.trials}
     figure = Figure(figsize=(9, 5.5), dpi=130, layout="constrained")
     axes = figure.subplots()

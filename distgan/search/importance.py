@@ -1,4 +1,4 @@
-"""How much each searched key decides whether a trial is one of the best."""
+"""How much each searched key decides whether a trial is among the best."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def importance(plan: SearchPlan, trials: Sequence[Trial]) -> list[Importance] | 
 
 
 def _lower_is_better(plan: SearchPlan, trials: Sequence[Trial]) -> dict[int, float]:
-    """What each trial that counts was worth, by its number."""
+    """The score of each trial that counts, by its number."""
     sign = -1 if plan.higher_is_better else 1
     values = {ranked.trial.number: sign * ranked.value for ranked in leaderboard(plan, trials)}
     if not values:
@@ -77,7 +77,7 @@ def _lower_is_better(plan: SearchPlan, trials: Sequence[Trial]) -> dict[int, flo
 
 
 def _places(trials: Sequence[Trial], values: Mapping[int, float]) -> dict[int, float]:
-    """The share of each one's generation that is better: later ones are better because they are trained further."""
+    """The share of a member's generation that is better, as later generations have trained longer."""
     generations: defaultdict[int, list[float]] = defaultdict(list)
     for trial in trials:
         if trial.number in values:
@@ -93,7 +93,7 @@ def _places(trials: Sequence[Trial], values: Mapping[int, float]) -> dict[int, f
 
 
 def _used(space: Space, trial: Trial) -> set[str]:
-    """The draws that the trial's values follow from: not those of keys that it leaves as they are."""
+    """The draws that the trial's values depend on, without those of keys that it does not set."""
     return {
         entry.free_name(key)
         for key, entry in space.entries.items()

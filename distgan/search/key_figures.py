@@ -62,7 +62,7 @@ class Scale:
 
     @property
     def ticks(self) -> list[tuple[float, str]]:
-        """Positions and labels of the few values that there may be, else of round numbers."""
+        """Positions and labels: of all values where they are few, else of round numbers."""
         if self.marked:
             found = list(self.marked)
         elif self.is_log and self.high / self.low > _LOG_RATIO / 2:
@@ -95,7 +95,7 @@ class KeyAxis:
     unset: bool
 
     def position(self, trial: Trial) -> float:
-        """From 0 to 1; `OUTSIDE` where the trial has no value."""
+        """The position from 0 to 1; `OUTSIDE` where the trial has no value."""
         if self.key not in trial.overrides:
             return OUTSIDE
         value = trial.overrides[self.key]
@@ -105,7 +105,7 @@ class KeyAxis:
         return self._middle(place)
 
     def spread(self, trial: Trial) -> float:
-        """The position, and of equal ones side by side: a little beside it, by the trial's number."""
+        """The position, shifted a little by the trial's number where many are equal."""
         position = self.position(trial)
         aside = trial.number * _GOLDEN % 1 - 0.5
         if position == OUTSIDE:
@@ -127,7 +127,7 @@ class KeyAxis:
 
 
 def key_axes(record: SearchRecord) -> list[KeyAxis]:
-    """One for each key that trials differ in."""
+    """The axes of all keys that trials differ in."""
     space = Space.parse(record.plan.space)
     names = search_words.searched(record.plan)
     return [_axis(space, key, name, record.trials) for key, name in names.items()]
@@ -148,13 +148,13 @@ def _axis(space: Space, key: str, name: str, trials: Sequence[Trial]) -> KeyAxis
 
 
 def _few(drawn: Range) -> tuple[float, ...]:
-    """All values of a range of steps, where they are few."""
+    """All values of a stepped range, where they are few."""
     values = drawn.grid(_MOST_MARKED + 1) if isinstance(drawn, QUniform | RandInt) else []
     return tuple(value for value in values if is_number(value)) if len(values) <= _MOST_MARKED else ()
 
 
 def _scale_of(space: Space, entry: Entry, values: Sequence[float]) -> Scale:
-    """Of numbers that follow from others: as wide as they are, by their logarithm where their origin is."""
+    """The axis of numbers that follow from others: their own range, logarithmic where that of the origin is."""
     low, high = (min(values), max(values)) if values else (0.0, 1.0)
     is_log = low > 0 and (high / low > _LOG_RATIO or _is_log(space, entry))
     if low == high:
@@ -180,7 +180,7 @@ _COLUMNS = 3
 
 
 def parallel_figure(record: SearchRecord) -> Figure:
-    """An axis a key and one for the value, a line a trial: the better, the darker; those without a value dashed."""
+    """Parallel axes: one for each key and one for the value. Better trials are darker, those without a value dashed."""
     keys, ranked = key_axes(record), leaderboard(record.plan, record.trials)
     figure = Figure(figsize=(max(9.0, 1.9 * (len(keys) + 1)), 5.5), dpi=130, layout="constrained")
     axes = figure.subplots()
@@ -210,7 +210,7 @@ def parallel_figure(record: SearchRecord) -> Figure:
 
 
 def keys_figure(record: SearchRecord) -> Figure:
-    """A panel a key: the value of each trial against it, colored by how far it was trained."""
+    """A panel for each key: the value of each trial against it, colored by the trial's kimg."""
     keys, ranked = key_axes(record), leaderboard(record.plan, record.trials)
     columns = min(_COLUMNS, len(keys))
     rows = math.ceil(len(keys) / columns)

@@ -24,7 +24,6 @@ from distgan.evaluation.metrics.registry import (
     metric_name,
     parse_metrics,
 )
-from distgan.search.generations import PopulationSampler, generation_end
 from distgan.search.optuna_samplers import OptunaSampler
 from distgan.search.pb2 import check_continuous
 from distgan.search.plan import (
@@ -39,7 +38,15 @@ from distgan.search.plan import (
     interval_kimg,
 )
 from distgan.search.record import TRIALS, SearchRecord, Trial, read_record, run_name
-from distgan.search.samplers import Sampler, SeedRepeats, grid_sampler, known_trials, random_sampler
+from distgan.search.samplers import (
+    PopulationSampler,
+    Sampler,
+    SeedRepeats,
+    generation_end,
+    grid_sampler,
+    known_trials,
+    random_sampler,
+)
 from distgan.search.space import Space
 from distgan.search.space_checks import Load, check_live, suited, validated
 from distgan.search.space_files import default_entries, read_entries

@@ -1,4 +1,4 @@
-"""Ray's errors of lost processes are circumstances, told in one line; a worker's own error is none."""
+"""Ray's errors about lost processes are one line; a worker's own error passes unchanged."""
 
 from __future__ import annotations
 

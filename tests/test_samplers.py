@@ -1,4 +1,4 @@
-"""What a search tries next: random draws, grids, draws that learn, and repetitions with other seeds."""
+"""Samplers: random draws, grids, draws that learn, and repetitions with other seeds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `distgan tune` makes of its options before anything starts: the plan, and the runs of trials."""
+"""The plan of a search and the runs of its trials, from the options of `distgan tune`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The one who keeps a search's record: what is in `search.json` when, and what a killed search goes on with."""
+"""The state of a search: what is in `search.json` when, and what a killed search resumes with."""
 
 from __future__ import annotations
 
