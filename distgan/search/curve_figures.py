@@ -43,7 +43,7 @@ _ORDER = (_WINNER, _ILL, _WHOLE, _RUNNING, _STOPPED)
 
 
 def curves_figure(record: SearchRecord) -> Figure:
-    """A line for each trial, marked at its last evaluation, crossed if it failed. A child starts at its parent's end."""
+    """A line for each trial, with a cross at its end if it failed. A child starts where its parent ended."""
     plan, by_number = record.plan, {trial.number: trial for trial in record.trials}
     figure = Figure(figsize=(9, 5.5), dpi=130, layout="constrained")
     axes = figure.subplots()
