@@ -109,7 +109,7 @@ def train(
             trained.
     """
     began = time.monotonic() if began is None else began
-    from distgan.launch.local import check_device, check_processes, cluster_address, train_here
+    from distgan.launch.local import check_device, check_processes, cluster_address, train_local
     from distgan.training.run_spec import RunSpec, plan_run
 
     name = name or _name_of(config)
@@ -132,7 +132,7 @@ def train(
 
             outcome = train_on_ray(spec, address, lost)
         else:
-            outcome = train_here(spec, lost)
+            outcome = train_local(spec, lost)
     summary = outcome.timed(began, time.monotonic())
     result = None if summary is None else TrainResult(plan.spec.run.url, summary)
     if outcome.exit_code:
@@ -224,10 +224,10 @@ def tune(
         UserError: for a space, data or resources that cannot work, and where no trial has a value.
         Interrupted: after a signal, with all trials saved; its `result` is the `SearchResult`.
     """
-    from distgan.search.plan import Limits, SearchOptions
+    from distgan.search.plan import SearchLimits, SearchOptions
     from distgan.search.planning import plan_search
 
-    limits = Limits(
+    limits = SearchLimits(
         trials=trials, seeds=seeds, top=top, target=target, budget_kimg=budget_kimg, budget_hours=budget_hours
     )
     given = [str(space)] if isinstance(space, str | Path) else space or ()
@@ -240,13 +240,13 @@ def tune(
     )  # fmt: skip
     job = plan_search(options)
     from distgan.search.ranking import leaderboard
-    from distgan.search.ray.tuner import Place, tune_on_ray
+    from distgan.search.ray.tuner import tune_on_ray
     from distgan.search.results import check_measured, write_results
     from distgan.storage.lease import claimed
 
     with claimed(job.search, "searches", "give another --name") as lease:
         job = replace(job, claim=lease.token)
-        outcome = tune_on_ray(job, Place(address, concurrent))
+        outcome = tune_on_ray(job, address, concurrent)
         check_measured(outcome.record, job.search.url)
         write_results(outcome.record, job.search)
     record = outcome.record
@@ -319,7 +319,7 @@ def evaluate(
     """
     from distgan.inference.evaluation import evaluate as evaluate_spec
     from distgan.inference.evaluation_plan import EvaluationOptions, plan_evaluation
-    from distgan.launch.evaluate import measure
+    from distgan.launch.evaluate import run_task
     from distgan.launch.local import Workers
     from distgan.tracking.progress_bars import feature_bars
 
@@ -337,7 +337,7 @@ def evaluate(
         if spec.nearest:
             totals["training images"] = spec.training_images
         with feature_bars(totals, quiet=not progress) as (on_progress, log):
-            report = measure("evaluate", evaluate_spec, spec, places, on_progress, log, on_all_ranks=True)
+            report = run_task("evaluate", evaluate_spec, spec, places, on_progress, log, on_all_ranks=True)
     assert report is not None, "every rank has the result"
     return Evaluation({one.name: one.value for one in report.metrics}, spec, report)
 

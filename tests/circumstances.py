@@ -322,7 +322,7 @@ def _impatient(place: Place) -> None:
 
 def ray_of_another_version(place: Place) -> None:
     """`{port}`: the head of a Ray cluster that says it is version 1.2.3."""
-    from ray.core.generated import gcs_service_pb2, gcs_service_pb2_grpc
+    from distgan.launch.ray_internals import gcs_service_pb2, gcs_service_pb2_grpc
 
     class Head(gcs_service_pb2_grpc.NodeInfoGcsServiceServicer):  # type: ignore[misc]
         def CheckAlive(self, request: object, context: object) -> object:

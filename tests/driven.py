@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from distgan.search.record import Trial, TrialState
-from distgan.search.samplers import Draw, Proposals
+from distgan.search.samplers import Draw, Sampler
 from distgan.search.space import Space
 
 # What becomes of a trial: its last evaluation, if any, and how it ended.
@@ -35,7 +35,7 @@ def end(trial: Trial, objective: Objective, kimg: float = 240.0) -> Trial:
     return trial.model_copy(update={"curve": [] if value is None else [(kimg, value)], "state": state})
 
 
-def drive(proposals: Proposals, space: Space, objective: Objective, trials: Sequence[Trial] = ()) -> list[Trial]:
+def drive(proposals: Sampler, space: Space, objective: Objective, trials: Sequence[Trial] = ()) -> list[Trial]:
     """All trials to the end, each ended before the next is drawn."""
     found = list(trials)
     while isinstance(draw := proposals.next(found), Draw):

@@ -56,7 +56,7 @@ def placed(placement: PlacementConfig) -> list[dict[str, Any]]:
         TorchTrainer(
             work,
             train_loop_config={"out": out},
-            torch_config=InterfaceConfig(resources.backend, board=create_mailbox()),
+            torch_config=InterfaceConfig(resources.backend, mailbox=create_mailbox()),
             scaling_config=resources.scaling(2),
             run_config=RunConfig(name="placed", storage_path=notes),
         ).fit()
@@ -64,17 +64,17 @@ def placed(placement: PlacementConfig) -> list[dict[str, Any]]:
 
 
 def refused_interface() -> str:
-    board = create_mailbox()
+    mailbox = create_mailbox()
     resources = plan_resources(ScaleConfig(workers=2), EvaluationConfig(), PlacementConfig())
     with tempfile.TemporaryDirectory() as notes:
         TorchTrainer(
             begin_nothing,
             train_loop_config={},
-            torch_config=InterfaceConfig(resources.backend, interface="nic9", board=board),
+            torch_config=InterfaceConfig(resources.backend, interface="nic9", mailbox=mailbox),
             scaling_config=resources.scaling(2),
             run_config=RunConfig(name="refused", storage_path=notes),
         ).fit()
-    return str(ray.get(board.mistake.remote()))
+    return str(ray.get(mailbox.error.remote()))
 
 
 def nodes_of_trials() -> list[str]:

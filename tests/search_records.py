@@ -7,7 +7,7 @@ from random import Random
 from typing import Any
 
 from distgan.config.load import load_config
-from distgan.search.plan import Limits, Plan
+from distgan.search.plan import SearchLimits, SearchPlan
 from distgan.search.record import SearchRecord, Trial
 from distgan.search.space import Space
 
@@ -24,10 +24,10 @@ BUDGET = 240.0
 RUNGS = (20.0, 60.0, 180.0)
 
 
-def make_plan(space: dict[str, str] = SPACE, **changes: Any) -> Plan:
+def make_plan(space: dict[str, str] = SPACE, **changes: Any) -> SearchPlan:
     """A plan of ASHA on a preset at a budget of 240 kimg."""
     config = load_config(PRESET, ["training.kimg=240", "evaluation.every_kimg=20", "data.url=/data/cifar"])
-    plan = Plan(
+    plan = SearchPlan(
         source=PRESET,
         data_hash="0" * 64,
         config=config.model_dump(mode="json"),
@@ -44,7 +44,7 @@ def make_plan(space: dict[str, str] = SPACE, **changes: Any) -> Plan:
     return plan.model_copy(update=changes)
 
 
-def make_trial(plan: Plan, number: int, **changes: Any) -> Trial:
+def make_trial(plan: SearchPlan, number: int, **changes: Any) -> Trial:
     """Draw `number` of the plan's space, waiting."""
     space = Space.parse(plan.space)
     draw = space.sample(plan.seed, number)
@@ -52,8 +52,8 @@ def make_trial(plan: Plan, number: int, **changes: Any) -> Trial:
     return trial.model_copy(update=changes)
 
 
-def make_record(trials: list[Trial], plan: Plan, **changes: Any) -> SearchRecord:
-    record = SearchRecord(name="rates", plan=plan, limits=Limits(trials=len(trials) or 30), trials=trials)
+def make_record(trials: list[Trial], plan: SearchPlan, **changes: Any) -> SearchRecord:
+    record = SearchRecord(name="rates", plan=plan, limits=SearchLimits(trials=len(trials) or 30), trials=trials)
     return record.model_copy(update=changes)
 
 
@@ -71,7 +71,7 @@ def curve_of(trial: Trial, until: float) -> list[tuple[float, float]]:
     return [(kimg, (floor + 2400 * math.exp(-kimg / 50)) * rng.uniform(0.95, 1.05)) for kimg in points]
 
 
-def finished(count: int, plan: Plan | None = None) -> SearchRecord:
+def finished(count: int, plan: SearchPlan | None = None) -> SearchRecord:
     """A search that has ended: of its trials ASHA stopped most; every eleventh diverged, every thirteenth failed."""
     plan = plan or make_plan()
     trials = [make_trial(plan, number) for number in range(count)]

@@ -167,7 +167,7 @@ def test_what_a_search_is_given(data: str, tmp_path: Path) -> None:
     }
     texts = [f"{key}={value}" for key, value in space.items()]
 
-    def planned(source: str, **options: object) -> planning.SearchJob:
+    def planned(source: str, **options: object) -> planning.SearchSpec:
         return planning.plan_search(SearchOptions(source, "search", str(tmp_path), **options))  # type: ignore[arg-type]
 
     of_config = planned("mine", config=config, space=space)

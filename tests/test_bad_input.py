@@ -1409,7 +1409,7 @@ SEARCH = [
     Case(
         "pbt of a key of the start",
         f"{PBT} --space generator.width=choice(8,16)",
-        r"generator\.width: .*cannot change while a run goes on, as population-based training does: leave it out, or "
+        r"generator\.width: .*cannot change during training, as population-based training requires: leave it out, or "
         r"give it one value; .*optimizer\.generator\.lr.* can$",
     ),
     Case(
@@ -1434,7 +1434,7 @@ SEARCH = [
     Case("scheduler of none", f"{TUNE} --scheduler ahsa", r"--scheduler 'ahsa': .*; did you mean 'asha'\?"),
     Case("search of none", f"{TUNE} --search tpee", r"--search 'tpee': there is no such one; did you mean 'tpe'\?"),
     Case("tpe with pbt", f"{PBT} --search tpe", "--search tpe: with --scheduler pbt members change their values by th"),
-    Case("seeds with pbt", f"{PBT} --seeds 2", "--seeds 2: the values of a member change as it goes on, .*leave it"),
+    Case("seeds with pbt", f"{PBT} --seeds 2", "--seeds 2: the values of a member change during training, .*leave it"),
     Case("population of one", f"{PBT} --trials 1", "--trials 1: a population has at least 2 members"),
     Case("warm start at random", f"{TUNE} --warm-start x", "--warm-start: only draws that learn from results can use"),
     Case(
@@ -1493,19 +1493,19 @@ SEARCH = [
     Case(
         "search with another space",
         f"{GOING_ON} --space {G}=loguniform(1e-4,1e-3)",
-        "/begun: this search was begun with other settings: .*space.*; set them back to go on with it, or start a new",
+        "/begun: this search was started with other settings: .*space.*; set them back to resume it, or start a new",
         search_begun(),
     ),
     Case(
         "search of another configuration",
         f"{GOING_ON} training.batch_size=48",
-        r"/begun: this search was begun with other settings: config\.training\.batch_size was 32 and is 48; set them",
+        r"/begun: this search was started with other settings: config\.training\.batch_size was 32 and is 48; set them",
         search_begun(),
     ),
     Case(
         "search by another scheduler",
         f"{GOING_ON} --scheduler median --seed 3",
-        r"begun with other settings: scheduler was asha and is median; seed was 0 and is 3; set them back",
+        r"started with other settings: scheduler was asha and is median; seed was 0 and is 3; set them back",
         search_begun(),
     ),
     Case(

@@ -307,7 +307,7 @@ CASES = [
     Case(
         "an env file of bytes",
         HERE.replace("submit", "submit --env-file x.env"),
-        "it is no text in UTF-8",
+        "not text in UTF-8",
         files(x_env=b"\xff\xfe"),
     ),
     Case("a bad requirement", HERE.replace("submit", "submit --pip=-r"), "--pip '-r': write a requirement"),

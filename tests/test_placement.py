@@ -12,7 +12,7 @@ from distgan.config.placement import PlacementConfig, parse_labels, parse_resour
 from distgan.config.resume_rules import training_differences
 from distgan.config.schema import EvaluationConfig, ScaleConfig
 from distgan.errors import UserError
-from distgan.launch.placement.capacity import Bundle, Node, NodeCapacity, staying
+from distgan.launch.placement.capacity import Bundle, Node, NodeCapacity, on_demand_labels
 from distgan.launch.placement.resources import Resources, share_nodes
 from distgan.search.ray.trial_resources import ResourceRequest
 from distgan.search.ray.trial_resources import share_nodes as share_for_trials
@@ -30,8 +30,8 @@ def node(cpus: float, gpus: float = 0, kind: str = "", labels: dict[str, str] | 
     return Node(f"10.0.0.{int(cpus)}", found | accelerator, labels or {})
 
 
-def share(nodes: list[Node], workers: int = 1, device: Any = "auto", aside: int = 0, **placement: Any) -> Resources:
-    evaluation = EvaluationConfig(asynchronous=aside > 0, processors=max(1, aside))
+def share(nodes: list[Node], workers: int = 1, device: Any = "auto", extra: int = 0, **placement: Any) -> Resources:
+    evaluation = EvaluationConfig(asynchronous=extra > 0, processors=max(1, extra))
     scale = ScaleConfig(workers=workers, device=device)
     return share_nodes(nodes, scale, evaluation, PlacementConfig(**placement))
 
@@ -75,8 +75,8 @@ def refusal(nodes: list[Node], workers: int = 1, **more: Any) -> str:
 def test_what_workers_get(nodes: list[Node], more: dict[str, Any], cpus: float, gpus: float) -> None:
     found = share(nodes, **more)
     assert (found.worker_cpus, found.worker_gpus) == (cpus, gpus)
-    assert not found.lacking
-    assert NodeCapacity(nodes).take_group(found.part, more.get("workers", 1), found.strategy)
+    assert not found.shortage
+    assert NodeCapacity(nodes).take_group(found.bundle, more.get("workers", 1), found.strategy)
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_what_workers_get(nodes: list[Node], more: dict[str, Any], cpus: float, 
         # Enough of each, on different nodes.
         ([node(4), node(1, 2)], 1, {"device": "cuda", "cpus_per_worker": 2},
          r"no node has all of it; the nodes have: 10\.0\.0\.4 4 CPUs and 0 GPUs, 10\.0\.0\.1 1 CPU and 2 GPUs"),
-        ([node(2)], 2, {"aside": 1, "cpus_per_worker": 1}, r"no node has 1 CPU left for the evaluation aside"),
+        ([node(2)], 2, {"extra": 1, "cpus_per_worker": 1}, "1 CPU left for the asynchronous evaluation"),
         ([node(8)] * 9, 80, {"cpus_per_worker": 1}, r"room for 72 of 80 workers: (8 on 10\.0\.0\.8, ){4}.* and 4 more"),
     ],
 )  # fmt: skip
@@ -116,13 +116,13 @@ def test_what_is_missing_where(nodes: list[Node], workers: int, more: dict[str, 
 def test_workers_wait_for_nodes_where_they_may_come() -> None:
     found = share([node(2)], 2, device="cuda", wait=True)
     assert (found.worker_cpus, found.worker_gpus) == (1, 1)
-    assert found.lacking.endswith("2 workers with 1 CPU and 1 GPU each: no node has 1 GPU; none has any")
+    assert found.shortage.endswith("2 workers with 1 CPU and 1 GPU each: no node has 1 GPU; none has any")
     managed = node(2, labels={"ray.io/node-group": "head"})
-    assert share([managed], device="cuda").lacking, "an autoscaler's cluster may scale from 0"
+    assert share([managed], device="cuda").shortage, "an autoscaler's cluster may scale from 0"
     assert "with placement.wait=true wait for them" in refusal([managed], device="cuda", wait=False)
-    assert not share([managed], wait=True).lacking
+    assert not share([managed], wait=True).shortage
     found = share_for_trials([managed], ResourceRequest(device="cuda", concurrent=3)).resources
-    assert "for 3 trials at once of 1 worker with 1 CPU and 1 GPU: no node has 1 GPU" in found.lacking
+    assert "for 3 trials at once of 1 worker with 1 CPU and 1 GPU: no node has 1 GPU" in found.shortage
 
 
 def test_a_worker_is_placed_as_ray_is_asked() -> None:
@@ -130,7 +130,7 @@ def test_a_worker_is_placed_as_ray_is_asked() -> None:
     nodes = [node(8, 2, "A10G", labels={"zone": "a"}, fpga=4)]
     found = share(nodes, 2, accelerator_type="A10G", strategy="strict_pack", **keys)
     scaling = found.scaling(2)
-    assert scaling._resources_per_worker_not_none == found.part.resources
+    assert scaling._resources_per_worker_not_none == found.bundle.resources
     assert found.per_worker == {"CPU": 1, "GPU": 1, "memory": 4e9, "fpga": 2}
     assert scaling.placement_strategy == "STRICT_PACK"
     assert scaling.label_selector == {"zone": "a"}  # type: ignore[attr-defined]
@@ -172,7 +172,7 @@ def test_trials_have_their_workers_placement_and_stay_themselves() -> None:
     ],
 )
 def test_where_long_lived_processes_go(nodes: list[Node], selectors: dict[str, str]) -> None:
-    assert staying(nodes) == selectors
+    assert on_demand_labels(nodes) == selectors
 
 
 @pytest.mark.parametrize(

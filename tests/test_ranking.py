@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from distgan.search.plan import Limits
+from distgan.search.plan import SearchLimits
 from distgan.search.ranking import leaderboard, reached
 from search_records import make_plan, make_record, make_trial
 
@@ -32,7 +32,7 @@ def test_the_target_is_the_one_of_this_session(higher: bool) -> None:
 
     def is_reached(target: float | None, **changes: object) -> bool:
         trial = make_trial(plan, 0, curve=curve, **changes)
-        return reached(make_record([trial], plan, limits=Limits(target=target)))
+        return reached(make_record([trial], plan, limits=SearchLimits(target=target)))
 
     assert is_reached(sign * 100.0, state="target")
     assert is_reached(sign * 120.0, state="stopped"), "an easier one than that of an earlier session"

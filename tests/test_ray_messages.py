@@ -1,11 +1,11 @@
-"""What Ray tells a driver of a lost node is one line."""
+"""What Ray prints about a lost node is one line."""
 
 from __future__ import annotations
 
 import pytest
-import ray._private.worker as ray_worker
 
 from distgan.launch.ray_errors import shorten_ray_messages
+from distgan.launch.ray_internals import worker as ray_worker
 
 # As Ray 2.60 tells it.
 LOST = (

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from ray.tune.schedulers import TrialScheduler
 
-from distgan.search.plan import Plan
-from distgan.search.ray.schedulers import build_scheduler, remember
+from distgan.search.plan import SearchPlan
+from distgan.search.ray.schedulers import build_scheduler, replay_trials
 from distgan.search.record import Trial
 from search_records import make_plan, make_trial
 
@@ -36,9 +36,9 @@ class Session:
     There is no controller: a scheduler that wanted to know of other trials would fail.
     """
 
-    def __init__(self, plan: Plan, known: list[Trial] | None = None) -> None:
+    def __init__(self, plan: SearchPlan, known: list[Trial] | None = None) -> None:
         self.scheduler: Any = build_scheduler(plan)
-        remember(self.scheduler, plan, known or [])
+        replay_trials(self.scheduler, plan, known or [])
         self.trials: dict[int, Standing] = {}
         self.scores: dict[int, float] = {}
 
@@ -65,7 +65,7 @@ class Session:
         return curve[-1][0]
 
 
-def plan_of(scheduler: str) -> Plan:
+def plan_of(scheduler: str) -> SearchPlan:
     """240 kimg, rungs at 20, 60 and 180."""
     return make_plan(scheduler=scheduler)
 

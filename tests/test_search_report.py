@@ -366,13 +366,13 @@ def test_plain_lines_tell_each_thing_once() -> None:
         record.trials[0].state = "begun"
         (line,) = heard.update(record)
         assert line.startswith("trial 0 begins: generator.lr=")
-        record.trials[0].told(20.0, 30.0)
+        record.trials[0].add_evaluation(20.0, 30.0)
         record.trials[1].state = "begun"
         lines = heard.update(record)
         assert lines[0] == f"trial 0 at 20 kimg: {METRIC} 30.0 (best of the search so far)"
         assert lines[1].startswith("trial 1 begins")
         assert heard.update(record) == []
-        record.trials[1].told(20.0, 40.0)
+        record.trials[1].add_evaluation(20.0, 40.0)
         assert heard.update(record) == [f"trial 1 at 20 kimg: {METRIC} 40.0"]
         record.trials[1].state = "stopped"
         record.trials[0].state, record.trials[0].note = "failed", "RuntimeError: out\nof memory"
@@ -394,9 +394,9 @@ def test_plain_lines_of_a_search_that_goes_on() -> None:
     record = make_record(trials, plan)
     heard = Heard()
     first, second = heard.update(record)
-    assert first.startswith("rates: goes on, 1 trial of it ended")
-    assert second.startswith("trial 1 goes on at 20 kimg")
-    record.trials[1].told(40.0, 11.0)
+    assert first.startswith("rates: resumes, 1 trial has ended")
+    assert second.startswith("trial 1 resumes at 20 kimg")
+    record.trials[1].add_evaluation(40.0, 11.0)
     assert heard.update(record) == [f"trial 1 at 40 kimg: {METRIC} 11.0"]
 
 

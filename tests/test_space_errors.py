@@ -116,7 +116,7 @@ WRONG = [
     Wrong({"lr": "choice(1, 2)"}, rf"^lr: unknown key; did you mean '{D}' or '{G}'\?"),
     Wrong({"optimizer.generator": "choice(1, 2)"}, r"is a section; name a key in it \(`distgan keys"),
     Wrong({"seed": "randint(0, 9)"}, r"^seed: cannot be searched: .* luckiest draw; .* with seed=VALUE"),
-    Wrong({"description": "choice(a, b)"}, r"cannot be searched: it is words"),
+    Wrong({"description": "choice(a, b)"}, r"cannot be searched: it is text"),
     Wrong({"image_size": "choice(32, 64)"}, r"cannot be searched: .* could not be compared"),
     Wrong({"evaluation.samples": "choice(100, 200)"}, r"cannot be searched: .* measured in another way"),
     Wrong({"evaluation.patience": "choice(1, 2)"}, r"cannot be searched: .* measured in another way"),

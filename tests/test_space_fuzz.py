@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from decimal import Decimal
 from pathlib import Path
 from random import Random
 
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 from distgan.config.load import load_config
 from distgan.search.expressions import LARGEST, Choice, Condition, Constant, Distribution, Entry, Product, arguments
 from distgan.search.parsing import parse_entry
+from distgan.search.population import FACTORS
 from distgan.search.ranges import LogRandInt, LogUniform, QUniform, RandInt, Uniform
 from distgan.search.space import Space
 from distgan.search.space_checks import validated
@@ -81,6 +84,37 @@ def test_nothing_leaves_its_distribution(drawn: Distribution, rng: Random, point
     assert all(drawn.contains(one) for one in [drawn.sample(rng), drawn.nearest(value), *grid, *drawn.probes()])
     assert len(grid) == len(set(map(repr, grid)))
     assert all(drawn.nearest(one) == one for one in grid)
+
+
+DECIMALS = st.builds(
+    lambda first, count, digits, scale: made_stepped(first, count, Decimal(digits).scaleb(-scale)),
+    st.integers(-(10**6), 10**6),
+    st.integers(1, 10**6),
+    st.integers(1, 10**12),
+    st.integers(0, 15),
+)
+
+
+def made_stepped(first: int, count: int, step: Decimal) -> QUniform | None:
+    try:
+        return QUniform(float(first * step), float((first + count) * step), float(step))
+    except ValueError:
+        return None  # the ends, as they are written, are no multiples any more
+
+
+@fuzz(100)
+@given(DISTRIBUTIONS | DECIMALS, st.randoms(use_true_random=False), st.lists(st.sampled_from(FACTORS), max_size=12))
+def test_a_perturbed_draw_is_a_draw_also_after_a_record(
+    drawn: Distribution | None, rng: Random, factors: list[float]
+) -> None:
+    if drawn is None:
+        return
+    value = drawn.sample(rng)
+    for factor in (*factors, *(rng.uniform(0.5, 2) for _ in range(4))):
+        value = drawn.perturbed(value, factor)
+        assert drawn.contains(value)
+        value = json.loads(json.dumps(value))  # lists are lists then
+        assert drawn.contains(value)
 
 
 TEXTS = [

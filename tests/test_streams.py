@@ -89,7 +89,7 @@ def test_nohup_is_kept() -> None:
         with stop_on_signals() as wish:
             signal.raise_signal(signal.SIGHUP)
             output_gone()
-            assert not wish.wished
+            assert not wish.requested
     finally:
         for number, handler in zip((signal.SIGHUP, signal.SIGTERM), kept, strict=True):
             signal.signal(number, handler)

@@ -16,15 +16,16 @@ from pathlib import Path
 import pytest
 
 import distgan
+from distgan.data.index import TABLE_NAME
 from distgan.errors import UserError
 from distgan.launch.jobs import bootstrap, packaging
 from distgan.launch.jobs.bootstrap import SUBMITTED_FROM, difference, from_text, to_text, versions
 from distgan.launch.jobs.client import JobState
-from distgan.launch.jobs.command import Shipped, check_places, command_of, entry_point
+from distgan.launch.jobs.command import ShippedFolder, check_places, command_of, entry_point
 from distgan.launch.jobs.logs import Follower
 from distgan.launch.jobs.packaging import files_of, pack_distgan, pack_environment, pack_folder, read_env_file
 from distgan.launch.jobs.profiles import find_cluster, is_plaintext
-from distgan.launch.placement.waiting import waiting_words
+from distgan.launch.placement.waiting import waiting_text
 
 
 @pytest.fixture(autouse=True)
@@ -104,7 +105,8 @@ def test_a_working_folder_travels_without_what_is_no_code(tmp_path: Path) -> Non
     code = ["recipe.yaml", "mine.py", "nets/__init__.py", "nets/deep/x.py", "notes.txt", "small.npz"]
     left = [
         ".git/config", ".venv/bin/python", "nets/__pycache__/x.pyc", "runs/first/config.yaml", "data/00000.tar",
-        "data/index.bin", "a/checkpoints/step-1/state.pt", "weights.pth", ".env", "prod.env", "job.log", "server.pem",
+        f"data/{TABLE_NAME}",
+        "a/checkpoints/step-1/state.pt", "weights.pth", ".env", "prod.env", "job.log", "server.pem",
         "x.egg-info/PKG-INFO", ".mypy_cache/x", "any/pyvenv.cfg", "any/lib/y.py",
     ]  # fmt: skip
     write(tmp_path, *code, *left)
@@ -267,7 +269,7 @@ def test_jobs_of_others_are_shown_as_they_are() -> None:
 )  # fmt: skip
 def test_what_the_cluster_will_have_may_be_named(parameters: dict[str, object], tmp_path: Path) -> None:
     write(tmp_path, "sub/recipe.yaml", "space.yaml", "mine.py", "first")
-    check_places(parameters, Shipped(Path(), frozenset(files_of(tmp_path))), tmp_path)
+    check_places(parameters, ShippedFolder(Path(), frozenset(files_of(tmp_path))), tmp_path)
 
 
 # What comes back
@@ -353,18 +355,18 @@ def test_a_cluster_that_stays_away_is_said(monkeypatch: pytest.MonkeyPatch) -> N
 
     class Away(Blocked):
         def log(self, job: str) -> str:
-            raise UserError("Ray at http://head: no answer any more")
+            raise UserError("Ray at http://head: no answer")
 
-    with pytest.raises(UserError, match=r"^Ray at http://head: no answer any more$"):
+    with pytest.raises(UserError, match=r"^Ray at http://head: no answer$"):
         Follower(Away(), "train-1", print).follow()  # type: ignore[arg-type]
 
 
 def test_what_workers_wait_for_is_named() -> None:
     everything, free = {"CPU": 16.0, "GPU": 2.0, "memory": 64e9}, {"CPU": 12.0, "memory": 64e9}
-    told = waiting_words({"CPU": 1.0, "GPU": 1.0}, 2, everything, free)
+    told = waiting_text({"CPU": 1.0, "GPU": 1.0}, 2, everything, free)
     assert told.startswith("waiting: the workers need 2 GPUs (0 of 2 are free); the run begins when")
-    assert "16 CPUs (12 of 16 are free); 2 GPUs" in waiting_words({"CPU": 8.0, "GPU": 1.0}, 2, everything, free)
-    assert "need nodes with room for each of them" in waiting_words({"CPU": 4.0}, 2, everything, free)
+    assert "16 CPUs (12 of 16 are free); 2 GPUs" in waiting_text({"CPU": 8.0, "GPU": 1.0}, 2, everything, free)
+    assert "need nodes with room for each of them" in waiting_text({"CPU": 4.0}, 2, everything, free)
 
 
 def test_a_user_without_a_home_has_no_token_and_no_profiles(monkeypatch: pytest.MonkeyPatch) -> None:

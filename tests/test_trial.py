@@ -37,7 +37,7 @@ class Run:
     """The run of a trial: it goes on until it is told to end, and notes whether it was asked to."""
 
     def __init__(self) -> None:
-        self.board, self.search = Mailbox(), Mailbox()
+        self.mailbox, self.search = Mailbox(), Mailbox()
         self.end = threading.Event()
         self.error: Exception | None = None
 
@@ -47,7 +47,7 @@ class Run:
             raise self.error
 
     def ended(self, reason: str) -> None:
-        self.board.put(RunFinished(SimpleNamespace(reason=reason)))  # type: ignore[arg-type]
+        self.mailbox.put(RunFinished(SimpleNamespace(reason=reason)))  # type: ignore[arg-type]
         self.end.set()
 
 
@@ -59,7 +59,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
     def no_notes(_: object) -> Iterator[None]:
         yield
 
-    monkeypatch.setattr(module, "create_mailbox", lambda: Actor(found.board))
+    monkeypatch.setattr(module, "create_mailbox", lambda: Actor(found.mailbox))
     monkeypatch.setattr(module, "build_trainer", lambda *_: found)
     monkeypatch.setattr(module, "ray_storage", no_notes)
     monkeypatch.setattr(module.ray, "get", lambda value: value)
@@ -73,7 +73,7 @@ def begin(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable
     """Begins the trial, which knows what earlier sessions have measured."""
 
     def begin(*known: tuple[float, float]) -> TrialRun:
-        monkeypatch.setattr(module, "_measured", lambda job, begins_at_kimg: known)
+        monkeypatch.setattr(module, "_measured", lambda spec, start_kimg: known)
         trial = TrialRun.__new__(TrialRun)  # without the folders that Tune makes
         job = RunSpec(load_config("quickstart"), "0007", str(tmp_path))
         trial.setup(
@@ -104,9 +104,9 @@ def test_evaluations_come_in_order_and_then_the_end(run: Run, begin: Callable[..
         (1.0, 50.0, 50.0, True),
         (2.0, 30.0, 30.0, True),
     ]
-    run.board.put(evaluated(0, 99.0))  # of the untrained generator: no evaluation of the trial
-    run.board.put(StepMetrics(25, 2.5, 400.0, {}))
-    run.board.put(evaluated(30, 40.0))
+    run.mailbox.put(evaluated(0, 99.0))  # of the untrained generator: no evaluation of the trial
+    run.mailbox.put(StepMetrics(25, 2.5, 400.0, {}))
+    run.mailbox.put(evaluated(30, 40.0))
     now = trial.step()
     assert (now["number"], now["kimg"], now["value"], now["score"], now["replayed"]) == (7, 3.0, 40.0, 30.0, False)
     assert run.search.take()[0] == [(7, 2.5, 400.0)]
@@ -128,7 +128,7 @@ def test_a_mistake_of_the_run_ends_the_trial_at_once(
     run: Run, begin: Callable[..., TrialRun], mistake: UserError, state: str
 ) -> None:
     trial = begin()
-    run.board.put_mistake(mistake)
+    run.mailbox.put_error(mistake)
     result = trial.step()  # though the run has not ended yet
     assert (result["state"], result["note"], result["done"]) == (state, str(mistake), True)
     assert "score" not in result
@@ -142,12 +142,12 @@ def test_illness_is_how_a_trial_ended(run: Run, begin: Callable[..., TrialRun]) 
 
 def test_a_trial_that_is_asked_to_stop_goes_on_in_another_session(run: Run, begin: Callable[..., TrialRun]) -> None:
     trial = begin()
-    run.board.put(evaluated(10, 40.0))
+    run.mailbox.put(evaluated(10, 40.0))
     trial.step()
     run.search.ask_to_stop()
-    stopped = threading.Thread(target=lambda: (wait_until(run.board.stop_asked), run.ended("interrupted")))
+    stopped = threading.Thread(target=lambda: (wait_until(run.mailbox.stop_asked), run.ended("interrupted")))
     stopped.start()
-    run.board.put(evaluated(20, 35.0))
+    run.mailbox.put(evaluated(20, 35.0))
     assert trial.step()["value"] == 35.0
     # It has not told that it started, so nothing can be lost.
     assert trial.step()["state"] == "begun"
@@ -157,7 +157,7 @@ def test_a_trial_that_is_asked_to_stop_goes_on_in_another_session(run: Run, begi
 def test_a_run_that_ends_without_a_word_is_an_error(run: Run, begin: Callable[..., TrialRun]) -> None:
     trial = begin()
     run.end.set()
-    with pytest.raises(RuntimeError, match="ended without a word"):
+    with pytest.raises(RuntimeError, match="ended without a summary"):
         trial.step()
 
 
@@ -171,7 +171,7 @@ def test_what_broke_the_run_is_told(run: Run, begin: Callable[..., TrialRun]) ->
 
 def test_cleanup_stops_the_run_and_waits_for_it(run: Run, begin: Callable[..., TrialRun]) -> None:
     trial = begin()
-    threading.Thread(target=lambda: (wait_until(run.board.stop_asked), run.end.set())).start()
+    threading.Thread(target=lambda: (wait_until(run.mailbox.stop_asked), run.end.set())).start()
     trial.cleanup()
     assert run.end.is_set()
 

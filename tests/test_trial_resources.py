@@ -10,7 +10,7 @@ import pytest
 from distgan.config.placement import PlacementConfig
 from distgan.errors import UserError
 from distgan.launch.placement.capacity import Node
-from distgan.search.ray.trial_resources import TRIAL_CPUS, ResourceRequest, TrialShare, share_nodes
+from distgan.search.ray.trial_resources import TRIAL_CPUS, ResourceRequest, TrialResources, share_nodes
 
 pytestmark = pytest.mark.timeout(30)
 
@@ -21,27 +21,27 @@ def node(cpus: float, gpus: float = 0.0, **labels: str) -> Node:
     return Node("10.0.0.1", resources, labels)
 
 
-def share(nodes: list[Node], **wish: Any) -> TrialShare:
+def share(nodes: list[Node], **asked: Any) -> TrialResources:
     keys = {"cpus": "cpus_per_worker", "gpus": "gpus_per_worker"}
-    placement = {keys[key]: wish.pop(key) for key in keys.keys() & wish.keys()} | wish.pop("placement", {})
-    return share_nodes(nodes, ResourceRequest(**{"most": 100, **wish}, placement=PlacementConfig(**placement)))
+    placement = {keys[key]: asked.pop(key) for key in keys.keys() & asked.keys()} | asked.pop("placement", {})
+    return share_nodes(nodes, ResourceRequest(**{"most": 100, **asked}, placement=PlacementConfig(**placement)))
 
 
-def refusal(nodes: list[Node], **wish: Any) -> str:
+def refusal(nodes: list[Node], **asked: Any) -> str:
     with pytest.raises(UserError) as caught:
-        share(nodes, **wish)
+        share(nodes, **asked)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
 
-def total(found: TrialShare, workers: int) -> float:
+def total(found: TrialResources, workers: int) -> float:
     """Processors of all trials together."""
     own = found.resources
-    return found.concurrent * (workers * own.worker_cpus + own.validation_cpus + TRIAL_CPUS)
+    return found.concurrent * (workers * own.worker_cpus + own.evaluation_cpus + TRIAL_CPUS)
 
 
 @pytest.mark.parametrize(
-    ("nodes", "wish", "concurrent", "cpus", "gpus"),
+    ("nodes", "asked", "concurrent", "cpus", "gpus"),
     [
         ([node(2)], {}, 2, 0.98, 0),
         ([node(1)], {}, 1, 0.98, 0),
@@ -67,11 +67,11 @@ def total(found: TrialShare, workers: int) -> float:
         ([node(4, 1)], {"workers": 2}, 2, 0.99, 0),
     ],
 )  # fmt: skip
-def test_as_many_as_fit(nodes: list[Node], wish: Any, concurrent: int, cpus: float, gpus: float) -> None:
-    found = share(nodes, **wish)
+def test_as_many_as_fit(nodes: list[Node], asked: Any, concurrent: int, cpus: float, gpus: float) -> None:
+    found = share(nodes, **asked)
     assert found.concurrent == concurrent
     assert (found.resources.worker_cpus, found.resources.worker_gpus) == pytest.approx((cpus, gpus))
-    assert total(found, wish.get("workers", 1)) <= sum(one.resources.get("CPU", 0.0) for one in nodes)
+    assert total(found, asked.get("workers", 1)) <= sum(one.resources.get("CPU", 0.0) for one in nodes)
 
 
 def test_the_actor_of_a_trial_counts() -> None:
@@ -83,24 +83,24 @@ def test_the_actor_of_a_trial_counts() -> None:
     )
 
 
-def test_an_evaluation_aside_counts() -> None:
-    found = share([node(4)], aside=1)
-    assert (found.concurrent, found.resources.worker_cpus, found.resources.validation_cpus) == (2, 0.99, 0.99)
-    assert share([node(3)], aside=1).concurrent == 1
-    found = share([node(8)], workers=2, aside=2)
-    assert (found.concurrent, found.resources.validation_cpus) == (2, 1)
+def test_an_asynchronous_evaluation_counts() -> None:
+    found = share([node(4)], evaluation=1)
+    assert (found.concurrent, found.resources.worker_cpus, found.resources.evaluation_cpus) == (2, 0.99, 0.99)
+    assert share([node(3)], evaluation=1).concurrent == 1
+    found = share([node(8)], workers=2, evaluation=2)
+    assert (found.concurrent, found.resources.evaluation_cpus) == (2, 1)
     assert total(found, 2) <= 8
     # Its processors are those of the configuration, however many or few a worker has.
-    found = share([node(8)], aside=1, cpus=3)
-    assert (found.concurrent, found.resources.validation_cpus) == (1, 1)
-    found = share([node(8.5)], aside=1, cpus=3)
-    assert (found.concurrent, found.resources.validation_cpus) == (2, 1)
-    assert share([node(4)], aside=1, cpus=0.5).concurrent == 3
-    assert "need 4.04 CPUs in all" in refusal([node(4)], aside=1, cpus=1, concurrent=2)
+    found = share([node(8)], evaluation=1, cpus=3)
+    assert (found.concurrent, found.resources.evaluation_cpus) == (1, 1)
+    found = share([node(8.5)], evaluation=1, cpus=3)
+    assert (found.concurrent, found.resources.evaluation_cpus) == (2, 1)
+    assert share([node(4)], evaluation=1, cpus=0.5).concurrent == 3
+    assert "need 4.04 CPUs in all" in refusal([node(4)], evaluation=1, cpus=1, concurrent=2)
 
 
 @pytest.mark.parametrize(
-    ("nodes", "wish", "message"),
+    ("nodes", "asked", "message"),
     [
         ([node(2)], {"concurrent": 300}, r"300 trials at once of 1 worker with 0\.01 CPUs: they need 9 CPUs in all"),
         ([node(2)], {"workers": 3, "cpus": 1}, r"^the Ray cluster has no place for 1 trial of 3 workers with 1 CPU "
@@ -121,13 +121,13 @@ def test_an_evaluation_aside_counts() -> None:
         ([], {}, r"it has no nodes"),
     ],
 )  # fmt: skip
-def test_what_does_not_fit(nodes: list[Node], wish: Any, message: str) -> None:
-    found = refusal(nodes, **wish)
+def test_what_does_not_fit(nodes: list[Node], asked: Any, message: str) -> None:
+    found = refusal(nodes, **asked)
     assert re.search(message, found), found
 
 
 def test_how_many_share_a_host() -> None:
-    assert share([node(2)]).runs_a_host == 2
-    assert share([node(2), node(2)], concurrent=3).runs_a_host == 2
-    assert share([node(8)] * 4, concurrent=4).runs_a_host == 1
-    assert share([node(0), node(4)], concurrent=2).runs_a_host == 2, "no trial runs on a node without processors"
+    assert share([node(2)]).runs_per_host == 2
+    assert share([node(2), node(2)], concurrent=3).runs_per_host == 2
+    assert share([node(8)] * 4, concurrent=4).runs_per_host == 1
+    assert share([node(0), node(4)], concurrent=2).runs_per_host == 2, "no trial runs on a node without processors"

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from distgan.search.plan import Limits, SearchOptions
-from distgan.search.planning import SearchJob, plan_search
+from distgan.search.plan import SearchLimits, SearchOptions
+from distgan.search.planning import SearchSpec, plan_search
 from distgan.search.record import Trial
 from distgan.search.search_state import SearchState
 from distgan.training.train import build_trainer
@@ -22,7 +22,7 @@ SPACE = {
 
 
 @pytest.fixture
-def job(tmp_path: Path) -> SearchJob:
+def job(tmp_path: Path) -> SearchSpec:
     data = pack_bricks(tmp_path / "data")
     return plan_search(
         SearchOptions(
@@ -31,18 +31,18 @@ def job(tmp_path: Path) -> SearchJob:
             str(tmp_path),
             [*TINY, f"data.url={data}", "training.kimg=1"],
             [f"{key}={entry}" for key, entry in SPACE.items()],
-            limits=Limits(trials=3),
+            limits=SearchLimits(trials=3),
         )
     )
 
 
-def test_the_first_step_has_the_drawn_values(job: SearchJob) -> None:
-    book = SearchState(job.record, job.space, job.proposals(), job.search)
-    trials = [trial for trial in (book.next_trial() for _ in range(3)) if isinstance(trial, Trial)]
+def test_the_first_step_has_the_drawn_values(job: SearchSpec) -> None:
+    state = SearchState(job.record, job.space, job.sampler(), job.search)
+    trials = [trial for trial in (state.next_trial() for _ in range(3)) if isinstance(trial, Trial)]
     assert len({trial.overrides["optimizer.generator.lr"] for trial in trials}) == 3
     for trial in trials:
         values, recorder = trial.overrides, Recorder(stop_at=1)
-        session = build_trainer(job.trial_job(trial), ALONE, recorder)
+        session = build_trainer(job.trial_spec(trial), ALONE, recorder)
         optimizers = session.state.optimizers
         rates = [
             {float(group["lr"]) for group in optimizer.param_groups}

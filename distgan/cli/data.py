@@ -272,7 +272,7 @@ def stats(
         statistics_lines,
         write_statistics,
     )
-    from distgan.launch.evaluate import measure
+    from distgan.launch.evaluate import run_task
     from distgan.launch.local import Workers
 
     if out is not None:
@@ -283,7 +283,7 @@ def stats(
     )
     places = Workers(workers, address, no_ray, "auto", job.own_sources)
     with feature_bars({"real images": job.images}) as (on_progress, log):
-        found = measure("data stats", compute_statistics, job, places, on_progress, log)
+        found = run_task("data stats", compute_statistics, job, places, on_progress, log)
     if found is None:
         return
     if out is not None:

@@ -1,4 +1,4 @@
-"""`distgan jobs`: what was submitted to a cluster, and a job followed on the terminal."""
+"""`distgan jobs`: the submitted jobs of a cluster, and following one on the terminal."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _INTERRUPTED = 130
 
 
 def follow_job(jobs: Jobs, job: str) -> int:
-    """Prints what the job prints; returns its exit code, or that of Ctrl-C for one that is left running."""
+    """Prints the output of a job; returns its exit code, or 130 for one that is left running."""
     from distgan.launch.jobs.logs import Follower
 
     follower = Follower(jobs, job, _write)
@@ -42,7 +42,7 @@ def follow_job(jobs: Jobs, job: str) -> int:
 
 
 def _wants_to_stop() -> bool:
-    """Asks; another Ctrl-C, the end of the input or no terminal at all is a no."""
+    """Asks the user. Another Ctrl-C, the end of the input, or no terminal means no."""
     if not sys.stdin.isatty():
         return False
     try:
@@ -56,16 +56,16 @@ def _wants_to_stop() -> bool:
 
 
 def _ended(state: JobState) -> int:
-    """The job's exit code. Raises UserError where it has not even begun, or Ray has lost it."""
+    """The job's exit code. Raises UserError for a job that never started, or that Ray has lost."""
     if state.status == "FAILED" and state.driver_code is None:
         raise UserError(f"job {state.id} failed: {_short(state.message)}")
     if state.status == "STOPPED":
-        _say(f"job {state.id} was stopped; the same command goes on with what it was doing")
+        _say(f"job {state.id} was stopped; to resume it, submit the same command again")
     return state.exit_code
 
 
 def _short(message: str) -> str:
-    """The end of Ray's words, which says why."""
+    """The end of Ray's message, which has the reason."""
     words = " ".join(message.split())
     return words if len(words) <= 500 else f"… {words[-500:]}"
 
@@ -79,19 +79,19 @@ def _say(message: str) -> None:
     print(f"distgan: {printable(message)}", file=sys.stderr, flush=True)
 
 
-app = typer.Typer(help="Look at the jobs of a cluster, and stop them.", no_args_is_help=True)
+app = typer.Typer(help="Show the jobs of a cluster, and stop them.", no_args_is_help=True)
 
-JobId = Annotated[str, typer.Argument(metavar="ID", help="As `distgan submit` and `distgan jobs list` print it.")]
+JobId = Annotated[str, typer.Argument(metavar="ID", help="Id that `distgan submit` and `distgan jobs list` print.")]
 
 _LOOK_S = 1.0
 
 
 @app.command("list")
 def list_jobs(address: JobsAddress = None, cluster: ClusterName = None) -> None:
-    """List the jobs that were submitted, the oldest first."""
+    """List the submitted jobs, the oldest first."""
     from distgan.launch.jobs.command import command_of
 
-    rows = [("ID", "STATE", "SINCE", "FOR", "WHAT")]
+    rows = [("ID", "STATE", "STARTED", "TIME", "COMMAND")]
     rows += [
         (state.id, _state(state), _since(state), _duration(state), command_of(state.entry_point))
         for state in _jobs(address, cluster).all()
@@ -122,12 +122,12 @@ def status(job: JobId, address: JobsAddress = None, cluster: ClusterName = None)
 def logs(
     job: JobId,
     follow: Annotated[
-        bool, typer.Option("-f", "--follow", help="Until the job ends, whose exit code this has.")
+        bool, typer.Option("-f", "--follow", help="Follow the output; the exit code is the job's.")
     ] = False,
     address: JobsAddress = None,
     cluster: ClusterName = None,
 ) -> None:
-    """Print what a job has printed."""
+    """Print the output of a job."""
     jobs = _jobs(address, cluster)
     if not follow:
         print(jobs.log(job), end="")
@@ -139,7 +139,7 @@ def logs(
 
 @app.command()
 def stop(job: JobId, address: JobsAddress = None, cluster: ClusterName = None) -> None:
-    """Stop a job: it saves its state first, and the same command goes on with it. Waits for that."""
+    """Stop a job and wait until it has saved its state. The same command resumes it."""
     jobs = _jobs(address, cluster)
     state = jobs.state(job)
     if state.has_ended:

@@ -1,4 +1,4 @@
-"""`distgan submit`: a command of distgan as a job of a Ray cluster."""
+"""`distgan submit`: runs a command as a job of a Ray cluster."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from distgan.errors import UserError
 from distgan.text import command as line_of
 
 if TYPE_CHECKING:
-    from distgan.launch.jobs.command import Shipped
+    from distgan.launch.jobs.command import ShippedFolder
 
 
 def submit(
@@ -22,32 +22,33 @@ def submit(
         list[str],
         typer.Argument(
             metavar="-- COMMAND",
-            help="train, tune, evaluate, data … or doctor, with its arguments, as it is given here.",
+            help="train, tune, evaluate, data … or doctor, with its arguments.",
         ),
     ],
     address: JobsAddress = None,
     cluster: ClusterName = None,
     env_file: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="NAME=VALUE lines for the job alone: credentials, keys of trackers."),
+        typer.Option(metavar="FILE", help="NAME=VALUE lines for this job alone: credentials, keys of trackers."),
     ] = None,
     pip: Annotated[
-        list[str] | None, typer.Option(metavar="REQUIREMENT", help="Installed for the job; may be given several times.")
+        list[str] | None,
+        typer.Option(metavar="REQUIREMENT", help="Package to install for the job; may be given several times."),
     ] = None,
     working_dir: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="Your own networks and YAML files: the folder in which the job runs."),
+        typer.Option(metavar="FOLDER", help="Folder with your own code and YAML files, in which the job runs."),
     ] = None,
-    no_wait: Annotated[bool, typer.Option("--no-wait", help="Print the job's id and end.")] = False,
+    no_wait: Annotated[bool, typer.Option("--no-wait", help="Print the job's id and return.")] = False,
 ) -> None:
-    """Run a command of distgan on a cluster that is somewhere else, and see what it prints.
+    """Run a command of distgan as a job of a remote cluster, and print its output.
 
-    distgan's own code travels with it. Ctrl-C asks whether to stop the job or to leave it running. The exit code is
+    distgan's own code is shipped with it. Ctrl-C asks whether to stop the job or leave it running. The exit code is
     the command's.
 
     Example: `distgan submit --cluster lab -- train quickstart data.url=s3://bricks --workers 8 --storage s3://runs`
     """
-    from distgan.launch.jobs.command import Shipped, check_places, check_words
+    from distgan.launch.jobs.command import ShippedFolder, check_places, check_words
     from distgan.launch.jobs.packaging import files_of, read_env_file
     from distgan.launch.jobs.profiles import find_cluster, is_plaintext
 
@@ -57,12 +58,12 @@ def submit(
     requirements = _checked_requirements([*there.pip, *(pip or [])])
     variables = {} if env_file is None else read_env_file(env_file)
     secret = [path for path in (env_file, there.token_file) if path is not None]
-    shipped = Shipped() if folder is None else Shipped(folder, frozenset(files_of(folder, secret)))
+    shipped = ShippedFolder() if folder is None else ShippedFolder(folder, frozenset(files_of(folder, secret)))
     check_places(_parameters(context.find_root().command, command), shipped, Path.cwd())
     if there.token is not None and is_plaintext(there.address):
         print(
-            f"distgan: warning: the token travels to {there.address} over plain http, which others may read on its "
-            f"way; use https, or ssh -L 8265:localhost:8265 HEAD and --address http://localhost:8265",
+            f"distgan: warning: the token is sent to {there.address} over plain http, which others may read; use "
+            f"https, or ssh -L 8265:localhost:8265 HEAD and --address http://localhost:8265",
             file=sys.stderr,
         )
     from distgan.launch.jobs.client import Jobs
@@ -81,7 +82,7 @@ def submit(
 
 
 def _parameters(group: Any, words: list[str]) -> dict[str, Any]:
-    """What words mean to a group of commands, as far as they are given; raises what the command line itself would."""
+    """The parameters that a command line sets; raises what the command line itself would."""
     context = group.make_context("distgan", list(words))
     while hasattr(context.command, "resolve_command"):
         # Where the parser keeps a group's command, and the words after it.
@@ -108,9 +109,9 @@ def _checked_requirements(requirements: list[str]) -> list[str]:
         if not one.strip() or one.startswith("-") or "\n" in one:
             raise UserError(f"--pip {one!r:.80}: write a requirement, as in wandb or wandb==0.19")
         if without_credentials(one) != one:
-            raise UserError("--pip: no passwords in a URL, which everybody on the cluster could read")
+            raise UserError("--pip: no passwords in a URL: everyone on the cluster could read them")
     return requirements
 
 
-def _what(shipped: Shipped) -> str:
+def _what(shipped: ShippedFolder) -> str:
     return "" if shipped.folder is None else f", with {len(shipped.files)} files of {shipped.folder}"

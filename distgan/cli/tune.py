@@ -1,4 +1,4 @@
-"""`distgan tune`: a search over configurations."""
+"""`distgan tune`: searches over configurations."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ def tune(
         int | None, typer.Option(min=1, help="Trials that run at once. By default as many as fit.")
     ] = None,
     workers_per_trial: Annotated[int, typer.Option(min=1, max=4096, help="DDP workers of each trial.")] = 1,
-    cpus_per_worker: Annotated[float | None, typer.Option(min=0.01, help="The key placement.cpus_per_worker.")] = None,
-    gpus_per_worker: Annotated[float | None, typer.Option(min=0, help="The key placement.gpus_per_worker.")] = None,
+    cpus_per_worker: Annotated[float | None, typer.Option(min=0.01, help="Sets placement.cpus_per_worker.")] = None,
+    gpus_per_worker: Annotated[float | None, typer.Option(min=0, help="Sets placement.gpus_per_worker.")] = None,
     grace_kimg: Annotated[
         float | None, typer.Option(help="No trial is stopped earlier; the first rung of asha and hyperband.")
     ] = None,

@@ -1,4 +1,4 @@
-"""Evaluations aside as Ray Train's asynchronous validation: a task with processors of its own, beside the workers."""
+"""Asynchronous evaluations: Ray Train's validation tasks, on processors of their own beside the workers."""
 
 from __future__ import annotations
 
@@ -24,34 +24,34 @@ from distgan.training.process import prepare_process
 from distgan.training.run_spec import RunSpec
 
 
-def validation_config(job: RunSpec, resources: Resources) -> ValidationConfig | None:
-    """How Ray Train measures a run's checkpoints; None where its workers do."""
-    if not job.config.evaluation.asynchronous:
+def validation_config(spec: RunSpec, resources: Resources) -> ValidationConfig | None:
+    """How Ray Train evaluates a run's checkpoints; None where the workers evaluate."""
+    if not spec.config.evaluation.asynchronous:
         return None
     return ValidationConfig(
-        fn=validate,  # type: ignore[arg-type]
+        fn=evaluate_checkpoint,  # type: ignore[arg-type]
         task_config=ValidationTaskConfig(
             fn_kwargs={
-                "config": job.config.model_dump(mode="json"),
-                "run_url": job.run.url,
-                "device": "cuda" if resources.validation_gpus else "cpu",
-                "threads": max(1, int(resources.validation_cpus)),
+                "config": spec.config.model_dump(mode="json"),
+                "run_url": spec.run.url,
+                "device": "cuda" if resources.evaluation_gpus else "cpu",
+                "threads": max(1, int(resources.evaluation_cpus)),
             }
         ),
         ray_remote_kwargs={
-            "num_cpus": resources.validation_cpus,
-            "num_gpus": resources.validation_gpus,
+            "num_cpus": resources.evaluation_cpus,
+            "num_gpus": resources.evaluation_gpus,
             "label_selector": dict(resources.labels),
         },
     )
 
 
-def validate(
+def evaluate_checkpoint(
     pointer: Checkpoint, *, config: dict[str, Any], run_url: str, device: str, threads: int, name: str
 ) -> dict[str, Any]:
-    """What Ray runs as a task: the scores of the run's checkpoint `name`, or a mistake.
+    """Ray's task: the `scores` of the run's checkpoint `name`, or a user's `error`.
 
-    Ray's own checkpoint only points to it.
+    `pointer` is Ray's own checkpoint, which only names the run's.
     """
     try:
         distributed = Distributed(0, 1, torch.device(device))
@@ -59,24 +59,24 @@ def validate(
         store = CheckpointStore(Storage.open(run_url), own_names(config), reading=Retry())
         checkpoint = store.load(name)
         if checkpoint is None:
-            raise UserError(f"{run_url}: checkpoint {name} was to be evaluated, and is gone or cannot be read")
+            raise UserError(f"{run_url}: checkpoint {name} cannot be evaluated: it is gone or cannot be read")
         return {
             "scores": asdict(score_checkpoint(build_config(config, "job", trust_code=True), checkpoint, distributed))
         }
     except UserError as error:
-        return {"mistake": str(error)}
+        return {"error": str(error)}
 
 
-class RayValidation:
-    """The workers' side, an `AsyncEvaluator`: asks for validations and fetches what they found."""
+class RayAsyncEvaluator:
+    """The workers' side, an `AsyncEvaluator`: asks for evaluations and fetches their scores."""
 
     def __init__(self, distributed: Distributed, run_url: str) -> None:
-        self._world, self._run_url = distributed, run_url
+        self._distributed, self._run_url = distributed, run_url
 
     def start(self, checkpoint: str) -> None:
-        """Every rank must come here, as to each report."""
+        """Starts the evaluation of a checkpoint. Collective, as every report to Ray is."""
         metrics = {"checkpoint": checkpoint}
-        if self._world.rank != 0:
+        if self._distributed.rank != 0:
             ray.train.report(metrics)
             return
         with tempfile.TemporaryDirectory() as folder:
@@ -86,19 +86,19 @@ class RayValidation:
             ray.train.report(metrics, checkpoint=pointer, validation=task)
 
     def result(self, checkpoint: str) -> Scores:
-        found = self._world.broadcast(self._fetched(checkpoint) if self._world.rank == 0 else {})
-        if "scores" not in found:
-            raise UserError(found["mistake"])
-        return Scores(**found["scores"])
+        """The scores of a checkpoint; waits for them. Collective. Raises UserError where the evaluation failed."""
+        result = self._distributed.broadcast(self._fetched(checkpoint) if self._distributed.rank == 0 else {})
+        if "scores" not in result:
+            raise UserError(result["error"])
+        return Scores(**result["scores"])
 
     def _fetched(self, checkpoint: str) -> dict[str, Any]:
-        """What the validation has returned; waits for it."""
         reported = ray.train.get_all_reported_checkpoints()
         found: list[dict[str, Any]] = [one.metrics for one in reported if one.metrics.get("checkpoint") == checkpoint]
-        answers = [metrics for metrics in found if "scores" in metrics or "mistake" in metrics]
+        answers = [metrics for metrics in found if "scores" in metrics or "error" in metrics]
         if answers:
             return answers[-1]
         return {
-            "mistake": f"{self._run_url}: the evaluation of checkpoint {checkpoint} beside the training failed; the "
-            f"log of Ray's task run_validation_fn says why; the same command with evaluation.asynchronous=false goes on"
+            "error": f"{self._run_url}: the evaluation of checkpoint {checkpoint} failed; the log of Ray's task "
+            f"run_validation_fn says why; to resume, run the same command with evaluation.asynchronous=false"
         }

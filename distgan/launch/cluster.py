@@ -2,34 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import socket
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pyarrow.fs
 import ray
-from ray._private import ray_constants, services
-from ray._private.authentication.authentication_utils import is_token_auth_enabled
-from ray._private.grpc_utils import init_grpc_channel
-from ray._private.runtime_env.constants import RAY_JOB_CONFIG_JSON_ENV_VAR
-from ray._private.services import canonicalize_bootstrap_address
-from ray._raylet import Config  # type: ignore[attr-defined]
-from ray.core.generated import gcs_service_pb2, gcs_service_pb2_grpc
 from ray.exceptions import AuthenticationError
 
 from distgan.errors import UserError
+from distgan.launch import ray_internals
 from distgan.launch.jobs.profiles import find_token
 from distgan.launch.local import cluster_address
 from distgan.launch.ray_errors import shorten_ray_messages
-from distgan.launch.signals import keeping_sigterm
+from distgan.launch.signals import preserve_sigterm
 from distgan.storage.local_files import private_folder
 from distgan.storage.storage import Storage
 
@@ -40,10 +32,10 @@ RayStorage = tuple[str, pyarrow.fs.FileSystem | None]
 
 @contextmanager
 def ray_storage(run: Storage) -> Iterator[RayStorage]:
-    """Inside, a folder of the run for Ray's notes, as a path with its file system; afterwards it is gone.
+    """A folder of the run where Ray Train keeps its state, as a path and a file system; removed afterwards.
 
-    Ray reads them only as long as one command runs, to start a lost controller or workers again. To be left after
-    Ray has ended. Storage that refuses keeps them: they harm nothing, and the next command of the run removes them.
+    Ray reads it only while one command runs, to restart a lost controller or lost workers. Leave the context after Ray
+    has ended. Storage that refuses to delete keeps the folder, and the next command of the run removes it.
     """
     storage = run.child(_FOLDER)
     try:
@@ -60,10 +52,10 @@ _REACHABLE_S = 10.0
 
 
 def check_head(address: str) -> None:
-    """Raises UserError, within seconds, where no head of this environment's version of Ray answers."""
+    """Raises UserError within seconds where no head with this environment's version of Ray answers."""
     if address == "auto":
         try:
-            address = canonicalize_bootstrap_address(address) or ""
+            address = ray_internals.head_address(address)
         except ConnectionError:
             raise UserError("--address auto: no Ray runs on this machine; start one, or give HOST:PORT") from None
     if "://" in address:
@@ -87,11 +79,10 @@ def check_head(address: str) -> None:
 
 
 def _version(address: str) -> str:
-    """The version of the head at `address`, which gets this user's token where it asks for one."""
+    """Ray's version at a head, which gets this user's token where it asks for one."""
     reply = _ask(address)
-    if reply is None and not is_token_auth_enabled() and find_token() is not None:
-        os.environ["RAY_AUTH_MODE"] = "token"
-        Config.initialize("")  # Ray reads the variable again, and so does what it starts
+    if reply is None and not ray_internals.sends_token() and find_token() is not None:
+        ray_internals.send_token()
         reply = _ask(address)
     if reply is None and find_token() is None:
         raise UserError(
@@ -107,32 +98,28 @@ def _version(address: str) -> str:
 
 
 def _ask(address: str) -> str | None:
-    """The version of the head at `address`; None where it refuses the token, or asks for one."""
-    with init_grpc_channel(address) as channel:
-        try:
-            head = gcs_service_pb2_grpc.NodeInfoGcsServiceStub(channel)  # type: ignore[no-untyped-call]
-            question = gcs_service_pb2.CheckAliveRequest()  # type: ignore[attr-defined]
-            reply = head.CheckAlive(question, timeout=_REACHABLE_S)
-        except AuthenticationError:  # in token mode, without one
+    """Ray's version at a head; None where it refuses the token, or asks for one."""
+    try:
+        return ray_internals.head_version(address, _REACHABLE_S)
+    except AuthenticationError:  # in token mode, without one
+        return None
+    except grpc.RpcError as error:
+        if error.code() in {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED}:
             return None
-        except grpc.RpcError as error:
-            if error.code() in {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED}:
-                return None
-            raise UserError(
-                f"Ray at {address}: what listens there does not answer as the head of a Ray cluster does "
-                f"({error.code().name}); check --address"
-            ) from None
-    return str(reply.ray_version)
+        raise UserError(
+            f"Ray at {address}: what listens there does not answer as the head of a Ray cluster does "
+            f"({error.code().name}); check --address"
+        ) from None
 
 
 _OBJECT_STORE_BYTES = 100_000_000
 
-# The path of a socket, and what Ray adds to that of its own folder: a session's name and `sockets/plasma_store`.
+# The longest path of a socket, and what Ray appends to its folder: a session's name and `sockets/plasma_store`.
 _SOCKET_BYTES, _RAY_BYTES = 107, 64
 
 _log = logging.getLogger(__name__)
 
-# No reports home, no chatter, workers that Ray's own services do not push aside, no connection but the one asked for.
+# No usage reports, no chatter, workers as urgent as Ray's own services, no connection but the one asked for.
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_worker_niceness": "0",
@@ -142,17 +129,17 @@ _QUIET = {
     "RAY_ENABLE_AUTO_CONNECT": "0",
 }
 
-# Whoever watches for a cloud's notice that a machine is taken away is a process more on this one.
-# A search has several processes a trial, most of which idle: Ray would warn of their number.
+# The watcher for a cloud's preemption notices would be one more process on this machine.
+# A search has several processes a trial, most of them idle: Ray would warn of their number.
 _ALONE = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0", "RAY_worker_maximum_startup_concurrency": "16"}
 
 
 @contextmanager
 def ray_cluster(address: str | None, sources: Sequence[str] = ()) -> Iterator[bool]:
-    """Inside, Ray is connected to `address`, to RAY_ADDRESS, or to a cluster of its own on this machine.
+    """Connects to Ray at `address` or RAY_ADDRESS, or starts a cluster on this machine and stops it afterwards.
 
-    `sources` are files and folders of Python modules that workers, wherever they are, can import.
-    Yields whether the cluster is its own. Raises UserError where the address cannot be used.
+    `sources` are files and folders of Python modules that the workers of any node can import. Yields whether the
+    cluster was started here. Raises UserError where the address cannot be used.
     """
     address = cluster_address(address)
     own = address is None
@@ -164,21 +151,19 @@ def ray_cluster(address: str | None, sources: Sequence[str] = ()) -> Iterator[bo
     runtime = _runtime(sources)
     shorten_ray_messages()
     try:
-        with keeping_sigterm():
-            if own:
-                _stay_on_loopback()
-                with _own_process_groups():
-                    ray.init(
-                        address="local",
-                        num_cpus=len(os.sched_getaffinity(0)),
-                        object_store_memory=_OBJECT_STORE_BYTES,
-                        include_dashboard=True,
-                        dashboard_host="127.0.0.1",
-                        _temp_dir=str(folder),
-                        log_to_driver=False,
-                        logging_level=logging.ERROR,
-                        runtime_env=runtime,
-                    )
+        with preserve_sigterm():
+            if folder is not None:
+                ray_internals.listen_on_loopback(True)
+                ray_internals.start_local(
+                    folder,
+                    num_cpus=len(os.sched_getaffinity(0)),
+                    object_store_memory=_OBJECT_STORE_BYTES,
+                    include_dashboard=True,
+                    dashboard_host="127.0.0.1",
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                    runtime_env=runtime,
+                )
             else:
                 ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, runtime_env=runtime)
     except (ConnectionError, ValueError, RuntimeError, TimeoutError, AuthenticationError) as error:
@@ -192,15 +177,15 @@ def ray_cluster(address: str | None, sources: Sequence[str] = ()) -> Iterator[bo
     finally:
         ray.shutdown()
         if own:
-            _stay_on_loopback(False)
+            ray_internals.listen_on_loopback(False)
 
 
 def _runtime(sources: Sequence[str]) -> dict[str, Any] | None:
-    """Ray's environment with these sources, or None.
+    """Ray's runtime environment with these sources, or None.
 
-    A submitted job has one already, which holds the folder that it runs in; what is not in there is added to it.
+    A submitted job has one already, which holds its working folder; sources outside that folder are added to it.
     """
-    given = os.environ.get(RAY_JOB_CONFIG_JSON_ENV_VAR)
+    given = ray_internals.submitted_environment()
     if given is None:
         return {"py_modules": list(sources)} if sources else None
     here = Path.cwd().resolve()
@@ -208,51 +193,36 @@ def _runtime(sources: Sequence[str]) -> dict[str, Any] | None:
     if not outside:
         return None
     os.environ["RAY_OVERRIDE_JOB_RUNTIME_ENV"] = "1"
-    return {"py_modules": [*(json.loads(given)["runtime_env"].get("py_modules") or []), *outside]}
+    return {"py_modules": [*(given.get("py_modules") or []), *outside]}
 
 
 def _session_folder() -> Path:
-    """Where Ray keeps sockets, logs and shipped code: below this user's own folder, as Ray opens its to everyone."""
+    """Ray's folder for sockets, logs and shipped code. It is below a private one, as Ray opens its own to everyone."""
     return private_folder(_temporary_folder() / f"distgan-{os.getuid()}") / "ray"
 
 
-@contextmanager
-def _own_process_groups() -> Iterator[None]:
-    """Inside, Ray starts its processes where signals to the group of this one do not reach them.
-
-    A terminal that closes and `timeout` send such ones; the run is to save its state first. This process ends what it
-    has started, and where it is killed, the kernel does.
-    """
-    kept = services.ConsolePopen
-    services.ConsolePopen = partial(kept, process_group=0)  # type: ignore[misc,assignment]
-    try:
-        yield
-    finally:
-        services.ConsolePopen = kept  # type: ignore[misc]
-
-
 def _temporary_folder() -> Path:
-    """What RAY_TMPDIR or TMPDIR names, by default /tmp.
+    """RAY_TMPDIR or TMPDIR, by default /tmp.
 
-    Where Ray cannot use TMPDIR, another folder of this machine takes its place, also for what this process starts:
-    Ray's processes have sockets there too. Raises UserError where Ray cannot use RAY_TMPDIR, or no folder.
+    Where Ray cannot use TMPDIR, another folder replaces it, also for processes started from here: Ray's have sockets
+    there too. Raises UserError where Ray cannot use RAY_TMPDIR, or no folder.
     """
-    given, meant = os.environ.get("TMPDIR") or "/tmp", os.environ.get("RAY_TMPDIR")
-    mend = "set RAY_TMPDIR to a folder with a short path that you can write"
-    if meant and (reason := _unfit(Path(meant))):
-        raise UserError(f"RAY_TMPDIR={meant:.300}: Ray cannot use it: {reason}; {mend}")
-    if reason := _unfit(Path(given)):
-        others = [meant] if meant else ["/tmp", "/var/tmp", "/dev/shm"]
+    fallback, ray_folder = os.environ.get("TMPDIR") or "/tmp", os.environ.get("RAY_TMPDIR")
+    remedy = "set RAY_TMPDIR to a folder with a short path that you can write"
+    if ray_folder and (reason := _unfit(Path(ray_folder))):
+        raise UserError(f"RAY_TMPDIR={ray_folder:.300}: Ray cannot use it: {reason}; {remedy}")
+    if reason := _unfit(Path(fallback)):
+        others = [ray_folder] if ray_folder else ["/tmp", "/var/tmp", "/dev/shm"]
         found = next((folder for folder in others if _unfit(Path(folder)) is None), None)
         if found is None:
-            raise UserError(f"TMPDIR={given:.300}: Ray cannot use it: {reason}; {mend}")
-        _log.warning("TMPDIR=%.300s: Ray cannot use it: %s; its files are in %s", given, reason, found)
-        given = os.environ["TMPDIR"] = found
-    return Path(meant or given).absolute()
+            raise UserError(f"TMPDIR={fallback:.300}: Ray cannot use it: {reason}; {remedy}")
+        _log.warning("TMPDIR=%.300s: Ray cannot use it: %s; its files are in %s", fallback, reason, found)
+        fallback = os.environ["TMPDIR"] = found
+    return Path(ray_folder or fallback).absolute()
 
 
 def _unfit(folder: Path) -> str | None:
-    """Why Ray cannot keep its sockets and files below a folder, which is made where it is not there."""
+    """Why Ray cannot keep sockets and files below a folder, which is made if missing; None where it can."""
     folder = folder.absolute()
     most = _SOCKET_BYTES - _RAY_BYTES - len(f"/distgan-{os.getuid()}/ray")
     if len(os.fsencode(folder)) > most:
@@ -263,13 +233,3 @@ def _unfit(folder: Path) -> str | None:
     except OSError as error:
         return error.strerror or str(error)
     return None
-
-
-def _stay_on_loopback(stay: bool = True) -> None:
-    """Whether what Ray starts listens on 127.0.0.1 alone.
-
-    By default most of its ports are open on all addresses of a machine. Ray has a switch for systems whose firewalls
-    ask about such ports; it reads it once, as it is imported.
-    """
-    ray_constants.ENABLE_RAY_CLUSTER = not stay
-    os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] = str(int(not stay))

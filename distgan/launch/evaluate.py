@@ -1,4 +1,4 @@
-"""An evaluation on workers of its own: in this process, in those of torchrun, or under Ray Train."""
+"""An evaluation without a training run: in this process, in those of torchrun, or under Ray Train."""
 
 from __future__ import annotations
 
@@ -8,38 +8,46 @@ import torch.distributed as dist
 
 from distgan.distributed import join_torchrun
 from distgan.evaluation.image_source import OnProgress, Stage
-from distgan.launch.local import J, R, Work, Workers, check_processes, choose_interface
+from distgan.launch.local import J, R, Task, Workers, check_processes, choose_interface
 
 
-def measure(
+def run_task(
     command: str,
-    work: Work[J, R],
+    task: Task[J, R],
     job: J,
     workers: Workers,
-    told: OnProgress,
-    say: Callable[[str], None],
+    on_progress: OnProgress,
+    log: Callable[[str], None],
     *,
     on_all_ranks: bool = False,
 ) -> R | None:
-    """What `work` returns; under torchrun on rank 0, or on all ranks. One worker without an address needs no Ray.
+    """Runs a task on all workers and returns its result; under torchrun on rank 0, or on all ranks.
 
-    `told` hears of the progress of all workers, `say` what is being started; `command` is what the user has called.
-    Raises KeyboardInterrupt after Ctrl-C, Interrupted after any signal where Ray runs the workers, UserError for
-    workers that cannot be had, and what a worker raised.
+    Args:
+        command: the command that the user has called, for errors.
+        task: a collective function at the top of a module; its argument is `job`.
+        workers: one without an address needs no Ray.
+        on_progress: hears of the progress of all workers together.
+        log: hears what is being started.
+
+    Raises:
+        KeyboardInterrupt: after Ctrl-C.
+        Interrupted: after any signal, where Ray runs the workers.
+        UserError: for workers that are not available. What a worker raised passes.
     """
     if not workers.no_ray and (workers.count > 1 or workers.address is not None):
-        from distgan.launch.evaluate_on_ray import evaluate_on_ray  # Ray takes seconds to import
+        from distgan.launch.evaluate_on_ray import run_task_on_ray  # Ray takes seconds to import
 
-        return evaluate_on_ray(work, job, workers, told, say)
+        return run_task_on_ray(task, job, workers, on_progress, log)
     check_processes(workers.count, command)
     choose_interface()
     distributed = join_torchrun(workers.device)
 
-    def told_of_all(stage: Stage, images: int) -> None:
-        told(stage, images * distributed.size)  # the workers' shares are equal
+    def report_all(stage: Stage, images: int) -> None:
+        on_progress(stage, images * distributed.size)  # the workers' shares are equal
 
     try:
-        result = work(job, distributed, told_of_all)
+        result = task(job, distributed, report_all)
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()

@@ -1,4 +1,4 @@
-"""A measurement under Ray Train: workers on a cluster's nodes, one bar on the driver."""
+"""An evaluation under Ray Train: workers on a cluster's nodes, one progress bar on the driver."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from distgan.distributed import requested_threads
 from distgan.errors import Interrupted, UserError
 from distgan.evaluation.image_source import OnProgress, Stage
 from distgan.launch.cluster import ray_cluster
-from distgan.launch.local import J, R, Work, Workers, cluster_address
+from distgan.launch.local import J, R, Task, Workers, cluster_address
 from distgan.launch.mailbox import Background, create_mailbox
 from distgan.launch.placement.process_group import InterfaceConfig
 from distgan.launch.placement.resources import Resources, plan_resources
-from distgan.launch.placement.waiting import waiting
-from distgan.launch.ray_errors import lost_processes_as_one_line
-from distgan.launch.signals import StopWish, stop_on_signals
-from distgan.launch.train import worker_world
+from distgan.launch.placement.waiting import waiting_notes
+from distgan.launch.ray_errors import report_losses
+from distgan.launch.signals import StopRequest, stop_on_signals
+from distgan.launch.train import worker_distributed
 from distgan.tracking import formatting
 
 _POLL_S = 0.3
@@ -32,79 +32,83 @@ _POLL_S = 0.3
 
 @dataclass(frozen=True)
 class _Result(Generic[R]):
-    """What rank 0 puts on the board at the end."""
+    """What rank 0 puts into the mailbox at the end."""
 
     value: R
 
 
-def evaluate_on_ray(work: Work[J, R], job: J, workers: Workers, told: OnProgress, say: Callable[[str], None]) -> R:
-    """See `launch.measure.measure`."""
-    with stop_on_signals() as wish:
-        say(formatting.connecting(cluster_address(workers.address)))
+def run_task_on_ray(
+    task: Task[J, R], job: J, workers: Workers, on_progress: OnProgress, log: Callable[[str], None]
+) -> R:
+    """See `launch.evaluate.run_task`."""
+    with stop_on_signals() as stop:
+        log(formatting.connecting(cluster_address(workers.address)))
         with (
-            tempfile.TemporaryDirectory(prefix="distgan-") as notes,
+            tempfile.TemporaryDirectory(prefix="distgan-") as folder,
             ray_cluster(workers.address, workers.sources),
-            lost_processes_as_one_line("the measurement", "measures it anew"),
+            report_losses("the evaluation", "evaluates anew"),
         ):
-            say(f"starting {formatting.plural(workers.count, 'worker')}")
-            board = create_mailbox()
+            log(f"starting {formatting.plural(workers.count, 'worker')}")
+            mailbox = create_mailbox()
             scale = ScaleConfig(workers=workers.count, device=workers.device)
             resources = plan_resources(scale, EvaluationConfig(), PlacementConfig())
-            for note in waiting(resources):
-                say(note)
-            fit = Background(_trainer(work, job, workers, board, notes, resources).fit)
-            result: _Result[R] | None = _follow(board, fit, told, wish)
+            for note in waiting_notes(resources):
+                log(note)
+            fit = Background(_trainer(task, job, workers, mailbox, folder, resources).fit)
+            result: _Result[R] | None = _follow(mailbox, fit, on_progress, stop)
     if result is None:
-        raise Interrupted(wish.exit_code)
+        raise Interrupted(stop.exit_code)
     return result.value
 
 
 def worker_main(arguments: dict[str, Any]) -> None:
-    """What Ray Train runs on every worker."""
-    board = arguments["board"]
-    if ray.get(board.mistake.remote()) is not None:
-        return  # the workers have not met
-    distributed = worker_world(threads=arguments["threads"])
+    """Runs on every worker of Ray Train."""
+    mailbox = arguments["mailbox"]
+    if ray.get(mailbox.error.remote()) is not None:
+        return  # the process group was not made
+    distributed = worker_distributed(threads=arguments["threads"])
 
-    def told(stage: Stage, images: int) -> None:
-        board.put.remote((stage, images))
+    def on_progress(stage: Stage, images: int) -> None:
+        mailbox.put.remote((stage, images))
 
     try:
-        result = arguments["work"](arguments["job"], distributed, told)
+        result = arguments["task"](arguments["job"], distributed, on_progress)
         if distributed.rank == 0:
-            ray.get(board.put.remote(_Result(result)))
+            ray.get(mailbox.put.remote(_Result(result)))
     except UserError as error:
-        ray.get(board.put_mistake.remote(error))
+        ray.get(mailbox.put_error.remote(error))
         raise
 
 
-def _trainer(work: Work[J, R], job: J, workers: Workers, board: Any, notes: str, resources: Resources) -> TorchTrainer:
-    """`notes`: a folder of this machine. Nothing is reported, so no other one looks for it."""
+def _trainer(
+    task: Task[J, R], job: J, workers: Workers, mailbox: Any, folder: str, resources: Resources
+) -> TorchTrainer:
+    """`folder` is on this machine: no other one needs it, as nothing is reported to Ray."""
     return TorchTrainer(
         worker_main,
-        train_loop_config={"work": work, "job": job, "board": board, "threads": requested_threads()},
-        torch_config=InterfaceConfig(resources.backend, board=board),
+        train_loop_config={"task": task, "job": job, "mailbox": mailbox, "threads": requested_threads()},
+        torch_config=InterfaceConfig(resources.backend, mailbox=mailbox),
         scaling_config=resources.scaling(workers.count),
-        run_config=RunConfig(name="measurement", storage_path=notes),
+        run_config=RunConfig(name="evaluation", storage_path=folder),
     )
 
 
-def _follow(board: Any, fit: Background, told: OnProgress, wish: StopWish) -> _Result[Any] | None:
-    """Hands on what the workers tell until they have ended; None where that is wished before.
+def _follow(mailbox: Any, fit: Background, on_progress: OnProgress, stop: StopRequest) -> _Result[Any] | None:
+    """Reports progress until the workers have ended, and returns their result; None after a request to stop.
 
-    Raises UserError for a worker's.
+    Raises the UserError of a worker.
     """
     result: _Result[Any] | None = None
-    while not wish.wished:
+    while not stop.requested:
         ended = fit.ended(_POLL_S)
-        events, mistake = ray.get(board.take.remote())
+        events, error = ray.get(mailbox.take.remote())
         for event in events:
             if isinstance(event, _Result):
                 result = event
             else:
-                told(*event)
-        if mistake is not None:
-            raise mistake
+                on_progress(*event)
+        if error is not None:
+            raise error
         if ended:
             fit.raise_error()
             assert result is not None, "the workers ended without a result"

@@ -1,4 +1,4 @@
-"""Training in this process or under torchrun, without Ray; what every way to launch gives back."""
+"""Training in this process or under torchrun, without Ray, and what all ways to launch share."""
 
 from __future__ import annotations
 
@@ -26,10 +26,13 @@ from distgan.training.train import train
 
 @dataclass(frozen=True)
 class Outcome:
-    """A run's summary and the exit code for the command line.
+    """How a run ended.
 
-    finished: `time.monotonic()` when the summary came. sessions: how many there were, more than 1 where workers were
-    lost.
+    Attributes:
+        summary: None on processes that have none, and after an interrupt before the first step.
+        exit_code: for the command line.
+        finished: `time.monotonic()` when the summary came.
+        sessions: more than 1 where workers were lost.
     """
 
     summary: Summary | None
@@ -38,9 +41,9 @@ class Outcome:
     sessions: int = 1
 
     def timed(self, begun: float, now: float) -> Summary | None:
-        """The summary with the whole time of a command that began at `begun` and is done `now`.
+        """The summary with the times of the whole command, which began at `begun` and ends `now`.
 
-        What it took beside the session belongs to `start` and `end`.
+        What it took outside the session counts as `start` and `end`.
         """
         if self.summary is None:
             return None
@@ -57,18 +60,18 @@ J = TypeVar("J")
 
 R = TypeVar("R")
 
-# Done on every rank alike, a function at the top of a module.
-Work = Callable[[J, Distributed, OnProgress], R]
+# A collective function at the top of a module.
+Task = Callable[[J, Distributed, OnProgress], R]
 
 
 @dataclass(frozen=True)
 class Workers:
-    """Where a measurement is made.
+    """Where an evaluation runs.
 
     Attributes:
-        count: how many.
-        address: of a Ray cluster; by default RAY_ADDRESS, or one that is started on this machine.
-        no_ray: in this process, or in those that torchrun has started.
+        count: number of workers.
+        address: of a Ray cluster; by default RAY_ADDRESS, or a cluster started on this machine.
+        no_ray: run in this process, or in those of torchrun.
         device: `auto` takes GPUs where there is one for each worker.
         sources: files and folders of Python modules that workers must be able to import.
     """
@@ -81,22 +84,22 @@ class Workers:
 
 
 def cluster_address(address: str | None) -> str | None:
-    """The Ray cluster that is asked for: `address` or RAY_ADDRESS; None for one that is started on this machine."""
+    """The address of the Ray cluster: `address` or RAY_ADDRESS; None for a cluster started on this machine."""
     address = address or os.environ.get("RAY_ADDRESS") or None
     return None if address == "local" else address
 
 
 def check_device(device: str, workers: int, address: str | None, *, no_ray: bool) -> str:
-    """The device of the workers, in words; what a cluster elsewhere has is known when it is asked.
+    """The device of the workers, as text; what another machine's cluster has is not known yet.
 
-    Raises UserError where `cuda` is wished for on this machine, and it has not the GPUs.
+    Raises UserError where `cuda` is asked for on this machine, and it has too few GPUs.
     """
     cluster = None if no_ray else cluster_address(address)
     if device == "cpu":
         return "cpu"
     if cluster is not None:
-        wish = "cuda" if device == "cuda" else "cuda or cpu"
-        return f"{wish}: whether Ray at {cluster} has a GPU for each worker is known at the start only"
+        asked = "cuda" if device == "cuda" else "cuda or cpu"
+        return f"{asked}: whether Ray at {cluster} has a GPU for each worker is known at the start only"
     chosen = choose_device(device, 0).type
     gpus = torch.cuda.device_count()
     if no_ray or chosen == "cpu" or gpus >= workers:
@@ -110,7 +113,7 @@ def check_device(device: str, workers: int, address: str | None, *, no_ray: bool
 
 
 def check_processes(workers: int, command: str = "train") -> None:
-    """Raises UserError, naming the `command`, where more workers are asked for than there are processes without Ray.
+    """Raises UserError where `--no-ray` of a `command` asks for more workers than there are processes.
 
     Also for an environment that torchrun would not make.
     """
@@ -125,11 +128,10 @@ def check_processes(workers: int, command: str = "train") -> None:
 
 
 def choose_interface(wanted: str | None = None) -> None:
-    """Has the processes of torchrun meet through an interface.
+    """Chooses the network interface through which the processes of torchrun meet.
 
-    By default loopback where all are on this machine, else the one with the way to the first of them.
-
-    Raises UserError for an interface that this machine has not.
+    By default loopback where all are on this machine, else the interface that routes to the first of them. Raises
+    UserError for an interface that this machine does not have.
     """
     master = os.environ.get("MASTER_ADDR")
     if wanted is None and (master is None or os.environ.get("WORLD_SIZE", "1") == "1"):
@@ -139,28 +141,28 @@ def choose_interface(wanted: str | None = None) -> None:
     else:
         address = None if master is None else own_address_towards(master, 1)
         if address is not None and ip_address(address).is_loopback:
-            address = None  # a host's own name often leads there; the other hosts do not
+            address = None  # a host often resolves its own name to loopback; other hosts cannot reach it there
     use_interface(wanted, address)
 
 
-def train_here(job: RunSpec, lost: Callable[[], bool]) -> Outcome:
-    """Runs the job's loop on this process's rank of torchrun's world, or alone.
+def train_local(spec: RunSpec, claim_lost: Callable[[], bool]) -> Outcome:
+    """Trains on this process's rank of torchrun's world, or alone.
 
-    `lost` says whether another process has taken over the run: it then ends at its next write.
+    `claim_lost` says whether another process has taken over the run. It then ends at its next write.
     """
-    with stop_on_signals() as wish:
-        choose_interface(job.config.placement.interface)
-        distributed = join_torchrun(job.config.scale.device)
+    with stop_on_signals() as stop:
+        choose_interface(spec.config.placement.interface)
+        distributed = join_torchrun(spec.config.scale.device)
         with Display() as display:
 
             def show(event: Event) -> None:
                 display.event(event)
 
             try:
-                trackers = job.config.tracking
-                with closing(RunReporter(job.run, show, lambda: wish.wished or lost(), trackers)) as reporter:
-                    summary = train(job, distributed, reporter)
+                trackers = spec.config.tracking
+                with closing(RunReporter(spec.run, show, lambda: stop.requested or claim_lost(), trackers)) as reporter:
+                    summary = train(spec, distributed, reporter)
             finally:
                 if dist.is_initialized():
                     dist.destroy_process_group()
-        return Outcome(summary, wish.exit_code, display.finished, display.sessions)
+        return Outcome(summary, stop.exit_code, display.finished, display.sessions)

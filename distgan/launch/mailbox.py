@@ -1,4 +1,4 @@
-"""A call in a thread, whose outcome can be asked for."""
+"""What passes between a driver and its workers: a call in the background, and a mailbox for events."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from distgan.errors import UserError
 
 
 class Background:
-    """Begins the call at once."""
+    """A call in a thread, started at once."""
 
     def __init__(self, call: Callable[[], object]) -> None:
         self._call = call
@@ -22,12 +22,12 @@ class Background:
         self._thread.start()
 
     def ended(self, within_s: float) -> bool:
-        """Whether it has ended; waits so long for it."""
+        """Whether the call has ended; waits up to `within_s` seconds for it."""
         self._thread.join(within_s)
         return not self._thread.is_alive()
 
     def raise_error(self) -> None:
-        """What the call raised, if anything."""
+        """Raises what the call raised, if anything."""
         if self._error is not None:
             raise self._error
 
@@ -39,20 +39,20 @@ class Background:
 
 
 class Mailbox:
-    """Collects what rank 0 tells until the driver takes it."""
+    """An actor: keeps the events that workers put until the driver takes them, and whether they are to stop."""
 
     def __init__(self) -> None:
         self._events: list[object] = []
         self._stop = False
-        self._mistake: UserError | None = None
+        self._error: UserError | None = None
 
     def put(self, event: object) -> None:
         self._events.append(event)
 
     def take(self) -> tuple[list[object], UserError | None]:
-        """The events since the last call, and the mistake that ends the run, if a worker met one."""
+        """The events since the last call, and the user's error that a worker met, if any."""
         events, self._events = self._events, []
-        return events, self._mistake
+        return events, self._error
 
     def ask_to_stop(self) -> None:
         self._stop = True
@@ -60,17 +60,17 @@ class Mailbox:
     def stop_asked(self) -> bool:
         return self._stop
 
-    def put_mistake(self, mistake: UserError) -> None:
-        """Notes what a worker has met: the run is not to be tried again."""
-        self._mistake = self._mistake or mistake
+    def put_error(self, error: UserError) -> None:
+        """Keeps the first error: no retry can fix it."""
+        self._error = self._error or error
 
-    def mistake(self) -> UserError | None:
-        return self._mistake
+    def error(self) -> UserError | None:
+        return self._error
 
 
 def create_mailbox() -> Any:
-    """A handle to a new board, on the node of this process: while this one lives, so does the board."""
+    """A handle to a new mailbox on the node of this process, so that both live equally long."""
     here = ray.get_runtime_context().get_node_id()
     strategy = NodeAffinitySchedulingStrategy(here, soft=False)
-    board: Any = ray.remote(num_cpus=0)(Mailbox)
-    return board.options(scheduling_strategy=strategy).remote()
+    actor: Any = ray.remote(num_cpus=0)(Mailbox)
+    return actor.options(scheduling_strategy=strategy).remote()

@@ -1,4 +1,4 @@
-"""A user's mistake, told once by all the processes that meet it."""
+"""A user's error, printed once by all the processes of torchrun that meet it."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ _ANSWER_S = 5.0
 
 
 def print_once(message: str) -> None:
-    """Prints a mistake as one line on standard error, unless another process of torchrun has printed the same."""
+    """Prints an error as one line on standard error, unless another process of torchrun has printed it."""
     message = printable(without_credentials(message))
     if _is_first(message):
         print(f"distgan: error: {message}", file=sys.stderr, flush=True)
 
 
 def _is_first(message: str) -> bool:
-    """Whether no other process has met this mistake before; also where that cannot be known.
+    """Whether no other process has met this error before; true where that cannot be known.
 
-    Processes count themselves in the store of torchrun's agent, which outlives them all.
+    The processes count in the store of torchrun's agent, which outlives them.
     """
     if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
         return True

@@ -1,12 +1,10 @@
-"""Ray's own messages and losses, one line each."""
+"""Ray's messages and errors about lost nodes and processes, as one line each."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
-import ray._private.worker as ray_worker
 from ray.exceptions import (
     LocalRayletDiedError,
     NodeDiedError,
@@ -17,22 +15,14 @@ from ray.exceptions import (
 from ray.train import ControllerError, WorkerGroupError
 
 from distgan.errors import UserError
+from distgan.launch.ray_internals import edit_ray_messages
 
 _LONGEST = 300
 
-_print = ray_worker.print_to_stdstream
-
 
 def shorten_ray_messages() -> None:
-    """From now on, in this process."""
-    ray_worker.print_to_stdstream = _print_shortened
-
-
-def _print_shortened(data: dict[str, Any], ignore_prefix: bool = False) -> None:
-    """In the place of Ray's function, which is given `lines` of some process, `pid`."""
-    if data.get("pid") == "raylet":
-        data = data | {"lines": [_first_line(message) for message in data["lines"]]}
-    _print(data, ignore_prefix)
+    """From now on this process prints what Ray says of a lost node as one line."""
+    edit_ray_messages(_first_line)
 
 
 def _first_line(message: str) -> str:
@@ -45,10 +35,10 @@ _LOST = (RayActorError, OutOfMemoryError, NodeDiedError, WorkerCrashedError, Loc
 
 
 @contextmanager
-def lost_processes_as_one_line(run_url: str, way_on: str = "goes on from the last checkpoint") -> Iterator[None]:
-    """Turns Ray's errors of killed processes and dead nodes into a UserError; all others pass.
+def report_losses(where: str, resume_hint: str = "resumes from the last checkpoint") -> Iterator[None]:
+    """Turns Ray's errors about killed processes and dead nodes into a UserError; other errors pass.
 
-    `way_on` is what the same command does when it is given again.
+    `where` names the run; `resume_hint` says what the same command does when it is run again.
     """
     try:
         yield
@@ -63,12 +53,12 @@ def lost_processes_as_one_line(run_url: str, way_on: str = "goes on from the las
             reason = "processes were killed or a node was lost"
             remedy = "look at the cluster's nodes"
         raise UserError(
-            f"{run_url}: the Ray cluster lost processes of this run: {reason}; {remedy}; the same command {way_on}"
+            f"{where}: the Ray cluster lost processes of this run: {reason}; {remedy}; the same command {resume_hint}"
         ) from None
 
 
 def _lost(error: Exception) -> Exception | None:
-    """The loss behind an error. Where one worker is lost, its peers' broken connections are no errors of their own."""
+    """The loss behind an error, if any. The broken connections of a lost worker's peers do not count."""
     if isinstance(error, WorkerGroupError):
         losses = [failure for failure in error.worker_failures.values() if isinstance(failure, _LOST)]
         return next(iter(losses), None)

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM, a closed terminal and a lost output as a wish to stop; Ctrl-C after that as an order."""
+"""Signals: the first one asks a run to stop and save its state; Ctrl-C after it stops at once."""
 
 from __future__ import annotations
 
@@ -13,71 +13,71 @@ from typing import NoReturn
 
 
 def end_on_signals() -> None:
-    """From now on SIGTERM and SIGHUP end the program in order: what was started is stopped, files are removed."""
+    """From now on SIGTERM and SIGHUP raise SystemExit, so that processes are stopped and temporary files removed."""
 
     def end(number: int, frame: FrameType | None) -> NoReturn:
         sys.exit(128 + number)
 
-    for number in _asked_to_end():
+    for number in _stop_signals():
         signal.signal(number, end)
 
 
 def output_gone() -> None:
-    """To be called, by the main thread, where nobody reads the output any more: as SIGTERM, with SIGPIPE's number.
+    """Acts as SIGTERM does, with SIGPIPE's exit code; for the main thread, when nobody reads the output any more.
 
-    Nothing happens under nohup.
+    Does nothing under nohup.
     """
     handler = signal.getsignal(signal.SIGTERM)
-    if callable(handler) and signal.SIGHUP in _asked_to_end():
+    if callable(handler) and signal.SIGHUP in _stop_signals():
         handler(signal.SIGPIPE, None)
 
 
 @dataclass
-class StopWish:
-    """Which signal asked to stop, if any."""
+class StopRequest:
+    """The signal that asked to stop, if any."""
 
     signal: int | None = None
 
     @property
-    def wished(self) -> bool:
+    def requested(self) -> bool:
         return self.signal is not None
 
     @property
     def exit_code(self) -> int:
-        """The shell's convention for a program that a signal ended; 0 without one."""
+        """128 plus the signal's number, as in the shell; 0 without a signal."""
         return 0 if self.signal is None else 128 + self.signal
 
 
 @contextmanager
-def stop_on_signals() -> Iterator[StopWish]:
-    """Inside, the first signal that asks to end is noted, and SIGINT after it raises KeyboardInterrupt.
+def stop_on_signals() -> Iterator[StopRequest]:
+    """Inside, the first signal is kept as a request, and SIGINT after it raises KeyboardInterrupt.
 
-    The others come twice where nobody means it: from `timeout`, or as a terminal closes. In another thread than the
-    main one, which alone can handle signals, nothing is noted.
+    A second SIGTERM or SIGHUP is ignored: `timeout` and a closing terminal send two. Only the main thread can handle
+    signals; in another one there is never a request.
     """
-    wish = StopWish()
+    stop = StopRequest()
     if threading.current_thread() is not threading.main_thread():
-        yield wish
+        yield stop
         return
 
     def note(number: int, frame: FrameType | None) -> None:
-        if wish.wished and number == signal.SIGINT:
+        if stop.requested and number == signal.SIGINT:
             raise KeyboardInterrupt
-        wish.signal = wish.signal or number
+        stop.signal = stop.signal or number
 
-    kept = {number: signal.signal(number, note) for number in (signal.SIGINT, *_asked_to_end())}
+    kept = {number: signal.signal(number, note) for number in (signal.SIGINT, *_stop_signals())}
     try:
-        yield wish
+        yield stop
     finally:
         for number, handler in kept.items():
             signal.signal(number, handler)
 
 
 @contextmanager
-def keeping_sigterm() -> Iterator[None]:
-    """Inside, others may handle SIGTERM; afterwards it is handled as before.
+def preserve_sigterm() -> Iterator[None]:
+    """Restores the handler of SIGTERM afterwards.
 
-    `ray.init` has it end the process at once, and its C++ part prints a stack trace, which may itself crash.
+    `ray.init` installs one that ends the process at once, and whose C++ part prints a stack trace and may crash.
     """
     kept = signal.getsignal(signal.SIGTERM)
     try:
@@ -87,7 +87,7 @@ def keeping_sigterm() -> Iterator[None]:
             signal.signal(signal.SIGTERM, kept)
 
 
-def _asked_to_end() -> list[signal.Signals]:
-    """SIGTERM and SIGHUP; not the latter under nohup."""
-    hung_up = [] if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else [signal.SIGHUP]
-    return [signal.SIGTERM, *hung_up]
+def _stop_signals() -> list[signal.Signals]:
+    """SIGTERM and SIGHUP; under nohup SIGTERM alone."""
+    sighup = [] if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else [signal.SIGHUP]
+    return [signal.SIGTERM, *sighup]

@@ -18,17 +18,17 @@ from distgan.config.load import build_config
 from distgan.config.plugins import own_names, own_sources
 from distgan.distributed import Distributed, requested_threads
 from distgan.errors import UserError
-from distgan.launch.async_evaluator import RayValidation, validation_config
+from distgan.launch.async_evaluator import RayAsyncEvaluator, validation_config
 from distgan.launch.cluster import RayStorage, ray_cluster, ray_storage
 from distgan.launch.jobs.bootstrap import difference, versions
 from distgan.launch.local import Outcome, cluster_address
 from distgan.launch.mailbox import Background, create_mailbox
-from distgan.launch.placement.capacity import processors_here
+from distgan.launch.placement.capacity import local_cpus
 from distgan.launch.placement.process_group import InterfaceConfig
 from distgan.launch.placement.resources import Resources, plan_resources
-from distgan.launch.placement.waiting import Waiting, give_up, on_spot, waiting
-from distgan.launch.ray_errors import lost_processes_as_one_line
-from distgan.launch.signals import StopWish, stop_on_signals
+from distgan.launch.placement.waiting import PlacementWatch, end_waiting_run, spot_notes, waiting_notes
+from distgan.launch.ray_errors import report_losses
+from distgan.launch.signals import StopRequest, stop_on_signals
 from distgan.storage.storage import Storage
 from distgan.tracking import formatting
 from distgan.tracking.console import Display
@@ -38,24 +38,26 @@ from distgan.training.run_spec import RunSpec
 from distgan.training.train import train
 
 
-def worker_world(runs_a_host: int = 1, threads: int | None = None) -> Distributed:
-    """This worker's place among all of its group, where each host has so many groups like it.
+def worker_distributed(runs_per_host: int = 1, threads: int | None = None) -> Distributed:
+    """This worker's rank, device and processors in its group of workers.
 
-    threads: those that the driver's environment asks for; a worker's own has what Ray has set.
+    Args:
+        runs_per_host: how many groups share a host's processors.
+        threads: those that the driver's environment asks for. A worker's own environment has what Ray set.
     """
     context = ray.train.get_context()
     return Distributed(
         rank=context.get_world_rank(),
         size=context.get_world_size(),
         device=ray.train.torch.get_device(),
-        local_size=context.get_local_world_size() * runs_a_host,
-        processors=processors_here(),
+        local_size=context.get_local_world_size() * runs_per_host,
+        processors=local_cpus(),
         threads=threads,
     )
 
 
 def check_versions(expected: Mapping[str, str]) -> None:
-    """Raises UserError where this worker's node has other versions than the driver."""
+    """Raises UserError where this worker's node has versions that differ from the driver's."""
     node: str = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
     differs = difference(expected, f"the node {node}")
     if differs is not None:
@@ -65,58 +67,67 @@ def check_versions(expected: Mapping[str, str]) -> None:
 _POLL_S = 0.3
 
 
-def train_on_ray(job: RunSpec, address: str | None, lost: Callable[[], bool]) -> Outcome:
-    """Runs the job on the cluster at `address`, or on one of its own; returns when it has ended.
+def train_on_ray(spec: RunSpec, address: str | None, claim_lost: Callable[[], bool]) -> Outcome:
+    """Trains on the cluster at `address`, or on one started for it; returns when the run has ended.
 
     A lost worker restarts the group from the newest checkpoint, up to `scale.max_failures` times.
-    `lost` says whether another process has taken over the run: its workers then end at their next write.
+    `claim_lost` says whether another process has taken over the run. The workers then end at their next write.
     """
-    with stop_on_signals() as wish, Display() as display:
+    with stop_on_signals() as stop, Display() as display:
         display.message(formatting.connecting(cluster_address(address)))
-        sources = own_sources(own_names(job.config.model_dump()).values())
-        run = job.run
-        with ray_storage(run) as notes, ray_cluster(address, sources) as own, lost_processes_as_one_line(run.url):
-            display.message(f"starting {formatting.plural(job.config.scale.workers, 'worker')}")
-            board = create_mailbox()
-            resources = plan_resources(job.config.scale, job.config.evaluation, job.config.placement)
-            for note in waiting(resources) + on_spot():
+        sources = own_sources(own_names(spec.config.model_dump()).values())
+        run = spec.run
+        with ray_storage(run) as storage, ray_cluster(address, sources) as own, report_losses(run.url):
+            display.message(f"starting {formatting.plural(spec.config.scale.workers, 'worker')}")
+            mailbox = create_mailbox()
+            resources = plan_resources(spec.config.scale, spec.config.evaluation, spec.config.placement)
+            for note in waiting_notes(resources) + spot_notes():
                 display.message(note)
-            trainer = build_trainer(job, board, notes, resources, threads=requested_threads())
+            trainer = build_trainer(spec, mailbox, storage, resources, threads=requested_threads())
             fit = Background(trainer.fit)
-            places = Waiting(resources, job.config.scale.workers, display.message)
-            summary = _follow(board, fit, display, wish, places, own, lost)
-    return Outcome(summary, wish.exit_code, display.finished, display.sessions)
+            watch = PlacementWatch(resources, spec.config.scale.workers, display.message)
+            summary = _follow(mailbox, fit, display, stop, watch, own, claim_lost)
+    return Outcome(summary, stop.exit_code, display.finished, display.sessions)
 
 
 def build_trainer(
-    job: RunSpec, board: Any, notes: RayStorage, resources: Resources, runs_a_host: int = 1, threads: int | None = None
+    spec: RunSpec,
+    mailbox: Any,
+    storage: RayStorage,
+    resources: Resources,
+    runs_per_host: int = 1,
+    threads: int | None = None,
 ) -> TorchTrainer:
-    """The Ray Train run of a job; `runs_a_host` of them share a host's processors.
+    """A run as a trainer of Ray Train.
 
-    threads: those of a worker that the user's environment asks for.
+    Args:
+        mailbox: takes the run's events.
+        storage: a folder that Ray keeps while the run lasts.
+        runs_per_host: how many such runs share a host's processors.
+        threads: of each worker, where the user's environment asks for some.
     """
-    config = job.config
-    path, filesystem = notes
+    config = spec.config
+    path, filesystem = storage
     return TorchTrainer(
         worker_main,
         train_loop_config={
             "config": config.model_dump(mode="json"),
-            "name": job.name,
-            "storage_url": Storage.open(job.storage_url).url,
-            "profile": job.profile,
-            "init_from": job.init_from,
-            "continue_from": job.continue_from,
-            "claim": job.claim,
-            "board": board,
-            "runs_a_host": runs_a_host,
+            "name": spec.name,
+            "storage_url": Storage.open(spec.storage_url).url,
+            "profile": spec.profile,
+            "init_from": spec.init_from,
+            "continue_from": spec.continue_from,
+            "claim": spec.claim,
+            "mailbox": mailbox,
+            "runs_per_host": runs_per_host,
             "threads": threads,
             "versions": versions(),
         },
-        torch_config=InterfaceConfig(resources.backend, interface=config.placement.interface, board=board),
+        torch_config=InterfaceConfig(resources.backend, interface=config.placement.interface, mailbox=mailbox),
         scaling_config=resources.scaling(config.scale.workers),
-        validation_config=validation_config(job, resources),  # type: ignore[call-arg]
+        validation_config=validation_config(spec, resources),  # type: ignore[call-arg]
         run_config=RunConfig(
-            name=f"{job.name}-{time.strftime('%Y%m%d-%H%M%S')}",
+            name=f"{spec.name}-{time.strftime('%Y%m%d-%H%M%S')}",
             storage_path=path,
             storage_filesystem=filesystem,
             failure_config=FailureConfig(max_failures=config.scale.max_failures),
@@ -125,70 +136,70 @@ def build_trainer(
 
 
 def worker_main(arguments: dict[str, Any]) -> None:
-    """What Ray Train runs on every worker."""
-    board = arguments["board"]
-    if ray.get(board.mistake.remote()) is not None:
-        return  # a restart after a mistake that a restart cannot mend
-    distributed = worker_world(arguments["runs_a_host"], arguments["threads"])
+    """Runs on every worker of Ray Train."""
+    mailbox = arguments["mailbox"]
+    if ray.get(mailbox.error.remote()) is not None:
+        return  # Ray restarts the workers after an error that no restart can fix
+    distributed = worker_distributed(arguments["runs_per_host"], arguments["threads"])
     try:
         check_versions(arguments["versions"])
         config = build_config(arguments["config"], "job", trust_code=True)
         names = ("name", "storage_url", "profile", "init_from", "continue_from", "claim")
-        job = RunSpec(config, **{name: arguments[name] for name in names})
-        with closing(RayReporter(job.run, board, config.tracking)) as reporter:
-            aside = RayValidation(distributed, job.run.url) if config.evaluation.asynchronous else None
-            train(job, distributed, reporter, aside)
+        spec = RunSpec(config, **{name: arguments[name] for name in names})
+        with closing(RayReporter(spec.run, mailbox, config.tracking)) as reporter:
+            evaluator = RayAsyncEvaluator(distributed, spec.run.url) if config.evaluation.asynchronous else None
+            train(spec, distributed, reporter, evaluator)
     except UserError as error:
-        ray.get(board.put_mistake.remote(error))
+        ray.get(mailbox.put_error.remote(error))
         raise
 
 
 class RayReporter(RunReporter):
-    """A run's reporter whose events go to the driver's board, and whose evaluations Ray is told."""
+    """Sends a run's events to the driver's mailbox, and its evaluations to Ray."""
 
-    def __init__(self, run: Storage, board: Any, trackers: Sequence[str]) -> None:
-        super().__init__(run, board.put.remote, lambda: bool(ray.get(board.stop_asked.remote())), trackers)
+    def __init__(self, run: Storage, mailbox: Any, trackers: Sequence[str]) -> None:
+        super().__init__(run, mailbox.put.remote, lambda: bool(ray.get(mailbox.stop_asked.remote())), trackers)
         self._run_url = run.url
 
     def evaluated(self, event: EvaluationResult) -> None:
-        """Metrics and a pointer for Ray; every rank must come here."""
+        """Reports an evaluation to Ray. Collective."""
         metrics = {event.metric: event.value, "kimg": event.kimg, "step": event.step, "run": self._run_url}
         ray.train.report(metrics if event.best is None else metrics | {"best": event.best})
 
 
 def _follow(
-    board: Any,
+    mailbox: Any,
     fit: Background,
     display: Display,
-    wish: StopWish,
-    places: Waiting,
+    stop: StopRequest,
+    watch: PlacementWatch,
     own: bool,
-    lost: Callable[[], bool],
+    claim_lost: Callable[[], bool],
 ) -> Summary | None:
-    """Shows what the board says until the run has ended. Raises UserError for a worker's."""
+    """Shows the events of a run until it has ended. Raises the UserError of a worker."""
     summary: Summary | None = None
     asked = started = False
     while True:
         ended = fit.ended(_POLL_S)
-        events, mistake = ray.get(board.take.remote())
+        events, error = ray.get(mailbox.take.remote())
         for event in events:
             display.event(event)
             started = started or isinstance(event, RunStarted)
             if isinstance(event, RunFinished):
                 summary = event.summary
         if not started:
-            places.look()
-        if wish.wished and not started and (own or places.waits):
+            watch.check()
+        if stop.requested and not started and (own or watch.waits):
             if not own:
-                give_up(fit)
+                end_waiting_run(fit)
             return None  # nothing has been trained that could be lost
-        if (wish.wished or lost()) and not asked:
+        if (stop.requested or claim_lost()) and not asked:
             asked = True
-            if wish.wished:
+            if stop.requested:
                 display.message("stopping: the state is saved first; press Ctrl-C again to stop at once")
-            board.ask_to_stop.remote()
-        if mistake is not None and (own or ended):
-            raise mistake
+            mailbox.ask_to_stop.remote()
+        if error is not None and (own or ended):
+            raise error
         if ended:
             fit.raise_error()
             return summary

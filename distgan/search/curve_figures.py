@@ -1,4 +1,4 @@
-"""The values of all trials of a search over what they were trained."""
+"""Learning curves of the trials of a search."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class _Look:
     """How the trials of one kind are drawn, and what the legend calls them."""
 
     label: str
-    colour: str
+    color: str
     width: float
     end: str
     size: float
@@ -43,7 +43,7 @@ _ORDER = (_WINNER, _ILL, _WHOLE, _RUNNING, _STOPPED)
 
 
 def curves_figure(record: SearchRecord) -> Figure:
-    """A line a trial, its last evaluation marked; a cross where it failed. A child begins where its parent ended."""
+    """A line for each trial, with a cross at its end if it failed. A child starts where its parent ended."""
     plan, by_number = record.plan, {trial.number: trial for trial in record.trials}
     figure = Figure(figsize=(9, 5.5), dpi=130, layout="constrained")
     axes = figure.subplots()
@@ -72,10 +72,10 @@ def curves_figure(record: SearchRecord) -> Figure:
 def _draw(axes: Axes, points: Sequence[tuple[float, float]], look: _Look) -> None:
     kimg, values = zip(*points, strict=True)
     order = 10 - _ORDER.index(look)
-    axes.plot(kimg, values, color=look.colour, linewidth=look.width, zorder=order, solid_capstyle="round")
+    axes.plot(kimg, values, color=look.color, linewidth=look.width, zorder=order, solid_capstyle="round")
     marker = look.end or ("." if len(points) == 1 else "")
     axes.plot(
-        kimg[-1], values[-1], marker, color=look.colour, markersize=look.size or 5, markeredgewidth=1.8, zorder=order
+        kimg[-1], values[-1], marker, color=look.color, markersize=look.size or 5, markeredgewidth=1.8, zorder=order
     )
 
 
@@ -108,7 +108,7 @@ def _look(trial: Trial, winners: set[int]) -> _Look:
 
 
 def _legend(axes: Axes, record: SearchRecord, looks: Sequence[_Look]) -> None:
-    """The kinds of trials that there are, and how many of each; those without a curve in words."""
+    """The kinds of trials and how many of each; trials without a curve as text."""
     ranked = leaderboard(record.plan, record.trials)
     for look in _ORDER:
         count = looks.count(look)
@@ -118,7 +118,7 @@ def _legend(axes: Axes, record: SearchRecord, looks: Sequence[_Look]) -> None:
         if look is _WINNER:
             run = ranked[0].best_run
             label = f"best: trial {run.number}, {search_words.best_shown(run, record.plan.higher_is_better)}"
-        axes.plot([], [], color=look.colour, linewidth=look.width, marker=look.end, markersize=look.size, label=label)
+        axes.plot([], [], color=look.color, linewidth=look.width, marker=look.end, markersize=look.size, label=label)
     missing = sum(search_words.is_ill(trial) and not trial.curve for trial in record.trials)
     if missing:
         axes.plot([], [], " ", label=f"{formatting.plural(missing, 'trial')} failed before an evaluation")

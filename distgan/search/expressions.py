@@ -126,7 +126,7 @@ class Distribution(ABC):
 
     @abstractmethod
     def perturbed(self, value: Value, factor: float) -> Value:
-        """`factor` times a value that may be drawn, brought into the range; of a choice a neighbour of it."""
+        """`factor` times a value that may be drawn, brought into the range; of a choice a neighbor of it."""
 
     @abstractmethod
     def probes(self) -> list[Value]:
@@ -175,7 +175,7 @@ class Choice(Distribution):
         return next((one for one in self.values if close(one, value)), self.at(0.5))
 
     def perturbed(self, value: Value, factor: float) -> Value:
-        """The next one as they are written, for a factor below 1 the one before; at an end its only neighbour."""
+        """The next one as they are written, for a factor below 1 the one before; at an end its only neighbor."""
         place = next(number for number, one in enumerate(self.values) if same(one, value))
         last, step = len(self.values) - 1, 1 if factor > 1 else -1
         moved = place + step if 0 <= place + step <= last else place - step

@@ -1,4 +1,4 @@
-"""How much each searched key decides whether a trial is one of the best."""
+"""How much each searched key decides whether a trial is among the best."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from distgan.search.optuna_samplers import optuna_distributions, to_optuna
-from distgan.search.plan import Plan
+from distgan.search.plan import SearchPlan
 from distgan.search.ranking import leaderboard
 from distgan.search.record import Trial
 from distgan.search.space import Space
 
-# Of fewer trials nothing is told.
+# Fewer trials say nothing.
 FEWEST = 10
 
 # Good trials: a tenth of all, but so many at least as far as that leaves half of them for the others.
@@ -38,7 +38,7 @@ class Importance:
     trials: int
 
 
-def importance(plan: Plan, trials: Sequence[Trial]) -> list[Importance] | None:
+def importance(plan: SearchPlan, trials: Sequence[Trial]) -> list[Importance] | None:
     """The draws, the most important first; None with fewer than 10 trials, or where nothing made a difference.
 
     By PED-ANOVA (Watanabe et al. 2023, "PED-ANOVA: Efficiently Quantifying Hyperparameter Importance in Arbitrary
@@ -65,8 +65,8 @@ def importance(plan: Plan, trials: Sequence[Trial]) -> list[Importance] | None:
     return sorted(found, key=lambda one: -one.share)
 
 
-def _lower_is_better(plan: Plan, trials: Sequence[Trial]) -> dict[int, float]:
-    """What each trial that counts was worth, by its number."""
+def _lower_is_better(plan: SearchPlan, trials: Sequence[Trial]) -> dict[int, float]:
+    """The score of each trial that counts, by its number."""
     sign = -1 if plan.higher_is_better else 1
     values = {ranked.trial.number: sign * ranked.value for ranked in leaderboard(plan, trials)}
     if not values:
@@ -77,7 +77,7 @@ def _lower_is_better(plan: Plan, trials: Sequence[Trial]) -> dict[int, float]:
 
 
 def _places(trials: Sequence[Trial], values: Mapping[int, float]) -> dict[int, float]:
-    """The share of each one's generation that is better: later ones are better because they are trained further."""
+    """The share of a member's generation that is better, as later generations have trained longer."""
     generations: defaultdict[int, list[float]] = defaultdict(list)
     for trial in trials:
         if trial.number in values:
@@ -93,7 +93,7 @@ def _places(trials: Sequence[Trial], values: Mapping[int, float]) -> dict[int, f
 
 
 def _used(space: Space, trial: Trial) -> set[str]:
-    """The draws that the trial's values follow from: not those of keys that it leaves as they are."""
+    """The draws that the trial's values depend on, without those of keys that it does not set."""
     return {
         entry.free_name(key)
         for key, entry in space.entries.items()

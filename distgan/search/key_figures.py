@@ -16,7 +16,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator
 
 from distgan.search import trial_text as search_words
 from distgan.search.expressions import Choice, Entry, Product, Value, is_number, same, value_text
-from distgan.search.plan import Plan
+from distgan.search.plan import SearchPlan
 from distgan.search.ranges import LogRandInt, LogUniform, QUniform, RandInt, Range
 from distgan.search.ranking import Ranked, leaderboard
 from distgan.search.record import SearchRecord, Trial
@@ -62,7 +62,7 @@ class Scale:
 
     @property
     def ticks(self) -> list[tuple[float, str]]:
-        """Positions and labels of the few values that there may be, else of round numbers."""
+        """Positions and labels: of all values where they are few, else of round numbers."""
         if self.marked:
             found = list(self.marked)
         elif self.is_log and self.high / self.low > _LOG_RATIO / 2:
@@ -95,7 +95,7 @@ class KeyAxis:
     unset: bool
 
     def position(self, trial: Trial) -> float:
-        """From 0 to 1; `OUTSIDE` where the trial has no value."""
+        """The position from 0 to 1; `OUTSIDE` where the trial has no value."""
         if self.key not in trial.overrides:
             return OUTSIDE
         value = trial.overrides[self.key]
@@ -105,7 +105,7 @@ class KeyAxis:
         return self._middle(place)
 
     def spread(self, trial: Trial) -> float:
-        """The position, and of equal ones side by side: a little beside it, by the trial's number."""
+        """The position, shifted a little by the trial's number where many are equal."""
         position = self.position(trial)
         aside = trial.number * _GOLDEN % 1 - 0.5
         if position == OUTSIDE:
@@ -127,7 +127,7 @@ class KeyAxis:
 
 
 def key_axes(record: SearchRecord) -> list[KeyAxis]:
-    """One for each key that trials differ in."""
+    """The axes of all keys that trials differ in."""
     space = Space.parse(record.plan.space)
     names = search_words.searched(record.plan)
     return [_axis(space, key, name, record.trials) for key, name in names.items()]
@@ -148,13 +148,13 @@ def _axis(space: Space, key: str, name: str, trials: Sequence[Trial]) -> KeyAxis
 
 
 def _few(drawn: Range) -> tuple[float, ...]:
-    """All values of a range of steps, where they are few."""
+    """All values of a stepped range, where they are few."""
     values = drawn.grid(_MOST_MARKED + 1) if isinstance(drawn, QUniform | RandInt) else []
     return tuple(value for value in values if is_number(value)) if len(values) <= _MOST_MARKED else ()
 
 
 def _scale_of(space: Space, entry: Entry, values: Sequence[float]) -> Scale:
-    """Of numbers that follow from others: as wide as they are, by their logarithm where their origin is."""
+    """The axis of numbers that follow from others: their own range, logarithmic where that of the origin is."""
     low, high = (min(values), max(values)) if values else (0.0, 1.0)
     is_log = low > 0 and (high / low > _LOG_RATIO or _is_log(space, entry))
     if low == high:
@@ -180,7 +180,7 @@ _COLUMNS = 3
 
 
 def parallel_figure(record: SearchRecord) -> Figure:
-    """An axis a key and one for the value, a line a trial: the better, the darker; those without a value dashed."""
+    """Parallel axes: one for each key and one for the value. Better trials are darker, those without a value dashed."""
     keys, ranked = key_axes(record), leaderboard(record.plan, record.trials)
     figure = Figure(figsize=(max(9.0, 1.9 * (len(keys) + 1)), 5.5), dpi=130, layout="constrained")
     axes = figure.subplots()
@@ -202,15 +202,15 @@ def parallel_figure(record: SearchRecord) -> Figure:
     for rank, one in reversed(list(enumerate(ranked))):
         line = [*(key.spread(one.trial) for key in keys), value.position(one.value)]
         goodness = 1 - rank / max(len(ranked) - 1, 1)
-        colour = ORANGE if rank == 0 else colormaps["viridis_r"](0.1 + 0.85 * goodness)
+        color = ORANGE if rank == 0 else colormaps["viridis_r"](0.1 + 0.85 * goodness)
         width, alpha = (3.0, 1.0) if rank == 0 else (0.7 + 1.1 * goodness, 0.2 + 0.7 * goodness**fading)
-        axes.plot(places, line, color=colour, linewidth=width, alpha=alpha, zorder=3 + goodness)
+        axes.plot(places, line, color=color, linewidth=width, alpha=alpha, zorder=3 + goodness)
     _parallel_legend(axes, ranked, bool(lost))
     return figure
 
 
 def keys_figure(record: SearchRecord) -> Figure:
-    """A panel a key: the value of each trial against it, coloured by how far it was trained."""
+    """A panel for each key: the value of each trial against it, colored by the trial's kimg."""
     keys, ranked = key_axes(record), leaderboard(record.plan, record.trials)
     columns = min(_COLUMNS, len(keys))
     rows = math.ceil(len(keys) / columns)
@@ -218,15 +218,15 @@ def keys_figure(record: SearchRecord) -> Figure:
     figure.suptitle(record.name, fontsize=13, fontweight="bold")
     panels = figure.subplots(rows, columns, squeeze=False, sharey=True).flatten()
     lost = _lost(record, ranked)
-    colours = Normalize(0, max((one.trial.kimg for one in ranked), default=0.0) or record.plan.kimg)
+    colors = Normalize(0, max((one.trial.kimg for one in ranked), default=0.0) or record.plan.kimg)
     for place, (axes, key) in enumerate(zip(panels, keys, strict=False)):
         style(axes, record.plan.metric if place % columns == 0 else "")
         _key_ticks(axes, key)
-        _key_points(axes, key, ranked, lost, record.plan, colours)
+        _key_points(axes, key, ranked, lost, record.plan, colors)
     for axes in panels[len(keys) :]:
         axes.set_axis_off()
     if ranked:
-        shown = ScalarMappable(colours, "viridis_r")
+        shown = ScalarMappable(colors, "viridis_r")
         figure.colorbar(shown, ax=panels.tolist(), label="kimg trained", shrink=0.8, aspect=30)
     return figure
 
@@ -286,7 +286,7 @@ def _key_ticks(axes: Axes, key: KeyAxis) -> None:
 
 
 def _key_points(
-    axes: Axes, key: KeyAxis, ranked: Sequence[Ranked], lost: Sequence[Trial], plan: Plan, colours: Normalize
+    axes: Axes, key: KeyAxis, ranked: Sequence[Ranked], lost: Sequence[Trial], plan: SearchPlan, colors: Normalize
 ) -> None:
     if not ranked:
         note(axes, "no trial has a value")
@@ -298,8 +298,8 @@ def _key_points(
         place = key.spread(one.trial), one.value
         if one.std is not None:
             axes.errorbar(*place, yerr=one.std, color=GREY, linewidth=1.0, capsize=2, zorder=2)
-        colour = map_of(colours(one.trial.kimg))
-        axes.plot(*place, "o", color=colour, markersize=6, markeredgecolor="white", markeredgewidth=0.5, zorder=3)
+        color = map_of(colors(one.trial.kimg))
+        axes.plot(*place, "o", color=color, markersize=6, markeredgecolor="white", markeredgewidth=0.5, zorder=3)
         if rank == 0:
             axes.plot(*place, "*", color=ORANGE, markersize=14, markeredgecolor="white", zorder=4, clip_on=False)
     worst = 0.02 if plan.higher_is_better else 0.98

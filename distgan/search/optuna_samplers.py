@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from distgan.search.expressions import Choice, Distribution, Value, same
 from distgan.search.ranges import LogRandInt, LogUniform, QUniform, RandInt, Range
 from distgan.search.record import Trial
-from distgan.search.samplers import Draw, Next
+from distgan.search.samplers import Draw, Suggestion
 from distgan.search.space import Space
 
 if TYPE_CHECKING:
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 
 def optuna_distributions(space: Space) -> dict[str, BaseDistribution]:
-    """Those of everything that is drawn; of a choice, the places of its values."""
+    """The distributions of everything that is drawn; of a choice, the indices of its values."""
     return {name: _optuna_distribution(drawn) for name, drawn in space.free.items()}
 
 
 def to_optuna(drawn: Distribution, value: Any) -> Any:
-    """A drawn value as it stands in an Optuna trial."""
+    """A drawn value as Optuna keeps it."""
     if not isinstance(drawn, Choice):
         return value
     return next(place for place, one in enumerate(drawn.values) if same(one, value))
@@ -49,18 +49,18 @@ def _optuna_distribution(drawn: Distribution) -> BaseDistribution:
     return FloatDistribution(drawn.low, drawn.high, log=isinstance(drawn, LogUniform))
 
 
-# So many trials are drawn at random before a model is made of them.
+# Trials that are drawn at random before there is a model of them.
 STARTUP_TRIALS = 10
 
 
-class ModelBased:
-    """TPE (Bergstra et al. 2011) or Bayesian optimisation with a Gaussian process.
+class OptunaSampler:
+    """TPE (Bergstra et al. 2011) or Bayesian optimization with a Gaussian process.
 
-    TPE takes stopped trials for worse than those that went further, as Optuna does with pruned ones; the Gaussian
-    process takes their best value as it is.
+    TPE ranks stopped trials below those that went further, as Optuna does with pruned ones. The Gaussian process takes
+    their best value as it is.
 
     Args:
-        first: the draw to begin with, where there is one.
+        first: the first draw, if given.
         earlier: trials of an earlier search, with their draws in this space.
     """
 
@@ -78,7 +78,7 @@ class ModelBased:
         self._kind, self._space, self._seed, self._count = kind, space, seed, count
         self._higher_is_better, self._first, self._earlier = higher_is_better, first, earlier
 
-    def next(self, trials: Sequence[Trial]) -> Next:
+    def next(self, trials: Sequence[Trial]) -> Suggestion:
         number = len(trials)
         if number >= self._count:
             return "done"
@@ -130,7 +130,7 @@ class ModelBased:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """For matrices as small as a search's; and another number of threads would draw other values."""
+    """torch uses one thread inside: matrices are small, and another number of threads would change the draws."""
     import torch
 
     threads = torch.get_num_threads()

@@ -99,7 +99,7 @@ def observations(
 ) -> tuple[Points, Array]:
     """Where members trained, and how much better than others of their generation they became by it, (N,).
 
-    That is the improvement over the value of the state that a member began with, standardised within the generation,
+    That is the improvement over the value of the state that a member began with, standardized within the generation,
     since a distance falls fast at first. All of the first generation began alike. One that did not live counts as a
     standard deviation worse than the worst.
     """

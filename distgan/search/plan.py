@@ -1,4 +1,4 @@
-"""What a user asks of a search, and what stays the same for all of its sessions."""
+"""The options of a search, and its plan, which stays the same in all of its sessions."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from distgan.errors import UserError
 from distgan.search.expressions import LARGEST, is_number, value_text
 from distgan.text import did_you_mean
 
-Sampler = Literal["random", "grid", "tpe", "bayes"]
+SamplerName = Literal["random", "grid", "tpe", "bayes"]
 
-Scheduler = Literal["asha", "hyperband", "median", "pbt", "pb2", "none"]
+SchedulerName = Literal["asha", "hyperband", "median", "pbt", "pb2", "none"]
 
 POPULATIONS = ("pbt", "pb2")
 
 
-class Limits(BaseModel):
-    """What may be another in the next session of a search.
+class SearchLimits(BaseModel):
+    """The limits of a search; a later session may have others.
 
     Attributes:
         trials: how many are drawn; of a grid its points, in population-based training the members.
-        seeds: runs of each of the `top` trials in the end, with a seed each, their first run among them.
+        seeds: runs of each of the `top` trials at the end, each with its own seed, the first run included.
         target: a value of the measure at which the search ends.
         budget_kimg: real images of all trials together, in thousands.
-        budget_hours: of one session, wall-clock.
+        budget_hours: wall-clock time of one session.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -43,8 +43,8 @@ class Limits(BaseModel):
     budget_hours: float | None = None
 
 
-class Plan(BaseModel):
-    """What the trials are drawn from, and what decides between them.
+class SearchPlan(BaseModel):
+    """What trials are drawn from and compared by.
 
     Attributes:
         source: the preset or file, as it was given.
@@ -69,8 +69,8 @@ class Plan(BaseModel):
     measure: str
     metric: str
     higher_is_better: bool
-    sampler: Sampler
-    scheduler: Scheduler
+    sampler: SamplerName
+    scheduler: SchedulerName
     seed: int = 0
     grid_points: int = 3
     grace_kimg: float
@@ -89,7 +89,7 @@ class Plan(BaseModel):
 
     @property
     def kimg(self) -> float:
-        """How far a trial goes that nothing stops."""
+        """The length of a trial that nothing stops."""
         return float(self.config["training"]["kimg"])
 
     @property
@@ -98,8 +98,8 @@ class Plan(BaseModel):
         return self.scheduler in POPULATIONS
 
 
-def check_same(old: Plan, new: Plan, free: set[str], where: str) -> None:
-    """Raises UserError where a search at `where` was begun with another plan; `free` keys may differ."""
+def check_same(old: SearchPlan, new: SearchPlan, free: set[str], where: str) -> None:
+    """Raises UserError where a search at `where` was begun with another plan; keys in `free` may differ."""
     before, after = (flatten(plan.model_dump(mode="json")) for plan in (old, new))
     ignored = {"source"} | {f"config.{key}" for key in free}
     changed = [
@@ -110,8 +110,8 @@ def check_same(old: Plan, new: Plan, free: set[str], where: str) -> None:
     if changed:
         listed = "; ".join(changed if len(changed) <= 3 else [*changed[:3], f"and {len(changed) - 3} more"])
         raise UserError(
-            f"{where}: this search was begun with other settings: {listed}; set them back to go on with it, or start "
-            f"a new search with another --name"
+            f"{where}: this search was started with other settings: {listed}; set them back to resume it, or start a "
+            f"new search with another --name"
         )
 
 
@@ -121,7 +121,7 @@ def _text(value: Any) -> str:
 
 @dataclass(frozen=True)
 class SearchOptions:
-    """What a user asks for, as `distgan tune` takes it; None is chosen by what is searched.
+    """The options of `distgan tune`; None stands for a default that depends on the search.
 
     Attributes:
         source: a preset or file; `overrides` are the same for all trials.
@@ -146,20 +146,20 @@ class SearchOptions:
     reduction_factor: float = 4.0
     interval_kimg: float | None = None
     warm_start: str | None = None
-    limits: Limits = field(default_factory=Limits)
+    limits: SearchLimits = field(default_factory=SearchLimits)
     config: Config | None = None
 
 
 def check_options(options: SearchOptions) -> None:
-    """Raises UserError for options that cannot be, or do not go together."""
-    _check_known("--scheduler", options.scheduler, get_args(Scheduler))
-    _check_known("--search", options.sampler, get_args(Sampler))
+    """Raises UserError for options that are impossible or contradict each other."""
+    _check_known("--scheduler", options.scheduler, get_args(SchedulerName))
+    _check_known("--search", options.sampler, get_args(SamplerName))
     _check_numbers(options)
     _check_together(options)
 
 
 def grace_kimg(options: SearchOptions, whole: float, every: float) -> float:
-    """Where the first rung is: three of them below the whole length, if evaluations are as close as that."""
+    """The first rung: by default there are three below the whole length, if evaluations are frequent enough."""
     if options.grace_kimg is None:
         return min(whole, max(every, whole / options.reduction_factor**3))
     if options.grace_kimg > whole:
@@ -170,7 +170,7 @@ def grace_kimg(options: SearchOptions, whole: float, every: float) -> float:
 
 
 def interval_kimg(options: SearchOptions, whole: float, every: float) -> float:
-    """How long a generation is: ten of them, if evaluations are as close as that."""
+    """The length of a generation: by default there are ten, if evaluations are frequent enough."""
     if options.interval_kimg is None:
         return min(whole, max(every, whole / 10))
     if options.scheduler in POPULATIONS and options.interval_kimg >= whole:
@@ -182,7 +182,7 @@ def interval_kimg(options: SearchOptions, whole: float, every: float) -> float:
 
 
 def _check_numbers(options: SearchOptions) -> None:
-    """Raises UserError for what is no number, or not above 0."""
+    """Raises UserError for a value that is no number, or not above 0."""
     limits = options.limits
     if limits.target is not None and not math.isfinite(limits.target):
         raise UserError(f"--target {limits.target:g}: give a number, a value of the measure")
@@ -200,7 +200,7 @@ def _check_numbers(options: SearchOptions) -> None:
 
 
 def _check_together(options: SearchOptions) -> None:
-    """Raises UserError for options that do not go together."""
+    """Raises UserError for options that contradict each other."""
     limits = options.limits
     population = options.scheduler in POPULATIONS
     if population and options.sampler != "random":
@@ -210,8 +210,8 @@ def _check_together(options: SearchOptions) -> None:
         )
     if population and limits.seeds > 1:
         raise UserError(
-            f"--seeds {limits.seeds}: the values of a member change as it goes on, so no run repeats it; leave it out "
-            f"with --scheduler {options.scheduler}"
+            f"--seeds {limits.seeds}: the values of a member change during training, so no run repeats it; leave it "
+            f"out with --scheduler {options.scheduler}"
         )
     if population and limits.trials < 2:
         raise UserError(f"--trials {limits.trials}: a population has at least 2 members")

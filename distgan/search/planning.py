@@ -1,4 +1,4 @@
-"""From what a user asks to a search that can be run, all of it checked before anything starts."""
+"""From a user's options to a search that can run, with everything checked before it starts."""
 
 from __future__ import annotations
 
@@ -24,22 +24,29 @@ from distgan.evaluation.metrics.registry import (
     metric_name,
     parse_metrics,
 )
-from distgan.search.generations import Generations, generation_end
-from distgan.search.optuna_samplers import ModelBased
+from distgan.search.optuna_samplers import OptunaSampler
 from distgan.search.pb2 import check_continuous
 from distgan.search.plan import (
     POPULATIONS,
-    Plan,
-    Sampler,
-    Scheduler,
+    SamplerName,
+    SchedulerName,
     SearchOptions,
+    SearchPlan,
     check_options,
     check_same,
     grace_kimg,
     interval_kimg,
 )
 from distgan.search.record import TRIALS, SearchRecord, Trial, read_record, run_name
-from distgan.search.samplers import Proposals, Repeating, grid_draws, known_trials, random_draws
+from distgan.search.samplers import (
+    PopulationSampler,
+    Sampler,
+    SeedRepeats,
+    generation_end,
+    grid_sampler,
+    known_trials,
+    random_sampler,
+)
 from distgan.search.space import Space
 from distgan.search.space_checks import Load, check_live, suited, validated
 from distgan.search.space_files import default_entries, read_entries
@@ -51,8 +58,8 @@ from distgan.training.run_spec import RunSpec, plan_run, read_configuration
 
 
 @dataclass(frozen=True)
-class SearchJob:
-    """A search that can be run.
+class SearchSpec:
+    """A search that can run.
 
     Attributes:
         record: as it stands; of a new search without trials.
@@ -60,7 +67,7 @@ class SearchJob:
         space: validated against it.
         resumes: whether an earlier session began it.
         notes: what the user should know, a sentence each.
-        claim: the token of the process that has the search's folder: nothing is written there once it is another's.
+        claim: the token of the process that owns the search's folder; others cannot write there.
     """
 
     record: SearchRecord
@@ -77,19 +84,19 @@ class SearchJob:
         folder = Storage.open(self.storage_url).child(self.record.name)
         return folder if self.claim is None else ClaimedStorage.of(folder, folder, self.claim)
 
-    def proposals(self) -> Proposals:
-        """What its trials will be."""
+    def sampler(self) -> Sampler:
+        """The sampler of its trials."""
         plan, limits, space = self.record.plan, self.record.limits, self.space
         first = space.initial(self.config)
-        inner: Proposals
+        inner: Sampler
         if plan.is_population:
-            return Generations(plan, limits, space, first)
+            return PopulationSampler(plan, limits, space, first)
         if plan.sampler == "grid":
-            inner = grid_draws(space, plan.grid_points)
+            inner = grid_sampler(space, plan.grid_points)
         elif plan.sampler == "random":
-            inner = random_draws(space, plan.seed, limits.trials, first)
+            inner = random_sampler(space, plan.seed, limits.trials, first)
         else:
-            inner = ModelBased(
+            inner = OptunaSampler(
                 plan.sampler,
                 space,
                 plan.seed,
@@ -98,10 +105,10 @@ class SearchJob:
                 first=first,
                 earlier=known_trials(plan, space),
             )
-        return Repeating(inner, plan, limits)
+        return SeedRepeats(inner, plan, limits)
 
-    def trial_job(self, trial: Trial) -> RunSpec:
-        """The run of a trial."""
+    def trial_spec(self, trial: Trial) -> RunSpec:
+        """What a trial trains."""
         plan, values = self.record.plan, {**trial.overrides, "seed": trial.seed}
         if plan.is_population:
             values["training.kimg"] = generation_end(plan, trial.generation)
@@ -111,8 +118,8 @@ class SearchJob:
         return RunSpec(config, trial.name, runs, continue_from=parent)
 
 
-def plan_search(options: SearchOptions) -> SearchJob:
-    """The search that goes on at its place, or a new one. Raises UserError for what cannot work."""
+def plan_search(options: SearchOptions) -> SearchSpec:
+    """The search that is resumed, or a new one. Raises UserError for options that cannot work."""
     check_options(options)
     config = _shared_config(options)
     given, notes = _given_space(options)
@@ -127,7 +134,7 @@ def plan_search(options: SearchOptions) -> SearchJob:
         raise UserError(f"{planned.spec.run.url}: a run is there, not a search; give the search another --name")
     config = planned.spec.config
     _check_measured(config, planned.index)
-    plan = Plan(
+    plan = SearchPlan(
         source=without_credentials(options.source),
         data_hash=planned.index.hash if planned.index is not None else "",
         config=config.model_dump(mode="json"),
@@ -135,8 +142,8 @@ def plan_search(options: SearchOptions) -> SearchJob:
         measure=config.evaluation.monitor,
         metric=_metric(config, planned.index),
         higher_is_better=higher_is_better(config.evaluation.monitor),
-        sampler=cast(Sampler, options.sampler),
-        scheduler=cast(Scheduler, options.scheduler),
+        sampler=cast(SamplerName, options.sampler),
+        scheduler=cast(SchedulerName, options.scheduler),
         seed=options.seed,
         grid_points=options.grid_points,
         grace_kimg=grace_kimg(options, config.training.kimg, config.evaluation.every_kimg),
@@ -147,17 +154,17 @@ def plan_search(options: SearchOptions) -> SearchJob:
     search = Storage.open(options.storage).child(options.name)
     record = read_record(search)
     if record is not None:
-        # A trial that has ended does not go on to a higher budget: all have the same.
+        # All trials have the same budget: one that has ended cannot resume with a higher one.
         check_same(record.plan, plan, runtime_keys() - {"training.kimg"}, search.url)
         if plan.is_population and record.limits.trials != limits.trials:
             raise UserError(
                 f"{search.url}: this population has {record.limits.trials} members; give --trials "
-                f"{record.limits.trials} to go on with it, or start a new search with another --name"
+                f"{record.limits.trials} to resume it, or start a new search with another --name"
             )
     known_trials(plan, space)
     Storage.open(options.storage).prepare()
     now = SearchRecord(name=options.name, plan=plan, limits=limits, trials=record.trials if record else [])
-    return SearchJob(now, config, space, Storage.open(options.storage).url, record is not None, notes)
+    return SearchSpec(now, config, space, Storage.open(options.storage).url, record is not None, notes)
 
 
 def _given_space(options: SearchOptions) -> tuple[Space, tuple[str, ...]]:
@@ -197,7 +204,7 @@ def _shared_config(options: SearchOptions) -> Config:
     ):
         evaluation["evaluation.extractor"] = "fid"
     if options.scheduler in POPULATIONS:
-        evaluation["evaluation.patience"] = None  # a member goes on with what another has measured
+        evaluation["evaluation.patience"] = None  # a member resumes with another's evaluations
     if options.limits.target is not None:
         evaluation["evaluation.target"] = options.limits.target
     return overridden(config, {**evaluation, "health.stop": True}, options.source)

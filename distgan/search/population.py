@@ -1,6 +1,6 @@
 """Population-based training (Jaderberg et al. 2017) in generations that all members end together.
 
-Members train for the same while; then the worst take over the state of one of the best each, and explore: they go on
+Members train for equally long. Then each of the worst takes over the state of one of the best and explores: it resumes
 with other values. Everything here is a function of the seed, the generation and the member's number, never of the
 order in which members end.
 """
@@ -32,8 +32,8 @@ class Member:
         number: its place in the population, from 0, the same in all generations.
         generation: from 0.
         values: of everything in `Space.free`, with which it trains in this generation.
-        parent: the number of the member of the generation before whose state it goes on from: its own, unless it
-            takes over another's. In the first generation its own.
+        parent: the number of the member of the previous generation whose state it resumes: its own, unless it takes
+            over another's. In the first generation its own.
         value: the monitored measure at the end of the generation; None before that, and for one that diverged or
             failed.
     """
@@ -46,7 +46,7 @@ class Member:
 
     @property
     def takes_over(self) -> bool:
-        """Whether it goes on from another member's state, with values of its own."""
+        """Whether it resumes another member's state, with values of its own."""
         return self.parent != self.number
 
     @property
@@ -56,7 +56,7 @@ class Member:
 
 
 # From the space, the seed, a member that takes over a state (with the values of the one that it takes over from) and
-# those of its generation whose values are known: the values that it goes on with.
+# those of its generation whose values are known: the values that it resumes with.
 Explore: TypeAlias = Callable[[Space, int, Member, Sequence[Member]], dict[str, Value]]
 
 
@@ -73,7 +73,7 @@ def perturb(
 ) -> dict[str, Value]:
     """Each value anew from its distribution, with probability `resample`, or else 0.8 or 1.2 times what it is.
 
-    Within its range; an integer moves by at least one, a choice to a neighbour.
+    Within its range; an integer moves by at least one, a choice to a neighbor.
     """
     found: dict[str, Value] = {}
     for name, distribution in space.free.items():
@@ -97,7 +97,7 @@ def next_generation(
     """The generation after one that has ended, by number, still without values of the measure.
 
     The worst `quantile` of the members, at least one of two and at most half, and all that do not live take over
-    the state of one of the best `quantile`, drawn evenly, and explore. The others go on as they are. Raises
+    the state of one of the best `quantile`, drawn evenly, and explore. The others continue unchanged. Raises
     UserError where no member lives.
     """
     ranked = rank(members, higher_is_better=higher_is_better)

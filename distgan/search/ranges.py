@@ -184,9 +184,8 @@ class QUniform(Range):
         return [self._multiple(place) for place in dict.fromkeys(places)]
 
     def contains(self, value: object) -> bool:
-        return (
-            is_number(value) and self.low <= value <= self.high and (_exact(value) / _exact(self.step)).denominator == 1
-        )
+        """Whether it is a multiple up to the rounding of a float, which has not all digits of a long one."""
+        return is_number(value) and self.low <= value <= self.high and value == self.nearest(value)
 
     def nearest(self, value: object) -> Value:
         if not is_number(value):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from distgan.config.load import dump_config, parse_config
 from distgan.config.schema import Config
 from distgan.errors import UserError
-from distgan.search.plan import Plan
+from distgan.search.plan import SearchPlan
 from distgan.search.record import FILE, SearchRecord, Trial, require_record, trial_config, trial_url
 from distgan.storage.storage import Storage
 from distgan.training.run_spec import check_addresses, keys_not_given
@@ -36,10 +36,10 @@ class Ranked:
     best_run: Trial
 
 
-def leaderboard(plan: Plan, trials: Sequence[Trial]) -> list[Ranked]:
-    """Trials with a value, the best first: those with the most runs before the others, as luck counts less in them.
+def leaderboard(plan: SearchPlan, trials: Sequence[Trial]) -> list[Ranked]:
+    """Trials with a value, the best first: those with the most runs before the others, as luck matters less in them.
 
-    A repetition counts when it has ended: until then its value is that of a run that has come less far.
+    A repetition counts when it has ended: before, its value is that of a shorter run.
     """
     repetitions: defaultdict[int | None, list[Trial]] = defaultdict(list)
     for trial in trials:
@@ -69,7 +69,7 @@ def leaderboard(plan: Plan, trials: Sequence[Trial]) -> list[Ranked]:
 
 
 def reached(record: SearchRecord) -> bool:
-    """Whether a trial that has ended is as good as the target, which may have been another one when it did."""
+    """Whether an ended trial is as good as the target, which may have changed since it ended."""
     target, higher_is_better = record.limits.target, record.plan.higher_is_better
     if target is None:
         return False
@@ -79,7 +79,7 @@ def reached(record: SearchRecord) -> bool:
 
 @dataclass(frozen=True)
 class Winner:
-    """What a new run takes over: the configuration of the winner, and the URL of its best checkpoint."""
+    """What a new run starts from: the winner's configuration, and the URL of its best checkpoint."""
 
     config: Config
     checkpoint: str

@@ -14,16 +14,16 @@ from distgan.config.plugins import own_names
 from distgan.config.schema import Config
 from distgan.errors import UserError
 from distgan.search.expressions import LARGEST, Distribution, Product, is_number
-from distgan.search.plan import Limits, Plan
+from distgan.search.plan import SearchLimits, SearchPlan
 from distgan.search.space import Space
 from distgan.storage.storage import NotFoundError, Storage
-from distgan.training.health import FailureMode as Illness
+from distgan.training.health import FailureMode
 
-# How a trial ended: as a run does, or stopped by the search's scheduler, or by a mistake.
-Ended = Literal["budget", "time", "plateau", "target", "stopped", "failed"] | Illness
+# How a trial ended: as a run does, stopped by the search's scheduler, or by an error.
+EndState = Literal["budget", "time", "plateau", "target", "stopped", "failed"] | FailureMode
 
-# `begun` ones are running, or go on with the next session of the search.
-TrialState = Literal["waiting", "begun"] | Ended
+# `begun` trials are running, or resume with the next session of the search.
+TrialState = Literal["waiting", "begun"] | EndState
 
 # So that sums, ratios and the ends of axes are numbers too.
 _MOST_VALUE, _MOST_AMOUNT = 1e300, 1e12
@@ -66,12 +66,12 @@ class Trial(BaseModel):
 
     @property
     def name(self) -> str:
-        """Of its run; names sort by number."""
+        """The name of its run; names sort by number."""
         return run_name(self.number)
 
     @property
     def ended(self) -> bool:
-        """Whether it will not go on in another session."""
+        """Whether no later session resumes it."""
         return self.state not in ("waiting", "begun")
 
     @property
@@ -89,10 +89,10 @@ class Trial(BaseModel):
         sign = -1 if higher_is_better else 1
         return min(self.curve, key=lambda point: sign * point[1], default=None)
 
-    def told(self, kimg: float, value: float) -> None:
-        """Takes down an evaluation, which replaces what was known of that moment.
+    def add_evaluation(self, kimg: float, value: float) -> None:
+        """Adds an evaluation; it replaces an earlier one at the same kimg.
 
-        One without a number, or with one beyond use, is none.
+        A value that is not finite, or beyond 1e300, is left out.
         """
         if not abs(value) <= _MOST_VALUE:
             return
@@ -102,12 +102,12 @@ class Trial(BaseModel):
 
 
 def run_name(number: int) -> str:
-    """What the run of a trial is called."""
+    """The name of a trial's run."""
     return f"{number:04d}"
 
 
 def kimg_of(trials: Sequence[Trial]) -> float:
-    """What was trained in all: a trial that took over another's state did not train that one's images again."""
+    """What all trials trained together; a state that was taken over counts once."""
     by_number = {trial.number: trial for trial in trials}
     begun = {trial.number: by_number[trial.parent].kimg if trial.parent is not None else 0.0 for trial in trials}
     return sum(max(0.0, trial.kimg - begun[trial.number]) for trial in trials)
@@ -128,7 +128,7 @@ class SearchRecord(BaseModel):
 
     Attributes:
         limits: of the last session.
-        ended: how the last session ended; None while it goes on, or where it was killed.
+        ended: how the last session ended; None while it runs, or where it was killed.
         trials: by number.
     """
 
@@ -137,18 +137,18 @@ class SearchRecord(BaseModel):
     format: Literal["distgan-search-1"] = _FORMAT
     distgan: str = distgan.__version__
     name: str
-    plan: Plan
-    limits: Limits
+    plan: SearchPlan
+    limits: SearchLimits
     ended: SearchEnd | None = None
     trials: list[Trial] = []
 
     @model_validator(mode="after")
     def _trials_fit(self) -> SearchRecord:
-        """Each trial has its place as its number, and what it repeats or goes on from is an earlier one."""
+        """A trial's number is its index, and the trial that it repeats or resumes is an earlier one."""
         for place, trial in enumerate(self.trials):
             earlier = [one for one in (trial.repeats, trial.parent) if one is not None]
             if trial.number != place or not all(0 <= one < place for one in earlier):
-                raise ValueError(f"trial {place} does not belong where it stands")
+                raise ValueError(f"trial {place} is at the wrong place")
         return self
 
     def save(self, search: Storage) -> None:
@@ -178,7 +178,7 @@ def read_record(search: Storage) -> SearchRecord | None:
 
 
 def _check_values(record: SearchRecord) -> None:
-    """Raises ValueError where a trial has values that no draw of the space gives, UserError for what is no space."""
+    """Raises ValueError for a trial with values outside the space, UserError for a space that cannot be parsed."""
     space = Space.parse(record.plan.space)
     for trial in record.trials:
         for key, entry in space.entries.items():
@@ -207,7 +207,7 @@ def trial_url(search: Storage, trial: Trial) -> str:
     return search.child(TRIALS).child(trial.name).url
 
 
-def trial_config(plan: Plan, trial: Trial, where: str) -> Config:
+def trial_config(plan: SearchPlan, trial: Trial, where: str) -> Config:
     """The search's configuration with the trial's values and its seed; `where` names the record in errors.
 
     No module of a user is imported. Raises UserError for what is no configuration, as of a damaged record.

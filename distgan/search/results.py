@@ -1,4 +1,4 @@
-"""What a search has found: its leaderboard, what mattered, what it cost, and the files that say so."""
+"""The results of a search: leaderboard, importance of keys, cost, and their files."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def _png(figure: Figure) -> bytes:
 
 
 def best_yaml(record: SearchRecord, winner: Ranked) -> str:
-    """The whole configuration of the winner's best run, and above it a comment that says which it is."""
+    """The configuration of the winner's best run, after a comment that names the run."""
     run = winner.best_run
     measured = f"{record.plan.metric} {search_words.best_shown(run, record.plan.higher_is_better)}"
     lines = [
@@ -94,7 +94,7 @@ def show_results(url: str, console: Console) -> None:
 
 
 def check_measured(record: SearchRecord, url: str) -> None:
-    """Raises UserError where trials of a search failed, and none has a value."""
+    """Raises UserError where trials failed and none has a value."""
     failed = [trial for trial in record.trials if trial.state == "failed"]
     if failed and not any(trial.curve for trial in record.trials):
         first = failed[0]
@@ -102,7 +102,7 @@ def check_measured(record: SearchRecord, url: str) -> None:
 
 
 def write_results(record: SearchRecord, folder: Storage) -> None:
-    """Writes `leaderboard.csv`, `best.yaml` where a trial has a value, and the pictures into the search's folder."""
+    """Writes `leaderboard.csv`, `best.yaml` where a trial has a value, and the figures into the search's folder."""
     ranked = leaderboard(record.plan, record.trials)
     folder.write_bytes(LEADERBOARD, leaderboard_csv(record).encode())
     if ranked:
@@ -112,10 +112,10 @@ def write_results(record: SearchRecord, folder: Storage) -> None:
 
 
 def print_results(record: SearchRecord, url: str, console: Console, address: str | None = None) -> None:
-    """Prints the leaderboard, the importance of each key, what the search cost, and how to go on with its winner.
+    """Prints the leaderboard, the importance of each key, what the search cost, and how to resume its winner.
 
     Args:
-        url: the search's folder, as it is to stand in commands.
+        url: the search's folder, as commands show it.
         address: of the cluster that commands are to name.
     """
     ranked = leaderboard(record.plan, record.trials)
@@ -164,7 +164,7 @@ def _leaderboard_rows(record: SearchRecord, ranked: Sequence[Ranked]) -> TrialRo
 
 
 def leaderboard_csv(record: SearchRecord) -> str:
-    """A line a ranked trial; the values of its searched keys are empty where it leaves them as they are."""
+    """A line for each ranked trial; a searched key that it does not set is empty."""
     keys = list(search_words.searched(record.plan))
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
@@ -207,7 +207,7 @@ def _cost_lines(record: SearchRecord) -> Iterator[str]:
 
 
 def _commands(record: SearchRecord, first: Ranked, url: str, address: str | None) -> Iterator[str]:
-    """What stands on other hosts than the search is said again: its record's word alone is not taken for it."""
+    """Repeats addresses on other hosts than the search's: the record alone is not trusted with them."""
     place = url.rstrip("/")
     where = options(storage=place.rpartition("/")[0] or ".", address=address)
     config = trial_config(record.plan, first.best_run, place)
@@ -215,6 +215,6 @@ def _commands(record: SearchRecord, first: Ranked, url: str, address: str | None
     of_file = elsewhere if "://" in place else []
     yield "to train the best configuration anew:"
     yield f"  {command('train', f'{place}/{BEST}', *of_file, *where, *options(name=f'{record.name}-best'))}"
-    yield "to go on with the best trial, here to twice its budget:"
+    yield "to continue the best trial, here to twice its budget:"
     budget = f"training.kimg={2 * record.plan.kimg:.10g}"
     yield f"  {command('train', *options(from_trial=place), budget, *elsewhere, *where)}"

@@ -1,4 +1,4 @@
-"""The next trial of a search: a function of the trials so far, so that a killed search resumes exactly."""
+"""Samplers: the next trial as a function of the trials so far, so that a killed search resumes exactly."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ from typing import Literal, Protocol
 from distgan.config.load import flatten
 from distgan.errors import UserError
 from distgan.search.expressions import Value, close
-from distgan.search.plan import Limits, Plan
+from distgan.search.pb2 import PB2
+from distgan.search.plan import SearchLimits, SearchPlan
+from distgan.search.population import Explore, Member, first_generation, next_generation, perturb
 from distgan.search.ranking import leaderboard
 from distgan.search.record import Trial, require_record
 from distgan.search.space import Space
 
 
-def known_trials(plan: Plan, space: Space) -> list[Trial]:
-    """Ended trials of the plan's `warm_start` that a draw of the space could have been; none without one.
+def known_trials(plan: SearchPlan, space: Space) -> list[Trial]:
+    """The ended trials of the plan's `warm_start` that lie in the space; none without `warm_start`.
 
-    Raises UserError where that is no search, it was measured by something else or on other data, or none of its trials
-    is in the space.
+    Raises UserError where that is no search, used another metric or other data, or has no trial in the space.
     """
     if plan.warm_start is None:
         return []
@@ -51,7 +52,7 @@ def known_trials(plan: Plan, space: Space) -> list[Trial]:
 
 @dataclass(frozen=True)
 class Draw:
-    """A trial to be: see `Trial`. `seed_offset` is added to the configuration's seed."""
+    """The values of a new trial (see `Trial`). `seed_offset` is added to the configuration's seed."""
 
     values: dict[str, Value]
     repeats: int | None = None
@@ -60,49 +61,49 @@ class Draw:
     parent: int | None = None
 
 
-# Nothing before some trial has ended, or nothing any more.
-Next = Draw | Literal["wait", "done"]
+# `wait`: none before another trial has ended. `done`: no more trials.
+Suggestion = Draw | Literal["wait", "done"]
 
 
-class Proposals(Protocol):
-    """Decides what is tried."""
+class Sampler(Protocol):
+    """Decides which trials a search tries."""
 
-    def next(self, trials: Sequence[Trial]) -> Next:
-        """The draw of the trial after these, which are all there are, by number."""
+    def next(self, trials: Sequence[Trial]) -> Suggestion:
+        """The draw of the trial that follows all `trials` so far, which are sorted by number."""
         ...
 
 
-class Listed:
-    """Draws that are known from the beginning."""
+class FixedSampler:
+    """A sampler of a fixed list of draws."""
 
     def __init__(self, draws: Sequence[dict[str, Value]]) -> None:
         self._draws = draws
 
-    def next(self, trials: Sequence[Trial]) -> Next:
+    def next(self, trials: Sequence[Trial]) -> Suggestion:
         return Draw(self._draws[len(trials)]) if len(trials) < len(self._draws) else "done"
 
 
-def random_draws(space: Space, seed: int, count: int, first: dict[str, Value] | None) -> Listed:
-    """`count` draws of a seed, the `first` of them the configuration itself where the space has it."""
+def random_sampler(space: Space, seed: int, count: int, first: dict[str, Value] | None) -> FixedSampler:
+    """`count` random draws of a seed, after `first`, the configuration itself, where the space contains it."""
     begin = [] if first is None else [first]
-    return Listed([*begin, *(space.sample(seed, number) for number in range(len(begin), count))][:count])
+    return FixedSampler([*begin, *(space.sample(seed, number) for number in range(len(begin), count))][:count])
 
 
-def grid_draws(space: Space, points: int) -> Listed:
-    """Every point of the grid. Raises UserError where there are too many."""
-    return Listed(space.grid(points))
+def grid_sampler(space: Space, points: int) -> FixedSampler:
+    """All points of the grid. Raises UserError for too many."""
+    return FixedSampler(space.grid(points))
 
 
-class Repeating:
-    """When all other trials have ended, the best of them again with other seeds, so that the winner is not luck.
+class SeedRepeats:
+    """After all other trials, repeats the best of them with other seeds, so that the winner is not luck.
 
-    Which are the best is decided once, as the first of them is proposed.
+    Which trials are the best is decided once, before the first repetition.
     """
 
-    def __init__(self, inner: Proposals, plan: Plan, limits: Limits) -> None:
+    def __init__(self, inner: Sampler, plan: SearchPlan, limits: SearchLimits) -> None:
         self._inner, self._plan, self._limits = inner, plan, limits
 
-    def next(self, trials: Sequence[Trial]) -> Next:
+    def next(self, trials: Sequence[Trial]) -> Suggestion:
         drawn = [trial for trial in trials if trial.repeats is None]
         found = self._inner.next(drawn)
         if found != "done" or self._limits.seeds == 1:
@@ -115,3 +116,55 @@ class Repeating:
             if begun < self._limits.seeds - 1:
                 return Draw(dict(ranked.trial.draw), repeats=ranked.trial.number, seed_offset=begun + 1)
         return "done"
+
+
+# Ends after which another member may resume the state.
+_LIVES = ("budget", "time", "target")
+
+
+class PopulationSampler:
+    """A sampler: a generation starts when all trials of the previous one have ended, in whatever order.
+
+    Trial `generation · size + member` is that member's. It resumes the state of a trial of the previous generation,
+    mostly its own.
+    """
+
+    def __init__(self, plan: SearchPlan, limits: SearchLimits, space: Space, first: dict[str, Value] | None) -> None:
+        self._plan, self._size, self._space, self._first = plan, limits.trials, space, first
+
+    def next(self, trials: Sequence[Trial]) -> Suggestion:
+        generation, place = divmod(len(trials), self._size)
+        if generation >= generation_count(self._plan):
+            return "done"
+        if not all(trial.ended for trial in trials[: generation * self._size]):
+            return "wait"
+        member = self._members(trials, generation)[place]
+        parent = (generation - 1) * self._size + member.parent if generation else None
+        return Draw(dict(member.values), generation=generation, parent=parent)
+
+    def _members(self, trials: Sequence[Trial], generation: int) -> list[Member]:
+        if generation == 0:
+            return first_generation(self._space, self._plan.seed, self._size, self._first)
+        history = [
+            [self._member(trial) for trial in trials[begin : begin + self._size]]
+            for begin in range(0, generation * self._size, self._size)
+        ]
+        better = self._plan.higher_is_better
+        explore: Explore = PB2(history, better) if self._plan.scheduler == "pb2" else perturb
+        return next_generation(self._space, self._plan.seed, history[-1], explore, higher_is_better=better)
+
+    def _member(self, trial: Trial) -> Member:
+        generation, place = divmod(trial.number, self._size)
+        parent = trial.number % self._size if trial.parent is None else trial.parent % self._size
+        value = trial.latest if trial.state in _LIVES else None
+        return Member(place, generation, trial.draw, parent, value)
+
+
+def generation_count(plan: SearchPlan) -> int:
+    """The number of generations; a rest of less than half a generation belongs to the last one."""
+    return max(1, round(plan.kimg / plan.interval_kimg))
+
+
+def generation_end(plan: SearchPlan, generation: int) -> float:
+    """The end of a generation, in kimg."""
+    return plan.kimg if generation + 1 >= generation_count(plan) else (generation + 1) * plan.interval_kimg

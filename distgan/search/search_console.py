@@ -1,4 +1,4 @@
-"""What the terminal of the person who started a search shows."""
+"""A search on the terminal: a live table, or a line for each event."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from distgan.tracking.console import LiveConsole
 
 
 class SearchDisplay(LiveConsole):
-    """Shows a search: a live table on a terminal, a plain line for each thing that happens anywhere else.
+    """Shows a search: a live table on a terminal, elsewhere a plain line for each event.
 
     Args:
         console: where to write; standard output by default.
@@ -28,12 +28,12 @@ class SearchDisplay(LiveConsole):
         self._last: SearchRecord | None = None
 
     def update(self, record: SearchRecord, progress: Mapping[int, Progress]) -> None:
-        """Show the search as it stands; what is new since the last call is told in lines.
+        """Shows the search; prints what is new since the last call.
 
-        The first call should come before anything begins: of what had ended by then only the number is told.
+        Make the first call before anything starts: of trials that have ended by then only the number is shown.
 
         Args:
-            record: kept, so it must not change any more.
+            record: kept, so do not change it afterwards.
             progress: of running trials, by number.
         """
         interactive = self._console.is_interactive
@@ -54,7 +54,7 @@ class SearchDisplay(LiveConsole):
 
 
 def _news(last: SearchRecord | None, record: SearchRecord) -> Iterator[tuple[str, bool]]:
-    """Lines, and whether each is also told above a live table, which does not show it."""
+    """Lines, and whether each is also printed above a live table, which does not show it."""
     if last is None:
         yield _beginning(record), False
     known = _known(record if last is None else last, all_begin=last is None)
@@ -62,7 +62,7 @@ def _news(last: SearchRecord | None, record: SearchRecord) -> Iterator[tuple[str
     for trial in record.trials:
         earlier = known.get(trial.number)
         if trial.state != "waiting" and (earlier is None or earlier.state == "waiting"):
-            yield _begins(trial, record, goes_on=last is None and bool(trial.curve)), False
+            yield _begins(trial, record, resumes=last is None and bool(trial.curve)), False
         for point in trial.curve:
             if earlier is None or point not in earlier.curve:
                 improved = _best([best, point], record)
@@ -75,7 +75,7 @@ def _news(last: SearchRecord | None, record: SearchRecord) -> Iterator[tuple[str
 
 
 def _known(record: SearchRecord, all_begin: bool) -> dict[int, Trial]:
-    """The trials of the last call; of none before, those of this one, of which whatever has not ended now begins."""
+    """The trials of the last call; on the first call this record's, where what has not ended counts as waiting."""
     waiting = {"state": "waiting"}
     return {
         trial.number: trial.model_copy(update=waiting) if all_begin and not trial.ended else trial
@@ -91,17 +91,21 @@ def _best(points: Sequence[tuple[float, float] | None], record: SearchRecord) ->
 
 def _beginning(record: SearchRecord) -> str:
     plan, ended = record.plan, sum(trial.ended for trial in record.trials)
-    goes_on = f"goes on, {formatting.plural(ended, 'trial')} of it ended" if record.trials else "begins"
+    begins = (
+        f"resumes, {formatting.plural(ended, 'trial')} {'has' if ended == 1 else 'have'} ended"
+        if record.trials
+        else "begins"
+    )
     return (
-        f"{record.name}: {goes_on}; {formatting.plural(record.limits.trials, 'trial')} of "
+        f"{record.name}: {begins}; {formatting.plural(record.limits.trials, 'trial')} of "
         f"{formatting.kimg_count(plan.kimg)} kimg, drawn by {plan.sampler}, stopped by {plan.scheduler}, "
         f"compared by {plan.metric} ({search_words.direction(plan)})"
     )
 
 
-def _begins(trial: Trial, record: SearchRecord, goes_on: bool) -> str:
+def _begins(trial: Trial, record: SearchRecord, resumes: bool) -> str:
     values = search_words.values_shown(trial, search_words.searched(record.plan))
-    verb = f"goes on at {formatting.kimg_count(trial.kimg)} kimg" if goes_on else "begins"
+    verb = f"resumes at {formatting.kimg_count(trial.kimg)} kimg" if resumes else "begins"
     origin = ""
     if trial.repeats is not None:
         origin = f" as trial {trial.repeats} with seed {trial.seed}"

@@ -1,4 +1,4 @@
-"""The one who keeps a search's record: trials are proposed, begin, are evaluated and end here."""
+"""The state of a running search: trials are drawn, start, are evaluated and end here."""
 
 from __future__ import annotations
 
@@ -7,37 +7,37 @@ from typing import Literal
 
 from distgan.errors import UserError
 from distgan.search.record import SearchEnd, SearchRecord, Trial, TrialState, kimg_of
-from distgan.search.samplers import Draw, Proposals
+from distgan.search.samplers import Draw, Sampler
 from distgan.search.space import Space
 from distgan.storage.retry import Retry
 from distgan.storage.storage import Storage
 
 
 class SearchState:
-    """The record of a search that goes on; whatever changes is in its storage before it has effects.
+    """A search's record while it runs. Every change is in the storage before it has effects.
 
-    Storage that is away is waited for (`data.retry`). A trial that failed in an earlier session is tried again, but
-    where others went on without it. Its methods may be called from any thread.
+    Storage that does not answer is waited for (`data.retry`). A trial that failed in an earlier session is tried again,
+    except in a population, which continued without it. The methods may be called from any thread.
     """
 
-    def __init__(self, record: SearchRecord, space: Space, proposals: Proposals, storage: Storage) -> None:
-        self._record, self._space, self._proposals, self._storage = record, space, proposals, storage
+    def __init__(self, record: SearchRecord, space: Space, sampler: Sampler, storage: Storage) -> None:
+        self._record, self._space, self._sampler, self._storage = record, space, sampler, storage
         self._lock = threading.Lock()
         self._given: set[int] = set()
         self._failure: UserError | None = None
 
     def next_trial(self) -> Trial | Literal["wait", "done"]:
-        """A trial to be run: one that has not ended in an earlier session, else a new one."""
+        """A trial to run: one that has not ended in an earlier session, else a new one."""
         with self._lock:
             trials = self._record.trials
             for trial in trials:
                 failed = trial.state == "failed" and not self._record.plan.is_population
                 if (failed or not trial.ended) and trial.number not in self._given:
                     self._given.add(trial.number)
-                    if failed:  # what is proposed meanwhile does not take it for ended
+                    if failed:  # samplers must not take it for ended meanwhile
                         trial.state, trial.note = "waiting", ""
                     return trial.model_copy(deep=True)
-            draw = self._proposals.next(trials)
+            draw = self._sampler.next(trials)
             if not isinstance(draw, Draw):
                 return draw
             trial = Trial(
@@ -58,20 +58,20 @@ class SearchState:
             self._given.add(trial.number)
             return trial.model_copy(deep=True)
 
-    def begun(self, number: int) -> None:
-        """A trial has workers."""
+    def started(self, number: int) -> None:
+        """Records that a trial has workers."""
         with self._lock:
             self._record.trials[number].state = "begun"
             self._save()
 
-    def told(self, number: int, kimg: float, value: float) -> None:
-        """A trial was evaluated."""
+    def evaluated(self, number: int, kimg: float, value: float) -> None:
+        """Records an evaluation of a trial."""
         with self._lock:
-            self._record.trials[number].told(kimg, value)
+            self._record.trials[number].add_evaluation(kimg, value)
             self._save()
 
     def ended(self, number: int, state: TrialState, note: str = "", seconds: float = 0.0) -> None:
-        """A trial has ended, or goes on in another session where `state` is `begun`."""
+        """Records that a trial has ended; with the state `begun` another session resumes it."""
         with self._lock:
             trial = self._record.trials[number]
             trial.state, trial.note = state, note
@@ -79,14 +79,14 @@ class SearchState:
             self._save()
 
     def close(self, end: SearchEnd) -> SearchRecord:
-        """This session of the search has ended; returns the record."""
+        """Records the end of this session; returns the record."""
         with self._lock:
             self._record.ended = end
             self._save()
             return self._record.model_copy(deep=True)
 
     def raise_failure(self) -> None:
-        """The first error that the record's storage has met, if any: others may have wrapped it since."""
+        """Raises the first error of the record's storage, if any: Tune may have wrapped it since."""
         if self._failure is not None:
             raise self._failure
 
@@ -98,17 +98,17 @@ class SearchState:
             raise
 
     def snapshot(self) -> SearchRecord:
-        """The record as it stands."""
+        """A copy of the record."""
         with self._lock:
             return self._record.model_copy(deep=True)
 
     def kimg_of(self, number: int) -> float:
-        """How far a trial came."""
+        """A trial's progress, in thousands of real images."""
         with self._lock:
             return self._record.trials[number].kimg
 
     @property
     def kimg(self) -> float:
-        """Thousands of real images that all trials have consumed."""
+        """The progress of all trials together, in thousands of real images."""
         with self._lock:
             return kimg_of(self._record.trials)

@@ -82,7 +82,7 @@ class Space:
 
     @cached_property
     def free(self) -> dict[str, Distribution]:
-        """What a searcher draws, each from its own distribution, whatever the others are.
+        """What a sampler draws, each from its own distribution, independent of the others.
 
         It is named by its key; the factor of a product by the key and `.factor`.
         """
@@ -146,7 +146,7 @@ class Space:
         }
 
     def outside(self, config: Config) -> list[str]:
-        """The keys whose own value in a configuration no draw gives."""
+        """The keys whose value in a configuration is outside the space."""
         own = flatten(config.model_dump(mode="json"))
         resolved = self.overrides(self.nearest(own))
         return [key for key, value in resolved.items() if key not in own or not close(value, own[key])]

@@ -1,4 +1,4 @@
-"""Whether every trial of a space is a configuration that works, checked before any of them starts."""
+"""Checks that every trial of a space is a valid configuration, before any trial starts."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ from distgan.search.expressions import (
 )
 from distgan.search.space import Space
 
-_MEASURED = "the distance of each trial would be measured in another way, and trials could not be compared"
+_MEASURED = "each trial would be measured in another way, and trials could not be compared"
 
 _BUDGET = "trials with other budgets could not be compared"
 
 _REASONS = {
-    "description": "it is words, and changes nothing",
-    "source": "it is words, and changes nothing",
+    "description": "it is text, and changes nothing",
+    "source": "it is text, and changes nothing",
     "seed": "the search would pick the luckiest draw",
     "image_size": _MEASURED,
     "channels": _MEASURED,
@@ -58,7 +58,7 @@ def why_not(key: str) -> str | None:
 
 
 def suited(space: Space, check: Callable[[Space], None]) -> Space:
-    """Those entries of a preset's own space that `check` lets pass, each by itself."""
+    """The entries of a preset's own space that `check` accepts, each by itself."""
     kept = {}
     for key, entry in space.entries.items():
         with suppress(UserError):
@@ -75,7 +75,7 @@ def check_live(space: Space) -> None:
     live = mutable_keys()
     for key in space.varying:
         entry = space.entries[key]
-        where = f"{key}: `{entry.text:.100}`: cannot change while a run goes on, as population-based training does"
+        where = f"{key}: `{entry.text:.100}`: cannot change during training, as population-based training requires"
         if key not in live:
             raise UserError(f"{where}: leave it out, or give it one value; {', '.join(live)} can")
         if live[key].switch and entry.can_have((0,)):
@@ -109,7 +109,7 @@ def validated(space: Space, load: Load) -> Space:
 
 
 def _check(space: Space, load: Load) -> None:
-    """Raises UserError for an entry of a bound space that some trial could not have; see `validated`."""
+    """Raises UserError for an entry of a bound space that is invalid in some trial (see `validated`)."""
     known = {key.key for key in list_keys()} | space.base.keys()
     for key, entry in space.entries.items():
         _check_key(key, known)

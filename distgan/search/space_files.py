@@ -82,10 +82,10 @@ def _expression(where: str, key: str, value: object) -> str:
         return value_text(value)
     if is_number(value) and math.isfinite(value):
         return number_text(value)
-    mend = "write choice(VALUE, VALUE), or a list in quotes"
+    remedy = "write choice(VALUE, VALUE), or a list in quotes"
     if isinstance(value, dict):
-        mend = f"write dotted keys, as {key}.KEY, and expressions with a comma in quotes where they stand in braces"
-    raise UserError(f"{where}: {key:.80}: a {type(value).__name__} is no expression; {mend}")
+        remedy = f"write dotted keys, as {key}.KEY, and expressions with a comma in quotes where they stand in braces"
+    raise UserError(f"{where}: {key:.80}: a {type(value).__name__} is no expression; {remedy}")
 
 
 def _read(name: str) -> str:

@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from distgan.search import trial_text as search_words
-from distgan.search.plan import Plan
+from distgan.search.plan import SearchPlan
 from distgan.search.ranking import leaderboard
 from distgan.search.record import SearchRecord, Trial
 from distgan.tracking import formatting
@@ -28,7 +28,7 @@ _NARROWEST = 20
 
 @dataclass(frozen=True)
 class Column:
-    """One that is not a key's. Where a table is too wide, `spare` ones go first."""
+    """A column that is not a key's. Where a table is too wide, `spare` columns go first."""
 
     title: str
     right: bool = True
@@ -37,7 +37,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Row:
-    """A trial, the texts of its columns by title, and its style.
+    """A row: a trial, the texts of its columns by title, and its style.
 
     Attributes:
         short: texts in place of those of `cells` where there is little room.
@@ -107,7 +107,7 @@ class TrialRows:
     rows: Sequence[Row]
 
     def table(self, width: int) -> Table:
-        """At most so wide: with a column a key, or where that is too wide with all values in one, folded.
+        """A table of at most this width: a column for each key, or, where that is too wide, one folded column for all.
 
         Where there is no room for that either it has none.
         """
@@ -167,7 +167,7 @@ def _width(columns: Sequence[_Shown], layout: _Layout) -> int:
 
 
 def _folded(name: str, width: int | None) -> str:
-    """A heading in lines of so many letters, broken after points, underscores and spaces where it can be."""
+    """A heading in lines of at most this many letters, broken after dots, underscores and spaces if possible."""
     if width is None:
         return name
     lines = [""]
@@ -187,7 +187,7 @@ _FIRST = ("running", "waiting", "done", "stopped", "diverged", "failed")
 
 @dataclass(frozen=True)
 class Progress:
-    """What is heard of a running trial between its evaluations.
+    """The progress of a running trial between evaluations.
 
     Attributes:
         kimg: real images that its critic has consumed, in thousands.
@@ -210,7 +210,7 @@ def trials_table(record: SearchRecord, progress: Mapping[int, Progress]) -> Rend
 
 
 class _Trials:
-    """What the table shows depends on the terminal."""
+    """A table that fits the terminal's width."""
 
     def __init__(self, record: SearchRecord, progress: dict[int, Progress]) -> None:
         self._record, self._progress = record, progress
@@ -294,7 +294,7 @@ class _Trials:
         return {"begun": "cyan", "waiting": "dim", "stopped": "dim"}.get(trial.state, "")
 
 
-def _by_worth(plan: Plan, trials: Sequence[Trial]) -> list[Trial]:
+def _by_worth(plan: SearchPlan, trials: Sequence[Trial]) -> list[Trial]:
     """Running trials, then the others from the best to those without a value."""
     sign = -1 if plan.higher_is_better else 1
 

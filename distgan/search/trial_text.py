@@ -1,4 +1,4 @@
-"""Trials of a search as words for people."""
+"""Trials of a search as text."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from distgan.config.load import flatten
 from distgan.search.expressions import is_number, number_text, value_text
-from distgan.search.plan import Plan
+from distgan.search.plan import SearchPlan
 from distgan.search.record import SearchRecord, Trial
 from distgan.search.space import Space
 from distgan.tracking import formatting
@@ -16,13 +16,13 @@ from distgan.tracking import formatting
 UNSET = "–"  # noqa: RUF001
 
 
-def searched(plan: Plan) -> dict[str, str]:
+def searched(plan: SearchPlan) -> dict[str, str]:
     """The keys that trials differ in, each with its short name."""
     return short_names(Space.parse(plan.space).varying, flatten(plan.config))
 
 
 def short_names(keys: Sequence[str], known: Iterable[str]) -> dict[str, str]:
-    """Each key's last parts, as few as no other one and no other known key ends in: `generator.lr`, `gp_weight`."""
+    """The shortest ending of each key that no other known key has: `generator.lr`, `gp_weight`."""
     found = {}
     every = {*keys, *known}
     for key in keys:
@@ -34,7 +34,7 @@ def short_names(keys: Sequence[str], known: Iterable[str]) -> dict[str, str]:
 
 
 def draw_name(name: str, names: Mapping[str, str]) -> str:
-    """What a draw of `Space.free` is called, by the short names of the keys."""
+    """The short name of a draw of `Space.free`."""
     key = name.removesuffix(".factor")
     return names.get(name) or f"{names.get(key, key)} (factor)"
 
@@ -57,14 +57,14 @@ def values_shown(trial: Trial, names: Mapping[str, str]) -> str:
 
 
 def trial_shown(trial: Trial) -> str:
-    """Its number, and the trial that it repeats or whose state it took over."""
+    """A trial's number, and the trial that it repeats or whose state it took over."""
     if trial.repeats is not None:
         return f"{trial.number} of {trial.repeats}"
     return str(trial.number) if trial.parent is None else f"{trial.number} from {trial.parent}"
 
 
 def state_shown(trial: Trial, record: SearchRecord) -> str:
-    """What it does, or how it ended and where: `running`, `stopped at 12 kimg`."""
+    """A trial's state: `running`, or how and where it ended: `stopped at 12 kimg`."""
     if trial.state == "begun":
         return "running" if record.ended is None else "interrupted"
     if trial.state in ("waiting", "budget"):
@@ -74,21 +74,21 @@ def state_shown(trial: Trial, record: SearchRecord) -> str:
 
 
 def is_ill(trial: Trial) -> bool:
-    """Whether it ended by a mistake or in ill health."""
+    """Whether it failed or ended in a training failure."""
     return trial.ended and trial.state not in ("budget", "time", "plateau", "target", "stopped")
 
 
-def direction(plan: Plan) -> str:
+def direction(plan: SearchPlan) -> str:
     """`lower is better`, or higher."""
     return f"{'higher' if plan.higher_is_better else 'lower'} is better"
 
 
 def best_shown(trial: Trial, higher_is_better: bool) -> str:
-    """`1,362 at 136 kimg`; nothing before its first evaluation."""
+    """`1,362 at 136 kimg`; empty before the first evaluation."""
     best = trial.best(higher_is_better)
     return "" if best is None else f"{formatting.number(best[1])} at {formatting.kimg_count(best[0])} kimg"
 
 
 def failure(trial: Trial) -> str:
-    """Why it failed, in one line."""
+    """The error of a failed trial, in one line."""
     return " ".join(trial.note.split())

@@ -7,13 +7,11 @@ import statistics
 import time
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import ray
 from numpy.typing import NDArray
-from ray._private import worker
 from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -22,6 +20,7 @@ from distgan.doctor.facts import DataRead, Machine, StorageUse
 from distgan.doctor.machine import probe_machine
 from distgan.doctor.network import Listener, blocked_targets, time_all_reduces
 from distgan.launch.placement.network import interface_of, use_interface
+from distgan.launch.ray_internals import session_folder
 
 OBJECT_BYTES = 16 * 2**20
 
@@ -121,12 +120,6 @@ def gather(calls: Mapping[K, Any], seconds: float) -> dict[K, Any]:
     finished = set(ready)
     late = NoAnswer(f"no answer within {seconds:.0f} s")
     return {key: _result(call) if call in finished else late for key, call in calls.items()}
-
-
-def session_folder() -> Path | None:
-    """The session folder of the Ray node that this process belongs to."""
-    node = worker._global_node
-    return None if node is None else Path(node.get_session_dir_path())
 
 
 def _result(call: Any) -> Any:

@@ -11,7 +11,7 @@ import ray
 from distgan.doctor.facts import AllReduce, Diagnosis, Timing
 from distgan.doctor.machine import probe_machine
 from distgan.doctor.network import SIZES
-from distgan.doctor.ray.actors import AllReduceWorker, NoAnswer, gather, session_folder, start_on
+from distgan.doctor.ray.actors import AllReduceWorker, NoAnswer, gather, start_on
 from distgan.doctor.ray.nodes import (
     ProbedNode,
     add_clocks,
@@ -23,7 +23,8 @@ from distgan.doctor.ray.nodes import (
 )
 from distgan.launch.cluster import ray_cluster
 from distgan.launch.local import cluster_address
-from distgan.launch.ray_errors import lost_processes_as_one_line
+from distgan.launch.ray_errors import report_losses
+from distgan.launch.ray_internals import session_folder
 from distgan.storage.storage import Storage
 from distgan.tracking import formatting
 
@@ -56,7 +57,7 @@ def diagnose(
     storage = None if storage is None else Storage.open(storage).url
     cluster = cluster_address(address)
     log("starting Ray" if cluster is None else f"connecting to Ray at {cluster}")
-    with ray_cluster(address) as own, lost_processes_as_one_line("the diagnosis", "begins anew"):
+    with ray_cluster(address) as own, report_losses("the diagnosis", "begins anew"):
         driver = probe_machine(session_folder())
         log("examining the nodes")
         nodes = add_object_stores(add_clocks(find_nodes()))

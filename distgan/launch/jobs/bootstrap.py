@@ -1,4 +1,4 @@
-"""What a submitted job's processes do first on the cluster, before anything but Python's own library is imported."""
+"""The first steps of a submitted job's processes, with Python's standard library alone."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ SUBMITTED_FROM = "DISTGAN_SUBMITTED_FROM"
 
 
 def versions() -> dict[str, str]:
-    """Of distgan, torch and Ray, without the suffix of a build such as +cu130, and Python's first two numbers.
+    """The versions of distgan, torch and Ray without build suffixes such as +cu130, and Python's major.minor.
 
-    Nothing is imported for it.
+    Imports none of them.
     """
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
     return {"distgan": __version__, "torch": _installed("torch"), "ray": _installed("ray"), "python": python}
 
 
 def difference(expected: Mapping[str, str], there: str) -> str | None:
-    """How this environment differs from the `expected` versions, in words for a user; None where it does not.
+    """How this environment's versions differ from the `expected` ones, as text; None where they do not.
 
-    `there` says where this environment is, as in "the cluster".
+    `there` names this environment, as in "the cluster".
     """
     found = versions()
     differing = [
@@ -45,12 +45,12 @@ def difference(expected: Mapping[str, str], there: str) -> str | None:
 
 
 def to_text(found: Mapping[str, str]) -> str:
-    """As a variable carries them."""
+    """The versions as the value of a variable."""
     return " ".join(f"{name}={value}" for name, value in found.items())
 
 
 def from_text(text: str) -> dict[str, str]:
-    """The reverse of `to_text`."""
+    """The inverse of `to_text`."""
     return dict(pair.split("=", 1) for pair in text.split() if "=" in pair)
 
 
@@ -65,7 +65,7 @@ ENVIRONMENT_FILE = "distgan-environment.json"
 
 
 def load_environment() -> None:
-    """Takes over the variables that the job brought along, if any. Ray calls it in each of its processes."""
+    """Sets the variables that were shipped with the job, if any. Ray calls it in each of the job's processes."""
     for folder in sys.path:
         file = Path(folder) / ENVIRONMENT_FILE
         if file.is_file():
@@ -75,9 +75,9 @@ def load_environment() -> None:
 
 
 def bootstrap() -> None:
-    """At the start of a submitted command: its variables, and whether it fits this place. Elsewhere nothing.
+    """At the start of a submitted command: sets its variables and checks versions. Elsewhere it does nothing.
 
-    Raises UserError where the versions here are others than where the command was submitted.
+    Raises UserError where versions differ from those of the machine that submitted the command.
     """
     submitted_from = os.environ.get(SUBMITTED_FROM)
     if submitted_from is None:

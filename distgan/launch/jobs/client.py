@@ -1,8 +1,7 @@
-"""Jobs of a Ray cluster through its dashboard: submit, list, look at, stop."""
+"""Jobs of a Ray cluster through its dashboard: submit, list, inspect, stop."""
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import secrets
@@ -14,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.dashboard.modules.job.sdk import JobSubmissionClient
 from ray.exceptions import AuthenticationError
 
 from distgan.errors import UserError
@@ -22,11 +20,12 @@ from distgan.launch.jobs.bootstrap import SUBMITTED_FROM, to_text, versions
 from distgan.launch.jobs.command import entry_point
 from distgan.launch.jobs.packaging import pack_distgan, pack_environment, pack_folder
 from distgan.launch.jobs.profiles import Cluster
+from distgan.launch.ray_internals import job_client
 from distgan.text import command
 
 _TIMEOUT_S = (10.0, 120.0)  # to connect, and between bytes
 
-_SAVING_S = 600  # a stopped job's time to save its state before it is killed
+_SAVING_S = 600  # for a stopped job to save its state before Ray kills it
 
 _NO_TOKEN = (
     "it asks for a token and there is none here; set RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH, or token_file of the "
@@ -44,14 +43,14 @@ _ENDED = {"SUCCEEDED", "FAILED", "STOPPED"}
 
 @dataclass(frozen=True)
 class JobState:
-    """What Ray knows of a job.
+    """The state of a job in Ray.
 
     Attributes:
         status: PENDING, RUNNING, SUCCEEDED, FAILED or STOPPED.
-        entry_point: the shell's line that it runs.
-        message: Ray's words about the status.
-        began, ended: seconds since 1970; None where it is not known, or not yet so.
-        driver_code: its exit code, where it has ended by itself.
+        entry_point: the shell command that it runs.
+        message: Ray's explanation of the status.
+        began, ended: seconds since 1970; None where unknown.
+        driver_code: its exit code; None where Ray ended it.
     """
 
     id: str
@@ -68,7 +67,7 @@ class JobState:
 
     @property
     def exit_code(self) -> int:
-        """The shell's: of a stopped job that of SIGTERM, of a killed one 128 and the signal's number."""
+        """As in the shell: 143 of a stopped job; of a killed one 128 plus the signal's number."""
         if self.status == "STOPPED":
             return 143
         code = self.driver_code
@@ -78,19 +77,17 @@ class JobState:
 
 
 class Jobs:
-    """The jobs of one cluster, which has answered and has this environment's version of Ray.
+    """The jobs of a cluster that runs this environment's version of Ray.
 
-    Every method raises UserError where the cluster does not answer any more, or refuses.
+    Every method raises UserError where the cluster does not answer, or refuses.
     """
 
     def __init__(self, cluster: Cluster) -> None:
-        for name in ("ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk"):
-            logging.getLogger(name).setLevel(logging.ERROR)
-        # Ray would prefer these to the address it is given.
+        # Ray prefers these variables to the address that it is given.
         kept = {name: os.environ.pop(name, None) for name in ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")}
         headers = {} if cluster.token is None else {"Authorization": f"Bearer {cluster.token}"}
         try:
-            self.client: Any = _Client(cluster.address, headers=headers)
+            self.client: Any = job_client(cluster.address, headers, _TIMEOUT_S)
         except AuthenticationError:
             raise UserError(f"Ray at {cluster.address}: {_NO_TOKEN}") from None
         finally:
@@ -100,7 +97,7 @@ class Jobs:
 
     @property
     def named(self) -> tuple[str, ...]:
-        """The words that name the cluster in another command."""
+        """The options that name the cluster in another command."""
         return self._cluster.named
 
     def submit(
@@ -116,9 +113,9 @@ class Jobs:
 
         Args:
             words: of the command, the first is its name.
-            variables: of all processes of the job; nobody else sees them.
-            folder: the job's own folder, with these `files`.
-            pip: requirements that are installed for it.
+            variables: of all processes of the job, hidden from others.
+            folder: the job's working folder, of which `files` are shipped.
+            pip: requirements to install for it.
         """
         job = f"{words[0]}-{secrets.token_hex(4)}"
         environment: dict[str, Any] = {
@@ -127,24 +124,24 @@ class Jobs:
                 "RAY_JOB_STOP_WAIT_TIME_S": str(_SAVING_S),
             }
         }
-        with tempfile.TemporaryDirectory(prefix="distgan-") as temporary, _told(self._cluster):
+        with tempfile.TemporaryDirectory(prefix="distgan-") as temporary, _request_errors(self._cluster):
             packed = Path(temporary)
             pack_distgan(packed / "distgan.zip")
-            environment["py_modules"] = [self._upload(packed / "distgan.zip")]
+            environment["py_modules"] = [self.client.upload(packed / "distgan.zip")]
             if variables:
                 pack_environment(variables, packed / "environment.zip")
-                environment["py_modules"].append(self._upload(packed / "environment.zip"))
+                environment["py_modules"].append(self.client.upload(packed / "environment.zip"))
                 environment["worker_process_setup_hook"] = _HOOK
             if folder is not None:
                 pack_folder(folder, files, packed / "folder.zip")
-                environment["working_dir"] = self._upload(packed / "folder.zip")
+                environment["working_dir"] = self.client.upload(packed / "folder.zip")
             if pip:
                 environment["pip"] = list(pip)
             self._start(job, entry_point(words), environment)
         return job
 
     def _start(self, job: str, line: str, environment: dict[str, Any]) -> None:
-        """A head that has just been started takes jobs a little later, and waits 10 s itself before it says so."""
+        """Starts a job. A head that has just started refuses jobs for a while, each time after 10 s."""
         for _ in range(_AGENT_TRIES):
             try:
                 self.client.submit_job(entrypoint=line, submission_id=job, runtime_env=environment)
@@ -158,56 +155,42 @@ class Jobs:
             f"dashboard_agent.log there, and whether another Ray holds the agent's port, 52365"
         )
 
-    def _upload(self, package: Path) -> str:
-        uri: str = self.client._upload_package_if_needed(str(package), include_gitignore=False, is_file=True)
-        return uri
-
     def state(self, job: str) -> JobState:
         """Raises UserError also for an unknown job."""
         _check_id(job, self._cluster)
-        with _told(self._cluster, job):
+        with _request_errors(self._cluster, job):
             return _state(self.client.get_job_info(job))
 
     def all(self) -> list[JobState]:
-        """Those that were submitted, the oldest first."""
-        with _told(self._cluster):
+        """The submitted jobs, the oldest first."""
+        with _request_errors(self._cluster):
             found = [_state(details) for details in self.client.list_jobs() if details.type.value == "SUBMISSION"]
         return sorted(found, key=lambda state: state.began or 0.0)
 
     def ask_to_stop(self, job: str) -> None:
-        """The job saves its state and ends, which takes a while."""
+        """Asks a job to save its state and end, and returns at once."""
         _check_id(job, self._cluster)
-        with _told(self._cluster, job):
+        with _request_errors(self._cluster, job):
             self.client.stop_job(job)
 
     def log(self, job: str) -> str:
-        """All that it has printed until now."""
+        """The output of a job so far."""
         _check_id(job, self._cluster)
-        with _told(self._cluster, job):
+        with _request_errors(self._cluster, job):
             text: str = self.client.get_job_logs(job)
             return text
 
 
-class _Client(JobSubmissionClient):
-    """Ray's, but no request waits without end or follows a redirection with the token."""
-
-    def _do_request(self, method: str, endpoint: str, **options: Any) -> Any:
-        return super()._do_request(method, endpoint, timeout=_TIMEOUT_S, allow_redirects=False, **options)
-
-    def _check_connection_and_version(self, *arguments: Any, **options: Any) -> None:
-        """Done once by `Jobs`, in our words."""
-
-
 @contextmanager
-def _told(cluster: Cluster, job: str | None = None) -> Iterator[None]:
-    """Turns what the client raises into a UserError."""
+def _request_errors(cluster: Cluster, job: str | None = None) -> Iterator[None]:
+    """Turns the client's errors into a UserError."""
     where = f"Ray at {cluster.address}"
     try:
         yield
     except AuthenticationError as error:
         raise UserError(f"{where}: {_refusal(error)}") from None
     except OSError as error:
-        raise UserError(f"{where}: no answer any more ({_reason(error)}); check the connection") from None
+        raise UserError(f"{where}: no answer ({_reason(error)}); check the connection") from None
     except (RuntimeError, ValueError) as error:
         if "404" in str(error) and "does not exist" in str(error):
             raise UserError(f"{where}: {_no_job(str(job), cluster)}") from None
@@ -218,7 +201,7 @@ def _told(cluster: Cluster, job: str | None = None) -> Iterator[None]:
 def _check_version(client: Any, address: str) -> None:
     where = f"Ray at {address}"
     try:
-        reply = client._do_request("GET", "/api/version")
+        reply = client.request("GET", "/api/version")
     except AuthenticationError as error:
         raise UserError(f"{where}: {_refusal(error)}") from None
     except OSError as error:
@@ -250,7 +233,7 @@ def _refusal(error: AuthenticationError) -> str:
 
 
 def _reason(error: BaseException) -> str:
-    """The cause behind an error, in few words."""
+    """The cause of an error, in a few words."""
     while error.__context__ is not None and error.__context__ is not error:
         error = error.__context__
     words = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__

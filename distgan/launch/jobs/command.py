@@ -1,4 +1,4 @@
-"""A command that is to run on a cluster: its words quoted for a shell, and whether what it names will be there."""
+"""A command for a cluster: quoted for a shell, and checked for files that the cluster does not have."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PREFIX = "exec python -m distgan "
 
 _OWN_CODE = re.compile(r"([A-Za-z_]\w*)(\.\w+)*:[A-Za-z_]\w*")
 
-# Parameters and keys that name what is read or written from several nodes, or after the job has ended.
+# Parameters and keys that name what several nodes read or write, or what remains after the job.
 _PLACES = {
     "storage", "out", "url", "data", "data.url", "source", "init_from", "continue_from", "from_trial", "warm_start",
     "results", "picture", "json", "statistics",
@@ -28,30 +28,30 @@ _SHARED = "the cluster's nodes do not have it; give an s3:// URL, or the absolut
 
 
 @dataclass(frozen=True)
-class Shipped:
-    """The working folder of a job, and which of its files travel; None without one."""
+class ShippedFolder:
+    """The working folder of a job (None without one), and the files of it that are shipped."""
 
     folder: Path | None = None
     files: frozenset[Path] = frozenset()
 
     def holds(self, relative: str) -> bool:
-        """Whether the job finds this path, a file's or a folder's, in its own folder."""
+        """Whether the job has this file or folder in its working folder."""
         path = Path(relative)
         return path in self.files or any(path in file.parents for file in self.files)
 
 
 def entry_point(words: Sequence[str]) -> str:
-    """The shell's line that runs `distgan` with these words, each of them exactly as it is."""
+    """The shell command that runs `distgan` with exactly these words."""
     return _PREFIX + shlex.join(words)
 
 
 def command_of(line: str) -> str:
-    """What an entry point runs, for people: `distgan train …`, or the line of a job that others have submitted."""
+    """An entry point as text: `distgan train …`, or the shell command of a job that distgan did not submit."""
     return f"distgan {line.removeprefix(_PREFIX)}" if line.startswith(_PREFIX) else line
 
 
 def check_words(words: Sequence[str]) -> str:
-    """The command's name. Raises UserError for what is no command of distgan that can be submitted, and passwords."""
+    """The command's name. Raises UserError for a command that cannot be submitted, and for passwords."""
     if not words:
         raise UserError("what to submit? write the command after --, as in `distgan submit -- train quickstart …`")
     name = words[0]
@@ -59,19 +59,19 @@ def check_words(words: Sequence[str]) -> str:
         raise UserError(f"{name!r:.60} is no command that can be submitted{did_you_mean(name, COMMANDS)}")
     for word in words:
         if without_credentials(word) != word:
-            raise UserError("no passwords in a URL, which everybody on the cluster could read; use --env-file FILE")
+            raise UserError("no passwords in a URL: everyone on the cluster could read them; use --env-file FILE")
         if "\0" in word or "\n" in word:
             raise UserError(f"{word!r:.60}: an argument cannot have a line break")
     return name
 
 
-def check_places(parameters: Mapping[str, object], shipped: Shipped, here: Path) -> None:
+def check_places(parameters: Mapping[str, object], shipped: ShippedFolder, here: Path) -> None:
     """Raises UserError where a command names files or folders that the cluster will not have.
 
     Args:
         parameters: of the command, by name; `overrides` is a list of KEY=VALUE.
-        shipped: what travels.
-        here: the folder that relative paths mean now.
+        shipped: the files that the cluster gets.
+        here: the current folder, to which relative paths refer.
     """
     if parameters.get("address") is not None:
         raise UserError("a submitted command runs on the cluster that it is submitted to: leave out its --address")
@@ -103,7 +103,7 @@ def _named_values(parameters: Mapping[str, object]) -> Iterable[tuple[str, str]]
             yield from ((name, one) for one in value if isinstance(one, str))
 
 
-def _check_config(value: str, shipped: Shipped, here: Path) -> None:
+def _check_config(value: str, shipped: ShippedFolder, here: Path) -> None:
     is_file = Path(value).suffix in {".yaml", ".yml"} or (here / value).is_file()
     if is_file and not shipped.holds(value):
         if not (here / value).is_file() and shipped.folder is None:
@@ -113,27 +113,27 @@ def _check_config(value: str, shipped: Shipped, here: Path) -> None:
         raise UserError(f"unknown preset {value!r:.100}{did_you_mean(value, preset_names())}")
 
 
-def _is_left_behind(name: str, value: str, shipped: Shipped, here: Path) -> bool:
-    """Whether it names a file of spaces, or a component of the user's own code, that is here and does not travel."""
+def _is_left_behind(name: str, value: str, shipped: ShippedFolder, here: Path) -> bool:
+    """Whether it names a space file, or a component of the user's own code, that is here and is not shipped."""
     if name == "space" and (here / value).is_file():
         return not shipped.holds(value)
     own = _OWN_CODE.fullmatch(value)
     return own is not None and not _own_is_shipped(own[1], shipped, here)
 
 
-def _own_is_shipped(module: str, shipped: Shipped, here: Path) -> bool:
+def _own_is_shipped(module: str, shipped: ShippedFolder, here: Path) -> bool:
     """Also true where the module is not in this folder: it may be installed on the cluster."""
     if not ((here / f"{module}.py").is_file() or (here / module).is_dir()):
         return True
     return shipped.holds(f"{module}.py") or shipped.holds(module)
 
 
-def _not_shipped(what: str, shipped: Shipped) -> str:
+def _not_shipped(what: str, shipped: ShippedFolder) -> str:
     if shipped.folder is None:
         return f"{what:.100} is on this machine, and the cluster does not have it: add --working-dir ."
     return (
         f"{what:.100} is not among the files of --working-dir {shipped.folder} that are shipped; name its path in that "
-        f"folder, and look whether .gitignore leaves it out"
+        f"folder, and check whether .gitignore excludes it"
     )
 
 

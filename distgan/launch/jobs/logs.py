@@ -1,4 +1,4 @@
-"""What a job prints, as it prints it, also over a connection that breaks."""
+"""A job's output while it runs, also over a connection that breaks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import aiohttp
 from distgan.errors import UserError
 from distgan.launch.jobs.client import Jobs, JobState
 
-# After so long without a line the connection may be dead: it is made anew, then less and less often.
+# Without output for so long the connection may be dead: it is opened again, at growing intervals.
 _SILENCE_S = 60.0
 
 _LONGEST_SILENCE_S = 600.0
@@ -25,14 +25,14 @@ _SETTLING_S = 0.5
 
 
 class Follower:
-    """Writes a job's output from its beginning, each character once however often the connection is made anew."""
+    """Writes a job's output from its start, each character once however often the connection is opened again."""
 
     def __init__(self, jobs: Jobs, job: str, write: Callable[[str], object]) -> None:
         self._jobs, self._job, self._write = jobs, job, write
         self._written = 0
 
     def follow(self) -> JobState:
-        """Until the job has ended. May be interrupted, and called again.
+        """Writes until the job has ended. May be interrupted and called again.
 
         Raises UserError where the cluster does not answer for minutes.
         """
@@ -43,7 +43,7 @@ class Follower:
                 try:
                     asyncio.run(self._tail(silence))
                 except (aiohttp.ClientError, OSError, RuntimeError):
-                    # Behind some proxies a websocket never opens: a plain request has all that was printed, too.
+                    # Behind some proxies a websocket never opens. A plain request returns the whole output, too.
                     self._take(self._jobs.log(self._job), 0)
                     pause = _RETRY_S
                 state = self._jobs.state(self._job)
@@ -62,7 +62,7 @@ class Follower:
             time.sleep(pause)
 
     async def _tail(self, silence: float) -> None:
-        """Writes what comes over one connection, until it closes or nothing has come for so long."""
+        """Writes the output of one connection until it closes or is silent for `silence` seconds."""
         seen = 0
         lines: AsyncIterator[str] = self._jobs.client.tail_job_logs(self._job)
         try:
@@ -77,7 +77,7 @@ class Follower:
             return
 
     def _rest(self) -> None:
-        """What was printed after the last connection."""
+        """Writes the output after the last connection."""
         with suppress(UserError):
             self._take(self._jobs.log(self._job), 0)
 

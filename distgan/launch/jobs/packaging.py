@@ -1,4 +1,4 @@
-"""What travels with a job: distgan's own code, the working folder, and variables that nobody may see."""
+"""What is shipped with a job: distgan's own code, the working folder, and secret variables."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MOST_BYTES = 100_000
 
 
 def read_env_file(file: Path) -> dict[str, str]:
-    """The variables of NAME=VALUE lines; blank lines, # comments, `export` and quotes around values are understood.
+    """The variables of NAME=VALUE lines, which may have `export`, quotes around values, and # comments.
 
     Nothing is expanded. Raises UserError with a line's number, never with its text, which may be a secret.
     """
@@ -33,7 +33,7 @@ def read_env_file(file: Path) -> dict[str, str]:
             raise UserError(f"--env-file {file}: too large for a file of variables; write NAME=VALUE lines")
         text = content.decode("utf-8")
     except UnicodeDecodeError:
-        raise UserError(f"--env-file {file}: it is no text in UTF-8; write NAME=VALUE lines") from None
+        raise UserError(f"--env-file {file}: not text in UTF-8; write NAME=VALUE lines") from None
     except OSError as error:
         raise UserError(f"--env-file {file}: cannot be read: {error.strerror}") from None
     found = {}
@@ -60,24 +60,24 @@ def _unquoted(value: str, where: str) -> str:
     return re.sub(r"\s#.*$", "", value).rstrip()
 
 
-MOST_BYTES = 100_000_000  # Ray's dashboard takes 100 MiB at once
+MOST_BYTES = 100_000_000  # Ray's dashboard accepts 100 MiB
 
 _NAMED = 3
 
-# Left out wherever they are: caches, environments, version control, secrets, runs and data sets.
+# Never shipped: caches, environments, version control, secrets, runs and data sets.
 _FOLDERS = (".*", "__pycache__", "*.egg-info", "checkpoints", "node_modules", "ray_results", "runs", "wandb")
 
 _FILES = (
     ".*", "*.ckpt", "*.env", "*.key", "*.log", "*.pem", "*.pt", "*.pth", "*.pyc", "*.safetensors", "*.tar", "*.tar.gz",
-    "*.tgz", "*.token", "auth_token", "credentials", "credentials.json", "events.out.tfevents.*", "index.bin",
+    "*.tgz", "*.token", "auth_token", "credentials", "credentials.json", "events.out.tfevents.*", "index.table",
 )  # fmt: skip
 
 
 def files_of(folder: Path, secret: Iterable[Path] = ()) -> list[Path]:
-    """What of a working folder is shipped, relative to it and sorted.
+    """The files of a working folder that are shipped, relative to it and sorted.
 
-    Not the `secret` files, wherever they lie. In a git work tree what git ignores is left out too. Raises UserError
-    where it is no folder, cannot be read, or is too large.
+    `secret` files are left out, and in a git work tree what git ignores. Raises UserError for what is no folder,
+    cannot be read, or is too large.
     """
     try:
         return _files_of(folder, {path.resolve() for path in secret})
@@ -113,7 +113,7 @@ def _files_of(folder: Path, secret: set[Path]) -> list[Path]:
 
 
 def pack_folder(folder: Path, files: Iterable[Path], to: Path) -> None:
-    """A zip of these files of a folder, by the same bytes for the same content; what is private here stays so there.
+    """Writes a reproducible zip of these files of a folder; private files stay private.
 
     Raises UserError for a file that cannot be read.
     """
@@ -128,16 +128,16 @@ def pack_folder(folder: Path, files: Iterable[Path], to: Path) -> None:
 
 
 def pack_distgan(to: Path) -> None:
-    """A zip of the package distgan as it is installed here, without caches."""
+    """Writes a zip of the installed package distgan, without caches."""
     package = Path(distgan.__file__).parent
     files = [path for path in package.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
     pack_folder(package.parent, sorted(path.relative_to(package.parent) for path in files), to)
 
 
 def pack_environment(variables: dict[str, str], to: Path) -> None:
-    """A zip with one file that only its owner can read: the variables, which `arrival.load_environment` takes over.
+    """Writes a zip with the variables, in a file for its owner only, which `bootstrap.load_environment` reads.
 
-    Ray shows a hash of what it ships; random bytes keep it from telling anything of the values.
+    Ray shows a hash of what it ships. Random bytes keep the hash from revealing the values.
     """
     to.touch(mode=0o600)
     with zipfile.ZipFile(to, "w") as archive:
@@ -153,7 +153,7 @@ def _entry(name: str, mode: int) -> zipfile.ZipInfo:
 
 
 def _is_left_out(root: Path, folder: str) -> bool:
-    """Also a virtual environment, by whatever name."""
+    """Whether a folder is left out; a virtual environment is, by any name."""
     return _matches(folder, _FOLDERS) or (root / folder / "pyvenv.cfg").exists()
 
 
@@ -162,7 +162,7 @@ def _matches(name: str, patterns: Sequence[str]) -> bool:
 
 
 def _known_to_git(folder: Path) -> set[Path] | None:
-    """What git tracks, or would, of a folder; None where it is in no work tree, or there is no git."""
+    """The files of a folder that git tracks or would track; None outside a work tree, or without git."""
     command = ["git", "-C", str(folder), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     try:
         listed = subprocess.run(command, capture_output=True, timeout=30, check=True).stdout
@@ -172,7 +172,7 @@ def _known_to_git(folder: Path) -> set[Path] | None:
 
 
 def _largest(sizes: dict[Path, int]) -> str:
-    """The largest folders and files directly in a working folder, with their sizes."""
+    """The largest entries of a working folder, with their sizes."""
     tops: dict[str, int] = {}
     for path, size in sizes.items():
         top = path.parts[0] + ("/" if len(path.parts) > 1 else "")

@@ -1,4 +1,4 @@
-"""Which cluster a command means, and the token that it asks for."""
+"""The cluster of a command, from options, profiles or variables, and its token."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _LONGEST = 10_000
 
 
 def find_token(file: Path | None = None) -> str | None:
-    """The token in `file`, else of RAY_AUTH_TOKEN, of the file RAY_AUTH_TOKEN_PATH, or of ~/.ray/auth_token.
+    """The token in `file`, else in RAY_AUTH_TOKEN, in the file RAY_AUTH_TOKEN_PATH, or in ~/.ray/auth_token.
 
-    Raises UserError for a file that was named and cannot be used, and for what can be no token.
+    Raises UserError for a named file that cannot be read, and for text that is no token.
     """
     if file is not None:
         return _read_token(file, "token_file")
@@ -36,7 +36,7 @@ def find_token(file: Path | None = None) -> str | None:
 
 
 def is_plaintext(address: str) -> bool:
-    """Whether what is sent to a URL can be read on its way: plain http beyond loopback and private networks."""
+    """Whether others can read what is sent to a URL: plain http beyond loopback and private networks."""
     parts = urlsplit(address)
     host = parts.hostname or ""
     if parts.scheme == "https" or host == "localhost" or host.endswith((".local", ".internal", ".svc")):
@@ -71,14 +71,14 @@ _KEYS = (*_TEXTS, "pip")
 
 @dataclass(frozen=True)
 class Cluster:
-    """Where jobs are submitted, and what a profile says about submitting there.
+    """A cluster for jobs, with the defaults of its profile.
 
     Attributes:
         address: of Ray's dashboard, http:// or https:// without a path.
-        token: what the cluster asks for; None where there is none here.
-        token_file: where a profile has it from.
+        token: None without one.
+        token_file: the file that a profile names for it.
         env_file, working_dir, pip: defaults of the options with these names.
-        named: the words that name it in another command.
+        named: the options that name it in another command.
     """
 
     address: str
@@ -93,7 +93,7 @@ class Cluster:
 def find_cluster(address: str | None = None, name: str | None = None) -> Cluster:
     """The cluster at `address`, else of the profile `name` or DISTGAN_CLUSTER, else that of Ray's own variables.
 
-    Raises UserError where none is named, for a profile that cannot be read, and for an address that is none.
+    Raises UserError where none is named, for a profile that cannot be read, and for an invalid address.
     """
     if address is not None and name is not None:
         raise UserError(f"--address {address:.80} and --cluster {name:.40}: give one of them")
@@ -112,7 +112,7 @@ def find_cluster(address: str | None = None, name: str | None = None) -> Cluster
 
 
 def profile_file() -> Path:
-    """DISTGAN_CLUSTERS, or clusters.toml in the user's folder of configurations."""
+    """DISTGAN_CLUSTERS, or clusters.toml in the user's configuration folder."""
     given = os.environ.get("DISTGAN_CLUSTERS")
     home = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
     return _expanded(given or f"{home}/distgan/clusters.toml")
@@ -148,7 +148,7 @@ def _profile(name: str) -> Cluster:
 
 
 def _expanded(path: str) -> Path:
-    """`~` is the user's home, where there is one."""
+    """Replaces `~` by the user's home, where there is one."""
     return Path(os.path.expanduser(path))  # noqa: PTH111 - `Path.expanduser` raises without a home
 
 
@@ -166,7 +166,7 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def _http(address: str, where: str) -> str:
-    """The address with its scheme, without a slash at its end."""
+    """The address with its scheme, without a trailing slash."""
     full = address if "://" in address else f"http://{address}"
     try:
         parts = urlsplit(full)

@@ -1,4 +1,4 @@
-"""The network interface through which a worker meets the others; gloo and NCCL guess, and often guess wrong."""
+"""The network interface between workers. gloo and NCCL guess it, often wrongly."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _VARIABLES = {"GLOO_SOCKET_IFNAME": "{}", "NCCL_SOCKET_IFNAME": "={}"}
 
 
 def use_interface(wanted: str | None, address: str | None) -> str | None:
-    """Has process groups of this process use an interface: the `wanted` one, else the one that holds `address`.
+    """Chooses the interface of this process's process groups: `wanted`, else the one with `address`.
 
-    What the environment says stays. Returns the interface; None where no interface holds the address, as behind a
-    translation of addresses: the libraries choose then. To be called before the process group is made. Raises
-    UserError for an interface that this node has not.
+    Variables of the environment win. Returns the interface; None where no interface has the address, as behind NAT:
+    the libraries choose then. Call it before the process group is made. Raises UserError for an interface that this
+    node does not have.
     """
     if wanted is not None:
         _check(wanted)
@@ -31,7 +31,7 @@ def use_interface(wanted: str | None, address: str | None) -> str | None:
 
 
 def interface_of(address: str) -> str | None:
-    """The interface of this node that holds an IPv4 or IPv6 address; None where there is none."""
+    """The interface of this node with an IPv4 or IPv6 address; None where there is none."""
     try:
         wanted = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
@@ -40,13 +40,13 @@ def interface_of(address: str) -> str | None:
     for name, own in found.items():
         if wanted in own:
             return name
-    # All of 127.0.0.0/8 is on the loopback interface, which names one address only.
+    # The loopback interface has all of 127.0.0.0/8, and lists one address only.
     loopbacks = [name for name, own in found.items() if any(one.is_loopback for one in own)]
     return loopbacks[0] if wanted.is_loopback and loopbacks else None
 
 
 def own_address_towards(host: str, port: int) -> str | None:
-    """The address of this node that another one's packets come back to; None where there is no way there.
+    """The address of this node on the route to a host; None where there is no route.
 
     Nothing is sent.
     """

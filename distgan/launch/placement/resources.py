@@ -1,4 +1,4 @@
-"""What of a Ray cluster a run's workers get, and what is left for its evaluations aside."""
+"""The resources of a Ray cluster that a run's workers and its asynchronous evaluation get."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from distgan.launch.placement.capacity import (
     Bundle,
     Node,
     NodeCapacity,
-    amount_words,
-    living_nodes,
+    alive_nodes,
+    amount_text,
     missing,
 )
 
@@ -27,25 +27,25 @@ class Resources:
     """What each worker gets, and where.
 
     Attributes:
-        worker_cpus: a fraction where there are fewer than workers.
+        worker_cpus: a fraction where there are fewer processors than workers.
         worker_gpus: 0 without.
-        validation_cpus, validation_gpus: of an evaluation aside.
+        evaluation_cpus, evaluation_gpus: of an asynchronous evaluation.
         further: memory in bytes and custom resources of a worker, by Ray's names.
-        labels: selectors of the nodes that it may run on.
+        labels: selectors of the nodes that workers may run on.
         strategy: as `placement.strategy`.
         accelerator_type: Ray's name.
-        lacking: what the cluster has not yet, in words; empty where all have places.
+        shortage: what the cluster lacks so far, as text; empty where all workers fit.
     """
 
     worker_cpus: float
     worker_gpus: float = 0.0
-    validation_cpus: float = 0.0
-    validation_gpus: int = 0
+    evaluation_cpus: float = 0.0
+    evaluation_gpus: int = 0
     further: Mapping[str, float] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
     strategy: str = "pack"
     accelerator_type: str | None = None
-    lacking: str = ""
+    shortage: str = ""
 
     @property
     def use_gpu(self) -> bool:
@@ -53,28 +53,28 @@ class Resources:
 
     @property
     def backend(self) -> str:
-        """How workers talk: NCCL refuses several of them on one GPU."""
+        """Of the process group: NCCL refuses several workers on one GPU."""
         return "nccl" if self.worker_gpus >= 1 else "gloo"
 
     @property
     def per_worker(self) -> dict[str, float]:
-        """As Ray asks for them."""
+        """What a worker needs, by Ray's names."""
         gpus = {"GPU": self.worker_gpus} if self.use_gpu else {}
         return {"CPU": self.worker_cpus, **gpus, **self.further}
 
     @property
-    def part(self) -> Bundle:
-        """Of a worker, with its kind of accelerator."""
+    def bundle(self) -> Bundle:
+        """What a worker needs, with its type of accelerator."""
         kind = {f"{ACCELERATOR}{self.accelerator_type}": 0.001} if self.accelerator_type else {}
         return Bundle(self.per_worker | kind, self.labels)
 
     @property
-    def validation_part(self) -> Bundle:
-        gpus = {"GPU": float(self.validation_gpus)} if self.validation_gpus else {}
-        return Bundle({"CPU": self.validation_cpus, **gpus}, self.labels)
+    def evaluation_bundle(self) -> Bundle:
+        gpus = {"GPU": float(self.evaluation_gpus)} if self.evaluation_gpus else {}
+        return Bundle({"CPU": self.evaluation_cpus, **gpus}, self.labels)
 
     def scaling(self, workers: int) -> ScalingConfig:
-        """How Ray Train is to place the workers."""
+        """How Ray Train places the workers."""
         return ScalingConfig(
             num_workers=workers,
             use_gpu=self.use_gpu,
@@ -84,69 +84,69 @@ class Resources:
             label_selector=dict(self.labels) or None,  # type: ignore[call-arg]
         )
 
-    def words(self) -> str:
+    def describe(self) -> str:
         """`1 CPU, 2 GPUs and accelerator H100`."""
-        *most, last = [amount_words(kind, amount) for kind, amount in self.part.resources.items()]
+        *most, last = [amount_text(kind, amount) for kind, amount in self.bundle.resources.items()]
         return f"{', '.join(most)} and {last}" if most else last
 
-    def words_of(self, workers: int) -> str:
+    def describe_workers(self, workers: int) -> str:
         """`2 workers with 1 CPU each`."""
-        return f"{workers} workers with {self.words()} each" if workers > 1 else f"1 worker with {self.words()}"
+        return f"{workers} workers with {self.describe()} each" if workers > 1 else f"1 worker with {self.describe()}"
 
 
 def plan_resources(scale: ScaleConfig, evaluation: EvaluationConfig, placement: PlacementConfig) -> Resources:
-    """Shares the connected cluster; see `share_nodes`."""
-    return share_nodes(living_nodes(), scale, evaluation, placement)
+    """Shares the connected cluster (see `share_nodes`)."""
+    return share_nodes(alive_nodes(), scale, evaluation, placement)
 
 
 def share_nodes(
     nodes: Sequence[Node], scale: ScaleConfig, evaluation: EvaluationConfig, placement: PlacementConfig
 ) -> Resources:
-    """Shares nodes among a run's workers and its evaluation aside.
+    """Shares nodes among a run's workers and its asynchronous evaluation.
 
-    Raises UserError, with what is missing where, for nodes that cannot hold the workers; where `placement.wait` says
-    so, or an autoscaler manages the nodes, the workers wait instead, and `lacking` says for what.
+    Raises UserError, with what is missing where, for nodes that cannot hold the workers. With `placement.wait`, or
+    where an autoscaler manages the nodes, the workers wait instead, and `shortage` says for what.
     """
-    aside = evaluation.processors if evaluation.asynchronous else 0
+    processors = evaluation.processors if evaluation.asynchronous else 0
     wanted = [node for node in nodes if matches(node.labels, parse_labels(placement.labels))]
     gpus = worker_gpus(wanted, scale.device, scale.workers, placement)
-    fixed = placed(Resources(0.0, gpus), placement)
+    fixed = with_placement(Resources(0.0, gpus), placement)
     spare_gpus = int(sum(node.resources.get("GPU", 0.0) for node in wanted) - gpus * scale.workers)
-    wish = placement.cpus_per_worker
-    shares = [wish] if wish is not None else _shares(wanted, scale.workers, aside) or [1.0]
+    asked = placement.cpus_per_worker
+    shares = [asked] if asked is not None else _shares(wanted, scale.workers, processors) or [1.0]
 
     def with_cpus(worker_cpus: float) -> Resources:
         return replace(
             fixed,
             worker_cpus=worker_cpus,
-            validation_cpus=aside_cpus(aside, worker_cpus),
-            validation_gpus=1 if aside and fixed.use_gpu and spare_gpus >= 1 else 0,
+            evaluation_cpus=evaluation_cpus(processors, worker_cpus),
+            evaluation_gpus=1 if processors and fixed.use_gpu and spare_gpus >= 1 else 0,
         )
 
     for share in shares:
         if _fits(nodes, with_cpus(share), scale.workers):
             return with_cpus(share)
     found = with_cpus(shares[0])
-    told = f"the Ray cluster has no place for {found.words_of(scale.workers)}: " + (
-        missing(nodes, found.part, scale.workers, found.strategy)
-        or f"no node has {amount_words('CPU', found.validation_cpus)} left for the evaluation aside"
+    message = f"the Ray cluster has no place for {found.describe_workers(scale.workers)}: " + (
+        missing(nodes, found.bundle, scale.workers, found.strategy)
+        or f"no node has {amount_text('CPU', found.evaluation_cpus)} left for the asynchronous evaluation"
     )
-    if may_wait(nodes, placement):
-        return replace(found, lacking=told)
+    if should_wait(nodes, placement):
+        return replace(found, shortage=message)
     raise UserError(
-        f"{told}; ask for less (scale.workers, placement.*), or add nodes, or with placement.wait=true wait for them"
+        f"{message}; ask for less (scale.workers, placement.*), or add nodes, or with placement.wait=true wait for them"
     )
 
 
-def may_wait(nodes: Sequence[Node], placement: PlacementConfig) -> bool:
-    """Whether to wait for nodes: as wished, else where nodes are of the groups that an autoscaler makes them in."""
+def should_wait(nodes: Sequence[Node], placement: PlacementConfig) -> bool:
+    """Whether to wait for nodes: `placement.wait`, else whether an autoscaler manages some node."""
     if placement.wait is not None:
         return placement.wait
     return any("ray.io/node-group" in node.labels for node in nodes)
 
 
-def placed(resources: Resources, placement: PlacementConfig) -> Resources:
-    """With what the configuration says beside processors and GPUs."""
+def with_placement(resources: Resources, placement: PlacementConfig) -> Resources:
+    """The resources with everything that `placement` says beside processors and GPUs."""
     memory = placement.memory_gb_per_worker
     further = {"memory": memory * 1e9} if memory is not None else {}
     return replace(
@@ -159,40 +159,40 @@ def placed(resources: Resources, placement: PlacementConfig) -> Resources:
 
 
 def worker_gpus(nodes: Sequence[Node], device: str, workers: int, placement: PlacementConfig) -> float:
-    """GPUs of each worker: as wished, else one where the nodes have enough of them or the configuration needs them."""
-    wish = placement.gpus_per_worker
-    if device == "cpu" or wish == 0:
+    """GPUs of each worker: `placement.gpus_per_worker`, else one where the nodes have enough or the run needs them."""
+    asked = placement.gpus_per_worker
+    if device == "cpu" or asked == 0:
         return 0.0
-    if wish is not None:
-        return wish
+    if asked is not None:
+        return asked
     found = sum(node.resources.get("GPU", 0.0) for node in nodes)
     return 1.0 if found >= workers or device == "cuda" or placement.accelerator_type is not None else 0.0
 
 
-def aside_cpus(processors: int, worker_cpus: float) -> float:
-    """Processors of an evaluation aside; of fractions together no more than one, or whole ones."""
+def evaluation_cpus(processors: int, worker_cpus: float) -> float:
+    """Processors of an asynchronous evaluation: at most one in fractions, or whole ones."""
     cpus = processors * min(1.0, worker_cpus)
     return cpus if cpus <= 1 else math.floor(cpus)
 
 
-def _shares(nodes: Sequence[Node], workers: int, aside: int) -> list[float]:
-    """Processors of a worker, the most first: one, or the shares that the nodes can be cut into.
+def _shares(nodes: Sequence[Node], workers: int, processors: int) -> list[float]:
+    """Candidate processors of a worker, the most first: one, or a share of a node's.
 
-    Rounded down: shares of a processor that are rounded up would not fit beside each other.
+    Rounded down to 0.01: shares that are rounded up would not fit beside each other.
     """
     sizes = {node.resources.get("CPU", 0.0) for node in nodes}
-    cuts = {min(1.0, size / count) for size in sizes for count in range(1, workers + aside + 1)}
+    cuts = {min(1.0, size / count) for size in sizes for count in range(1, workers + processors + 1)}
     return sorted({math.floor(cut * 100) / 100 for cut in cuts if cut >= 0.01}, reverse=True)
 
 
 def _fits(nodes: Sequence[Node], resources: Resources, workers: int) -> bool:
-    """Whether the workers find places, and beside them the evaluation aside, wherever it is."""
-    if not resources.validation_cpus:
-        return NodeCapacity(nodes).take_group(resources.part, workers, resources.strategy)
+    """Whether the workers fit, and beside them the asynchronous evaluation on any node."""
+    if not resources.evaluation_cpus:
+        return NodeCapacity(nodes).take_group(resources.bundle, workers, resources.strategy)
     for index in range(len(nodes)):
-        room = NodeCapacity(nodes)
-        if room.holds(index, resources.validation_part):
-            room.take(index, resources.validation_part)
-            if room.take_group(resources.part, workers, resources.strategy):
+        capacity = NodeCapacity(nodes)
+        if capacity.holds(index, resources.evaluation_bundle):
+            capacity.take(index, resources.evaluation_bundle)
+            if capacity.take_group(resources.bundle, workers, resources.strategy):
                 return True
     return False

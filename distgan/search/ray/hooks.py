@@ -1,4 +1,4 @@
-"""Between Tune and a search's book: what is tried next, what is known of it, and when all is over."""
+"""What Tune calls: a searcher and a callback around the search's state, and a stopper."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from distgan.search.search_state import SearchState
 
 
 class _Unsaved:
-    """Tune saves what it is given, to restore it one day; a search is restored from its book."""
+    """Not saved by Tune: a search is restored from its own record."""
 
     def __deepcopy__(self, memo: Any) -> Any:
         return self
@@ -25,9 +25,10 @@ class _Unsaved:
 
 
 class SearchStopper(_Unsaved, Stopper):
-    """When the search is to end, as another thread says: trials then end by themselves, since Tune kills after 10 s.
+    """Ends the search when another thread asks for it.
 
-    Tune ends what is left after `PATIENCE_S`.
+    Trials save their state and end by themselves; Tune would kill them after 10 s. Tune ends the rest
+    after `PATIENCE_S`.
     """
 
     PATIENCE_S = 600.0
@@ -47,53 +48,53 @@ class SearchStopper(_Unsaved, Stopper):
 
 
 class StateSearcher(_Unsaved, Searcher):
-    """Hands out the book's trials until the search is to end; `describe` gives what a trial's actor is to know."""
+    """Hands out the trials of a search until it ends; `describe` makes the configuration of a trial's actor."""
 
-    def __init__(self, book: SearchState, describe: Callable[[Trial], dict[str, Any]], ending: SearchStopper) -> None:
+    def __init__(self, state: SearchState, describe: Callable[[Trial], dict[str, Any]], stopper: SearchStopper) -> None:
         super().__init__()
-        self._book, self._describe, self._ending = book, describe, ending
+        self._state, self._describe, self._stopper = state, describe, stopper
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # FINISHED is one
-        if self._ending.reason is not None:
+        if self._stopper.reason is not None:
             return Searcher.FINISHED
-        found = self._book.next_trial()
+        found = self._state.next_trial()
         if found == "wait":
             return None
         return Searcher.FINISHED if found == "done" else self._describe(found)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """The book hears of it from `StateCallback`."""
+        """`StateCallback` records it."""
 
     def save(self, checkpoint_path: str) -> None:
-        """The book is kept elsewhere."""
+        """The state is kept in the search's storage."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """The book is kept elsewhere."""
+        """The state is kept in the search's storage."""
 
 
 class StateCallback(_Unsaved, Callback):
-    """Writes into the book what becomes of trials."""
+    """Records what becomes of trials."""
 
-    def __init__(self, book: SearchState) -> None:
-        self._book = book
+    def __init__(self, state: SearchState) -> None:
+        self._state = state
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._book.begun(trial.config["number"])
+        self._state.started(trial.config["number"])
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         if "value" in result:
-            self._book.told(result["number"], result["kimg"], result["value"])
+            self._state.evaluated(result["number"], result["kimg"], result["value"])
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A trial that has not said how it ended was stopped by the scheduler."""
+        """A trial that has not reported how it ended was stopped by the scheduler."""
         last = trial.last_result
         number, seconds = trial.config["number"], last.get("seconds", 0.0)
         state: TrialState = last.get("state") or "stopped"
-        self._book.ended(number, state, last.get("note", ""), seconds)
+        self._state.ended(number, state, last.get("note", ""), seconds)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         lines = [line.strip() for line in str(trial.get_error() or "").splitlines() if line.strip()]
         note = lines[-1] if lines else "its process ended"
-        self._book.ended(trial.config["number"], "failed", note, trial.last_result.get("seconds", 0.0))
+        self._state.ended(trial.config["number"], "failed", note, trial.last_result.get("seconds", 0.0))

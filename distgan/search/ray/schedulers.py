@@ -1,4 +1,4 @@
-"""Tune's schedulers, with rungs in kimg, that know trials of earlier sessions and leave some alone."""
+"""Tune's schedulers with rungs in kimg, which know the trials of earlier sessions and exempt some trials."""
 
 from __future__ import annotations
 
@@ -10,22 +10,23 @@ from typing import Any
 import numpy as np
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
 
-from distgan.search.plan import Plan
+from distgan.launch.ray_internals import overrule_stop
+from distgan.search.plan import SearchPlan
 from distgan.search.record import Trial
 
-# Of ASHA as of Hyperband (Li et al. 2018, 2020), whose brackets differ in how early their first rung is.
+# ASHA has one bracket, Hyperband (Li et al. 2018, 2020) several, which differ in how early their first rung is.
 _BRACKETS = {"asha": 1, "hyperband": 3}
 
 _BY_KIMG: dict[str, Any] = {"time_attr": "kimg", "metric": "score", "mode": "min"}
 
 
-class _Lenient:
-    """Lets trials be that are `exempt` or at their end, and does not stop one for what was known when it went on.
+class _Exempting:
+    """Does not stop trials that are `exempt` or at their end, nor one for an evaluation of an earlier session.
 
-    Before a trial's result there must be a `score`.
+    The results of a trial have a `score`.
 
     Attributes:
-        whole_kimg: where a trial ends by itself, and says how.
+        whole_kimg: where a trial ends by itself and reports how.
     """
 
     whole_kimg: float = math.inf
@@ -43,10 +44,10 @@ class _Lenient:
             super().on_trial_complete(controller, trial, result)  # type: ignore[misc]
 
 
-class Halving(_Lenient, AsyncHyperBandScheduler):
+class SuccessiveHalving(_Exempting, AsyncHyperBandScheduler):
     """ASHA, or asynchronous Hyperband; a trial's bracket is a function of its number.
 
-    A trial is judged once at each rung; at the higher of two that lie between evaluations.
+    A trial is judged once at each rung. Of two rungs between evaluations the higher one counts.
     """
 
     def on_trial_add(self, controller: Any, trial: Any) -> None:
@@ -56,39 +57,43 @@ class Halving(_Lenient, AsyncHyperBandScheduler):
         np.random.set_state(kept)
 
 
-class Median(_Lenient, MedianStoppingRule):
-    """Stops a trial whose best value is worse than the median of the others' mean values up to there."""
+class MedianStopping(_Exempting, MedianStoppingRule):
+    """Stops a trial whose best value is worse than the median of the others' mean values up to there.
+
+    No trial waits for others: a pause would take its workers away.
+    """
+
+    def __init__(self, grace_kimg: float) -> None:
+        super().__init__(**_BY_KIMG, grace_period=grace_kimg, min_time_slice=math.inf)  # type: ignore[arg-type]
+        self._known_kimg: dict[Any, float] = {}
 
     def on_trial_result(self, controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        known = self._results.get(trial)
-        if known and "kimg" in result and result["kimg"] <= known[-1]["kimg"]:
-            return TrialScheduler.CONTINUE  # after a fault a trial tells again what it has measured
+        if result["kimg"] <= self._known_kimg.get(trial, -math.inf):
+            return TrialScheduler.CONTINUE  # after a fault a trial reports again what it has measured
+        if "score" in result and not result["exempt"]:
+            self._known_kimg[trial] = result["kimg"]
         decision = super().on_trial_result(controller, trial, result)
         if decision == TrialScheduler.CONTINUE:
-            self._stopped_trials.discard(trial)
+            overrule_stop(self, trial)
         return decision
 
     def on_trial_complete(self, controller: Any, trial: Any, result: dict[str, Any]) -> None:
         """The last result repeats an evaluation, which would count twice in the mean."""
 
-    def _on_insufficient_samples(self, tune_controller: Any, trial: Any, time: float) -> str:
-        """A trial does not wait for others: pausing takes its workers away, and they would begin again."""
-        return TrialScheduler.CONTINUE
-
 
 @dataclass(frozen=True, eq=False)
-class _Known:
-    """A trial of an earlier session, as far as schedulers look at trials."""
+class PastTrial:
+    """A trial of an earlier session, with the attributes that schedulers read."""
 
     trial_id: str
     config: dict[str, Any]
 
 
-def build_scheduler(plan: Plan) -> TrialScheduler:
-    """The plan's scheduler. None stops a trial of a population."""
-    scheduler: Halving | Median
+def build_scheduler(plan: SearchPlan) -> TrialScheduler:
+    """The plan's scheduler. In a population none stops a trial."""
+    scheduler: SuccessiveHalving | MedianStopping
     if plan.scheduler in _BRACKETS:
-        scheduler = Halving(
+        scheduler = SuccessiveHalving(
             **_BY_KIMG,
             max_t=plan.kimg,  # type: ignore[arg-type]  # any number will do
             grace_period=plan.grace_kimg,  # type: ignore[arg-type]
@@ -97,23 +102,23 @@ def build_scheduler(plan: Plan) -> TrialScheduler:
             stop_last_trials=False,  # else an evaluation after that of a rung is judged at the one below
         )
     elif plan.scheduler == "median":
-        scheduler = Median(**_BY_KIMG, grace_period=plan.grace_kimg)
+        scheduler = MedianStopping(plan.grace_kimg)
     else:
         return FIFOScheduler()  # type: ignore[no-untyped-call]
     scheduler.whole_kimg = plan.kimg
     return scheduler
 
 
-def remember(scheduler: TrialScheduler, plan: Plan, trials: Iterable[Trial]) -> None:
-    """Tells a new scheduler of trials that have ended in earlier sessions, as if it had seen them.
+def replay_trials(scheduler: TrialScheduler, plan: SearchPlan, trials: Iterable[Trial]) -> None:
+    """Replays the trials that have ended in earlier sessions to a new scheduler.
 
-    Those that failed are tried again, and tell by themselves what they have measured.
+    Failed trials are tried again, and report their earlier evaluations themselves.
     """
     sign = -1 if plan.higher_is_better else 1
     for trial in trials:
         if not trial.ended or trial.state == "failed" or not trial.curve or trial.repeats is not None:
             continue
-        known: Any = _Known(f"known-{trial.number}", {"number": trial.number})
+        known: Any = PastTrial(f"known-{trial.number}", {"number": trial.number})
         controller: Any = None
         scheduler.on_trial_add(controller, known)
         score = float("inf")
@@ -125,7 +130,7 @@ def remember(scheduler: TrialScheduler, plan: Plan, trials: Iterable[Trial]) -> 
         scheduler.on_trial_complete(controller, known, result)
 
 
-def _brackets(plan: Plan) -> int:
-    """As many as have a rung of their own below the whole length."""
+def _brackets(plan: SearchPlan) -> int:
+    """The number of brackets: as many as have a rung of their own below the whole length."""
     rungs = int(np.log(plan.kimg / plan.grace_kimg) / np.log(plan.reduction_factor) + 1)
     return max(1, min(_BRACKETS[plan.scheduler], rungs))

@@ -1,4 +1,4 @@
-"""A search on Ray Tune, each of its trials a run of Ray Train."""
+"""A search on Ray Tune, of which each trial is a run of Ray Train."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from distgan.distributed import requested_threads
 from distgan.launch.cluster import ray_cluster
 from distgan.launch.local import cluster_address
 from distgan.launch.mailbox import Background, create_mailbox
-from distgan.launch.placement.waiting import on_spot, trials_on_spot, waiting
-from distgan.launch.ray_errors import lost_processes_as_one_line
-from distgan.launch.signals import StopWish, stop_on_signals
-from distgan.search.planning import SearchJob
+from distgan.launch.placement.waiting import spot_notes, trial_spot_notes, waiting_notes
+from distgan.launch.ray_errors import report_losses
+from distgan.launch.signals import StopRequest, stop_on_signals
+from distgan.search.planning import SearchSpec
 from distgan.search.ranking import reached
 from distgan.search.ray.hooks import SearchStopper, StateCallback, StateSearcher
-from distgan.search.ray.schedulers import build_scheduler, remember
+from distgan.search.ray.schedulers import build_scheduler, replay_trials
 from distgan.search.ray.trial import TrialRun
-from distgan.search.ray.trial_resources import TRIAL_CPUS, ResourceRequest, TrialShare, share_cluster
+from distgan.search.ray.trial_resources import TRIAL_CPUS, ResourceRequest, TrialResources, share_cluster
 from distgan.search.record import SearchEnd, SearchRecord, Trial
 from distgan.search.search_console import SearchDisplay
 from distgan.search.search_state import SearchState
@@ -36,7 +36,7 @@ from distgan.tracking import formatting
 
 _POLL_S = 0.3
 
-# Tune keeps no tables, logs and snapshots of its own: what a search is, is in its book.
+# Tune keeps no tables, logs and snapshots: the search's record has everything.
 _QUIET = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
@@ -48,14 +48,6 @@ _QUIET = {
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where trials run; None is to be chosen (see `search.resources.Wish`)."""
-
-    address: str | None = None
-    concurrent: int | None = None
-
-
-@dataclass(frozen=True)
 class SearchOutcome:
     """The search's record at the end, and the exit code for the command line."""
 
@@ -63,88 +55,92 @@ class SearchOutcome:
     exit_code: int
 
 
-def tune_on_ray(job: SearchJob, place: Place) -> SearchOutcome:
-    """Runs the search until its trials or limits end, or somebody stops it.
+def tune_on_ray(spec: SearchSpec, address: str | None = None, concurrent: int | None = None) -> SearchOutcome:
+    """Runs the search until its trials end, a limit is reached, or a signal stops it.
 
-    Killed at any moment, the same command goes on with it. Raises UserError where trials do not fit the cluster.
+    A search that was killed at any moment is resumed. Raises UserError where trials do not fit the cluster.
+
+    Args:
+        address: of the Ray cluster; by default RAY_ADDRESS, or a cluster started on this machine.
+        concurrent: trials at once; by default as many as fit.
     """
     os.environ.update(_QUIET)
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
-    where = job.search.url
-    with stop_on_signals() as wish, SearchDisplay() as display:
-        display.message(formatting.connecting(cluster_address(place.address)))
-        sources = own_sources(own_names(job.config.model_dump()).values())
-        way_on = "goes on with the search"
-        with ray_cluster(place.address, sources), lost_processes_as_one_line(where, way_on):
-            share = share_cluster(_wish(job, place))
-            for note in job.notes:
+    where = spec.search.url
+    with stop_on_signals() as stop, SearchDisplay() as display:
+        display.message(formatting.connecting(cluster_address(address)))
+        sources = own_sources(own_names(spec.config.model_dump()).values())
+        resume_hint = "resumes the search"
+        with ray_cluster(address, sources), report_losses(where, resume_hint):
+            share = share_cluster(_resource_request(spec, concurrent))
+            for note in spec.notes:
                 display.message(note)
-            display.message(_told(job, share))
-            for note in waiting(share.resources) + on_spot() + trials_on_spot():
+            display.message(_start_note(spec, share))
+            for note in waiting_notes(share.resources) + spot_notes() + trial_spot_notes():
                 display.message(note)
-            book = SearchState(job.record, job.space, job.proposals(), job.search)
-            display.update(book.snapshot(), {})
-            board, ending = create_mailbox(), SearchStopper()
-            reason = _reason(book, 0.0, wish)  # of an earlier session
+            state = SearchState(spec.record, spec.space, spec.sampler(), spec.search)
+            display.update(state.snapshot(), {})
+            mailbox, stopper = create_mailbox(), SearchStopper()
+            reason = _end_reason(state, 0.0, stop)  # of an earlier session
             if reason is None:
-                with _tuner(job, book, share, board, ending) as tuner:
+                with _tuner(spec, state, share, mailbox, stopper) as tuner:
                     fit = Background(tuner.fit)
-                    _follow(book, board, fit, ending, display, wish)
-            record = book.close(
-                reason or ending.reason or ("target" if reached(book.snapshot()) else "all trials ended")
+                    _follow(state, mailbox, fit, stopper, display, stop)
+            record = state.close(
+                reason or stopper.reason or ("target" if reached(state.snapshot()) else "all trials ended")
             )
             display.update(record, {})
-    return SearchOutcome(record, wish.exit_code)
+    return SearchOutcome(record, stop.exit_code)
 
 
-def _wish(job: SearchJob, place: Place) -> ResourceRequest:
-    scale, evaluation = job.config.scale, job.config.evaluation
+def _resource_request(spec: SearchSpec, concurrent: int | None) -> ResourceRequest:
+    scale, evaluation = spec.config.scale, spec.config.evaluation
     return ResourceRequest(
         workers=scale.workers,
-        aside=evaluation.processors if evaluation.asynchronous else 0,
+        evaluation=evaluation.processors if evaluation.asynchronous else 0,
         device=scale.device,
-        concurrent=place.concurrent,
-        most=job.record.limits.trials,
-        placement=job.config.placement,
+        concurrent=concurrent,
+        most=spec.record.limits.trials,
+        placement=spec.config.placement,
     )
 
 
-def _told(job: SearchJob, share: TrialShare) -> str:
-    each = formatting.plural(job.config.scale.workers, "worker")
+def _start_note(spec: SearchSpec, share: TrialResources) -> str:
+    each = formatting.plural(spec.config.scale.workers, "worker")
     device = "" if share.resources.use_gpu else " and no GPU"
-    verb = "going on with" if job.resumes else "starting"
+    verb = "resuming" if spec.resumes else "starting"
     return (
-        f"{verb} {job.record.name}: {formatting.plural(share.concurrent, 'trial')} at once, each of {each} with "
-        f"{share.resources.words()}{device}"
+        f"{verb} {spec.record.name}: {formatting.plural(share.concurrent, 'trial')} at once, each of {each} with "
+        f"{share.resources.describe()}{device}"
     )
 
 
 @contextmanager
 def _tuner(
-    job: SearchJob, book: SearchState, share: TrialShare, board: Any, ending: SearchStopper
+    spec: SearchSpec, state: SearchState, share: TrialResources, mailbox: Any, stopper: SearchStopper
 ) -> Iterator[tune.Tuner]:
-    """Tune with the book's trials; its own notes are in a folder of this machine, afterwards gone."""
-    plan, trials = job.record.plan, job.record.trials
+    """Tune with the search's trials. Its own state is in a temporary folder of this machine."""
+    plan, trials = spec.record.plan, spec.record.trials
     scheduler, threads = build_scheduler(plan), requested_threads()
-    remember(scheduler, plan, trials)
+    replay_trials(scheduler, plan, trials)
 
     def describe(trial: Trial) -> dict[str, Any]:
         return {
             "number": trial.number,
-            "job": job.trial_job(trial),
+            "spec": spec.trial_spec(trial),
             "resources": share.resources,
-            "runs_a_host": share.runs_a_host,
+            "runs_per_host": share.runs_per_host,
             "threads": threads,
-            "begins_at_kimg": 0.0 if trial.parent is None else book.kimg_of(trial.parent),
+            "start_kimg": 0.0 if trial.parent is None else state.kimg_of(trial.parent),
             "exempt": trial.repeats is not None,
-            "board": board,
+            "mailbox": mailbox,
         }
 
-    with tempfile.TemporaryDirectory(prefix="distgan-") as notes:
+    with tempfile.TemporaryDirectory(prefix="distgan-") as folder:
         yield tune.Tuner(
             tune.with_resources(TrialRun, trial_actor(share)),
             tune_config=tune.TuneConfig(
-                search_alg=StateSearcher(book, describe, ending),
+                search_alg=StateSearcher(state, describe, stopper),
                 scheduler=scheduler,
                 num_samples=-1,
                 max_concurrent_trials=share.concurrent,
@@ -152,54 +148,54 @@ def _tuner(
                 trial_dirname_creator=lambda trial: f"{trial.config['number']:04d}",
             ),
             run_config=tune.RunConfig(
-                name=job.record.name,
-                storage_path=notes,
-                stop=ending,
-                failure_config=tune.FailureConfig(max_failures=job.config.scale.max_failures),
+                name=spec.record.name,
+                storage_path=folder,
+                stop=stopper,
+                failure_config=tune.FailureConfig(max_failures=spec.config.scale.max_failures),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-                callbacks=[StateCallback(book)],
+                callbacks=[StateCallback(state)],
                 verbose=0,
             ),
         )
 
 
-def trial_actor(share: TrialShare) -> tune.PlacementGroupFactory:
-    """Of a trial's own process, which follows its workers."""
+def trial_actor(share: TrialResources) -> tune.PlacementGroupFactory:
+    """The resources of a trial's own actor, which follows its workers."""
     selectors = [dict(share.actor_labels)] if share.actor_labels else None
     return tune.PlacementGroupFactory([{"CPU": TRIAL_CPUS}], bundle_label_selector=selectors)
 
 
 def _follow(
-    book: SearchState, board: Any, fit: Background, ending: SearchStopper, display: SearchDisplay, wish: StopWish
+    state: SearchState, mailbox: Any, fit: Background, stopper: SearchStopper, display: SearchDisplay, stop: StopRequest
 ) -> None:
-    """Shows what happens until all trials have ended, and ends them where a limit is met."""
+    """Shows the search until all trials have ended, and stops them where a limit is reached."""
     progress: dict[int, Progress] = {}
     began = time.monotonic()
     while not fit.ended(_POLL_S):
-        events, _ = ray.get(board.take.remote())
+        events, _ = ray.get(mailbox.take.remote())
         for number, kimg, images_per_second in events:
             progress[number] = Progress(kimg, images_per_second)
-        display.update(book.snapshot(), progress)
-        reason = _reason(book, time.monotonic() - began, wish) if ending.reason is None else None
+        display.update(state.snapshot(), progress)
+        reason = _end_reason(state, time.monotonic() - began, stop) if stopper.reason is None else None
         if reason is not None:
-            ending.begin(reason)
+            stopper.begin(reason)
             if reason == "interrupted":
                 display.message("stopping: trials save their state first; press Ctrl-C again to stop at once")
-            board.ask_to_stop.remote()
-    book.raise_failure()
+            mailbox.ask_to_stop.remote()
+    state.raise_failure()
     fit.raise_error()
 
 
-def _reason(book: SearchState, seconds: float, wish: StopWish) -> SearchEnd | None:
-    """Why the search is to end now."""
-    record = book.snapshot()
+def _end_reason(state: SearchState, seconds: float, stop: StopRequest) -> SearchEnd | None:
+    """Why the search ends now; None where it does not."""
+    record = state.snapshot()
     limits = record.limits
-    if wish.wished:
+    if stop.requested:
         return "interrupted"
     if reached(record):
         return "target"
     if limits.budget_hours is not None and seconds >= 3600 * limits.budget_hours:
         return "budget"
-    if limits.budget_kimg is not None and book.kimg >= limits.budget_kimg:
+    if limits.budget_kimg is not None and state.kimg >= limits.budget_kimg:
         return "budget"
     return None

@@ -1,4 +1,4 @@
-"""Ray's errors of lost processes are circumstances, told in one line; a worker's own error is none."""
+"""Ray's errors about lost processes are one line; a worker's own error passes unchanged."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from ray.exceptions import ActorDiedError, NodeDiedError, OutOfMemoryError
 from ray.train import ControllerError, WorkerGroupError
 
 from distgan.errors import UserError
-from distgan.launch.ray_errors import lost_processes_as_one_line
+from distgan.launch.ray_errors import report_losses
 
 PEER = RuntimeError("Connection closed by peer")
 
@@ -36,4 +36,4 @@ def test_errors_that_are_no_losses_pass(error: Exception) -> None:
 
 
 def lost():  # type: ignore[no-untyped-def]
-    return lost_processes_as_one_line("s3://runs/a")
+    return report_losses("s3://runs/a")

@@ -1,4 +1,4 @@
-"""What a search tries next: random draws, grids, draws that learn, and repetitions with other seeds."""
+"""Samplers: random draws, grids, draws that learn, and repetitions with other seeds."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ import pytest
 from distgan.config.load import load_config
 from distgan.errors import UserError
 from distgan.search.expressions import Value
-from distgan.search.optuna_samplers import STARTUP_TRIALS, ModelBased
-from distgan.search.plan import Limits
+from distgan.search.optuna_samplers import STARTUP_TRIALS, OptunaSampler
+from distgan.search.plan import SearchLimits
 from distgan.search.record import Trial, TrialState
-from distgan.search.samplers import Draw, Listed, Proposals, Repeating, grid_draws, known_trials, random_draws
+from distgan.search.samplers import Draw, FixedSampler, Sampler, SeedRepeats, grid_sampler, known_trials, random_sampler
 from distgan.search.space import Space
 from distgan.storage.storage import Storage
 from driven import SEED, begin, drive, end
@@ -55,8 +55,8 @@ def bowl(trial: Trial) -> tuple[float, TrialState]:
     return off + {1: 2.0, 3: 0.0, 5: 1.0}[trial.draw[STEPS]], "budget"
 
 
-def values(space: Space, proposals: Proposals) -> list[dict[str, Value]]:
-    return [trial.draw for trial in drive(proposals, space, lambda trial: (1.0, "budget"))]
+def values(space: Space, sampler: Sampler) -> list[dict[str, Value]]:
+    return [trial.draw for trial in drive(sampler, space, lambda trial: (1.0, "budget"))]
 
 
 def plain(draw: dict[str, Value]) -> Any:
@@ -70,13 +70,13 @@ def test_the_first_random_draw_is_the_preset_and_others_are_their_numbers() -> N
     space = Space.parse(SPACE)
     first = space.initial(load_config(PRESET))
     assert first is not None
-    found = values(space, random_draws(space, 7, 12, first))
+    found = values(space, random_sampler(space, 7, 12, first))
     assert len(found) == 12
     assert found[0] == first
     assert found[1:] == [space.sample(7, number) for number in range(1, 12)]
-    assert values(space, random_draws(space, 7, 5, first)) == found[:5]
-    assert values(space, random_draws(space, 7, 5, None)) == [space.sample(7, 0), *found[1:5]]
-    assert values(space, random_draws(space, 8, 5, first))[1:] != found[1:5]
+    assert values(space, random_sampler(space, 7, 5, first)) == found[:5]
+    assert values(space, random_sampler(space, 7, 5, None)) == [space.sample(7, 0), *found[1:5]]
+    assert values(space, random_sampler(space, 8, 5, first))[1:] != found[1:5]
     config = load_config(PRESET)
     assert space.overrides(found[0])[G] == config.optimizer.generator.lr
     # Where the space does not have the preset's own values nothing is bent to it.
@@ -86,19 +86,19 @@ def test_the_first_random_draw_is_the_preset_and_others_are_their_numbers() -> N
 
 def test_a_grid_is_all_of_its_points() -> None:
     space = Space.parse({G: "loguniform(1e-4, 1e-2)", STEPS: "choice(1, 3, 5)"})
-    found = values(space, grid_draws(space, 3))
+    found = values(space, grid_sampler(space, 3))
     assert found == [{G: rate, STEPS: steps} for rate in (1e-4, 1e-3, 1e-2) for steps in (1, 3, 5)]
-    assert values(space, grid_draws(space, 1)) == [{G: 1e-3, STEPS: steps} for steps in (1, 3, 5)]
+    assert values(space, grid_sampler(space, 1)) == [{G: 1e-3, STEPS: steps} for steps in (1, 3, 5)]
 
 
 # Repetitions.
 
 
-def repeating(trials: int, seeds: int, top: int, *, higher: bool = False) -> tuple[Repeating, Space]:
+def repeating(trials: int, seeds: int, top: int, *, higher: bool = False) -> tuple[SeedRepeats, Space]:
     plan = make_plan({G: "loguniform(1e-5, 1e-3)"}, higher_is_better=higher)
     space = Space.parse(plan.space)
-    limits = Limits(trials=trials, seeds=seeds, top=top)
-    return Repeating(random_draws(space, 0, trials, None), plan, limits), space
+    limits = SearchLimits(trials=trials, seeds=seeds, top=top)
+    return SeedRepeats(random_sampler(space, 0, trials, None), plan, limits), space
 
 
 def by_number(trial: Trial) -> tuple[float, TrialState]:
@@ -109,8 +109,8 @@ def by_number(trial: Trial) -> tuple[float, TrialState]:
 
 @pytest.mark.parametrize(("higher", "best"), [(False, [3, 0]), (True, [2, 1])])
 def test_the_best_are_repeated_with_new_seeds(higher: bool, best: list[int]) -> None:
-    proposals, space = repeating(5, 3, 2, higher=higher)
-    found = drive(proposals, space, by_number)
+    sampler, space = repeating(5, 3, 2, higher=higher)
+    found = drive(sampler, space, by_number)
     assert [trial.number for trial in found] == list(range(9))
     assert [trial.repeats for trial in found] == [None] * 5 + [best[0]] * 2 + [best[1]] * 2
     assert [trial.seed - SEED for trial in found] == [0] * 5 + [1, 2, 1, 2]
@@ -119,24 +119,24 @@ def test_the_best_are_repeated_with_new_seeds(higher: bool, best: list[int]) -> 
 
 
 def test_nothing_is_repeated_before_all_have_ended() -> None:
-    proposals, space = repeating(3, 2, 2)
+    sampler, space = repeating(3, 2, 2)
     trials: list[Trial] = []
     for number in range(3):
-        draw = proposals.next(trials)
+        draw = sampler.next(trials)
         assert isinstance(draw, Draw)
         assert draw.repeats is None
         trials.append(begin(draw, number, space))
     for number in (2, 0, 1):
-        assert proposals.next(trials) == "wait"
+        assert sampler.next(trials) == "wait"
         trials[number] = end(trials[number], by_number)
-    draw = proposals.next(trials)
+    draw = sampler.next(trials)
     assert isinstance(draw, Draw)
     assert (draw.repeats, draw.seed_offset) == (0, 1)
 
 
 def test_repetitions_go_on_where_they_were_whatever_they_bring() -> None:
-    proposals, space = repeating(4, 3, 3)
-    whole = drive(proposals, space, by_number)
+    sampler, space = repeating(4, 3, 3)
+    whole = drive(sampler, space, by_number)
     assert len(whole) == 4 + 3 * 2
     for length in range(4, len(whole) + 1):
         # Some of the repetitions have not ended, some are far better than what they repeat.
@@ -144,39 +144,39 @@ def test_repetitions_go_on_where_they_were_whatever_they_bring() -> None:
             trial if trial.number < 4 else trial.model_copy(update={"state": state, "curve": [(20.0, -9.0)]})
             for trial, state in zip(whole[:length], ["begun", "budget", "failed"] * 4, strict=False)
         ]
-        again = drive(proposals, space, by_number, cut)
+        again = drive(sampler, space, by_number, cut)
         assert [(trial.repeats, trial.seed) for trial in again] == [(trial.repeats, trial.seed) for trial in whole]
 
 
 def test_more_trials_after_repetitions() -> None:
     """A session with --trials 6 after one of 4: two new trials, drawn as if there had been 6 from the beginning."""
-    proposals, space = repeating(4, 2, 1)
-    first = drive(proposals, space, by_number)
+    sampler, space = repeating(4, 2, 1)
+    first = drive(sampler, space, by_number)
     assert [trial.repeats for trial in first] == [None] * 4 + [3]
-    proposals, _ = repeating(6, 2, 1)
-    second = drive(proposals, space, lambda trial: (0.5 if trial.number == 6 else 9.0, "budget"), first)
+    sampler, _ = repeating(6, 2, 1)
+    second = drive(sampler, space, lambda trial: (0.5 if trial.number == 6 else 9.0, "budget"), first)
     assert [trial.repeats for trial in second] == [None] * 4 + [3, None, None, 6]
     assert second[5].draw == space.sample(0, 4)
     assert second[6].draw == space.sample(0, 5)
 
 
 def test_what_has_no_value_is_not_repeated() -> None:
-    proposals, space = repeating(3, 2, 3)
+    sampler, space = repeating(3, 2, 3)
     outcome: dict[int, tuple[float | None, TrialState]] = {0: (None, "failed"), 1: (5.0, "stopped")}
-    found = drive(proposals, space, lambda trial: outcome.get(trial.number, (None, "diverged")))
+    found = drive(sampler, space, lambda trial: outcome.get(trial.number, (None, "diverged")))
     assert [trial.repeats for trial in found] == [None] * 3 + [1]
 
 
 def test_no_repetitions_by_default() -> None:
-    inner = Listed([{G: 1e-4}])
-    assert Repeating(inner, make_plan(), Limits()).next([make_trial(make_plan(), 0, state="begun")]) == "done"
+    inner = FixedSampler([{G: 1e-4}])
+    assert SeedRepeats(inner, make_plan(), SearchLimits()).next([make_trial(make_plan(), 0, state="begun")]) == "done"
 
 
 # Draws that learn.
 
 
-def model(kind: Literal["tpe", "bayes"], space: Space, seed: int, count: int, **more: Any) -> ModelBased:
-    return ModelBased(kind, space, seed, count, **{"higher_is_better": False, **more})
+def model(kind: Literal["tpe", "bayes"], space: Space, seed: int, count: int, **more: Any) -> OptunaSampler:
+    return OptunaSampler(kind, space, seed, count, **{"higher_is_better": False, **more})
 
 
 def odd(trial: Trial) -> tuple[float | None, TrialState]:
@@ -222,9 +222,9 @@ def test_a_draw_is_a_function_of_the_record(kind: Literal["tpe", "bayes"]) -> No
 @pytest.mark.parametrize("kind", ["tpe", "bayes"])
 def test_it_begins_with_the_preset_and_ends_at_its_count(kind: Literal["tpe", "bayes"]) -> None:
     first: dict[str, Value] = {G: 2e-4, STEPS: 5, WEIGHT: 1.5}
-    proposals = model(kind, BOWL, 0, 3, first=first)
-    assert proposals.next([]) == Draw(first)
-    trials = drive(proposals, BOWL, bowl)
+    sampler = model(kind, BOWL, 0, 3, first=first)
+    assert sampler.next([]) == Draw(first)
+    trials = drive(sampler, BOWL, bowl)
     assert [trial.draw for trial in trials] == [first, BOWL.sample(0, 1), BOWL.sample(0, 2)]
 
 
@@ -236,18 +236,18 @@ def test_it_finds_better_values_than_chance(
 ) -> None:
     sign = -1 if higher else 1
 
-    def best(proposals: Proposals) -> float:
-        trials = drive(proposals, BOWL, lambda trial: (sign * bowl(trial)[0], "budget"))
+    def best(sampler: Sampler) -> float:
+        trials = drive(sampler, BOWL, lambda trial: (sign * bowl(trial)[0], "budget"))
         assert len(trials) == count
         return min(bowl(trial)[0] for trial in trials)
 
     learnt = [best(model(kind, BOWL, seed, count, higher_is_better=higher)) for seed in range(seeds)]
-    chance = [best(random_draws(BOWL, seed, count, None)) for seed in range(seeds)]
+    chance = [best(random_sampler(BOWL, seed, count, None)) for seed in range(seeds)]
     assert statistics.median(learnt) < statistics.median(chance) / 2, (learnt, chance)
 
 
-def states_of(proposals: ModelBased, trials: list[Trial]) -> list[optuna.trial.FrozenTrial]:
-    return proposals._study(trials, len(trials)).trials
+def states_of(sampler: OptunaSampler, trials: list[Trial]) -> list[optuna.trial.FrozenTrial]:
+    return sampler._study(trials, len(trials)).trials
 
 
 def test_how_optuna_is_told_of_trials() -> None:
@@ -275,9 +275,9 @@ def test_how_optuna_is_told_of_trials() -> None:
 @pytest.mark.parametrize("kind", ["tpe", "bayes"])
 def test_draws_beside_each_other_differ(kind: Literal["tpe", "bayes"]) -> None:
     trials = drive(model(kind, BOWL, 1, 14), BOWL, bowl)
-    proposals = model(kind, BOWL, 1, 99)
+    sampler = model(kind, BOWL, 1, 99)
     for number in range(14, 18):
-        draw = proposals.next(trials)
+        draw = sampler.next(trials)
         assert isinstance(draw, Draw)
         assert draw.values not in [trial.draw for trial in trials]
         trials.append(begin(draw, number, BOWL))

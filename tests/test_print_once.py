@@ -1,4 +1,4 @@
-"""A mistake that many processes meet is told once; one that a single process meets is told too."""
+"""An error that many processes meet is printed once; one that a single process meets is printed too."""
 
 from __future__ import annotations
 

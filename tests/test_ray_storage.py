@@ -1,4 +1,4 @@
-"""Ray's notes of a run are gone when the command has ended, however it ends."""
+"""Ray Train's folder of a run is gone when the command has ended, however it ends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `distgan tune` makes of its options before anything starts: the plan, and the runs of trials."""
+"""The plan of a search and the runs of its trials, from the options of `distgan tune`."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 from distgan.config.load import load_config, preset_names
 from distgan.errors import UserError
 from distgan.evaluation.extractors.weights import VARIABLE
-from distgan.search.plan import Limits, Plan, SearchOptions
-from distgan.search.planning import SearchJob, plan_search
+from distgan.search.plan import SearchLimits, SearchOptions, SearchPlan
+from distgan.search.planning import SearchSpec, plan_search
 from distgan.search.record import SearchRecord, read_record
 from distgan.search.space import Space
 from distgan.search.space_files import default_entries
@@ -32,7 +32,7 @@ def bricks(tmp_path_factory: pytest.TempPathFactory) -> str:
 def planner(bricks: str, tmp_path: Path) -> Any:
     """Plans a search of quickstart on bricks."""
 
-    def plan(*overrides: str, **options: Any) -> SearchJob:
+    def plan(*overrides: str, **options: Any) -> SearchSpec:
         shared = [f"data.url={bricks}", "image_size=16", "generator.widths=[16, 8]", *overrides]
         given = {"source": "quickstart", "name": "rates", "storage": str(tmp_path / "runs"), **options}
         return plan_search(SearchOptions(overrides=shared, **given))
@@ -53,7 +53,7 @@ def test_of_a_presets_own_space_the_scheduler_searches_what_it_can(
     assert all("objective.label_noise" in note for note in job.notes)
     # What a user asks for is not left out.
     if scheduler != "median":
-        with pytest.raises(UserError, match=r"label_noise.*cannot change while a run goes on"):
+        with pytest.raises(UserError, match=r"label_noise.*cannot change during training"):
             plan(scheduler=scheduler, space=["objective.label_noise=uniform(0, 0.1)", f"{G}=loguniform(1e-5, 1e-3)"])
 
 
@@ -78,28 +78,28 @@ def test_what_a_search_is_by_default(plan: Any, monkeypatch: pytest.MonkeyPatch,
 
 
 def test_a_target_and_a_population_change_how_runs_end(plan: Any) -> None:
-    job = plan("evaluation.patience=3", limits=Limits(target=12.5))
+    job = plan("evaluation.patience=3", limits=SearchLimits(target=12.5))
     assert (job.config.evaluation.target, job.config.evaluation.patience) == (12.5, 3)
     population = plan("evaluation.patience=3", space=[f"{G}=uniform(1e-4, 1e-3)"], scheduler="pbt")
     assert population.config.evaluation.patience is None
 
 
 def test_a_budget_below_the_first_rung_is_allowed(plan: Any) -> None:
-    job = plan(limits=Limits(budget_kimg=0.5))
+    job = plan(limits=SearchLimits(budget_kimg=0.5))
     assert job.record.limits.budget_kimg == 0.5 < job.record.plan.grace_kimg
 
 
 def test_what_may_be_another_in_the_next_session(plan: Any) -> None:
     first = plan()
-    first.record.trials = drive(first.proposals(), first.space, lambda trial: (1.0, "budget"))
+    first.record.trials = drive(first.sampler(), first.space, lambda trial: (1.0, "budget"))
     first.record.save(first.search)
-    longer = plan(limits=Limits(trials=20, seeds=2, top=1, target=3.0, budget_hours=1))
+    longer = plan(limits=SearchLimits(trials=20, seeds=2, top=1, target=3.0, budget_hours=1))
     assert longer.resumes
     assert longer.record.trials == first.record.trials
     assert longer.record.limits.trials == 20
     again = plan("scale.max_failures=9", "checkpoint.keep_last=7")
     assert again.resumes
-    with pytest.raises(UserError, match=r"begun with other settings: reduction_factor was 4 and is 3; set them back"):
+    with pytest.raises(UserError, match=r"started with other settings: reduction_factor was 4 and is 3; set them back"):
         plan(reduction_factor=3.0)
     with pytest.raises(UserError, match="metric was fd_lite0_2k and is recall_lite0_2k; and"):
         plan(metric="recall", scheduler="median", seed=4)
@@ -120,11 +120,11 @@ def test_a_grid_has_as_many_trials_as_points(plan: Any) -> None:
 
 def test_a_population_keeps_its_size(plan: Any) -> None:
     entries = [f"{G}=uniform(1e-4, 1e-3)"]
-    first = plan(space=entries, scheduler="pbt", limits=Limits(trials=4))
+    first = plan(space=entries, scheduler="pbt", limits=SearchLimits(trials=4))
     first.record.save(first.search)
-    assert plan(space=entries, scheduler="pbt", limits=Limits(trials=4, budget_hours=1)).resumes
-    with pytest.raises(UserError, match="this population has 4 members; give --trials 4 to go on with it, or start"):
-        plan(space=entries, scheduler="pbt", limits=Limits(trials=5))
+    assert plan(space=entries, scheduler="pbt", limits=SearchLimits(trials=4, budget_hours=1)).resumes
+    with pytest.raises(UserError, match="this population has 4 members; give --trials 4 to resume it, or start"):
+        plan(space=entries, scheduler="pbt", limits=SearchLimits(trials=5))
 
 
 def test_other_objectives_and_optimisers_in_a_space(plan: Any) -> None:
@@ -134,10 +134,10 @@ def test_other_objectives_and_optimisers_in_a_space(plan: Any) -> None:
         "optimizer.generator.name=choice(adam, rmsprop)",
         "optimizer.generator.beta1=uniform(0, 0.9) if optimizer.generator.name == adam",
     ]
-    job = plan(space=entries, seed=1, limits=Limits(trials=12))
+    job = plan(space=entries, seed=1, limits=SearchLimits(trials=12))
     seen = set()
-    for trial in drive(job.proposals(), job.space, lambda trial: (1.0, "budget")):
-        config = job.trial_job(trial).config
+    for trial in drive(job.sampler(), job.space, lambda trial: (1.0, "budget")):
+        config = job.trial_spec(trial).config
         objective, optimizer = config.objective, config.optimizer.generator
         seen.add((objective.name, optimizer.name))
         assert hasattr(objective, "label_noise") == (objective.name == "bce")
@@ -152,7 +152,7 @@ def test_other_objectives_and_optimisers_in_a_space(plan: Any) -> None:
 def test_the_own_space_of_a_preset_gives_runs(preset: str, tmp_path: Path) -> None:
     config = load_config(preset, ["data.url=/data"])
     entries = default_entries(preset)
-    plan = Plan(
+    plan = SearchPlan(
         data_hash="0" * 64,
         source=preset,
         config=config.model_dump(mode="json"),
@@ -165,13 +165,13 @@ def test_the_own_space_of_a_preset_gives_runs(preset: str, tmp_path: Path) -> No
         grace_kimg=1.0,
         interval_kimg=1.0,
     )
-    record = SearchRecord(name="search", plan=plan, limits=Limits(trials=4))
-    job = SearchJob(record, config, Space.parse(entries), str(tmp_path), False)
-    trials = drive(job.proposals(), job.space, lambda trial: (1.0, "budget"))
-    first = job.trial_job(trials[0])
+    record = SearchRecord(name="search", plan=plan, limits=SearchLimits(trials=4))
+    job = SearchSpec(record, config, Space.parse(entries), str(tmp_path), False)
+    trials = drive(job.sampler(), job.space, lambda trial: (1.0, "budget"))
+    first = job.trial_spec(trials[0])
     assert first.config == config.model_copy(update={"seed": SEED}), "the first trial is the preset"
     for trial in trials[1:]:
-        found = job.trial_job(trial).config
+        found = job.trial_spec(trial).config
         tree = found.model_dump(mode="json")
         for key, value in trial.overrides.items():
             section: Any = tree

@@ -1,0 +1,189 @@
+"""Everything of Ray that is private: each name with why it is needed, and what breaks without it.
+
+No other file of distgan uses a private name of Ray. `tests/test_ray_internals.py` checks each of them alone and says
+which one a new release of Ray has moved.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from distgan.errors import UserError
+
+try:
+    from ray._private import ray_constants, services, state, worker
+    from ray._private.authentication.authentication_utils import is_token_auth_enabled
+    from ray._private.grpc_utils import init_grpc_channel
+    from ray._private.runtime_env.constants import RAY_JOB_CONFIG_JSON_ENV_VAR
+    from ray._raylet import Config  # type: ignore[attr-defined]
+    from ray.core.generated import gcs_service_pb2, gcs_service_pb2_grpc
+except ImportError as error:
+    raise UserError(
+        f"Ray {ray.__version__}: this distgan does not know it ({error}); install the version in constraints.txt"
+    ) from None
+
+# `module:name` or `module:Class.member`; in parentheses a parameter, after empty ones an attribute of an object.
+PRIVATE: Mapping[str, str] = {
+    "ray:init(_temp_dir)": "A folder of the user for sockets, logs and code. Else Ray opens /tmp/ray to everyone.",
+    "ray._private.ray_constants:ENABLE_RAY_CLUSTER": "Ray reads it as it is imported. Else its ports are open to all.",
+    "ray._private.ray_constants:ENABLE_RAY_CLUSTERS_ENV_VAR": "The same for Ray's processes. Else theirs are open.",
+    "ray._private.services:ConsolePopen": "Ray's processes get a group of their own. Else a closed terminal kills them "
+    "before a run has saved its state.",
+    "ray._private.services:canonicalize_bootstrap_address": "The head behind `--address auto`. Else it cannot be "
+    "checked before Ray connects, which takes minutes to fail.",
+    "ray._private.authentication.authentication_utils:is_token_auth_enabled": "Whether this process sends a token. "
+    "Else a wrong token and a missing one give one message.",
+    "ray._raylet:Config.initialize": "Ray reads RAY_AUTH_MODE again. Else a user must set it before `import ray`.",
+    "ray._private.grpc_utils:init_grpc_channel": "A channel to the head, with Ray's token and TLS. Else a wrong "
+    "address is noticed late.",
+    "ray.core.generated.gcs_service_pb2:CheckAliveRequest": "Asks the head for its version. Else another version's "
+    "cluster ends in a traceback.",
+    "ray.core.generated.gcs_service_pb2_grpc:NodeInfoGcsServiceStub": "Sends that request.",
+    "ray._private.runtime_env.constants:RAY_JOB_CONFIG_JSON_ENV_VAR": "What a submitted job already ships. Else its "
+    "workers lose it when a run adds modules of a user.",
+    "ray._private.worker:print_to_stdstream": "What Ray prints of its processes. Else a lost node prints 50 lines.",
+    "ray._private.worker:_global_node": "The node's session folder. Else doctor cannot say what disk Ray writes to.",
+    "ray._private.state:actors": "Finds Ray Train's controller. Else Ctrl-C in a wait for nodes leaves the wait alive.",
+    "ray.train.v2._internal.execution.controller:TrainController": "The class name by which it is found.",
+    "ray._private.worker:global_worker": "The core worker of this process, which can end an actor by its id.",
+    "ray._raylet:CoreWorker.kill_actor": "Ends that controller, of which there is no handle.",
+    "ray.dashboard.modules.dashboard_sdk:SubmissionClient._do_request": "Time limits, and no redirect that takes the "
+    "token along. Else `distgan jobs` waits for ever on a dashboard that hangs.",
+    "ray.dashboard.modules.dashboard_sdk:SubmissionClient._check_connection_and_version": "Skipped: distgan checks the "
+    "version itself. Else a wrong address gives Ray's traceback.",
+    "ray.dashboard.modules.dashboard_sdk:SubmissionClient._upload_package_if_needed": "Ships code and variables as "
+    "files of a job. Else variables stand in the job's description, which everyone can read.",
+    "ray.tune.schedulers:MedianStoppingRule()._stopped_trials": "A trial whose stop was overruled. Else the rule's own "
+    "assertion ends the search at its next result.",
+}
+
+
+def head_address(address: str) -> str:
+    """`HOST:PORT` of `auto`, the cluster of this machine. Raises ConnectionError where there is none."""
+    return services.canonicalize_bootstrap_address(address) or ""
+
+
+def sends_token() -> bool:
+    """Whether this process authenticates with a token."""
+    return bool(is_token_auth_enabled())
+
+
+def send_token() -> None:
+    """From now on this process, and those that it starts, authenticate with the user's token."""
+    os.environ["RAY_AUTH_MODE"] = "token"
+    Config.initialize("")
+
+
+def head_version(address: str, timeout_s: float) -> str:
+    """Ray's version at a head. Raises grpc.RpcError, or ray.exceptions.AuthenticationError without a token."""
+    with init_grpc_channel(address) as channel:
+        head = gcs_service_pb2_grpc.NodeInfoGcsServiceStub(channel)  # type: ignore[no-untyped-call]
+        request = gcs_service_pb2.CheckAliveRequest()  # type: ignore[attr-defined]
+        return str(head.CheckAlive(request, timeout=timeout_s).ray_version)
+
+
+def submitted_environment() -> dict[str, Any] | None:
+    """The runtime environment of the submitted job that this process belongs to; None outside a job."""
+    given = os.environ.get(RAY_JOB_CONFIG_JSON_ENV_VAR)
+    found: dict[str, Any] | None = None if given is None else json.loads(given)["runtime_env"]
+    return found
+
+
+def listen_on_loopback(only: bool) -> None:
+    """Whether what Ray starts from now on listens on 127.0.0.1 alone.
+
+    By default most of Ray's ports are open on all addresses of a machine. This is its switch for systems whose
+    firewalls ask about such ports.
+    """
+    ray_constants.ENABLE_RAY_CLUSTER = not only
+    os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] = str(int(not only))
+
+
+def start_local(folder: Path, **options: Any) -> None:
+    """`ray.init` of a cluster on this machine, with its sockets, logs and shipped code below `folder`."""
+    with _own_process_groups():
+        ray.init(address="local", _temp_dir=str(folder), **options)
+
+
+@contextmanager
+def _own_process_groups() -> Iterator[None]:
+    """Inside, Ray starts its processes where signals to the group of this process do not reach them.
+
+    A closing terminal and `timeout` send such signals; a run must save its state first. This process ends what it
+    has started. Where it is killed, the kernel does.
+    """
+    kept = services.ConsolePopen
+    services.ConsolePopen = partial(kept, process_group=0)  # type: ignore[misc,assignment]
+    try:
+        yield
+    finally:
+        services.ConsolePopen = kept  # type: ignore[misc]
+
+
+def session_folder() -> Path | None:
+    """The session folder of the Ray node that this process belongs to."""
+    node = worker._global_node
+    return None if node is None else Path(node.get_session_dir_path())
+
+
+_print = worker.print_to_stdstream
+
+
+def edit_ray_messages(edit: Callable[[str], str]) -> None:
+    """From now on this process prints messages about Ray's nodes as `edit` returns them."""
+
+    def print_edited(data: dict[str, Any], ignore_prefix: bool = False) -> None:
+        if data.get("pid") == "raylet":
+            data = data | {"lines": [edit(message) for message in data["lines"]]}
+        _print(data, ignore_prefix)
+
+    worker.print_to_stdstream = print_edited
+
+
+def kill_train_controllers() -> None:
+    """Ends the Ray Train runs of this driver."""
+    job = ray.JobID.from_hex(ray.get_runtime_context().get_job_id())
+    for actor, facts in state.actors(job_id=job, actor_state_name="ALIVE").items():
+        if facts["ActorClassName"] == "TrainController":
+            worker.global_worker.core_worker.kill_actor(ray.ActorID.from_hex(actor), True)  # type: ignore[attr-defined]
+
+
+def job_client(address: str, headers: Mapping[str, str], timeout_s: tuple[float, float]) -> Any:
+    """A client of the job service at a dashboard, which it does not contact yet.
+
+    Every request ends within `timeout_s` (to connect, between bytes) and follows no redirect. Two methods are added:
+    `request(method, path)` returns a response, `upload(file)` the URI of an uploaded zip file.
+    """
+    from ray.job_submission import JobSubmissionClient  # takes 0.3 s
+
+    logging.getLogger("ray.dashboard.modules.dashboard_sdk").setLevel(logging.ERROR)
+    logging.getLogger("ray.dashboard.modules.job.sdk").setLevel(logging.ERROR)
+
+    class Client(JobSubmissionClient):
+        def _do_request(self, method: str, endpoint: str, **options: Any) -> Any:
+            return super()._do_request(method, endpoint, timeout=timeout_s, allow_redirects=False, **options)
+
+        def _check_connection_and_version(self, *arguments: Any, **options: Any) -> None:
+            """`launch.jobs.client` does it."""
+
+        def request(self, method: str, path: str) -> Any:
+            return self._do_request(method, path)
+
+        def upload(self, file: Path) -> str:
+            return str(self._upload_package_if_needed(str(file), include_gitignore=False, is_file=True))
+
+    return Client(address, headers=dict(headers))
+
+
+def overrule_stop(rule: Any, trial: Any) -> None:
+    """Lets a `MedianStoppingRule` go on judging a trial that it has stopped."""
+    rule._stopped_trials.discard(trial)
