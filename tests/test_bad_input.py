@@ -458,7 +458,7 @@ LABELS = [
         f"{CONTINUE} {{run}} data.url={{other}}",
         r"trained on other data .*set data\.url to them",
     ),
-    Case("state of the whole budget", f"{CONTINUE} {{run}}", r"training\.kimg=.* is the budget with them; set"),
+    Case("state of the whole budget", f"{CONTINUE} {{run}}", r"training\.kimg=.* includes them; set"),
     Case(
         "state of own code",
         f"{CONTINUE} {{mine}}",
@@ -1286,7 +1286,7 @@ EVALUATION = [
         all_of(files(weights_pth=b"other"), environment(DISTGAN_FID_WEIGHTS="weights.pth")),
     ),
     Case("score without logits", "evaluate {run} --metrics is", "inception_score needs an extractor with logits"),
-    Case("too few for recall", "evaluate {run} --metrics pr --samples 5", "needs more than 5 images on either side"),
+    Case("too few for recall", "evaluate {run} --metrics pr --samples 5", "needs at least 6 images on either side"),
     Case(
         "statistics of another extractor",
         WITH_STATISTICS,
@@ -1529,7 +1529,7 @@ SEARCH = [
     Case(
         "trial without its parent",
         "tune --results {tmp}/begun",
-        r"/begun/search\.json: not a search that .* \(.*trial 0 does not belong where it stands\)",
+        r"/begun/search\.json: not a search that .* \(.*trial 0 is at the wrong place\)",
         search_begun(
             lambda content: content.replace(
                 b'"trials": []', b'"trials": [{"number": 0, "draw": {}, "overrides": {}, "seed": 0, "parent": 7}]'

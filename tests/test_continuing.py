@@ -319,7 +319,7 @@ def test_the_plan_names_it(data: str, parent: Path, tmp_path: Path, cli: Cli) ->
     result = cli("train", "new.yaml", "--dry-run", "--name", "new", "--continue-from", str(parent))
     assert result.code == 0
     assert f"--continue-from {parent}/checkpoints/step-000000002" in result.out
-    assert "0.032 kimg; its run began from the whole state of" in result.err
+    assert "0.032 kimg; its run began with the state of" in result.err
     result = cli("train", "new.yaml", "--no-ray", "--name", "new", "--continue-from", str(parent))
     assert result.code == 0
     result = cli("train", "new.yaml", "--no-ray", "--name", "new", "--continue-from", f"{tmp_path}/other")

@@ -280,7 +280,7 @@ def test_the_table_has_a_row_a_class(conditional: Path, cli: Cli) -> None:
     for one in document["classes"]:
         assert f"{one['distance']:,.0f}" in result.out
         assert one["name"] in result.out
-    assert "the classes have from 33 images, not more than the 320 features" in result.out
+    assert "33 images, not more than the 320 features" in result.out
 
 
 def test_a_class_of_too_few_images_is_named(conditional: Path, tmp_path: Path) -> None:
@@ -301,7 +301,7 @@ def test_a_class_without_images_is_passed_over(conditional: Path, tmp_path: Path
     assert [(one.label, one.name, one.samples) for one in found.classes] == [(0, "kind 0", 75), (2, "kind 2", 75)]
     assert found.small_classes == ["kind 1"]
     told = notes(plan_evaluation(str(conditional), options), found)
-    assert "classes of no or very few real images have no distance: 'kind 1'" in told
+    assert "classes with no or very few real images have no distance: 'kind 1'" in told
 
 
 def test_files_beside_the_images_of_a_folder_are_told(data: str, tmp_path: Path) -> None:

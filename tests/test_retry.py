@@ -198,6 +198,7 @@ def test_what_may_pass_is_told_apart(mode: str, proxy: Proxy, bucket: str, monke
     assert not isinstance(lasting.value, UnavailableError)
 
 
+@pytest.mark.timeout(150)
 @pytest.mark.usefixtures("one_thread")
 def test_a_run_outlives_outages(proxy: Proxy, bucket: str, tmp_path: Path) -> None:
     """The server fails after three of the updates, and is back once the run waits for it."""

@@ -188,12 +188,12 @@ def odd(trial: Trial) -> tuple[float | None, TrialState]:
 
 AGAIN = """
 import json, sys
-from distgan.search.optuna_samplers import ModelBased
+from distgan.search.optuna_samplers import OptunaSampler
 from distgan.search.space import Space
 from distgan.search.record import Trial
 kind, space, trials = json.loads(sys.stdin.read())
 trials = [Trial.model_validate(trial) for trial in trials]
-draw = ModelBased(kind, Space.parse(space), 3, 99, higher_is_better=False).next(trials)
+draw = OptunaSampler(kind, Space.parse(space), 3, 99, higher_is_better=False).next(trials)
 print(json.dumps(draw.values))
 """
 

@@ -102,7 +102,13 @@ def test_the_kept_facts_are_those_of_the_code(preset: str) -> None:
     again = run_of(load_config(preset), preset, Stored(kept.image_bytes, 0.0), kept.data_images)
     # Counters and places within the written file make it some bytes longer or shorter.
     assert again.state_bytes == pytest.approx(kept.state_bytes, rel=0.01)
-    assert replace(again, state_bytes=kept.state_bytes) == kept
+    # How many operators an update runs changes by a few with its code; the prediction does not.
+    for one, stored in zip(again.updates, kept.updates, strict=True):
+        assert one.operators == pytest.approx(stored.operators, rel=0.05)
+    updates = tuple(
+        replace(one, operators=stored.operators) for one, stored in zip(again.updates, kept.updates, strict=True)
+    )
+    assert replace(again, state_bytes=kept.state_bytes, updates=updates) == kept
 
 
 def test_presets_are_counted_with_their_parameters_bytes() -> None:

@@ -237,9 +237,9 @@ def test_a_grid_that_nobody_would_wait_for() -> None:
         ({"objective.label_noise": "uniform(0, 1)"}, r"^objective.label_noise: .*; .*optimizer.generator.lr, .* can$"),
         (
             {G: "uniform(0, 1)", "latent_dim": f"100 * {G}"},
-            r"^latent_dim: `100 \* .*`: cannot change while a run goes on",
+            r"^latent_dim: `100 \* .*`: cannot change during training",
         ),
-        ({G: "choice(0.1, 0.2)", "ema.ramp_up": f"0.1 if {G} == 0.1"}, r"^ema.ramp_up: .*: cannot change while"),
+        ({G: "choice(0.1, 0.2)", "ema.ramp_up": f"0.1 if {G} == 0.1"}, r"^ema.ramp_up: .*: cannot change during"),
         ({"objective.r1_weight": "choice(0, 1)"}, r"^objective.r1_weight: .*from 0 .*: take weights above 0"),
     ],
 )

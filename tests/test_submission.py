@@ -364,7 +364,7 @@ def test_a_cluster_that_stays_away_is_said(monkeypatch: pytest.MonkeyPatch) -> N
 def test_what_workers_wait_for_is_named() -> None:
     everything, free = {"CPU": 16.0, "GPU": 2.0, "memory": 64e9}, {"CPU": 12.0, "memory": 64e9}
     told = waiting_text({"CPU": 1.0, "GPU": 1.0}, 2, everything, free)
-    assert told.startswith("waiting: the workers need 2 GPUs (0 of 2 are free); the run begins when")
+    assert told.startswith("waiting: the workers need 2 GPUs (0 of 2 are free); the run starts when")
     assert "16 CPUs (12 of 16 are free); 2 GPUs" in waiting_text({"CPU": 8.0, "GPU": 1.0}, 2, everything, free)
     assert "need nodes with room for each of them" in waiting_text({"CPU": 4.0}, 2, everything, free)
 

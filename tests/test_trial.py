@@ -79,13 +79,13 @@ def begin(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable
         trial.setup(
             {
                 "number": 7,
-                "job": job,
+                "spec": job,
                 "resources": Resources(worker_cpus=1.0),
-                "runs_a_host": 1,
+                "runs_per_host": 1,
                 "threads": None,
-                "begins_at_kimg": 0.0,
+                "start_kimg": 0.0,
                 "exempt": False,
-                "board": Actor(run.search),
+                "mailbox": Actor(run.search),
             }
         )
         return trial
