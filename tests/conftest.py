@@ -38,6 +38,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--may-skip", action="append", default=[], help="file or test that --strict-skips lets pass")
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """With several processes, tests that start Ray run one after the other in one of them; all others by file."""
     for item in items:

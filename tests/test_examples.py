@@ -48,7 +48,7 @@ def test_the_training_script(tmp_path: Path) -> None:
     process = start(str(EXAMPLES / "train.py"), "--data", pack_bricks(tmp_path / "bricks"), *TINY, cwd=tmp_path)
     output = finish(process, 300)
     assert process.returncode == 0, output
-    assert "first: budget after 2 kimg" in output
+    assert "first: budget after 2.0" in output
     assert "fd_lite0" in output
 
 

@@ -156,7 +156,7 @@ def test_a_copied_file_is_a_preset(copied: str, cli: Cli) -> None:
 def test_a_copied_file_breaks_no_test(tmp_path: Path) -> None:
     """In a copy of the repository: a file more in the folder of presets, and the tests that enumerate them."""
     root = Path(__file__).parents[1]
-    for folder in ("distgan", "tests", "benchmarks", "cluster"):
+    for folder in ("distgan", "tests", "benchmarks", "cluster", "examples"):
         shutil.copytree(root / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(root / "pyproject.toml", tmp_path)
     presets = tmp_path / "distgan" / "config" / "presets"
