@@ -54,10 +54,12 @@ $(FASHION_MNIST):
 	@echo "$@: Fashion-MNIST is not there; apt-get install dataset-fashion-mnist, or make FASHION_MNIST=FOLDER ..."; exit 2
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -n $(PYTEST_PROCESSES) --dist loadgroup -m "not slow" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(PYTEST_PROCESSES) --dist loadfile -m "not slow" $(PYTEST_ARGS)
 
+# Tests that start Ray run one after the other: two instances on one machine disturb each other.
 test-all: $(INSTALLED)
-	$(BIN)/python -m pytest -n $(PYTEST_PROCESSES) --dist loadgroup $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(PYTEST_PROCESSES) --dist loadfile -m "not (slow and ray)" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "slow and ray" $(PYTEST_ARGS)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -38,14 +38,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--may-skip", action="append", default=[], help="file or test that --strict-skips lets pass")
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With several processes, tests that start Ray run one after the other in one of them; all others by file."""
-    for item in items:
-        group = "ray" if item.get_closest_marker("ray") else item.path.stem
-        item.add_marker(pytest.mark.xdist_group(group))
-
-
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """With --strict-skips a skipped test that --may-skip does not name fails the session."""
     if not session.config.getoption("strict_skips") or hasattr(session.config, "workerinput"):
