@@ -176,17 +176,3 @@ def test_what_a_search_is_given(data: str, tmp_path: Path) -> None:
     assert read_entries(["quickstart"]) == default_entries("quickstart")
     with pytest.raises(distgan.UserError, match="--space is missing"):
         distgan.tune(config, name="none", storage=tmp_path)
-
-
-@pytest.mark.slow
-@pytest.mark.ray
-@pytest.mark.timeout(300)
-def test_a_search_and_what_it_found(data: str, tmp_path: Path) -> None:
-    config = tiny_config("quickstart", data, 4, "evaluation.every_kimg=0.032", "health.stop=false")
-    space = {G: "choice(1e-4, 1e-3)"}
-    found = distgan.tune(config, space, name="search", storage=tmp_path, trials=2, concurrent=1, search="grid")
-    assert_type(found.best_config, distgan.Config)
-    assert len(found.ranking) == 2
-    assert found.best_value == found.ranking[0].value
-    assert found.best_config.optimizer.generator.lr in (1e-4, 1e-3)
-    assert distgan.evaluate(found.best_run, samples=16).metrics
