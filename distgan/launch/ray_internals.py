@@ -1,7 +1,7 @@
 """Everything of Ray that is private: each name with why it is needed, and what breaks without it.
 
-No other file of distgan uses a private name of Ray. `tests/test_ray_internals.py` checks each of them alone and says
-which one a new release of Ray has moved.
+No other file of distgan uses a private name of Ray. `tests/launch/test_ray_internals.py` checks each of them alone
+and says which one a new release of Ray has moved.
 """
 
 from __future__ import annotations

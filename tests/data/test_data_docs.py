@@ -1,0 +1,61 @@
+"""The commands of docs/data.md, as written, on downloads in miniature."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from command_line import Cli
+from distgan.data.index import Index
+from distgan.storage.storage import Storage
+from miniatures import BRICKS, CLASSES, COARSE, celeba_folder, cifar_archive, cifar_folder, lego_folder
+
+pytestmark = pytest.mark.timeout(60)
+
+PAGE = Path(__file__).parents[2] / "docs" / "data.md"
+COMMANDS = [
+    shlex.split(line)
+    for block in re.findall(r"```bash\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL)
+    for line in block.splitlines()
+]
+
+# What each --out holds: images, channels, classes.
+MADE = {
+    "faces": (8, 3, []),
+    "faces-blond": (8, 3, ["not Blond_Hair", "Blond_Hair"]),
+    "faces-four": (
+        8,
+        3,
+        ["not Blond_Hair, not Smiling", "not Blond_Hair, Smiling", "Blond_Hair, not Smiling", "Blond_Hair, Smiling"],
+    ),
+    "faces-108": (8, 3, []),
+    "faces-128": (8, 3, []),
+    "cifar10": (30, 3, CLASSES),
+    "cifar100-coarse": (30, 3, COARSE),
+    "cifar10-all": (36, 3, CLASSES),
+    "lego": (12, 1, []),
+    "lego-kinds": (12, 1, sorted(BRICKS)),
+}
+
+
+def test_every_command_is_known() -> None:
+    assert [command[command.index("--out") + 1] for command in COMMANDS] == list(MADE)
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[command.index("--out") + 1])
+def test_a_command(cli: Cli, tmp_path: Path, command: list[str]) -> None:
+    celeba_folder(tmp_path / "celeba")
+    cifar_archive(tmp_path / "cifar-10-python.tar.gz", "cifar-10-batches-py")
+    cifar_archive(tmp_path / "cifar-100-python.tar.gz", "cifar-100-python")
+    cifar_folder(tmp_path, "cifar-10-batches-bin")
+    lego_folder(tmp_path / "lego")
+    done = cli(*command[1:])
+    assert done.code == 0, done
+    out = command[command.index("--out") + 1]
+    header = Index.load(Storage.open(str(tmp_path / out))).header
+    assert (header.samples, header.channels, header.classes) == MADE[out]
+    assert header.image_size == (32 if out.startswith("cifar") else 128 if out == "faces-128" else 64)
+    assert cli("data", "verify", out).code == 0

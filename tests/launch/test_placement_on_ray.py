@@ -1,0 +1,113 @@
+"""Workers on a real Ray cluster of two nodes with labels: they go where the configuration says."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import secrets
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from distgan.launch.placement.network import interface_of
+from processes import TINY, finish, our_processes, ray_node, start
+from runs import assert_same_bits, newest
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(400)]
+
+DRIVER = Path(__file__).parents[1] / "helpers" / "placed_workers.py"
+HEAD, SPOT = "127.0.0.1:6396", "127.0.0.2"
+
+
+@pytest.fixture
+def labelled_nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The address of a Ray cluster whose second node is a spot one with bricks and an accelerator."""
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    before = our_processes()
+    common = ["--block", "--num-cpus", "2", "--object-store-memory", "100000000"]
+    head_options = ["--head", "--port", "6396", "--dashboard-host", "127.0.0.1"]
+    head_options += ["--dashboard-port", "8396", "--labels", "ray.io/market-type=on-demand"]
+    resources = json.dumps({"brick": 2, "accelerator_type:H100": 1})
+    options = ["--address", HEAD, "--node-ip-address", SPOT, "--resources", resources]
+    nodes = [ray_node("start", *head_options, *common, cwd=tmp_path)]
+    try:
+        nodes.append(ray_node("start", *options, "--labels", "ray.io/market-type=spot", *common, cwd=tmp_path))
+        yield HEAD
+    finally:
+        for process in reversed(nodes):
+            process.send_signal(signal.SIGTERM)
+            finish(process, 60)
+        for pid in our_processes().keys() - before.keys():
+            os.kill(pid, signal.SIGKILL)
+
+
+def test_workers_go_where_the_configuration_says(
+    labelled_nodes: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(DRIVER.parents[2]))
+    for variable in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
+        monkeypatch.delenv(variable, raising=False)
+    process = start(str(DRIVER), labelled_nodes, cwd=tmp_path)
+    output = finish(process, 250)
+    assert process.returncode == 0, output
+    answer = json.loads(next(line for line in output.splitlines() if line.startswith("ANSWER")).removeprefix("ANSWER"))
+    places = {name: [worker["address"] for worker in workers] for name, workers in answer["workers"].items()}
+    assert places["spot"] == places["custom"] == [SPOT, SPOT]
+    staying = next(address for address in places["not spot"])
+    assert staying != SPOT
+    assert places["not spot"] == [staying, staying]
+    assert sorted(places["no such label"]) == sorted([staying, SPOT])
+    for worker in itertools.chain(*answer["workers"].values()):
+        assert worker["sum"] == 2
+        assert worker["interface"] == interface_of(worker["address"]), "all nodes are on this machine"
+    assert answer["trials"] == [staying] * 10, "trials live longer than spot nodes"
+    assert answer["refused"].startswith("placement.interface=nic9: is not there on ")
+
+
+def test_a_run_spread_over_two_nodes_has_the_bits_of_one_here(labelled_nodes: str, data: str, tmp_path: Path) -> None:
+    command = ["train", "quickstart", f"data.url={data}", *TINY, "training.kimg=0.5", "--workers", "2", "--name"]
+    spread = ["--address", labelled_nodes, "placement.strategy=strict_spread"]
+    output = finish(start("-m", "distgan", *command, "spread", *spread, cwd=tmp_path))
+    assert "image budget used up" in output, output
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    output = finish(start(*launcher, "-m", "distgan", *command, "here", "--no-ray", cwd=tmp_path))
+    assert "image budget used up" in output, output
+    runs = str(tmp_path / "runs")
+    assert_same_bits(newest(runs, "spread"), newest(runs, "here"))
+
+    refused = start("-m", "distgan", *command, "refused", *spread, "placement.labels=[zone=a]", cwd=tmp_path)
+    output = finish(refused)
+    assert refused.returncode == 2, output
+    assert "error: the Ray cluster has no place for 2 workers with 1 CPU each: no node has the labels zone=a" in output
+
+
+def test_a_run_waits_for_a_node_and_ctrl_c_ends_the_wait(labelled_nodes: str, data: str, tmp_path: Path) -> None:
+    keys = [*TINY, "training.kimg=0.1", "placement.labels=[zone=a]", "placement.wait=true"]
+    command = ["train", "quickstart", f"data.url={data}", *keys, "--address", labelled_nodes]
+
+    def waiting() -> subprocess.Popen[str]:
+        process = start("-m", "distgan", *command, cwd=tmp_path)
+        assert process.stdout is not None
+        assert any("waiting for nodes: " in line and "the labels zone=a" in line for line in process.stdout)
+        return process
+
+    process = waiting()
+    process.send_signal(signal.SIGINT)
+    output = finish(process, 60)
+    assert process.returncode == 130, output
+    process = waiting()
+    options = ["--address", labelled_nodes, "--node-ip-address", "127.0.0.3", "--labels", "zone=a"]
+    late = ray_node("start", *options, "--block", "--num-cpus", "1", "--object-store-memory", "100000000", cwd=tmp_path)
+    try:
+        output = finish(process, 150)
+        assert "image budget used up" in output, output
+    finally:
+        process.kill()
+        late.send_signal(signal.SIGTERM)
+        finish(late, 60)

@@ -1,0 +1,207 @@
+"""What is private of Ray is in one file, and a new release of Ray that moves one of those names is told which."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import re
+import subprocess
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial, reduce
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import grpc
+import pytest
+import ray
+from ray.tune.schedulers import MedianStoppingRule
+
+import distgan.launch.placement.process_group
+import distgan.search.ray.hooks
+import distgan.search.ray.schedulers
+import distgan.search.ray.trial
+from distgan.launch import ray_internals
+from distgan.search.ray.schedulers import MedianStopping
+from distgan.search.ray.schedulers import PastTrial as Trial
+
+pytestmark = pytest.mark.timeout(60)
+
+ROOT = Path(__file__).parents[2]
+
+FILE = "distgan/launch/ray_internals.py"
+
+PRIVATE = re.compile(r"ray(\.\w+)*\.(_(?!_)\w+|generated|dashboard)\b")
+
+
+@pytest.mark.parametrize("name", ray_internals.PRIVATE)
+def test_a_private_name_is_where_it_was(name: str) -> None:
+    module, _, path = name.partition(":")
+    path, parenthesis, rest = path.partition("(")
+    parameter, _, attribute = rest.partition(")")
+    found = reduce(getattr, path.split("."), importlib.import_module(module))
+    if parameter:
+        assert f'"{parameter}"' in inspect.getsource(found)  # taken from **kwargs
+    elif parenthesis:
+        assert hasattr(found(), attribute.removeprefix("."))
+
+
+def python_files() -> Iterator[Path]:
+    for folder in ("distgan", "benchmarks", "cluster", "examples"):
+        yield from sorted((ROOT / folder).rglob("*.py"))
+
+
+def private_names(tree: ast.AST) -> Iterator[str]:
+    """What a file imports of Ray's insides, reaches through `ray.`, or gives to `ray.init`, as far as it is private."""
+    for node in ast.walk(tree):
+        found: list[str] = []
+        if isinstance(node, ast.Import):
+            found = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            found = [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Attribute):
+            found = [ast.unparse(node)]
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).startswith("ray."):
+            found = [f"ray.init.{keyword.arg}" for keyword in node.keywords]
+        yield from (name for name in found if PRIVATE.match(name))
+
+
+def test_nothing_private_of_ray_is_used_elsewhere() -> None:
+    found = {
+        str(file.relative_to(ROOT)): names
+        for file in python_files()
+        if "ray" in (text := file.read_text()) and (names := sorted(set(private_names(ast.parse(text)))))
+    }
+    assert found.pop(FILE), "the search finds what is there"
+    assert found == {}
+
+
+def test_each_import_has_its_reason() -> None:
+    modules = {name.partition(":")[0] for name in ray_internals.PRIVATE}
+    known = {name.partition("(")[0].replace(":", ".") for name in ray_internals.PRIVATE}
+    for node in ast.walk(ast.parse((ROOT / FILE).read_text())):
+        if isinstance(node, ast.ImportFrom) and PRIVATE.match(f"{node.module}.x.") is not None:
+            for alias in node.names:
+                name = f"{node.module}.{alias.name}"
+                assert name in modules or any(f"{one}.".startswith(f"{name}.") for one in known), name
+    for name, reason in ray_internals.PRIVATE.items():
+        assert reason.endswith("."), name
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        distgan.launch.placement.process_group,
+        distgan.search.ray.hooks,
+        distgan.search.ray.schedulers,
+        distgan.search.ray.trial,
+    ],
+)
+def test_no_class_overrides_what_is_private_of_ray(module: ModuleType) -> None:
+    for _, own in inspect.getmembers(module, inspect.isclass):
+        theirs = {name for base in own.__mro__ if base.__module__.startswith("ray.") for name in vars(base)}
+        private = {name for name in vars(own) if name.startswith("_") and not name.endswith("_")} - {"_abc_impl"}
+        assert own.__module__.startswith("ray.") or not private & theirs, own
+
+
+# How Ray uses the names
+
+
+def test_ray_looks_its_switches_up_when_it_starts_something() -> None:
+    services, worker = ray_internals.services, ray_internals.worker
+    assert "ray_constants.ENABLE_RAY_CLUSTER" in inspect.getsource(services), "the address that its servers listen on"
+    assert re.search(r"\bConsolePopen\(", inspect.getsource(services.start_ray_process))
+    assert len(re.findall(r"\bprint_to_stdstream\b", inspect.getsource(worker))) > 1
+    assert issubclass(services.ConsolePopen, subprocess.Popen)
+
+
+def test_a_head_tells_its_version() -> None:
+    messages, service = ray_internals.gcs_service_pb2, ray_internals.gcs_service_pb2_grpc
+
+    class Head(service.NodeInfoGcsServiceServicer):  # type: ignore[misc]
+        def CheckAlive(self, request: object, context: object) -> object:
+            return messages.CheckAliveReply(ray_version="1.2.3")
+
+    server = grpc.server(ThreadPoolExecutor(1))
+    service.add_NodeInfoGcsServiceServicer_to_server(Head(), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        assert ray_internals.head_version(f"127.0.0.1:{port}", 10.0) == "1.2.3"
+    finally:
+        server.stop(None).wait()
+
+
+def test_requests_to_a_dashboard_have_a_limit_and_follow_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[tuple[object, ...], dict[str, object]]] = []
+
+    def request(*words: object, **options: object) -> SimpleNamespace:
+        asked.append((words, options))
+        return SimpleNamespace(status_code=200, text="")
+
+    monkeypatch.setattr("requests.request", request)
+    client = ray_internals.job_client("http://127.0.0.1:1", {"Authorization": "Bearer t"}, (1.0, 2.0))
+    assert asked == [], "nothing is asked yet"
+    client.request("GET", "/api/version")
+    [(words, options)] = asked
+    assert "http://127.0.0.1:1/api/version" in words
+    assert (options["timeout"], options["allow_redirects"]) == ((1.0, 2.0), False)
+    headers = options["headers"]
+    assert isinstance(headers, dict)
+    assert headers["Authorization"] == "Bearer t"
+
+
+def test_an_uploaded_file_has_an_address(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    client = ray_internals.job_client("http://127.0.0.1:1", {}, (1.0, 1.0))
+    sent: list[str] = []
+    monkeypatch.setattr(client, "_package_exists", lambda uri: False)
+    monkeypatch.setattr(client, "_upload_package", lambda uri, path, **options: sent.append(uri))
+    (tmp_path / "a.zip").write_bytes(b"zip")
+    assert client.upload(tmp_path / "a.zip").startswith("gcs://_ray_pkg_")
+    assert len(sent) == 1
+
+
+def test_a_process_reads_its_variables_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("t" * 32)
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "token"))
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    ray_internals.Config.initialize("")
+    assert not ray_internals.sends_token()
+    try:
+        ray_internals.send_token()
+        assert ray_internals.sends_token()
+    finally:
+        monkeypatch.undo()
+        ray_internals.Config.initialize("")
+    assert not ray_internals.sends_token()
+
+
+def test_no_ray_on_this_machine_is_a_connection_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(ray_internals.services, "find_gcs_addresses", set)
+    with pytest.raises(ConnectionError):
+        ray_internals.head_address("auto")
+
+
+def test_outside_of_ray_there_is_no_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_JOB_CONFIG_JSON_ENV_VAR", raising=False)
+    assert ray.is_initialized() or ray_internals.session_folder() is None
+    assert ray_internals.submitted_environment() is None
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", '{"runtime_env": {"py_modules": ["a"]}}')
+    assert ray_internals.submitted_environment() == {"py_modules": ["a"]}
+
+
+def test_a_stop_can_be_overruled() -> None:
+    rule = MedianStopping(grace_kimg=0.5)
+    first, *others, last = (Trial(str(number), {"number": number}) for number in range(5))
+    judge: Any = partial(MedianStoppingRule.on_trial_result, rule, None)
+    for trial in (first, *others):
+        assert judge(trial, {"kimg": 1, "score": 1.0}) == "CONTINUE"
+    assert judge(last, {"kimg": 1, "score": 2.0}) == "STOP"
+    with pytest.raises(AssertionError):
+        judge(last, {"kimg": 2, "score": 2.0})
+    ray_internals.overrule_stop(rule, last)
+    assert judge(last, {"kimg": 2, "score": 0.5}) == "CONTINUE"
