@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -36,6 +37,9 @@ PRIVATE: Mapping[str, str] = {
     "ray:init(_temp_dir)": "A folder of the user for sockets, logs and code. Else Ray opens /tmp/ray to everyone.",
     "ray._private.ray_constants:ENABLE_RAY_CLUSTER": "Ray reads it as it is imported. Else its ports are open to all.",
     "ray._private.ray_constants:ENABLE_RAY_CLUSTERS_ENV_VAR": "The same for Ray's processes. Else theirs are open.",
+    "ray._private.ray_constants:GCS_PORT_ENVIRONMENT_VARIABLE": "The port of a head that is started here, so that its "
+    "address is known before. Else Ray's processes look for a cluster in /tmp and may take another one for theirs.",
+    "ray._private.ray_constants:RAY_ADDRESS_ENVIRONMENT_VARIABLE": "Where they find that address.",
     "ray._private.services:ConsolePopen": "Ray's processes get a group of their own. Else a closed terminal kills them "
     "before a run has saved its state.",
     "ray._private.services:canonicalize_bootstrap_address": "The head behind `--address auto`. Else it cannot be "
@@ -110,8 +114,35 @@ def listen_on_loopback(only: bool) -> None:
 
 def start_local(folder: Path, **options: Any) -> None:
     """`ray.init` of a cluster on this machine, with its sockets, logs and shipped code below `folder`."""
-    with _own_process_groups():
+    with _own_process_groups(), _known_address():
         ray.init(address="local", _temp_dir=str(folder), **options)
+
+
+@contextmanager
+def _known_address() -> Iterator[None]:
+    """Inside, Ray starts a head at an address that its processes have in their environment.
+
+    Otherwise Ray Train asks for the state of its controller at the address that the last `ray start` on this machine
+    has left in a file of /tmp. Where that head is gone, the end of a run takes 12 s longer; where it is another
+    cluster, the controller counts as dead.
+    """
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        port = bound.getsockname()[1]
+    new = {
+        ray_constants.GCS_PORT_ENVIRONMENT_VARIABLE: str(port),
+        ray_constants.RAY_ADDRESS_ENVIRONMENT_VARIABLE: f"127.0.0.1:{port}",
+    }
+    kept = {name: os.environ.pop(name, None) for name in new}
+    os.environ |= new
+    try:
+        yield
+    finally:
+        for name, value in kept.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 @contextmanager

@@ -91,7 +91,11 @@ def test_killed_and_resumed_job_ends_with_the_same_bits(data: str, bucket: str, 
     sessions = {Path(match[1]) for command in commands if (match := re.search(r"--session-dir=(\S+)", command))}
     assert sessions
     assert all(stat.S_IMODE(session.parents[1].stat().st_mode) == 0o700 for session in sessions), sessions
-    assert kill_a_worker(before)
+    # Ray's own processes know this cluster's head: a file of /tmp names that of the last `ray start`.
+    heads = {match[1] for command in commands if (match := re.search(r"--gcs-address=(\S+)", command))}
+    assert heads
+    assert {process.environ().get("RAY_ADDRESS") for process in workers_of(before)} == heads
+    os.kill(workers_of(before)[0].pid, signal.SIGKILL)
     output = finish(process)
     assert process.returncode == 0, output
     assert "image budget used up" in output, output
@@ -105,13 +109,10 @@ def test_killed_and_resumed_job_ends_with_the_same_bits(data: str, bucket: str, 
     assert trained == sorted(set(trained))
 
 
-def kill_a_worker(before: dict[int, str]) -> bool:
-    """SIGKILL to one training worker; whether there was one."""
-    for pid in our_processes().keys() - before.keys():
-        if b"RayTrainWorker" in Path(f"/proc/{pid}/cmdline").read_bytes():
-            os.kill(pid, signal.SIGKILL)
-            return True
-    return False
+def workers_of(before: dict[int, str]) -> list[psutil.Process]:
+    """Training workers that have begun since."""
+    processes = [psutil.Process(pid) for pid in our_processes().keys() - before.keys()]
+    return [process for process in processes if any("RayTrainWorker" in word for word in process.cmdline())]
 
 
 @pytest.mark.slow

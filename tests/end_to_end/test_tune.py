@@ -17,7 +17,7 @@ from distgan.search.record import SearchRecord, Trial, require_record
 from distgan.storage.storage import Storage
 from distgan.training.checkpoints import CheckpointStore
 from distgan.training.starting_point import find_checkpoint
-from processes import TINY, finish, our_processes, ray_node, start, wait_for
+from processes import TINY, finish, kill_ray_nodes, our_processes, ray_node, start, wait_for
 from runs import assert_same_bits, newest, tensors_of
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(600)]
@@ -197,11 +197,7 @@ def two_nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple
     head = ray_node("start", *head_options, *common, cwd=tmp_path)
     other = ray_node("start", "--address", "127.0.0.1:6391", "--node-ip-address", "127.0.0.2", *common, cwd=tmp_path)
     yield "127.0.0.1:6391", other
-    for process in (other, head):
-        process.send_signal(signal.SIGTERM)
-        finish(process, 60)
-    for pid in our_processes().keys() - before.keys():
-        os.kill(pid, signal.SIGKILL)
+    kill_ray_nodes([other, head], before)
 
 
 def test_a_trial_goes_on_where_its_node_died(

@@ -21,7 +21,7 @@ from distgan.storage.s3_server.server import StoreHandle
 from distgan.storage.storage import Storage
 from distgan.tracking import formatting
 from distgan.training.checkpoints import CheckpointStore
-from processes import TINY, finish, our_processes, start, wait_for
+from processes import TINY, finish, kill_ray_nodes, our_processes, start, wait_for
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -78,10 +78,7 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
         assert process.stdout is not None
         assert any("Process exit logs" in line for line in process.stdout)
     yield Head(f"http://127.0.0.1:{jobs_port}", f"127.0.0.1:{port}", token, folder)
-    process.send_signal(signal.SIGTERM)
-    finish(process, 60)
-    for pid in our_processes().keys() - before.keys():
-        os.kill(pid, signal.SIGKILL)
+    kill_ray_nodes([process], before)
 
 
 def free_port() -> int:
@@ -271,20 +268,18 @@ def test_a_wrong_or_missing_token_is_one_line(
     why = "the token is not that of this cluster" if token else "it asks for a token and there is none here"
     train = ["train", "quickstart", f"data.url={local_data}", *TINY, "--address", head.address]
     listing = ["jobs", "list", "--address", head.url]
-    for mode in ("token", None):
-        for command in (train, listing):
-            if mode is None:
-                monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
-            else:
-                monkeypatch.setenv("RAY_AUTH_MODE", mode)
-            process = distgan(*command, cwd=tmp_path)
-            output = finish(process, 30)
-            assert process.returncode == 2, output
-            mistakes = [line for line in output.splitlines() if line.startswith("distgan: error: ")]
-            assert len(mistakes) == 1
-            assert why in mistakes[0]
-            assert "InvalidAuthToken" not in output
-            assert "Traceback" not in output
+    for mode, command in (("token", train), (None, listing)) if token else ((None, train), ("token", listing)):
+        if mode is not None:
+            monkeypatch.setenv("RAY_AUTH_MODE", mode)
+        process = distgan(*command, cwd=tmp_path)
+        output = finish(process, 30)
+        monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+        assert process.returncode == 2, output
+        mistakes = [line for line in output.splitlines() if line.startswith("distgan: error: ")]
+        assert len(mistakes) == 1
+        assert why in mistakes[0]
+        assert "InvalidAuthToken" not in output
+        assert "Traceback" not in output
 
 
 def test_an_unknown_job_is_one_line(head: Head, tmp_path: Path) -> None:

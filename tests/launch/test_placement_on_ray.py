@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import secrets
 import signal
 import subprocess
@@ -14,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from distgan.launch.placement.network import interface_of
-from processes import TINY, finish, our_processes, ray_node, start
+from processes import TINY, finish, kill_ray_nodes, our_processes, ray_node, start
 from runs import assert_same_bits, newest
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(400)]
@@ -23,28 +22,29 @@ DRIVER = Path(__file__).parents[1] / "helpers" / "placed_workers.py"
 HEAD, SPOT = "127.0.0.1:6396", "127.0.0.2"
 
 
-@pytest.fixture
-def labelled_nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+@pytest.fixture(scope="module")
+def labelled_nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a Ray cluster whose second node is a spot one with bricks and an accelerator."""
-    monkeypatch.setenv("RAY_AUTH_MODE", "token")
-    monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
-    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_AUTH_MODE", "token")
+        patch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        yield from _labelled_nodes(tmp_path_factory.mktemp("nodes"))
+
+
+def _labelled_nodes(folder: Path) -> Iterator[str]:
     before = our_processes()
     common = ["--block", "--num-cpus", "2", "--object-store-memory", "100000000"]
     head_options = ["--head", "--port", "6396", "--dashboard-host", "127.0.0.1"]
     head_options += ["--dashboard-port", "8396", "--labels", "ray.io/market-type=on-demand"]
     resources = json.dumps({"brick": 2, "accelerator_type:H100": 1})
     options = ["--address", HEAD, "--node-ip-address", SPOT, "--resources", resources]
-    nodes = [ray_node("start", *head_options, *common, cwd=tmp_path)]
+    nodes = [ray_node("start", *head_options, *common, cwd=folder)]
     try:
-        nodes.append(ray_node("start", *options, "--labels", "ray.io/market-type=spot", *common, cwd=tmp_path))
+        nodes.append(ray_node("start", *options, "--labels", "ray.io/market-type=spot", *common, cwd=folder))
         yield HEAD
     finally:
-        for process in reversed(nodes):
-            process.send_signal(signal.SIGTERM)
-            finish(process, 60)
-        for pid in our_processes().keys() - before.keys():
-            os.kill(pid, signal.SIGKILL)
+        kill_ray_nodes(nodes, before)
 
 
 def test_workers_go_where_the_configuration_says(
@@ -109,5 +109,5 @@ def test_a_run_waits_for_a_node_and_ctrl_c_ends_the_wait(labelled_nodes: str, da
         assert "image budget used up" in output, output
     finally:
         process.kill()
-        late.send_signal(signal.SIGTERM)
+        late.kill()
         finish(late, 60)
