@@ -1,4 +1,4 @@
-"""The commands of docs/data.md, as written, on downloads in miniature."""
+"""The commands of docs/guides/data-formats.md, as written, on downloads in miniature."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from miniatures import BRICKS, CLASSES, COARSE, celeba_folder, cifar_archive, ci
 
 pytestmark = pytest.mark.timeout(60)
 
-PAGE = Path(__file__).parents[2] / "docs" / "data.md"
+PAGE = Path(__file__).parents[2] / "docs" / "guides" / "data-formats.md"
 COMMANDS = [
     shlex.split(line)
     for block in re.findall(r"```bash\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL)

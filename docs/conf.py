@@ -1,0 +1,27 @@
+"""Settings of Sphinx. `make docs` builds the site into build/docs, with warnings as errors."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE), str(HERE.parent)]
+
+from generate import generate  # noqa: E402
+
+from distgan import __version__  # noqa: E402
+
+project = "distgan"
+author = "the distgan authors"
+release = version = __version__
+extensions = ["myst_parser"]
+source_suffix = {".md": "markdown"}
+exclude_patterns = ["_generated"]
+myst_heading_anchors = 3
+html_theme = "furo"
+html_title = f"distgan {release}"
+html_show_sourcelink = html_copy_source = False
+nitpicky = True
+
+generate(HERE / "_generated")
