@@ -131,18 +131,20 @@ def _default(option: Any) -> str:
 def keys() -> str:
     """Every configuration key by section, as `distgan keys` lists them."""
     from distgan.config.describe import list_keys
+    from distgan.config.resume_rules import mutable_keys, runtime_keys
 
+    resume = dict.fromkeys(mutable_keys(), "branch") | dict.fromkeys(runtime_keys(), "resume")
     lines = []
     for section, found in groupby(list_keys(), lambda key: key.key.partition(".")[0] if "." in key.key else ""):
         if section:
             lines.append(f"\n## {section}\n")
         elif lines:
             lines.append("\n## Further keys\n")
-        lines.append("| key | allowed | default | |\n| --- | --- | --- | --- |")
+        lines.append("| key | allowed | default | may change | |\n| --- | --- | --- | --- | --- |")
         for key in found:
             of = f" (of {', '.join(f'`{name}`' for name in key.of)})" if key.of else ""
-            default = _code(key.default)
-            lines.append(f"| `{key.key}` | {_cell(key.allowed)} | {default} | {_cell(key.meaning)}{of} |")
+            cells = (_cell(key.allowed), _code(key.default), resume.get(key.key, ""), f"{_cell(key.meaning)}{of}")
+            lines.append(f"| `{key.key}` | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 

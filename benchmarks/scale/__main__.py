@@ -1,9 +1,9 @@
-"""Throughput on paper, from 1 to 1,024 workers, and the model's check against real runs. docs/scale.md explains it.
+"""Throughput on paper, from 1 to 1,024 workers, and the model's check against real runs. docs/project/scale.md explains it.
 
 python -m benchmarks.scale predict [PRESET ...] [--machine M] [--scaling strong|weak|weak-by-steps] [assumptions]
 python -m benchmarks.scale facts     counts what the presets do, in their code; two minutes
 python -m benchmarks.scale check     measures this machine, predicts runs with 1, 2 and 4 workers, then makes them
-python -m benchmarks.scale page      writes the tables and the picture of docs/scale.md
+python -m benchmarks.scale page      writes the tables and the picture of docs/project/scale.md
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     commands.add_parser("facts", help="count what the presets do")
     checking = commands.add_parser("check", help="the model against real runs")
     checking.add_argument("--repeats", type=int, default=1)
-    commands.add_parser("page", help="write the tables and the picture of docs/scale.md")
+    commands.add_parser("page", help="write the tables and the picture of docs/project/scale.md")
     given = parser.parse_args(arguments)
     if given.command == "facts":
         count(FACTS)
@@ -121,7 +121,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             parser.error(f"{unknown[0]!r} is not counted; choose of {', '.join(facts.runs)}, or run `facts` again")
         network = None if given.network_gbits is None else given.network_gbits * 1e9 / 8
         on = scaled(MACHINES[given.machine], given.fraction, given.operator_us / 1e6, given.jitter, network)
-        console.print(f"{on.source}\nOn paper: no GPU was measured (docs/scale.md says what is assumed).")
+        console.print(f"{on.source}\nOn paper: no GPU was measured (docs/project/scale.md says what is assumed).")
         for name in given.presets:
             run = facts.in_memory()[name]
             if given.memory_mb is not None:

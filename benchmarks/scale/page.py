@@ -1,4 +1,4 @@
-"""The tables and the picture of docs/scale.md, from the model."""
+"""The tables and the picture of docs/project/scale.md, from the model."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Check = tuple[dict[str, Any], Sequence[Row]]
 
 def write(docs: Path, facts: Facts, check: Check) -> None:
     """Renews what lies between the page's marks, and the picture."""
-    page = docs / "scale.md"
+    page = docs / "project" / "scale.md"
     page.write_text(renewed(page.read_text(encoding="utf-8"), facts, check), encoding="utf-8")
     draw(docs / "scale.png", facts, check)
 

@@ -1,7 +1,7 @@
 """How many images a second a training makes: arithmetic on what a run does and what a machine does in a second.
 
 What a run does comes from its own code (`counting`), what a machine does from a data sheet (`machines`) or
-from a measurement (`measure`). docs/scale.md has the formulas and what they assume.
+from a measurement (`measure`). docs/project/scale.md has the formulas and what they assume.
 """
 
 from __future__ import annotations

@@ -255,7 +255,7 @@ def test_the_health_of_a_run_is_met_as_often_as_the_model_has_it() -> None:
 
 def test_the_page_has_the_tables_of_the_model() -> None:
     """After a change run `python -m benchmarks.scale page`."""
-    text = (scale.DOCS / "scale.md").read_text(encoding="utf-8")
+    text = (scale.DOCS / "project" / "scale.md").read_text(encoding="utf-8")
     assert page.renewed(text, FACTS, check.load(scale.CHECK)) == text
 
 
