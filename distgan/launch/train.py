@@ -28,6 +28,7 @@ from distgan.launch.placement.process_group import InterfaceConfig
 from distgan.launch.placement.resources import Resources, plan_resources
 from distgan.launch.placement.waiting import PlacementWatch, end_waiting_run, spot_notes, waiting_notes
 from distgan.launch.ray_errors import report_losses
+from distgan.launch.ray_internals import without_idle_processes
 from distgan.launch.signals import StopRequest, stop_on_signals
 from distgan.storage.storage import Storage
 from distgan.tracking import formatting
@@ -83,7 +84,7 @@ def train_on_ray(spec: RunSpec, address: str | None, claim_lost: Callable[[], bo
             resources = plan_resources(spec.config.scale, spec.config.evaluation, spec.config.placement)
             for note in waiting_notes(resources) + spot_notes():
                 display.message(note)
-            trainer = build_trainer(spec, mailbox, storage, resources, threads=requested_threads())
+            trainer = build_trainer(spec, mailbox, storage, resources, threads=requested_threads(), own_cluster=own)
             fit = Background(trainer.fit)
             watch = PlacementWatch(resources, spec.config.scale.workers, display.message)
             summary = _follow(mailbox, fit, display, stop, watch, own, claim_lost)
@@ -97,6 +98,7 @@ def build_trainer(
     resources: Resources,
     runs_per_host: int = 1,
     threads: int | None = None,
+    own_cluster: bool = False,
 ) -> TorchTrainer:
     """A run as a trainer of Ray Train.
 
@@ -105,10 +107,11 @@ def build_trainer(
         storage: a folder that Ray keeps while the run lasts.
         runs_per_host: how many such runs share a host's processors.
         threads: of each worker, where the user's environment asks for some.
+        own_cluster: whether the cluster ends with this run.
     """
     config = spec.config
     path, filesystem = storage
-    return TorchTrainer(
+    trainer = TorchTrainer(
         worker_main,
         train_loop_config={
             "config": config.model_dump(mode="json"),
@@ -133,6 +136,7 @@ def build_trainer(
             failure_config=FailureConfig(max_failures=config.scale.max_failures),
         ),
     )
+    return without_idle_processes(trainer, own_cluster)
 
 
 def worker_main(arguments: dict[str, Any]) -> None:
