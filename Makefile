@@ -9,7 +9,7 @@ PYTEST_ARGS ?=
 FASHION_MNIST ?= /usr/share/datasets/fashion-mnist
 PHOTOGRAPHS := photographs-output
 
-.PHONY: help install demo photographs labels test test-all lint format clean
+.PHONY: help install demo photographs labels test test-all lint format docs clean
 
 help:
 	@echo "make demo         the main job on an embedded S3 server, in minutes"
@@ -19,6 +19,7 @@ help:
 	@echo "make test-all     the test suite and what is slow"
 	@echo "make lint         ruff, mypy and the import contracts"
 	@echo "make format       ruff's formatter"
+	@echo "make docs         the documentation site, in build/docs"
 	@echo "make clean        remove what the targets above made"
 
 install: $(INSTALLED)
@@ -71,5 +72,12 @@ format: $(INSTALLED)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: $(VENV)/.installed-docs
+	$(BIN)/python -m sphinx --nitpicky --fail-on-warning --keep-going --quiet -b html docs build/docs
+
+$(VENV)/.installed-docs: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	touch $@
+
 clean:
-	rm -rf $(VENV) demo-output $(PHOTOGRAPHS) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) demo-output $(PHOTOGRAPHS) build dist docs/_generated *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
