@@ -27,7 +27,10 @@ INCLUDED = {
 }
 
 # The page in whose place a link names a file.
-_PAGES = INCLUDED | {"cluster/README.md": "docs/guides/clusters/index.md", "examples/README.md": "docs/tutorials/extend.md"}
+_PAGES = INCLUDED | {
+    "cluster/README.md": "docs/guides/clusters/index.md",
+    "examples/README.md": "docs/tutorials/extend.md",
+}
 
 _LINK = re.compile(r"(?<!!)\[([^\]]+)\]\(([^)\s]+)\)")
 

@@ -1,4 +1,4 @@
-"""Throughput on paper, from 1 to 1,024 workers, and the model's check against real runs. docs/project/scale.md explains it.
+"""Throughput on paper, from 1 to 1,024 workers, and the model's check against real runs: docs/project/scale.md.
 
 python -m benchmarks.scale predict [PRESET ...] [--machine M] [--scaling strong|weak|weak-by-steps] [assumptions]
 python -m benchmarks.scale facts     counts what the presets do, in their code; two minutes
