@@ -18,6 +18,7 @@ import typer.main
 from PIL import Image
 
 import distgan
+from benchmarks.scale.__main__ import main as benchmarks_scale
 from command_line import Cli
 from distgan import api
 from distgan.cli.main import UsageError, app, main
@@ -257,17 +258,17 @@ def reader_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "examples").symlink_to(ROOT / "examples")
     rng = np.random.default_rng(0)
     for name, size, channels in (("photos", 40, 3), ("portraits", 64, 3)):
-        for number in range(80):
+        for number in range(48):
             place = folder / name / f"class {number % 2}" / f"{number}.png"
             place.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(rng.integers(0, 255, (size, size, channels), np.uint8)).save(place)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         for command in (
-            "data render bricks --out bricks --samples 256 --size 32",
+            "data render bricks --out bricks --samples 4096 --size 32",
             "data pack portraits --format folder --size 64 --out faces",
             "train quickstart data.url=bricks --no-ray --name first",
-            "sample runs/first --count 130 --out samples.npz",
+            "sample runs/first --count 4096 --out samples.npz",
         ):
             patch.setattr(sys, "argv", ["distgan", *in_miniature(command.split())])
             with pytest.raises(SystemExit) as ended:
@@ -278,18 +279,18 @@ def reader_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def in_miniature(words: list[str]) -> list[str]:
     """The same command with few images and small networks."""
-    if words[:2] == ["data", "render"]:
-        return ["256" if word.isdigit() and int(word) > 1000 else word for word in words]
     if words[0] == "train":
-        kimg = next((float(word.partition("=")[2]) for word in words if word.startswith("training.kimg=")), 240)
-        ours = [key for key in TINY if not key.startswith(("image_size", "training.kimg", "evaluation.every_kimg"))]
-        given = {word.partition("=")[0] for word in words}
-        ours = [
-            key for key in ours if key.partition("=")[0] != "evaluation.patience" or "evaluation.patience" not in given
-        ]
-        return [*words, *ours, f"training.kimg={max(kimg / 400, 0.3):g}", "evaluation.every_kimg=0.3"]
-    few = {"50000": "130", "4096": "130", "2048": "130"}
-    return [few.get(word, word) for word in words]
+        given = {name: value for name, _, value in (word.partition("=") for word in words)}
+        small = dict(word.split("=") for word in TINY if not word.startswith("image_size")) | SMALLER
+        small["training.kimg"] = f"{max(float(given.get('training.kimg', 240)) / 800, 0.2):g}"
+        if "evaluation.patience" in given:
+            del small["evaluation.patience"]
+        return [*words, *(f"{key}={value}" for key, value in small.items())]
+    return ["96" if word.isdigit() and int(word) > 1000 else word for word in words]
+
+
+SMALLER = {"training.batch_size": "16", "evaluation.every_kimg": "0.2", "evaluation.samples": "32"}
+SMALLER |= {"evaluation.real_samples": "64", "checkpoint.every_kimg": "null"}
 
 
 @pytest.mark.slow
@@ -323,7 +324,12 @@ def run_shell(block: Block, cli: Cli) -> None:
         program, *rest = command.words
         if program == "export" and rest == ["PYTHONPATH=$PWD/examples"]:
             continue  # in sys.path
+        if program == "python" and rest[:2] == ["-m", "benchmarks.scale"]:
+            benchmarks_scale(rest[2:])
+            continue
         assert program == "distgan", f"{block}: {program} is not run here; mark the block"
+        if rest[0] == "data" and "--out" in rest:
+            shutil.rmtree(rest[rest.index("--out") + 1], ignore_errors=True)  # the reader's own from another page
         done = cli(*in_miniature(rest))
         assert done.code == 0, f"{block}: {command.words}: {done}"
         if command.output:
