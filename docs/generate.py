@@ -94,11 +94,11 @@ def _command(name: str, command: Any) -> Iterator[str]:
     yield f"## {name}\n\n```text\n{name} {usage}\n```\n"
     yield f"{(command.help or '').strip()}\n"
     if arguments:
-        yield "| argument | |\n| --- | --- |"
+        yield "| argument | description |\n| --- | --- |"
         yield from (f"| `{_argument(one)}` | {_cell(one.help)} |" for one in arguments)
         yield ""
     if options:
-        yield "| option | value | default | |\n| --- | --- | --- | --- |"
+        yield "| option | value | default | description |\n| --- | --- | --- | --- |"
         for one in options:
             value = _value(one, annotations[one.name])
             yield f"| `{one.opts[0]}` | {_code(value)} | {_code(_default(one))} | {_cell(one.help)} |"
@@ -143,7 +143,7 @@ def keys() -> str:
             lines.append(f"\n## {section}\n")
         elif lines:
             lines.append("\n## Further keys\n")
-        lines.append("| key | allowed | default | may change | |\n| --- | --- | --- | --- | --- |")
+        lines.append("| key | allowed | default | may change | description |\n| --- | --- | --- | --- | --- |")
         for key in found:
             of = f" (of {', '.join(f'`{name}`' for name in key.of)})" if key.of else ""
             cells = (_cell(key.allowed), _code(key.default), resume.get(key.key, ""), f"{_cell(key.meaning)}{of}")

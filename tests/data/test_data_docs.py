@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import shlex
 from pathlib import Path
 
 import pytest
@@ -11,15 +9,17 @@ import pytest
 from command_line import Cli
 from distgan.data.index import Index
 from distgan.storage.storage import Storage
+from doc_blocks import ROOT, blocks, commands
 from miniatures import BRICKS, CLASSES, COARSE, celeba_folder, cifar_archive, cifar_folder, lego_folder
 
 pytestmark = pytest.mark.timeout(60)
 
-PAGE = Path(__file__).parents[2] / "docs" / "guides" / "data-formats.md"
+PAGE = ROOT / "docs" / "guides" / "data-formats.md"
 COMMANDS = [
-    shlex.split(line)
-    for block in re.findall(r"```bash\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL)
-    for line in block.splitlines()
+    command.words
+    for block in blocks(PAGE)
+    if block.language == "bash" and not block.why_not_run
+    for command in commands(block.text)
 ]
 
 # What each --out holds: images, channels, classes.
