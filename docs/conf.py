@@ -8,7 +8,9 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
-from generate import generate  # noqa: E402
+from generate import foreign_requests, generate  # noqa: E402
+from sphinx.application import Sphinx  # noqa: E402
+from sphinx.errors import SphinxError  # noqa: E402
 
 from distgan import __version__  # noqa: E402
 
@@ -25,3 +27,14 @@ html_show_sourcelink = html_copy_source = False
 nitpicky = True
 
 generate(HERE / "_generated")
+
+
+def setup(app: Sphinx) -> None:
+    app.connect("build-finished", _check_requests)
+
+
+def _check_requests(app: Sphinx, error: Exception | None) -> None:
+    """No page loads anything from another host."""
+    found = [] if error else foreign_requests(Path(app.outdir))
+    if found:
+        raise SphinxError(f"pages load from other hosts: {', '.join(found)}")

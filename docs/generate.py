@@ -164,6 +164,18 @@ def presets() -> str:
     return "\n".join(lines)
 
 
+# Scripts, pictures, styles and fonts at an address; links that a reader follows are none of them.
+_REQUEST = re.compile(r"""(?:\bsrc=|<link[^>]*\bhref=|@import |url\()["']?(?:https?:)?//[^"')>\s]+""")
+
+
+def foreign_requests(site: Path) -> list[str]:
+    """What the pages and styles of a built site load from other hosts."""
+    files = [path for path in sorted(site.rglob("*")) if path.suffix in (".html", ".css")]
+    return [
+        f"{file.name}: {match[0]}" for file in files for match in _REQUEST.finditer(file.read_text(encoding="utf-8"))
+    ]
+
+
 def _code(text: object) -> str:
     words = str(text).replace("|", "\\|")
     return f"`{words}`" if words else ""
