@@ -117,10 +117,10 @@ def _serve(config: Config, rank: int, size: int, rendezvous: Path, pipe: Connect
     if size > 1:
         os.environ["GLOO_SOCKET_IFNAME"] = "lo"
         dist.init_process_group("gloo", f"file://{rendezvous}", timedelta(seconds=300), world_size=size, rank=rank)
-    decoder = Dataset.open(config.data, config.image_shape)
-    evaluator = build_evaluator(config.evaluation, config.data, distributed, decoder)
+    dataset = Dataset.open(config.data, config.image_shape)
+    evaluator = build_evaluator(config.evaluation, config.data, distributed, dataset)
     generator = build_networks(config, distributed.device).generator.eval()
-    images = GeneratedImages(config, decoder.index.labels, distributed.device, generator)
+    images = GeneratedImages(config, dataset.index.labels, distributed.device, generator)
     while pipe.recv():
         if size > 1:
             dist.barrier()

@@ -332,7 +332,7 @@ def evaluate(
         ray = "RANK" not in os.environ and (workers > 1 or address is not None)
     with _images_file(run_or_images) as source:
         spec = plan_evaluation(source, options)
-        places = Workers(workers, (address or "local") if ray else None, not ray, spec.device, spec.own_sources)
+        places = Workers(workers, (address or "local") if ray else None, not ray, spec.device, spec.custom_sources)
         totals: dict[Stage, int] = {"real images": spec.real_images, "images": spec.evaluation.samples}
         if spec.nearest:
             totals["training images"] = spec.training_images

@@ -90,7 +90,7 @@ def check_size(data: bytes, where: str, most_bytes: int) -> None:
 def parse_json(data: bytes | str) -> Any:
     """The value of a JSON text. Raises ValueError with the reason, also for NaN, infinities and deep nesting."""
     try:
-        value = json.loads(data, parse_constant=_no_number, parse_float=_finite, parse_int=_whole)
+        value = json.loads(data, parse_constant=_no_number, parse_float=_finite, parse_int=_integer)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     level = [value]
@@ -210,7 +210,7 @@ def _finite(text: str) -> float:
     return number
 
 
-def _whole(text: str) -> int:
+def _integer(text: str) -> int:
     if len(text) > _LONGEST_NUMBER or not -(2**63) <= (number := int(text)) < 2**64:
         raise ValueError(f"the number {text:.30} is too large")
     return number

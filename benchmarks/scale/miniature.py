@@ -40,7 +40,7 @@ class Miniature:
         images = torch.zeros((FEW, *config.image_shape), dtype=torch.uint8)
         labels = torch.zeros(FEW, dtype=torch.int64)
         self.batch = [Group(images, labels) for _ in range(groups)]
-        self.run()  # creates the optimisers' moments
+        self.run()  # creates the optimizers' moments
 
     def run(self) -> None:
         """One whole step."""

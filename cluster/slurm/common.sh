@@ -15,7 +15,7 @@ export DISTGAN_HOME="${DISTGAN_HOME:-$SLURM_SUBMIT_DIR}"
 export PATH="${DISTGAN_VENV:-$DISTGAN_HOME/.venv}/bin:$PATH"
 # Ray's metrics ports ask for no token, and others may be on these nodes.
 export RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0 RAY_enable_metrics_collection=0 DASHBOARD_METRIC_PORT=-1
-# Nodes end when nothing runs on them any more, or because Slurm has signalled all their processes: nothing to drain.
+# Nodes end when nothing runs on them any more, or because Slurm has signaled all their processes: nothing to drain.
 export RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S=0
 
 # A token of this job's own, readable by this user only, in a folder that every node sees.

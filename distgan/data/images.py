@@ -119,7 +119,7 @@ def _scans(data: bytes, most: int) -> int:
     return scans
 
 
-def why_unreadable(error: Exception) -> str:
+def unreadable_reason(error: Exception) -> str:
     """The reason in an `UNREADABLE` error."""
     if isinstance(error, Image.DecompressionBombError):
         return f"it has more than {MOST_PIXELS:,} pixels"
@@ -205,7 +205,7 @@ def decode_image(data: bytes, image_size: int | None, channels: int, resize: Res
         except _RefusedError:
             raise
         except UNREADABLE as error:
-            raise ValueError(f"not a whole {_ANY_KIND} image: {why_unreadable(error)}") from None
+            raise ValueError(f"not a whole {_ANY_KIND} image: {unreadable_reason(error)}") from None
         recovered_jpegs.value += image.format in JPEG_FORMATS
     height, width = pixels.shape[:2]
     if image_size is not None and (height, width) != (image_size, image_size):

@@ -140,7 +140,7 @@ class Index:
     def _spans(self) -> list[tuple[int, int, int, int, int]]:
         return block_spans([shard.samples for shard in self.header.shards], self.offsets, self.lengths)
 
-    def _check_places(self, where: str) -> None:
+    def _check_offsets(self, where: str) -> None:
         """Raises UserError unless images follow each other within their shards."""
         ends = self.offsets + self.lengths
         first = 0
@@ -197,7 +197,7 @@ class Index:
                 f"make both again with `{command('data', 'index', storage.url)}`"
             )
         index = cls(header, *_unpack_table(table, header.samples, where))
-        index._check_places(where)
+        index._check_offsets(where)
         if len(index._spans) != len(index.checksums):
             raise UserError(
                 f"{where}: damaged: {len(index.checksums)} checksums for {len(index._spans)} blocks; {_AGAIN}"

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from distgan.config.config_errors import error_lines
 from distgan.config.load import build_config
-from distgan.config.plugins import own_names, own_sources, without_own_observers
+from distgan.config.plugins import custom_names, custom_sources, without_custom_observers
 from distgan.config.schema import Config, DataConfig, EvaluationConfig
 from distgan.data.files import describe_counts
 from distgan.data.index import Index
@@ -95,10 +95,10 @@ class EvaluationSpec:
         return "cpu" if self.config is not None and self.config.scale.device == "cpu" else "auto"
 
     @property
-    def own_sources(self) -> list[str]:
+    def custom_sources(self) -> list[str]:
         """Files and folders of the user's own modules, for the workers to import."""
         tree = {"evaluation": self.evaluation.model_dump()} if self.config is None else self.config.model_dump()
-        return own_sources(own_names(tree).values())
+        return custom_sources(custom_names(tree).values())
 
 
 def plan_evaluation(source: str, options: EvaluationOptions) -> EvaluationSpec:
@@ -120,7 +120,7 @@ def plan_evaluation(source: str, options: EvaluationOptions) -> EvaluationSpec:
 def _spec_of_run(source: str, options: EvaluationOptions) -> EvaluationSpec:
     checkpoint = find_checkpoint(source, options.checkpoint, trust_code=options.trust_code)
     manifest = checkpoint.manifest
-    tree = without_own_observers(manifest.config)
+    tree = without_custom_observers(manifest.config)
     metrics, extractor = _requested(options)
     given = options
     if replace(options, samples=None, checkpoint=None, trust_code=False, trust_addresses=False) == EvaluationOptions():

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from distgan.config.load import build_config
-from distgan.config.plugins import without_own_observers
+from distgan.config.plugins import without_custom_observers
 from distgan.config.schema import Config
 from distgan.errors import UserError
 from distgan.evaluation.extractors.extractor import to_uint8
@@ -29,7 +29,7 @@ def checkpoint_config(checkpoint: Checkpoint, *, trust_code: bool = False) -> Co
     Raises UserError for networks of modules outside distgan without `trust_code`.
     """
     manifest = checkpoint.manifest
-    return build_config(without_own_observers(manifest.config), manifest.name, trust_code=trust_code)
+    return build_config(without_custom_observers(manifest.config), manifest.name, trust_code=trust_code)
 
 
 def average_generator(config: Config, checkpoint: Checkpoint, device: torch.device) -> nn.Module:

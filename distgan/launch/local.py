@@ -40,15 +40,15 @@ class Outcome:
     finished: float = 0.0
     sessions: int = 1
 
-    def timed(self, begun: float, now: float) -> Summary | None:
-        """The summary with the times of the whole command, which began at `begun` and ends `now`.
+    def timed(self, began: float, now: float) -> Summary | None:
+        """The summary with the times of the whole command, which began at `began` and ends `now`.
 
-        What it took outside the session counts as `start` and `end`.
+        Time outside the session counts as `start` and `end`.
         """
         if self.summary is None:
             return None
         seconds, run_seconds = dict(self.summary.seconds), self.summary.run_seconds
-        beside = max(0.0, now - begun - seconds["total"])
+        beside = max(0.0, now - began - seconds["total"])
         end = min(beside, now - self.finished)
         start = seconds.pop("start", 0.0) + beside - end
         seconds["start" if self.sessions == 1 else "start and lost sessions"] = round(start, 2)

@@ -43,7 +43,7 @@ def report_losses(where: str, resume_hint: str = "resumes from the last checkpoi
     try:
         yield
     except (WorkerGroupError, ControllerError, *_LOST) as error:
-        lost = _lost(error)
+        lost = _loss_behind(error)
         if lost is None:
             raise
         if isinstance(lost, OutOfMemoryError):
@@ -57,7 +57,7 @@ def report_losses(where: str, resume_hint: str = "resumes from the last checkpoi
         ) from None
 
 
-def _lost(error: Exception) -> Exception | None:
+def _loss_behind(error: Exception) -> Exception | None:
     """The loss behind an error, if any. The broken connections of a lost worker's peers do not count."""
     if isinstance(error, WorkerGroupError):
         losses = [failure for failure in error.worker_failures.values() if isinstance(failure, _LOST)]

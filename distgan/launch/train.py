@@ -15,7 +15,7 @@ from ray.train import FailureConfig, RunConfig
 from ray.train.torch import TorchTrainer
 
 from distgan.config.load import build_config
-from distgan.config.plugins import own_names, own_sources
+from distgan.config.plugins import custom_names, custom_sources
 from distgan.distributed import Distributed, requested_threads
 from distgan.errors import UserError
 from distgan.launch.async_evaluator import RayAsyncEvaluator, validation_config
@@ -75,9 +75,9 @@ def train_on_ray(spec: RunSpec, address: str | None, claim_lost: Callable[[], bo
     """
     with stop_on_signals() as stop, Display() as display:
         display.message(formatting.connecting(cluster_address(address)))
-        sources = own_sources(own_names(spec.config.model_dump()).values())
+        sources = custom_sources(custom_names(spec.config.model_dump()).values())
         run = spec.run
-        with ray_storage(run) as storage, ray_cluster(address, sources) as own, report_losses(run.url):
+        with ray_storage(run) as storage, ray_cluster(address, sources) as started_here, report_losses(run.url):
             display.message(f"starting {formatting.plural(spec.config.scale.workers, 'worker')}")
             mailbox = create_mailbox()
             resources = plan_resources(spec.config.scale, spec.config.evaluation, spec.config.placement)
@@ -86,7 +86,7 @@ def train_on_ray(spec: RunSpec, address: str | None, claim_lost: Callable[[], bo
             trainer = build_trainer(spec, mailbox, storage, resources, threads=requested_threads())
             fit = Background(trainer.fit)
             watch = PlacementWatch(resources, spec.config.scale.workers, display.message)
-            summary = _follow(mailbox, fit, display, stop, watch, own, claim_lost)
+            summary = _follow(mailbox, fit, display, stop, watch, started_here, claim_lost)
     return Outcome(summary, stop.exit_code, display.finished, display.sessions)
 
 
@@ -173,7 +173,7 @@ def _follow(
     display: Display,
     stop: StopRequest,
     watch: PlacementWatch,
-    own: bool,
+    started_here: bool,
     claim_lost: Callable[[], bool],
 ) -> Summary | None:
     """Shows the events of a run until it has ended. Raises the UserError of a worker."""
@@ -189,8 +189,8 @@ def _follow(
                 summary = event.summary
         if not started:
             watch.check()
-        if stop.requested and not started and (own or watch.waits):
-            if not own:
+        if stop.requested and not started and (started_here or watch.waits):
+            if not started_here:
                 end_waiting_run(fit)
             return None  # nothing has been trained that could be lost
         if (stop.requested or claim_lost()) and not asked:
@@ -198,7 +198,7 @@ def _follow(
             if stop.requested:
                 display.message("stopping: the state is saved first; press Ctrl-C again to stop at once")
             mailbox.ask_to_stop.remote()
-        if error is not None and (own or ended):
+        if error is not None and (started_here or ended):
             raise error
         if ended:
             fit.raise_error()

@@ -73,10 +73,10 @@ def _lower_is_better(plan: SearchPlan, trials: Sequence[Trial]) -> dict[int, flo
         return {}
     worst = max(values.values())
     values |= {trial.number: worst for trial in trials if trial.state == "diverged" and trial.repeats is None}
-    return _places(trials, values) if plan.is_population else values
+    return _generation_shares(trials, values) if plan.is_population else values
 
 
-def _places(trials: Sequence[Trial], values: Mapping[int, float]) -> dict[int, float]:
+def _generation_shares(trials: Sequence[Trial], values: Mapping[int, float]) -> dict[int, float]:
     """The share of a member's generation that is better, as later generations have trained longer."""
     generations: defaultdict[int, list[float]] = defaultdict(list)
     for trial in trials:

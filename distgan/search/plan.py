@@ -158,25 +158,25 @@ def check_options(options: SearchOptions) -> None:
     _check_together(options)
 
 
-def grace_kimg(options: SearchOptions, whole: float, every: float) -> float:
+def grace_kimg(options: SearchOptions, trial_kimg: float, every_kimg: float) -> float:
     """The first rung: by default there are three below the whole length, if evaluations are frequent enough."""
     if options.grace_kimg is None:
-        return min(whole, max(every, whole / options.reduction_factor**3))
-    if options.grace_kimg > whole:
+        return min(trial_kimg, max(every_kimg, trial_kimg / options.reduction_factor**3))
+    if options.grace_kimg > trial_kimg:
         raise UserError(
-            f"--grace-kimg {options.grace_kimg:g}: a trial has {whole:g} kimg (training.kimg); give no more than that"
+            f"--grace-kimg {options.grace_kimg:g}: a trial has {trial_kimg:g} kimg (training.kimg); give at most that"
         )
     return options.grace_kimg
 
 
-def interval_kimg(options: SearchOptions, whole: float, every: float) -> float:
+def interval_kimg(options: SearchOptions, trial_kimg: float, every_kimg: float) -> float:
     """The length of a generation: by default there are ten, if evaluations are frequent enough."""
     if options.interval_kimg is None:
-        return min(whole, max(every, whole / 10))
-    if options.scheduler in POPULATIONS and options.interval_kimg >= whole:
+        return min(trial_kimg, max(every_kimg, trial_kimg / 10))
+    if options.scheduler in POPULATIONS and options.interval_kimg >= trial_kimg:
         raise UserError(
-            f"--interval-kimg {options.interval_kimg:g}: a member has {whole:g} kimg (training.kimg), and takes over "
-            f"another's state between generations; give less"
+            f"--interval-kimg {options.interval_kimg:g}: a member has {trial_kimg:g} kimg (training.kimg), and takes "
+            f"over another's state between generations; give less"
         )
     return options.interval_kimg
 

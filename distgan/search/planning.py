@@ -11,7 +11,7 @@ import torch
 
 from distgan.bounds import parse_yaml
 from distgan.config.load import overridden, override_values
-from distgan.config.plugins import EXTRACTORS, is_own
+from distgan.config.plugins import EXTRACTORS, is_custom
 from distgan.config.resume_rules import runtime_keys
 from distgan.config.schema import Config
 from distgan.data.index import Index
@@ -122,7 +122,7 @@ def plan_search(options: SearchOptions) -> SearchSpec:
     """The search that is resumed, or a new one. Raises UserError for options that cannot work."""
     check_options(options)
     config = _shared_config(options)
-    given, notes = _given_space(options)
+    given, notes = _requested_space(options)
     space = validated(given, _loader(config))
     limits = options.limits
     if options.sampler == "grid":
@@ -167,7 +167,7 @@ def plan_search(options: SearchOptions) -> SearchSpec:
     return SearchSpec(now, config, space, Storage.open(options.storage).url, record is not None, notes)
 
 
-def _given_space(options: SearchOptions) -> tuple[Space, tuple[str, ...]]:
+def _requested_space(options: SearchOptions) -> tuple[Space, tuple[str, ...]]:
     """The space, not yet validated; of a preset's own, what the scheduler can search, and what that leaves out."""
     if options.space:
         return Space.parse(read_entries(options.space)), ()
@@ -233,7 +233,7 @@ def _metric(config: Config, index: Index | None) -> str:
 def _check_measured(config: Config, index: Index | None) -> None:
     """Raises UserError for measures that an evaluation could not take; of a user's own extractor only itself knows."""
     evaluation = config.evaluation
-    if is_own(evaluation.extractor) or index is None:
+    if is_custom(evaluation.extractor) or index is None:
         return
     extractor: Any = EXTRACTORS.resolve(evaluation.extractor)
     real = min(len(index), evaluation.real_samples or len(index))

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 import distgan
 from distgan.bounds import MOST_RECORD_BYTES, parse_json
 from distgan.config.load import build_config, overridden_tree
-from distgan.config.plugins import own_names
+from distgan.config.plugins import custom_names
 from distgan.config.schema import Config
 from distgan.errors import UserError
 from distgan.search.expressions import LARGEST, Distribution, Product, is_number
@@ -214,7 +214,7 @@ def trial_config(plan: SearchPlan, trial: Trial, where: str) -> Config:
     """
     where = f"{where}: trial {trial.number}"
     tree = overridden_tree(plan.config, {**trial.overrides, "seed": trial.seed})
-    if not own_names(tree):
+    if not custom_names(tree):
         return build_config(tree, where)
     try:
         return Config.model_validate(tree)

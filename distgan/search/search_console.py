@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from rich.console import Console, RenderableType
 from rich.live import Live
 
-from distgan.search import trial_text as search_words
+from distgan.search import trial_text
 from distgan.search.ranking import leaderboard
 from distgan.search.record import SearchRecord, Trial, kimg_of
 from distgan.search.trial_tables import Progress, trials_table
@@ -99,12 +99,12 @@ def _beginning(record: SearchRecord) -> str:
     return (
         f"{record.name}: {begins}; {formatting.plural(record.limits.trials, 'trial')} of "
         f"{formatting.kimg_count(plan.kimg)} kimg, drawn by {plan.sampler}, stopped by {plan.scheduler}, "
-        f"compared by {plan.metric} ({search_words.direction(plan)})"
+        f"compared by {plan.metric} ({trial_text.direction(plan)})"
     )
 
 
 def _begins(trial: Trial, record: SearchRecord, resumes: bool) -> str:
-    values = search_words.values_shown(trial, search_words.searched(record.plan))
+    values = trial_text.values_shown(trial, trial_text.searched(record.plan))
     verb = f"resumes at {formatting.kimg_count(trial.kimg)} kimg" if resumes else "begins"
     origin = ""
     if trial.repeats is not None:
@@ -122,10 +122,10 @@ def _evaluated(trial: Trial, point: tuple[float, float], record: SearchRecord, i
 
 
 def _ended(trial: Trial, record: SearchRecord) -> str:
-    text = f"trial {trial.number} ended: {search_words.state_shown(trial, record)}"
+    text = f"trial {trial.number} ended: {trial_text.state_shown(trial, record)}"
     if trial.note:
-        text += f": {search_words.failure(trial)}"
-    best = search_words.best_shown(trial, record.plan.higher_is_better)
+        text += f": {trial_text.failure(trial)}"
+    best = trial_text.best_shown(trial, record.plan.higher_is_better)
     return f"{text}; best {best}" if best else text
 
 

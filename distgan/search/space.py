@@ -147,9 +147,9 @@ class Space:
 
     def outside(self, config: Config) -> list[str]:
         """The keys whose value in a configuration is outside the space."""
-        own = flatten(config.model_dump(mode="json"))
-        resolved = self.overrides(self.nearest(own))
-        return [key for key, value in resolved.items() if key not in own or not close(value, own[key])]
+        configured = flatten(config.model_dump(mode="json"))
+        resolved = self.overrides(self.nearest(configured))
+        return [key for key, value in resolved.items() if key not in configured or not close(value, configured[key])]
 
     def initial(self, config: Config) -> dict[str, Value] | None:
         """The draw that is the configuration itself, for a search to begin with; None where there is none.
@@ -217,12 +217,12 @@ class Space:
         return product
 
 
-def _wanted(key: str, entry: Entry, own: Mapping[str, Any]) -> Any:
+def _wanted(key: str, entry: Entry, configured: Mapping[str, Any]) -> Any:
     """The draw that would give a key its own value; None where there is none."""
-    value = own.get(key)
+    value = configured.get(key)
     if not isinstance(entry.expression, Product):
         return value
-    other = own.get(entry.expression.key)
+    other = configured.get(entry.expression.key)
     if not (is_number(value) and is_number(other)):
         return None
     multiple = entry.expression.scale * other

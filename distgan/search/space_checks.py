@@ -49,7 +49,7 @@ _REASONS = {
 }
 
 
-def why_not(key: str) -> str | None:
+def unsearchable_reason(key: str) -> str | None:
     """Why a key cannot be searched; None where it can."""
     reason = _REASONS.get(key) or _REASONS.get(key.partition(".")[0])
     if reason is None and key in runtime_keys():
@@ -122,7 +122,7 @@ def _check(space: Space, load: Load) -> None:
 
 def _check_key(key: str, known: set[str]) -> None:
     _check_exists(key, key, known)
-    reason = why_not(key)
+    reason = unsearchable_reason(key)
     if reason is not None:
         raise UserError(f"{key}: cannot be searched: {reason}; set it for all trials with {key}=VALUE")
 
@@ -185,7 +185,7 @@ def _check_configurations(space: Space, load: Load) -> None:
         try:
             config = load(given)
         except UserError as error:
-            raise UserError(_told(space, overrides, load, str(error))) from None
+            raise UserError(_explained(space, overrides, load, str(error))) from None
         _check_outside(space, flatten(config.model_dump(mode="json")), outside)
 
 
@@ -244,7 +244,7 @@ def _combinations(axes: Mapping[str, list[Value]]) -> Iterator[Point]:
         yield dict(zip(axes, values, strict=True))
 
 
-def _told(space: Space, overrides: Mapping[str, Any], load: Load, message: str) -> str:
+def _explained(space: Space, overrides: Mapping[str, Any], load: Load, message: str) -> str:
     """The message after the entries without which it would not come; what to do where a component's options stay."""
     left = dict(overrides)
     for key in overrides:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from distgan.config.load import build_config
-from distgan.config.plugins import own_names, without_own_observers
+from distgan.config.plugins import custom_names, without_custom_observers
 from distgan.errors import DamagedError, UserError
 from distgan.storage.retry import NO_RETRY, Retry
 from distgan.storage.storage import NotFoundError, Storage
@@ -59,8 +59,8 @@ class CheckpointStore:
 
     Args:
         run: the run's folder.
-        own: the user's own networks and the like, in the user's own configuration (`config.plugins.own_names`). Own
-            ones of others, which a manifest may name, are not imported; tensors are then not compared with networks.
+        custom: custom components of the user's configuration (`config.plugins.custom_names`). Others that a manifest
+            names are not imported; its tensors are then not compared with networks.
         reading, writing: retry policies for unavailable storage.
         log: receives a line for each problem that does not end the run.
     """
@@ -68,14 +68,14 @@ class CheckpointStore:
     def __init__(
         self,
         run: Storage,
-        own: Mapping[str, str] | None = None,
+        custom: Mapping[str, str] | None = None,
         *,
         reading: Retry = NO_RETRY,
         writing: Retry = NO_RETRY,
         log: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._storage = run.child(FOLDER)
-        self._own, self._reading, self._writing, self._log = own or {}, reading, writing, log
+        self._custom, self._reading, self._writing, self._log = custom or {}, reading, writing, log
         self._thread: threading.Thread | None = None
         self._failure: Exception | None = None
 
@@ -83,7 +83,7 @@ class CheckpointStore:
         """All checkpoint folders, unfinished ones too, oldest first."""
         return self._reading(self._names)
 
-    def first_kept(self, names: Iterable[str]) -> str | None:
+    def first_existing(self, names: Iterable[str]) -> str | None:
         """The first of these checkpoints that still exists."""
         return _first_of(names, self.names())
 
@@ -257,15 +257,15 @@ class CheckpointStore:
 
     def _expected(self, manifest: Manifest, where: str) -> dict[str, Any] | None:
         """The tree of `TensorSpec` that the run of a manifest saves at its progress; None with own code of others."""
-        tree = without_own_observers(manifest.config)
-        own = own_names(tree)
-        if not own.items() <= self._own.items():
+        tree = without_custom_observers(manifest.config)
+        custom = custom_names(tree)
+        if not custom.items() <= self._custom.items():
             return None
         try:
-            config = build_config(tree, where if own else "its configuration", trust_code=True)
+            config = build_config(tree, where if custom else "its configuration", trust_code=True)
             networks = build_networks(config, torch.device("meta"))
         except UserError as error:
-            if own:
+            if custom:
                 raise
             raise _mismatch(manifest, where, str(error)) from None
         generator, discriminator = (
@@ -289,7 +289,7 @@ class CheckpointStore:
 
 def _compare(manifest: Manifest, where: str, found: Any, expected: dict[str, Any]) -> None:
     """Raises DamagedError if the tensors of a state file are not the expected ones."""
-    if own_names(manifest.config):
+    if custom_names(manifest.config):
         expected = {name: _without_unused(part, found.get(name)) for name, part in expected.items()}
     differs = difference(found, expected)
     if differs is not None:

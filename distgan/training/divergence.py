@@ -38,21 +38,21 @@ class DivergenceGuard:
         if part is not None:
             self._end(state.progress, state.progress.step, f"the numbers of {part} are not all finite")
 
-    def _end(self, progress: Progress, update: int, what: str) -> NoReturn:
+    def _end(self, progress: Progress, update: int, problem: str) -> NoReturn:
         config = self._spec.config
         images = progress.images - (progress.step - update) * config.objective.critic_steps * config.training.batch_size
         losses = ", ".join(f"{name}={value:.4g}" for name, value in self._last.items() if name.startswith("loss/"))
         before = f"the last finite losses were {losses}" if losses else "it was the first update of this session"
-        kept = self._kept_checkpoint()
+        kept = self._newest_checkpoint()
         raise DivergedError(
-            f"{self._spec.run.url}: training diverged at update {update} ({images / 1000:g} kimg): {what}; {before}; "
-            f"{f'the last checkpoint, {FOLDER}/{kept}, is kept' if kept else 'there is no checkpoint yet'}. "
+            f"{self._spec.run.url}: training diverged at update {update} ({images / 1000:g} kimg): {problem}; "
+            f"{before}; {f'the last checkpoint, {FOLDER}/{kept}, is kept' if kept else 'there is no checkpoint yet'}. "
             f"The same command would most likely diverge again: start a new run with another --name and a lower "
             f"optimizer.generator.lr (now {config.optimizer.generator.lr:g}) or "
             f"optimizer.discriminator.lr (now {config.optimizer.discriminator.lr:g})"
         )
 
-    def _kept_checkpoint(self) -> str | None:
+    def _newest_checkpoint(self) -> str | None:
         """The newest complete checkpoint, after the write in progress."""
         if self._distributed.rank == 0:
             self._checkpoints.join()

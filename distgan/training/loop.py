@@ -266,9 +266,9 @@ class Trainer:
         self._report(RunFinished(summary))
         return summary
 
-    def _warn(self, begun: list[FailureMode]) -> None:
+    def _warn(self, modes: list[FailureMode]) -> None:
         episodes = self.state.progress.health.episodes
-        self._report(*(warning(mode, episodes[mode], self.config) for mode in begun))
+        self._report(*(warning(mode, episodes[mode], self.config) for mode in modes))
 
     def _report(self, *events: Event) -> None:
         if self.distributed.rank == 0:

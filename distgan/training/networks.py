@@ -16,10 +16,10 @@ from distgan.config.plugins import (
     OBJECTIVES,
     Registry,
     context_arguments,
-    is_own,
+    error_text,
+    is_custom,
     needs_labels,
     takes_labels,
-    why,
 )
 from distgan.config.schema import Config
 from distgan.errors import UserError
@@ -84,9 +84,9 @@ def _build_network(config: Config, section: str, registry: Registry) -> nn.Modul
     except ValueError as error:
         raise UserError(f"{section}: {error}") from None
     except Exception as error:
-        if not is_own(part.network):
+        if not is_custom(part.network):
             raise
-        raise UserError(f"{where}: its constructor raised {why(error)}") from error
+        raise UserError(f"{where}: its constructor raised {error_text(error)}") from error
     if not any(parameter.requires_grad for parameter in network.parameters()):
         raise UserError(f"{where}: the network has no parameters that can be trained")
     return network
@@ -115,9 +115,9 @@ def build_objective(config: Config) -> Objective:
     try:
         objective: Objective = target(**config.objective.options)
     except Exception as error:
-        if not is_own(name):
+        if not is_custom(name):
             raise
-        raise UserError(f"objective.name={name}: its constructor raised {why(error)}") from error
+        raise UserError(f"objective.name={name}: its constructor raised {error_text(error)}") from error
     return objective
 
 
@@ -142,7 +142,7 @@ def check_combination(config: Config, networks: Networks, objective: Objective) 
         )
     if isinstance(list(discriminator.modules())[-1], nn.Sigmoid):
         raise UserError(f"{network} ends in a sigmoid, but {name} takes unbounded logits; leave the sigmoid out")
-    if is_own(config.objective.name):
+    if is_custom(config.objective.name):
         _check_losses(config, objective, _check_forward(discriminator, config, "discriminator"))
 
 
@@ -158,7 +158,7 @@ def _check_losses(config: Config, objective: Objective, shape: tuple[int, ...]) 
         try:
             loss = getattr(objective, method)(*arguments)
         except Exception as error:
-            raise UserError(f"{where} raised {why(error)}{_real_logits_hint(objective, method)}") from error
+            raise UserError(f"{where} raised {error_text(error)}{_real_logits_hint(objective, method)}") from error
         if not isinstance(loss, Tensor) or loss.shape != ():
             found = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
             raise UserError(f"{where} returned {found}; return a mean over all logits, a tensor without dimensions")
@@ -231,9 +231,9 @@ def _check_forward(network: nn.Module, config: Config, section: str) -> tuple[in
     try:
         output = network(torch.empty(given, device="meta", dtype=DTYPES[config.training.precision]), *labels)
     except Exception as error:
-        if not is_own(name):
+        if not is_custom(name):
             raise
-        raise UserError(f"{section}.network={name}: its forward raised {why(error)}") from error
+        raise UserError(f"{section}.network={name}: its forward raised {error_text(error)}") from error
     found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
     if isinstance(found, str) or (found != images if section == "generator" else found[:1] != (_COUNT,)):
         wanted = images if section == "generator" else f"({_COUNT},) or ({_COUNT}, ...)"

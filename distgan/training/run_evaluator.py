@@ -68,7 +68,7 @@ class RunEvaluator:
     def best_checkpoint(self) -> str | None:
         """Name of the best checkpoint that still exists. Rank 0 only, while no checkpoint is being written."""
         best_first = ranked(self._state.progress.evaluations, self._config.evaluation.monitor)
-        return self._checkpoints.first_kept(checkpoint_name(evaluation.step) for evaluation in best_first)
+        return self._checkpoints.first_existing(checkpoint_name(evaluation.step) for evaluation in best_first)
 
     def evaluate(self) -> EvaluationResult:
         """Evaluates the current generator on the workers."""

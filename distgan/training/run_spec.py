@@ -12,7 +12,7 @@ import torch
 import distgan
 from distgan.bounds import MOST_TEXT_BYTES
 from distgan.config.load import Overrides, dump_config, flatten, load_config, override_values, parse_config
-from distgan.config.plugins import own_names
+from distgan.config.plugins import custom_names
 from distgan.config.schema import Config
 from distgan.data.index import Index
 from distgan.errors import UserError
@@ -45,21 +45,23 @@ def addresses_elsewhere(config: Config, source: str, keys: Iterable[str] = ADDRE
     """
     values = flatten(config.model_dump())
     named = {key: values[key] for key in keys if values[key] is not None}
-    own = _host(Storage.open(source))
-    return {key: url for key, url in named.items() if (host := _host(Storage.open(url))) is not None and host != own}
+    own_host = _host(Storage.open(source))
+    return {
+        key: url for key, url in named.items() if (host := _host(Storage.open(url))) is not None and host != own_host
+    }
 
 
-def check_addresses(config: Config, source: str, keys: Iterable[str], way: str) -> None:
+def check_addresses(config: Config, source: str, keys: Iterable[str], remedy: str) -> None:
     """Raises UserError, before anything is contacted, if a configuration has an address on another host than `source`.
 
-    Its author chooses what this machine contacts. `way` says how the user can permit that.
+    Its author chooses what this machine contacts. `remedy` says how the user can permit that.
     """
     elsewhere = addresses_elsewhere(config, source, keys)
     if elsewhere:
         listed = ", ".join(f"{key}={url!r:.200}" for key, url in elsewhere.items())
         raise UserError(
             f"{source}: its configuration reads from other hosts than its own ({listed}); if you expect these "
-            f"addresses, {way}"
+            f"addresses, {remedy}"
         )
 
 
@@ -249,7 +251,7 @@ def _with_start(
         return replace(spec, init_from=checkpoint.url), None, checkpoint.skipped
     if spec.continue_from is not None:
         checkpoint = find_checkpoint(
-            spec.continue_from, default=LAST, own=own_names(spec.config.model_dump(mode="json"))
+            spec.continue_from, default=LAST, custom=custom_names(spec.config.model_dump(mode="json"))
         )
         check_continuable(checkpoint, spec.config, index.hash if index is not None else checkpoint.manifest.data_hash)
         return replace(spec, continue_from=checkpoint.url), checkpoint.manifest, checkpoint.skipped

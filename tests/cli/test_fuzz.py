@@ -175,11 +175,11 @@ def test_a_table(packed: Path, patient: None, data: st.DataObject, header_agrees
 def images() -> list[bytes]:
     """Small images of many kinds, as files."""
     pixels = np.random.default_rng(0).integers(0, 256, (SIZE, SIZE, 3), np.uint8)
-    colour = Image.fromarray(pixels)
+    color = Image.fromarray(pixels)
     deep = Image.fromarray(np.arange(SIZE * SIZE, dtype=np.uint16).reshape(SIZE, SIZE) * 200)
-    pictures = [colour, deep, *(colour.convert(mode) for mode in ("L", "P", "RGBA", "1", "LA"))]
+    pictures = [color, deep, *(color.convert(mode) for mode in ("L", "P", "RGBA", "1", "LA"))]
     found = [_file(picture, "PNG") for picture in pictures]
-    found += [_file(colour, kind) for kind in ("JPEG", "WEBP", "GIF", "BMP", "TIFF")]
+    found += [_file(color, kind) for kind in ("JPEG", "WEBP", "GIF", "BMP", "TIFF")]
     return [*found, encode_image(pixels, "webp"), encode_image(pixels[:, :, :1], "jpg")]
 
 

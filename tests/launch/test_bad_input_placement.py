@@ -45,7 +45,7 @@ CASES = [
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """100 grey images of 32x32 pixels."""
+    """100 gray images of 32x32 pixels."""
     made = tmp_path_factory.mktemp("data") / "numbered"
     pack_numbered(made, 100, size=32)
     return made

@@ -132,7 +132,7 @@ def test_best_yaml_is_the_configuration_of_the_winner(tmp_path: Path) -> None:
     assert "distgan train" in comment
 
 
-def test_best_yaml_has_the_options_of_another_component_and_optimiser(tmp_path: Path) -> None:
+def test_best_yaml_has_the_options_of_another_component_and_optimizer(tmp_path: Path) -> None:
     space = {"objective.name": "choice(wgan_gp, hinge)", "optimizer.generator.name": "choice(adam, rmsprop)"}
     plan = make_plan(space)
     overrides = {"objective.name": "hinge", "optimizer.generator.name": "rmsprop"}

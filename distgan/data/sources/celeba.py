@@ -130,7 +130,7 @@ class CelebaSource(Source):
         return self._images.read(number), int(self._labels[number])
 
     def name(self, number: int) -> str:
-        return self._images.place(number)
+        return self._images.location(number)
 
 
 def _find_images(root: Path) -> Path:

@@ -41,7 +41,7 @@ def halving_pool(x: Tensor) -> Tensor:
 
 
 class BasicConv2d(nn.Module):
-    """Convolution without bias, batch normalisation, ReLU. "Same" padding for kernels that keep the size."""
+    """Convolution without bias, batch normalization, ReLU. "Same" padding for kernels that keep the size."""
 
     def __init__(
         self, inputs: int, outputs: int, kernel_size: int | tuple[int, int], stride: int = 1, same: bool = True
@@ -162,7 +162,7 @@ class InceptionE(nn.Module):
 
 
 class InceptionV3(nn.Module):
-    """(N, 3, 299, 299), RGB as `(x - 128) / 128` of 8-bit values. Randomly initialised until a state dict is loaded."""
+    """(N, 3, 299, 299), RGB as `(x - 128) / 128` of 8-bit values. Randomly initialized until a state dict is loaded."""
 
     def __init__(self) -> None:
         super().__init__()

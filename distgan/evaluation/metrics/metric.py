@@ -105,7 +105,7 @@ class Metric:
         return extractor in _INCEPTION
 
 
-def check_own(metric: type[Any], where: str) -> None:
+def check_custom(metric: type[Any], where: str) -> None:
     """Raises UserError, naming `where`, for a user's own class that is no metric."""
     if not issubclass(metric, Metric) or metric.compute is Metric.compute:
         raise UserError(f"{where}: it must be a subclass of distgan.evaluation.metrics.metric.Metric with `compute`")

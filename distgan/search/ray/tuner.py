@@ -14,7 +14,7 @@ from typing import Any
 import ray
 from ray import tune
 
-from distgan.config.plugins import own_names, own_sources
+from distgan.config.plugins import custom_names, custom_sources
 from distgan.distributed import requested_threads
 from distgan.launch.cluster import ray_cluster
 from distgan.launch.local import cluster_address
@@ -69,7 +69,7 @@ def tune_on_ray(spec: SearchSpec, address: str | None = None, concurrent: int | 
     where = spec.search.url
     with stop_on_signals() as stop, SearchDisplay() as display:
         display.message(formatting.connecting(cluster_address(address)))
-        sources = own_sources(own_names(spec.config.model_dump()).values())
+        sources = custom_sources(custom_names(spec.config.model_dump()).values())
         resume_hint = "resumes the search"
         with ray_cluster(address, sources), report_losses(where, resume_hint):
             share = share_cluster(_resource_request(spec, concurrent))
