@@ -4,8 +4,8 @@
 options are, so an error that names an option names an argument.
 
 A mistake that you can fix raises `UserError`. Nothing here ends the process. Ctrl-C, SIGTERM and SIGHUP first save the
-state and then raise `Interrupted`; they are handled in the main thread only, so a call in another thread leaves them to
-the program.
+state and then raise `Interrupted`. Signals are handled in the main thread only: a call in another thread leaves them
+to the program.
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ class SearchResult:
 
     @property
     def best_value(self) -> float:
-        """Of the winner, in the search's metric; with several seeds the mean."""
+        """The winner's value of the search's metric; the mean over its seeds."""
         return self._winner.value
 
     @property

@@ -69,7 +69,7 @@ def check_regular(path: str | os.PathLike[str], mode: int | None = None) -> None
 
 
 def read_bytes(path: Path, most_bytes: int = MOST_TEXT_BYTES) -> bytes:
-    """A whole file. Raises UserError for a larger one and for no regular file, OSError as `open` does."""
+    """The content of a file. Raises UserError for a larger or irregular file, and OSError as `open` does."""
     with open_regular(path) as file:
         data = file.read(min(most_bytes + 1, os.fstat(file.fileno()).st_size))
     check_size(data, str(path), most_bytes)
@@ -107,7 +107,7 @@ def parse_yaml(text: str) -> Any:
 
 
 def yaml_reason(error: Exception) -> str:
-    """The place and the reason of one of `NOT_YAML`, in a few words."""
+    """Position and reason of one of `NOT_YAML`, in a few words."""
     mark = getattr(error, "problem_mark", None)
     place = f" in line {mark.line + 1}" if mark is not None else ""
     return f"{place}: {getattr(error, 'problem', None) or error!s:.100}"

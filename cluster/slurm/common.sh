@@ -3,7 +3,7 @@
 #
 # run_on_ray COMMAND ARGUMENT... starts Ray on every node of the allocation, runs `distgan COMMAND ARGUMENT...` on it
 # and takes all down again. Slurm sends USR1 some minutes before the time is over (--signal=B:USR1@300): the command
-# then saves its state and ends, and the job is queued again; the same command goes on from there.
+# then saves its state and ends, and the job is queued again; the same command resumes it.
 #
 # DISTGAN_HOME        the repository, seen by every node; by default where sbatch was called
 # DISTGAN_VENV        the virtual environment, seen by every node; by default .venv in the repository
@@ -111,7 +111,7 @@ run_on_ray() {
     trap - EXIT
 
     if [ "$WANTS_MORE" = yes ] && [ "$code" -ne 0 ]; then
-        echo "the job's time is over: it is queued again and goes on where it was"
+        echo "the job's time is over: it is queued again and resumes"
         scontrol requeue "$SLURM_JOB_ID"
     fi
     return "$code"

@@ -249,7 +249,7 @@ def _only(model: type[BaseModel], options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _table(tree: Mapping[str, Any], part: str) -> dict[str, Any]:
-    """A copy of a section; empty if there is none, or a value in its place, as in a damaged record."""
+    """A copy of a section; empty if it is missing or no section, as in a damaged record."""
     return dict(found) if isinstance(found := tree.get(part), Mapping) else {}
 
 

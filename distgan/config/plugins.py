@@ -30,7 +30,7 @@ _PACKAGE = __name__.partition(".")[0]
 
 
 def is_custom(name: str) -> bool:
-    """Whether a component's name is `module:Class`, not an entry of a registry."""
+    """Whether a name is that of a custom component, `module:Class`, and not a registered one."""
     return ":" in name
 
 
@@ -60,7 +60,7 @@ def import_custom(name: str) -> type[Any]:
 
 
 def error_text(error: BaseException) -> str:
-    """One line: what a user's code raised, and where in that code."""
+    """One line: the exception that a user's code raised, and the place in that code."""
     text = f"{type(error).__name__}: {' '.join(str(error).split()):.300}"
     not_theirs = ("<", *_installed_folders(), f"{Path(__file__).parents[1]}{os.sep}")
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(not_theirs)]
@@ -268,7 +268,7 @@ def needs_labels(target: type[Any]) -> bool:
 
 
 def custom_names(tree: Mapping[str, Any]) -> dict[str, str]:
-    """The components of a plain tree of values that are a user's own: key -> `module:Class`; `key[0]` in a list."""
+    """The custom components in a plain tree of values: key -> `module:Class`; `key[0]` in a list."""
     found = {}
     for key in [*(f"{section}.{key}" for section, (_, key, _) in COMPONENTS.items()), *NAMES]:
         value = _value_at(tree, key)
@@ -280,7 +280,7 @@ def custom_names(tree: Mapping[str, Any]) -> dict[str, str]:
 
 
 def without_custom_observers(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """A plain tree of values without metrics and trackers of a user's own: nothing that is trained needs them."""
+    """A plain tree of values without custom metrics and trackers, which do not affect what is trained."""
     found = dict(tree)
     if isinstance(tree.get("tracking"), list):
         found["tracking"] = [name for name in tree["tracking"] if not is_custom(str(name))]
@@ -310,7 +310,7 @@ def name_problems(tree: Mapping[str, Any]) -> list[str]:
 
 
 def is_loaded(name: str) -> bool:
-    """Whether a component can be had without running code that this process has not run yet."""
+    """Whether a component can be used without importing a module that is not imported yet."""
     return not is_custom(name) or name.partition(":")[0] in sys.modules
 
 

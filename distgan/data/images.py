@@ -61,11 +61,11 @@ warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 class _RefusedError(ValueError):
-    """An image that is refused before it is decoded: it has the wrong size, or is too much work."""
+    """An image that is rejected before it is decoded: its size is wrong, or decoding takes too long."""
 
 
 class _Count:
-    """How many JPEG files this process has decoded that libjpeg warns of; Pillow accepts these, and so do we."""
+    """Counts decoded JPEG files that libjpeg warns of; they are accepted, as by Pillow."""
 
     def __init__(self) -> None:
         self.value = 0

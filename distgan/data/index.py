@@ -1,4 +1,4 @@
-"""The index of a data set: its shards, the place of every sample, and a checksum for every block.
+"""The index of a data set: its shards, the position of every sample, and a checksum for every block.
 
 `index.json` names the shards. The table beside it has three little-endian columns for all samples in order (`offset`
 uint32 in units of 512 bytes, `length` uint32, `label` int32), then one CRC-32 (uint32) a block: at most 16 bytes a

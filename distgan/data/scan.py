@@ -51,7 +51,7 @@ _Members = list[tuple[str, tarfile.TarInfo]]
 
 @dataclass
 class ScannedSample:
-    """A sample: its image's place in the shard, size as (width, height), channels, and label (−1 for none)."""
+    """A sample: its image's position in the shard, size as (width, height), channels, and label (−1 for none)."""
 
     key: str
     offset: int = -1

@@ -184,7 +184,7 @@ class _DecodedSamples:
         self._known = np.zeros(capacity, bool)
 
     def has(self, samples: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Which of the samples are kept."""
+        """Which of the samples are in memory."""
         places = self._positions(samples)
         known = np.zeros(len(samples), bool)
         inside = places < len(self._known)

@@ -63,7 +63,7 @@ class GivenImages(Protocol):
 
 
 def is_given(source: str) -> bool:
-    """Whether `source` names an array, or a folder that is neither a run nor a checkpoint."""
+    """Whether `source` names images: an array, or a folder that is neither a run nor a checkpoint."""
     path = Path(source)
     if path.suffix.lower() in _ARRAYS:
         return True

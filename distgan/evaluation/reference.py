@@ -162,7 +162,7 @@ class DatasetReference:
         return self._read_stored(name, lambda data, source: _from_npy(data, source, dimension))
 
     def _read_stored(self, name: str, read: Callable[[bytes, str], T]) -> T | None:
-        """A stored file's contents; None where there is no good one."""
+        """The content of a stored file; None where it is missing or damaged."""
         retry = self._dataset.reader.retry
         for place in self._folders:
             try:
@@ -218,7 +218,7 @@ def real_images(dataset: Dataset, samples: NDArray[np.int64]) -> Iterator[NDArra
 
 
 def frechet_on_rank_0(distributed: Distributed, one: GaussianStatistics, other: GaussianStatistics) -> float:
-    """The Fréchet distance from rank 0, on every rank: unlike hardware would differ in the last bits."""
+    """The Fréchet distance, computed on rank 0 for every rank: different hardware gives different last bits."""
     return distributed.broadcast(frechet_distance(one, other) if distributed.rank == 0 else 0.0)
 
 

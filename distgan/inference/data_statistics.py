@@ -101,7 +101,7 @@ _NOT_STORED = "neither the data's folder nor this machine's cache folder can be 
 
 
 def statistics_lines(spec: StatisticsSpec, stored: StoredStatistics, copy: str | None) -> list[str]:
-    """The data, the place of the file, and the floor, a line each."""
+    """Lines with the data, the URL of the file, and the floor."""
     real, (channels, size, _) = stored.real, spec.shape
     resized = "" if spec.data.resize == "none" else f", data.resize={spec.data.resize}"
     lines = [

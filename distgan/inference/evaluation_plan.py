@@ -1,4 +1,4 @@
-"""The plan of an evaluation outside of training: what is compared with what, checked before anything starts."""
+"""The plan of an evaluation outside of training: images, data and metrics, checked before anything starts."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class EvaluationSpec:
         config: the run's, with `evaluation` and `data` in it; None for given images.
         real_images: number of real images; 0 where it is not known.
         nearest: search the nearest of all `training_images` for so many samples.
-        notes: what the reader of the results should know, a sentence each.
+        notes: remarks for the reader of the results, a sentence each.
     """
 
     source: str
@@ -228,7 +228,7 @@ def _checked_nearest(nearest: int, samples: int) -> int:
 
 
 def _requested(options: EvaluationOptions) -> tuple[tuple[str, ...], str | None]:
-    """Measures, and the extractor where one was asked for."""
+    """The requested metrics, and the requested extractor, if any."""
     if options.metrics is None:
         return (FRECHET,), options.extractor
     request = parse_metrics(options.metrics)
@@ -240,7 +240,7 @@ def _requested(options: EvaluationOptions) -> tuple[tuple[str, ...], str | None]
 
 
 def _requesting(evaluation: EvaluationConfig, metrics: tuple[str, ...], extractor: str | None) -> EvaluationConfig:
-    """The section with what the user requests, which may be the user's own code."""
+    """The section with the user's metrics and extractor, which may be custom ones."""
     changes: dict[str, Any] = {"metrics": [metric for metric in metrics if metric != FRECHET]}
     return evaluation.model_copy(update=changes if extractor is None else changes | {"extractor": extractor})
 

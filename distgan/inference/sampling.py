@@ -24,7 +24,7 @@ CPU = torch.device("cpu")
 
 
 def checkpoint_config(checkpoint: Checkpoint, *, trust_code: bool = False) -> Config:
-    """The configuration of a checkpoint's networks, without metrics and trackers of a user's own.
+    """The configuration of a checkpoint's networks, without custom metrics and trackers.
 
     Raises UserError for networks of modules outside distgan without `trust_code`.
     """

@@ -43,7 +43,7 @@ def worker_distributed(runs_per_host: int = 1, threads: int | None = None) -> Di
 
     Args:
         runs_per_host: how many groups share a host's processors.
-        threads: those that the driver's environment asks for. A worker's own environment has what Ray set.
+        threads: the number in the driver's environment. A worker's own environment has Ray's number.
     """
     context = ray.train.get_context()
     return Distributed(
@@ -104,7 +104,7 @@ def build_trainer(
         mailbox: takes the run's events.
         storage: a folder that Ray keeps while the run lasts.
         runs_per_host: how many such runs share a host's processors.
-        threads: of each worker, where the user's environment asks for some.
+        threads: per worker, if the user's environment sets them.
     """
     config = spec.config
     path, filesystem = storage

@@ -1,4 +1,4 @@
-"""Objectives, each in a file of its own, and what one of a user's own is made of."""
+"""Objectives, each in a file of its own, and the base class of custom ones."""
 
 from distgan.losses.context import Context
 from distgan.losses.objective import Objective

@@ -1,4 +1,4 @@
-"""What every objective has: the losses of both updates, and what is said of them in the log."""
+"""The base class of objectives: the losses of both updates, and their accuracies for the log."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ class Objective(ABC):
         return None
 
     def accuracies(self, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
-        """How much the discriminator gets right, by name: scalars in [0, 1], logged as `accuracy/NAME`.
+        """The discriminator's accuracies by name: scalars in [0, 1], logged as `accuracy/NAME`.
 
-        Here the shares of positive logits of real images and of the others of generated ones.
+        By default the shares of real images with a positive logit, and of generated ones without.
         """
         return {"real": (real > 0).to(real.dtype).mean(), "fake": (fake <= 0).to(fake.dtype).mean()}

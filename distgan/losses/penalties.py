@@ -21,7 +21,7 @@ R1Weight = Annotated[
 
 
 class Penalty(NamedTuple):
-    """What is added to the discriminator's loss, and for the log the mean norm of the gradient ∇D; both scalars."""
+    """The term of the discriminator's loss, and for the log the mean norm of the gradient ∇D; both scalars."""
 
     loss: Tensor
     norm: Tensor

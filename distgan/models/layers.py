@@ -195,7 +195,7 @@ def normalize_spectrally(network: nn.Module) -> None:
 
 
 class _WithoutNumbers(_SpectralNorm):
-    """torch's module on the device "meta", with its buffers and without its iterations, which take seconds there."""
+    """torch's spectral normalization for the device "meta": without power iterations, which take seconds there."""
 
     def __init__(self, weight: Tensor, dim: int) -> None:
         nn.Module.__init__(self)

@@ -31,7 +31,7 @@ class _Look:
 
 _WINNER = _Look("best", ORANGE, 3.0, "o", 6)
 
-_ILL = _Look("failed or not healthy", PINK, 1.0, "x", 8)
+_ILL = _Look("failed or unhealthy", PINK, 1.0, "x", 8)
 
 _STOPPED = _Look("stopped", "#aaaaaa", 0.8, "o", 3.5)
 

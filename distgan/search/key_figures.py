@@ -48,7 +48,7 @@ class Scale:
     """Numbers from `low` to `high`, spread evenly or by their logarithm.
 
     Attributes:
-        marked: all values that there may be, where they are few.
+        marked: all possible values, where they are few.
     """
 
     low: float
@@ -107,12 +107,12 @@ class KeyAxis:
     def spread(self, trial: Trial) -> float:
         """The position, shifted a little by the trial's number where many are equal."""
         position = self.position(trial)
-        aside = trial.number * _GOLDEN % 1 - 0.5
+        shift = trial.number * _GOLDEN % 1 - 0.5
         if position == OUTSIDE:
-            return position + _ROOM * aside
+            return position + _ROOM * shift
         if self.scale is None:
-            return position + _JITTER * aside / len(self.choices)
-        return position + (_ROOM * aside if self.scale.marked else 0.0)
+            return position + _JITTER * shift / len(self.choices)
+        return position + (_ROOM * shift if self.scale.marked else 0.0)
 
     @property
     def ticks(self) -> list[tuple[float, str]]:
@@ -154,7 +154,7 @@ def _few(drawn: Range) -> tuple[float, ...]:
 
 
 def _scale_of(space: Space, entry: Entry, values: Sequence[float]) -> Scale:
-    """The axis of numbers that follow from others: their own range, logarithmic where that of the origin is."""
+    """The axis of numbers that are multiples of others: their own range, logarithmic where the other key's is."""
     low, high = (min(values), max(values)) if values else (0.0, 1.0)
     is_log = low > 0 and (high / low > _LOG_RATIO or _is_log(space, entry))
     if low == high:

@@ -1,4 +1,4 @@
-"""Exploration by a model of what helps when: population-based bandits, PB2 (Parker-Holder et al. 2020)."""
+"""Exploration by a model of the improvement over time: population-based bandits, PB2 (Parker-Holder et al. 2020)."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Kernel(NamedTuple):
 
 
 class Points(NamedTuple):
-    """Places in the unit cube, (N, D), and the generations that trained there, (N,)."""
+    """Positions in the unit cube, (N, D), and the generations that trained there, (N,)."""
 
     positions: Array
     times: Array
@@ -56,12 +56,13 @@ class Points(NamedTuple):
 class PB2:
     """An `Explore`: the values of the highest upper confidence bound of the improvement in the next generation.
 
-    The bound is that of a Gaussian process over values and generations whose forgetting makes it vary in time; where
-    others of the generation train is taken as seen, with the mean's prediction, so that members explore apart.
+    The bound is that of a Gaussian process over values and generations, which forgets older generations. Values of
+    other members of the generation count as observed, with the mean's prediction, so that members do not explore
+    the same values.
 
     Attributes:
         history: all generations up to now, ended, the oldest first.
-        higher_is_better: as the monitored measure is.
+        higher_is_better: whether a higher monitored measure is better.
     """
 
     history: Sequence[Sequence[Member]]
@@ -97,11 +98,11 @@ def check_continuous(space: Space) -> None:
 def observations(
     space: Space, history: Sequence[Sequence[Member]], *, higher_is_better: bool = False
 ) -> tuple[Points, Array]:
-    """Where members trained, and how much better than others of their generation they became by it, (N,).
+    """The points at which members trained, and their improvements relative to their generation, (N,).
 
-    That is the improvement over the value of the state that a member began with, standardized within the generation,
-    since a distance falls fast at first. All of the first generation began alike. One that did not live counts as a
-    standard deviation worse than the worst.
+    An improvement is that over the value of the state that a member began with. It is standardized within the
+    generation, as a distance falls fast at first. All members of the first generation began alike. A failed member
+    counts as a standard deviation worse than the worst.
     """
     sign = 1.0 if higher_is_better else -1.0
     members: list[Member] = []

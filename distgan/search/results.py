@@ -116,7 +116,7 @@ def print_results(record: SearchRecord, url: str, console: Console, address: str
 
     Args:
         url: the search's folder, as commands show it.
-        address: of the cluster that commands are to name.
+        address: of the cluster that the printed commands name.
     """
     ranked = leaderboard(record.plan, record.trials)
     console.print(Text.assemble((record.name, "bold"), f"  {record.plan.metric}, {trial_text.direction(record.plan)}"))

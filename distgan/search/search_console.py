@@ -33,7 +33,7 @@ class SearchDisplay(LiveConsole):
         Make the first call before anything starts: of trials that have ended by then only the number is shown.
 
         Args:
-            record: kept, so do not change it afterwards.
+            record: do not change it afterwards.
             progress: of running trials, by number.
         """
         interactive = self._console.is_interactive
@@ -54,7 +54,7 @@ class SearchDisplay(LiveConsole):
 
 
 def _news(last: SearchRecord | None, record: SearchRecord) -> Iterator[tuple[str, bool]]:
-    """Lines, and whether each is also printed above a live table, which does not show it."""
+    """Lines of news, each with whether it is also printed above a live table."""
     if last is None:
         yield _beginning(record), False
     known = _known(record if last is None else last, all_begin=last is None)

@@ -1,4 +1,4 @@
-"""The state of a running search: trials are drawn, start, are evaluated and end here."""
+"""The state of a running search: draws, starts, evaluations and ends of its trials."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ _REASONS = {
 
 
 def unsearchable_reason(key: str) -> str | None:
-    """Why a key cannot be searched; None where it can."""
+    """The reason why a key cannot be searched; None where it can."""
     reason = _REASONS.get(key) or _REASONS.get(key.partition(".")[0])
     if reason is None and key in runtime_keys():
         return "it says where or how fast a run goes, and changes nothing of what is trained"
@@ -200,7 +200,7 @@ def _check_outside(space: Space, values: Mapping[str, Any], outside: set[str]) -
 
 
 def _one_by_one(space: Space) -> Iterator[Point]:
-    """Every probe of each draw, where the entry is used; the others are as near to the configuration's as they can."""
+    """Every probe of each draw, where the entry is used; the other draws are nearest to the configuration."""
     near = space.nearest(space.base)
     yield near
     for key, entry in space.entries.items():
@@ -245,7 +245,7 @@ def _combinations(axes: Mapping[str, list[Value]]) -> Iterator[Point]:
 
 
 def _explained(space: Space, overrides: Mapping[str, Any], load: Load, message: str) -> str:
-    """The message after the entries without which it would not come; what to do where a component's options stay."""
+    """The error message, after the entries that cause it; with a remedy where options of another component remain."""
     left = dict(overrides)
     for key in overrides:
         without = {other: value for other, value in left.items() if other != key}

@@ -190,7 +190,7 @@ class Progress:
     """The progress of a running trial between evaluations.
 
     Attributes:
-        kimg: real images that its critic has consumed, in thousands.
+        kimg: real images that its discriminator has consumed, in thousands.
     """
 
     kimg: float
@@ -198,10 +198,10 @@ class Progress:
 
 
 def trials_table(record: SearchRecord, progress: Mapping[int, Progress]) -> RenderableType:
-    """A row a trial: its values, how far it came, its best and latest value, what it does or how it ended.
+    """A row for each trial: its values, kimg, best and latest value, and state.
 
-    On a terminal that is too narrow the values share a column; on one that is too low for all trials those that run
-    and the best ones are shown, and below them how many are not.
+    On a narrow terminal the values share a column. On a low one the running and the best trials are shown, and below
+    them the number of the others.
 
     Args:
         progress: of running trials, by number.

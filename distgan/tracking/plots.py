@@ -43,7 +43,7 @@ def note(axes: Axes, text: str) -> None:
 
 
 def is_wide(values: NDArray[np.float64], ratio: float = _LOG_RATIO) -> bool:
-    """Whether values get a logarithmic axis: all positive, the largest more than `ratio` times the smallest."""
+    """Whether values need a logarithmic axis: all positive, the largest more than `ratio` times the smallest."""
     low, high = float(values.min()), float(values.max())
     return low > 0 and high / low > ratio
 

@@ -31,7 +31,7 @@ class RunFolder:
     A local folder is written directly. For remote storage the files are written to a temporary folder, from
     which `flush` and `close` upload them. Nothing else in the storage is touched. Threads may share it.
 
-    What cannot be written is logged once until it works again, and is written then. A tracker that fails is logged
+    A failure to write is logged once; the data are written when writing works again. A tracker that fails is logged
     once.
 
     Args:
@@ -175,7 +175,7 @@ class RunReporter:
         return self._stop_requested()
 
     def evaluated(self, event: EvaluationResult) -> None:
-        """Nothing: there is no launcher to inform."""
+        """Does nothing: there is no launcher to inform."""
 
     def _log(self, text: str) -> None:
         self._sink(Notice(text))

@@ -38,7 +38,7 @@ class Checkpoint:
     """A complete checkpoint, with its tensors on the CPU.
 
     Attributes:
-        skipped: what is wrong with newer (or better) checkpoints in whose place it is used, a sentence each.
+        skipped: the faults of newer (or better) checkpoints that it replaces, a sentence each.
     """
 
     url: str
@@ -256,7 +256,7 @@ class CheckpointStore:
         return parse_manifest(self._reading(read), name, where)
 
     def _expected(self, manifest: Manifest, where: str) -> dict[str, Any] | None:
-        """The tree of `TensorSpec` that the run of a manifest saves at its progress; None with own code of others."""
+        """The tree of `TensorSpec` that the run of a manifest saves; None if it has other custom components."""
         tree = without_custom_observers(manifest.config)
         custom = custom_names(tree)
         if not custom.items() <= self._custom.items():
@@ -303,7 +303,7 @@ def _mismatch(manifest: Manifest, where: str, reason: str) -> UserError:
 
 
 def _without_unused(expected: Mapping[str, Any], found: Any) -> Mapping[str, Any]:
-    """Without the moments that are not found: own networks may have parameters that get no gradient."""
+    """The expected state without moments that are not found: custom networks may have parameters without gradients."""
     state = found.get("state") if isinstance(found, Mapping) else None
     if "state" not in expected or not isinstance(state, Mapping) or not state:
         return expected

@@ -71,7 +71,7 @@ class Trainer:
         self.resumed_at_kimg = self.state.progress.kimg
 
     def run(self) -> Summary:
-        """Trains until the budget is used up, early stopping applies, or a stop is requested."""
+        """Trains until the image budget is reached, early stopping applies, or a stop is requested."""
         config, progress = self.config, self.state.progress
         budget = round(config.training.kimg * 1000)
         self._report(*self.start_events)

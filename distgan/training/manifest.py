@@ -34,7 +34,7 @@ _FORMER_KEYS = {
 
 
 class Manifest(BaseModel):
-    """What a checkpoint is, without its tensors.
+    """The description of a checkpoint, without its tensors.
 
     Attributes:
         config: resolved configuration of the run.

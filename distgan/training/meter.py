@@ -25,7 +25,7 @@ from distgan.training.state import TrainingState
 
 
 class Meter:
-    """Adds up seconds by phase, and the metrics and images of steps.
+    """Accumulates seconds by phase, and the metrics and images of steps.
 
     The metrics of a step stay on the device until `sync_metrics`: no step waits for the device or other workers.
 

@@ -1,4 +1,4 @@
-"""From a configuration to its networks and objective."""
+"""Builds the networks and the objective of a configuration, and checks that they work together."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def _check_labels(num_classes: int | None, target: type[nn.Module], where: str) 
 
 
 def build_objective(config: Config) -> Objective:
-    """The objective that the configuration names. Raises UserError for a user's own class that is none."""
+    """The objective that the configuration names. Raises UserError for a custom class that is no objective."""
     name = config.objective.name
     target = OBJECTIVES.resolve(name)
     if not issubclass(target, Objective):
@@ -147,7 +147,7 @@ def check_combination(config: Config, networks: Networks, objective: Objective) 
 
 
 def _check_losses(config: Config, objective: Objective, shape: tuple[int, ...]) -> None:
-    """Raises UserError for a user's own objective whose losses of random logits are no finite scalars."""
+    """Raises UserError for a custom objective whose losses of random logits are no finite scalars."""
     dtype = DTYPES[config.training.precision]
     context = Context(0, 0.0, config.seed, 0, torch.device("cpu"), dtype)
     real, fake = context.normal("checked reals", *shape), context.normal("checked fakes", *shape)
@@ -167,7 +167,7 @@ def _check_losses(config: Config, objective: Objective, shape: tuple[int, ...]) 
 
 
 def _real_logits_hint(objective: Objective, method: str) -> str:
-    """What helps where a generator's loss takes logits of real images that it did not ask for."""
+    """The remedy where a generator's loss uses logits of real images without `needs_real_logits`."""
     if objective.needs_real_logits or method != "generator_loss":
         return ""
     return "; if it uses logits of real images, set needs_real_logits = True in the class"

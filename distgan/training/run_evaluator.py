@@ -23,7 +23,7 @@ from distgan.training.state import TrainingState
 
 
 class AsyncEvaluator(Protocol):
-    """Evaluates checkpoints beside the training. Both methods are collective: every rank calls them."""
+    """Evaluates checkpoints while the training runs. Both methods are collective: every rank calls them."""
 
     def start(self, checkpoint: str) -> None:
         """Starts the evaluation of a complete checkpoint of the run, by its name. Returns at once."""
@@ -62,7 +62,7 @@ class RunEvaluator:
 
     @property
     def status(self) -> EarlyStopping:
-        """What the evaluations so far say."""
+        """The status of early stopping after the evaluations so far."""
         return EarlyStopping.status(self._state.progress.evaluations, self._config.evaluation)
 
     def best_checkpoint(self) -> str | None:

@@ -1,4 +1,4 @@
-"""What to train and where to keep it, checked before anything starts."""
+"""The specification and the plan of a run, checked before anything starts."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def read_configuration(name: str, overrides: Overrides = ()) -> Config:
     """The configuration of a preset, a YAML file or its URL, with overrides.
 
     Raises UserError for an invalid configuration, and for a file from a URL that names modules outside distgan or
-    addresses on other hosts than its own: its author would choose what is run and what is contacted.
+    addresses on other hosts: its author would choose the code to run and the hosts to contact.
     """
     if "://" not in name:
         return load_config(name, overrides)
@@ -105,7 +105,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 @dataclass(frozen=True)
 class RunSpec:
-    """What to train and where to keep it. The run's folder is `storage_url`/`name`.
+    """The specification of a run. Its folder is `storage_url`/`name`.
 
     Attributes:
         profile: whether to record a trace of some steps.
@@ -141,10 +141,10 @@ class RunSpec:
 
 @dataclass(frozen=True)
 class RunPlan:
-    """What a run will do.
+    """The plan of a run.
 
     Attributes:
-        spec: the given one, with absolute paths, and with the URL of the checkpoint that the run begins with.
+        spec: the specification, with absolute paths, and with the URL of the checkpoint that the run begins with.
         layers: (name, output shape, parameters) of each layer of each network.
         resumes: the checkpoint that the run resumes from: its own, or in a new run that of another run.
         small_dataset: what the data set is too small for, if anything.
@@ -161,7 +161,7 @@ class RunPlan:
 
     @property
     def steps(self) -> int:
-        """Generator updates until the budget is used up, including those already made."""
+        """Generator updates of the whole budget, including those already made."""
         config = self.spec.config
         images = config.objective.critic_steps * config.training.batch_size
         done = Progress() if self.resumes is None else Progress.from_dict(self.resumes.progress)
@@ -213,7 +213,7 @@ def plan_run(spec: RunSpec, *, dry_run: bool = False) -> RunPlan:
 
 
 def _with_absolute_paths(config: Config) -> Config:
-    """Workers, and the next session, may run in other folders."""
+    """The specification with absolute paths: workers and the next session may run in other folders."""
     places: dict[str, str] = {}
     if config.data.url is not None:
         places["url"] = Storage.open(config.data.url).url

@@ -210,7 +210,7 @@ def _listed(differences: Differences) -> str:
 
 
 def _custom_code_differences(old: Mapping[str, Any], config: Config) -> Differences:
-    """Own components (`module:Class`) that differ, found without importing them."""
+    """Custom components (`module:Class`) that differ, without importing them."""
     new = without_custom_observers(config.model_dump(mode="json"))
     before, after = custom_names(old), custom_names(new)
     keys = [key for key in sorted(before.keys() | after.keys()) if before.get(key) != after.get(key)]

@@ -95,8 +95,8 @@ class Step:
 
         An objective that needs real logits has a batch of its own for the generator's update, the last of the step.
 
-        Returns the terms of its last discriminator update that had them and of its generator update: this worker's
-        shares, whose sum over all workers is the mean over all groups, where all had the term (see `term_groups`).
+        Returns the terms of the generator update and of the last discriminator update that had them. These are this
+        worker's shares: their sum over all workers is the mean over all groups, if all had the term (`term_groups`).
         """
         objective, batch_size = self.config.objective, self.config.training.batch_size
         self.optimizers.set_rates(discriminator_updates * batch_size)

@@ -1,4 +1,4 @@
-"""The whole loss of an update as one module with one forward: what data parallelism wraps."""
+"""The whole loss of an update as one module with one forward, which data parallelism wraps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The benchmark of searches: schedulers over curves made by hand, and a recording that goes on where it was."""
+"""The benchmark of searches: schedulers over curves made by hand, and a recording that resumes."""
 
 from __future__ import annotations
 

@@ -74,10 +74,10 @@ def test_a_run_spread_over_two_nodes_has_the_bits_of_one_here(labeled_nodes: str
     command = ["train", "quickstart", f"data.url={data}", *TINY, "training.kimg=0.5", "--workers", "2", "--name"]
     spread = ["--address", labeled_nodes, "placement.strategy=strict_spread"]
     output = finish(start("-m", "distgan", *command, "spread", *spread, cwd=tmp_path))
-    assert "image budget used up" in output, output
+    assert "image budget reached" in output, output
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     output = finish(start(*launcher, "-m", "distgan", *command, "here", "--no-ray", cwd=tmp_path))
-    assert "image budget used up" in output, output
+    assert "image budget reached" in output, output
     runs = str(tmp_path / "runs")
     assert_same_bits(newest(runs, "spread"), newest(runs, "here"))
 
@@ -106,7 +106,7 @@ def test_a_run_waits_for_a_node_and_ctrl_c_ends_the_wait(labeled_nodes: str, dat
     late = ray_node("start", *options, "--block", "--num-cpus", "1", "--object-store-memory", "100000000", cwd=tmp_path)
     try:
         output = finish(process, 150)
-        assert "image budget used up" in output, output
+        assert "image budget reached" in output, output
     finally:
         process.kill()
         late.kill()

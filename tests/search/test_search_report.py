@@ -17,7 +17,7 @@ from command_line import Cli
 from distgan.config.load import flatten, load_config
 from distgan.errors import UserError
 from distgan.search.curve_figures import curves_figure
-from distgan.search.importance import FEWEST, _places, importance
+from distgan.search.importance import FEWEST, _generation_shares, importance
 from distgan.search.ranking import leaderboard
 from distgan.search.record import SearchRecord, Trial
 from distgan.search.results import (
@@ -265,7 +265,7 @@ def test_twenty_thousand_trials_are_ranked_in_time() -> None:
     one = make_trial(plan, 0, state="budget", curve=[(20.0, 1.0)])
     trials = [one.model_copy(update={"number": number, "curve": [(20.0, float(number))]}) for number in range(20_000)]
     assert [ranked.trial.number for ranked in leaderboard(plan, trials)] == list(range(20_000))
-    assert _places(trials, {number: float(number) for number in range(20_000)})[15_000] == 0.75
+    assert _generation_shares(trials, {number: float(number) for number in range(20_000)})[15_000] == 0.75
     repeated = [one, *(trial.model_copy(update={"repeats": 0}) for trial in trials[1:])]
     assert [ranked.runs for ranked in leaderboard(plan, repeated)] == [20_000]
 

@@ -50,7 +50,7 @@ class Source(ABC):
         """
 
     def name(self, number: int) -> str:
-        """What messages call an image."""
+        """The name of an image, for messages."""
         return f"image {number}"
 
 

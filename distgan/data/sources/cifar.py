@@ -96,7 +96,7 @@ class PythonForm(Form):
 
 @dataclass(frozen=True)
 class BinaryForm(Form):
-    """Records of one byte a kind of label, then the image; class names are lines of text."""
+    """Records: a byte for each kind of label, then the image; class names are lines of text."""
 
     label_offset: dict[str, int]
 

@@ -96,7 +96,7 @@ class ImageFiles(Protocol):
     def left_out(self) -> Counter[str]: ...
 
     def location(self, number: int) -> str:
-        """What messages call an image: its path."""
+        """The path of an image, for messages."""
         ...
 
     def read(self, number: int) -> NDArray[np.uint8]:

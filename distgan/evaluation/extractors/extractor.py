@@ -18,10 +18,10 @@ _NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
 
 
 class CustomFeatures:
-    """An extractor of a user's own, `target(device)`, with checks. See `FeatureExtractor`.
+    """A custom extractor, `target(device)`, with checks. See `FeatureExtractor`.
 
-    Its name is by default that of its class, in lower case. Raises UserError where the class is no extractor, where it
-    fails, and for features of another shape than announced.
+    Its default name is that of its class, in lower case. Raises UserError where the class is no extractor, where it
+    fails, and for features of another shape than `dimension` says.
     """
 
     def __init__(self, target: type[Any], device: torch.device | str, where: str) -> None:

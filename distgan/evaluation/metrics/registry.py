@@ -1,4 +1,4 @@
-"""Metrics by name: those of `config.plugins.METRICS`, and a user's own as `module:Class`."""
+"""Metrics by name: those of `config.plugins.METRICS`, and custom ones as `module:Class`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FRECHET = "frechet"
 
 
 def metric_class(name: str) -> type[Metric]:
-    """The class of a metric. Raises UserError where there is none, or a user's own is no metric."""
+    """The class of a metric. Raises UserError where there is none, or a custom class is no metric."""
     found: type[Metric] = METRICS.resolve(name)
     if is_custom(name):
         check_custom(found, f"evaluation.metrics={name}")
@@ -82,7 +82,7 @@ class MetricValues:
 
 
 def compute_metrics(names: Iterable[str], inputs: MetricInputs) -> MetricValues:
-    """Computes the metrics in their order. Raises UserError where a user's own fails."""
+    """Computes the metrics in their order. Raises UserError where a custom one fails."""
     values: dict[str, float] = {}
     seconds: dict[str, float] = {}
     for name in names:

@@ -114,7 +114,7 @@ def _check_config(value: str, shipped: ShippedFolder, working_folder: Path) -> N
 
 
 def _is_left_behind(name: str, value: str, shipped: ShippedFolder, working_folder: Path) -> bool:
-    """Whether it names a space file, or a component of the user's own code, that is here and is not shipped."""
+    """Whether it names a space file or a custom component of the working folder that is not shipped."""
     if name == "space" and (working_folder / value).is_file():
         return not shipped.holds(value)
     own = _OWN_CODE.fullmatch(value)
@@ -122,7 +122,7 @@ def _is_left_behind(name: str, value: str, shipped: ShippedFolder, working_folde
 
 
 def _custom_is_shipped(module: str, shipped: ShippedFolder, working_folder: Path) -> bool:
-    """Also true where the module is not in this folder: it may be installed on the cluster."""
+    """Whether a custom module is shipped. Also true for one outside the folder, which the cluster may have."""
     if not ((working_folder / f"{module}.py").is_file() or (working_folder / module).is_dir()):
         return True
     return shipped.holds(f"{module}.py") or shipped.holds(module)

@@ -25,7 +25,7 @@ _SETTLING_S = 0.5
 
 
 class Follower:
-    """Writes a job's output from its start, each character once however often the connection is opened again."""
+    """Writes a job's output from its start, each character once, over any number of connections."""
 
     def __init__(self, jobs: Jobs, job: str, write: Callable[[str], object]) -> None:
         self._jobs, self._job, self._write = jobs, job, write

@@ -1,4 +1,4 @@
-"""torch's process group under Ray Train: workers choose their network interface, and listen nowhere else."""
+"""torch's process group under Ray Train: workers choose their network interface and listen on no other."""
 
 from __future__ import annotations
 

@@ -112,7 +112,7 @@ class TrialRun(tune.Trainable):
         return {**self._progress(), "done": True, "state": state, "note": note}
 
     def _progress(self) -> dict[str, Any]:
-        """What every result has. `score` is the best value so far; lower is better."""
+        """The fields of every result. `score` is the best value so far; lower is better."""
         score = {} if self._score is None else {"score": self._score}
         seconds = time.monotonic() - self._began
         return {"number": self._number, "kimg": self._kimg, "exempt": self._exempt, "seconds": seconds, **score}
