@@ -297,7 +297,7 @@ class Config(Section):
     scale: ScaleConfig = ScaleConfig()
     placement: PlacementConfig = PlacementConfig()
     tracking: Annotated[list[str], Runtime()] = Field(
-        ["tensorboard", "samples", "curves"], description="what records the run beside its metrics.jsonl"
+        ["tensorboard", "samples", "curves"], description="trackers that record the run besides metrics.jsonl"
     )
 
     @property

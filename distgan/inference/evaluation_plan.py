@@ -223,7 +223,7 @@ def _spec_of_images(source: str, options: EvaluationOptions) -> EvaluationSpec:
 
 def _checked_nearest(nearest: int, samples: int) -> int:
     if nearest > samples:
-        raise UserError(f"--nearest {nearest}: only {samples:,} samples are evaluated; ask for at most so many")
+        raise UserError(f"--nearest {nearest}: only {samples:,} samples are evaluated; ask for at most as many")
     return nearest
 
 

@@ -53,7 +53,7 @@ def unsearchable_reason(key: str) -> str | None:
     """The reason why a key cannot be searched; None where it can."""
     reason = _REASONS.get(key) or _REASONS.get(key.partition(".")[0])
     if reason is None and key in runtime_keys():
-        return "it says where or how fast a run goes, and changes nothing of what is trained"
+        return "it decides where or how fast a run trains, not what it trains"
     return reason
 
 
@@ -190,11 +190,11 @@ def _check_configurations(space: Space, load: Load) -> None:
 
 
 def _check_outside(space: Space, values: Mapping[str, Any], outside: set[str]) -> None:
-    """The space's arithmetic takes what it does not set from the configuration without overrides."""
+    """Raises UserError where an entry refers to a key outside the space whose value differs between trials."""
     for key in sorted(outside & space.base.keys()):
         if key not in values or not same(values[key], space.base[key]):
             raise UserError(
-                f"space: an entry refers to {key}, whose value of its own is not the same in all trials; give it an "
+                f"space: an entry refers to {key}, whose value is not the same in all trials; give it an "
                 f"entry, or set it with {key}=VALUE"
             )
 

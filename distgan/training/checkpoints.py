@@ -17,7 +17,14 @@ from distgan.config.plugins import custom_names, without_custom_observers
 from distgan.errors import DamagedError, UserError
 from distgan.storage.retry import NO_RETRY, Retry
 from distgan.storage.storage import NotFoundError, Storage
-from distgan.training.manifest import MANIFEST_NAME, Manifest, is_other, of_other_version, parse_manifest
+from distgan.training.manifest import (
+    MANIFEST_NAME,
+    Manifest,
+    damaged_checkpoint,
+    is_other,
+    of_other_version,
+    parse_manifest,
+)
 from distgan.training.networks import build_networks
 from distgan.training.optimizers import moment_specs
 from distgan.training.progress import Progress
@@ -141,22 +148,22 @@ class CheckpointStore:
         try:
             size = self._reading(lambda: folder.size(_STATE_NAME))
             if size != manifest.state_bytes:
-                raise DamagedError(f"{where}: damaged: {file} has {size:,} bytes of {manifest.state_bytes:,}")
+                raise damaged_checkpoint(where, f"{file} has {size:,} bytes of {manifest.state_bytes:,}")
             expected = self._expected(manifest, where)
             if expected is not None and size > tensor_bytes(expected) + _MOST_OTHER_BYTES:
                 raise _mismatch(manifest, where, f"{file} has {size:,} bytes, far more than its networks need")
             data = self._reading(lambda: folder.read_bytes(_STATE_NAME))
         except NotFoundError:
-            raise DamagedError(f"{where}: damaged: {file} is missing") from None
+            raise damaged_checkpoint(where, f"{file} is missing") from None
         if hashlib.sha256(data).hexdigest() != manifest.state_sha256:
-            raise DamagedError(f"{where}: damaged: {file} has another checksum")
+            raise damaged_checkpoint(where, f"{file} has another checksum")
         try:
             state = StateFile(data)
             if expected is not None:
                 _compare(manifest, where, state.specs, expected)
             return Checkpoint(where, manifest, state.tensors())
         except ValueError as error:
-            raise DamagedError(f"{where}: damaged: {file}: {error}") from None
+            raise damaged_checkpoint(where, f"{file}: {error}") from None
 
     def save(
         self,
@@ -250,7 +257,7 @@ class CheckpointStore:
 
         def read() -> bytes:
             if folder.size(MANIFEST_NAME) > _MOST_MANIFEST_BYTES:
-                raise DamagedError(f"{where}: damaged: its {MANIFEST_NAME} is far too large")
+                raise damaged_checkpoint(where, f"its {MANIFEST_NAME} is far too large")
             return folder.read_bytes(MANIFEST_NAME)
 
         return parse_manifest(self._reading(read), name, where)
@@ -299,7 +306,7 @@ def _compare(manifest: Manifest, where: str, found: Any, expected: dict[str, Any
 def _mismatch(manifest: Manifest, where: str, reason: str) -> UserError:
     if is_other(manifest.distgan):
         return of_other_version(where, manifest.distgan, reason)
-    return DamagedError(f"{where}: damaged: {reason}")
+    return damaged_checkpoint(where, reason)
 
 
 def _without_unused(expected: Mapping[str, Any], found: Any) -> Mapping[str, Any]:

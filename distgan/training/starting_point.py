@@ -21,7 +21,7 @@ from distgan.training.checkpoints import (
 )
 from distgan.training.early_stopping import ranked
 from distgan.training.ema import ExponentialMovingAverage
-from distgan.training.manifest import Manifest
+from distgan.training.manifest import Manifest, damage_of
 from distgan.training.networks import Networks
 from distgan.training.progress import Progress
 
@@ -116,7 +116,7 @@ def _read(
     except NotFoundError:
         raise UserError(f"{line}; {hint}") from None
     except DamagedError as error:
-        raise DamagedError(f"{line}: {str(error).partition(': damaged: ')[2]}; {hint}") from None
+        raise DamagedError(f"{line}: {damage_of(error)}; {hint}") from None
 
 
 def _checkpoint_of_run(store: CheckpointStore, which: str, url: str, trust_code: bool) -> Checkpoint:

@@ -39,7 +39,7 @@ CASES = [
     ("no such interface", "train quickstart data.url={data} image_size=32 channels=1 --no-ray placement.interface=nic9",
      r"^placement\.interface=nic9: is not there on .* which has .*127\.0\.0\.1"),
     ("placement searched", "tune quickstart data.url={data} --space placement.strategy=choice(pack,spread)",
-     r"placement\.strategy: cannot be searched: it says where or how fast a run goes"),
+     r"placement\.strategy: cannot be searched: it decides where or how fast a run trains"),
 ]  # fmt: skip
 
 

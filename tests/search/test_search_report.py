@@ -340,7 +340,7 @@ def test_low_terminal_shows_running_and_best_trials_and_counts_the_others() -> N
     assert len(text.splitlines()) < 14
 
 
-class Heard:
+class PlainDisplay:
     """What a display writes where there is no terminal."""
 
     def __init__(self) -> None:
@@ -357,33 +357,33 @@ class Heard:
 def test_plain_lines_tell_each_thing_once() -> None:
     plan = make_plan(ONE_KEY)
     record = make_record([], plan)
-    heard = Heard()
-    with heard.display:
-        (beginning,) = heard.update(record)
+    plain = PlainDisplay()
+    with plain.display:
+        (beginning,) = plain.update(record)
         assert beginning.startswith("rates: begins; 30 trials of 240 kimg, drawn by random, stopped by asha")
         record.trials += [make_trial(plan, number) for number in range(2)]
-        assert heard.update(record) == []
+        assert plain.update(record) == []
         record.trials[0].state = "begun"
-        (line,) = heard.update(record)
+        (line,) = plain.update(record)
         assert line.startswith("trial 0 begins: generator.lr=")
         record.trials[0].add_evaluation(20.0, 30.0)
         record.trials[1].state = "begun"
-        lines = heard.update(record)
+        lines = plain.update(record)
         assert lines[0] == f"trial 0 at 20 kimg: {METRIC} 30.0 (best of the search so far)"
         assert lines[1].startswith("trial 1 begins")
-        assert heard.update(record) == []
+        assert plain.update(record) == []
         record.trials[1].add_evaluation(20.0, 40.0)
-        assert heard.update(record) == [f"trial 1 at 20 kimg: {METRIC} 40.0"]
+        assert plain.update(record) == [f"trial 1 at 20 kimg: {METRIC} 40.0"]
         record.trials[1].state = "stopped"
         record.trials[0].state, record.trials[0].note = "failed", "RuntimeError: out\nof memory"
-        assert heard.update(record) == [
+        assert plain.update(record) == [
             "trial 0 ended: failed at 20 kimg: RuntimeError: out of memory; best 30.0 at 20 kimg",
             "trial 1 ended: stopped at 20 kimg; best 40.0 at 20 kimg",
         ]
         record.ended = "all trials ended"
-        (end,) = heard.update(record)
+        (end,) = plain.update(record)
         assert end == f"rates: ended (all trials ended) with 2 trials, 40 kimg trained; best {METRIC} 30.0: trial 0"
-        assert heard.update(record) == []
+        assert plain.update(record) == []
 
 
 def test_plain_lines_of_a_search_that_goes_on() -> None:
@@ -392,21 +392,21 @@ def test_plain_lines_of_a_search_that_goes_on() -> None:
     trials = [make_trial(plan, 0, state="budget"), make_trial(plan, 1, state="begun"), make_trial(plan, 2)]
     trials[0].curve, trials[1].curve = curve_of(trials[0], BUDGET), [(20.0, 10.0)]
     record = make_record(trials, plan)
-    heard = Heard()
-    first, second = heard.update(record)
+    plain = PlainDisplay()
+    first, second = plain.update(record)
     assert first.startswith("rates: resumes, 1 trial has ended")
     assert second.startswith("trial 1 resumes at 20 kimg")
     record.trials[1].add_evaluation(40.0, 11.0)
-    assert heard.update(record) == [f"trial 1 at 40 kimg: {METRIC} 11.0"]
+    assert plain.update(record) == [f"trial 1 at 40 kimg: {METRIC} 11.0"]
 
 
 def test_plain_lines_of_repetitions_and_generations() -> None:
     record = with_repetitions(three_trials(), [1], 2)
     record.plan = record.plan.model_copy(update={"scheduler": "pbt"})
     record.trials.append(make_trial(record.plan, 4, state="begun", generation=1, parent=0))
-    heard = Heard()
-    heard.update(record.model_copy(update={"trials": record.trials[:3], "ended": None}))
-    lines = heard.update(record.model_copy(update={"ended": None}))
+    plain = PlainDisplay()
+    plain.update(record.model_copy(update={"trials": record.trials[:3], "ended": None}))
+    lines = plain.update(record.model_copy(update={"ended": None}))
     assert lines[0].startswith("trial 3 begins as trial 1 with seed 1: generator.lr=")
     assert lines[-1].startswith("trial 4 begins from trial 0, generation 1: generator.lr=")
 
