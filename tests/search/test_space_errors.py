@@ -124,8 +124,8 @@ WRONG = [
     Wrong({"data.url": "choice(a, b)"}, r"cannot be searched: trials on other data"),
     Wrong({"training.kimg": "choice(1, 2)"}, r"cannot be searched: trials with other budgets"),
     Wrong({"scale.groups": "choice(1, 2)"}, r"cannot be searched: it says how a batch is spread"),
-    Wrong({"training.log_every": "choice(1, 2)"}, r"cannot be searched: it says where or how fast"),
-    Wrong({"checkpoint.keep_last": "choice(1, 2)"}, r"cannot be searched: it says where or how fast"),
+    Wrong({"training.log_every": "choice(1, 2)"}, r"cannot be searched: it decides where or how fast"),
+    Wrong({"checkpoint.keep_last": "choice(1, 2)"}, r"cannot be searched: it decides where or how fast"),
     # References.
     Wrong({D: "optimizer.generator.rate * choice(1, 2)"}, r"rate \* .*`: unknown key optimizer.generator.rate"),
     Wrong({D: "optimizer.generator * choice(1, 2)"}, r"optimizer.generator is a section"),
