@@ -428,7 +428,7 @@ def test_terms_are_means_over_the_batch() -> None:
     for name, network in parts.items():
         gradients = torch.autograd.grad(wanted[f"loss/{name}"], list(network.parameters()), retain_graph=True)
         wanted[f"gradients/{name}"] = torch.cat([gradient.flatten() for gradient in gradients]).norm()
-    terms = step.run(Batches(config, step.groups.local), 0, 0)
+    terms = step.run(Batches(config, step.groups.local), 0, 0).values
     assert terms.keys() == wanted.keys()
     for name, value in wanted.items():
         assert float(terms[name]) == pytest.approx(value.item(), rel=1e-9), name
