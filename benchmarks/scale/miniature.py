@@ -44,10 +44,10 @@ class Miniature:
 
     def run(self) -> None:
         """One whole step."""
-        self.terms = self.step.run(lambda: self.batch, 0, 0)
+        self.terms = self.step.run(lambda: self.batch, 0, 0).values
         self.ema.update(self.networks.generator, len(self.batch) * FEW, len(self.batch) * FEW)
 
-    def gradients(self) -> dict[str, Callable[[], None]]:
+    def gradients(self) -> dict[str, Callable[[], object]]:
         """What fills gradients, by the update's name."""
         step, batch = self.step, self.batch
         if step.simultaneous:

@@ -23,6 +23,7 @@ from distgan.launch.placement.process_group import InterfaceConfig
 from distgan.launch.placement.resources import Resources, plan_resources
 from distgan.launch.placement.waiting import waiting_notes
 from distgan.launch.ray_errors import report_losses
+from distgan.launch.ray_internals import without_idle_processes
 from distgan.launch.signals import StopRequest, stop_on_signals
 from distgan.launch.train import worker_distributed
 from distgan.tracking import formatting
@@ -45,7 +46,7 @@ def run_task_on_ray(
         log(formatting.connecting(cluster_address(workers.address)))
         with (
             tempfile.TemporaryDirectory(prefix="distgan-") as folder,
-            ray_cluster(workers.address, workers.sources),
+            ray_cluster(workers.address, workers.sources) as own,
             report_losses("the evaluation", "evaluates anew"),
         ):
             log(f"starting {formatting.plural(workers.count, 'worker')}")
@@ -54,7 +55,8 @@ def run_task_on_ray(
             resources = plan_resources(scale, EvaluationConfig(), PlacementConfig())
             for note in waiting_notes(resources):
                 log(note)
-            fit = Background(_trainer(task, job, workers, mailbox, folder, resources).fit)
+            trainer = _trainer(task, job, workers, mailbox, folder, resources)
+            fit = Background(without_idle_processes(trainer, own).fit)
             result: _Result[R] | None = _follow(mailbox, fit, on_progress, stop)
     if result is None:
         raise Interrupted(stop.exit_code)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import ray
 
@@ -31,6 +31,8 @@ except ImportError as error:
     raise UserError(
         f"Ray {ray.__version__}: this distgan does not know it ({error}); install the version in constraints.txt"
     ) from None
+
+Trainer = TypeVar("Trainer", bound=Any)
 
 # `module:name` or `module:Class.member`; in parentheses a parameter, after empty ones an attribute of an object.
 PRIVATE: Mapping[str, str] = {
@@ -60,6 +62,11 @@ PRIVATE: Mapping[str, str] = {
     "ray.train.v2._internal.execution.controller:TrainController": "The class name by which it is found.",
     "ray._private.worker:global_worker": "The core worker of this process, which can end an actor by its id.",
     "ray._raylet:CoreWorker.kill_actor": "Ends that controller, of which there is no handle.",
+    "ray.train.v2.api.data_parallel_trainer:DataParallelTrainer._create_default_callbacks": "What a run starts "
+    "beside its workers. Else it has two more processes that do nothing and load Ray Train for seconds.",
+    "ray.train.v2._internal.callbacks.datasets:DatasetsCallback": "One of them: splits data sets of Ray Data.",
+    "ray.train.v2._internal.callbacks.placement_group_callback:PlacementGroupCleanerCallback": "The other one: "
+    "frees the resources of a run whose controller was killed. A cluster that ends with the run needs none.",
     "ray.dashboard.modules.dashboard_sdk:SubmissionClient._do_request": "Time limits, and no redirect that takes the "
     "token along. Else `distgan jobs` waits for ever on a dashboard that hangs.",
     "ray.dashboard.modules.dashboard_sdk:SubmissionClient._check_connection_and_version": "Skipped: distgan checks the "
@@ -186,6 +193,19 @@ def kill_train_controllers() -> None:
     for actor, facts in state.actors(job_id=job, actor_state_name="ALIVE").items():
         if facts["ActorClassName"] == "TrainController":
             worker.global_worker.core_worker.kill_actor(ray.ActorID.from_hex(actor), True)  # type: ignore[attr-defined]
+
+
+def without_idle_processes(trainer: Trainer, own_cluster: bool) -> Trainer:
+    """The trainer, whose run starts no process that it has no use for.
+
+    Args:
+        trainer: of Ray Train.
+        own_cluster: whether the cluster ends with this run.
+    """
+    unused = {"DatasetsCallback"} | ({"PlacementGroupCleanerCallback"} if own_cluster else set())
+    create: Callable[[], list[Any]] = trainer._create_default_callbacks
+    trainer._create_default_callbacks = lambda: [one for one in create() if type(one).__name__ not in unused]
+    return trainer
 
 
 def job_client(address: str, headers: Mapping[str, str], timeout_s: tuple[float, float]) -> Any:

@@ -28,6 +28,7 @@ from distgan.launch.placement.process_group import InterfaceConfig
 from distgan.launch.placement.resources import Resources, plan_resources
 from distgan.launch.placement.waiting import PlacementWatch, end_waiting_run, spot_notes, waiting_notes
 from distgan.launch.ray_errors import report_losses
+from distgan.launch.ray_internals import without_idle_processes
 from distgan.launch.signals import StopRequest, stop_on_signals
 from distgan.storage.storage import Storage
 from distgan.tracking import formatting
@@ -77,16 +78,17 @@ def train_on_ray(spec: RunSpec, address: str | None, claim_lost: Callable[[], bo
         display.message(formatting.connecting(cluster_address(address)))
         sources = custom_sources(custom_names(spec.config.model_dump()).values())
         run = spec.run
-        with ray_storage(run) as storage, ray_cluster(address, sources) as started_here, report_losses(run.url):
+        with ray_storage(run) as storage, ray_cluster(address, sources) as own_cluster, report_losses(run.url):
             display.message(f"starting {formatting.plural(spec.config.scale.workers, 'worker')}")
             mailbox = create_mailbox()
             resources = plan_resources(spec.config.scale, spec.config.evaluation, spec.config.placement)
             for note in waiting_notes(resources) + spot_notes():
                 display.message(note)
-            trainer = build_trainer(spec, mailbox, storage, resources, threads=requested_threads())
+            threads = requested_threads()
+            trainer = build_trainer(spec, mailbox, storage, resources, threads=threads, own_cluster=own_cluster)
             fit = Background(trainer.fit)
             watch = PlacementWatch(resources, spec.config.scale.workers, display.message)
-            summary = _follow(mailbox, fit, display, stop, watch, started_here, claim_lost)
+            summary = _follow(mailbox, fit, display, stop, watch, own_cluster, claim_lost)
     return Outcome(summary, stop.exit_code, display.finished, display.sessions)
 
 
@@ -97,6 +99,7 @@ def build_trainer(
     resources: Resources,
     runs_per_host: int = 1,
     threads: int | None = None,
+    own_cluster: bool = False,
 ) -> TorchTrainer:
     """A run as a trainer of Ray Train.
 
@@ -105,10 +108,11 @@ def build_trainer(
         storage: a folder that Ray keeps while the run lasts.
         runs_per_host: how many such runs share a host's processors.
         threads: per worker, if the user's environment sets them.
+        own_cluster: whether the cluster ends with this run.
     """
     config = spec.config
     path, filesystem = storage
-    return TorchTrainer(
+    trainer = TorchTrainer(
         worker_main,
         train_loop_config={
             "config": config.model_dump(mode="json"),
@@ -133,6 +137,7 @@ def build_trainer(
             failure_config=FailureConfig(max_failures=config.scale.max_failures),
         ),
     )
+    return without_idle_processes(trainer, own_cluster)
 
 
 def worker_main(arguments: dict[str, Any]) -> None:
@@ -173,7 +178,7 @@ def _follow(
     display: Display,
     stop: StopRequest,
     watch: PlacementWatch,
-    started_here: bool,
+    own_cluster: bool,
     claim_lost: Callable[[], bool],
 ) -> Summary | None:
     """Shows the events of a run until it has ended. Raises the UserError of a worker."""
@@ -189,8 +194,8 @@ def _follow(
                 summary = event.summary
         if not started:
             watch.check()
-        if stop.requested and not started and (started_here or watch.waits):
-            if not started_here:
+        if stop.requested and not started and (own_cluster or watch.waits):
+            if not own_cluster:
                 end_waiting_run(fit)
             return None  # nothing has been trained that could be lost
         if (stop.requested or claim_lost()) and not asked:
@@ -198,7 +203,7 @@ def _follow(
             if stop.requested:
                 display.message("stopping: the state is saved first; press Ctrl-C again to stop at once")
             mailbox.ask_to_stop.remote()
-        if error is not None and (started_here or ended):
+        if error is not None and (own_cluster or ended):
             raise error
         if ended:
             fit.raise_error()

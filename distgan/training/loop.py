@@ -131,7 +131,7 @@ class Trainer:
                 self.state.ema.update(self.state.networks.generator, progress.images, images)
         if self.profiler is not None:
             self.profiler.step()
-        self.meter.add_step(terms, images, self.step.term_groups)
+        self.meter.add_step(terms.values, images, terms.groups)
 
     def _sync_metrics(self) -> None:
         """All-reduces the metrics since the last call and checks them. Collective.

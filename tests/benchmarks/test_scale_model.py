@@ -32,7 +32,7 @@ from distgan.training.optimizers import build_optimizers
 from distgan.training.step import Step
 from gloo import run_workers
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
 FACTS = Facts.load(scale.FACTS)
 H100 = MACHINES["h100"]

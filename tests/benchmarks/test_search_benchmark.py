@@ -21,7 +21,7 @@ from distgan.losses.context import Context
 from distgan.search.space import Space
 from runs import script_distances
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
 KIMG, EVERY = 36, 4
 

@@ -13,7 +13,7 @@ from command_line import Cli, one_line
 from distgan.errors import UserError
 from local_cluster import command
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(60)]
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,8 @@ from cluster_files import (
     words,
 )
 
+pytestmark = pytest.mark.slow
+
 OVERLAY_FOLDER = CLUSTER / "kubernetes" / "overlays"
 NODE_CHECKS = {"aws": check_aws_node, "gcp": check_gcp_node}
 

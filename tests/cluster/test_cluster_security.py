@@ -32,6 +32,8 @@ from cluster_files import (
     words,
 )
 
+pytestmark = pytest.mark.slow
+
 OVERLAY_FOLDER = CLUSTER / "kubernetes" / "overlays"
 # Everything inside a pod's own network, which the network policy closes (KubeRay asks it at its address).
 OPEN_WITHIN = "cluster/kubernetes/base/ray-cluster.yaml"

@@ -12,6 +12,8 @@ import pytest
 
 from cluster_files import CLUSTER, ROOT, pinned, project, run_steps
 
+pytestmark = pytest.mark.slow
+
 TORCH, DEPENDENCIES, PACKAGE = run_steps((CLUSTER / "docker" / "Dockerfile").read_text())
 PIP = '#!/usr/bin/env bash\nprintf "%s\\n" "$*" >>pip.log\n'
 

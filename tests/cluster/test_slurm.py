@@ -18,7 +18,7 @@ import pytest
 
 from cluster_files import BIN, CLUSTER, ray_start_options
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(60)]
 
 ADDRESS = "127.0.0.1"
 # srun starts the nodes' script once a node; like Slurm's, it hands on a signal and waits for all.

@@ -52,7 +52,7 @@ def test_every_network_and_objective_train_or_are_refused(network: str, objectiv
     optimizers = build_optimizers(config.optimizer, networks.generator, networks.discriminator)
     step = Step(config, networks, build_objective(config), optimizers, ALONE)
     group = Group(torch.zeros(4, 1, 32, 32, dtype=torch.uint8), torch.tensor([0, 1, 2, 0]))
-    terms = step.run(lambda: [group, group], 0, 0)
+    terms = step.run(lambda: [group, group], 0, 0).values
     assert all(value.isfinite() for value in terms.values())
     assert ("loss/penalty" in terms) == penalized
     for part in (networks.generator, networks.discriminator):

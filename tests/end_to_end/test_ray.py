@@ -91,6 +91,7 @@ def test_killed_and_resumed_job_ends_with_the_same_bits(data: str, bucket: str, 
     sessions = {Path(match[1]) for command in commands if (match := re.search(r"--session-dir=(\S+)", command))}
     assert sessions
     assert all(stat.S_IMODE(session.parents[1].stat().st_mode) == 0o700 for session in sessions), sessions
+    assert not any("DatasetManager" in command or "PlacementGroupCleaner" in command for command in commands), commands
     # Ray's own processes know this cluster's head: a file of /tmp names that of the last `ray start`.
     heads = {match[1] for command in commands if (match := re.search(r"--gcs-address=(\S+)", command))}
     assert heads

@@ -62,7 +62,7 @@ def gradients_of(network: nn.Module) -> dict[str, Tensor]:
 
 def train_steps(step: Step, batches: Batches, first: int, count: int) -> list[dict[str, Tensor]]:
     critic_steps = step.config.objective.critic_steps
-    return [dict(step.run(batches, number * critic_steps, number)) for number in range(first, first + count)]
+    return [step.run(batches, number * critic_steps, number).values for number in range(first, first + count)]
 
 
 def measure_case(config: Config, distributed: Distributed) -> dict[str, dict[str, Tensor]]:

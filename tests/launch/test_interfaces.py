@@ -22,7 +22,7 @@ from distgan.training.train import train
 from processes import finish, listening, start
 from runs import ALONE, Recorder, tiny_config
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
 VARIABLES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
 

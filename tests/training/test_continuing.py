@@ -90,7 +90,7 @@ def whole_and_continued(distributed: Distributed, config: Config, storage: str) 
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("size", [1, 2])
+@pytest.mark.parametrize("size", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_the_same_values_give_the_same_bits(size: int, family: str, data: str, tmp_path: Path) -> None:
     preset, evaluated = FAMILIES[family]
     config = tiny_config(preset, data, 6, evaluated, "evaluation.patience=9", "checkpoint.keep_last=9")

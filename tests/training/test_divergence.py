@@ -79,7 +79,7 @@ MEETINGS = {
 }
 
 
-@pytest.mark.parametrize("size", [1, 2])
+@pytest.mark.parametrize("size", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_the_first_bad_update_is_named_wherever_it_is_found(size: int, data: str, tmp_path: Path) -> None:
     _, recorder = run(tiny_config("quickstart", data, BAD_STEP), str(tmp_path), "good")
     before = recorder.of(StepMetrics)[BAD_STEP - 2].terms
@@ -116,7 +116,7 @@ def test_infinite_losses_end_a_run_too(poison: str, data: str, tmp_path: Path) -
     assert f"at update 6 (0.096 kimg): loss/discriminator is {poison};" in message
 
 
-@pytest.mark.parametrize("size", [1, 2])
+@pytest.mark.parametrize("size", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_weights_that_a_finite_loss_spoils_are_not_saved(size: int, data: str, tmp_path: Path) -> None:
     config = tiny_config("quickstart", data, 20, "training.log_every=1", *EVERY_TWO)
     answers = on_workers(size, poisoned, config, str(tmp_path), "gradient")

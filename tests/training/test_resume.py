@@ -88,7 +88,7 @@ def whole_and_stopped(distributed: Distributed, config: Config, storage: str) ->
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("size", [1, 2, 3])
+@pytest.mark.parametrize("size", [1, pytest.param(2, marks=pytest.mark.slow), 3])
 def test_stopping_at_every_step_changes_no_bit(size: int, family: str, data: str, tmp_path: Path) -> None:
     config = family_config(family, data)
     for reasons in run_workers(whole_and_stopped, size, config, str(tmp_path)):
@@ -135,7 +135,7 @@ KILLS = {
 }
 
 
-@pytest.mark.parametrize("size", [1, 2])
+@pytest.mark.parametrize("size", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_being_killed_changes_no_bit(size: int, data: str, tmp_path: Path) -> None:
     config, storage = family_config("simultaneous", data), str(tmp_path)
     run_workers(finished, size, config, storage, "whole")
