@@ -23,7 +23,7 @@ Resize = Literal["none", "bilinear", "bicubic", "lanczos"]
 # What happens with a sample that cannot be decoded or has the wrong size.
 BadSamples = Literal["error", "skip"]
 
-# Random changes of the images that the discriminator sees (`training.augmentation`).
+# Random changes of the images that the discriminator sees (`training.augment`).
 Augmentation = Literal["color", "translation", "cutout"]
 
 

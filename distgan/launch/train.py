@@ -85,14 +85,14 @@ def train_on_ray(spec: RunSpec, address: str | None, claim_lost: Callable[[], bo
             for note in waiting_notes(resources) + spot_notes():
                 display.message(note)
             threads = requested_threads()
-            trainer = build_trainer(spec, mailbox, storage, resources, threads=threads, own_cluster=own_cluster)
+            trainer = build_ray_trainer(spec, mailbox, storage, resources, threads=threads, own_cluster=own_cluster)
             fit = Background(trainer.fit)
             watch = PlacementWatch(resources, spec.config.scale.workers, display.message)
             summary = _follow(mailbox, fit, display, stop, watch, own_cluster, claim_lost)
     return Outcome(summary, stop.exit_code, display.finished, display.sessions)
 
 
-def build_trainer(
+def build_ray_trainer(
     spec: RunSpec,
     mailbox: Any,
     storage: RayStorage,

@@ -2,6 +2,15 @@
 
 from distgan.losses.context import Context
 from distgan.losses.objective import Objective
-from distgan.losses.penalties import Discriminator, Penalty, gradient_norms, gradients, r1_penalty
+from distgan.losses.penalties import Discriminator, Penalty, gradient_norms, gradient_penalty, gradients, r1_penalty
 
-__all__ = ["Context", "Discriminator", "Objective", "Penalty", "gradient_norms", "gradients", "r1_penalty"]
+__all__ = [
+    "Context",
+    "Discriminator",
+    "Objective",
+    "Penalty",
+    "gradient_norms",
+    "gradient_penalty",
+    "gradients",
+    "r1_penalty",
+]

@@ -19,8 +19,8 @@ class Objective(ABC):
     Attributes:
         needs_real_logits: whether the generator's loss takes logits of real images. Each generator update then reads
             a batch of fresh real images; with `updates: simultaneous` they are those of the discriminator's update.
-        penalized: whether some updates have a penalty on the discriminator's gradient. The gradient is an image's
-            own, so such a discriminator has no batch statistics, and the penalty needs a forward of its own.
+        penalized: whether some updates have a penalty on the discriminator's gradient. The gradient
+            must depend on one image only, so batch normalization is not allowed, and the penalty needs its own forward.
         clip_value: after each discriminator update all its parameters are clipped to [-clip_value, clip_value]; None
             leaves them.
         chance_loss: the discriminator's adversarial loss while all logits are 0, for objectives whose loss falls to 0,

@@ -10,7 +10,7 @@ from rich.live import Live
 from distgan.search import trial_text
 from distgan.search.ranking import leaderboard
 from distgan.search.record import SearchRecord, Trial, kimg_of
-from distgan.search.trial_tables import Progress, trials_table
+from distgan.search.trial_tables import TrialProgress, trials_table
 from distgan.tracking import formatting
 from distgan.tracking.console import LiveConsole
 
@@ -27,7 +27,7 @@ class SearchDisplay(LiveConsole):
         self._table: RenderableType = ""
         self._last: SearchRecord | None = None
 
-    def update(self, record: SearchRecord, progress: Mapping[int, Progress]) -> None:
+    def update(self, record: SearchRecord, progress: Mapping[int, TrialProgress]) -> None:
         """Shows the search; prints what is new since the last call.
 
         Make the first call before anything starts: of trials that have ended by then only the number is shown.

@@ -186,7 +186,7 @@ _FIRST = ("running", "waiting", "done", "stopped", "diverged", "failed")
 
 
 @dataclass(frozen=True)
-class Progress:
+class TrialProgress:
     """The progress of a running trial between evaluations.
 
     Attributes:
@@ -197,7 +197,7 @@ class Progress:
     images_per_second: float
 
 
-def trials_table(record: SearchRecord, progress: Mapping[int, Progress]) -> RenderableType:
+def trials_table(record: SearchRecord, progress: Mapping[int, TrialProgress]) -> RenderableType:
     """A row for each trial: its values, kimg, best and latest value, and state.
 
     On a narrow terminal the values share a column. On a low one the running and the best trials are shown, and below
@@ -212,7 +212,7 @@ def trials_table(record: SearchRecord, progress: Mapping[int, Progress]) -> Rend
 class _Trials:
     """A table that fits the terminal's width."""
 
-    def __init__(self, record: SearchRecord, progress: dict[int, Progress]) -> None:
+    def __init__(self, record: SearchRecord, progress: dict[int, TrialProgress]) -> None:
         self._record, self._progress = record, progress
         self._names = trial_text.searched(record.plan)
         ranked = leaderboard(record.plan, record.trials)

@@ -62,7 +62,7 @@ def checkpoint_name(step: int) -> str:
 class CheckpointStore:
     """Reads and writes the checkpoints of one run.
 
-    A finished checkpoint is damaged if its tensors are not those that the run of its manifest saves.
+    A finished checkpoint is damaged if its tensors do not fit the configuration in its manifest.
 
     Args:
         run: the run's folder.

@@ -37,7 +37,7 @@ from distgan.training.step import RealBatch, Step
 
 @dataclass
 class Trainer:
-    """A session of a run on one worker: trains from where `state` is until the run stops.
+    """A session of a run on one worker: continues from `state` until the run stops.
 
     Every rank executes the same steps. What rank 0 alone knows or measures is broadcast.
 
@@ -71,7 +71,10 @@ class Trainer:
         self.resumed_at_kimg = self.state.progress.kimg
 
     def run(self) -> Summary:
-        """Trains until the image budget is reached, early stopping applies, or a stop is requested."""
+        """Trains until the run ends, for one of `events.StopReason`.
+
+        They are its budget of images or minutes, early stopping, a failure mode with `health.stop`, and a request.
+        """
         config, progress = self.config, self.state.progress
         budget = round(config.training.kimg * 1000)
         self._report(*self.start_events)
@@ -86,11 +89,11 @@ class Trainer:
                 self._train_step(batches)
                 if progress.step % WINDOW == 0:
                     self._sync_metrics()
-                    # Logarithms differ between kinds of hardware.
+                    # Health takes logarithms, whose last bit depends on the processor.
                     progress.health = self.distributed.broadcast(progress.health)
                 if progress.step % config.training.log_every == 0:
                     stop = self._log_step()
-                # What is due at this step comes before a stop: a resume begins with the next step.
+                # What is due at this step is done before a stop: a resumed run begins with the next step.
                 last = progress.images >= budget or stop == "time" or self._failure() is not None
                 if last or due(before, progress.images, config.evaluation.every_kimg):
                     self._evaluate(last=last)

@@ -139,7 +139,7 @@ class _Row(NamedTuple):
 
 
 def _means(names: Sequence[str], sums: Sequence[float], groups: Sequence[float]) -> dict[str, float]:
-    """The mean of each metric over the groups that had it, from sums of shares of the mean over all groups."""
+    """The mean of each metric over the groups that had it. The sums are of means over all groups."""
     every = max(groups)
     return {
         name: total if had == every else total * every / had

@@ -26,7 +26,7 @@ from distgan.errors import UserError
 from distgan.losses.context import Context
 from distgan.losses.objective import Objective
 from distgan.losses.rng import derive_seed
-from distgan.training.buffers import has_batch_statistics
+from distgan.training.batch_statistics import has_batch_statistics
 
 # The dtype of weights, images and losses, by `training.precision`.
 DTYPES = {"float32": torch.float32, "bfloat16": torch.float32, "float64": torch.float64}

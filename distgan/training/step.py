@@ -21,13 +21,13 @@ from distgan.distributed import Distributed
 from distgan.losses.context import Context
 from distgan.losses.objective import Objective
 from distgan.training.augmentation import DiffAugment
-from distgan.training.buffers import RunningStatistics, has_batch_statistics
+from distgan.training.batch_statistics import RunningStatistics, has_batch_statistics
 from distgan.training.networks import DTYPES, Labels, Networks
 from distgan.training.optimizers import Optimizers
 from distgan.training.profiling import span
 from distgan.training.updates import DiscriminatorUpdate, SimultaneousUpdate, TermSums
 
-# The real images of a batch with their labels: the groups of this worker.
+# This worker's groups of a batch: real images with their labels.
 RealBatch = Sequence[Group]
 
 

@@ -59,7 +59,7 @@ class DiscriminatorUpdate(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor, Terms]:
         """The loss, the logits of real and of generated images (N, ...), and the terms for the log.
 
-        Generated images, and what lies between them and the real ones, have the labels of the real ones.
+        Generated images, and those between them and real ones, have the labels of the real ones.
         """
 
         def discriminator(images: Tensor) -> Tensor:
@@ -103,7 +103,7 @@ class SimultaneousUpdate(nn.Module):
     def forward(
         self, real: Tensor, latents: Tensor, context: Context, *labels: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Terms]:
-        """The discriminator's loss, the generator's, the generated images between them, and the terms for the log."""
+        """The discriminator's loss, the generator's, the generated images, and the terms for the log."""
         objective = self.discriminator_update.objective
         context.seed_layers("discriminator latents")
         with span("generator"):

@@ -30,7 +30,7 @@ from distgan.search.results import (
     write_results,
 )
 from distgan.search.search_console import SearchDisplay
-from distgan.search.trial_tables import Progress, trials_table
+from distgan.search.trial_tables import TrialProgress, trials_table
 from distgan.search.trial_text import short_names, value_shown
 from distgan.storage.storage import Storage
 from runs import checkpoints, run, tiny_config
@@ -72,7 +72,7 @@ def leaderboard_rows(record: SearchRecord) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(leaderboard_csv(record))))
 
 
-def shown(record: SearchRecord, width: int, height: int, *progress: tuple[int, Progress]) -> str:
+def shown(record: SearchRecord, width: int, height: int, *progress: tuple[int, TrialProgress]) -> str:
     """The live table as a terminal of this size has it."""
     out = io.StringIO()
     console = Console(file=out, width=width, height=height, force_terminal=True, color_system=None)
@@ -305,7 +305,7 @@ def test_live_table_has_a_row_a_trial() -> None:
     record = finished(30)
     record.ended = None
     record.trials[3].state, record.trials[3].curve = "begun", record.trials[3].curve[:2]
-    text = shown(record, 200, 100, (3, Progress(47.3, 415.0)))
+    text = shown(record, 200, 100, (3, TrialProgress(47.3, 415.0)))
     rows = {line.split()[0]: line for line in text.splitlines() if line.split()[:1] and line.split()[0].isdigit()}
     assert rows.keys() == {str(number) for number in range(30)}
     assert "47.3" in rows["3"]
@@ -350,7 +350,7 @@ class PlainDisplay:
     def update(self, record: SearchRecord) -> list[str]:
         """The lines of an update with a copy of the record, as it stands."""
         before = len(self._out.getvalue())
-        self.display.update(record.model_copy(deep=True), {0: Progress(1.0, 2.0)})
+        self.display.update(record.model_copy(deep=True), {0: TrialProgress(1.0, 2.0)})
         return self._out.getvalue()[before:].splitlines()
 
 

@@ -31,7 +31,7 @@ from distgan.search.ray.trial_resources import TRIAL_CPUS, ResourceRequest, Tria
 from distgan.search.record import SearchEnd, SearchRecord, Trial
 from distgan.search.search_console import SearchDisplay
 from distgan.search.search_state import SearchState
-from distgan.search.trial_tables import Progress
+from distgan.search.trial_tables import TrialProgress
 from distgan.tracking import formatting
 
 _POLL_S = 0.3
@@ -169,12 +169,12 @@ def _follow(
     state: SearchState, mailbox: Any, fit: Background, stopper: SearchStopper, display: SearchDisplay, stop: StopRequest
 ) -> None:
     """Shows the search until all trials have ended, and stops them where a limit is reached."""
-    progress: dict[int, Progress] = {}
+    progress: dict[int, TrialProgress] = {}
     began = time.monotonic()
     while not fit.ended(_POLL_S):
         events, _ = ray.get(mailbox.take.remote())
         for number, kimg, images_per_second in events:
-            progress[number] = Progress(kimg, images_per_second)
+            progress[number] = TrialProgress(kimg, images_per_second)
         display.update(state.snapshot(), progress)
         reason = _end_reason(state, time.monotonic() - began, stop) if stopper.reason is None else None
         if reason is not None:
