@@ -44,7 +44,7 @@ def frechet(samples: int, repeats: int) -> None:
     print_ratio("sqrtm / singular values", statistics.median(theirs) / statistics.median(ours), 3.0)
 
 
-def rest(samples: int, repeats: int) -> None:
+def all_but_the_network(samples: int, repeats: int) -> None:
     """Everything but the network, against the network on so many images (timed on a few of them, drawn weights)."""
     with tempfile.TemporaryDirectory() as folder:
         weights = Path(folder) / "drawn.pth"
@@ -104,7 +104,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=10_000)
     parser.add_argument("--repeats", type=int, default=3)
     arguments = parser.parse_args()
-    measure = {"frechet": frechet, "rest": rest}[arguments.what]
+    measure = {"frechet": frechet, "rest": all_but_the_network}[arguments.what]
     console.print(machine())
     measure(arguments.samples, arguments.repeats)
 

@@ -1,7 +1,7 @@
 """A whole evaluation: on two workers against one, beside the training against within it, and its memory.
 
 python -m benchmarks.evaluator workers    two gloo workers of one thread against one, with fd_lite0
-python -m benchmarks.evaluator aside      how long the training loop stands still for an evaluation, on Ray
+python -m benchmarks.evaluator async      how long the training loop stands still for an evaluation, on Ray
 python -m benchmarks.evaluator memory     peak memory for few and for many images of 2,048 features
 """
 
@@ -117,10 +117,10 @@ def _serve(config: Config, rank: int, size: int, rendezvous: Path, pipe: Connect
     if size > 1:
         os.environ["GLOO_SOCKET_IFNAME"] = "lo"
         dist.init_process_group("gloo", f"file://{rendezvous}", timedelta(seconds=300), world_size=size, rank=rank)
-    decoder = Dataset.open(config.data, config.image_shape)
-    evaluator = build_evaluator(config.evaluation, config.data, distributed, decoder)
+    dataset = Dataset.open(config.data, config.image_shape)
+    evaluator = build_evaluator(config.evaluation, config.data, distributed, dataset)
     generator = build_networks(config, distributed.device).generator.eval()
-    images = GeneratedImages(config, decoder.index.labels, distributed.device, generator)
+    images = GeneratedImages(config, dataset.index.labels, distributed.device, generator)
     while pipe.recv():
         if size > 1:
             dist.barrier()
@@ -131,14 +131,14 @@ def _serve(config: Config, rank: int, size: int, rendezvous: Path, pipe: Connect
         dist.destroy_process_group()
 
 
-def aside(data: str, kimg: float, every_kimg: float) -> None:
+def asynchronous(data: str, kimg: float, every_kimg: float) -> None:
     """Two runs of the quickstart on Ray, one worker, which evaluate within and beside the training."""
     table = Table("evaluations", "training s", "pauses s", "evaluations waited out", "pause of an interval")
     with TemporaryDirectory() as folder:
-        for name, asynchronous in (("within", "false"), ("beside", "true")):
+        for name, value in (("within", "false"), ("beside", "true")):
             command = [sys.executable, "-m", "distgan", "train", "quickstart", f"data.url={data}", "--workers", "1"]
             command += [f"training.kimg={kimg}", f"evaluation.every_kimg={every_kimg}", "evaluation.patience=null"]
-            command += [f"evaluation.asynchronous={asynchronous}", "--storage", folder, "--name", name]
+            command += [f"evaluation.asynchronous={value}", "--storage", folder, "--name", name]
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
             training, pauses, count = _pauses(Path(folder) / name)
             share = pauses / (training + pauses)
@@ -179,7 +179,7 @@ def _peak(data: str, count: int, pipe: Connection) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("workers", "aside", "memory"))
+    parser.add_argument("what", choices=("workers", "async", "memory"))
     parser.add_argument("--samples", type=int, default=1024)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--kimg", type=float, default=60)
@@ -192,8 +192,8 @@ def main() -> None:
         subprocess.run([sys.executable, "-m", "distgan", *render], check=True, stdout=subprocess.DEVNULL)
         if arguments.what == "workers":
             workers(data, arguments.samples, arguments.repeats)
-        elif arguments.what == "aside":
-            aside(data, arguments.kimg, arguments.every_kimg)
+        elif arguments.what == "async":
+            asynchronous(data, arguments.kimg, arguments.every_kimg)
         else:
             memory(data)
 

@@ -44,7 +44,7 @@ class Phase:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run of the command told: images a second, its phases, its peak memory."""
+    """The results of a run of the command: images a second, its phases, its peak memory."""
 
     images_per_second: float
     phases: list[Phase]

@@ -1,4 +1,4 @@
-"""A search in simulated time: Tune's own schedulers over recorded curves, with stand-ins for its controller and trials.
+"""A search in simulated time: Tune's own schedulers over recorded curves, with fakes of its controller and trials.
 
 What the controller does for a scheduler is Ray 2.60's `ray.tune.execution.tune_controller`: trials are added in order,
 a free slot takes the trial that the scheduler chooses or else the first that waits, and each result brings a decision.
@@ -79,7 +79,7 @@ class Replay:
     """Tune's controller, as far as schedulers see it; `at_once` trials run at a time."""
 
     def __init__(self, scheduler: TrialScheduler, curves: Sequence[Curve], at_once: int) -> None:
-        self._scheduler: Any = scheduler  # takes stand-ins, which are neither a TuneController nor a Trial
+        self._scheduler: Any = scheduler  # takes fakes, which are neither a TuneController nor a Trial
         self._at_once = at_once
         self._trials = [ReplayedTrial(curve) for curve in curves]
         self._running: list[tuple[float, int, ReplayedTrial]] = []

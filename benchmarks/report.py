@@ -36,6 +36,6 @@ def print_rates(title: str, rates: Mapping[str, list[float]]) -> None:
     console.print(table)
 
 
-def print_ratio(what: str, value: float, target: float | None = None) -> None:
+def print_ratio(label: str, value: float, target: float | None = None) -> None:
     """One ratio, and what it is meant to be at least."""
-    console.print(f"{what}: {value:.2f}" + (f" (target: at least {target:.2f})" if target is not None else ""))
+    console.print(f"{label}: {value:.2f}" + (f" (target: at least {target:.2f})" if target is not None else ""))

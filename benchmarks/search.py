@@ -1,6 +1,6 @@
 """What a search costs: full training curves recorded once, and Tune's schedulers replayed over many orders of them.
 
-python -m benchmarks.search record --out FILE [--trials N]    half an hour of one core; goes on where it was
+python -m benchmarks.search record --out FILE [--trials N]    half an hour of one core; resumes where it stopped
 python -m benchmarks.search replay [--curves FILE] [--orders N] [--at-once C]
 python -m benchmarks.search live --out FOLDER                 one search of the same draws on Ray, with ASHA
 python -m benchmarks.search overhead [--kimg K]               what a trial costs beside its training

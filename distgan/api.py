@@ -4,8 +4,8 @@
 options are, so an error that names an option names an argument.
 
 A mistake that you can fix raises `UserError`. Nothing here ends the process. Ctrl-C, SIGTERM and SIGHUP first save the
-state and then raise `Interrupted`; they are handled in the main thread only, so a call in another thread leaves them to
-the program.
+state and then raise `Interrupted`. Signals are handled in the main thread only: a call in another thread leaves them
+to the program.
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ class SearchResult:
 
     @property
     def best_value(self) -> float:
-        """Of the winner, in the search's metric; with several seeds the mean."""
+        """The winner's value of the search's metric; the mean over its seeds."""
         return self._winner.value
 
     @property
@@ -332,7 +332,7 @@ def evaluate(
         ray = "RANK" not in os.environ and (workers > 1 or address is not None)
     with _images_file(run_or_images) as source:
         spec = plan_evaluation(source, options)
-        places = Workers(workers, (address or "local") if ray else None, not ray, spec.device, spec.own_sources)
+        places = Workers(workers, (address or "local") if ray else None, not ray, spec.device, spec.custom_sources)
         totals: dict[Stage, int] = {"real images": spec.real_images, "images": spec.evaluation.samples}
         if spec.nearest:
             totals["training images"] = spec.training_images

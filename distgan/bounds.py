@@ -69,7 +69,7 @@ def check_regular(path: str | os.PathLike[str], mode: int | None = None) -> None
 
 
 def read_bytes(path: Path, most_bytes: int = MOST_TEXT_BYTES) -> bytes:
-    """A whole file. Raises UserError for a larger one and for no regular file, OSError as `open` does."""
+    """The content of a file. Raises UserError for a larger or irregular file, and OSError as `open` does."""
     with open_regular(path) as file:
         data = file.read(min(most_bytes + 1, os.fstat(file.fileno()).st_size))
     check_size(data, str(path), most_bytes)
@@ -90,7 +90,7 @@ def check_size(data: bytes, where: str, most_bytes: int) -> None:
 def parse_json(data: bytes | str) -> Any:
     """The value of a JSON text. Raises ValueError with the reason, also for NaN, infinities and deep nesting."""
     try:
-        value = json.loads(data, parse_constant=_no_number, parse_float=_finite, parse_int=_whole)
+        value = json.loads(data, parse_constant=_no_number, parse_float=_finite, parse_int=_integer)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     level = [value]
@@ -107,7 +107,7 @@ def parse_yaml(text: str) -> Any:
 
 
 def yaml_reason(error: Exception) -> str:
-    """The place and the reason of one of `NOT_YAML`, in a few words."""
+    """Position and reason of one of `NOT_YAML`, in a few words."""
     mark = getattr(error, "problem_mark", None)
     place = f" in line {mark.line + 1}" if mark is not None else ""
     return f"{place}: {getattr(error, 'problem', None) or error!s:.100}"
@@ -210,7 +210,7 @@ def _finite(text: str) -> float:
     return number
 
 
-def _whole(text: str) -> int:
+def _integer(text: str) -> int:
     if len(text) > _LONGEST_NUMBER or not -(2**63) <= (number := int(text)) < 2**64:
         raise ValueError(f"the number {text:.30} is too large")
     return number

@@ -154,7 +154,7 @@ class Distributed:
     def ddp(self, module: nn.Module) -> nn.Module:
         """`module` with gradients that are averaged over the workers; `module` itself for a single worker.
 
-        Buffers are not broadcast: batch statistics are averaged over the groups (`training.buffers`).
+        Buffers are not broadcast: batch statistics are averaged over the groups (`training.batch_statistics`).
         """
         if self.size == 1:
             return module

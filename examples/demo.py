@@ -1,7 +1,7 @@
 """The main job on one machine: an S3 server, bricks in a bucket, a GAN trained on them by workers under Ray Train.
 
-It runs the same commands as you would, and prints them. Stopped by Ctrl-C, the next demo goes on where it stopped;
-a finished one is begun anew.
+It runs the same commands as you would, and prints them. After Ctrl-C the next demo resumes where this one stopped;
+a finished demo starts anew.
 """
 
 from __future__ import annotations

@@ -115,8 +115,8 @@ def real_images(index: Index, config: Config, seed: int) -> tuple[Tensor, Tensor
     random = np.random.default_rng(seed)
     chosen = np.sort(random.permutation(len(index))[:REAL_IMAGES])
     reader = BlockReader(Storage.open(str(config.data.url)), index)
-    decoder = Dataset(index, reader, config.image_shape, config.data)
-    numbers, images = zip(*decoder.images(chosen), strict=True)
+    dataset = Dataset(index, reader, config.image_shape, config.data)
+    numbers, images = zip(*dataset.images(chosen), strict=True)
     order = random.permutation(len(numbers))
     return torch.from_numpy(np.stack(images)[order]), torch.from_numpy(index.labels[np.array(numbers)[order]])
 

@@ -83,7 +83,9 @@ def print_predictions(run: Run, on: Machine, scaling: str) -> None:
         )
     console.print(table)
     reached = limit(run, on, scaling)
-    console.print(f"at least half of one worker's speed each: up to {reached.workers:,} workers; then: {reached.why}")
+    console.print(
+        f"at least half of one worker's speed each: up to {reached.workers:,} workers; then: {reached.reason}"
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -54,7 +54,7 @@ RECIPES = (
 
 @dataclass(frozen=True)
 class Measured:
-    """What a run told at its end: images a second of its time of training, and of all its phases."""
+    """The results of a run: images a second of training time, and of the time of all phases."""
 
     training_rate: float
     rate: float

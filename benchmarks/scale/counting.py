@@ -109,7 +109,7 @@ def buckets(networks: Sequence[nn.Module], first_mb: int) -> tuple[int, ...]:
 
 
 def statistics_bytes(networks: Sequence[nn.Module]) -> int:
-    """Bytes of the running means and variances of batch normalisation."""
+    """Bytes of the running means and variances of batch normalization."""
     layers = [module for network in networks for module in network.modules() if isinstance(module, _BatchNorm)]
     return sum(b.numel() * b.element_size() for layer in layers for b in layer.buffers() if b.is_floating_point())
 

@@ -18,7 +18,7 @@ BANDWIDTH_FRACTION = 0.7  # of a link's rate, reached by an all-reduce
 JITTER = 0.03  # standard deviation of an update's time
 DECODE_S = 100e-6  # an image; `predict` takes the preset's own, measured on one core
 GATHER_S = 2e-6  # an image
-WRITE = 200e6  # bytes a second of a checkpoint, serialised, hashed and sent
+WRITE = 200e6  # bytes a second of a checkpoint, serialized, hashed and sent
 DISTANCE_S = 0.05  # the Fréchet distance of 320 features
 GRID_S = 0.1  # a picture of samples
 
@@ -37,7 +37,7 @@ def _gpus(
     copy: float,
     nvlink: bool,
 ) -> Machine:
-    """A node of so many GPUs. `within` is bytes a second of a GPU to its neighbours, `network` of the whole node."""
+    """A node of so many GPUs. `within` is bytes a second of a GPU to its neighbors, `network` of the whole node."""
     inside = _NVLINK if nvlink else _PCI
     return Machine(
         name=name,

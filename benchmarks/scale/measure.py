@@ -72,12 +72,12 @@ def measure(preset: str, overrides: Sequence[str], run: Run, gloo: Gloo) -> dict
 
 def measure_data(config: Config) -> tuple[float, float]:
     """(seconds to read and decode an image for the first time, seconds to take it again) of one worker's stream."""
-    decoder = Dataset.open(config.data, config.image_shape)
-    batch, samples = config.training.batch_size, len(decoder.index)
+    dataset = Dataset.open(config.data, config.image_shape)
+    batch, samples = config.training.batch_size, len(dataset.index)
     epoch = samples // batch
     stream = BatchStream(
-        decoder,
-        Order(decoder.index, config.seed, config.data.streams, config.data.window_blocks),
+        dataset,
+        Order(dataset.index, config.seed, config.data.streams, config.data.window_blocks),
         groups=range(config.scale.groups),
         num_groups=config.scale.groups,
         batch_size=batch,
@@ -99,10 +99,10 @@ def measure_data(config: Config) -> tuple[float, float]:
 
 def measure_evaluation(config: Config) -> tuple[float, float]:
     """Seconds of one worker's evaluation: images and their features, and the distance; its second one."""
-    decoder = Dataset.open(config.data, config.image_shape)
-    evaluator = build_evaluator(config.evaluation, config.data, ALONE, decoder)
+    dataset = Dataset.open(config.data, config.image_shape)
+    evaluator = build_evaluator(config.evaluation, config.data, ALONE, dataset)
     generator = Miniature(config, 1).ema.network
-    images = GeneratedImages(config, decoder.index.labels, ALONE.device, generator)
+    images = GeneratedImages(config, dataset.index.labels, ALONE.device, generator)
     evaluator.evaluate(images)
     seconds = evaluator.evaluate(images).seconds
     return seconds["features"], seconds["frechet"]

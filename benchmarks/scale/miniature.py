@@ -40,14 +40,14 @@ class Miniature:
         images = torch.zeros((FEW, *config.image_shape), dtype=torch.uint8)
         labels = torch.zeros(FEW, dtype=torch.int64)
         self.batch = [Group(images, labels) for _ in range(groups)]
-        self.run()  # creates the optimisers' moments
+        self.run()  # creates the optimizers' moments
 
     def run(self) -> None:
         """One whole step."""
-        self.terms = self.step.run(lambda: self.batch, 0, 0)
+        self.terms = self.step.run(lambda: self.batch, 0, 0).values
         self.ema.update(self.networks.generator, len(self.batch) * FEW, len(self.batch) * FEW)
 
-    def gradients(self) -> dict[str, Callable[[], None]]:
+    def gradients(self) -> dict[str, Callable[[], object]]:
         """What fills gradients, by the update's name."""
         step, batch = self.step, self.batch
         if step.simultaneous:

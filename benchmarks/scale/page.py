@@ -77,7 +77,7 @@ def scaling_table(facts: Facts, machine: str, scaling: str) -> str:
             found = predict(SCALINGS[scaling](run, workers), on, workers)
             cells.append(f"{found.rate:,.0f}" + ("" if workers == 1 else f" ({found.efficiency(one):.0%})"))
         reached = limit(run, on, scaling)
-        rows.append([*cells, f"{reached.workers:,}", NAMES.get(reached.why, reached.why)])
+        rows.append([*cells, f"{reached.workers:,}", NAMES.get(reached.reason, reached.reason)])
     heads = ["preset", *(f"{workers:,}" for workers in SHOWN)]
     return _markdown([*heads, "half left at", "then"], rows)
 
@@ -96,7 +96,7 @@ def machines_table(facts: Facts, preset: str = "dcgan-bricks") -> str:
             for workers in (1, 8, 64):
                 found = predict(SCALINGS[scaling](run, workers), on, workers)
                 cells.append(f"{found.rate:,.0f}" + ("" if workers == 1 else f" ({found.efficiency(one):.0%})"))
-            rows.append([*cells, f"{reached.workers:,}", NAMES.get(reached.why, reached.why)])
+            rows.append([*cells, f"{reached.workers:,}", NAMES.get(reached.reason, reached.reason)])
     return _markdown(["machine", "scaling", "1", "8", "64", "half left at", "then"], rows)
 
 
@@ -122,31 +122,31 @@ def draw(path: Path, facts: Facts, check: Check) -> None:
 
     figure = Figure(figsize=(15, 5.2), layout="constrained")
     left, middle, right = figure.subplots(1, 3)
-    colours = dict(zip(facts.runs, _COLOURS, strict=False))
-    _draw_scaling(left, facts, "strong", colours)
+    colors = dict(zip(facts.runs, _COLORS, strict=False))
+    _draw_scaling(left, facts, "strong", colors)
     left.set_title("strong: the same batch (on paper)")
-    _draw_scaling(middle, facts, "weak", colours)
-    _draw_scaling(middle, facts, "weak-by-steps", colours, style=":")
+    _draw_scaling(middle, facts, "weak", colors)
+    _draw_scaling(middle, facts, "weak-by-steps", colors, style=":")
     middle.set_title("weak: a batch on each (on paper)")
     middle.set_xlabel("H100s; dotted: an evaluation every so many steps")
     right.set_title("the check: two processor cores")
-    _draw_check(right, check, colours)
+    _draw_check(right, check, colors)
     figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=6, frameon=False, fontsize=9)
     figure.savefig(path, dpi=110)
 
 
-_COLOURS = (
+_COLORS = (
     "#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#7f7f7f", "#bcbd22", "#17becf",
     "#000000",
 )  # fmt: skip
 
 
-def _draw_scaling(axes: Any, facts: Facts, scaling: str, colours: dict[str, str], style: str = "-") -> None:
+def _draw_scaling(axes: Any, facts: Facts, scaling: str, colors: dict[str, str], style: str = "-") -> None:
     for name, run in facts.in_memory().items():
         on = machine_for(facts, name, "h100")
         counts = [2**power for power in range(11) if scaling != "strong" or 2**power <= run.batch]
         rates = [predict(SCALINGS[scaling](run, workers), on, workers).rate for workers in counts]
-        axes.plot(counts, rates, style, color=colours[name], label=name, linewidth=1.4 if style == "-" else 0.9)
+        axes.plot(counts, rates, style, color=colors[name], label=name, linewidth=1.4 if style == "-" else 0.9)
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
     axes.set_xticks([1, 8, 64, 256, 1024], labels=["1", "8", "64", "256", "1,024"])
@@ -155,12 +155,12 @@ def _draw_scaling(axes: Any, facts: Facts, scaling: str, colours: dict[str, str]
     axes.grid(alpha=0.3, which="major")
 
 
-def _draw_check(axes: Any, check: Check, colours: dict[str, str]) -> None:
+def _draw_check(axes: Any, check: Check, colors: dict[str, str]) -> None:
     for preset in dict.fromkeys(row.preset for row in check[1]):
         rows = [row for row in check[1] if row.preset == preset]
         workers = [row.workers for row in rows]
-        axes.plot(workers, [row.predicted for row in rows], "-", color=colours[preset])
-        axes.plot(workers, [row.measured for row in rows], "o", color=colours[preset])
+        axes.plot(workers, [row.predicted for row in rows], "-", color=colors[preset])
+        axes.plot(workers, [row.measured for row in rows], "o", color=colors[preset])
     axes.set_xscale("log", base=2)
     axes.set_ylim(bottom=0)
     axes.set_xticks([1, 2, 4], labels=["1", "2", "4"])

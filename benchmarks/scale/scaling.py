@@ -48,12 +48,12 @@ class Limit:
 
     Attributes:
         workers: the most that each still make half of what one alone makes.
-        why: the part that costs most with twice as many; `batch` where there is no image left for them, `1,024` where
-            nothing stops it up to there.
+        reason: the part that costs most with twice as many workers; `batch` where the batch has no more images than
+            workers, `1,024` where nothing stops it up to there.
     """
 
     workers: int
-    why: str
+    reason: str
 
 
 def limit(run: Run, machine: Machine, scaling: str, most: int = 1024) -> Limit:

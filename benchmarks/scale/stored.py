@@ -58,14 +58,14 @@ def measure_stored(config: Config, bricks: bool) -> Stored:
         index = pack(source, storage, PackOptions(size, channels, processes=1))
         total = sum(shard.bytes for shard in index.header.shards)
         data = config.data.model_copy(update={"url": storage.url})
-        decoder = Dataset.open(data, config.image_shape)
+        dataset = Dataset.open(data, config.image_shape)
         blocks = list(index.blocks)
-        read = dict(zip([block.number for block in blocks], decoder.reader.read(blocks), strict=True))
+        read = dict(zip([block.number for block in blocks], dataset.reader.read(blocks), strict=True))
         seconds = []
         for _ in range(3):
             begin = time.perf_counter()
             for sample in range(_PACKED):
-                block = decoder.block_of(sample)
-                decoder.decode_or_next(sample, block, read[block.number])
+                block = dataset.block_of(sample)
+                dataset.decode_or_next(sample, block, read[block.number])
             seconds.append((time.perf_counter() - begin) / _PACKED)
     return Stored(total / _PACKED, statistics.median(seconds))

@@ -3,7 +3,7 @@
 #
 # run_on_ray COMMAND ARGUMENT... starts Ray on every node of the allocation, runs `distgan COMMAND ARGUMENT...` on it
 # and takes all down again. Slurm sends USR1 some minutes before the time is over (--signal=B:USR1@300): the command
-# then saves its state and ends, and the job is queued again; the same command goes on from there.
+# then saves its state and ends, and the job is queued again; the same command resumes it.
 #
 # DISTGAN_HOME        the repository, seen by every node; by default where sbatch was called
 # DISTGAN_VENV        the virtual environment, seen by every node; by default .venv in the repository
@@ -15,7 +15,7 @@ export DISTGAN_HOME="${DISTGAN_HOME:-$SLURM_SUBMIT_DIR}"
 export PATH="${DISTGAN_VENV:-$DISTGAN_HOME/.venv}/bin:$PATH"
 # Ray's metrics ports ask for no token, and others may be on these nodes.
 export RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0 RAY_enable_metrics_collection=0 DASHBOARD_METRIC_PORT=-1
-# Nodes end when nothing runs on them any more, or because Slurm has signalled all their processes: nothing to drain.
+# Nodes end when nothing runs on them any more, or because Slurm has signaled all their processes: nothing to drain.
 export RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S=0
 
 # A token of this job's own, readable by this user only, in a folder that every node sees.
@@ -111,7 +111,7 @@ run_on_ray() {
     trap - EXIT
 
     if [ "$WANTS_MORE" = yes ] && [ "$code" -ne 0 ]; then
-        echo "the job's time is over: it is queued again and goes on where it was"
+        echo "the job's time is over: it is queued again and resumes"
         scontrol requeue "$SLURM_JOB_ID"
     fi
     return "$code"

@@ -281,7 +281,7 @@ def stats(
     job = plan_statistics(
         url, size=size, resize=fitting, extractor=extractor, real_samples=real_samples, samples=samples
     )
-    places = Workers(workers, address, no_ray, "auto", job.own_sources)
+    places = Workers(workers, address, no_ray, "auto", job.custom_sources)
     with feature_bars({"real images": job.images}) as (on_progress, log):
         found = run_task("data stats", compute_statistics, job, places, on_progress, log)
     if found is None:

@@ -65,7 +65,7 @@ def _ended(state: JobState) -> int:
 
 
 def _short(message: str) -> str:
-    """The end of Ray's message, which has the reason."""
+    """The end of Ray's message, where the reason is."""
     words = " ".join(message.split())
     return words if len(words) <= 500 else f"… {words[-500:]}"
 

@@ -10,7 +10,7 @@ import threading
 from typing import Any, TextIO
 
 from distgan.launch.print_once import print_once
-from distgan.launch.signals import output_gone
+from distgan.launch.signals import output_closed
 
 _OUT = 1
 
@@ -19,12 +19,12 @@ class _Stream(io.FileIO):
     """A stream to a file descriptor that drops what it cannot write.
 
     Attributes:
-        lost: the first error.
+        write_error: the first error.
     """
 
     def __init__(self, number: int) -> None:
         super().__init__(number, "wb", closefd=False)
-        self.lost: OSError | None = None
+        self.write_error: OSError | None = None
         self._pipe_closed = False
 
     def write(self, data: Any) -> int:
@@ -35,11 +35,11 @@ class _Stream(io.FileIO):
                 written = super().write(data)
             return written
         except OSError as error:
-            self.lost = self.lost or error
+            self.write_error = self.write_error or error
             main = threading.current_thread() is threading.main_thread()
             if isinstance(error, BrokenPipeError) and self.fileno() == _OUT and main and not self._pipe_closed:
                 self._pipe_closed = True
-                output_gone()
+                output_closed()
             return memoryview(data).nbytes
 
 
@@ -51,7 +51,7 @@ _is_log = False
 def protect_streams() -> None:
     """Replaces standard output and error with streams that raise no OSError.
 
-    A closed pipe at the output acts as a signal (`signals.output_gone`); `exit_code` reports other errors.
+    A closed pipe at the output acts as a signal (`signals.output_closed`); `exit_code` reports other errors.
     """
     global _out
     for number in range(3):  # a file that is opened later must not get the number of a closed stream
@@ -76,7 +76,7 @@ def output_is_log() -> None:
 def exit_code(code: int) -> int:
     """The command's exit code; 2, with a message, if its output was lost."""
     sys.stdout.flush()
-    lost = None if _out is None else _out.lost
+    lost = None if _out is None else _out.write_error
     if lost is None or isinstance(lost, BrokenPipeError):
         return code
     reason = f"standard output: {lost.strerror}; the output is incomplete"

@@ -48,18 +48,18 @@ def submit(
 
     Example: `distgan submit --cluster lab -- train quickstart data.url=s3://bricks --workers 8 --storage s3://runs`
     """
-    from distgan.launch.jobs.command import ShippedFolder, check_places, check_words
+    from distgan.launch.jobs.command import ShippedFolder, check_arguments, check_paths
     from distgan.launch.jobs.packaging import files_of, read_env_file
     from distgan.launch.jobs.profiles import find_cluster, is_plaintext
 
-    check_words(command)
+    check_arguments(command)
     there = find_cluster(address, cluster)
     folder, env_file = working_dir or there.working_dir, env_file or there.env_file
     requirements = _checked_requirements([*there.pip, *(pip or [])])
     variables = {} if env_file is None else read_env_file(env_file)
     secret = [path for path in (env_file, there.token_file) if path is not None]
     shipped = ShippedFolder() if folder is None else ShippedFolder(folder, frozenset(files_of(folder, secret)))
-    check_places(_parameters(context.find_root().command, command), shipped, Path.cwd())
+    check_paths(_parameters(context.find_root().command, command), shipped, Path.cwd())
     if there.token is not None and is_plaintext(there.address):
         print(
             f"distgan: warning: the token is sent to {there.address} over plain http, which others may read; use "
@@ -72,7 +72,7 @@ def submit(
     job = jobs.submit(
         command, variables=variables, folder=folder, files=sorted(shipped.files), pip=requirements
     )  # fmt: skip
-    print(f"job {job} on {there.address}{_what(shipped)}", flush=True)
+    print(f"job {job} on {there.address}{_shipped_text(shipped)}", flush=True)
     if no_wait:
         print(f"follow it: {line_of('jobs', 'logs', '-f', *there.named, job)}")
         return
@@ -81,9 +81,9 @@ def submit(
     raise typer.Exit(follow_job(jobs, job))
 
 
-def _parameters(group: Any, words: list[str]) -> dict[str, Any]:
+def _parameters(group: Any, arguments: list[str]) -> dict[str, Any]:
     """The parameters that a command line sets; raises what the command line itself would."""
-    context = group.make_context("distgan", list(words))
+    context = group.make_context("distgan", list(arguments))
     while hasattr(context.command, "resolve_command"):
         # Where the parser keeps a group's command, and the words after it.
         name, found, rest = context.command.resolve_command(context, [*context._protected_args, *context.args])
@@ -95,7 +95,7 @@ def _parameters(group: Any, words: list[str]) -> dict[str, Any]:
     }
     if given.get("from_trial") is not None and "config" in given:
         given["overrides"] = [given.pop("config"), *given.get("overrides", [])]
-    if words[0] in {"train", "tune"} and not given.get("dry_run") and not given.get("results"):
+    if arguments[0] in {"train", "tune"} and not given.get("dry_run") and not given.get("results"):
         given["storage"] = context.params["storage"]
     if given.get("nearest"):
         given["picture"] = context.params["picture"]
@@ -113,5 +113,5 @@ def _checked_requirements(requirements: list[str]) -> list[str]:
     return requirements
 
 
-def _what(shipped: ShippedFolder) -> str:
+def _shipped_text(shipped: ShippedFolder) -> str:
     return "" if shipped.folder is None else f", with {len(shipped.files)} files of {shipped.folder}"

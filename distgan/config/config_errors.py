@@ -40,7 +40,7 @@ def allowed_values(annotation: Any, marks: Sequence[Any] = ()) -> str:
 
 
 def documentation(annotation: Any, marks: Sequence[Any] = ()) -> str:
-    """The text of the `Doc` of a type, or of a member of a union; empty if there is none."""
+    """The `Doc` text of a type, or of a member of a union; empty if there is none."""
     annotation, marks = _split_marks(annotation, marks)
     found = [mark.documentation for mark in marks if isinstance(mark, Doc)]
     if not found and get_origin(annotation) in {Union, types.UnionType}:

@@ -15,10 +15,10 @@ from distgan.bounds import NOT_YAML, parse_yaml, read_text, yaml_reason
 from distgan.config.config_errors import MAX_EXPLAINED, error_lines
 from distgan.config.plugins import (
     COMPONENTS,
+    custom_names,
     name_problems,
     option_of_others,
     options_model,
-    own_names,
     split_section,
 )
 from distgan.config.schema import AdamConfig, Config, RMSPropConfig
@@ -111,7 +111,7 @@ def build_config(
         to_trust: says in that error how the user allows it.
     """
     values = dict(tree)
-    if not trust_code and (custom := own_names(values)):
+    if not trust_code and (custom := custom_names(values)):
         listed = ", ".join(f"{key}={name}" for key, name in custom.items())
         raise UserError(
             f"{where}: its configuration runs code of modules outside distgan ({listed:.300}); if you trust who made "
@@ -249,7 +249,7 @@ def _only(model: type[BaseModel], options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _table(tree: Mapping[str, Any], part: str) -> dict[str, Any]:
-    """A copy of a section; empty if there is none, or a value in its place, as in a damaged record."""
+    """A copy of a section; empty if it is missing or no section, as in a damaged record."""
     return dict(found) if isinstance(found := tree.get(part), Mapping) else {}
 
 

@@ -29,12 +29,12 @@ from distgan.text import did_you_mean
 _PACKAGE = __name__.partition(".")[0]
 
 
-def is_own(name: str) -> bool:
-    """Whether a component's name is `module:Class`, not an entry of a registry."""
+def is_custom(name: str) -> bool:
+    """Whether a name is that of a custom component, `module:Class`, and not a registered one."""
     return ":" in name
 
 
-def import_own(name: str) -> type[Any]:
+def import_custom(name: str) -> type[Any]:
     """The class of `module:Class`; modules are found on Python's path and in the current folder.
 
     Raises UserError where there is no such module or class, or the module cannot be imported.
@@ -51,7 +51,7 @@ def import_own(name: str) -> type[Any]:
                 f"{name}: there is no module {error.name!r}; go to the folder that holds it, or name that folder in "
                 f"PYTHONPATH"
             ) from None
-        raise UserError(f"{name}: importing {module_name!r} failed: {why(error)}") from error
+        raise UserError(f"{name}: importing {module_name!r} failed: {error_text(error)}") from error
     found = getattr(module, attribute, None)
     if not isinstance(found, type):
         classes = [key for key, value in vars(module).items() if isinstance(value, type) and key[:1] != "_"]
@@ -59,22 +59,22 @@ def import_own(name: str) -> type[Any]:
     return found
 
 
-def why(error: BaseException) -> str:
-    """One line: what a user's code raised, and where in that code."""
+def error_text(error: BaseException) -> str:
+    """One line: the exception that a user's code raised, and the place in that code."""
     text = f"{type(error).__name__}: {' '.join(str(error).split()):.300}"
     not_theirs = ("<", *_installed_folders(), f"{Path(__file__).parents[1]}{os.sep}")
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(not_theirs)]
     return f"{text} ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else text
 
 
-def own_sources(names: Iterable[str]) -> list[str]:
+def custom_sources(names: Iterable[str]) -> list[str]:
     """Files and folders of the modules of custom components, without installed packages.
 
     Other machines need them to import the components.
     """
     sources = set()
-    for name in filter(is_own, names):
-        import_own(name)
+    for name in filter(is_custom, names):
+        import_custom(name)
         top = sys.modules[name.partition(":")[0].partition(".")[0]]
         source = str(next(iter(top.__path__))) if hasattr(top, "__path__") else inspect.getsourcefile(top)
         if source is not None and top.__name__ != _PACKAGE and not source.startswith(_installed_folders()):
@@ -105,16 +105,16 @@ class Registry(Mapping[str, str]):
 
     def require(self, name: str) -> None:
         """Raises UserError if there is no component `name`; the module of a custom one is imported."""
-        if is_own(name):
-            import_own(name)
+        if is_custom(name):
+            import_custom(name)
         elif name not in self._entries:
             raise UserError(f"unknown {self.kind} {name!r}{did_you_mean(name, self._entries)}")
 
     def resolve(self, name: str) -> Any:
         """The class called `name`, registered or custom. Raises UserError with the nearest name if there is none."""
         self.require(name)
-        if is_own(name):
-            return import_own(name)
+        if is_custom(name):
+            return import_custom(name)
         module, _, attribute = self._entries[name].partition(":")
         return getattr(importlib.import_module(module), attribute)
 
@@ -232,7 +232,9 @@ def options_model(target: type[Any], declared: Collection[str] = ()) -> type[Bas
     except Exception as error:
         if target.__module__.startswith("distgan."):
             raise
-        raise UserError(f"{target.__module__}:{target.__name__}: its signature cannot be read: {why(error)}") from error
+        raise UserError(
+            f"{target.__module__}:{target.__name__}: its signature cannot be read: {error_text(error)}"
+        ) from error
 
 
 def _field(parameter: inspect.Parameter, hints: Mapping[str, Any]) -> Any:
@@ -265,30 +267,30 @@ def needs_labels(target: type[Any]) -> bool:
     return type(None) not in typing.get_args(hint)
 
 
-def own_names(tree: Mapping[str, Any]) -> dict[str, str]:
-    """The components of a plain tree of values that are a user's own: key -> `module:Class`; `key[0]` in a list."""
+def custom_names(tree: Mapping[str, Any]) -> dict[str, str]:
+    """The custom components in a plain tree of values: key -> `module:Class`; `key[0]` in a list."""
     found = {}
     for key in [*(f"{section}.{key}" for section, (_, key, _) in COMPONENTS.items()), *NAMES]:
         value = _value_at(tree, key)
         names = enumerate(value) if isinstance(value, list) else [(None, value)]
         for place, name in names:
-            if isinstance(name, str) and is_own(name):
+            if isinstance(name, str) and is_custom(name):
                 found[key if place is None else f"{key}[{place}]"] = name
     return found
 
 
-def without_own_observers(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """A plain tree of values without metrics and trackers of a user's own: nothing that is trained needs them."""
+def without_custom_observers(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """A plain tree of values without custom metrics and trackers, which do not affect what is trained."""
     found = dict(tree)
     if isinstance(tree.get("tracking"), list):
-        found["tracking"] = [name for name in tree["tracking"] if not is_own(str(name))]
+        found["tracking"] = [name for name in tree["tracking"] if not is_custom(str(name))]
     evaluation = tree.get("evaluation")
     if isinstance(evaluation, Mapping):
         found["evaluation"] = kept = dict(evaluation)
-        if is_own(str(kept.get("monitor"))):
+        if is_custom(str(kept.get("monitor"))):
             del kept["monitor"]
         if isinstance(kept.get("metrics"), list):
-            kept["metrics"] = [name for name in kept["metrics"] if not is_own(str(name))]
+            kept["metrics"] = [name for name in kept["metrics"] if not is_custom(str(name))]
     return found
 
 
@@ -308,8 +310,8 @@ def name_problems(tree: Mapping[str, Any]) -> list[str]:
 
 
 def is_loaded(name: str) -> bool:
-    """Whether a component can be had without running code that this process has not run yet."""
-    return not is_own(name) or name.partition(":")[0] in sys.modules
+    """Whether a component can be used without importing a module that is not imported yet."""
+    return not is_custom(name) or name.partition(":")[0] in sys.modules
 
 
 def _value_at(tree: Mapping[str, Any], dotted: str) -> Any:

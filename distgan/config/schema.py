@@ -23,7 +23,7 @@ Resize = Literal["none", "bilinear", "bicubic", "lanczos"]
 # What happens with a sample that cannot be decoded or has the wrong size.
 BadSamples = Literal["error", "skip"]
 
-# Random changes of the images that the discriminator sees (`training.augmentation`).
+# Random changes of the images that the discriminator sees (`training.augment`).
 Augmentation = Literal["color", "translation", "cutout"]
 
 
@@ -297,7 +297,7 @@ class Config(Section):
     scale: ScaleConfig = ScaleConfig()
     placement: PlacementConfig = PlacementConfig()
     tracking: Annotated[list[str], Runtime()] = Field(
-        ["tensorboard", "samples", "curves"], description="what records the run beside its metrics.jsonl"
+        ["tensorboard", "samples", "curves"], description="trackers that record the run besides metrics.jsonl"
     )
 
     @property

@@ -61,11 +61,11 @@ warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 class _RefusedError(ValueError):
-    """An image that is refused before it is decoded: it has the wrong size, or is too much work."""
+    """An image that is rejected before it is decoded: its size is wrong, or decoding takes too long."""
 
 
 class _Count:
-    """How many JPEG files this process has decoded that libjpeg warns of; Pillow accepts these, and so do we."""
+    """Counts decoded JPEG files that libjpeg warns of; they are accepted, as by Pillow."""
 
     def __init__(self) -> None:
         self.value = 0
@@ -119,7 +119,7 @@ def _scans(data: bytes, most: int) -> int:
     return scans
 
 
-def why_unreadable(error: Exception) -> str:
+def unreadable_reason(error: Exception) -> str:
     """The reason in an `UNREADABLE` error."""
     if isinstance(error, Image.DecompressionBombError):
         return f"it has more than {MOST_PIXELS:,} pixels"
@@ -205,7 +205,7 @@ def decode_image(data: bytes, image_size: int | None, channels: int, resize: Res
         except _RefusedError:
             raise
         except UNREADABLE as error:
-            raise ValueError(f"not a whole {_ANY_KIND} image: {why_unreadable(error)}") from None
+            raise ValueError(f"not a whole {_ANY_KIND} image: {unreadable_reason(error)}") from None
         recovered_jpegs.value += image.format in JPEG_FORMATS
     height, width = pixels.shape[:2]
     if image_size is not None and (height, width) != (image_size, image_size):

@@ -1,4 +1,4 @@
-"""The index of a data set: its shards, the place of every sample, and a checksum for every block.
+"""The index of a data set: its shards, the position of every sample, and a checksum for every block.
 
 `index.json` names the shards. The table beside it has three little-endian columns for all samples in order (`offset`
 uint32 in units of 512 bytes, `length` uint32, `label` int32), then one CRC-32 (uint32) a block: at most 16 bytes a
@@ -140,7 +140,7 @@ class Index:
     def _spans(self) -> list[tuple[int, int, int, int, int]]:
         return block_spans([shard.samples for shard in self.header.shards], self.offsets, self.lengths)
 
-    def _check_places(self, where: str) -> None:
+    def _check_offsets(self, where: str) -> None:
         """Raises UserError unless images follow each other within their shards."""
         ends = self.offsets + self.lengths
         first = 0
@@ -197,7 +197,7 @@ class Index:
                 f"make both again with `{command('data', 'index', storage.url)}`"
             )
         index = cls(header, *_unpack_table(table, header.samples, where))
-        index._check_places(where)
+        index._check_offsets(where)
         if len(index._spans) != len(index.checksums):
             raise UserError(
                 f"{where}: damaged: {len(index.checksums)} checksums for {len(index._spans)} blocks; {_AGAIN}"

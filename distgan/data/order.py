@@ -66,7 +66,7 @@ class Stream:
         return -(-len(self._slices) // self._window_blocks)
 
     def locate(self, position: int) -> tuple[int, int, int]:
-        """(epoch, window, place in the window) of the sample at `position`, counted from the start of the run."""
+        """(epoch, window, offset in the window) of the sample at `position`, counted from the start of the run."""
         epoch, place = divmod(position, len(self))
         _, starts = self._epoch_layout(epoch)
         window = int(np.searchsorted(starts, place, side="right")) - 1

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import webdataset as wds
 
-from distgan.config.plugins import why
+from distgan.config.plugins import error_text
 from distgan.data.files import BAD
 from distgan.data.images import (
     UNREADABLE,
@@ -32,7 +32,7 @@ from distgan.data.images import (
     encode_image,
     fit_image,
     recovered_jpegs,
-    why_unreadable,
+    unreadable_reason,
 )
 from distgan.data.index import INDEX_NAME, TABLE_NAME, Index
 from distgan.data.scan import ScannedShard, assemble_index, scan_shard
@@ -147,12 +147,14 @@ def _encode(source: Source, options: PackOptions, number: int) -> Encoded:
     except UserError as error:
         return error
     except UNREADABLE as error:
-        return UserError(f"{source.name(number)}: {why_unreadable(error)}")
+        return UserError(f"{source.name(number)}: {unreadable_reason(error)}")
     except Exception as error:
         kind = type(source)
         if kind.__module__.startswith("distgan."):
             raise
-        raise UserError(f"{kind.__module__}:{kind.__name__}: {source.name(number)}: it raised {why(error)}") from error
+        raise UserError(
+            f"{kind.__module__}:{kind.__name__}: {source.name(number)}: it raised {error_text(error)}"
+        ) from error
     return encode_image(fitted, options.encoding), label
 
 

@@ -26,7 +26,7 @@ from distgan.data.files import (
     kind_of_file,
     main_reasons,
 )
-from distgan.data.images import EXTENSIONS, FORMATS, UNREADABLE, native_channels, open_image, why_unreadable
+from distgan.data.images import EXTENSIONS, FORMATS, UNREADABLE, native_channels, open_image, unreadable_reason
 from distgan.data.index import FORMAT, SHARD_NAME, Header, Index, Shard, block_spans, pack_table
 from distgan.data.sources.base import MAX_LABEL, numbered_classes
 from distgan.data.tar import tar_members
@@ -51,7 +51,7 @@ _Members = list[tuple[str, tarfile.TarInfo]]
 
 @dataclass
 class ScannedSample:
-    """A sample: its image's place in the shard, size as (width, height), channels, and label (−1 for none)."""
+    """A sample: its image's position in the shard, size as (width, height), channels, and label (−1 for none)."""
 
     key: str
     offset: int = -1
@@ -232,7 +232,7 @@ def _add_image(sample: ScannedSample, member: tarfile.TarInfo, content: bytes, p
             if not all(image.size):
                 raise ValueError("it has no pixels")
     except UNREADABLE as error:
-        raise UserError(f"{path.name}: {member.name}: not a readable image: {why_unreadable(error)}") from None
+        raise UserError(f"{path.name}: {member.name}: not a readable image: {unreadable_reason(error)}") from None
     sample.offset, sample.length = member.offset_data, member.size
 
 

@@ -184,8 +184,8 @@ class _DecodedSamples:
         self._known = np.zeros(capacity, bool)
 
     def has(self, samples: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Which of the samples are kept."""
-        places = self._places(samples)
+        """Which of the samples are in memory."""
+        places = self._positions(samples)
         known = np.zeros(len(samples), bool)
         inside = places < len(self._known)
         known[inside] = self._known[places[inside]]
@@ -193,7 +193,7 @@ class _DecodedSamples:
 
     def gather(self, samples: NDArray[np.int64], fresh: dict[int, NDArray[np.uint8]]) -> NDArray[np.uint8]:
         """The samples' images (N, C, H, W); `fresh` has those that are not kept. Keeps as many of them as fit."""
-        places = self._places(samples)
+        places = self._positions(samples)
         if not fresh:
             return self._images[places]
         images = np.empty((len(samples), *self._shape), np.uint8)
@@ -207,6 +207,6 @@ class _DecodedSamples:
                 self._known[place] = True
         return images
 
-    def _places(self, samples: NDArray[np.int64]) -> NDArray[np.int64]:
+    def _positions(self, samples: NDArray[np.int64]) -> NDArray[np.int64]:
         places: NDArray[np.int64] = samples - self._left_out[np.searchsorted(self._firsts, samples, side="right") - 1]
         return places

@@ -80,8 +80,8 @@ def tar_members(data: bytes, name: str) -> list[tarfile.TarInfo]:
     except _DAMAGED as error:
         raise _damaged(name, f"{error}, at byte {min(at, len(data))} of {len(data)}") from None
     if any(data[at : at + _BLOCK]):
-        what = "is damaged" if at + _BLOCK <= len(data) else "is cut off"
-        raise _damaged(name, f"the header at byte {at} of {len(data)} {what}, after {len(members)} members")
+        problem = "is damaged" if at + _BLOCK <= len(data) else "is cut off"
+        raise _damaged(name, f"the header at byte {at} of {len(data)} {problem}, after {len(members)} members")
     following = re.compile(rb"[^\0]").search(data, at)
     if following is not None:
         raise _damaged(
@@ -129,10 +129,10 @@ class _Bounded:
         with self._damage():
             return self._file.read(size)
 
-    def seek(self, place: int) -> int:
-        self._check(place)
+    def seek(self, position: int) -> int:
+        self._check(position)
         with self._damage():
-            return self._file.seek(place)
+            return self._file.seek(position)
 
     @contextmanager
     def _damage(self) -> Iterator[None]:
@@ -144,10 +144,10 @@ class _Bounded:
                 raise
             raise tarfile.ReadError(str(error)) from None
 
-    def _check(self, place: int) -> None:
-        if place > self._most_bytes:
+    def _check(self, position: int) -> None:
+        if position > self._most_bytes:
             raise UserError(f"{self._name}: unpacks to more than {self._most_bytes:,} bytes; give another archive")
 
 
-def _damaged(name: str, what: str) -> UserError:
-    return UserError(f"{name}: not a whole, uncompressed tar file: {what}; get or write it again")
+def _damaged(name: str, problem: str) -> UserError:
+    return UserError(f"{name}: not a whole, uncompressed tar file: {problem}; get or write it again")

@@ -66,7 +66,7 @@ class Machine:
 
 @dataclass(frozen=True)
 class DataRead:
-    """How one process reads a part of a data set; or the `problem`."""
+    """The speed at which a process reads a part of a data set, or the `problem`."""
 
     problem: str | None = None
     hash: str = ""
@@ -95,7 +95,7 @@ class StorageUse:
 
 @dataclass(frozen=True)
 class Clock:
-    """How far a clock is ahead of the driver's, ± `uncertainty`; `round_trip` is the fastest call."""
+    """Seconds that a clock is ahead of the driver's, ± `uncertainty`; `round_trip` is the fastest call."""
 
     ahead: float
     uncertainty: float
@@ -108,7 +108,7 @@ class Node:
 
     Attributes:
         resources: what it offers to Ray: CPU, GPU, object_store_memory.
-        problem: why it cannot be examined: dead, or no answer.
+        problem: the reason why it is not examined: dead, or no answer.
         interface: the network interface that has its address.
         credentials: the source of its AWS credentials, as botocore calls it; never the credentials.
         object_store_seconds: to put `object_store_bytes` into Ray's object store and get them out.

@@ -107,7 +107,7 @@ class Evaluator:
         """The name of a metric, or of its `_std`, in reports: with extractor and number of samples."""
         suffix = "" if metric in {FRECHET, *self._metrics} else "_std"
         name = metric.removesuffix(suffix)
-        return metric_name(name, self._extractor.name, self._samples, self._reference.is_whole) + suffix
+        return metric_name(name, self._extractor.name, self._samples, self._reference.is_complete) + suffix
 
     def _share(self, images: ImageSource) -> Iterator[Tensor]:
         """This rank's chunks; chunk c belongs to rank c mod world size."""

@@ -26,7 +26,7 @@ from distgan.data.images import (
     check_pixels,
     decode_image,
     native_channels,
-    why_unreadable,
+    unreadable_reason,
 )
 from distgan.errors import UserError
 from distgan.evaluation.image_source import CHUNK
@@ -63,7 +63,7 @@ class GivenImages(Protocol):
 
 
 def is_given(source: str) -> bool:
-    """Whether `source` names an array, or a folder that is neither a run nor a checkpoint."""
+    """Whether `source` names images: an array, or a folder that is neither a run nor a checkpoint."""
     path = Path(source)
     if path.suffix.lower() in _ARRAYS:
         return True
@@ -198,7 +198,7 @@ def _header(file: Path) -> tuple[int, int, int]:
             return native_channels(image), image.height, image.width
     except UNREADABLE as error:
         raise UserError(
-            f"{file}: not a readable image: {why_unreadable(error)}; write it again, or leave it out"
+            f"{file}: not a readable image: {unreadable_reason(error)}; write it again, or leave it out"
         ) from None
 
 

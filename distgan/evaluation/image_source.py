@@ -38,7 +38,7 @@ OnProgress = Callable[[Stage, int], None]
 class CountingExtractor:
     """An extractor that reports its progress. See `FeatureExtractor`.
 
-    stage: what it is given at present.
+    stage: the kind of images that it is given now.
     """
 
     def __init__(self, extractor: FeatureExtractor, on_progress: OnProgress | None) -> None:

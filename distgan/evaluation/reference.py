@@ -40,11 +40,11 @@ T = TypeVar("T")
 class Reference(Protocol):
     """The real images that others are compared with. Its methods are collective.
 
-    count: number of real images; 0 where that is not known. is_whole: whether they are all images of their data set.
+    count: number of real images; 0 where that is not known. is_complete: whether they are all images of their data set.
     """
 
     count: int
-    is_whole: bool
+    is_complete: bool
 
     def statistics(self) -> RealStatistics: ...
 
@@ -68,7 +68,7 @@ class DatasetReference:
     are computed again: a bucket without the right to list denies access to objects that do not exist.
 
     Attributes:
-        kept_at: URL of the stored statistics, on rank 0 after `statistics`; None where nothing can be written.
+        stored_at: URL of the stored statistics, on rank 0 after `statistics`; None where nothing can be written.
     """
 
     def __init__(
@@ -81,13 +81,13 @@ class DatasetReference:
         label: int | None = None,
     ) -> None:
         self._data, self._distributed, self._dataset, self._extractor = data, distributed, dataset, extractor
-        self._places = [Storage.open(str(data.url)).child(_FOLDER), Storage.open(str(cache_folder())).child(_FOLDER)]
+        self._folders = [Storage.open(str(data.url)).child(_FOLDER), Storage.open(str(cache_folder())).child(_FOLDER)]
         self._image_size = dataset.shape[1]
         self._label, self._drawn = label, min(len(dataset.index), evaluation.real_samples or len(dataset.index))
-        self.is_whole = self._drawn == len(dataset.index)
+        self.is_complete = self._drawn == len(dataset.index)
         self.count = len(self._selection())
         self._floor_images = floor_images(evaluation.samples, self.count)
-        self.kept_at: str | None = None
+        self.stored_at: str | None = None
 
     def statistics(self) -> RealStatistics:
         """Statistics of the selected images, bad ones left out. Raises UserError where too many are bad.
@@ -95,7 +95,7 @@ class DatasetReference:
         The floor is that of `evaluation.samples` images (see `floor_images`).
         """
         name, count = f"{self._key(self.count)}.npz", self._floor_images
-        real = self._distributed.broadcast(self._kept_statistics(name) if self._distributed.rank == 0 else None)
+        real = self._distributed.broadcast(self._stored_statistics(name) if self._distributed.rank == 0 else None)
         if real is None:
             first, rest = (self._sums(part).all_reduced(self._distributed) for part in self._parts())
             statistics = (first + rest).statistics()
@@ -105,7 +105,7 @@ class DatasetReference:
                 statistics, floor, extractor, self._image_size, count, revision=feature_revision(extractor)
             )
             if self._distributed.rank == 0:
-                self.kept_at = self._keep(name, real.to_bytes())
+                self.stored_at = self._store(name, real.to_bytes())
         elif real.floor_images != count:
             real = replace(real, floor=self._floor(real.statistics), floor_images=count)
         check_bad_samples(self.count - real.statistics.count, self._data)
@@ -115,25 +115,27 @@ class DatasetReference:
         """Features of the first `count` images of the selection; see `Reference`."""
         count = min(count, self.count)
         name = f"{self._key(count)}-features.npy"
-        kept = self._kept_features(name) if self._distributed.rank == 0 else None
+        kept = self._stored_features(name) if self._distributed.rank == 0 else None
         if not self._distributed.broadcast(kept is not None):
             parts = list(self._feature_chunks(np.sort(self._selection()[:count])))
             share = torch.cat(parts) if parts else torch.zeros(0, self._extractor.dimension)
             kept = self._distributed.gather_rows(share)
             if kept is not None:
-                self._keep(name, _npy(kept))
+                self._store(name, _npy(kept))
         return kept if kept is not None else torch.zeros(0, self._extractor.dimension)
 
     def _floor(self, real: GaussianStatistics) -> float:
         """The floor for statistics that are stored with the floor of another number of images."""
         name = f"{self._key(self.count)}-floor-{self._floor_images}.json"
-        floor = self._distributed.broadcast(self._kept(name, _floor_from_json) if self._distributed.rank == 0 else None)
+        floor = self._distributed.broadcast(
+            self._read_stored(name, _floor_from_json) if self._distributed.rank == 0 else None
+        )
         if floor is None:
             first, _ = self._parts()
             sums = self._sums(first).all_reduced(self._distributed)
             floor = frechet_on_rank_0(self._distributed, sums.statistics(), real)
             if self._distributed.rank == 0:
-                self._keep(name, json.dumps({"floor": floor}).encode())
+                self._store(name, json.dumps({"floor": floor}).encode())
         return floor
 
     def _key(self, count: int) -> str:
@@ -148,21 +150,21 @@ class DatasetReference:
         digest = hashlib.sha256(json.dumps(everything).encode()).hexdigest()
         return f"{extractor}-{count}-{digest[:16]}"
 
-    def _kept_statistics(self, name: str) -> RealStatistics | None:
+    def _stored_statistics(self, name: str) -> RealStatistics | None:
         def read(data: bytes, source: str) -> RealStatistics:
-            statistics, self.kept_at = RealStatistics.from_bytes(data, source), source
+            statistics, self.stored_at = RealStatistics.from_bytes(data, source), source
             return statistics
 
-        return self._kept(name, read)
+        return self._read_stored(name, read)
 
-    def _kept_features(self, name: str) -> Tensor | None:
+    def _stored_features(self, name: str) -> Tensor | None:
         dimension = self._extractor.dimension
-        return self._kept(name, lambda data, source: _from_npy(data, source, dimension))
+        return self._read_stored(name, lambda data, source: _from_npy(data, source, dimension))
 
-    def _kept(self, name: str, read: Callable[[bytes, str], T]) -> T | None:
-        """A stored file's contents; None where there is no good one."""
+    def _read_stored(self, name: str, read: Callable[[bytes, str], T]) -> T | None:
+        """The content of a stored file; None where it is missing or damaged."""
         retry = self._dataset.reader.retry
-        for place in self._places:
+        for place in self._folders:
             try:
                 found = retry(partial(place.read_bytes, name, most=MOST_UNPACKED_BYTES))
                 return read(found, f"{place.url}/{name}")
@@ -170,13 +172,13 @@ class DatasetReference:
                 continue
         return None
 
-    def _keep(self, name: str, data: bytes) -> str | None:
+    def _store(self, name: str, data: bytes) -> str | None:
         """Stores a file; returns its URL, or None where that fails."""
-        for place in self._places:
+        for place in self._folders:
             with suppress(UserError):
                 place.write_bytes(name, data)
                 return f"{place.url}/{name}"
-        places = " or ".join(place.url for place in self._places)
+        places = " or ".join(place.url for place in self._folders)
         _log.warning("statistics of the real images cannot be stored in %s; each run computes them again", places)
         return None
 
@@ -216,7 +218,7 @@ def real_images(dataset: Dataset, samples: NDArray[np.int64]) -> Iterator[NDArra
 
 
 def frechet_on_rank_0(distributed: Distributed, one: GaussianStatistics, other: GaussianStatistics) -> float:
-    """The Fréchet distance from rank 0, on every rank: unlike hardware would differ in the last bits."""
+    """The Fréchet distance, computed on rank 0 for every rank: different hardware gives different last bits."""
     return distributed.broadcast(frechet_distance(one, other) if distributed.rank == 0 else 0.0)
 
 

@@ -126,7 +126,7 @@ class StatisticsReference:
         """Raises UserError, on every rank, where they cannot be read or are not of this extractor and size."""
         self._statistics = _read_by_rank_0(source, distributed)
         check_statistics(self._statistics, source, extractor.name, extractor.dimension, image_size)
-        self.count, self.is_whole = self._statistics.statistics.count, False
+        self.count, self.is_complete = self._statistics.statistics.count, False
         if self._statistics.floor_images != floor_images(samples, self.count):
             self._statistics = replace(self._statistics, floor=None, floor_images=None)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from distgan.config.plugins import own_names, own_sources
+from distgan.config.plugins import custom_names, custom_sources
 from distgan.config.schema import DataConfig, EvaluationConfig, Resize
 from distgan.data.dataset import Dataset
 from distgan.data.index import Index
@@ -32,9 +32,9 @@ class StatisticsSpec:
     images: int
 
     @property
-    def own_sources(self) -> list[str]:
+    def custom_sources(self) -> list[str]:
         """Files and folders of the user's own modules, for the workers to import."""
-        return own_sources(own_names({"evaluation": self.evaluation.model_dump()}).values())
+        return custom_sources(custom_names({"evaluation": self.evaluation.model_dump()}).values())
 
 
 @dataclass(frozen=True)
@@ -94,14 +94,14 @@ def compute_statistics(
     dataset = Dataset.open(spec.data, spec.shape)
     images = DatasetReference(spec.evaluation, spec.data, distributed, dataset, extractor)
     real = images.statistics()
-    return StoredStatistics(real, distributed.broadcast(images.kept_at))
+    return StoredStatistics(real, distributed.broadcast(images.stored_at))
 
 
 _NOT_STORED = "neither the data's folder nor this machine's cache folder can be written; --out FILE.npz writes a copy"
 
 
 def statistics_lines(spec: StatisticsSpec, stored: StoredStatistics, copy: str | None) -> list[str]:
-    """The data, the place of the file, and the floor, a line each."""
+    """Lines with the data, the URL of the file, and the floor."""
     real, (channels, size, _) = stored.real, spec.shape
     resized = "" if spec.data.resize == "none" else f", data.resize={spec.data.resize}"
     lines = [

@@ -65,7 +65,7 @@ class EvaluationReport:
         floor: the Fréchet distance of `floor_images` real images, where it is known.
         small_classes: names of classes with too few real images for a distance.
         nearest: the training images nearest to the first samples, where they were asked for.
-        seconds: of the real images, of the features, of the classes, of the nearest images, and in all.
+        seconds: of the real images, the features, the classes, the nearest images, and in total.
     """
 
     extractor: str

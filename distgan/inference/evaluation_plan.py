@@ -1,4 +1,4 @@
-"""The plan of an evaluation outside of training: what is compared with what, checked before anything starts."""
+"""The plan of an evaluation outside of training: images, data and metrics, checked before anything starts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from distgan.config.config_errors import error_lines
 from distgan.config.load import build_config
-from distgan.config.plugins import own_names, own_sources, without_own_observers
+from distgan.config.plugins import custom_names, custom_sources, without_custom_observers
 from distgan.config.schema import Config, DataConfig, EvaluationConfig
 from distgan.data.files import describe_counts
 from distgan.data.index import Index
@@ -69,7 +69,7 @@ class EvaluationSpec:
         config: the run's, with `evaluation` and `data` in it; None for given images.
         real_images: number of real images; 0 where it is not known.
         nearest: search the nearest of all `training_images` for so many samples.
-        notes: what the reader of the results should know, a sentence each.
+        notes: remarks for the reader of the results, a sentence each.
     """
 
     source: str
@@ -95,10 +95,10 @@ class EvaluationSpec:
         return "cpu" if self.config is not None and self.config.scale.device == "cpu" else "auto"
 
     @property
-    def own_sources(self) -> list[str]:
+    def custom_sources(self) -> list[str]:
         """Files and folders of the user's own modules, for the workers to import."""
         tree = {"evaluation": self.evaluation.model_dump()} if self.config is None else self.config.model_dump()
-        return own_sources(own_names(tree).values())
+        return custom_sources(custom_names(tree).values())
 
 
 def plan_evaluation(source: str, options: EvaluationOptions) -> EvaluationSpec:
@@ -120,7 +120,7 @@ def plan_evaluation(source: str, options: EvaluationOptions) -> EvaluationSpec:
 def _spec_of_run(source: str, options: EvaluationOptions) -> EvaluationSpec:
     checkpoint = find_checkpoint(source, options.checkpoint, trust_code=options.trust_code)
     manifest = checkpoint.manifest
-    tree = without_own_observers(manifest.config)
+    tree = without_custom_observers(manifest.config)
     metrics, extractor = _requested(options)
     given = options
     if replace(options, samples=None, checkpoint=None, trust_code=False, trust_addresses=False) == EvaluationOptions():
@@ -223,12 +223,12 @@ def _spec_of_images(source: str, options: EvaluationOptions) -> EvaluationSpec:
 
 def _checked_nearest(nearest: int, samples: int) -> int:
     if nearest > samples:
-        raise UserError(f"--nearest {nearest}: only {samples:,} samples are evaluated; ask for at most so many")
+        raise UserError(f"--nearest {nearest}: only {samples:,} samples are evaluated; ask for at most as many")
     return nearest
 
 
 def _requested(options: EvaluationOptions) -> tuple[tuple[str, ...], str | None]:
-    """Measures, and the extractor where one was asked for."""
+    """The requested metrics, and the requested extractor, if any."""
     if options.metrics is None:
         return (FRECHET,), options.extractor
     request = parse_metrics(options.metrics)
@@ -240,7 +240,7 @@ def _requested(options: EvaluationOptions) -> tuple[tuple[str, ...], str | None]
 
 
 def _requesting(evaluation: EvaluationConfig, metrics: tuple[str, ...], extractor: str | None) -> EvaluationConfig:
-    """The section with what the user requests, which may be the user's own code."""
+    """The section with the user's metrics and extractor, which may be custom ones."""
     changes: dict[str, Any] = {"metrics": [metric for metric in metrics if metric != FRECHET]}
     return evaluation.model_copy(update=changes if extractor is None else changes | {"extractor": extractor})
 

@@ -57,7 +57,7 @@ class TrainedGenerator:
         image_shape: (C, H, W).
         network: the torch module in evaluation mode; latents (N, latent_dim), and labels int64 (N,) if it is
             conditional, to images (N, C, H, W) in [-1, 1].
-        notes: what the user should know, such as damaged checkpoints that were skipped.
+        notes: remarks for the user, such as damaged checkpoints that were skipped.
     """
 
     def __init__(self, checkpoint: Checkpoint, device: torch.device | str = "cpu", *, trust_code: bool = False) -> None:

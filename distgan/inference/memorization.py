@@ -146,17 +146,17 @@ def find_nearest(
     assert fakes.shape[1:] == dataset.shape
     real = distributed.broadcast(_drawn(dataset, len(fakes), seed) if distributed.rank == 0 else {})
     images = torch.cat([fakes, *(image[None] for image in real.values())]).to(distributed.device)
-    own = torch.tensor([-1] * len(fakes) + list(real), device=distributed.device)
-    searches = [_Search(_pixels, _mean_differences, images, own, neighbors)]
+    query_numbers = torch.tensor([-1] * len(fakes) + list(real), device=distributed.device)
+    searches = [_Search(_pixels, _mean_differences, images, query_numbers, neighbors)]
     if extractor is not None:
-        searches.append(_Search(partial(_features, extractor), _euclidean_distances, images, own, neighbors))
+        searches.append(_Search(partial(_features, extractor), _euclidean_distances, images, query_numbers, neighbors))
     searched = _search_all(distributed, dataset, searches)
     if searched <= neighbors:
         raise UserError(
             f"the data have {searched} usable images: the nearest {neighbors} of each, without itself, need more than "
             f"{neighbors}; ask for fewer neighbors"
         )
-    pixels, *features = [search.found(distributed, len(fakes)) for search in searches]
+    pixels, *features = [search.result(distributed, len(fakes)) for search in searches]
     near = np.unique(np.concatenate([each.fake_numbers for each in (pixels, *features)]))
     return Nearest(
         fakes,
@@ -173,7 +173,7 @@ class _Search:
     """The nearest images so far, by one measure, of every query.
 
     `vectors` maps uint8 images (n, C, H, W) to vectors (n, d); `distances` compares all of two sets, (m, d) and (n, d)
-    -> float64 (m, n). `own` is each query's own sample number, -1 for none.
+    -> float64 (m, n). `query_numbers` are the sample numbers of queries from the data, -1 for others.
     """
 
     def __init__(
@@ -181,10 +181,10 @@ class _Search:
         vectors: Callable[[Tensor], Tensor],
         distances: Callable[[Tensor, Tensor], Tensor],
         images: Tensor,
-        own: Tensor,
+        query_numbers: Tensor,
         neighbors: int,
     ) -> None:
-        self._vectors, self._compare, self._own = vectors, distances, own
+        self._vectors, self._compare, self._query_numbers = vectors, distances, query_numbers
         self._queries = torch.cat([vectors(chunk) for chunk in torch.split(images, CHUNK)])
         shape = (len(images), neighbors)
         self._distances = torch.full(shape, torch.inf, dtype=torch.float64, device=images.device)
@@ -193,13 +193,13 @@ class _Search:
     def add(self, images: Tensor, numbers: Tensor) -> None:
         """Compares images of the data; sample numbers ascend from call to call."""
         distances = self._compare(self._queries, self._vectors(images))
-        distances.masked_fill_(self._own[:, None] == numbers, torch.inf)
+        distances.masked_fill_(self._query_numbers[:, None] == numbers, torch.inf)
         self._keep_nearest(
             torch.cat([self._distances, distances], 1),
             torch.cat([self._numbers, numbers.expand(len(distances), -1)], 1),
         )
 
-    def found(self, distributed: Distributed, fakes: int) -> Neighbors:
+    def result(self, distributed: Distributed, fakes: int) -> Neighbors:
         """The neighbors among all ranks' images, on every rank; the first `fakes` queries are samples."""
         queries = len(self._numbers)
         distances, numbers = (distributed.gather_rows(kept) for kept in (self._distances, self._numbers))

@@ -1,4 +1,4 @@
-"""A picture of samples beside the training images that are nearest to them."""
+"""A picture of samples beside their nearest training images."""
 
 from __future__ import annotations
 

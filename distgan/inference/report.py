@@ -90,7 +90,7 @@ def mean_distance(classes: list[ClassResult]) -> float:
 
 
 def notes(spec: EvaluationSpec, report: EvaluationReport) -> list[str]:
-    """What limits the meaning of the numbers, a sentence each."""
+    """Caveats about the numbers, a sentence each."""
     lines = list(spec.notes)
     sides = {f"{report.samples:,} samples": report.samples}
     if report.real_images:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from distgan.config.load import build_config
-from distgan.config.plugins import without_own_observers
+from distgan.config.plugins import without_custom_observers
 from distgan.config.schema import Config
 from distgan.errors import UserError
 from distgan.evaluation.extractors.extractor import to_uint8
@@ -24,12 +24,12 @@ CPU = torch.device("cpu")
 
 
 def checkpoint_config(checkpoint: Checkpoint, *, trust_code: bool = False) -> Config:
-    """The configuration of a checkpoint's networks, without metrics and trackers of a user's own.
+    """The configuration of a checkpoint's networks, without custom metrics and trackers.
 
     Raises UserError for networks of modules outside distgan without `trust_code`.
     """
     manifest = checkpoint.manifest
-    return build_config(without_own_observers(manifest.config), manifest.name, trust_code=trust_code)
+    return build_config(without_custom_observers(manifest.config), manifest.name, trust_code=trust_code)
 
 
 def average_generator(config: Config, checkpoint: Checkpoint, device: torch.device) -> nn.Module:

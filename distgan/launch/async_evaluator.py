@@ -11,7 +11,7 @@ import torch
 from ray.train import Checkpoint, ValidationConfig, ValidationTaskConfig
 
 from distgan.config.load import build_config
-from distgan.config.plugins import own_names
+from distgan.config.plugins import custom_names
 from distgan.distributed import Distributed
 from distgan.errors import UserError
 from distgan.evaluation.evaluator import Scores
@@ -56,7 +56,7 @@ def evaluate_checkpoint(
     try:
         distributed = Distributed(0, 1, torch.device(device))
         prepare_process(threads, distributed.device)
-        store = CheckpointStore(Storage.open(run_url), own_names(config), reading=Retry())
+        store = CheckpointStore(Storage.open(run_url), custom_names(config), reading=Retry())
         checkpoint = store.load(name)
         if checkpoint is None:
             raise UserError(f"{run_url}: checkpoint {name} cannot be evaluated: it is gone or cannot be read")

@@ -209,11 +209,11 @@ def _temporary_folder() -> Path:
     """
     fallback, ray_folder = os.environ.get("TMPDIR") or "/tmp", os.environ.get("RAY_TMPDIR")
     remedy = "set RAY_TMPDIR to a folder with a short path that you can write"
-    if ray_folder and (reason := _unfit(Path(ray_folder))):
+    if ray_folder and (reason := _folder_problem(Path(ray_folder))):
         raise UserError(f"RAY_TMPDIR={ray_folder:.300}: Ray cannot use it: {reason}; {remedy}")
-    if reason := _unfit(Path(fallback)):
+    if reason := _folder_problem(Path(fallback)):
         others = [ray_folder] if ray_folder else ["/tmp", "/var/tmp", "/dev/shm"]
-        found = next((folder for folder in others if _unfit(Path(folder)) is None), None)
+        found = next((folder for folder in others if _folder_problem(Path(folder)) is None), None)
         if found is None:
             raise UserError(f"TMPDIR={fallback:.300}: Ray cannot use it: {reason}; {remedy}")
         _log.warning("TMPDIR=%.300s: Ray cannot use it: %s; its files are in %s", fallback, reason, found)
@@ -221,7 +221,7 @@ def _temporary_folder() -> Path:
     return Path(ray_folder or fallback).absolute()
 
 
-def _unfit(folder: Path) -> str | None:
+def _folder_problem(folder: Path) -> str | None:
     """Why Ray cannot keep sockets and files below a folder, which is made if missing; None where it can."""
     folder = folder.absolute()
     most = _SOCKET_BYTES - _RAY_BYTES - len(f"/distgan-{os.getuid()}/ray")

@@ -27,13 +27,13 @@ def run_task(
         command: the command that the user has called, for errors.
         task: a collective function at the top of a module; its argument is `job`.
         workers: one without an address needs no Ray.
-        on_progress: hears of the progress of all workers together.
-        log: hears what is being started.
+        on_progress: receives the progress of all workers together.
+        log: receives a line for each thing that is started.
 
     Raises:
         KeyboardInterrupt: after Ctrl-C.
         Interrupted: after any signal, where Ray runs the workers.
-        UserError: for workers that are not available. What a worker raised passes.
+        UserError: for workers that are not available. Errors of a worker pass unchanged.
     """
     if not workers.no_ray and (workers.count > 1 or workers.address is not None):
         from distgan.launch.evaluate_on_ray import run_task_on_ray  # Ray takes seconds to import

@@ -85,7 +85,7 @@ def worker_main(arguments: dict[str, Any]) -> None:
 def _trainer(
     task: Task[J, R], job: J, workers: Workers, mailbox: Any, folder: str, resources: Resources
 ) -> TorchTrainer:
-    """`folder` is on this machine: no other one needs it, as nothing is reported to Ray."""
+    """Ray Train's trainer. `folder` is on this machine: as nothing is reported to Ray, no other machine needs it."""
     return TorchTrainer(
         worker_main,
         train_loop_config={"task": task, "job": job, "mailbox": mailbox, "threads": requested_threads()},

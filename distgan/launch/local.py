@@ -1,4 +1,4 @@
-"""Training in this process or under torchrun, without Ray, and what all ways to launch share."""
+"""Training in this process or under torchrun, without Ray, and code that all launchers share."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Outcome:
 
     Attributes:
         summary: None on processes that have none, and after an interrupt before the first step.
-        exit_code: for the command line.
+        exit_code: of the command line.
         finished: `time.monotonic()` when the summary came.
         sessions: more than 1 where workers were lost.
     """
@@ -40,15 +40,15 @@ class Outcome:
     finished: float = 0.0
     sessions: int = 1
 
-    def timed(self, begun: float, now: float) -> Summary | None:
-        """The summary with the times of the whole command, which began at `begun` and ends `now`.
+    def timed(self, began: float, now: float) -> Summary | None:
+        """The summary with the times of the whole command, which began at `began` and ends `now`.
 
-        What it took outside the session counts as `start` and `end`.
+        Time outside the session counts as `start` and `end`.
         """
         if self.summary is None:
             return None
         seconds, run_seconds = dict(self.summary.seconds), self.summary.run_seconds
-        beside = max(0.0, now - begun - seconds["total"])
+        beside = max(0.0, now - began - seconds["total"])
         end = min(beside, now - self.finished)
         start = seconds.pop("start", 0.0) + beside - end
         seconds["start" if self.sessions == 1 else "start and lost sessions"] = round(start, 2)
@@ -128,7 +128,7 @@ def check_processes(workers: int, command: str = "train") -> None:
 
 
 def choose_interface(wanted: str | None = None) -> None:
-    """Chooses the network interface through which the processes of torchrun meet.
+    """Chooses the network interface that connects the processes of torchrun.
 
     By default loopback where all are on this machine, else the interface that routes to the first of them. Raises
     UserError for an interface that this machine does not have.
@@ -146,7 +146,7 @@ def choose_interface(wanted: str | None = None) -> None:
 
 
 def train_local(spec: RunSpec, claim_lost: Callable[[], bool]) -> Outcome:
-    """Trains on this process's rank of torchrun's world, or alone.
+    """Trains on this process's rank under torchrun, or alone.
 
     `claim_lost` says whether another process has taken over the run. It then ends at its next write.
     """

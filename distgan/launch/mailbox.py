@@ -1,4 +1,4 @@
-"""What passes between a driver and its workers: a call in the background, and a mailbox for events."""
+"""Communication of a driver with its workers: a call in the background, and a mailbox for events."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Mailbox:
         self._events.append(event)
 
     def take(self) -> tuple[list[object], UserError | None]:
-        """The events since the last call, and the user's error that a worker met, if any."""
+        """The events since the last call, and the `UserError` of a worker, if any."""
         events, self._events = self._events, []
         return events, self._error
 

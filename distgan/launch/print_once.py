@@ -1,4 +1,4 @@
-"""A user's error, printed once by all the processes of torchrun that meet it."""
+"""Prints an error once, although every process of torchrun raises it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def print_once(message: str) -> None:
 
 
 def _is_first(message: str) -> bool:
-    """Whether no other process has met this error before; true where that cannot be known.
+    """Whether no other process has raised this error before; true where that is unknown.
 
     The processes count in the store of torchrun's agent, which outlives them.
     """

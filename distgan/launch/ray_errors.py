@@ -21,7 +21,7 @@ _LONGEST = 300
 
 
 def shorten_ray_messages() -> None:
-    """From now on this process prints what Ray says of a lost node as one line."""
+    """From now on this process prints Ray's message about a lost node as one line."""
     edit_ray_messages(_first_line)
 
 
@@ -43,7 +43,7 @@ def report_losses(where: str, resume_hint: str = "resumes from the last checkpoi
     try:
         yield
     except (WorkerGroupError, ControllerError, *_LOST) as error:
-        lost = _lost(error)
+        lost = _loss_behind(error)
         if lost is None:
             raise
         if isinstance(lost, OutOfMemoryError):
@@ -57,8 +57,8 @@ def report_losses(where: str, resume_hint: str = "resumes from the last checkpoi
         ) from None
 
 
-def _lost(error: Exception) -> Exception | None:
-    """The loss behind an error, if any. The broken connections of a lost worker's peers do not count."""
+def _loss_behind(error: Exception) -> Exception | None:
+    """The lost process or node behind an error, if any. Broken connections of the peers do not count."""
     if isinstance(error, WorkerGroupError):
         losses = [failure for failure in error.worker_failures.values() if isinstance(failure, _LOST)]
         return next(iter(losses), None)

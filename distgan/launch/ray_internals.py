@@ -1,4 +1,4 @@
-"""Everything of Ray that is private: each name with why it is needed, and what breaks without it.
+"""Private names of Ray that distgan uses: why each is needed, and what breaks without it.
 
 No other file of distgan uses a private name of Ray. `tests/launch/test_ray_internals.py` checks each of them alone
 and says which one a new release of Ray has moved.
@@ -72,7 +72,7 @@ PRIVATE: Mapping[str, str] = {
     "ray.dashboard.modules.dashboard_sdk:SubmissionClient._check_connection_and_version": "Skipped: distgan checks the "
     "version itself. Else a wrong address gives Ray's traceback.",
     "ray.dashboard.modules.dashboard_sdk:SubmissionClient._upload_package_if_needed": "Ships code and variables as "
-    "files of a job. Else variables stand in the job's description, which everyone can read.",
+    "files of a job. Else variables are in the job's description, which everyone can read.",
     "ray.tune.schedulers:MedianStoppingRule()._stopped_trials": "A trial whose stop was overruled. Else the rule's own "
     "assertion ends the search at its next result.",
 }
@@ -112,7 +112,7 @@ def submitted_environment() -> dict[str, Any] | None:
 def listen_on_loopback(only: bool) -> None:
     """Whether what Ray starts from now on listens on 127.0.0.1 alone.
 
-    By default most of Ray's ports are open on all addresses of a machine. This is its switch for systems whose
+    By default most of Ray's ports are open on all addresses of a machine. Ray has this switch for systems whose
     firewalls ask about such ports.
     """
     ray_constants.ENABLE_RAY_CLUSTER = not only
@@ -236,5 +236,5 @@ def job_client(address: str, headers: Mapping[str, str], timeout_s: tuple[float,
 
 
 def overrule_stop(rule: Any, trial: Any) -> None:
-    """Lets a `MedianStoppingRule` go on judging a trial that it has stopped."""
+    """Makes a `MedianStoppingRule` keep judging a trial that it has stopped."""
     rule._stopped_trials.discard(trial)

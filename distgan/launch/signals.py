@@ -22,7 +22,7 @@ def end_on_signals() -> None:
         signal.signal(number, end)
 
 
-def output_gone() -> None:
+def output_closed() -> None:
     """Acts as SIGTERM does, with SIGPIPE's exit code; for the main thread, when nobody reads the output any more.
 
     Does nothing under nohup.

@@ -15,7 +15,7 @@ from ray.train import FailureConfig, RunConfig
 from ray.train.torch import TorchTrainer
 
 from distgan.config.load import build_config
-from distgan.config.plugins import own_names, own_sources
+from distgan.config.plugins import custom_names, custom_sources
 from distgan.distributed import Distributed, requested_threads
 from distgan.errors import UserError
 from distgan.launch.async_evaluator import RayAsyncEvaluator, validation_config
@@ -44,7 +44,7 @@ def worker_distributed(runs_per_host: int = 1, threads: int | None = None) -> Di
 
     Args:
         runs_per_host: how many groups share a host's processors.
-        threads: those that the driver's environment asks for. A worker's own environment has what Ray set.
+        threads: the number in the driver's environment. A worker's own environment has Ray's number.
     """
     context = ray.train.get_context()
     return Distributed(
@@ -76,22 +76,23 @@ def train_on_ray(spec: RunSpec, address: str | None, claim_lost: Callable[[], bo
     """
     with stop_on_signals() as stop, Display() as display:
         display.message(formatting.connecting(cluster_address(address)))
-        sources = own_sources(own_names(spec.config.model_dump()).values())
+        sources = custom_sources(custom_names(spec.config.model_dump()).values())
         run = spec.run
-        with ray_storage(run) as storage, ray_cluster(address, sources) as own, report_losses(run.url):
+        with ray_storage(run) as storage, ray_cluster(address, sources) as own_cluster, report_losses(run.url):
             display.message(f"starting {formatting.plural(spec.config.scale.workers, 'worker')}")
             mailbox = create_mailbox()
             resources = plan_resources(spec.config.scale, spec.config.evaluation, spec.config.placement)
             for note in waiting_notes(resources) + spot_notes():
                 display.message(note)
-            trainer = build_trainer(spec, mailbox, storage, resources, threads=requested_threads(), own_cluster=own)
+            threads = requested_threads()
+            trainer = build_ray_trainer(spec, mailbox, storage, resources, threads=threads, own_cluster=own_cluster)
             fit = Background(trainer.fit)
             watch = PlacementWatch(resources, spec.config.scale.workers, display.message)
-            summary = _follow(mailbox, fit, display, stop, watch, own, claim_lost)
+            summary = _follow(mailbox, fit, display, stop, watch, own_cluster, claim_lost)
     return Outcome(summary, stop.exit_code, display.finished, display.sessions)
 
 
-def build_trainer(
+def build_ray_trainer(
     spec: RunSpec,
     mailbox: Any,
     storage: RayStorage,
@@ -106,7 +107,7 @@ def build_trainer(
         mailbox: takes the run's events.
         storage: a folder that Ray keeps while the run lasts.
         runs_per_host: how many such runs share a host's processors.
-        threads: of each worker, where the user's environment asks for some.
+        threads: per worker, if the user's environment sets them.
         own_cluster: whether the cluster ends with this run.
     """
     config = spec.config
@@ -177,7 +178,7 @@ def _follow(
     display: Display,
     stop: StopRequest,
     watch: PlacementWatch,
-    own: bool,
+    own_cluster: bool,
     claim_lost: Callable[[], bool],
 ) -> Summary | None:
     """Shows the events of a run until it has ended. Raises the UserError of a worker."""
@@ -193,8 +194,8 @@ def _follow(
                 summary = event.summary
         if not started:
             watch.check()
-        if stop.requested and not started and (own or watch.waits):
-            if not own:
+        if stop.requested and not started and (own_cluster or watch.waits):
+            if not own_cluster:
                 end_waiting_run(fit)
             return None  # nothing has been trained that could be lost
         if (stop.requested or claim_lost()) and not asked:
@@ -202,7 +203,7 @@ def _follow(
             if stop.requested:
                 display.message("stopping: the state is saved first; press Ctrl-C again to stop at once")
             mailbox.ask_to_stop.remote()
-        if error is not None and (own or ended):
+        if error is not None and (own_cluster or ended):
             raise error
         if ended:
             fit.raise_error()

@@ -1,7 +1,16 @@
-"""Objectives, each in a file of its own, and what one of a user's own is made of."""
+"""Objectives, each in a file of its own, and the base class of custom ones."""
 
 from distgan.losses.context import Context
 from distgan.losses.objective import Objective
-from distgan.losses.penalties import Discriminator, Penalty, gradient_norms, gradients, r1_penalty
+from distgan.losses.penalties import Discriminator, Penalty, gradient_norms, gradient_penalty, gradients, r1_penalty
 
-__all__ = ["Context", "Discriminator", "Objective", "Penalty", "gradient_norms", "gradients", "r1_penalty"]
+__all__ = [
+    "Context",
+    "Discriminator",
+    "Objective",
+    "Penalty",
+    "gradient_norms",
+    "gradient_penalty",
+    "gradients",
+    "r1_penalty",
+]

@@ -1,4 +1,4 @@
-"""What a loss knows of the update that it is part of, random numbers included."""
+"""The context of a loss: its update, and random numbers."""
 
 from __future__ import annotations
 

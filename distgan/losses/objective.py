@@ -1,4 +1,4 @@
-"""What every objective has: the losses of both updates, and what is said of them in the log."""
+"""The base class of objectives: the losses of both updates, and their accuracies for the log."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Objective(ABC):
     Attributes:
         needs_real_logits: whether the generator's loss takes logits of real images. Each generator update then reads
             a batch of fresh real images; with `updates: simultaneous` they are those of the discriminator's update.
-        penalized: whether some updates have a penalty on the discriminator's gradient. The gradient is an image's
-            own, so such a discriminator has no batch statistics, and the penalty needs a forward of its own.
+        penalized: whether some updates have a penalty on the discriminator's gradient. The gradient
+            must depend on one image only, so batch normalization is not allowed, and the penalty needs its own forward.
         clip_value: after each discriminator update all its parameters are clipped to [-clip_value, clip_value]; None
             leaves them.
         chance_loss: the discriminator's adversarial loss while all logits are 0, for objectives whose loss falls to 0,
@@ -54,8 +54,8 @@ class Objective(ABC):
         return None
 
     def accuracies(self, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
-        """How much the discriminator gets right, by name: scalars in [0, 1], logged as `accuracy/NAME`.
+        """The discriminator's accuracies by name: scalars in [0, 1], logged as `accuracy/NAME`.
 
-        Here the shares of positive logits of real images and of the others of generated ones.
+        By default the shares of real images with a positive logit, and of generated ones without.
         """
         return {"real": (real > 0).to(real.dtype).mean(), "fake": (fake <= 0).to(fake.dtype).mean()}

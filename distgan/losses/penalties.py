@@ -1,9 +1,9 @@
-"""Penalties on the gradient of a discriminator at given images; they reach its weights, never the images' source."""
+"""Penalties on a discriminator's gradient at given images. Their own gradient reaches its weights only."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import torch
 from annotated_types import Ge, Le
@@ -16,15 +16,31 @@ from distgan.config.section import Mutable
 Discriminator = Callable[[Tensor], Tensor]
 
 R1Weight = Annotated[
-    float, Ge(0), Le(1e6), Mutable(switch=True), Doc("of the penalty on the gradient at real images; 0: none")
+    float,
+    Ge(0),
+    Le(1e6),
+    Mutable(switch=True),
+    Doc("weight of the R1 penalty at real images; 0: none"),
 ]
 
 
 class Penalty(NamedTuple):
-    """What is added to the discriminator's loss, and for the log the mean norm of the gradient ∇D; both scalars."""
+    """The term of the discriminator's loss, and for the log the mean norm of the gradient ∇D; both scalars."""
 
     loss: Tensor
     norm: Tensor
+
+
+def gradient_penalty(discriminator: Discriminator, images: Tensor, weight: float, sides: Literal[1, 2]) -> Penalty:
+    """weight · mean (‖∇D(x)‖₂ − 1)² over the images (Gulrajani et al. 2017, eq. 3).
+
+    With one side, norms below 1 cost nothing (Petzka et al. 2018, eq. 7).
+    """
+    norms = gradient_norms(discriminator, images)
+    excess = norms - 1
+    if sides == 1:
+        excess = excess.relu()
+    return Penalty(weight * excess.square().mean(), norms.detach().mean())
 
 
 def r1_penalty(discriminator: Discriminator, real: Tensor, weight: float) -> Penalty:

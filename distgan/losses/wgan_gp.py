@@ -11,7 +11,7 @@ from typing_extensions import Doc
 from distgan.config.section import Mutable
 from distgan.losses.context import Context
 from distgan.losses.objective import Objective
-from distgan.losses.penalties import Discriminator, Penalty, gradient_norms
+from distgan.losses.penalties import Discriminator, Penalty, gradient_penalty
 
 
 class WassersteinGradientPenalty(Objective):
@@ -27,7 +27,7 @@ class WassersteinGradientPenalty(Objective):
     def __init__(
         self,
         *,
-        gp_weight: Annotated[float, Ge(0), Le(1e6), Mutable(), Doc("of the gradient penalty")] = 10.0,
+        gp_weight: Annotated[float, Ge(0), Le(1e6), Mutable(), Doc("weight of the gradient penalty")] = 10.0,
         gp_sides: Annotated[Literal[1, 2], Doc("1: gradients of a norm below 1 cost nothing")] = 2,
         interpolation: Annotated[
             Literal["uniform", "normal"], Doc("how a place between a real image and a fake is drawn")
@@ -47,15 +47,3 @@ class WassersteinGradientPenalty(Objective):
         draw = context.uniform if self.interpolation == "uniform" else context.normal
         alpha = draw("interpolation", len(real), 1, 1, 1)
         return gradient_penalty(discriminator, real + alpha * (fake - real), self.gp_weight, self.gp_sides)
-
-
-def gradient_penalty(discriminator: Discriminator, images: Tensor, weight: float, sides: Literal[1, 2]) -> Penalty:
-    """weight · mean (‖∇D(x)‖₂ − 1)² over the images (Gulrajani et al. 2017, eq. 3).
-
-    With one side, norms below 1 cost nothing (Petzka et al. 2018, eq. 7).
-    """
-    norms = gradient_norms(discriminator, images)
-    excess = norms - 1
-    if sides == 1:
-        excess = excess.relu()
-    return Penalty(weight * excess.square().mean(), norms.detach().mean())

@@ -1,4 +1,4 @@
-"""Self-attention over the places of an image (Zhang et al. 2018)."""
+"""Self-attention over the positions of an image (Zhang et al. 2018)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ AttentionSize = Annotated[int, Ge(4), Le(128), Doc("pixels a side where attentio
 
 
 class SelfAttention2d(nn.Module):
-    """(N, C, H, W) to the same shape: y = γ · o + x, where o_j = Σ_i β_ji h(x_i) sums over all places i.
+    """(N, C, H, W) to the same shape: y = γ · o + x, where o_j = Σ_i β_ji h(x_i) sums over all positions i.
 
     β_ji = softmax over i of f(x_i)ᵀ g(x_j); f, g (C/8 channels each) and h are 1x1 convolutions; γ is learned from
     0 on. Form "plain" is the paper's formula: h has C channels, and all three a bias. Form "pooled" is its authors'

@@ -183,7 +183,7 @@ def normalize_spectrally(network: nn.Module) -> None:
     """Normalizes the weight of every convolution, dense layer and embedding of a network, in place.
 
     The last step of a constructor: the first vectors of the power iteration come from the weights as they are. Each
-    training forward is one iteration, until `training.buffers.PowerIteration` takes over.
+    training forward is one iteration, until `training.batch_statistics.PowerIteration` takes over.
     """
     for module in list(network.modules()):
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear | nn.Embedding):
@@ -195,7 +195,7 @@ def normalize_spectrally(network: nn.Module) -> None:
 
 
 class _WithoutNumbers(_SpectralNorm):
-    """torch's module on the device "meta", with its buffers and without its iterations, which take seconds there."""
+    """torch's spectral normalization for the device "meta": without power iterations, which take seconds there."""
 
     def __init__(self, weight: Tensor, dim: int) -> None:
         nn.Module.__init__(self)

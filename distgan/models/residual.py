@@ -67,7 +67,7 @@ class DiscriminatorBlock(nn.Module):
 
 
 def num_upsamplings(image_size: int) -> int:
-    """How often 4x4 doubles. Raises ValueError for an image size that the sources have no residual network for."""
+    """The number of doublings from 4x4. Raises ValueError for an image size without a published residual network."""
     if image_size not in {32, 64, 128}:
         raise ValueError(
             f"image_size={image_size}: residual networks are made for images of 32, 64 and 128 pixels; "

@@ -10,12 +10,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from distgan.search import trial_text as search_words
+from distgan.search import trial_text
 from distgan.search.key_figures import WIDE
 from distgan.search.ranking import leaderboard
 from distgan.search.record import SearchRecord, Trial
 from distgan.tracking import formatting
-from distgan.tracking.plots import BLUE, GREY, ORANGE, PINK, note, plain, scale, style
+from distgan.tracking.plots import BLUE, GRAY, ORANGE, PINK, note, plain, scale, style
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class _Look:
 
 _WINNER = _Look("best", ORANGE, 3.0, "o", 6)
 
-_ILL = _Look("failed or not healthy", PINK, 1.0, "x", 8)
+_ILL = _Look("failed or unhealthy", PINK, 1.0, "x", 8)
 
 _STOPPED = _Look("stopped", "#aaaaaa", 0.8, "o", 3.5)
 
@@ -48,7 +48,7 @@ def curves_figure(record: SearchRecord) -> Figure:
     figure = Figure(figsize=(9, 5.5), dpi=130, layout="constrained")
     axes = figure.subplots()
     figure.suptitle(record.name, fontsize=13, fontweight="bold")
-    style(axes, f"{plan.metric} ({search_words.direction(plan)})")
+    style(axes, f"{plan.metric} ({trial_text.direction(plan)})")
     axes.set_xlabel("kimg (thousands of real images)")
     drawn = [trial for trial in record.trials if trial.curve]
     if not drawn:
@@ -100,7 +100,7 @@ def _line_of_winner(record: SearchRecord, by_number: Mapping[int, Trial]) -> set
 def _look(trial: Trial, winners: set[int]) -> _Look:
     if trial.number in winners:
         return _WINNER
-    if search_words.is_ill(trial):
+    if trial_text.is_ill(trial):
         return _ILL
     if trial.state == "stopped":
         return _STOPPED
@@ -117,10 +117,10 @@ def _legend(axes: Axes, record: SearchRecord, looks: Sequence[_Look]) -> None:
         label = f"{count} {look.label}"
         if look is _WINNER:
             run = ranked[0].best_run
-            label = f"best: trial {run.number}, {search_words.best_shown(run, record.plan.higher_is_better)}"
+            label = f"best: trial {run.number}, {trial_text.best_shown(run, record.plan.higher_is_better)}"
         axes.plot([], [], color=look.color, linewidth=look.width, marker=look.end, markersize=look.size, label=label)
-    missing = sum(search_words.is_ill(trial) and not trial.curve for trial in record.trials)
+    missing = sum(trial_text.is_ill(trial) and not trial.curve for trial in record.trials)
     if missing:
         axes.plot([], [], " ", label=f"{formatting.plural(missing, 'trial')} failed before an evaluation")
     axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, frameon=False, borderaxespad=0.2, fontsize=9)
-    axes.tick_params(colors=GREY, labelcolor="black")
+    axes.tick_params(colors=GRAY, labelcolor="black")

@@ -1,4 +1,4 @@
-"""What an entry of a space is: a value, a distribution, or a multiple of another key, perhaps under a condition."""
+"""Entries of a space: a value, a distribution or a multiple of another key, with or without a condition."""
 
 from __future__ import annotations
 
@@ -98,11 +98,11 @@ _MOST_CHOICES = 100
 
 
 class Distribution(ABC):
-    """Values and how likely each is.
+    """A probability distribution over values.
 
     Attributes:
-        name: as it is called in a space.
-        form: as it is written in a space.
+        name: its name in a space.
+        form: its notation in a space.
     """
 
     name: ClassVar[str]
@@ -135,7 +135,7 @@ class Distribution(ABC):
     @property
     @abstractmethod
     def text(self) -> str:
-        """As it is written in a space."""
+        """The text in a space."""
 
     def sample(self, rng: Random) -> Value:
         """A draw; it takes one number of `rng`."""
@@ -221,7 +221,7 @@ Expression: TypeAlias = Distribution | Constant | Product
 
 @dataclass(frozen=True)
 class Condition:
-    """That another key has one of some values."""
+    """A condition: another key has one of some values."""
 
     key: str
     values: tuple[Value, ...]
@@ -238,25 +238,25 @@ class Condition:
 
 @dataclass(frozen=True)
 class Entry:
-    """What a key is in the trials. Where the condition is false, the key is left as the configuration has it."""
+    """The entry of a key. Where its condition is false, the key keeps the configuration's value."""
 
     expression: Expression
     condition: Condition | None = None
 
     @property
     def distribution(self) -> Distribution | None:
-        """What is drawn for it, if anything is."""
+        """The distribution that is drawn from, if any."""
         if isinstance(self.expression, Product):
             return self.expression.distribution
         return None if isinstance(self.expression, Constant) else self.expression
 
     def free_name(self, key: str) -> str:
-        """What the draw is called in the entry of `key`: by the key, the factor of a product by `KEY.factor`."""
+        """The name of the draw: `key`, or `KEY.factor` for the factor of a product."""
         return f"{key}.factor" if isinstance(self.expression, Product) else key
 
     @property
     def references(self) -> list[str]:
-        """The keys whose values its own depends on."""
+        """The keys that its value depends on."""
         referred = [self.expression.key] if isinstance(self.expression, Product) else []
         return [*referred, *([self.condition.key] if self.condition else [])]
 
@@ -268,7 +268,7 @@ class Entry:
         return not isinstance(self.expression, Choice) or all(map(is_number, self.expression.values))
 
     def can_have(self, values: tuple[Value, ...]) -> bool:
-        """Whether one of the values may be its own; of a product that is not known."""
+        """Whether it may have one of the values; always true of a product."""
         if isinstance(self.expression, Product):
             return True
         if isinstance(self.expression, Constant):

@@ -1,4 +1,4 @@
-"""How much each searched key decides whether a trial is among the best."""
+"""The importance of each searched key for the value of a trial."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _FEWEST_GOOD = 5
 
 @dataclass(frozen=True)
 class Importance:
-    """What one draw decided.
+    """The importance of one draw.
 
     Attributes:
-        name: of the draw, as `Space.free` has it.
-        share: of the importance of all draws, from 0 to 1.
-        trials: how many the draw was used in; in the others its condition was false.
+        name: the draw's name in `Space.free`.
+        share: its part of the importance of all draws, from 0 to 1.
+        trials: number of trials that used the draw; in the others its condition was false.
     """
 
     name: str
@@ -73,11 +73,11 @@ def _lower_is_better(plan: SearchPlan, trials: Sequence[Trial]) -> dict[int, flo
         return {}
     worst = max(values.values())
     values |= {trial.number: worst for trial in trials if trial.state == "diverged" and trial.repeats is None}
-    return _places(trials, values) if plan.is_population else values
+    return _generation_shares(trials, values) if plan.is_population else values
 
 
-def _places(trials: Sequence[Trial], values: Mapping[int, float]) -> dict[int, float]:
-    """The share of a member's generation that is better, as later generations have trained longer."""
+def _generation_shares(trials: Sequence[Trial], values: Mapping[int, float]) -> dict[int, float]:
+    """For each member the share of its generation that is better: later generations have trained longer."""
     generations: defaultdict[int, list[float]] = defaultdict(list)
     for trial in trials:
         if trial.number in values:
@@ -104,7 +104,7 @@ def _used(space: Space, trial: Trial) -> set[str]:
 def _shares(
     space: Space, trials: Sequence[Trial], values: Mapping[int, float], used: Mapping[int, set[str]]
 ) -> dict[str, float]:
-    """Importances that do not add up to anything."""
+    """Importances, not yet normalized."""
     import optuna
     from optuna.importance import PedAnovaImportanceEvaluator
 

@@ -14,14 +14,14 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator
 
-from distgan.search import trial_text as search_words
+from distgan.search import trial_text
 from distgan.search.expressions import Choice, Entry, Product, Value, is_number, same, value_text
 from distgan.search.plan import SearchPlan
 from distgan.search.ranges import LogRandInt, LogUniform, QUniform, RandInt, Range
 from distgan.search.ranking import Ranked, leaderboard
 from distgan.search.record import SearchRecord, Trial
 from distgan.search.space import Space
-from distgan.tracking.plots import GREY, ORANGE, PINK, is_wide, note, plain, scale, style
+from distgan.tracking.plots import GRAY, ORANGE, PINK, is_wide, note, plain, scale, style
 
 # Of the largest value of trials to the smallest, where good ones would be pressed together.
 WIDE = 4.0
@@ -48,7 +48,7 @@ class Scale:
     """Numbers from `low` to `high`, spread evenly or by their logarithm.
 
     Attributes:
-        marked: all values that there may be, where they are few.
+        marked: all possible values, where they are few.
     """
 
     low: float
@@ -107,12 +107,12 @@ class KeyAxis:
     def spread(self, trial: Trial) -> float:
         """The position, shifted a little by the trial's number where many are equal."""
         position = self.position(trial)
-        aside = trial.number * _GOLDEN % 1 - 0.5
+        shift = trial.number * _GOLDEN % 1 - 0.5
         if position == OUTSIDE:
-            return position + _ROOM * aside
+            return position + _ROOM * shift
         if self.scale is None:
-            return position + _JITTER * aside / len(self.choices)
-        return position + (_ROOM * aside if self.scale.marked else 0.0)
+            return position + _JITTER * shift / len(self.choices)
+        return position + (_ROOM * shift if self.scale.marked else 0.0)
 
     @property
     def ticks(self) -> list[tuple[float, str]]:
@@ -129,7 +129,7 @@ class KeyAxis:
 def key_axes(record: SearchRecord) -> list[KeyAxis]:
     """The axes of all keys that trials differ in."""
     space = Space.parse(record.plan.space)
-    names = search_words.searched(record.plan)
+    names = trial_text.searched(record.plan)
     return [_axis(space, key, name, record.trials) for key, name in names.items()]
 
 
@@ -154,7 +154,7 @@ def _few(drawn: Range) -> tuple[float, ...]:
 
 
 def _scale_of(space: Space, entry: Entry, values: Sequence[float]) -> Scale:
-    """The axis of numbers that follow from others: their own range, logarithmic where that of the origin is."""
+    """The axis of numbers that are multiples of others: their own range, logarithmic where the other key's is."""
     low, high = (min(values), max(values)) if values else (0.0, 1.0)
     is_log = low > 0 and (high / low > _LOG_RATIO or _is_log(space, entry))
     if low == high:
@@ -173,7 +173,7 @@ def _short(text: str) -> str:
 
 
 def _tick(value: float) -> str:
-    return plain(value, None) if value == 0 or 1e-3 <= abs(value) < 1e6 else search_words.value_shown(value)
+    return plain(value, None) if value == 0 or 1e-3 <= abs(value) < 1e6 else trial_text.value_shown(value)
 
 
 _COLUMNS = 3
@@ -185,18 +185,20 @@ def parallel_figure(record: SearchRecord) -> Figure:
     figure = Figure(figsize=(max(9.0, 1.9 * (len(keys) + 1)), 5.5), dpi=130, layout="constrained")
     axes = figure.subplots()
     figure.suptitle(record.name, fontsize=13, fontweight="bold")
-    lost = _lost(record, ranked)
-    if not ranked and not lost:
+    without_value = _without_value(record, ranked)
+    if not ranked and not without_value:
         axes.set_axis_off()
         note(axes, "no trial has ended")
         return figure
     value = _value_scale([one.value for one in ranked])
-    titles = [*(one.name for one in keys), f"{record.plan.metric}\n{search_words.direction(record.plan)}"]
-    ticks = [one.ticks for one in keys] + [([(OUTSIDE, "none")] if lost else []) + (value.ticks if ranked else [])]
+    titles = [*(one.name for one in keys), f"{record.plan.metric}\n{trial_text.direction(record.plan)}"]
+    ticks = [one.ticks for one in keys] + [
+        ([(OUTSIDE, "none")] if without_value else []) + (value.ticks if ranked else [])
+    ]
     _axes_of_keys(axes, titles, ticks)
     places = range(len(titles))
     fading = 2 + len(ranked) / 30
-    for trial in lost:
+    for trial in without_value:
         line = [*(one.spread(trial) for one in keys), OUTSIDE]
         axes.plot(places, line, color=PINK, linewidth=0.8, linestyle="--", alpha=0.6, zorder=2)
     for rank, one in reversed(list(enumerate(ranked))):
@@ -205,7 +207,7 @@ def parallel_figure(record: SearchRecord) -> Figure:
         color = ORANGE if rank == 0 else colormaps["viridis_r"](0.1 + 0.85 * goodness)
         width, alpha = (3.0, 1.0) if rank == 0 else (0.7 + 1.1 * goodness, 0.2 + 0.7 * goodness**fading)
         axes.plot(places, line, color=color, linewidth=width, alpha=alpha, zorder=3 + goodness)
-    _parallel_legend(axes, ranked, bool(lost))
+    _parallel_legend(axes, ranked, bool(without_value))
     return figure
 
 
@@ -217,12 +219,12 @@ def keys_figure(record: SearchRecord) -> Figure:
     figure = Figure(figsize=(max(3.6 * columns, 5.0) + 1, 3.1 * rows + 0.6), dpi=130, layout="constrained")
     figure.suptitle(record.name, fontsize=13, fontweight="bold")
     panels = figure.subplots(rows, columns, squeeze=False, sharey=True).flatten()
-    lost = _lost(record, ranked)
+    without_value = _without_value(record, ranked)
     colors = Normalize(0, max((one.trial.kimg for one in ranked), default=0.0) or record.plan.kimg)
     for place, (axes, key) in enumerate(zip(panels, keys, strict=False)):
         style(axes, record.plan.metric if place % columns == 0 else "")
         _key_ticks(axes, key)
-        _key_points(axes, key, ranked, lost, record.plan, colors)
+        _key_points(axes, key, ranked, without_value, record.plan, colors)
     for axes in panels[len(keys) :]:
         axes.set_axis_off()
     if ranked:
@@ -231,7 +233,7 @@ def keys_figure(record: SearchRecord) -> Figure:
     return figure
 
 
-def _lost(record: SearchRecord, ranked: Sequence[Ranked]) -> list[Trial]:
+def _without_value(record: SearchRecord, ranked: Sequence[Ranked]) -> list[Trial]:
     """The trials that ended without a value."""
     known = {one.trial.number for one in ranked}
     return [trial for trial in record.trials if trial.ended and trial.repeats is None and trial.number not in known]
@@ -259,20 +261,20 @@ def _axes_of_keys(axes: Axes, titles: Sequence[str], ticks: Sequence[Sequence[tu
     axes.set_yticks([])
     axes.spines[:].set_visible(False)
     for place, one in enumerate(ticks):
-        axes.plot([place, place], [0, 1], color=GREY, linewidth=1.0, zorder=5)
+        axes.plot([place, place], [0, 1], color=GRAY, linewidth=1.0, zorder=5)
         for position, label in one:
-            axes.plot([place - 0.02, place + 0.02], [position, position], color=GREY, linewidth=1.0, zorder=5)
+            axes.plot([place - 0.02, place + 0.02], [position, position], color=GRAY, linewidth=1.0, zorder=5)
             side, align = (1, "left") if place == last else (-1, "right")
             box = {"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 0.8}
             axes.text(place + 0.04 * side, position, label, ha=align, va="center", fontsize=8, bbox=box, zorder=6)
 
 
-def _parallel_legend(axes: Axes, ranked: Sequence[Ranked], lost: bool) -> None:
+def _parallel_legend(axes: Axes, ranked: Sequence[Ranked], without_value: bool) -> None:
     if ranked:
         axes.plot([], [], color=ORANGE, linewidth=3.0, label=f"best: trial {ranked[0].trial.number}")
     if len(ranked) > 1:
         axes.plot([], [], color=colormaps["viridis_r"](0.95), linewidth=1.8, label="the better, the darker")
-    if lost:
+    if without_value:
         axes.plot([], [], color=PINK, linewidth=0.8, linestyle="--", label="without a value")
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.02), ncols=3, frameon=False, fontsize=9)
 
@@ -286,7 +288,12 @@ def _key_ticks(axes: Axes, key: KeyAxis) -> None:
 
 
 def _key_points(
-    axes: Axes, key: KeyAxis, ranked: Sequence[Ranked], lost: Sequence[Trial], plan: SearchPlan, colors: Normalize
+    axes: Axes,
+    key: KeyAxis,
+    ranked: Sequence[Ranked],
+    without_value: Sequence[Trial],
+    plan: SearchPlan,
+    colors: Normalize,
 ) -> None:
     if not ranked:
         note(axes, "no trial has a value")
@@ -297,13 +304,13 @@ def _key_points(
     for rank, one in enumerate(ranked):
         place = key.spread(one.trial), one.value
         if one.std is not None:
-            axes.errorbar(*place, yerr=one.std, color=GREY, linewidth=1.0, capsize=2, zorder=2)
+            axes.errorbar(*place, yerr=one.std, color=GRAY, linewidth=1.0, capsize=2, zorder=2)
         color = map_of(colors(one.trial.kimg))
         axes.plot(*place, "o", color=color, markersize=6, markeredgecolor="white", markeredgewidth=0.5, zorder=3)
         if rank == 0:
             axes.plot(*place, "*", color=ORANGE, markersize=14, markeredgecolor="white", zorder=4, clip_on=False)
     worst = 0.02 if plan.higher_is_better else 0.98
-    for trial in lost:
+    for trial in without_value:
         axes.plot(
             key.spread(trial),
             worst,

@@ -1,4 +1,4 @@
-"""Exploration by a model of what helps when: population-based bandits, PB2 (Parker-Holder et al. 2020)."""
+"""Exploration by a model of the improvement over time: population-based bandits, PB2 (Parker-Holder et al. 2020)."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ class Kernel(NamedTuple):
 
     def __call__(self, one: Points, other: Points) -> Array:
         """Covariances, shape (N, M)."""
-        squares = ((one.places[:, None] - other.places[None]) ** 2).sum(2)
+        squares = ((one.positions[:, None] - other.positions[None]) ** 2).sum(2)
         ages = np.abs(one.times[:, None] - other.times[None])
         covariances: Array = np.exp(-squares / (2 * self.length**2)) * (1 - self.forgetting) ** (ages / 2)
         return covariances
 
 
 class Points(NamedTuple):
-    """Places in the unit cube, (N, D), and the generations that trained there, (N,)."""
+    """Positions in the unit cube, (N, D), and the generations that trained there, (N,)."""
 
-    places: Array
+    positions: Array
     times: Array
 
 
@@ -56,12 +56,13 @@ class Points(NamedTuple):
 class PB2:
     """An `Explore`: the values of the highest upper confidence bound of the improvement in the next generation.
 
-    The bound is that of a Gaussian process over values and generations whose forgetting makes it vary in time; where
-    others of the generation train is taken as seen, with the mean's prediction, so that members explore apart.
+    The bound is that of a Gaussian process over values and generations, which forgets older generations. Values of
+    other members of the generation count as observed, with the mean's prediction, so that members do not explore
+    the same values.
 
     Attributes:
         history: all generations up to now, ended, the oldest first.
-        higher_is_better: as the monitored measure is.
+        higher_is_better: whether a higher monitored measure is better.
     """
 
     history: Sequence[Sequence[Member]]
@@ -70,17 +71,17 @@ class PB2:
     def __call__(self, space: Space, seed: int, member: Member, known: Sequence[Member]) -> dict[str, Value]:
         """Raises UserError for a space that is not continuous."""
         check_continuous(space)
-        seen, improvements = observations(space, self.history, higher_is_better=self.higher_is_better)
+        observed, improvements = observations(space, self.history, higher_is_better=self.higher_is_better)
         rng = Random(f"{seed}/{member.generation}/{member.number}/candidates")
-        places = quasi_random(_CANDIDATES, [rng.random() for _ in space.free])
-        candidates = Points(places, np.full(len(places), float(member.generation)))
-        kernel = likeliest(seen, improvements)
-        mean, _ = posterior(kernel, seen, improvements, candidates)
-        taken = _joined(seen, _points(space, known))
+        positions = quasi_random(_CANDIDATES, [rng.random() for _ in space.free])
+        candidates = Points(positions, np.full(len(positions), float(member.generation)))
+        kernel = likeliest(observed, improvements)
+        mean, _ = posterior(kernel, observed, improvements, candidates)
+        taken = _joined(observed, _points(space, known))
         _, deviation = posterior(kernel, taken, np.zeros(len(taken.times)), candidates)
         # Grows slowly with what has been seen, as in the authors' experiments.
         width = math.sqrt(0.2 + max(0.0, math.log(0.4 * max(1, len(improvements)))))
-        best = places[int(np.argmax(mean + width * deviation))]
+        best = positions[int(np.argmax(mean + width * deviation))]
         return {name: drawn.at(float(place)) for (name, drawn), place in zip(space.free.items(), best, strict=True)}
 
 
@@ -97,11 +98,11 @@ def check_continuous(space: Space) -> None:
 def observations(
     space: Space, history: Sequence[Sequence[Member]], *, higher_is_better: bool = False
 ) -> tuple[Points, Array]:
-    """Where members trained, and how much better than others of their generation they became by it, (N,).
+    """The points at which members trained, and their improvements relative to their generation, (N,).
 
-    That is the improvement over the value of the state that a member began with, standardized within the generation,
-    since a distance falls fast at first. All of the first generation began alike. One that did not live counts as a
-    standard deviation worse than the worst.
+    An improvement is that over the value of the state that a member began with. It is standardized within the
+    generation, as a distance falls fast at first. All members of the first generation began alike. A failed member
+    counts as a standard deviation worse than the worst.
     """
     sign = 1.0 if higher_is_better else -1.0
     members: list[Member] = []
@@ -123,17 +124,17 @@ def observations(
     )
 
 
-def likeliest(seen: Points, improvements: Array) -> Kernel:
+def likeliest(observed: Points, improvements: Array) -> Kernel:
     """The kernel of the highest marginal likelihood, of equal ones the first."""
     kernels = [Kernel(*each) for each in itertools.product(_LENGTHS, _FORGETTING, _NOISE)]
-    return max(kernels, key=lambda kernel: _log_likelihood(kernel, seen, improvements))
+    return max(kernels, key=lambda kernel: _log_likelihood(kernel, observed, improvements))
 
 
-def posterior(kernel: Kernel, seen: Points, improvements: Array, at: Points) -> tuple[Array, Array]:
+def posterior(kernel: Kernel, observed: Points, improvements: Array, at: Points) -> tuple[Array, Array]:
     """Mean and standard deviation of the function at M points, both (M,) (Rasmussen and Williams 2006, alg. 2.1)."""
-    if len(seen.times) == 0:
+    if len(observed.times) == 0:
         return np.zeros(len(at.times)), np.ones(len(at.times))
-    lower, across = _factor(kernel, seen), kernel(seen, at)
+    lower, across = _factor(kernel, observed), kernel(observed, at)
     solved = np.linalg.solve(lower, np.column_stack([improvements, across]))
     mean: Array = solved[:, 1:].T @ solved[:, 0]
     return mean, np.sqrt(np.maximum(1 - (solved[:, 1:] ** 2).sum(0), 0.0))
@@ -152,30 +153,30 @@ def quasi_random(count: int, shift: Sequence[float]) -> Array:
     return points
 
 
-def _log_likelihood(kernel: Kernel, seen: Points, improvements: Array) -> float:
-    if len(seen.times) == 0:
+def _log_likelihood(kernel: Kernel, observed: Points, improvements: Array) -> float:
+    if len(observed.times) == 0:
         return 0.0
-    lower = _factor(kernel, seen)
+    lower = _factor(kernel, observed)
     return float(-0.5 * (np.linalg.solve(lower, improvements) ** 2).sum() - np.log(np.diag(lower)).sum())
 
 
-def _factor(kernel: Kernel, seen: Points) -> Array:
+def _factor(kernel: Kernel, observed: Points) -> Array:
     """The Cholesky factor of the observations' covariance, lower."""
-    covariances = kernel(seen, seen) + kernel.noise * np.eye(len(seen.times))
+    covariances = kernel(observed, observed) + kernel.noise * np.eye(len(observed.times))
     return np.asarray(np.linalg.cholesky(covariances), np.float64)
 
 
 def _points(space: Space, members: Sequence[Member]) -> Points:
-    places = [[_place(drawn, one.values[name]) for name, drawn in space.free.items()] for one in members]
+    positions = [[_position(drawn, one.values[name]) for name, drawn in space.free.items()] for one in members]
     times = np.array([one.generation for one in members], np.float64)
-    return Points(np.array(places, np.float64).reshape(len(members), len(space.free)), times)
+    return Points(np.array(positions, np.float64).reshape(len(members), len(space.free)), times)
 
 
-def _place(distribution: object, value: Value) -> float:
+def _position(distribution: object, value: Value) -> float:
     assert isinstance(distribution, ContinuousRange)
     assert is_number(value)
     return distribution.quantile(value)
 
 
 def _joined(one: Points, other: Points) -> Points:
-    return Points(np.concatenate([one.places, other.places]), np.concatenate([one.times, other.times]))
+    return Points(np.concatenate([one.positions, other.positions]), np.concatenate([one.times, other.times]))

@@ -44,17 +44,17 @@ class SearchLimits(BaseModel):
 
 
 class SearchPlan(BaseModel):
-    """What trials are drawn from and compared by.
+    """The part of a search that never changes: its space, its measure and its scheduler.
 
     Attributes:
         source: the preset or file, as it was given.
         data_hash: of the data set's index.
         config: the configuration that all trials share, resolved.
         space: the entry of each searched key, as text.
-        measure: as `evaluation.monitor` calls it; `metric`: its whole name, as `fd_lite0_2k`.
+        measure: the metric by its name in `evaluation.monitor`; `metric`: its whole name, as `fd_lite0_2k`.
         seed: of the draws; that of the training is in `config`.
         grid_points: values of each range in a grid.
-        grace_kimg: no scheduler stops a trial before.
+        grace_kimg: training of a trial before a scheduler may stop it.
         reduction_factor: one of so many trials passes a rung of ASHA and HyperBand.
         interval_kimg: length of a generation of population-based training.
         warm_start: URL of an earlier search whose results the sampler knows.
@@ -99,7 +99,7 @@ class SearchPlan(BaseModel):
 
 
 def check_same(old: SearchPlan, new: SearchPlan, free: set[str], where: str) -> None:
-    """Raises UserError where a search at `where` was begun with another plan; keys in `free` may differ."""
+    """Raises UserError where the search at `where` was started with another plan; keys in `free` may differ."""
     before, after = (flatten(plan.model_dump(mode="json")) for plan in (old, new))
     ignored = {"source"} | {f"config.{key}" for key in free}
     changed = [
@@ -158,25 +158,25 @@ def check_options(options: SearchOptions) -> None:
     _check_together(options)
 
 
-def grace_kimg(options: SearchOptions, whole: float, every: float) -> float:
+def grace_kimg(options: SearchOptions, trial_kimg: float, every_kimg: float) -> float:
     """The first rung: by default there are three below the whole length, if evaluations are frequent enough."""
     if options.grace_kimg is None:
-        return min(whole, max(every, whole / options.reduction_factor**3))
-    if options.grace_kimg > whole:
+        return min(trial_kimg, max(every_kimg, trial_kimg / options.reduction_factor**3))
+    if options.grace_kimg > trial_kimg:
         raise UserError(
-            f"--grace-kimg {options.grace_kimg:g}: a trial has {whole:g} kimg (training.kimg); give no more than that"
+            f"--grace-kimg {options.grace_kimg:g}: a trial has {trial_kimg:g} kimg (training.kimg); give at most that"
         )
     return options.grace_kimg
 
 
-def interval_kimg(options: SearchOptions, whole: float, every: float) -> float:
+def interval_kimg(options: SearchOptions, trial_kimg: float, every_kimg: float) -> float:
     """The length of a generation: by default there are ten, if evaluations are frequent enough."""
     if options.interval_kimg is None:
-        return min(whole, max(every, whole / 10))
-    if options.scheduler in POPULATIONS and options.interval_kimg >= whole:
+        return min(trial_kimg, max(every_kimg, trial_kimg / 10))
+    if options.scheduler in POPULATIONS and options.interval_kimg >= trial_kimg:
         raise UserError(
-            f"--interval-kimg {options.interval_kimg:g}: a member has {whole:g} kimg (training.kimg), and takes over "
-            f"another's state between generations; give less"
+            f"--interval-kimg {options.interval_kimg:g}: a member has {trial_kimg:g} kimg (training.kimg), and takes "
+            f"over another's state between generations; give less"
         )
     return options.interval_kimg
 
@@ -196,7 +196,9 @@ def _check_numbers(options: SearchOptions) -> None:
         if number is not None and not 0 < number < math.inf:
             raise UserError(f"{option} {number:g}: give a number above 0")
     if not 1 < options.reduction_factor < math.inf:
-        raise UserError(f"--reduction-factor {options.reduction_factor:g}: one of so many goes on; give more than 1")
+        raise UserError(
+            f"--reduction-factor {options.reduction_factor:g}: one of so many trials continues; give more than 1"
+        )
 
 
 def _check_together(options: SearchOptions) -> None:

@@ -1,4 +1,4 @@
-"""From a user's options to a search that can run, with everything checked before it starts."""
+"""Plans a search from a user's options: everything is checked before it starts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 
 from distgan.bounds import parse_yaml
 from distgan.config.load import overridden, override_values
-from distgan.config.plugins import EXTRACTORS, is_own
+from distgan.config.plugins import EXTRACTORS, is_custom
 from distgan.config.resume_rules import runtime_keys
 from distgan.config.schema import Config
 from distgan.data.index import Index
@@ -62,11 +62,11 @@ class SearchSpec:
     """A search that can run.
 
     Attributes:
-        record: as it stands; of a new search without trials.
-        config: that all trials share.
-        space: validated against it.
+        record: the trials so far; none in a new search.
+        config: the configuration that all trials share.
+        space: the searched space, validated against `config`.
         resumes: whether an earlier session began it.
-        notes: what the user should know, a sentence each.
+        notes: remarks for the user, a sentence each.
         claim: the token of the process that owns the search's folder; others cannot write there.
     """
 
@@ -108,7 +108,7 @@ class SearchSpec:
         return SeedRepeats(inner, plan, limits)
 
     def trial_spec(self, trial: Trial) -> RunSpec:
-        """What a trial trains."""
+        """The run of a trial."""
         plan, values = self.record.plan, {**trial.overrides, "seed": trial.seed}
         if plan.is_population:
             values["training.kimg"] = generation_end(plan, trial.generation)
@@ -122,7 +122,7 @@ def plan_search(options: SearchOptions) -> SearchSpec:
     """The search that is resumed, or a new one. Raises UserError for options that cannot work."""
     check_options(options)
     config = _shared_config(options)
-    given, notes = _given_space(options)
+    given, notes = _requested_space(options)
     space = validated(given, _loader(config))
     limits = options.limits
     if options.sampler == "grid":
@@ -167,8 +167,11 @@ def plan_search(options: SearchOptions) -> SearchSpec:
     return SearchSpec(now, config, space, Storage.open(options.storage).url, record is not None, notes)
 
 
-def _given_space(options: SearchOptions) -> tuple[Space, tuple[str, ...]]:
-    """The space, not yet validated; of a preset's own, what the scheduler can search, and what that leaves out."""
+def _requested_space(options: SearchOptions) -> tuple[Space, tuple[str, ...]]:
+    """The space, not yet validated, and notes.
+
+    From a preset's own space, entries that the scheduler cannot search are left out; the notes name them.
+    """
     if options.space:
         return Space.parse(read_entries(options.space)), ()
     if options.config is not None:
@@ -190,7 +193,7 @@ def _check_suited(options: SearchOptions, space: Space) -> None:
 
 
 def _shared_config(options: SearchOptions) -> Config:
-    """What all trials have in common: measured alike, stopped when they are not healthy."""
+    """The configuration that all trials share: the same measure, and `health.stop`."""
     workers = {"scale.workers": options.workers}
     if options.config is None:
         config = read_configuration(options.source, override_values(options.overrides) | workers)
@@ -231,9 +234,9 @@ def _metric(config: Config, index: Index | None) -> str:
 
 
 def _check_measured(config: Config, index: Index | None) -> None:
-    """Raises UserError for measures that an evaluation could not take; of a user's own extractor only itself knows."""
+    """Raises UserError for measures that an evaluation cannot compute; custom extractors are not checked."""
     evaluation = config.evaluation
-    if is_own(evaluation.extractor) or index is None:
+    if is_custom(evaluation.extractor) or index is None:
         return
     extractor: Any = EXTRACTORS.resolve(evaluation.extractor)
     real = min(len(index), evaluation.real_samples or len(index))

@@ -26,12 +26,12 @@ FACTORS = (0.8, 1.2)
 
 @dataclass(frozen=True)
 class Member:
-    """One of a population in one generation.
+    """A member of the population in one generation.
 
     Attributes:
-        number: its place in the population, from 0, the same in all generations.
+        number: its index in the population, from 0, the same in all generations.
         generation: from 0.
-        values: of everything in `Space.free`, with which it trains in this generation.
+        values: a value for each name of `Space.free`, with which it trains in this generation.
         parent: the number of the member of the previous generation whose state it resumes: its own, unless it takes
             over another's. In the first generation its own.
         value: the monitored measure at the end of the generation; None before that, and for one that diverged or
@@ -71,9 +71,9 @@ def first_generation(space: Space, seed: int, size: int, initial: Mapping[str, V
 def perturb(
     space: Space, seed: int, member: Member, known: Sequence[Member], resample: float = RESAMPLE
 ) -> dict[str, Value]:
-    """Each value anew from its distribution, with probability `resample`, or else 0.8 or 1.2 times what it is.
+    """Draws each value anew, with probability `resample`, else multiplies it by 0.8 or 1.2.
 
-    Within its range; an integer moves by at least one, a choice to a neighbor.
+    Values stay in their range; an integer changes by at least 1, a choice moves to a neighbor.
     """
     found: dict[str, Value] = {}
     for name, distribution in space.free.items():
@@ -106,7 +106,7 @@ def next_generation(
     if not living:
         raise UserError(
             f"the population: none of its {len(ranked)} members came through generation {ranked[0].generation}: all "
-            f"diverged or failed; search lower learning rates, or see what their runs tell"
+            f"diverged or failed; search lower learning rates, or look at their runs"
         )
     best = living[: max(1, count)]
     replaced = {member.number for member in ranked[len(ranked) - count :]} | {
@@ -126,7 +126,7 @@ def next_generation(
 
 
 def rank(members: Sequence[Member], *, higher_is_better: bool = False) -> list[Member]:
-    """The best first, of equal ones that of the lower number; last those that do not live."""
+    """Members from best to worst, of equal ones the lower number first; failed members come last."""
     sign = -1 if higher_is_better else 1
 
     def key(member: Member) -> tuple[bool, float, int]:

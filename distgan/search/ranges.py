@@ -52,7 +52,7 @@ class Range(Distribution):
 
     @staticmethod
     def _tidy(value: Any) -> float:
-        """Without the last digits, which are rounding's."""
+        """The number without its last digits, which are rounding errors."""
         return float(f"{value:.12g}")
 
 
@@ -61,7 +61,7 @@ class ContinuousRange(Range):
 
     @abstractmethod
     def quantile(self, value: float) -> float:
-        """From 0 to 1: where `at` gives the value."""
+        """The inverse of `at`: the quantile of a value, from 0 to 1."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ class RandInt(Range):
         return round(min(max(value, self.low), self.high)) if is_number(value) else self.at(0.5)
 
     def perturbed(self, value: Value, factor: float) -> Value:
-        """By at least one, where it is not at that end."""
+        """As `Distribution.perturbed`, by at least 1 unless the value is at that end."""
         assert is_number(value)
         moved = self.nearest(value * factor)
         return moved if moved != value else self.nearest(value + (1 if factor > 1 else -1))
@@ -184,7 +184,7 @@ class QUniform(Range):
         return [self._multiple(place) for place in dict.fromkeys(places)]
 
     def contains(self, value: object) -> bool:
-        """Whether it is a multiple up to the rounding of a float, which has not all digits of a long one."""
+        """Whether the value is a multiple of the step, up to the rounding of a float."""
         return is_number(value) and self.low <= value <= self.high and value == self.nearest(value)
 
     def nearest(self, value: object) -> Value:
@@ -194,7 +194,7 @@ class QUniform(Range):
         return self._multiple(round(_exact(within) / _exact(self.step)))
 
     def perturbed(self, value: Value, factor: float) -> Value:
-        """By at least a step, where it is not at that end."""
+        """As `Distribution.perturbed`, by at least a step unless the value is at that end."""
         assert is_number(value)
         moved = self.nearest(value * factor)
         return moved if moved != value else self.nearest(value + (self.step if factor > 1 else -self.step))
@@ -227,5 +227,5 @@ def _quantiles(points: int) -> Sequence[float]:
 
 
 def _exact(number: int | float) -> Fraction:
-    """The number as it is written: 0.1 is a tenth."""
+    """The number as an exact decimal fraction: 0.1 is a tenth."""
     return Fraction(str(number))

@@ -1,4 +1,4 @@
-"""Which trial of a search is best, and how a run continues from it."""
+"""The ranking of a search's trials, and the start of a run from the best one."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def reached(record: SearchRecord) -> bool:
 
 @dataclass(frozen=True)
 class Winner:
-    """What a new run starts from: the winner's configuration, and the URL of its best checkpoint."""
+    """The start of a new run: the winner's configuration, and the URL of its best checkpoint."""
 
     config: Config
     checkpoint: str

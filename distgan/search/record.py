@@ -1,4 +1,4 @@
-"""`search.json`: a search's plan and its trials, as they stand."""
+"""`search.json`: a search's plan and its trials so far."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 import distgan
 from distgan.bounds import MOST_RECORD_BYTES, parse_json
 from distgan.config.load import build_config, overridden_tree
-from distgan.config.plugins import own_names
+from distgan.config.plugins import custom_names
 from distgan.config.schema import Config
 from distgan.errors import UserError
 from distgan.search.expressions import LARGEST, Distribution, Product, is_number
@@ -34,19 +34,19 @@ _Value = Annotated[float, Field(ge=-_MOST_VALUE, le=_MOST_VALUE, allow_inf_nan=F
 
 
 class Trial(BaseModel):
-    """A run with values of its own.
+    """A trial: a run with its own values of the searched keys.
 
     Attributes:
-        number: its place in the search, from 0.
-        draw: what was drawn, by the names of `Space.free`.
-        overrides: the values of its configuration keys that follow from the draw.
-        seed: of its configuration.
+        number: its index in the search, from 0.
+        draw: the drawn values, by the names of `Space.free`.
+        overrides: the resulting values of configuration keys.
+        seed: its configuration's seed.
         repeats: number of the trial that it repeats with another seed.
         generation, parent: in population-based training, and the trial of the generation before whose state it takes
             over.
-        note: of a failed one, why.
+        note: the reason why it failed.
         curve: (kimg, value of the search's measure) of its evaluations, by kimg; `kimg` counts real images that its
-            critic has consumed.
+            discriminator has consumed.
         seconds: wall-clock time that it ran, without stretches that were killed.
     """
 
@@ -76,7 +76,7 @@ class Trial(BaseModel):
 
     @property
     def kimg(self) -> float:
-        """Real images that its critic had consumed at its last evaluation, in thousands."""
+        """Real images that its discriminator had consumed at its last evaluation, in thousands."""
         return self.curve[-1][0] if self.curve else 0.0
 
     @property
@@ -107,7 +107,7 @@ def run_name(number: int) -> str:
 
 
 def kimg_of(trials: Sequence[Trial]) -> float:
-    """What all trials trained together; a state that was taken over counts once."""
+    """Training of all trials together; a state that was taken over counts once."""
     by_number = {trial.number: trial for trial in trials}
     begun = {trial.number: by_number[trial.parent].kimg if trial.parent is not None else 0.0 for trial in trials}
     return sum(max(0.0, trial.kimg - begun[trial.number]) for trial in trials)
@@ -124,12 +124,12 @@ SearchEnd = Literal["all trials ended", "target", "budget", "interrupted"]
 
 
 class SearchRecord(BaseModel):
-    """A search.
+    """The record of a search.
 
     Attributes:
-        limits: of the last session.
+        limits: limits of the last session.
         ended: how the last session ended; None while it runs, or where it was killed.
-        trials: by number.
+        trials: all trials so far, by number.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -214,7 +214,7 @@ def trial_config(plan: SearchPlan, trial: Trial, where: str) -> Config:
     """
     where = f"{where}: trial {trial.number}"
     tree = overridden_tree(plan.config, {**trial.overrides, "seed": trial.seed})
-    if not own_names(tree):
+    if not custom_names(tree):
         return build_config(tree, where)
     try:
         return Config.model_validate(tree)

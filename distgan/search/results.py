@@ -13,7 +13,7 @@ from rich.text import Text
 import distgan
 from distgan.config.load import dump_config
 from distgan.errors import UserError
-from distgan.search import trial_text as search_words
+from distgan.search import trial_text
 from distgan.search.curve_figures import curves_figure
 from distgan.search.importance import FEWEST, Importance, importance
 from distgan.search.key_figures import keys_figure, parallel_figure
@@ -60,10 +60,10 @@ def _png(figure: Figure) -> bytes:
 def best_yaml(record: SearchRecord, winner: Ranked) -> str:
     """The configuration of the winner's best run, after a comment that names the run."""
     run = winner.best_run
-    measured = f"{record.plan.metric} {search_words.best_shown(run, record.plan.higher_is_better)}"
+    measured = f"{record.plan.metric} {trial_text.best_shown(run, record.plan.higher_is_better)}"
     lines = [
         f"# The best trial of the search {record.name}, number {run.number}: {measured}"
-        f" ({search_words.direction(record.plan)}), by distgan {distgan.__version__}.",
+        f" ({trial_text.direction(record.plan)}), by distgan {distgan.__version__}.",
     ]
     if winner.std is not None:
         mean = f"{formatting.number(winner.value)} ± {formatting.number(winner.std)}"
@@ -116,12 +116,10 @@ def print_results(record: SearchRecord, url: str, console: Console, address: str
 
     Args:
         url: the search's folder, as commands show it.
-        address: of the cluster that commands are to name.
+        address: of the cluster that the printed commands name.
     """
     ranked = leaderboard(record.plan, record.trials)
-    console.print(
-        Text.assemble((record.name, "bold"), f"  {record.plan.metric}, {search_words.direction(record.plan)}")
-    )
+    console.print(Text.assemble((record.name, "bold"), f"  {record.plan.metric}, {trial_text.direction(record.plan)}"))
     if ranked:
         console.print(_leaderboard_rows(record, ranked[:_MOST_ROWS]).table(console.width))
     else:
@@ -152,20 +150,20 @@ def _leaderboard_rows(record: SearchRecord, ranked: Sequence[Ranked]) -> TrialRo
         spread = "" if one.std is None else f" ± {formatting.number(one.std)}"
         cells = {
             "rank": str(rank),
-            "trial": search_words.trial_shown(one.trial),
+            "trial": trial_text.trial_shown(one.trial),
             metric: f"{formatting.number(one.value)}{spread}",
             "seeds": str(one.runs),
             "at kimg": formatting.kimg_count(best[0]),
-            "state": search_words.state_shown(one.trial, record),
+            "state": trial_text.state_shown(one.trial, record),
         }
         short = {"state": cells["state"].partition(" at ")[0]}
         rows.append(Row(one.trial, cells, "bold green" if rank == 1 else "", short))
-    return TrialRows(left, search_words.searched(record.plan), [Column("state", right=False, spare=True)], rows)
+    return TrialRows(left, trial_text.searched(record.plan), [Column("state", right=False, spare=True)], rows)
 
 
 def leaderboard_csv(record: SearchRecord) -> str:
     """A line for each ranked trial; a searched key that it does not set is empty."""
-    keys = list(search_words.searched(record.plan))
+    keys = list(trial_text.searched(record.plan))
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(["rank", "trial", "value", "std", "runs", "best_run", "best_kimg", "kimg", "state", "seed", *keys])
@@ -184,8 +182,8 @@ def _importance_lines(record: SearchRecord) -> Iterator[str]:
         yield f"importance of the keys: not known; it takes {FEWEST} trials with values that differ"
         return
     yield "importance of the keys (PED-ANOVA):"
-    names = search_words.searched(record.plan)
-    labels = [search_words.draw_name(one.name, names) for one in found]
+    names = trial_text.searched(record.plan)
+    labels = [trial_text.draw_name(one.name, names) for one in found]
     width = max(map(len, labels))
     most = max(one.trials for one in found)
     for label, one in zip(labels, found, strict=True):

@@ -97,7 +97,7 @@ def grid_sampler(space: Space, points: int) -> FixedSampler:
 class SeedRepeats:
     """After all other trials, repeats the best of them with other seeds, so that the winner is not luck.
 
-    Which trials are the best is decided once, before the first repetition.
+    The best trials are chosen once, before the first repetition.
     """
 
     def __init__(self, inner: Sampler, plan: SearchPlan, limits: SearchLimits) -> None:
@@ -123,7 +123,7 @@ _LIVES = ("budget", "time", "target")
 
 
 class PopulationSampler:
-    """A sampler: a generation starts when all trials of the previous one have ended, in whatever order.
+    """A sampler: a generation starts when all trials of the previous one have ended.
 
     Trial `generation · size + member` is that member's. It resumes the state of a trial of the previous generation,
     mostly its own.

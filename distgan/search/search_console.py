@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from rich.console import Console, RenderableType
 from rich.live import Live
 
-from distgan.search import trial_text as search_words
+from distgan.search import trial_text
 from distgan.search.ranking import leaderboard
 from distgan.search.record import SearchRecord, Trial, kimg_of
-from distgan.search.trial_tables import Progress, trials_table
+from distgan.search.trial_tables import TrialProgress, trials_table
 from distgan.tracking import formatting
 from distgan.tracking.console import LiveConsole
 
@@ -27,13 +27,13 @@ class SearchDisplay(LiveConsole):
         self._table: RenderableType = ""
         self._last: SearchRecord | None = None
 
-    def update(self, record: SearchRecord, progress: Mapping[int, Progress]) -> None:
+    def update(self, record: SearchRecord, progress: Mapping[int, TrialProgress]) -> None:
         """Shows the search; prints what is new since the last call.
 
         Make the first call before anything starts: of trials that have ended by then only the number is shown.
 
         Args:
-            record: kept, so do not change it afterwards.
+            record: do not change it afterwards.
             progress: of running trials, by number.
         """
         interactive = self._console.is_interactive
@@ -54,7 +54,7 @@ class SearchDisplay(LiveConsole):
 
 
 def _news(last: SearchRecord | None, record: SearchRecord) -> Iterator[tuple[str, bool]]:
-    """Lines, and whether each is also printed above a live table, which does not show it."""
+    """Lines of news, each with whether it is also printed above a live table."""
     if last is None:
         yield _beginning(record), False
     known = _known(record if last is None else last, all_begin=last is None)
@@ -99,12 +99,12 @@ def _beginning(record: SearchRecord) -> str:
     return (
         f"{record.name}: {begins}; {formatting.plural(record.limits.trials, 'trial')} of "
         f"{formatting.kimg_count(plan.kimg)} kimg, drawn by {plan.sampler}, stopped by {plan.scheduler}, "
-        f"compared by {plan.metric} ({search_words.direction(plan)})"
+        f"compared by {plan.metric} ({trial_text.direction(plan)})"
     )
 
 
 def _begins(trial: Trial, record: SearchRecord, resumes: bool) -> str:
-    values = search_words.values_shown(trial, search_words.searched(record.plan))
+    values = trial_text.values_shown(trial, trial_text.searched(record.plan))
     verb = f"resumes at {formatting.kimg_count(trial.kimg)} kimg" if resumes else "begins"
     origin = ""
     if trial.repeats is not None:
@@ -122,10 +122,10 @@ def _evaluated(trial: Trial, point: tuple[float, float], record: SearchRecord, i
 
 
 def _ended(trial: Trial, record: SearchRecord) -> str:
-    text = f"trial {trial.number} ended: {search_words.state_shown(trial, record)}"
+    text = f"trial {trial.number} ended: {trial_text.state_shown(trial, record)}"
     if trial.note:
-        text += f": {search_words.failure(trial)}"
-    best = search_words.best_shown(trial, record.plan.higher_is_better)
+        text += f": {trial_text.failure(trial)}"
+    best = trial_text.best_shown(trial, record.plan.higher_is_better)
     return f"{text}; best {best}" if best else text
 
 

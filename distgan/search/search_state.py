@@ -1,4 +1,4 @@
-"""The state of a running search: trials are drawn, start, are evaluated and end here."""
+"""The state of a running search: draws, starts, evaluations and ends of its trials."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class SearchState:
     def __init__(self, record: SearchRecord, space: Space, sampler: Sampler, storage: Storage) -> None:
         self._record, self._space, self._sampler, self._storage = record, space, sampler, storage
         self._lock = threading.Lock()
-        self._given: set[int] = set()
+        self._handed_out: set[int] = set()
         self._failure: UserError | None = None
 
     def next_trial(self) -> Trial | Literal["wait", "done"]:
@@ -32,8 +32,8 @@ class SearchState:
             trials = self._record.trials
             for trial in trials:
                 failed = trial.state == "failed" and not self._record.plan.is_population
-                if (failed or not trial.ended) and trial.number not in self._given:
-                    self._given.add(trial.number)
+                if (failed or not trial.ended) and trial.number not in self._handed_out:
+                    self._handed_out.add(trial.number)
                     if failed:  # samplers must not take it for ended meanwhile
                         trial.state, trial.note = "waiting", ""
                     return trial.model_copy(deep=True)
@@ -55,7 +55,7 @@ class SearchState:
             except UserError:
                 trials.pop()
                 raise
-            self._given.add(trial.number)
+            self._handed_out.add(trial.number)
             return trial.model_copy(deep=True)
 
     def started(self, number: int) -> None:

@@ -1,4 +1,4 @@
-"""The space of a search: an entry for each key that trials differ in, and from draws to a trial's overrides."""
+"""The space of a search: an entry for each searched key; turns draws into a trial's overrides."""
 
 from __future__ import annotations
 
@@ -82,16 +82,16 @@ class Space:
 
     @cached_property
     def free(self) -> dict[str, Distribution]:
-        """What a sampler draws, each from its own distribution, independent of the others.
+        """The distributions that a sampler draws from, independently, by name.
 
-        It is named by its key; the factor of a product by the key and `.factor`.
+        The name is the key; that of a product's factor is `KEY.factor`.
         """
         drawn = {entry.free_name(key): entry.distribution for key, entry in self.entries.items()}
         return {name: distribution for name, distribution in drawn.items() if distribution is not None}
 
     @property
     def varying(self) -> list[str]:
-        """The keys whose value may be another one in another trial."""
+        """The keys whose values may differ between trials."""
         found: set[str] = set()
         for key in self._order:
             entry = self.entries[key]
@@ -147,14 +147,14 @@ class Space:
 
     def outside(self, config: Config) -> list[str]:
         """The keys whose value in a configuration is outside the space."""
-        own = flatten(config.model_dump(mode="json"))
-        resolved = self.overrides(self.nearest(own))
-        return [key for key, value in resolved.items() if key not in own or not close(value, own[key])]
+        configured = flatten(config.model_dump(mode="json"))
+        resolved = self.overrides(self.nearest(configured))
+        return [key for key, value in resolved.items() if key not in configured or not close(value, configured[key])]
 
     def initial(self, config: Config) -> dict[str, Value] | None:
         """The draw that is the configuration itself, for a search to begin with; None where there is none.
 
-        Nothing is moved into its range for that: the trial would pass for the configuration and be another one.
+        Values outside their range give None: the trial would not be the configuration.
         """
         return None if self.outside(config) else self.nearest(flatten(config.model_dump(mode="json")))
 
@@ -217,12 +217,12 @@ class Space:
         return product
 
 
-def _wanted(key: str, entry: Entry, own: Mapping[str, Any]) -> Any:
+def _wanted(key: str, entry: Entry, configured: Mapping[str, Any]) -> Any:
     """The draw that would give a key its own value; None where there is none."""
-    value = own.get(key)
+    value = configured.get(key)
     if not isinstance(entry.expression, Product):
         return value
-    other = own.get(entry.expression.key)
+    other = configured.get(entry.expression.key)
     if not (is_number(value) and is_number(other)):
         return None
     multiple = entry.expression.scale * other
@@ -235,5 +235,5 @@ def _plain(value: Any) -> Any:
 
 
 def _builtin(value: Any) -> Any:
-    """A number of NumPy as Python's own."""
+    """A NumPy number as a Python number."""
     return value.item() if hasattr(value, "item") else value

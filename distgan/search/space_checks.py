@@ -49,11 +49,11 @@ _REASONS = {
 }
 
 
-def why_not(key: str) -> str | None:
-    """Why a key cannot be searched; None where it can."""
+def unsearchable_reason(key: str) -> str | None:
+    """The reason why a key cannot be searched; None where it can."""
     reason = _REASONS.get(key) or _REASONS.get(key.partition(".")[0])
     if reason is None and key in runtime_keys():
-        return "it says where or how fast a run goes, and changes nothing of what is trained"
+        return "it decides where or how fast a run trains, not what it trains"
     return reason
 
 
@@ -122,7 +122,7 @@ def _check(space: Space, load: Load) -> None:
 
 def _check_key(key: str, known: set[str]) -> None:
     _check_exists(key, key, known)
-    reason = why_not(key)
+    reason = unsearchable_reason(key)
     if reason is not None:
         raise UserError(f"{key}: cannot be searched: {reason}; set it for all trials with {key}=VALUE")
 
@@ -185,22 +185,22 @@ def _check_configurations(space: Space, load: Load) -> None:
         try:
             config = load(given)
         except UserError as error:
-            raise UserError(_told(space, overrides, load, str(error))) from None
+            raise UserError(_explained(space, overrides, load, str(error))) from None
         _check_outside(space, flatten(config.model_dump(mode="json")), outside)
 
 
 def _check_outside(space: Space, values: Mapping[str, Any], outside: set[str]) -> None:
-    """The space's arithmetic takes what it does not set from the configuration without overrides."""
+    """Raises UserError where an entry refers to a key outside the space whose value differs between trials."""
     for key in sorted(outside & space.base.keys()):
         if key not in values or not same(values[key], space.base[key]):
             raise UserError(
-                f"space: an entry refers to {key}, whose value of its own is not the same in all trials; give it an "
+                f"space: an entry refers to {key}, whose value is not the same in all trials; give it an "
                 f"entry, or set it with {key}=VALUE"
             )
 
 
 def _one_by_one(space: Space) -> Iterator[Point]:
-    """Every probe of each draw, where the entry is used; the others are as near to the configuration's as they can."""
+    """Every probe of each draw, where the entry is used; the other draws are nearest to the configuration."""
     near = space.nearest(space.base)
     yield near
     for key, entry in space.entries.items():
@@ -244,8 +244,8 @@ def _combinations(axes: Mapping[str, list[Value]]) -> Iterator[Point]:
         yield dict(zip(axes, values, strict=True))
 
 
-def _told(space: Space, overrides: Mapping[str, Any], load: Load, message: str) -> str:
-    """The message after the entries without which it would not come; what to do where a component's options stay."""
+def _explained(space: Space, overrides: Mapping[str, Any], load: Load, message: str) -> str:
+    """The error message, after the entries that cause it; with a remedy where options of another component remain."""
     left = dict(overrides)
     for key in overrides:
         without = {other: value for other, value in left.items() if other != key}

@@ -84,7 +84,7 @@ def _expression(where: str, key: str, value: object) -> str:
         return number_text(value)
     remedy = "write choice(VALUE, VALUE), or a list in quotes"
     if isinstance(value, dict):
-        remedy = f"write dotted keys, as {key}.KEY, and expressions with a comma in quotes where they stand in braces"
+        remedy = f"write dotted keys, as {key}.KEY, and quote expressions that have a comma, inside braces"
     raise UserError(f"{where}: {key:.80}: a {type(value).__name__} is no expression; {remedy}")
 
 

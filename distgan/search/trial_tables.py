@@ -16,7 +16,7 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from distgan.search import trial_text as search_words
+from distgan.search import trial_text
 from distgan.search.plan import SearchPlan
 from distgan.search.ranking import leaderboard
 from distgan.search.record import SearchRecord, Trial
@@ -123,7 +123,7 @@ class TrialRows:
 
     def _shown(self, layout: _Layout) -> list[_Shown]:
         left, right = (
-            [self._own(one, layout) for one in side if layout.spare or not one.spare]
+            [self._plain_column(one, layout) for one in side if layout.spare or not one.spare]
             for side in (self.left, self.right)
         )
         return [*left, *self._values(layout), *right]
@@ -132,16 +132,16 @@ class TrialRows:
         if layout.values == "none":
             return []
         if layout.values == "one":
-            texts = [search_words.values_shown(row.trial, self.names) for row in self.rows]
+            texts = [trial_text.values_shown(row.trial, self.names) for row in self.rows]
             return [_Shown("values", texts, right=False, folds=True)]
         return [
             _Shown(
-                _folded(name, layout.heading), [search_words.key_shown(row.trial, key) for row in self.rows], right=True
+                _folded(name, layout.heading), [trial_text.key_shown(row.trial, key) for row in self.rows], right=True
             )
             for key, name in self.names.items()
         ]
 
-    def _own(self, column: Column, layout: _Layout) -> _Shown:
+    def _plain_column(self, column: Column, layout: _Layout) -> _Shown:
         title = column.title
         texts = [row.short.get(title, row.cells[title]) if layout.brief else row.cells[title] for row in self.rows]
         return _Shown(_folded(title, layout.heading), texts, column.right)
@@ -186,22 +186,22 @@ _FIRST = ("running", "waiting", "done", "stopped", "diverged", "failed")
 
 
 @dataclass(frozen=True)
-class Progress:
+class TrialProgress:
     """The progress of a running trial between evaluations.
 
     Attributes:
-        kimg: real images that its critic has consumed, in thousands.
+        kimg: real images that its discriminator has consumed, in thousands.
     """
 
     kimg: float
     images_per_second: float
 
 
-def trials_table(record: SearchRecord, progress: Mapping[int, Progress]) -> RenderableType:
-    """A row a trial: its values, how far it came, its best and latest value, what it does or how it ended.
+def trials_table(record: SearchRecord, progress: Mapping[int, TrialProgress]) -> RenderableType:
+    """A row for each trial: its values, kimg, best and latest value, and state.
 
-    On a terminal that is too narrow the values share a column; on one that is too low for all trials those that run
-    and the best ones are shown, and below them how many are not.
+    On a narrow terminal the values share a column. On a low one the running and the best trials are shown, and below
+    them the number of the others.
 
     Args:
         progress: of running trials, by number.
@@ -212,9 +212,9 @@ def trials_table(record: SearchRecord, progress: Mapping[int, Progress]) -> Rend
 class _Trials:
     """A table that fits the terminal's width."""
 
-    def __init__(self, record: SearchRecord, progress: dict[int, Progress]) -> None:
+    def __init__(self, record: SearchRecord, progress: dict[int, TrialProgress]) -> None:
         self._record, self._progress = record, progress
-        self._names = search_words.searched(record.plan)
+        self._names = trial_text.searched(record.plan)
         ranked = leaderboard(record.plan, record.trials)
         self._winner = ranked[0] if ranked else None
         self._by_worth = _by_worth(record.plan, record.trials)
@@ -253,7 +253,7 @@ class _Trials:
         to_come = self._record.limits.trials - sum(trial.repeats is None for trial in trials)
         if to_come > 0 and not plan.is_population and self._record.ended is None:
             text.append(f", {to_come:,} to come")
-        text.append(f"  {plan.metric}, {search_words.direction(plan)}", "dim")
+        text.append(f"  {plan.metric}, {trial_text.direction(plan)}", "dim")
         if self._winner is not None:
             text.append(
                 f"  best {formatting.number(self._winner.value)}: trial {self._winner.trial.number}", "bold green"
@@ -270,13 +270,13 @@ class _Trials:
     def _row(self, trial: Trial, budget: str) -> Row:
         running = self._progress.get(trial.number) if trial.state == "begun" else None
         kimg = trial.kimg if running is None else max(trial.kimg, running.kimg)
-        state = search_words.state_shown(trial, self._record)
+        state = trial_text.state_shown(trial, self._record)
         brief = state.partition(" at ")[0]
         if running is not None and self._record.ended is None:
             state += f", {formatting.number(running.images_per_second)}/s"
-        best = search_words.best_shown(trial, self._record.plan.higher_is_better).removesuffix(" kimg")
+        best = trial_text.best_shown(trial, self._record.plan.higher_is_better).removesuffix(" kimg")
         cells = {
-            "trial": search_words.trial_shown(trial),
+            "trial": trial_text.trial_shown(trial),
             "generation": str(trial.generation),
             budget: formatting.kimg_count(kimg) if kimg else "",
             "best": best,
@@ -289,7 +289,7 @@ class _Trials:
     def _style(self, trial: Trial) -> str:
         if self._winner is not None and trial.number == self._winner.trial.number:
             return "bold green"
-        if search_words.is_ill(trial):
+        if trial_text.is_ill(trial):
             return "red"
         return {"begun": "cyan", "waiting": "dim", "stopped": "dim"}.get(trial.state, "")
 

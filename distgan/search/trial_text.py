@@ -79,7 +79,7 @@ def is_ill(trial: Trial) -> bool:
 
 
 def direction(plan: SearchPlan) -> str:
-    """`lower is better`, or higher."""
+    """`lower is better` or `higher is better`."""
     return f"{'higher' if plan.higher_is_better else 'lower'} is better"
 
 

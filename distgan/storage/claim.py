@@ -30,7 +30,7 @@ class Claim(BaseModel):
     """A process's claim to be the only writer of a folder.
 
     Attributes:
-        work: what the process does there, as in "trains this run".
+        work: the process's work in the folder, as in "trains this run".
         machine: identifies the boot and the container in which `pid` is unique; empty if unknown.
         started: when the process started, in the kernel's ticks.
         shards: how many shards the process has begun to write there.
@@ -80,7 +80,7 @@ class Claim(BaseModel):
 
     @property
     def process(self) -> str:
-        """What messages call its process."""
+        """Its process, for messages."""
         return f"process {self.pid} on {printable(self.host)}"
 
     def write(self, storage: Storage) -> None:
@@ -104,7 +104,7 @@ def parse_claim(data: bytes | None) -> Claim | None:
 
 
 def process_of(claim: Claim | None) -> str:
-    """What messages call the process of a claim that may be damaged."""
+    """The process of a claim, for messages; the claim may be damaged."""
     return "another process" if claim is None else claim.process
 
 

@@ -1,6 +1,6 @@
 """Lets one process at a time write into a folder: it claims the folder by a small file, and renews the claim.
 
-Object stores have no lock, so two processes that come at the same moment may both write a claim. The last one stays.
+Object stores have no lock, so two processes that start at the same moment may both write a claim. The last one stays.
 `ClaimedStorage` checks the claim before each write, so the other process stops before it has written anything.
 """
 
@@ -89,7 +89,7 @@ class Lease:
             self._renew(count)
 
     def keep(self) -> None:
-        """Leaves the claim there at the end: it tells the next process what is left behind."""
+        """Keeps the claim at the end, so that the next process knows what this one has left."""
         self._kept = True
 
     def begin(self) -> None:

@@ -1,4 +1,4 @@
-"""One line for everything that can go wrong at a storage URL.
+"""Storage errors, one line each.
 
 `translate_errors` turns what fsspec, botocore, aiohttp and the system raise into a `UserError`. `_explain` finds its
 text, by S3 error code, HTTP status, errno or kind of exception; `_is_temporary` says whether a retry may help.

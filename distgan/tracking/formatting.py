@@ -78,7 +78,7 @@ def data(event: RunStarted) -> str:
 
 
 def small_dataset(event: SmallDatasetWarning) -> str:
-    """The purposes that the data set, or the samples of an evaluation, are too small for."""
+    """A sentence on what the data set, or the samples of an evaluation, are too few for."""
     parts = []
     if event.features is not None:
         sides = [f"{event.compared:,} real ones"] if event.compared <= event.features else []
@@ -156,7 +156,7 @@ def evaluation(event: EvaluationResult) -> str:
 def stop_reason(summary: Summary) -> str:
     """The reason for the end of a run."""
     if summary.reason == "budget":
-        return "image budget used up"
+        return "image budget reached"
     if summary.reason == "time":
         return "time limit reached, state saved"
     if summary.reason == "interrupted":

@@ -23,7 +23,7 @@ GREEN = "#009E73"
 
 PINK = "#CC79A7"
 
-GREY = "#666666"
+GRAY = "#666666"
 
 _LOG_RATIO = 10
 
@@ -39,11 +39,11 @@ def style(axes: Axes, label: str) -> None:
 def note(axes: Axes, text: str) -> None:
     """Explains empty axes in their middle."""
     axes.set_yticks([])
-    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color=GREY)
+    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color=GRAY)
 
 
 def is_wide(values: NDArray[np.float64], ratio: float = _LOG_RATIO) -> bool:
-    """Whether values get a logarithmic axis: all positive, the largest more than `ratio` times the smallest."""
+    """Whether values need a logarithmic axis: all positive, the largest more than `ratio` times the smallest."""
     low, high = float(values.min()), float(values.max())
     return low > 0 and high / low > ratio
 
@@ -131,13 +131,13 @@ def _draw_distance(axes: Axes, rows: Sequence[dict[str, Any]], floor: float | No
     axes.plot(kimg, distance, color=BLUE, linewidth=1.8, marker="o", markersize=4, label=metric)
     if rows[0]["step"] == 0:
         label = f"{start_name(bool(rows[0].get('given')))}: {number(distance[0])}"
-        axes.plot(kimg[0], distance[0], "s", color=GREY, markersize=8, label=label, clip_on=False)
+        axes.plot(kimg[0], distance[0], "s", color=GRAY, markersize=8, label=label, clip_on=False)
     if last["best"] is not None:
         label = f"best: {number(last['best'])} at {kimg_count(last['best_kimg'])} kimg"
         place = last["best_kimg"], last["best"]
         axes.plot(*place, "*", color=ORANGE, markersize=15, label=label, zorder=4, clip_on=False)
     if floor is not None:
-        axes.axhline(floor, color=GREY, linestyle="--", linewidth=1.2, label=f"floor: {number(floor)}")
+        axes.axhline(floor, color=GRAY, linestyle="--", linewidth=1.2, label=f"floor: {number(floor)}")
     scale(axes, np.append(distance, [] if floor is None else [floor]))
     _legend(axes, 4)
 

@@ -1,4 +1,4 @@
-"""Progress bars of what is no run: features, samples, packing."""
+"""Progress bars outside of runs: features, samples, packing."""
 
 from __future__ import annotations
 

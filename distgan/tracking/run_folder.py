@@ -10,7 +10,7 @@ from typing import Self
 
 from torch import Tensor
 
-from distgan.config.plugins import TRACKERS, is_own, why
+from distgan.config.plugins import TRACKERS, error_text, is_custom
 from distgan.errors import UserError
 from distgan.storage.retry import NO_RETRY, Retry
 from distgan.storage.storage import Storage, translate_errors
@@ -31,7 +31,7 @@ class RunFolder:
     A local folder is written directly. For remote storage the files are written to a temporary folder, from
     which `flush` and `close` upload them. Nothing else in the storage is touched. Threads may share it.
 
-    What cannot be written is logged once until it works again, and is written then. A tracker that fails is logged
+    A failure to write is logged once; the data are written when writing works again. A tracker that fails is logged
     once.
 
     Args:
@@ -118,10 +118,10 @@ class RunFolder:
         """Logs a failure: of the record and of files once until they work again, of a tracker once."""
         is_tracker = name not in {METRICS, _FILES}
         try:
-            with nullcontext() if is_own(name) else translate_errors(str(self._run.folder / name)):
+            with nullcontext() if is_custom(name) else translate_errors(str(self._run.folder / name)):
                 action()
         except Exception as error:  # noqa: BLE001 - training continues
-            reason = str(error) if isinstance(error, UserError) else f"it raised {why(error)}"
+            reason = str(error) if isinstance(error, UserError) else f"it raised {error_text(error)}"
             if not self._failing and name not in self._reported:
                 about = f"tracker {name}: " if is_tracker else ""
                 self._log(f"{about}{reason}; training continues without it")
@@ -175,7 +175,7 @@ class RunReporter:
         return self._stop_requested()
 
     def evaluated(self, event: EvaluationResult) -> None:
-        """Nothing: there is no launcher to inform."""
+        """Does nothing: there is no launcher to inform."""
 
     def _log(self, text: str) -> None:
         self._sink(Notice(text))

@@ -1,4 +1,4 @@
-"""What a tracker is: it records a run's events somewhere, in a file of its own here or in a module of a user's own."""
+"""The interface of trackers, which record a run's events: a class in a file here or in a user's module."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class TrackedRun:
         folder: the run's folder on this machine. Files written there are uploaded if the run's storage is remote; they
             must be replaced atomically or only grow.
         url: of the run's storage; its last part is the run's name.
-        first_step: what was recorded of this or a later step is void: the run resumes before it. 0 for a new run.
+        first_step: records of this step and later ones are void: the run resumes before it. 0 for a new run.
         earlier_summary: summary of the session before as JSON values; empty where there is none.
     """
 
@@ -51,7 +51,7 @@ class TrackedRun:
             del self._pending[name]
 
     def has_ended_before(self, summary: Summary) -> bool:
-        """Whether a session ends that trained nothing, because an earlier one had the same end."""
+        """Whether the session has trained nothing because an earlier session ended the run for the same reason."""
         end = {key: getattr(summary, key) for key in ("kimg", "reason", "metric")}
         return summary.kimg == summary.resumed_at_kimg and end.items() <= self.earlier_summary.items()
 
@@ -72,14 +72,14 @@ class Tracker:
         """Takes a grid of samples at fixed latents; images smaller than 64 pixels are enlarged."""
 
     def flush(self) -> None:
-        """Brings everything to the disk; called after evaluations and checkpoints."""
+        """Writes everything to the disk; called after evaluations and checkpoints."""
 
     def close(self) -> None:
         """Releases files and connections; called once, also where the run failed."""
 
 
 def tracker_class(name: str) -> type[Tracker]:
-    """The tracker that the registry calls `name`, or a user's own. Raises UserError where it is none."""
+    """The registered or custom tracker `name`. Raises UserError for a class that is no tracker."""
     found: type[Any] = TRACKERS.resolve(name)
     if not issubclass(found, Tracker):
         raise UserError(f"tracking: {name}: it must be a subclass of distgan.tracking.tracker.Tracker")

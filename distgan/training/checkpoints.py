@@ -13,11 +13,18 @@ from typing import Any
 import torch
 
 from distgan.config.load import build_config
-from distgan.config.plugins import own_names, without_own_observers
+from distgan.config.plugins import custom_names, without_custom_observers
 from distgan.errors import DamagedError, UserError
 from distgan.storage.retry import NO_RETRY, Retry
 from distgan.storage.storage import NotFoundError, Storage
-from distgan.training.manifest import MANIFEST_NAME, Manifest, is_other, of_other_version, parse_manifest
+from distgan.training.manifest import (
+    MANIFEST_NAME,
+    Manifest,
+    damaged_checkpoint,
+    is_other,
+    of_other_version,
+    parse_manifest,
+)
 from distgan.training.networks import build_networks
 from distgan.training.optimizers import moment_specs
 from distgan.training.progress import Progress
@@ -38,7 +45,7 @@ class Checkpoint:
     """A complete checkpoint, with its tensors on the CPU.
 
     Attributes:
-        skipped: what is wrong with newer (or better) checkpoints in whose place it is used, a sentence each.
+        skipped: the faults of newer (or better) checkpoints that it replaces, a sentence each.
     """
 
     url: str
@@ -55,12 +62,12 @@ def checkpoint_name(step: int) -> str:
 class CheckpointStore:
     """Reads and writes the checkpoints of one run.
 
-    A finished checkpoint is damaged if its tensors are not those that the run of its manifest saves.
+    A finished checkpoint is damaged if its tensors do not fit the configuration in its manifest.
 
     Args:
         run: the run's folder.
-        own: the user's own networks and the like, in the user's own configuration (`config.plugins.own_names`). Own
-            ones of others, which a manifest may name, are not imported; tensors are then not compared with networks.
+        custom: custom components of the user's configuration (`config.plugins.custom_names`). Others that a manifest
+            names are not imported; its tensors are then not compared with networks.
         reading, writing: retry policies for unavailable storage.
         log: receives a line for each problem that does not end the run.
     """
@@ -68,14 +75,14 @@ class CheckpointStore:
     def __init__(
         self,
         run: Storage,
-        own: Mapping[str, str] | None = None,
+        custom: Mapping[str, str] | None = None,
         *,
         reading: Retry = NO_RETRY,
         writing: Retry = NO_RETRY,
         log: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._storage = run.child(FOLDER)
-        self._own, self._reading, self._writing, self._log = own or {}, reading, writing, log
+        self._custom, self._reading, self._writing, self._log = custom or {}, reading, writing, log
         self._thread: threading.Thread | None = None
         self._failure: Exception | None = None
 
@@ -83,7 +90,7 @@ class CheckpointStore:
         """All checkpoint folders, unfinished ones too, oldest first."""
         return self._reading(self._names)
 
-    def first_kept(self, names: Iterable[str]) -> str | None:
+    def first_existing(self, names: Iterable[str]) -> str | None:
         """The first of these checkpoints that still exists."""
         return _first_of(names, self.names())
 
@@ -141,22 +148,22 @@ class CheckpointStore:
         try:
             size = self._reading(lambda: folder.size(_STATE_NAME))
             if size != manifest.state_bytes:
-                raise DamagedError(f"{where}: damaged: {file} has {size:,} bytes of {manifest.state_bytes:,}")
+                raise damaged_checkpoint(where, f"{file} has {size:,} bytes of {manifest.state_bytes:,}")
             expected = self._expected(manifest, where)
             if expected is not None and size > tensor_bytes(expected) + _MOST_OTHER_BYTES:
                 raise _mismatch(manifest, where, f"{file} has {size:,} bytes, far more than its networks need")
             data = self._reading(lambda: folder.read_bytes(_STATE_NAME))
         except NotFoundError:
-            raise DamagedError(f"{where}: damaged: {file} is missing") from None
+            raise damaged_checkpoint(where, f"{file} is missing") from None
         if hashlib.sha256(data).hexdigest() != manifest.state_sha256:
-            raise DamagedError(f"{where}: damaged: {file} has another checksum")
+            raise damaged_checkpoint(where, f"{file} has another checksum")
         try:
             state = StateFile(data)
             if expected is not None:
                 _compare(manifest, where, state.specs, expected)
             return Checkpoint(where, manifest, state.tensors())
         except ValueError as error:
-            raise DamagedError(f"{where}: damaged: {file}: {error}") from None
+            raise damaged_checkpoint(where, f"{file}: {error}") from None
 
     def save(
         self,
@@ -250,22 +257,22 @@ class CheckpointStore:
 
         def read() -> bytes:
             if folder.size(MANIFEST_NAME) > _MOST_MANIFEST_BYTES:
-                raise DamagedError(f"{where}: damaged: its {MANIFEST_NAME} is far too large")
+                raise damaged_checkpoint(where, f"its {MANIFEST_NAME} is far too large")
             return folder.read_bytes(MANIFEST_NAME)
 
         return parse_manifest(self._reading(read), name, where)
 
     def _expected(self, manifest: Manifest, where: str) -> dict[str, Any] | None:
-        """The tree of `TensorSpec` that the run of a manifest saves at its progress; None with own code of others."""
-        tree = without_own_observers(manifest.config)
-        own = own_names(tree)
-        if not own.items() <= self._own.items():
+        """The tree of `TensorSpec` that the run of a manifest saves; None if it has other custom components."""
+        tree = without_custom_observers(manifest.config)
+        custom = custom_names(tree)
+        if not custom.items() <= self._custom.items():
             return None
         try:
-            config = build_config(tree, where if own else "its configuration", trust_code=True)
+            config = build_config(tree, where if custom else "its configuration", trust_code=True)
             networks = build_networks(config, torch.device("meta"))
         except UserError as error:
-            if own:
+            if custom:
                 raise
             raise _mismatch(manifest, where, str(error)) from None
         generator, discriminator = (
@@ -289,7 +296,7 @@ class CheckpointStore:
 
 def _compare(manifest: Manifest, where: str, found: Any, expected: dict[str, Any]) -> None:
     """Raises DamagedError if the tensors of a state file are not the expected ones."""
-    if own_names(manifest.config):
+    if custom_names(manifest.config):
         expected = {name: _without_unused(part, found.get(name)) for name, part in expected.items()}
     differs = difference(found, expected)
     if differs is not None:
@@ -299,11 +306,11 @@ def _compare(manifest: Manifest, where: str, found: Any, expected: dict[str, Any
 def _mismatch(manifest: Manifest, where: str, reason: str) -> UserError:
     if is_other(manifest.distgan):
         return of_other_version(where, manifest.distgan, reason)
-    return DamagedError(f"{where}: damaged: {reason}")
+    return damaged_checkpoint(where, reason)
 
 
 def _without_unused(expected: Mapping[str, Any], found: Any) -> Mapping[str, Any]:
-    """Without the moments that are not found: own networks may have parameters that get no gradient."""
+    """The expected state without moments that are not found: custom networks may have parameters without gradients."""
     state = found.get("state") if isinstance(found, Mapping) else None
     if "state" not in expected or not isinstance(state, Mapping) or not state:
         return expected

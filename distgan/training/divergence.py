@@ -15,21 +15,21 @@ from distgan.training.state import TrainingState
 
 
 class DivergenceGuard:
-    """Checks the losses of every update, and the state before it is evaluated or saved."""
+    """Checks the losses of every step, and the state before it is evaluated or saved."""
 
     def __init__(self, spec: RunSpec, distributed: Distributed, checkpoints: CheckpointStore) -> None:
         self._spec, self._distributed, self._checkpoints = spec, distributed, checkpoints
         self._last: dict[str, float] = {}
 
     def check_losses(self, terms: Sequence[dict[str, float]], progress: Progress) -> None:
-        """Raises DivergedError for the first update whose terms are not finite.
+        """Raises DivergedError for the first step whose terms are not finite.
 
-        `terms` are those of the updates up to `progress.step`, the same on every rank.
+        `terms` are those of the steps up to `progress.step`, the same on every rank.
         """
-        for update, values in enumerate(terms, progress.step - len(terms) + 1):
+        for step, values in enumerate(terms, progress.step - len(terms) + 1):
             bad = [name for name, value in values.items() if not math.isfinite(value)]
             if bad:
-                self._end(progress, update, " and ".join(f"{name} is {values[name]}" for name in bad))
+                self._end(progress, step, " and ".join(f"{name} is {values[name]}" for name in bad))
             self._last = values
 
     def check_state(self, state: TrainingState) -> None:
@@ -38,21 +38,21 @@ class DivergenceGuard:
         if part is not None:
             self._end(state.progress, state.progress.step, f"the numbers of {part} are not all finite")
 
-    def _end(self, progress: Progress, update: int, what: str) -> NoReturn:
+    def _end(self, progress: Progress, step: int, problem: str) -> NoReturn:
         config = self._spec.config
-        images = progress.images - (progress.step - update) * config.objective.critic_steps * config.training.batch_size
+        images = progress.images - (progress.step - step) * config.objective.critic_steps * config.training.batch_size
         losses = ", ".join(f"{name}={value:.4g}" for name, value in self._last.items() if name.startswith("loss/"))
-        before = f"the last finite losses were {losses}" if losses else "it was the first update of this session"
-        kept = self._kept_checkpoint()
+        before = f"the last finite losses were {losses}" if losses else "it was the first step of this session"
+        kept = self._newest_checkpoint()
         raise DivergedError(
-            f"{self._spec.run.url}: training diverged at update {update} ({images / 1000:g} kimg): {what}; {before}; "
-            f"{f'the last checkpoint, {FOLDER}/{kept}, is kept' if kept else 'there is no checkpoint yet'}. "
+            f"{self._spec.run.url}: training diverged at step {step} ({images / 1000:g} kimg): {problem}; "
+            f"{before}; {f'the last checkpoint, {FOLDER}/{kept}, is kept' if kept else 'there is no checkpoint yet'}. "
             f"The same command would most likely diverge again: start a new run with another --name and a lower "
             f"optimizer.generator.lr (now {config.optimizer.generator.lr:g}) or "
             f"optimizer.discriminator.lr (now {config.optimizer.discriminator.lr:g})"
         )
 
-    def _kept_checkpoint(self) -> str | None:
+    def _newest_checkpoint(self) -> str | None:
         """The newest complete checkpoint, after the write in progress."""
         if self._distributed.rank == 0:
             self._checkpoints.join()

@@ -1,4 +1,4 @@
-"""Early stopping: what a run's evaluations say, and whether they end it."""
+"""Early stopping: the status of a run by its evaluations, and whether they end it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class EarlyStopping:
         without_improvement: evaluations in a row, up to the last, without an improvement. The first evaluation is an
             improvement, and so is one that beats the best before it by more than `min_improvement` of that and by more
             than `min_improvement_absolute`. Evaluations before `warm_up_kimg` are not counted.
-        stop_reason: "target" when the target is reached, "plateau" when patience is used up, else None.
+        stop_reason: "target" when the target is reached, "plateau" when patience runs out, else None.
     """
 
     untrained: float | None

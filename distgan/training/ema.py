@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from distgan.config.schema import EmaConfig
-from distgan.training.buffers import PowerIteration
+from distgan.training.batch_statistics import PowerIteration
 
 
 class ExponentialMovingAverage:

@@ -19,7 +19,7 @@ class HealthWarning:
     Attributes:
         step, kimg: when it first began; in the event, when it begins.
         seen: the numbers that show it.
-        remedy: advice, in configuration keys.
+        remedy: advice: configuration keys to change.
         times: how often it has begun.
         until_kimg: when it last ended; None while it lasts.
     """

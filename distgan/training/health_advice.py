@@ -54,16 +54,18 @@ def advice(mode: FailureMode, config: Config) -> str:
     """What to change in a new run: keys that the configuration has, with their current values."""
     values = flatten(config.model_dump(mode="json"))
     changes = [
-        f"{way} {key} (now {_shown(values[key])})" for way, key in _CHANGES[mode] if _can_change(way, key, values)
+        f"{direction} {key} (now {_shown(values[key])})"
+        for direction, key in _CHANGES[mode]
+        if _can_change(direction, key, values)
     ]
     return f"in a new run: {', '.join(changes)}"
 
 
-def _can_change(way: str, key: str, values: dict[str, Any]) -> bool:
+def _can_change(direction: str, key: str, values: dict[str, Any]) -> bool:
     """Whether the configuration has the key and it can be changed that way: 0 is not lowered, a set one not set."""
     if key not in values:
         return False
-    return values[key] is None if way == "set" else way == "raise" or bool(values[key])
+    return values[key] is None if direction == "set" else direction == "raise" or bool(values[key])
 
 
 def _shown(value: Any) -> str:

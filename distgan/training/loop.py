@@ -37,7 +37,7 @@ from distgan.training.step import RealBatch, Step
 
 @dataclass
 class Trainer:
-    """A session of a run on one worker: trains from where `state` is until the run stops.
+    """A session of a run on one worker: continues from `state` until the run stops.
 
     Every rank executes the same steps. What rank 0 alone knows or measures is broadcast.
 
@@ -71,7 +71,10 @@ class Trainer:
         self.resumed_at_kimg = self.state.progress.kimg
 
     def run(self) -> Summary:
-        """Trains until the budget is used up, early stopping applies, or a stop is requested."""
+        """Trains until the run ends, for one of `events.StopReason`.
+
+        They are its budget of images or minutes, early stopping, a failure mode with `health.stop`, and a request.
+        """
         config, progress = self.config, self.state.progress
         budget = round(config.training.kimg * 1000)
         self._report(*self.start_events)
@@ -86,11 +89,11 @@ class Trainer:
                 self._train_step(batches)
                 if progress.step % WINDOW == 0:
                     self._sync_metrics()
-                    # Logarithms differ between kinds of hardware.
+                    # Health takes logarithms, whose last bit depends on the processor.
                     progress.health = self.distributed.broadcast(progress.health)
                 if progress.step % config.training.log_every == 0:
                     stop = self._log_step()
-                # What is due at this step comes before a stop: a resume begins with the next step.
+                # What is due at this step is done before a stop: a resumed run begins with the next step.
                 last = progress.images >= budget or stop == "time" or self._failure() is not None
                 if last or due(before, progress.images, config.evaluation.every_kimg):
                     self._evaluate(last=last)
@@ -131,7 +134,7 @@ class Trainer:
                 self.state.ema.update(self.state.networks.generator, progress.images, images)
         if self.profiler is not None:
             self.profiler.step()
-        self.meter.add_step(terms, images, self.step.term_groups)
+        self.meter.add_step(terms.values, images, terms.groups)
 
     def _sync_metrics(self) -> None:
         """All-reduces the metrics since the last call and checks them. Collective.
@@ -266,9 +269,9 @@ class Trainer:
         self._report(RunFinished(summary))
         return summary
 
-    def _warn(self, begun: list[FailureMode]) -> None:
+    def _warn(self, modes: list[FailureMode]) -> None:
         episodes = self.state.progress.health.episodes
-        self._report(*(warning(mode, episodes[mode], self.config) for mode in begun))
+        self._report(*(warning(mode, episodes[mode], self.config) for mode in modes))
 
     def _report(self, *events: Event) -> None:
         if self.distributed.rank == 0:

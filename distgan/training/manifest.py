@@ -32,9 +32,11 @@ _FORMER_KEYS = {
     "health.widest": "largest_diversity",
 }
 
+_DAMAGED = ": damaged: "
+
 
 class Manifest(BaseModel):
-    """What a checkpoint is, without its tensors.
+    """The description of a checkpoint, without its tensors.
 
     Attributes:
         config: resolved configuration of the run.
@@ -98,14 +100,14 @@ def parse_manifest(data: bytes, name: str, where: str) -> Manifest:
     try:
         content = parse_json(data)
     except ValueError:
-        raise DamagedError(f"{where}: damaged: its {MANIFEST_NAME} is no JSON") from None
+        raise damaged_checkpoint(where, f"its {MANIFEST_NAME} is no JSON") from None
     fields = content if isinstance(content, dict) else {}
     try:
         if fields.get("format") not in _FORMATS:
             raise ValueError
         manifest = Manifest.model_validate(content)
         if manifest.name != name:
-            raise DamagedError(f"{where}: damaged: its {MANIFEST_NAME} is that of {manifest.name:.80}")
+            raise damaged_checkpoint(where, f"its {MANIFEST_NAME} is that of {manifest.name:.80}")
         return manifest
     except ValueError as error:
         form, version = fields.get("format"), fields.get("distgan")
@@ -113,7 +115,17 @@ def parse_manifest(data: bytes, name: str, where: str) -> Manifest:
             raise of_other_version(where, version, str(form)) from None
         first = error.errors()[0] if isinstance(error, ValidationError) else {"loc": ["format"], "msg": "missing"}
         place = ".".join(map(str, first["loc"]))
-        raise DamagedError(f"{where}: damaged: its {MANIFEST_NAME}: {place:.80}: {first['msg']:.80}") from None
+        raise damaged_checkpoint(where, f"its {MANIFEST_NAME}: {place:.80}: {first['msg']:.80}") from None
+
+
+def damaged_checkpoint(where: str, reason: str) -> DamagedError:
+    """The error for a damaged checkpoint at `where`."""
+    return DamagedError(f"{where}{_DAMAGED}{reason}")
+
+
+def damage_of(error: DamagedError) -> str:
+    """The reason in an error that `damaged_checkpoint` made."""
+    return str(error).partition(_DAMAGED)[2]
 
 
 def is_other(version: str) -> bool:

@@ -25,7 +25,7 @@ from distgan.training.state import TrainingState
 
 
 class Meter:
-    """Adds up seconds by phase, and the metrics and images of steps.
+    """Accumulates seconds by phase, and the metrics and images of steps.
 
     The metrics of a step stay on the device until `sync_metrics`: no step waits for the device or other workers.
 
@@ -80,8 +80,8 @@ class Meter:
             return [], 0
         names = sorted(set().union(*distributed.gather({name for row in self._rows for name in row.names})))
         values, groups = torch.stack([row.spread(names) for row in self._rows], dim=1)
-        own = torch.cat([values.flatten(), groups.flatten(), values.new_tensor([self._bad_samples])])
-        *numbers, bad_samples = _sum_in_order(own, distributed).tolist()
+        local = torch.cat([values.flatten(), groups.flatten(), values.new_tensor([self._bad_samples])])
+        *numbers, bad_samples = _sum_in_order(local, distributed).tolist()
         half, width = len(numbers) // 2, len(names)
         steps = [
             _means(names, numbers[start : start + width], numbers[half + start : half + start + width])
@@ -139,7 +139,7 @@ class _Row(NamedTuple):
 
 
 def _means(names: Sequence[str], sums: Sequence[float], groups: Sequence[float]) -> dict[str, float]:
-    """The mean of each metric over the groups that had it, from sums of shares of the mean over all groups."""
+    """The mean of each metric over the groups that had it. The sums are of means over all groups."""
     every = max(groups)
     return {
         name: total if had == every else total * every / had
@@ -148,16 +148,16 @@ def _means(names: Sequence[str], sums: Sequence[float], groups: Sequence[float])
     }
 
 
-def _sum_in_order(own: Tensor, distributed: Distributed) -> Tensor:
+def _sum_in_order(local: Tensor, distributed: Distributed) -> Tensor:
     """The sum over all workers of a vector (n,), in the order of ranks.
 
     A plain all-reduce adds in an order that depends on the position in the vector. Here it only gathers: each worker
     fills its own row of zeros, and the rows are then added one after another.
     """
     if distributed.size == 1:
-        return own
-    rows = own.new_zeros(distributed.size, len(own))
-    rows[distributed.rank] = own
+        return local
+    rows = local.new_zeros(distributed.size, len(local))
+    rows[distributed.rank] = local
     distributed.all_reduce(rows)
     total = rows[0]
     for row in rows[1:]:

@@ -1,4 +1,4 @@
-"""From a configuration to its networks and objective."""
+"""Builds the networks and the objective of a configuration, and checks that they work together."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from distgan.config.plugins import (
     OBJECTIVES,
     Registry,
     context_arguments,
-    is_own,
+    error_text,
+    is_custom,
     needs_labels,
     takes_labels,
-    why,
 )
 from distgan.config.schema import Config
 from distgan.errors import UserError
 from distgan.losses.context import Context
 from distgan.losses.objective import Objective
 from distgan.losses.rng import derive_seed
-from distgan.training.buffers import has_batch_statistics
+from distgan.training.batch_statistics import has_batch_statistics
 
 # The dtype of weights, images and losses, by `training.precision`.
 DTYPES = {"float32": torch.float32, "bfloat16": torch.float32, "float64": torch.float64}
@@ -84,9 +84,9 @@ def _build_network(config: Config, section: str, registry: Registry) -> nn.Modul
     except ValueError as error:
         raise UserError(f"{section}: {error}") from None
     except Exception as error:
-        if not is_own(part.network):
+        if not is_custom(part.network):
             raise
-        raise UserError(f"{where}: its constructor raised {why(error)}") from error
+        raise UserError(f"{where}: its constructor raised {error_text(error)}") from error
     if not any(parameter.requires_grad for parameter in network.parameters()):
         raise UserError(f"{where}: the network has no parameters that can be trained")
     return network
@@ -107,7 +107,7 @@ def _check_labels(num_classes: int | None, target: type[nn.Module], where: str) 
 
 
 def build_objective(config: Config) -> Objective:
-    """The objective that the configuration names. Raises UserError for a user's own class that is none."""
+    """The objective that the configuration names. Raises UserError for a custom class that is no objective."""
     name = config.objective.name
     target = OBJECTIVES.resolve(name)
     if not issubclass(target, Objective):
@@ -115,9 +115,9 @@ def build_objective(config: Config) -> Objective:
     try:
         objective: Objective = target(**config.objective.options)
     except Exception as error:
-        if not is_own(name):
+        if not is_custom(name):
             raise
-        raise UserError(f"objective.name={name}: its constructor raised {why(error)}") from error
+        raise UserError(f"objective.name={name}: its constructor raised {error_text(error)}") from error
     return objective
 
 
@@ -142,12 +142,12 @@ def check_combination(config: Config, networks: Networks, objective: Objective) 
         )
     if isinstance(list(discriminator.modules())[-1], nn.Sigmoid):
         raise UserError(f"{network} ends in a sigmoid, but {name} takes unbounded logits; leave the sigmoid out")
-    if is_own(config.objective.name):
+    if is_custom(config.objective.name):
         _check_losses(config, objective, _check_forward(discriminator, config, "discriminator"))
 
 
 def _check_losses(config: Config, objective: Objective, shape: tuple[int, ...]) -> None:
-    """Raises UserError for a user's own objective whose losses of random logits are no finite scalars."""
+    """Raises UserError for a custom objective whose losses of random logits are no finite scalars."""
     dtype = DTYPES[config.training.precision]
     context = Context(0, 0.0, config.seed, 0, torch.device("cpu"), dtype)
     real, fake = context.normal("checked reals", *shape), context.normal("checked fakes", *shape)
@@ -158,7 +158,7 @@ def _check_losses(config: Config, objective: Objective, shape: tuple[int, ...]) 
         try:
             loss = getattr(objective, method)(*arguments)
         except Exception as error:
-            raise UserError(f"{where} raised {why(error)}{_real_logits_hint(objective, method)}") from error
+            raise UserError(f"{where} raised {error_text(error)}{_real_logits_hint(objective, method)}") from error
         if not isinstance(loss, Tensor) or loss.shape != ():
             found = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
             raise UserError(f"{where} returned {found}; return a mean over all logits, a tensor without dimensions")
@@ -167,7 +167,7 @@ def _check_losses(config: Config, objective: Objective, shape: tuple[int, ...]) 
 
 
 def _real_logits_hint(objective: Objective, method: str) -> str:
-    """What helps where a generator's loss takes logits of real images that it did not ask for."""
+    """The remedy where a generator's loss uses logits of real images without `needs_real_logits`."""
     if objective.needs_real_logits or method != "generator_loss":
         return ""
     return "; if it uses logits of real images, set needs_real_logits = True in the class"
@@ -231,9 +231,9 @@ def _check_forward(network: nn.Module, config: Config, section: str) -> tuple[in
     try:
         output = network(torch.empty(given, device="meta", dtype=DTYPES[config.training.precision]), *labels)
     except Exception as error:
-        if not is_own(name):
+        if not is_custom(name):
             raise
-        raise UserError(f"{section}.network={name}: its forward raised {why(error)}") from error
+        raise UserError(f"{section}.network={name}: its forward raised {error_text(error)}") from error
     found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
     if isinstance(found, str) or (found != images if section == "generator" else found[:1] != (_COUNT,)):
         wanted = images if section == "generator" else f"({_COUNT},) or ({_COUNT}, ...)"

@@ -23,7 +23,7 @@ from distgan.training.state import TrainingState
 
 
 class AsyncEvaluator(Protocol):
-    """Evaluates checkpoints beside the training. Both methods are collective: every rank calls them."""
+    """Evaluates checkpoints while the training runs. Both methods are collective: every rank calls them."""
 
     def start(self, checkpoint: str) -> None:
         """Starts the evaluation of a complete checkpoint of the run, by its name. Returns at once."""
@@ -62,13 +62,13 @@ class RunEvaluator:
 
     @property
     def status(self) -> EarlyStopping:
-        """What the evaluations so far say."""
+        """The status of early stopping after the evaluations so far."""
         return EarlyStopping.status(self._state.progress.evaluations, self._config.evaluation)
 
     def best_checkpoint(self) -> str | None:
         """Name of the best checkpoint that still exists. Rank 0 only, while no checkpoint is being written."""
         best_first = ranked(self._state.progress.evaluations, self._config.evaluation.monitor)
-        return self._checkpoints.first_kept(checkpoint_name(evaluation.step) for evaluation in best_first)
+        return self._checkpoints.first_existing(checkpoint_name(evaluation.step) for evaluation in best_first)
 
     def evaluate(self) -> EvaluationResult:
         """Evaluates the current generator on the workers."""

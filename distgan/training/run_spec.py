@@ -1,4 +1,4 @@
-"""What to train and where to keep it, checked before anything starts."""
+"""The specification and the plan of a run, checked before anything starts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 import distgan
 from distgan.bounds import MOST_TEXT_BYTES
 from distgan.config.load import Overrides, dump_config, flatten, load_config, override_values, parse_config
-from distgan.config.plugins import own_names
+from distgan.config.plugins import custom_names
 from distgan.config.schema import Config
 from distgan.data.index import Index
 from distgan.errors import UserError
@@ -45,21 +45,23 @@ def addresses_elsewhere(config: Config, source: str, keys: Iterable[str] = ADDRE
     """
     values = flatten(config.model_dump())
     named = {key: values[key] for key in keys if values[key] is not None}
-    own = _host(Storage.open(source))
-    return {key: url for key, url in named.items() if (host := _host(Storage.open(url))) is not None and host != own}
+    own_host = _host(Storage.open(source))
+    return {
+        key: url for key, url in named.items() if (host := _host(Storage.open(url))) is not None and host != own_host
+    }
 
 
-def check_addresses(config: Config, source: str, keys: Iterable[str], way: str) -> None:
+def check_addresses(config: Config, source: str, keys: Iterable[str], remedy: str) -> None:
     """Raises UserError, before anything is contacted, if a configuration has an address on another host than `source`.
 
-    Its author chooses what this machine contacts. `way` says how the user can permit that.
+    Its author chooses what this machine contacts. `remedy` says how the user can permit that.
     """
     elsewhere = addresses_elsewhere(config, source, keys)
     if elsewhere:
         listed = ", ".join(f"{key}={url!r:.200}" for key, url in elsewhere.items())
         raise UserError(
             f"{source}: its configuration reads from other hosts than its own ({listed}); if you expect these "
-            f"addresses, {way}"
+            f"addresses, {remedy}"
         )
 
 
@@ -82,7 +84,7 @@ def read_configuration(name: str, overrides: Overrides = ()) -> Config:
     """The configuration of a preset, a YAML file or its URL, with overrides.
 
     Raises UserError for an invalid configuration, and for a file from a URL that names modules outside distgan or
-    addresses on other hosts than its own: its author would choose what is run and what is contacted.
+    addresses on other hosts: its author would choose the code to run and the hosts to contact.
     """
     if "://" not in name:
         return load_config(name, overrides)
@@ -103,7 +105,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 @dataclass(frozen=True)
 class RunSpec:
-    """What to train and where to keep it. The run's folder is `storage_url`/`name`.
+    """The specification of a run. Its folder is `storage_url`/`name`.
 
     Attributes:
         profile: whether to record a trace of some steps.
@@ -139,10 +141,10 @@ class RunSpec:
 
 @dataclass(frozen=True)
 class RunPlan:
-    """What a run will do.
+    """The plan of a run.
 
     Attributes:
-        spec: the given one, with absolute paths, and with the URL of the checkpoint that the run begins with.
+        spec: the specification, with absolute paths, and with the URL of the checkpoint that the run begins with.
         layers: (name, output shape, parameters) of each layer of each network.
         resumes: the checkpoint that the run resumes from: its own, or in a new run that of another run.
         small_dataset: what the data set is too small for, if anything.
@@ -159,7 +161,7 @@ class RunPlan:
 
     @property
     def steps(self) -> int:
-        """Generator updates until the budget is used up, including those already made."""
+        """Generator updates of the whole budget, including those already made."""
         config = self.spec.config
         images = config.objective.critic_steps * config.training.batch_size
         done = Progress() if self.resumes is None else Progress.from_dict(self.resumes.progress)
@@ -211,7 +213,7 @@ def plan_run(spec: RunSpec, *, dry_run: bool = False) -> RunPlan:
 
 
 def _with_absolute_paths(config: Config) -> Config:
-    """Workers, and the next session, may run in other folders."""
+    """The specification with absolute paths: workers and the next session may run in other folders."""
     places: dict[str, str] = {}
     if config.data.url is not None:
         places["url"] = Storage.open(config.data.url).url
@@ -249,7 +251,7 @@ def _with_start(
         return replace(spec, init_from=checkpoint.url), None, checkpoint.skipped
     if spec.continue_from is not None:
         checkpoint = find_checkpoint(
-            spec.continue_from, default=LAST, own=own_names(spec.config.model_dump(mode="json"))
+            spec.continue_from, default=LAST, custom=custom_names(spec.config.model_dump(mode="json"))
         )
         check_continuable(checkpoint, spec.config, index.hash if index is not None else checkpoint.manifest.data_hash)
         return replace(spec, continue_from=checkpoint.url), checkpoint.manifest, checkpoint.skipped

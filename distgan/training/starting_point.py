@@ -21,7 +21,7 @@ from distgan.training.checkpoints import (
 )
 from distgan.training.early_stopping import ranked
 from distgan.training.ema import ExponentialMovingAverage
-from distgan.training.manifest import Manifest
+from distgan.training.manifest import Manifest, damage_of
 from distgan.training.networks import Networks
 from distgan.training.progress import Progress
 
@@ -81,7 +81,7 @@ def find_checkpoint(
     which: str | None = None,
     default: str = BEST,
     retry: Retry = NO_RETRY,
-    own: Mapping[str, str] | None = None,
+    custom: Mapping[str, str] | None = None,
     trust_code: bool = False,
 ) -> Checkpoint:
     """The checkpoint at `url`, or one of the run at `url`.
@@ -89,7 +89,7 @@ def find_checkpoint(
     Args:
         which: `best`, `last`, or a checkpoint's name; None for `default`. The best is the best evaluated one that still
             exists; without one, or if it is damaged, the last complete one.
-        own: the user's own networks and the like (see `CheckpointStore`).
+        custom: custom components of the user's configuration (see `CheckpointStore`).
         trust_code: whether the module that the run's `evaluation.monitor` names may be imported. It says which values
             are better.
 
@@ -102,9 +102,9 @@ def find_checkpoint(
         if which is not None:
             raise UserError(f"--checkpoint {which}: {url} is a checkpoint itself; give the run's folder instead")
         return _read(
-            CheckpointStore(Storage.open(above), own, reading=retry), name, f"{url}: no complete checkpoint there"
+            CheckpointStore(Storage.open(above), custom, reading=retry), name, f"{url}: no complete checkpoint there"
         )
-    store = CheckpointStore(folder, own, reading=retry)
+    store = CheckpointStore(folder, custom, reading=retry)
     return _checkpoint_of_run(store, default if which is None else which, url, trust_code)
 
 
@@ -116,7 +116,7 @@ def _read(
     except NotFoundError:
         raise UserError(f"{line}; {hint}") from None
     except DamagedError as error:
-        raise DamagedError(f"{line}: {str(error).partition(': damaged: ')[2]}; {hint}") from None
+        raise DamagedError(f"{line}: {damage_of(error)}; {hint}") from None
 
 
 def _checkpoint_of_run(store: CheckpointStore, which: str, url: str, trust_code: bool) -> Checkpoint:
@@ -141,7 +141,7 @@ def _checkpoint_of_run(store: CheckpointStore, which: str, url: str, trust_code:
         )
     best = None
     if which == BEST:
-        best = store.first_kept(checkpoint_name(evaluation.step) for evaluation in ranked(evaluations, monitor))
+        best = store.first_existing(checkpoint_name(evaluation.step) for evaluation in ranked(evaluations, monitor))
     skipped: tuple[str, ...] = ()
     if best is not None:
         try:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 import distgan
 from distgan.config.load import build_config, flatten
-from distgan.config.plugins import own_names, without_own_observers
+from distgan.config.plugins import custom_names, without_custom_observers
 from distgan.config.resume_rules import lasting_differences, mutable_keys, training_differences
 from distgan.config.schema import Config
 from distgan.errors import UserError
@@ -196,8 +196,8 @@ def _check_order(manifest: Manifest, config: Config, where: str, init_from: str)
 def _differences(
     manifest: Manifest, config: Config, where: str, between: Callable[[Config, Config], Differences]
 ) -> Differences:
-    tree = without_own_observers(manifest.config)
-    differences = _own_code_differences(tree, config)
+    tree = without_custom_observers(manifest.config)
+    differences = _custom_code_differences(tree, config)
     if differences:
         return differences
     # Own components in it are those of the user's own configuration.
@@ -209,10 +209,10 @@ def _listed(differences: Differences) -> str:
     return "; ".join(lines if len(lines) <= 4 else [*lines[:3], f"and {len(lines) - 3} more"])
 
 
-def _own_code_differences(old: Mapping[str, Any], config: Config) -> Differences:
-    """Own components (`module:Class`) that differ, found without importing them."""
-    new = without_own_observers(config.model_dump(mode="json"))
-    before, after = own_names(old), own_names(new)
+def _custom_code_differences(old: Mapping[str, Any], config: Config) -> Differences:
+    """Custom components (`module:Class`) that differ, without importing them."""
+    new = without_custom_observers(config.model_dump(mode="json"))
+    before, after = custom_names(old), custom_names(new)
     keys = [key for key in sorted(before.keys() | after.keys()) if before.get(key) != after.get(key)]
     return {key: (flatten(old).get(key), flatten(new)[key]) for key in keys}
 

@@ -21,13 +21,13 @@ from distgan.distributed import Distributed
 from distgan.losses.context import Context
 from distgan.losses.objective import Objective
 from distgan.training.augmentation import DiffAugment
-from distgan.training.buffers import RunningStatistics, has_batch_statistics
+from distgan.training.batch_statistics import RunningStatistics, has_batch_statistics
 from distgan.training.networks import DTYPES, Labels, Networks
 from distgan.training.optimizers import Optimizers
 from distgan.training.profiling import span
-from distgan.training.updates import DiscriminatorUpdate, SimultaneousUpdate, Terms
+from distgan.training.updates import DiscriminatorUpdate, SimultaneousUpdate, TermSums
 
-# The real images of a batch with their labels: the groups of this worker.
+# This worker's groups of a batch: real images with their labels.
 RealBatch = Sequence[Group]
 
 
@@ -55,7 +55,6 @@ class Step:
 
     Attributes:
         batches_per_step: real batches that a step reads.
-        term_groups: how many of this worker's groups had each term of the last step.
     """
 
     def __init__(
@@ -82,7 +81,6 @@ class Step:
         else:
             self.parallel_generator = distributed.ddp(self.generator)
             self.parallel_discriminator_update = distributed.ddp(discriminator_update)
-        self.term_groups: dict[str, int] = {}
         self._statistics = RunningStatistics(self.generator, self.discriminator)
         self._generator_statistics = RunningStatistics(self.generator)
         self._discriminator_statistics = RunningStatistics(self.discriminator)
@@ -90,69 +88,64 @@ class Step:
         self._group_size = config.training.batch_size // config.scale.groups
         self._memory_format = torch.channels_last if config.training.channels_last else torch.contiguous_format
 
-    def run(self, next_batch: Callable[[], RealBatch], discriminator_updates: int, generator_updates: int) -> Terms:
-        """One step, after so many updates of each network; calls `next_batch` `batches_per_step` times.
+    def run(self, next_batch: Callable[[], RealBatch], discriminator_updates: int, generator_updates: int) -> TermSums:
+        """Runs one step. The counts are the updates of each network before it.
 
-        An objective that needs real logits has a batch of its own for the generator's update, the last of the step.
+        Calls `next_batch` `batches_per_step` times. An objective that needs real logits has a batch of its own for the
+        generator's update, the last of the step.
 
-        Returns the terms of its last discriminator update that had them and of its generator update: this worker's
-        shares, whose sum over all workers is the mean over all groups, where all had the term (see `term_groups`).
+        Returns the terms of the generator's update and of the last discriminator update that had each.
         """
         objective, batch_size = self.config.objective, self.config.training.batch_size
         self.optimizers.set_rates(discriminator_updates * batch_size)
         if self.simultaneous:
-            self.both_updates(next_batch(), discriminator_updates)
-            self.term_groups = self._term_groups
-            return self._terms
+            return self.both_updates(next_batch(), discriminator_updates)
         batch: RealBatch = ()
-        terms: Terms = {}
-        groups: dict[str, int] = {}
+        terms = TermSums()
         for offset in range(objective.critic_steps):
             if offset == 0 or objective.critic_batches == "fresh":
                 batch = next_batch()
-            terms |= self.discriminator_update(batch, discriminator_updates + offset)
-            groups |= self._term_groups
+            terms.replace(self.discriminator_update(batch, discriminator_updates + offset))
         if self._generator_reads:
             batch = next_batch()
         images = (discriminator_updates + objective.critic_steps) * batch_size
-        terms |= self.generator_update(batch, generator_updates, images)
-        self.term_groups = groups | self._term_groups
+        terms.replace(self.generator_update(batch, generator_updates, images))
         return terms
 
-    def discriminator_update(self, batch: RealBatch, update: int) -> Terms:
+    def discriminator_update(self, batch: RealBatch, update: int) -> TermSums:
         """One update of the discriminator, with generated images that carry no gradient."""
         with span("discriminator"):
-            self.discriminator_gradients(batch, update)
+            terms = self.discriminator_gradients(batch, update)
         with span("optimizers"):
-            self._record_gradient("discriminator", self.discriminator)
+            self._add_gradient_norm(terms, "discriminator", self.discriminator)
             self._move_discriminator()
-        return self._terms
+        return terms
 
-    def generator_update(self, batch: RealBatch, update: int, images: int) -> Terms:
+    def generator_update(self, batch: RealBatch, update: int, images: int) -> TermSums:
         """One update of the generator through the frozen discriminator, which has been trained on `images` real ones.
 
         Of the batch only the labels are used, unless the objective needs logits of its images.
         """
         with span("generator"):
-            self.generator_gradients(batch, update, images)
+            terms = self.generator_gradients(batch, update, images)
         with span("optimizers"):
-            self._record_gradient("generator", self.generator)
+            self._add_gradient_norm(terms, "generator", self.generator)
             self.optimizers.update_generator()
-        return self._terms
+        return terms
 
-    def both_updates(self, batch: RealBatch, update: int) -> Terms:
+    def both_updates(self, batch: RealBatch, update: int) -> TermSums:
         """Updates both networks with gradients from one forward, taken before either moves."""
-        self.simultaneous_gradients(batch, update)
+        terms = self.simultaneous_gradients(batch, update)
         with span("optimizers"):
-            self._record_gradient("discriminator", self.discriminator)
-            self._record_gradient("generator", self.generator)
+            self._add_gradient_norm(terms, "discriminator", self.discriminator)
+            self._add_gradient_norm(terms, "generator", self.generator)
             self._move_discriminator()
             self.optimizers.update_generator()
-        return self._terms
+        return terms
 
-    def discriminator_gradients(self, batch: RealBatch, update: int) -> None:
+    def discriminator_gradients(self, batch: RealBatch, update: int) -> TermSums:
         """Fills the discriminator's gradients and advances the running statistics of both networks."""
-        self._begin(self._statistics, self.optimizers.discriminator)
+        sums = self._begin(self._statistics, self.optimizers.discriminator)
         for part, context, last in self._parts(batch, update, update * self.config.training.batch_size):
             labels = self._labels(part)
             with _synchronized(self.parallel_discriminator_update, last):
@@ -162,12 +155,13 @@ class Step:
                     real = self._real(part.images, context)
                     loss, _, _, terms = self.parallel_discriminator_update(real, fake, context, *labels)
                 torch.autograd.backward(loss * self.groups.loss_weight)
-            self._record(terms, 1 / self.groups.total)
+            sums.add(terms, 1 / self.groups.total)
         self._statistics.finish()
+        return sums
 
-    def generator_gradients(self, batch: RealBatch, update: int, images: int) -> None:
+    def generator_gradients(self, batch: RealBatch, update: int, images: int) -> TermSums:
         """Fills the generator's gradients and advances its running statistics; the discriminator is untouched."""
-        self._begin(self._generator_statistics, self.optimizers.generator)
+        sums = self._begin(self._generator_statistics, self.optimizers.generator)
         multiple = self.config.objective.generator_batch_multiple
         with _frozen(self.discriminator), self._discriminator_statistics.held():
             for part, context, last in self._parts(batch, update, images):
@@ -181,16 +175,17 @@ class Step:
                         fake_logits = self.discriminator(fake, *labels).to(self._dtype)
                         loss = self.objective.generator_loss(fake_logits, real_logits, context)
                     torch.autograd.backward(loss * self.groups.loss_weight)
-                self._record({"loss/generator": loss}, 1 / self.groups.total)
+                sums.add({"loss/generator": loss}, 1 / self.groups.total)
         self._generator_statistics.finish()
+        return sums
 
-    def simultaneous_gradients(self, batch: RealBatch, update: int) -> None:
+    def simultaneous_gradients(self, batch: RealBatch, update: int) -> TermSums:
         """Fills both networks' gradients from one forward of each and advances all running statistics.
 
         The discriminator's backward stops at the generated images; the generator's passes through the same activations
         without reaching the discriminator's weights.
         """
-        self._begin(self._statistics, self.optimizers.discriminator, self.optimizers.generator)
+        sums = self._begin(self._statistics, self.optimizers.discriminator, self.optimizers.generator)
         weights = list(self.discriminator.parameters())
         for part, context, last in self._parts(batch, update, update * self.config.training.batch_size):
             with _synchronized(self.parallel_update, last):
@@ -204,8 +199,9 @@ class Step:
                 with span("generator"):
                     (towards_fakes,) = torch.autograd.grad(generator_loss * self.groups.loss_weight, fake)
                     torch.autograd.backward(fake, towards_fakes)
-            self._record(terms, 1 / self.groups.total)
+            sums.add(terms, 1 / self.groups.total)
         self._statistics.finish()
+        return sums
 
     def warm_up(self) -> None:
         """Runs two backwards and discards them; the networks and their statistics are as before.
@@ -230,12 +226,11 @@ class Step:
                 buffer.copy_(value)
         self.optimizers.zero_grad()
 
-    def _begin(self, statistics: RunningStatistics, *optimizers: torch.optim.Optimizer) -> None:
-        self._terms: Terms = {}
-        self._term_groups: dict[str, int] = {}
+    def _begin(self, statistics: RunningStatistics, *optimizers: torch.optim.Optimizer) -> TermSums:
         for optimizer in optimizers:
             optimizer.zero_grad()
         statistics.begin()
+        return TermSums()
 
     def _move_discriminator(self) -> None:
         self.optimizers.update_discriminator()
@@ -296,18 +291,11 @@ class Step:
         enabled = self.config.training.precision == "bfloat16"
         return torch.autocast(self.distributed.device.type, torch.bfloat16, enabled=enabled)
 
-    def _record_gradient(self, name: str, network: nn.Module) -> None:
-        """The norm of a network's whole mean gradient, before any bound on it: the same number on every worker."""
+    def _add_gradient_norm(self, terms: TermSums, name: str, network: nn.Module) -> None:
+        """Adds the norm of a network's whole mean gradient, before any bound on it. Every worker has the same."""
         gradients = [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
         norm = nn.utils.get_total_norm(gradients).to(self.distributed.device, self._dtype)
-        self._record({f"gradients/{name}": norm}, 1 / self.distributed.size, len(self.groups.local))
-
-    def _record(self, terms: Terms, share: float, groups: int = 1) -> None:
-        """Adds shares of means, which the workers sum: one group's, or one worker's of what all workers have."""
-        for name, value in terms.items():
-            value = value.detach() * share
-            self._terms[name] = self._terms[name] + value if name in self._terms else value
-            self._term_groups[name] = self._term_groups.get(name, 0) + groups
+        terms.add({f"gradients/{name}": norm}, 1 / self.distributed.size, len(self.groups.local))
 
 
 def _synchronized(module: nn.Module, last: bool) -> AbstractContextManager[None]:

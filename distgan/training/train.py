@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from threading import Event as Flag
 
-from distgan.config.plugins import own_names
+from distgan.config.plugins import custom_names
 from distgan.config.schema import Config
 from distgan.data.dataset import Dataset
 from distgan.distributed import Distributed
@@ -67,10 +67,10 @@ def build_trainer(
         return distributed.rank == 0 and not finishing.is_set() and reporter.stop_requested()
 
     # Reads of unavailable storage wait until a stop is requested; a state that is being saved waits longer.
-    reading, own = Retry(log, stop_reading), own_names(config.model_dump(mode="json"))
-    checkpoints = CheckpointStore(spec.run, own, reading=reading, writing=Retry(log), log=log)
+    reading, custom = Retry(log, stop_reading), custom_names(config.model_dump(mode="json"))
+    checkpoints = CheckpointStore(spec.run, custom, reading=reading, writing=Retry(log), log=log)
     resumed = _newest_checkpoint(spec, distributed, checkpoints)
-    continued = _other_run(spec, distributed, reading, own) if resumed is None else None
+    continued = _other_run(spec, distributed, reading, custom) if resumed is None else None
 
     start = resumed or continued
     threads = distributed.broadcast(
@@ -155,10 +155,10 @@ def _newest_checkpoint(spec: RunSpec, distributed: Distributed, checkpoints: Che
     return checkpoint
 
 
-def _other_run(spec: RunSpec, distributed: Distributed, retry: Retry, own: Mapping[str, str]) -> Checkpoint | None:
+def _other_run(spec: RunSpec, distributed: Distributed, retry: Retry, custom: Mapping[str, str]) -> Checkpoint | None:
     """The checkpoint of another run that this one continues, if it is to continue one."""
     url = distributed.broadcast(spec.continue_from)
-    return None if url is None else find_checkpoint(url, default=LAST, retry=retry, own=own)
+    return None if url is None else find_checkpoint(url, default=LAST, retry=retry, custom=custom)
 
 
 def _initial_state(config: Config, distributed: Distributed, dataset: Dataset, threads: int) -> TrainingState:

@@ -1,6 +1,8 @@
-"""The whole loss of an update as one module with one forward: what data parallelism wraps."""
+"""The whole loss of an update as one module with one forward, which data parallelism wraps."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +14,32 @@ from distgan.training.profiling import span
 
 # Parts of a loss and the like, by the names that they have in the metrics; scalars.
 Terms = dict[str, Tensor]
+
+
+@dataclass
+class TermSums:
+    """The terms of a step, added up over the groups of this worker.
+
+    Attributes:
+        values: of each term the sum of its shares. Summed over all workers, it is the mean over all groups, where all
+            had the term.
+        groups: how many of this worker's groups had the term. An update may have no penalty.
+    """
+
+    values: Terms = field(default_factory=dict)
+    groups: dict[str, int] = field(default_factory=dict)
+
+    def add(self, terms: Terms, share: float, groups: int = 1) -> None:
+        """Adds the terms of `groups` groups, each times `share`."""
+        for name, term in terms.items():
+            value = term.detach() * share
+            self.values[name] = self.values[name] + value if name in self.values else value
+            self.groups[name] = self.groups.get(name, 0) + groups
+
+    def replace(self, later: TermSums) -> None:
+        """Takes the terms of a later update in the place of those of the same name."""
+        self.values |= later.values
+        self.groups |= later.groups
 
 
 class DiscriminatorUpdate(nn.Module):
@@ -31,7 +59,7 @@ class DiscriminatorUpdate(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor, Terms]:
         """The loss, the logits of real and of generated images (N, ...), and the terms for the log.
 
-        Generated images, and what lies between them and the real ones, have the labels of the real ones.
+        Generated images, and those between them and real ones, have the labels of the real ones.
         """
 
         def discriminator(images: Tensor) -> Tensor:
@@ -75,7 +103,7 @@ class SimultaneousUpdate(nn.Module):
     def forward(
         self, real: Tensor, latents: Tensor, context: Context, *labels: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Terms]:
-        """The discriminator's loss, the generator's, the generated images between them, and the terms for the log."""
+        """The discriminator's loss, the generator's, the generated images, and the terms for the log."""
         objective = self.discriminator_update.objective
         context.seed_layers("discriminator latents")
         with span("generator"):

@@ -230,7 +230,7 @@ def test_a_limit_lies_where_half_is_left() -> None:
         for scaling in SCALINGS:
             one, found = predict(run, H100, 1), limit(run, H100, scaling)
             assert predict(SCALINGS[scaling](run, found.workers), H100, found.workers).efficiency(one) >= 0.5
-            if found.why in PARTS:
+            if found.reason in PARTS:
                 twice = 2 * found.workers
                 assert predict(SCALINGS[scaling](run, twice), H100, twice).efficiency(one) < 0.5
 

@@ -1,4 +1,4 @@
-"""The benchmark of searches: schedulers over curves made by hand, and a recording that goes on where it was."""
+"""The benchmark of searches: schedulers over curves made by hand, and a recording that resumes."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def test_what_diverges_keeps_its_curve_until_there(data: str, tmp_path: Path, mo
     assert recorded.rows == [(0.064, 300.0)]
     assert recorded.kimg == 0.08  # the last step before the sixth, of 16 images each
     assert recorded.diverged is not None
-    assert recorded.diverged.startswith("diverged at update 6")
+    assert recorded.diverged.startswith("diverged at step 6")
 
 
 def test_what_is_no_recording_is_said_in_one_line(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """What a user may get wrong, and what the world may do: always one line, exit code 2, never a traceback.
 
 A case is a line of `CASES`: its name, the command line, a pattern that the message must match, and what makes the
-circumstance (`circumstances.py`). In command lines and patterns `{data}` is a good data set of 100 grey images of
+circumstance (`circumstances.py`). In command lines and patterns `{data}` is a good data set of 100 gray images of
 32x32 pixels, `{run}` a finished run, `{yaml}` its configuration, `{tmp}` an empty folder; circumstances add words.
 """
 
@@ -148,7 +148,7 @@ def class_folder(name: bytes) -> Make:
     def make(place: Place) -> None:
         folder = Path(str(place.tmp / "photos")) / name.decode(errors="surrogateescape")
         folder.mkdir(parents=True)
-        (folder / "a.png").write_bytes(GREY)
+        (folder / "a.png").write_bytes(GRAY)
 
     return make
 
@@ -217,10 +217,10 @@ def no_temporary_folder(place: Place) -> None:
     place.patch.setattr("tempfile.tempdir", "/proc/none")
 
 
-GREY = encode_image(np.full((32, 32, 1), 7, np.uint8), "png")
+GRAY = encode_image(np.full((32, 32, 1), 7, np.uint8), "png")
 SMALL = encode_image(np.full((8, 8, 1), 7, np.uint8), "png")
-# Colours by number, one of them transparent, and no palette that says which they are.
-NO_PALETTE = GREY[:8] + chunk(b"IHDR", b"\0\0\0\x20\0\0\0\x20\x08\x03\0\0\0") + chunk(b"tRNS", b"\0") + GREY[33:]
+# Colors by number, one of them transparent, and no palette that says which they are.
+NO_PALETTE = GRAY[:8] + chunk(b"IHDR", b"\0\0\0\x20\0\0\0\x20\x08\x03\0\0\0") + chunk(b"tRNS", b"\0") + GRAY[33:]
 PACK_NPZ = "data pack a.npz --format npz --out new"
 PACK_IDX = "data pack a-images-idx3-ubyte --format idx --out new"
 PACK_PHOTOS = "data pack photos --format folder --out new"
@@ -357,7 +357,7 @@ CONFIGURATION = [
     ),
 ]
 
-LABELLED = "train quickstart generator.network=conditional:Generator discriminator.network=conditional:Critic"
+LABELED = "train quickstart generator.network=conditional:Generator discriminator.network=conditional:Critic"
 LABELS = [
     Case(
         "no number of classes",
@@ -372,34 +372,34 @@ LABELS = [
     ),
     Case(
         "one network without labels",
-        f"{LABELLED} num_classes=3 discriminator.network=dcgan --dry-run",
+        f"{LABELED} num_classes=3 discriminator.network=dcgan --dry-run",
         r"discriminator\.network=dcgan takes no labels, and num_classes=3",
     ),
     Case(
         "conditional networks, no classes",
-        f"{LABELLED} --dry-run",
+        f"{LABELED} --dry-run",
         "generator.network=conditional:Generator is a conditional network; set num_classes",
     ),
     Case(
         "other number of classes",
-        f"{LABELLED} num_classes=4 data.url={{data}}",
+        f"{LABELED} num_classes=4 data.url={{data}}",
         "num_classes=4, but the images at {data} have 3 classes: set num_classes=3",
     ),
     Case(
         "data of no classes",
-        f"{LABELLED} num_classes=3 data.url={{mine}}",
+        f"{LABELED} num_classes=3 data.url={{mine}}",
         r"num_classes=3, but the images at .* have 0 classes: train unconditional networks",
         header(classes=[]),
     ),
     Case(
         "some without labels",
-        f"{LABELLED} num_classes=3 data.url={{mine}}",
+        f"{LABELED} num_classes=3 data.url={{mine}}",
         "num_classes=3, but 1 of the 100 images at {mine} have no label: pack them with labels",
         columns(labels=put(3, -1)),
     ),
     Case(
         "labels beyond the classes",
-        f"{LABELLED} num_classes=3 data.url={{mine}}",
+        f"{LABELED} num_classes=3 data.url={{mine}}",
         "{mine}: damaged: it has the label 3 and 3 classes; rebuild the index",
         columns(labels=put(3, 3)),
     ),
@@ -557,8 +557,8 @@ SHARDS = [
     Case("train, small image", TRAIN_MINE, r"sample 0 .*it has 8x8 pixels, not 32x32", image(SMALL)),
     Case("no shards to index", "data index {tmp}", r"no \.tar files there"),
     Case("deep attributes", "data index foreign", r"a\.json: not valid JSON", foreign(("a.json", b"[" * 100_000))),
-    Case("sparse image", "data index foreign", "a.png: stored as a sparse file", foreign(("a.png", GREY), sparse=True)),
-    Case("label of words", "data index foreign", "the label 'cat' is not", foreign(("a.png", GREY), ("a.cls", b"cat"))),
+    Case("sparse image", "data index foreign", "a.png: stored as a sparse file", foreign(("a.png", GRAY), sparse=True)),
+    Case("label of words", "data index foreign", "the label 'cat' is not", foreign(("a.png", GRAY), ("a.cls", b"cat"))),
     Case(
         "no good sample to index",
         "data index foreign --bad skip",
@@ -579,7 +579,7 @@ SOURCES = [
         r"a\.png: not a readable image",
         photos(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n"),
     ),
-    Case("cut photo", PACK_PHOTOS, r"photos/a\.png: not a readable image", photos(GREY[:60])),
+    Case("cut photo", PACK_PHOTOS, r"photos/a\.png: not a readable image", photos(GRAY[:60])),
     Case("class without a name", PACK_PHOTOS, "has a name that is not UTF-8; rename it", class_folder(b"caf\xe9")),
     Case("no IDX files", "data pack {data} --format idx --out new", r"no \*-images-idx3-ubyte files"),
     Case("IDX gone", PACK_IDX, "a-images-idx3-ubyte: cannot be read: .*No such file"),
@@ -759,7 +759,7 @@ SOURCES = [
         "slow pattern",
         f"{PACK_PHOTOS} --label-pattern (a+)+$",
         r"photos/a+b\.png: --label-pattern '\(a\+\)\+\$' takes more than a second for its name",
-        all_of(folder("photos"), lambda place: (place.tmp / "photos" / f"{'a' * 40}b.png").write_bytes(GREY)),
+        all_of(folder("photos"), lambda place: (place.tmp / "photos" / f"{'a' * 40}b.png").write_bytes(GRAY)),
     ),
     Case("pattern of depth", f"{PACK_LEGO} {'(' * 5000}{')' * 5000}", "not a regular expression", lego),
     Case("pipe as idx", PACK_IDX, "is no regular file", pipe("a-images-idx3-ubyte")),
@@ -797,7 +797,7 @@ SOURCES = [
         "crop larger than the image",
         f"{PACK_PHOTOS} --crop 40",
         "^photos/a.png: it has 32x32 pixels, fewer than --crop 40; --bad skip leaves such images out$",
-        photos(GREY),
+        photos(GRAY),
     ),
     Case(
         "no good photo",
@@ -1236,7 +1236,7 @@ EVALUATION = [
         "half an image",
         FOLDER,
         "1.png: cannot be used: not a whole PNG.*; write it again, or leave it out",
-        images((32, 32), GREY[:60]),
+        images((32, 32), GRAY[:60]),
     ),
     Case("npz of no zip", "evaluate {tmp}/x.npz --data {data}", "not a whole .npz file of images", files(x_npz=b"no")),
     Case("no array there", "evaluate {tmp}/x.npy --data {data}", "x.npy: not found; check the name"),
@@ -1575,7 +1575,7 @@ CASES = [
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """100 grey images of 32x32 pixels in three shards."""
+    """100 gray images of 32x32 pixels in three shards."""
     made = tmp_path_factory.mktemp("data") / "numbered"
     pack_numbered(made, 100, size=32)
     return made

@@ -45,7 +45,7 @@ from distgan.training.networks import build_networks
 from distgan.training.progress import Progress, StepScores
 from distgan.training.run_spec import RunSpec, plan_run
 from distgan.training.starting_point import find_checkpoint
-from fuzzing import fuzz, told
+from fuzzing import fuzz, user_result
 from miniatures import attribute_table, attribute_text, python2_pickle, python_batch, zip_faces
 from runs import TINY
 from toy_data import pack_numbered
@@ -121,15 +121,15 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def use(folder: Path) -> None:
     """Everything that reads a data set: its check, its order, its blocks, its images."""
     storage = Storage.open(str(folder))
-    index = told(lambda: Index.load(storage))
+    index = user_result(lambda: Index.load(storage))
     if index is None:
         return
-    faults = told(lambda: verify(storage))
-    order = told(lambda: Order(index, 0, 4, 2))
+    faults = user_result(lambda: verify(storage))
+    order = user_result(lambda: Order(index, 0, 4, 2))
     if order is not None:
         numbers = np.concatenate([stream.samples(0, len(stream)) for stream in order.streams])
         assert sorted(numbers) == list(range(len(index)))
-    blocks = told(lambda: BlockReader(storage, index).read(index.blocks))
+    blocks = user_result(lambda: BlockReader(storage, index).read(index.blocks))
     if faults == []:
         assert blocks is not None
 
@@ -175,11 +175,11 @@ def test_a_table(packed: Path, patient: None, data: st.DataObject, header_agrees
 def images() -> list[bytes]:
     """Small images of many kinds, as files."""
     pixels = np.random.default_rng(0).integers(0, 256, (SIZE, SIZE, 3), np.uint8)
-    colour = Image.fromarray(pixels)
+    color = Image.fromarray(pixels)
     deep = Image.fromarray(np.arange(SIZE * SIZE, dtype=np.uint16).reshape(SIZE, SIZE) * 200)
-    pictures = [colour, deep, *(colour.convert(mode) for mode in ("L", "P", "RGBA", "1", "LA"))]
+    pictures = [color, deep, *(color.convert(mode) for mode in ("L", "P", "RGBA", "1", "LA"))]
     found = [_file(picture, "PNG") for picture in pictures]
-    found += [_file(colour, kind) for kind in ("JPEG", "WEBP", "GIF", "BMP", "TIFF")]
+    found += [_file(color, kind) for kind in ("JPEG", "WEBP", "GIF", "BMP", "TIFF")]
     return [*found, encode_image(pixels, "webp"), encode_image(pixels[:, :, :1], "jpg")]
 
 
@@ -217,7 +217,7 @@ def test_an_image(data: bytes, channels: int, mended: bool) -> None:
 @given(st.deferred(lambda: mutated(images())), st.booleans())
 def test_a_photo(tmp_path: Path, data: bytes, mended: bool) -> None:
     (tmp_path / "a.png").write_bytes(with_right_checksums(data) if mended else data)
-    told(lambda: FolderSource(str(tmp_path))[0])
+    user_result(lambda: FolderSource(str(tmp_path))[0])
 
 
 # Shards of other software.
@@ -260,7 +260,7 @@ def with_right_headers(data: bytes) -> bytes:
 def test_a_shard(tmp_path: Path, patient: None, data: bytes, mended: bool) -> None:
     (tmp_path / INDEX_NAME).unlink(missing_ok=True)
     (tmp_path / "a.tar").write_bytes(with_right_headers(data) if mended else data)
-    index = told(lambda: index_shards(Storage.open(str(tmp_path))))
+    index = user_result(lambda: index_shards(Storage.open(str(tmp_path))))
     if index is not None:
         assert Index.load(Storage.open(str(tmp_path))).hash == index.hash
         use(tmp_path)
@@ -286,7 +286,7 @@ def archives() -> list[bytes]:
 @given(st.deferred(lambda: mutated(archives())))
 def test_an_npz(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "a.npz").write_bytes(data)
-    told(lambda: NpzSource(str(tmp_path / "a.npz"))[0])
+    user_result(lambda: NpzSource(str(tmp_path / "a.npz"))[0])
 
 
 IDX = [
@@ -300,7 +300,7 @@ IDX = [
 def test_idx_files(tmp_path: Path, pictures: bytes, labels: bytes) -> None:
     (tmp_path / "a-images-idx3-ubyte").write_bytes(pictures)
     (tmp_path / "a-labels-idx1-ubyte").write_bytes(labels)
-    told(lambda: IdxSource(str(tmp_path))[0])
+    user_result(lambda: IdxSource(str(tmp_path))[0])
 
 
 # Downloads.
@@ -316,7 +316,7 @@ def cifar_batches() -> list[bytes]:
 @fuzz(300)
 @given(st.deferred(lambda: mutated(cifar_batches())))
 def test_a_cifar_batch(data: bytes) -> None:
-    batch = told(lambda: CIFAR[0].read_batch(io.BytesIO(data), "batch", "class"))
+    batch = user_result(lambda: CIFAR[0].read_batch(io.BytesIO(data), "batch", "class"))
     if batch is not None:
         assert batch.images.shape == (len(batch.labels), 3072)
 
@@ -325,7 +325,7 @@ def test_a_cifar_batch(data: bytes) -> None:
 @given(mutated([attribute_text(2).encode(), attribute_table(2).encode()]))
 def test_a_list_of_attributes(data: bytes) -> None:
     text = data.decode(errors="replace")
-    classes = told(lambda: read_attributes(io.StringIO(text), "list", ["Male", "Young"]))
+    classes = user_result(lambda: read_attributes(io.StringIO(text), "list", ["Male", "Young"]))
     assert classes is None or set(classes.values()) <= set(range(4))
 
 
@@ -341,9 +341,9 @@ def zips(folder: Path) -> list[bytes]:
 def test_a_zip_of_faces(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path, data: st.DataObject) -> None:
     seeds = zips(tmp_path_factory.getbasetemp() / "zips")
     (tmp_path / "a.zip").write_bytes(data.draw(mutated(seeds)))
-    source = told(lambda: CelebaSource(str(tmp_path / "a.zip"), ["Male"]))
+    source = user_result(lambda: CelebaSource(str(tmp_path / "a.zip"), ["Male"]))
     if source is not None:
-        told(lambda: [source[number] for number in range(len(source))])
+        user_result(lambda: [source[number] for number in range(len(source))])
 
 
 # Configurations.
@@ -359,7 +359,7 @@ VALUES = [
 def plan(config: Config) -> None:
     """What a dry run does with a configuration."""
     without = config.model_copy(update={"data": config.data.model_copy(update={"url": None})})
-    found = told(lambda: plan_run(RunSpec(without, "run", "/proc/none"), dry_run=True))
+    found = user_result(lambda: plan_run(RunSpec(without, "run", "/proc/none"), dry_run=True))
     assert found is None or found.steps >= 0
 
 
@@ -369,7 +369,7 @@ OVERRIDES = st.builds("{}={}".format, st.sampled_from(KEYS), st.sampled_from(VAL
 @fuzz(150)
 @given(st.lists(st.one_of(OVERRIDES, OVERRIDES, st.text(max_size=12)), min_size=1, max_size=3))
 def test_overrides(overrides: list[str]) -> None:
-    config = told(lambda: load_config("quickstart", overrides))
+    config = user_result(lambda: load_config("quickstart", overrides))
     if config is not None:
         plan(config)
 
@@ -378,7 +378,7 @@ def test_overrides(overrides: list[str]) -> None:
 @given(mutated([dump_config(load_config(name)).encode() for name in preset_names()]) | st.binary(max_size=30))
 def test_a_configuration_file(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.yaml").write_bytes(content)
-    config = told(lambda: load_config(str(tmp_path / "a.yaml")))
+    config = user_result(lambda: load_config(str(tmp_path / "a.yaml")))
     if config is not None:
         plan(config)
 
@@ -386,7 +386,7 @@ def test_a_configuration_file(tmp_path: Path, content: bytes) -> None:
 @fuzz(300)
 @given(st.text("s3file:/@[]*?.\0~ab%é\ud800", max_size=20) | st.text(max_size=20))
 def test_a_url(url: str) -> None:
-    storage = told(lambda: Storage.open(url))
+    storage = user_result(lambda: Storage.open(url))
     if storage is not None:
         assert Storage.open(storage.url) == storage
 
@@ -423,10 +423,10 @@ def test_a_manifest(checkpoint: Path, data: st.DataObject) -> None:
     kept = path.read_bytes()
     try:
         path.write_bytes(data.draw(st.one_of(changed_json(json.loads(kept)), mutated([kept]))))
-        found = told(lambda: find_checkpoint(str(checkpoint)))
+        found = user_result(lambda: find_checkpoint(str(checkpoint)))
         if found is not None:
             Progress.from_dict(found.manifest.progress)
-            told(lambda: sample_images(found, 1, 0))
+            user_result(lambda: sample_images(found, 1, 0))
     finally:
         path.write_bytes(kept)
 
@@ -438,4 +438,4 @@ STATE = {"access_key": "a", "secret_key": "b", "ports": {"s3.port": 1, "s3.port.
 @given(changed_json(STATE) | JSON.map(lambda value: json.dumps(value).encode()) | st.binary(max_size=20))
 def test_a_stores_state(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "state.json").write_bytes(content)
-    assert told(lambda: status(tmp_path)) is None
+    assert user_result(lambda: status(tmp_path)) is None

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from command_line import Cli
-from distgan.launch.signals import end_on_signals, output_gone, stop_on_signals
+from distgan.launch.signals import end_on_signals, output_closed, stop_on_signals
 from distgan.storage.storage import Storage
 from distgan.training.checkpoints import CheckpointStore
 from runs import TINY
@@ -88,7 +88,7 @@ def test_nohup_is_kept() -> None:
         end_on_signals()
         with stop_on_signals() as wish:
             signal.raise_signal(signal.SIGHUP)
-            output_gone()
+            output_closed()
             assert not wish.requested
     finally:
         for number, handler in zip((signal.SIGHUP, signal.SIGTERM), kept, strict=True):
@@ -97,7 +97,7 @@ def test_nohup_is_kept() -> None:
 
 def test_a_lost_output_is_a_wish_to_stop() -> None:
     with stop_on_signals() as wish:
-        output_gone()
+        output_closed()
         assert wish.exit_code == 128 + signal.SIGPIPE
 
 

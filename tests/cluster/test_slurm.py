@@ -226,7 +226,7 @@ def test_a_signal_before_the_command_starts_is_not_lost(slurm: Slurm) -> None:
     assert slurm.notes("scontrol") == [["requeue", slurm.environment["SLURM_JOB_ID"]]]
 
 
-def test_a_cancelled_job_is_not_queued_again(slurm: Slurm) -> None:
+def test_a_canceled_job_is_not_queued_again(slurm: Slurm) -> None:
     job = slurm.start("train.sbatch", "quickstart", ends="never")
     slurm.wait_for("distgan", job)
     job.terminate()

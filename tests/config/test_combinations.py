@@ -29,8 +29,8 @@ SMALL = [
     "data.streams=2", "scale.groups=2", "training.kimg=1", "training.augment=[color, translation, cutout]",
 ]  # fmt: skip
 OBJECTIVE_NAMES = ["bce", "hinge", "wgan", "wgan_gp", "bce, r1_weight: 1", "hinge, r1_weight: 1"]
-NORMALISE_BATCHES = {"dcgan"}
-NORMALISE_WEIGHTS = {"sagan", "sagan_resnet", "sngan"}
+NORMALIZE_BATCHES = {"dcgan"}
+NORMALIZE_WEIGHTS = {"sagan", "sagan_resnet", "sngan"}
 
 
 @pytest.mark.parametrize("objective", OBJECTIVE_NAMES)
@@ -44,7 +44,7 @@ def test_every_network_and_objective_train_or_are_refused(network: str, objectiv
     )
     networks = build_networks(config, ALONE.device)
     penalized = objective == "wgan_gp" or "r1" in objective
-    if (penalized and network in NORMALISE_BATCHES) or (objective == "wgan" and network in NORMALISE_WEIGHTS):
+    if (penalized and network in NORMALIZE_BATCHES) or (objective == "wgan" and network in NORMALIZE_WEIGHTS):
         with pytest.raises(UserError, match=r"normalizes .*; use"):
             check_combination(config, networks, build_objective(config))
         return
@@ -52,7 +52,7 @@ def test_every_network_and_objective_train_or_are_refused(network: str, objectiv
     optimizers = build_optimizers(config.optimizer, networks.generator, networks.discriminator)
     step = Step(config, networks, build_objective(config), optimizers, ALONE)
     group = Group(torch.zeros(4, 1, 32, 32, dtype=torch.uint8), torch.tensor([0, 1, 2, 0]))
-    terms = step.run(lambda: [group, group], 0, 0)
+    terms = step.run(lambda: [group, group], 0, 0).values
     assert all(value.isfinite() for value in terms.values())
     assert ("loss/penalty" in terms) == penalized
     for part in (networks.generator, networks.discriminator):
@@ -70,7 +70,7 @@ def test_without_spectral_norm_weights_may_be_clipped() -> None:
     check(load_config("wgan-gp-faces", [*overrides, "discriminator.spectral_norm=false"]))
 
 
-class Normalised(nn.Module):
+class Normalized(nn.Module):
     """A discriminator whose weights have spectral norm 1."""
 
     def __init__(self) -> None:
@@ -127,9 +127,9 @@ def test_simultaneous_updates_have_one_discriminator_step(objective: str) -> Non
 
 def test_clipping_is_not_undone_by_spectral_norm() -> None:
     with pytest.raises(UserError, match=r"spectral norm, which undoes the clipping of objective\.name=wgan; use"):
-        check(config("{name: wgan}"), Normalised())
+        check(config("{name: wgan}"), Normalized())
     for objective in ("{name: hinge}", "{name: wgan_gp}"):
-        check(config(objective), Normalised())
+        check(config(objective), Normalized())
 
 
 @pytest.mark.parametrize("objective", ["bce", "wgan"])

@@ -73,7 +73,7 @@ def test_another_network(config: Config) -> None:
     assert found["discriminator"] == tree_of(config)["discriminator"]
 
 
-def test_another_optimiser_of_one_side(config: Config) -> None:
+def test_another_optimizer_of_one_side(config: Config) -> None:
     found = tree_of(overridden(config, {"optimizer.generator.name": "rmsprop"}, "here"))["optimizer"]
     own = tree_of(config)["optimizer"]
     assert found["discriminator"] == own["discriminator"]

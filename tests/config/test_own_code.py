@@ -16,7 +16,7 @@ import torch
 
 from command_line import Cli, one_line
 from distgan.config.load import build_config, dump_config, load_config
-from distgan.config.plugins import own_sources
+from distgan.config.plugins import custom_sources
 from distgan.errors import UserError
 from distgan.inference.sampling import sample_images
 from distgan.training.networks import build_networks, build_objective
@@ -286,7 +286,7 @@ def test_sources_are_what_other_machines_lack(place: Path) -> None:
     (place / "my_package" / "deep").mkdir(parents=True)
     (place / "my_package" / "deep" / "nets.py").write_text(NETS)
     names = ["my_nets:Generator", "my_package.deep.nets:Generator", "dcgan", "torch.nn:Linear", "collections:Counter"]
-    assert own_sources([*names, "distgan.models.dcgan:Generator"]) == [
+    assert custom_sources([*names, "distgan.models.dcgan:Generator"]) == [
         str(place / "my_nets.py"),
         str(place / "my_package"),
     ]

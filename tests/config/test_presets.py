@@ -66,7 +66,7 @@ def losses(preset: str) -> list[dict[str, float]]:
 
     rows = []
     for _ in range(STEPS):
-        terms = step.run(next_batch, progress.discriminator_updates, progress.step)
+        terms = step.run(next_batch, progress.discriminator_updates, progress.step).values
         rows.append({name: float(value) for name, value in sorted(terms.items())})
         progress.advance(config, step.batches_per_step)
     return rows

@@ -125,8 +125,8 @@ def test_files_that_are_no_npz_archive(tmp_path: Path) -> None:
     array = io.BytesIO()
     np.save(array, IMAGES)
     middle = len(whole.getvalue()) // 3
-    spoilt = whole.getvalue()[:middle] + b"\xff" * 30 + whole.getvalue()[middle + 30 :]
-    for content in (b"", b"text", whole.getvalue()[:-30], array.getvalue(), spoilt, b"\x80\x04pickle"):
+    spoiled = whole.getvalue()[:middle] + b"\xff" * 30 + whole.getvalue()[middle + 30 :]
+    for content in (b"", b"text", whole.getvalue()[:-30], array.getvalue(), spoiled, b"\x80\x04pickle"):
         (tmp_path / "data.npz").write_bytes(content)
         with pytest.raises(UserError, match=r"data\.npz: not a readable \.npz archive"):
             NpzSource(str(tmp_path / "data.npz"))

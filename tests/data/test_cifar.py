@@ -102,9 +102,9 @@ def test_images_are_in_a_file_that_goes_with_the_source(tmp_path: Path, monkeypa
     source = CifarSource(str(tmp_path / "a.tar.gz"))
     (folder,) = (tmp_path / "temporary").iterdir()
     assert [(file.name, file.stat().st_size) for file in folder.iterdir()] == [("pixels", TRAIN * 3072)]
-    travelled = pickle.dumps(source)
-    assert len(travelled) < 1000 + 8 * TRAIN
-    check(pickle.loads(travelled), range(TRAIN), class_of)
+    traveled = pickle.dumps(source)
+    assert len(traveled) < 1000 + 8 * TRAIN
+    check(pickle.loads(traveled), range(TRAIN), class_of)
     gc.collect()
     assert folder.exists(), "a copy does not remove it"
     del source

@@ -99,7 +99,7 @@ def test_workers_on_two_nodes_train_the_same_to_the_bit(cluster: LocalCluster, t
     processors = max(1, len(os.sched_getaffinity(0)) // len(cluster.state.nodes))
     spread = ["--workers", "2", "placement.strategy=strict_spread", "scale.threads=null"]
     output = submit("train", "quickstart", *KEYS, *spread, "--name", "nodes", cwd=tmp_path)
-    assert "image budget used up" in output
+    assert "image budget reached" in output
     (nodes,) = (nodes for job, nodes in worker_nodes(cluster).items() if job not in before)
     assert len(nodes) == len(set(nodes)) == 2
     assert f", {plural(processors, 'thread')} each, " in output

@@ -58,7 +58,7 @@ def test_killed_and_resumed_job_ends_with_the_same_bits(data: str, bucket: str, 
     command = ["train", "quickstart", f"data.url={data}", *TINY, "--workers", "2", "--storage", bucket]
     whole = Storage.open(bucket).child("whole")
     output = finish(distgan(*command, "--name", "whole", cwd=tmp_path))
-    assert "image budget used up" in output, output
+    assert "image budget reached" in output, output
     summary = json.loads(whole.read_bytes("summary.json"))
     assert summary["kimg"] == pytest.approx(2.016)
     assert summary["workers"] == 2
@@ -99,7 +99,7 @@ def test_killed_and_resumed_job_ends_with_the_same_bits(data: str, bucket: str, 
     os.kill(workers_of(before)[0].pid, signal.SIGKILL)
     output = finish(process)
     assert process.returncode == 0, output
-    assert "image budget used up" in output, output
+    assert "image budget reached" in output, output
     assert our_processes() == before
     assert set(broken.list()) == kept
 
@@ -160,9 +160,9 @@ def test_evaluations_beside_the_training_find_what_those_within_it_do(data: str,
     command = ["train", "quickstart", f"data.url={data}", *TINY, "--workers", "1", "--storage", bucket]
     keys = ["evaluation.every_kimg=0.5", "evaluation.metrics=[recall]"]
     output = finish(distgan(*command, *keys, "evaluation.asynchronous=true", "--name", "beside", cwd=tmp_path))
-    assert "image budget used up" in output, output
+    assert "image budget reached" in output, output
     output = finish(distgan(*command, *keys, "--no-ray", "--name", "within", cwd=tmp_path))
-    assert "image budget used up" in output, output
+    assert "image budget reached" in output, output
     assert our_processes() == before
 
     beside, within = (Storage.open(bucket).child(name) for name in ("beside", "within"))

@@ -131,7 +131,7 @@ def test_a_killed_search_goes_on_and_its_winner_can_be_trained_anew(data: str, b
         "alone",
         cwd=tmp_path,
     )
-    assert "image budget used up" in finish(alone)
+    assert "image budget reached" in finish(alone)
     assert_same_bits(newest(bucket, "alone"), newest(f"{search}/trials", best.name))
 
     # And the winner goes on from its own state.

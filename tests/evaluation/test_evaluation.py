@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from distgan.config.schema import Config
-from distgan.data import dataset
+from distgan.data import dataset as dataset_module
 from distgan.data.blocks import BlockReader
 from distgan.data.bricks.render import BrickSource
 from distgan.data.dataset import Dataset
@@ -45,8 +45,8 @@ def config_of(data: str, *overrides: str) -> Config:
 def make_evaluator(config: Config, distributed: Distributed = ALONE) -> Evaluator:
     storage = Storage.open(str(config.data.url))
     index = Index.load(storage)
-    decoder = Dataset(index, BlockReader(storage, index), config.image_shape, config.data)
-    return build_evaluator(config.evaluation, config.data, distributed, decoder)
+    dataset = Dataset(index, BlockReader(storage, index), config.image_shape, config.data)
+    return build_evaluator(config.evaluation, config.data, distributed, dataset)
 
 
 def measure(distributed: Distributed, data: str) -> tuple[float, RealStatistics]:
@@ -135,10 +135,10 @@ def test_the_floor_is_what_as_many_real_images_measure(data: str, tmp_path: Path
         config = config_of(url, f"evaluation.samples={samples}")
         evaluator = make_evaluator(config)
         assert evaluator.real.floor_images == images
-        decoder = Dataset.open(config.data, config.image_shape)
+        dataset = Dataset.open(config.data, config.image_shape)
         extractor = configured_extractor(config.evaluation, ALONE)
         sums = FeatureSums.zeros(extractor.dimension, ALONE.device)
-        sums.update(DatasetReference(config.evaluation, config.data, ALONE, decoder, extractor).features(images))
+        sums.update(DatasetReference(config.evaluation, config.data, ALONE, dataset, extractor).features(images))
         measured = frechet_distance(sums.statistics(), evaluator.real.statistics)
         assert evaluator.real.floor == pytest.approx(measured, rel=1e-5)
         floors[images] = measured
@@ -261,8 +261,8 @@ def test_a_better_generator_is_nearer(data: str) -> None:
     """One that repeats real images is far nearer than one that draws noise."""
     config = config_of(data)
     evaluator, storage = make_evaluator(config), Storage.open(data)
-    decoder = Dataset(Index.load(storage), BlockReader(storage, Index.load(storage)), config.image_shape, config.data)
-    images = torch.from_numpy(np.concatenate(list(real_images(decoder, np.arange(0, 300, 2)))))
+    dataset = Dataset(Index.load(storage), BlockReader(storage, Index.load(storage)), config.image_shape, config.data)
+    images = torch.from_numpy(np.concatenate(list(real_images(dataset, np.arange(0, 300, 2)))))
     assert images.shape == (150, 1, 16, 16)
 
     class Replay(torch.nn.Module):
@@ -301,7 +301,7 @@ def test_an_image_that_cannot_be_decoded_is_named(data: str, monkeypatch: pytest
     def broken(*_: Any) -> None:
         raise ValueError("not a whole PNG, JPEG or WebP image")
 
-    monkeypatch.setattr(dataset, "decode_image", broken)
+    monkeypatch.setattr(dataset_module, "decode_image", broken)
     with pytest.raises(
         UserError, match=r"shard-\d+\.tar: sample \d+ at byte \d+ \(\d+\.png\) cannot be used: not a whole PNG"
     ):

@@ -40,7 +40,7 @@ def extractor() -> FeatureExtractor:
 
 
 def shapes(count: int, channels: int = 3, size: int = 32, seed: int = 0) -> Tensor:
-    """uint8 images of a disc or rectangle each, of random place, size, colours and shading."""
+    """uint8 images of a disc or rectangle each, of random place, size, colors and shading."""
     generator = torch.Generator().manual_seed(seed)
     uniform = torch.rand(count, 4 + 2 * channels, generator=generator)
     axis = torch.linspace(0, 1, size)
@@ -82,7 +82,7 @@ def test_lite0_gives_features_and_logits_of_the_published_shapes(published: Effi
         assert published(images).shape == (2, 1000)
 
 
-def test_lite0_recognises_a_photograph(published: EfficientNetLite0) -> None:
+def test_lite0_recognizes_a_photograph(published: EfficientNetLite0) -> None:
     """Grace Hopper in uniform, from matplotlib's sample data: class 652 of ImageNet is "military uniform"."""
     with Image.open(matplotlib.cbook.get_sample_data("grace_hopper.jpg", asfileobj=False)) as photograph:
         square = photograph.convert("RGB").crop((0, 0, 512, 512)).resize((224, 224), Image.Resampling.BICUBIC)
@@ -130,9 +130,9 @@ def test_features_are_those_of_the_published_network(published: EfficientNetLite
     torch.testing.assert_close(features, expected, rtol=0, atol=1e-4)
 
 
-def test_grey_images_are_rgb_of_three_equal_channels(extractor: FeatureExtractor) -> None:
-    grey = shapes(4, channels=1)
-    torch.testing.assert_close(extractor(grey), extractor(grey.expand(-1, 3, -1, -1)), rtol=0, atol=1e-4)
+def test_gray_images_are_rgb_of_three_equal_channels(extractor: FeatureExtractor) -> None:
+    gray = shapes(4, channels=1)
+    torch.testing.assert_close(extractor(gray), extractor(gray.expand(-1, 3, -1, -1)), rtol=0, atol=1e-4)
 
 
 def test_a_chunk_gives_the_same_bits_again_and_images_do_not_see_each_other(
@@ -188,7 +188,7 @@ def test_an_unknown_extractor_names_the_nearest() -> None:
         load_extractor("fd_light0")
 
 
-def test_to_uint8_clamps_and_rounds_and_inverts_the_normalisation() -> None:
+def test_to_uint8_clamps_and_rounds_and_inverts_the_normalization() -> None:
     every = torch.arange(256, dtype=torch.uint8)
     assert torch.equal(to_uint8(every.float() / 127.5 - 1), every)
     odd = torch.tensor([-7.0, -1.0, 0.003, 0.005, 1.0, float("inf")])

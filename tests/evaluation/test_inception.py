@@ -58,7 +58,7 @@ def test_the_network_has_the_published_size_and_shapes() -> None:
 
 
 def test_the_state_dict_has_the_ports_names() -> None:
-    """94 convolutions with their normalisation, six tensors each, and the classifier."""
+    """94 convolutions with their normalization, six tensors each, and the classifier."""
     with torch.device("meta"):
         state = InceptionV3().state_dict()
     assert len(state) == 566
@@ -111,7 +111,7 @@ def test_tensorflows_resize_literally(shape: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("size", [32, 299, 512])
 def test_pillows_resize_is_clean_fids(size: int) -> None:
-    """Pillow's bicubic of each channel as floats, and what overshoots clamped to grey levels."""
+    """Pillow's bicubic of each channel as floats, and what overshoots clamped to gray levels."""
     values = np.random.default_rng(0).integers(0, 256, (3, size, size)).astype(np.float32)
     resized = [np.asarray(Image.fromarray(each).resize((299, 299), Image.Resampling.BICUBIC)) for each in values]
     found = resize_as_pillow(torch.from_numpy(values)[None], 299)[0].numpy()
@@ -136,10 +136,10 @@ def test_both_conventions_differ_in_the_resize_alone(weights: Path) -> None:
         torch.testing.assert_close(features, wanted, rtol=1e-3, atol=1e-4 * float(wanted.abs().max()))
 
 
-def test_grey_images_are_rgb_of_three_equal_channels(weights: Path) -> None:
+def test_gray_images_are_rgb_of_three_equal_channels(weights: Path) -> None:
     extractor = load_extractor("fid", "cpu", weights)
-    grey = torch.randint(0, 256, (1, 1, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(extractor(grey), extractor(grey.expand(-1, 3, -1, -1)))
+    gray = torch.randint(0, 256, (1, 1, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(extractor(gray), extractor(gray.expand(-1, 3, -1, -1)))
 
 
 def test_logits_leave_the_bias_out(weights: Path) -> None:

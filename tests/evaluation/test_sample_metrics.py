@@ -67,14 +67,14 @@ def test_kernel_distance_repeats_and_is_float32s_to_rounding() -> None:
     assert single.std == pytest.approx(found.std, abs=1e-6)
 
 
-def radius(features: Tensor, number: int, neighbours: int) -> float:
+def radius(features: Tensor, number: int, neighbors: int) -> float:
     distances = torch.linalg.vector_norm(features - features[number], dim=1)
     others = [float(distance) for i, distance in enumerate(distances) if i != number]
-    return sorted(others)[neighbours - 1]
+    return sorted(others)[neighbors - 1]
 
 
 @pytest.mark.parametrize(("count", "other"), [(30, 40), (700, 20)])
-def test_neighbourhoods_are_the_formulas(count: int, other: int) -> None:
+def test_neighborhoods_are_the_formulas(count: int, other: int) -> None:
     real, fake = sets(count, other, 3)
     radii = {k: [radius(real, i, k) for i in range(count)] for k in (3, 5)}
     fake_radii = [radius(fake, j, 3) for j in range(other)]
@@ -89,7 +89,7 @@ def test_neighbourhoods_are_the_formulas(count: int, other: int) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_equal_sets_are_as_dense_as_each_other(dtype: torch.dtype) -> None:
-    """In any order: the k-th neighbour lies on the surface of its ball, and is outside."""
+    """In any order: the k-th neighbor lies on the surface of its ball, and is outside."""
     random = torch.Generator().manual_seed(0)
     real = torch.randn(700, 320, generator=random, dtype=dtype).relu()
     for fake in (real.clone(), real[torch.randperm(700, generator=random)]):
@@ -103,8 +103,8 @@ def test_what_lies_on_a_surface_is_the_authors_code() -> None:
     line = torch.arange(0.0, 12.0)[:, None]
     far = torch.tensor([[14.0], [100.0], [200.0], [300.0], [400.0], [500.0]])
     found = prdc(line, far)
-    assert found.precision == 1 / 6  # 14 is as far from 11 as its third neighbour, 8, and farther from all others
-    assert found.density == 1 / (5 * 6)  # nearer to 11 than its fifth neighbour, 6; as far from 10 as its fifth, 6
+    assert found.precision == 1 / 6  # 14 is as far from 11 as its third neighbor, 8, and farther from all others
+    assert found.density == 1 / (5 * 6)  # nearer to 11 than its fifth neighbor, 6; as far from 10 as its fifth, 6
     assert found.coverage == 1 / 12
 
 
@@ -121,7 +121,7 @@ def test_fidelity_and_diversity_come_apart() -> None:
     assert (far.precision, far.recall, far.density, far.coverage) == (0, 0, 0, 0)
 
 
-def test_large_offsets_do_not_drown_neighbours() -> None:
+def test_large_offsets_do_not_drown_neighbors() -> None:
     """Features far from 0 in float32, as ReLU features are."""
     real, fake = sets(200, 200, 16)
     wanted, found = prdc(real, fake), prdc((real + 100).float(), (fake + 100).float())

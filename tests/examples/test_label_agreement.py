@@ -1,4 +1,4 @@
-"""The example that judges a conditional run by a classifier: on shades of grey that a made-up generator paints."""
+"""The example that judges a conditional run by a classifier: on shades of gray that a made-up generator paints."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from runs import run, tiny_config
 pytestmark = [pytest.mark.timeout(120), pytest.mark.usefixtures("one_thread")]
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-SHADES = ["dark", "grey", "light"]
+SHADES = ["dark", "gray", "light"]
 CRITIC = "discriminator={network: conditional:Critic}"
 
 
@@ -46,7 +46,7 @@ class Shades(Source):
 
 
 class Painter(nn.Module):
-    """Paints the shade that is asked for; a careless one, light for grey and dark for light."""
+    """Paints the shade that is asked for; a careless one, light for gray and dark for light."""
 
     def __init__(self, *, image_size: int, latent_dim: int, num_classes: int, careless: bool = False) -> None:
         super().__init__()
@@ -122,7 +122,7 @@ def test_every_label_equally_often_and_the_same_figures_again(
 def test_mistakes_are_one_line(
     runs: Path, shades: str, main: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    other = packed(tmp_path / "other", Shades(["black", "grey", "white"], 6))
+    other = packed(tmp_path / "other", Shades(["black", "gray", "white"], 6))
     rare = packed(tmp_path / "rare", Shades(SHADES, 90, rare=True))
     cgan = runs / "cgan"
     for arguments, message in (

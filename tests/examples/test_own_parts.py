@@ -88,7 +88,7 @@ def test_the_commands_of_the_readme(tmp_path: Path) -> None:
     small = [*TINY, "channels=1", "training.kimg=0.256", "evaluation.every_kimg=1", "scale.threads=1"]
     options = arguments.index("--no-ray")
     output = distgan("train", preset, *arguments[:options], *small, *arguments[options:])
-    assert "image budget used up" in output
+    assert "image budget reached" in output
     assert "64 samples of step-" in distgan("sample", "runs/small", "--trust-code")
 
 

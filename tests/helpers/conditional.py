@@ -12,7 +12,7 @@ NETWORKS = [GENERATOR, "discriminator={network: conditional:Critic}"]
 
 
 class Generator(nn.Module):
-    """Labels one-hot beside the latents; batch normalisation."""
+    """Labels one-hot beside the latents; batch normalization."""
 
     def __init__(self, *, image_size: int, channels: int, latent_dim: int, num_classes: int, width: int = 4) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ class Generator(nn.Module):
 
 
 class Critic(nn.Module):
-    """Labels as planes beside the image, and dropout; batch normalisation on request."""
+    """Labels as planes beside the image, and dropout; batch normalization on request."""
 
     def __init__(
         self,
@@ -42,13 +42,13 @@ class Critic(nn.Module):
         num_classes: int,
         width: int = 4,
         dropout: float = 0.3,
-        normalised: bool = False,
+        normalized: bool = False,
     ) -> None:
         super().__init__()
         self.num_classes = num_classes
         self.layers = nn.Sequential(
             nn.Conv2d(channels + num_classes, width, 4, stride=2, padding=1),
-            nn.BatchNorm2d(width) if normalised else nn.Identity(),
+            nn.BatchNorm2d(width) if normalized else nn.Identity(),
             nn.LeakyReLU(0.2),
             nn.Dropout(dropout),
             nn.Flatten(),

@@ -23,7 +23,7 @@ def fuzz(examples: int) -> Callable[[T], T]:
     )
 
 
-def told(action: Callable[[], T]) -> T | None:
+def user_result(action: Callable[[], T]) -> T | None:
     """The action's result, None where it raised a `UserError` of one line; any other exception is a bug."""
     try:
         return action()

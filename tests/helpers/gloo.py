@@ -22,7 +22,7 @@ import torch.distributed as dist
 from distgan.distributed import Distributed
 
 # Forked from a process that has imported torch and started nothing, so a worker costs milliseconds. The second
-# module is what torch imports, for seconds, in the first step of an optimiser.
+# module is what torch imports, for seconds, in the first step of an optimizer.
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(["distgan.training.train", "torch._dynamo"])
 # How long the others have to end by themselves once one has died.

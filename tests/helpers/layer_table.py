@@ -25,7 +25,7 @@ def running_statistics(network: nn.Module) -> int:
 def layer_table(network: nn.Module, *inputs: Tensor) -> list[tuple[tuple[int, ...], int]]:
     """(output shape, numbers) of each layer that has any, in the order of the forward: weights and statistics.
 
-    Self-attention and conditional normalisation are one layer each.
+    Self-attention and conditional normalization are one layer each.
     """
     rows: list[tuple[tuple[int, ...], int]] = []
 

@@ -14,7 +14,7 @@ from distgan.training.step import RealBatch, Step
 
 ALONE = Distributed(0, 1, torch.device("cpu"))
 
-# Buffers that every update advances: of batch normalisation, and the power iteration's vectors.
+# Buffers that every update advances: of batch normalization, and the power iteration's vectors.
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked", "_u", "_v")
 
 
@@ -32,7 +32,7 @@ def real_group(config: Config, batch: int, group: int) -> Tensor:
     return torch.randint(0, 256, shape, dtype=torch.uint8, generator=random)
 
 
-def labelled_group(config: Config, batch: int, group: int) -> Group:
+def labeled_group(config: Config, batch: int, group: int) -> Group:
     """The same images with labels, where the networks take any."""
     images, random = real_group(config, batch, group), torch.Generator().manual_seed(batch + 1000 * group)
     classes = config.num_classes or 1
@@ -47,7 +47,7 @@ class Batches:
 
     def __call__(self) -> RealBatch:
         self.taken += 1
-        return [labelled_group(self.config, self.taken, group) for group in self.groups]
+        return [labeled_group(self.config, self.taken, group) for group in self.groups]
 
 
 def state_of(networks: Networks) -> dict[str, Tensor]:
@@ -62,7 +62,7 @@ def gradients_of(network: nn.Module) -> dict[str, Tensor]:
 
 def train_steps(step: Step, batches: Batches, first: int, count: int) -> list[dict[str, Tensor]]:
     critic_steps = step.config.objective.critic_steps
-    return [dict(step.run(batches, number * critic_steps, number)) for number in range(first, first + count)]
+    return [step.run(batches, number * critic_steps, number).values for number in range(first, first + count)]
 
 
 def measure_case(config: Config, distributed: Distributed) -> dict[str, dict[str, Tensor]]:

@@ -40,8 +40,8 @@ def kept_in(url: str) -> list[Path]:
 
 def real_side_of_a_run(url: str, *overrides: str) -> RealStatistics:
     config = tiny_config("quickstart", url, 1, *overrides)
-    decoder = Dataset.open(config.data, config.image_shape)
-    return build_evaluator(config.evaluation, config.data, ALONE, decoder).real
+    dataset = Dataset.open(config.data, config.image_shape)
+    return build_evaluator(config.evaluation, config.data, ALONE, dataset).real
 
 
 def test_what_is_kept_is_what_a_run_looks_for(copy: str, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -152,8 +152,8 @@ def test_scores_are_the_same_for_every_number_of_workers(trained: Path, samples:
 def test_files_of_all_kinds_hold_the_same_images(samples: Path, tmp_path: Path) -> None:
     with np.load(samples / "x.npz") as archive:
         np.savez_compressed(tmp_path / "squeezed.npz", arr_0=archive["arr_0"])
-    np.save(tmp_path / "grey.npy", np.load(samples / "x.npy")[..., 0])
-    sources = [samples / "x", samples / "x.npy", samples / "x.npz", tmp_path / "squeezed.npz", tmp_path / "grey.npy"]
+    np.save(tmp_path / "gray.npy", np.load(samples / "x.npy")[..., 0])
+    sources = [samples / "x", samples / "x.npy", samples / "x.npz", tmp_path / "squeezed.npz", tmp_path / "gray.npy"]
     wanted = np.load(samples / "x.npy").transpose(0, 3, 1, 2)
     for source in sources:
         images = open_images(str(source))
@@ -258,9 +258,9 @@ def class_distance(conditional: Path, label: int) -> float:
     checkpoint = find_checkpoint(str(conditional))
     config = build_config(checkpoint.manifest.config, "run", trust_code=True)
     config = config.model_copy(update={"evaluation": config.evaluation.model_copy(update={"samples": 50})})
-    decoder, extractor = Dataset.open(config.data, config.image_shape), load_extractor("fd_lite0")
-    labels = decoder.index.labels
-    real = np.stack([image for _, image in decoder.images(np.flatnonzero(labels == label))])
+    dataset, extractor = Dataset.open(config.data, config.image_shape), load_extractor("fd_lite0")
+    labels = dataset.index.labels
+    real = np.stack([image for _, image in dataset.images(np.flatnonzero(labels == label))])
     generator = average_generator(config, checkpoint, ALONE.device)
     fakes = GeneratedImages(config, labels, ALONE.device, generator, label).chunk(0)
     return frechet_distance(statistics_of(extractor(torch.from_numpy(real))), statistics_of(extractor(fakes)))
@@ -343,8 +343,8 @@ def test_short_names(names: str, metrics: tuple[str, ...], extractor: str | None
 def test_copies_are_looked_for_among_all_training_images(samples: Path, data: str, tmp_path: Path, cli: Cli) -> None:
     """An image of the data set among the first of an array; the picture and the numbers say so."""
     images = np.load(samples / "x.npy")
-    decoder = Dataset.open(DataConfig(url=data), (1, 16, 16))
-    ((_, real),) = decoder.images(np.array([123]))
+    dataset = Dataset.open(DataConfig(url=data), (1, 16, 16))
+    ((_, real),) = dataset.images(np.array([123]))
     images[3] = real.transpose(1, 2, 0)
     np.save(tmp_path / "copied.npy", images)
     command = ["evaluate", "copied.npy", "--data", data, "--real-samples", "64", "--nearest", "6", "--picture", "n.png"]

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from distgan.config.schema import DataConfig
-from distgan.data import dataset
+from distgan.data import dataset as dataset_module
 from distgan.data.blocks import BlockReader
 from distgan.data.dataset import Dataset
 from distgan.data.index import Block, Index
@@ -58,14 +58,14 @@ class Quarters:
         return torch.nn.functional.adaptive_avg_pool2d(images.float(), 2).mean(1).flatten(1)
 
 
-def decoder_of(url: str, shape: tuple[int, int, int] = (1, 16, 16), **options: str) -> Dataset:
+def dataset_of(url: str, shape: tuple[int, int, int] = (1, 16, 16), **options: str) -> Dataset:
     storage = Storage.open(url)
     index = Index.load(storage)
     return Dataset(index, BlockReader(storage, index), shape, DataConfig.model_validate(options))
 
 
-def all_images(decoder: Dataset) -> dict[int, Tensor]:
-    return {number: torch.tensor(image) for number, image in decoder.images(np.arange(len(decoder.index)))}
+def all_images(dataset: Dataset) -> dict[int, Tensor]:
+    return {number: torch.tensor(image) for number, image in dataset.images(np.arange(len(dataset.index)))}
 
 
 def noisy(image: Tensor, deviation: float) -> Tensor:
@@ -87,10 +87,10 @@ def levels(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def test_planted_copies_are_found(data: str) -> None:
-    decoder = decoder_of(data)
-    images = all_images(decoder)
+    dataset = dataset_of(data)
+    images = all_images(dataset)
     fakes = torch.cat([images[7][None], noisy(images[150], 12)[None], noise_images(1)])
-    nearest = find_nearest(ALONE, decoder, load_extractor("fd_lite0"), fakes, neighbors=3)
+    nearest = find_nearest(ALONE, dataset, load_extractor("fd_lite0"), fakes, neighbors=3)
     assert nearest.searched == 300
     assert (nearest.copies, nearest.extractor) == (1, "fd_lite0")
     for found in nearest.measures.values():
@@ -117,10 +117,10 @@ def by_hand(query: Tensor, own: int, images: dict[int, Tensor], neighbors: int) 
 @pytest.mark.parametrize("which", ["bricks", "levels"])
 def test_distances_are_those_of_brute_force(which: str, data: str, levels: str) -> None:
     """In `Levels` nearly all distances are shared by several images: the lowest numbers come first."""
-    decoder = decoder_of(data if which == "bricks" else levels)
-    images = all_images(decoder)
+    dataset = dataset_of(data if which == "bricks" else levels)
+    images = all_images(dataset)
     fakes = torch.cat([noise_images(4), images[11][None], noisy(images[90], 3)[None]])
-    nearest = find_nearest(ALONE, decoder, Quarters(), fakes, neighbors=8, seed=3)
+    nearest = find_nearest(ALONE, dataset, Quarters(), fakes, neighbors=8, seed=3)
     assert len(nearest.real) == len(fakes)
     assert sorted(set(nearest.real.tolist())) == nearest.real.tolist()
     found = nearest.pixels
@@ -140,10 +140,10 @@ def test_distances_are_those_of_brute_force(which: str, data: str, levels: str) 
 
 def test_pixels_of_large_images_are_exact(tmp_path: Path) -> None:
     """Their differences add up to more than float32 counts."""
-    decoder = decoder_of(pack_bricks(tmp_path, samples=12), (1, 512, 512), resize="bilinear")
-    images = all_images(decoder)
+    dataset = dataset_of(pack_bricks(tmp_path, samples=12), (1, 512, 512), resize="bilinear")
+    images = all_images(dataset)
     black = torch.zeros(1, 1, 512, 512, dtype=torch.uint8)
-    nearest = find_nearest(ALONE, decoder, None, black, neighbors=11)
+    nearest = find_nearest(ALONE, dataset, None, black, neighbors=11)
     found = nearest.pixels
     assert (found.fake[0].tolist(), found.fake_numbers[0].tolist()) == by_hand(black[0], -1, images, 11)
     assert found.fake[0, 0] * 512 * 512 > 2**24
@@ -153,15 +153,15 @@ def test_pixels_of_large_images_are_exact(tmp_path: Path) -> None:
 
 def test_real_images_are_drawn_by_seed(levels: str) -> None:
     fakes = noise_images(10)
-    one, again, other = (find_nearest(ALONE, decoder_of(levels), None, fakes, seed=seed).real for seed in (1, 1, 2))
+    one, again, other = (find_nearest(ALONE, dataset_of(levels), None, fakes, seed=seed).real for seed in (1, 1, 2))
     assert one.tolist() == again.tolist()
     assert len(set(one.tolist()) | set(other.tolist())) > 10
 
 
 def test_duplicates_in_the_data_are_neighbors_and_counted(levels: str) -> None:
     """Each level but the last ones occurs four times."""
-    decoder = decoder_of(levels)
-    nearest = find_nearest(ALONE, decoder, None, noise_images(30), neighbors=2)
+    dataset = dataset_of(levels)
+    nearest = find_nearest(ALONE, dataset, None, noise_images(30), neighbors=2)
     assert (nearest.duplicates, nearest.copies) == (30, 0)
     assert (nearest.pixels.real == 0).all()
     assert not (nearest.pixels.real_numbers == nearest.real[:, None]).any()
@@ -171,11 +171,11 @@ def test_duplicates_in_the_data_are_neighbors_and_counted(levels: str) -> None:
 
 
 def search(distributed: Distributed, url: str, name: str) -> Nearest:
-    decoder = decoder_of(url)
-    images = all_images(decoder)
+    dataset = dataset_of(url)
+    images = all_images(dataset)
     fakes = torch.cat([images[0][None], noisy(images[149], 6)[None], noise_images(3)])
     extractor = load_extractor("fd_lite0") if name == "fd_lite0" else Quarters()
-    return find_nearest(distributed, decoder, extractor, fakes if distributed.rank == 0 else fakes[:2].flip(1), seed=5)
+    return find_nearest(distributed, dataset, extractor, fakes if distributed.rank == 0 else fakes[:2].flip(1), seed=5)
 
 
 @pytest.mark.parametrize("name", ["fd_lite0", "quarters"])
@@ -195,44 +195,44 @@ def test_any_number_of_workers_finds_the_same(name: str, levels: str, tmp_path: 
 
 def test_more_workers_than_chunks(tmp_path: Path) -> None:
     url = pack_bricks(tmp_path, samples=CHUNK + 1)
-    decoder = decoder_of(url)
-    (last,) = decoder.images(np.array([CHUNK]))
+    dataset = dataset_of(url)
+    (last,) = dataset.images(np.array([CHUNK]))
     found = run_workers(search_last, 3, url, torch.tensor(last[1])[None])
     assert [each.pixels.fake_numbers[0, 0] for each in found] == [CHUNK] * 3
     assert [each.searched for each in found] == [CHUNK + 1] * 3
 
 
 def search_last(distributed: Distributed, url: str, fakes: Tensor) -> Nearest:
-    return find_nearest(distributed, decoder_of(url), None, fakes)
+    return find_nearest(distributed, dataset_of(url), None, fakes)
 
 
 def test_bad_samples_are_passed_over(data: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    real_decode = dataset.decode_image
+    real_decode = dataset_module.decode_image
 
     def partly(content: bytes, *arguments: object) -> NDArray[np.uint8]:
         if zlib.crc32(content) % 2:
             raise ValueError("not a whole PNG, JPEG or WebP image")
         return real_decode(content, *arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(dataset, "decode_image", partly)
-    decoder = decoder_of(data, bad_samples="skip")
-    images = all_images(decoder)
+    monkeypatch.setattr(dataset_module, "decode_image", partly)
+    dataset = dataset_of(data, bad_samples="skip")
+    images = all_images(dataset)
     assert 0 < len(images) < 300
     # More than there are: all of them stand beside the samples.
     for count, real in ((40, 40), (250, len(images))):
-        nearest = find_nearest(ALONE, decoder, None, noise_images(count))
+        nearest = find_nearest(ALONE, dataset, None, noise_images(count))
         assert (nearest.searched, len(nearest.real)) == (len(images), real)
         assert images.keys() >= set(nearest.real.tolist()) | set(nearest.pixels.real_numbers.flatten().tolist())
 
 
 def test_too_few_images_are_a_users_error(tmp_path: Path) -> None:
-    decoder = decoder_of(pack_bricks(tmp_path, samples=5))
-    assert find_nearest(ALONE, decoder, None, noise_images(1), neighbors=4).pixels.real.shape == (1, 4)
+    dataset = dataset_of(pack_bricks(tmp_path, samples=5))
+    assert find_nearest(ALONE, dataset, None, noise_images(1), neighbors=4).pixels.real.shape == (1, 4)
     with pytest.raises(UserError, match=r"the data have 5 usable images: .* ask for fewer neighbors"):
-        find_nearest(ALONE, decoder, None, noise_images(1), neighbors=5)
+        find_nearest(ALONE, dataset, None, noise_images(1), neighbors=5)
 
 
-class CountingDecoder(Dataset):
+class CountingDataset(Dataset):
     """Counts how many images of each pass are alive at once."""
 
     most = 0
@@ -260,11 +260,11 @@ def test_a_pass_reads_a_block_once_and_holds_a_chunk(data: str, monkeypatch: pyt
         return real_read(self, blocks)
 
     monkeypatch.setattr(BlockReader, "read", counted)
-    plain = decoder_of(data)
-    decoder = CountingDecoder(plain.index, plain.reader, plain.shape, DataConfig())
-    find_nearest(ALONE, decoder, None, noise_images(2))
-    # Two of a chunk: the one that a decoder has at hand, and the first of the next.
-    assert CHUNK <= decoder.most <= CHUNK + 2
+    plain = dataset_of(data)
+    dataset = CountingDataset(plain.index, plain.reader, plain.shape, DataConfig())
+    find_nearest(ALONE, dataset, None, noise_images(2))
+    # Two of a chunk: the one that a data set has at hand, and the first of the next.
+    assert CHUNK <= dataset.most <= CHUNK + 2
     # Beside the pass, the real images and the neighbors are read, two of the former and ten of the latter at most.
     assert len(read) <= len(plain.index.blocks) + 12
 
@@ -283,10 +283,10 @@ def test_numbers_beside_each_other() -> None:
 @pytest.mark.parametrize("channels", [1, 3])
 def test_the_picture_shows_samples_beside_their_neighbors(channels: int, tmp_path: Path) -> None:
     pack_numbered(tmp_path / "data", 100, channels=channels)
-    decoder = decoder_of(str(tmp_path / "data"), (channels, 16, 16))
-    images = all_images(decoder)
+    dataset = dataset_of(str(tmp_path / "data"), (channels, 16, 16))
+    images = all_images(dataset)
     fakes = torch.cat([noise_images(channels, seed=1).view(1, channels, 16, 16), images[42][None]])
-    nearest = find_nearest(ALONE, decoder, Quarters(), fakes, neighbors=2)
+    nearest = find_nearest(ALONE, dataset, Quarters(), fakes, neighbors=2)
     path = tmp_path / "nearest.png"
     draw_nearest(nearest, path)
     with Image.open(path) as opened:
@@ -320,8 +320,8 @@ def places_of(picture: NDArray[np.uint8], image: Tensor) -> list[tuple[int, int]
 
 
 def test_the_words_and_rows_of_many_samples(levels: str) -> None:
-    nearest = find_nearest(ALONE, decoder_of(levels), None, noise_images(MOST_ROWS + 1), neighbors=1)
-    one_less = find_nearest(ALONE, decoder_of(levels), None, noise_images(MOST_ROWS), neighbors=1)
+    nearest = find_nearest(ALONE, dataset_of(levels), None, noise_images(MOST_ROWS + 1), neighbors=1)
+    one_less = find_nearest(ALONE, dataset_of(levels), None, noise_images(MOST_ROWS), neighbors=1)
     difference = nearest_picture(nearest).height - nearest_picture(one_less).height
     assert 0 < difference < 128, "a line of words, and no row"
     first, pixels, copies = nearest_lines(nearest)

@@ -39,13 +39,13 @@ CASES = [
     ("no such interface", "train quickstart data.url={data} image_size=32 channels=1 --no-ray placement.interface=nic9",
      r"^placement\.interface=nic9: is not there on .* which has .*127\.0\.0\.1"),
     ("placement searched", "tune quickstart data.url={data} --space placement.strategy=choice(pack,spread)",
-     r"placement\.strategy: cannot be searched: it says where or how fast a run goes"),
+     r"placement\.strategy: cannot be searched: it decides where or how fast a run trains"),
 ]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """100 grey images of 32x32 pixels."""
+    """100 gray images of 32x32 pixels."""
     made = tmp_path_factory.mktemp("data") / "numbered"
     pack_numbered(made, 100, size=32)
     return made

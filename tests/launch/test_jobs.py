@@ -129,7 +129,7 @@ def test_own_code_trains_with_variables_that_nobody_sees(
     )  # fmt: skip
     output = finish(process)
     assert process.returncode == 0, output
-    assert "image budget used up" in output
+    assert "image budget reached" in output
     assert "connecting to Ray" in output
     assert "Traceback" not in output
     assert Storage.open(f"{bucket}/recipe").exists("summary.json")
@@ -218,7 +218,7 @@ def test_a_job_is_left_and_found_again_stopped_and_gone_on_with(head: Head, loca
     output = finish(process)
     assert process.returncode == 0, output
     assert f"resumed at {formatting.kimg_count(newest.kimg)} of " in output
-    assert "image budget used up" in output
+    assert "image budget reached" in output
 
 
 class Screen:

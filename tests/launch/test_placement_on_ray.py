@@ -23,16 +23,16 @@ HEAD, SPOT = "127.0.0.1:6396", "127.0.0.2"
 
 
 @pytest.fixture(scope="module")
-def labelled_nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def labeled_nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a Ray cluster whose second node is a spot one with bricks and an accelerator."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_AUTH_MODE", "token")
         patch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        yield from _labelled_nodes(tmp_path_factory.mktemp("nodes"))
+        yield from _labeled_nodes(tmp_path_factory.mktemp("nodes"))
 
 
-def _labelled_nodes(folder: Path) -> Iterator[str]:
+def _labeled_nodes(folder: Path) -> Iterator[str]:
     before = our_processes()
     common = ["--block", "--num-cpus", "2", "--object-store-memory", "100000000"]
     head_options = ["--head", "--port", "6396", "--dashboard-host", "127.0.0.1"]
@@ -48,12 +48,12 @@ def _labelled_nodes(folder: Path) -> Iterator[str]:
 
 
 def test_workers_go_where_the_configuration_says(
-    labelled_nodes: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    labeled_nodes: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", str(DRIVER.parents[2]))
     for variable in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
         monkeypatch.delenv(variable, raising=False)
-    process = start(str(DRIVER), labelled_nodes, cwd=tmp_path)
+    process = start(str(DRIVER), labeled_nodes, cwd=tmp_path)
     output = finish(process, 250)
     assert process.returncode == 0, output
     answer = json.loads(next(line for line in output.splitlines() if line.startswith("ANSWER")).removeprefix("ANSWER"))
@@ -70,14 +70,14 @@ def test_workers_go_where_the_configuration_says(
     assert answer["refused"].startswith("placement.interface=nic9: is not there on ")
 
 
-def test_a_run_spread_over_two_nodes_has_the_bits_of_one_here(labelled_nodes: str, data: str, tmp_path: Path) -> None:
+def test_a_run_spread_over_two_nodes_has_the_bits_of_one_here(labeled_nodes: str, data: str, tmp_path: Path) -> None:
     command = ["train", "quickstart", f"data.url={data}", *TINY, "training.kimg=0.5", "--workers", "2", "--name"]
-    spread = ["--address", labelled_nodes, "placement.strategy=strict_spread"]
+    spread = ["--address", labeled_nodes, "placement.strategy=strict_spread"]
     output = finish(start("-m", "distgan", *command, "spread", *spread, cwd=tmp_path))
-    assert "image budget used up" in output, output
+    assert "image budget reached" in output, output
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     output = finish(start(*launcher, "-m", "distgan", *command, "here", "--no-ray", cwd=tmp_path))
-    assert "image budget used up" in output, output
+    assert "image budget reached" in output, output
     runs = str(tmp_path / "runs")
     assert_same_bits(newest(runs, "spread"), newest(runs, "here"))
 
@@ -87,9 +87,9 @@ def test_a_run_spread_over_two_nodes_has_the_bits_of_one_here(labelled_nodes: st
     assert "error: the Ray cluster has no place for 2 workers with 1 CPU each: no node has the labels zone=a" in output
 
 
-def test_a_run_waits_for_a_node_and_ctrl_c_ends_the_wait(labelled_nodes: str, data: str, tmp_path: Path) -> None:
+def test_a_run_waits_for_a_node_and_ctrl_c_ends_the_wait(labeled_nodes: str, data: str, tmp_path: Path) -> None:
     keys = [*TINY, "training.kimg=0.1", "placement.labels=[zone=a]", "placement.wait=true"]
-    command = ["train", "quickstart", f"data.url={data}", *keys, "--address", labelled_nodes]
+    command = ["train", "quickstart", f"data.url={data}", *keys, "--address", labeled_nodes]
 
     def waiting() -> subprocess.Popen[str]:
         process = start("-m", "distgan", *command, cwd=tmp_path)
@@ -102,11 +102,11 @@ def test_a_run_waits_for_a_node_and_ctrl_c_ends_the_wait(labelled_nodes: str, da
     output = finish(process, 60)
     assert process.returncode == 130, output
     process = waiting()
-    options = ["--address", labelled_nodes, "--node-ip-address", "127.0.0.3", "--labels", "zone=a"]
+    options = ["--address", labeled_nodes, "--node-ip-address", "127.0.0.3", "--labels", "zone=a"]
     late = ray_node("start", *options, "--block", "--num-cpus", "1", "--object-store-memory", "100000000", cwd=tmp_path)
     try:
         output = finish(process, 150)
-        assert "image budget used up" in output, output
+        assert "image budget reached" in output, output
     finally:
         process.kill()
         late.kill()

@@ -21,7 +21,7 @@ from distgan.errors import UserError
 from distgan.launch.jobs import bootstrap, packaging
 from distgan.launch.jobs.bootstrap import SUBMITTED_FROM, difference, from_text, to_text, versions
 from distgan.launch.jobs.client import JobState
-from distgan.launch.jobs.command import ShippedFolder, check_places, command_of, entry_point
+from distgan.launch.jobs.command import ShippedFolder, check_paths, command_of, entry_point
 from distgan.launch.jobs.logs import Follower
 from distgan.launch.jobs.packaging import files_of, pack_distgan, pack_environment, pack_folder, read_env_file
 from distgan.launch.jobs.profiles import find_cluster, is_plaintext
@@ -269,7 +269,7 @@ def test_jobs_of_others_are_shown_as_they_are() -> None:
 )  # fmt: skip
 def test_what_the_cluster_will_have_may_be_named(parameters: dict[str, object], tmp_path: Path) -> None:
     write(tmp_path, "sub/recipe.yaml", "space.yaml", "mine.py", "first")
-    check_places(parameters, ShippedFolder(Path(), frozenset(files_of(tmp_path))), tmp_path)
+    check_paths(parameters, ShippedFolder(Path(), frozenset(files_of(tmp_path))), tmp_path)
 
 
 # What comes back

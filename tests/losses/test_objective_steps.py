@@ -76,7 +76,7 @@ WGAN = [
 
 
 def literal_wgan(config: Config, networks: Networks, steps: int) -> None:
-    """Noise over a grey level on the real images; three times as many fakes in a generator update."""
+    """Noise over a gray level on the real images; three times as many fakes in a generator update."""
     generator, discriminator, batches = networks.generator, networks.discriminator, real_batches()
     generator_rms, discriminator_rms = RMSProp(generator, 5e-5), RMSProp(discriminator, 1e-3)
     for step in range(steps):
@@ -200,7 +200,7 @@ def test_a_step_is_the_literal_one(
 
 @pytest.mark.parametrize("updates", ["sequential", "simultaneous"])
 def test_all_weights_are_clipped_after_each_discriminator_update(updates: str) -> None:
-    """Those of batch normalisation too, which begin at 1; the generator's are left alone."""
+    """Those of batch normalization too, which begin at 1; the generator's are left alone."""
     config = small_config(
         f"objective={{name: wgan, updates: {updates}}}", "discriminator={network: dcgan, width: 4}",
         "optimizer.discriminator.lr=0.1",
@@ -221,7 +221,7 @@ def test_all_weights_are_clipped_after_each_discriminator_update(updates: str) -
 
 
 def test_the_generator_learns_through_the_augmentation() -> None:
-    """Where everything is moved out of sight, nothing is learnt: the gradient passes what the discriminator saw."""
+    """Where everything is moved out of sight, nothing is learned: the gradient passes what the discriminator saw."""
     config = small_config("objective={name: hinge}", "training.augment=[cutout]")
     step, networks = build_step(config)
 

@@ -12,9 +12,9 @@ from distgan.losses.bce import BinaryCrossEntropy
 from distgan.losses.context import Context
 from distgan.losses.hinge import Hinge
 from distgan.losses.objective import Objective
-from distgan.losses.penalties import r1_penalty
+from distgan.losses.penalties import gradient_penalty, r1_penalty
 from distgan.losses.wgan import Wasserstein
-from distgan.losses.wgan_gp import WassersteinGradientPenalty, gradient_penalty
+from distgan.losses.wgan_gp import WassersteinGradientPenalty
 from distgan.models.wgan_gp import Discriminator
 
 pytestmark = pytest.mark.timeout(60)

@@ -21,7 +21,7 @@ CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
 
 
 def stages(network: nn.Module, inputs: Tensor) -> list[tuple[tuple[int, ...], int, int]]:
-    """(output shape, convolution's numbers, normalisation's numbers) of each convolution and what follows it."""
+    """(output shape, convolution's numbers, normalization's numbers) of each convolution and what follows it."""
     rows: list[list[object]] = []
 
     def note(layer: nn.Module, _: object, output: Tensor) -> None:
@@ -255,7 +255,7 @@ def test_the_discriminator_mixes_no_images_of_a_batch() -> None:
     torch.testing.assert_close(before[others], after[others], rtol=1e-12, atol=1e-15)
 
 
-def test_the_dcgan_discriminator_does_normalise_over_the_batch() -> None:
+def test_the_dcgan_discriminator_does_normalize_over_the_batch() -> None:
     discriminator = small("quickstart", "discriminator.dropout=0").discriminator.train()
     images = torch.randn(5, 1, 32, 32, generator=torch.Generator().manual_seed(0))
     before, after = discriminator(images), discriminator(torch.cat([images[:4], 3 * images[4:]]))

@@ -13,7 +13,7 @@ from layer_table import layer_table, meta, parameters, running_statistics
 
 pytestmark = pytest.mark.timeout(60)
 
-NORMALISED = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
+NORMALIZED = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 
 
 def test_generator_is_the_sources() -> None:
@@ -52,10 +52,10 @@ def test_discriminator_is_the_sources() -> None:
     assert slopes == [0.1] * 5
 
 
-def test_every_weight_is_normalised_or_none() -> None:
+def test_every_weight_is_normalized_or_none() -> None:
     context = {"image_size": 128, "channels": 3}
     for network, more in ((Generator, {"latent_dim": 8}), (Discriminator, {})):
-        layers = [layer for layer in meta(network, **context, **more).modules() if isinstance(layer, NORMALISED)]
+        layers = [layer for layer in meta(network, **context, **more).modules() if isinstance(layer, NORMALIZED)]
         assert len(layers) == (7 if network is Generator else 6) + 3
         assert all(is_parametrized(layer, "weight") for layer in layers)
         plain = meta(network, **context, **more, spectral_norm=False)

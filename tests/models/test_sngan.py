@@ -161,7 +161,7 @@ def test_generator_for_cifar_is_the_papers() -> None:
         [528_384, *[count * 2 if count == 512 else count for count in block * 3], 1_024, 6_915]
     )
     assert (parameters(network), running_statistics(network)) == (4_276_739, 7 * 512)
-    # A conditional normalisation has a scale and shift a class, and the last one is none.
+    # A conditional normalization has a scale and shift a class, and the last one is none.
     conditional = meta(sngan.Generator, image_size=32, channels=3, latent_dim=128, num_classes=10)
     assert parameters(conditional) == 4_276_739 + 6 * 9 * 512
 
@@ -203,10 +203,10 @@ def test_attention_is_where_the_papers_have_it() -> None:
         assert seen == [(channels, 32, 32)]
 
 
-def test_what_is_normalised_spectrally() -> None:
+def test_what_is_normalized_spectrally() -> None:
     context = {"image_size": 32, "channels": 3, "num_classes": 10}
     kinds = (nn.Conv2d, nn.Linear, nn.Embedding)
-    for network, normalised in (
+    for network, normalized in (
         (meta(sngan.Generator, latent_dim=8, **context), False),
         (meta(sngan.Discriminator, **context), True),
         (meta(sagan_resnet.Generator, latent_dim=8, **context), True),
@@ -214,7 +214,7 @@ def test_what_is_normalised_spectrally() -> None:
     ):
         layers = [layer for layer in network.modules() if isinstance(layer, kinds)]
         assert len(layers) >= 11
-        assert {is_parametrized(layer, "weight") for layer in layers} == {normalised}
+        assert {is_parametrized(layer, "weight") for layer in layers} == {normalized}
 
 
 def test_conditional_batch_norm_is_the_formula() -> None:
@@ -231,8 +231,8 @@ def test_conditional_batch_norm_is_the_formula() -> None:
         values = x[:, channel]
         mean, variance = values.mean(), values.var(correction=0)
         for image, label in enumerate(labels.tolist()):
-            normalised = (values[image] - mean) / (variance + 1e-3).sqrt()
-            wanted[image, channel] = layer.scale[label, channel] * normalised + layer.shift[label, channel]
+            normalized = (values[image] - mean) / (variance + 1e-3).sqrt()
+            wanted[image, channel] = layer.scale[label, channel] * normalized + layer.shift[label, channel]
     torch.testing.assert_close(layer(x, labels), wanted, rtol=1e-12, atol=1e-12)
     layer(x, labels).square().sum().backward()
     assert layer.scale.grad is not None

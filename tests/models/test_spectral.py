@@ -1,4 +1,4 @@
-"""Spectral normalisation: what the weights become, one power iteration an update, and the average's own."""
+"""Spectral normalization: what the weights become, one power iteration an update, and the average's own."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def small_config(case: str, *overrides: str) -> Config:
     return load_config(preset, [*COMMON, *changes, *overrides])
 
 
-def normalised(network: nn.Module) -> Iterator[tuple[str, nn.Module, _SpectralNorm, Tensor]]:
-    """(name, layer, its normalisation, the weight that is learnt) of each normalised layer."""
+def normalized(network: nn.Module) -> Iterator[tuple[str, nn.Module, _SpectralNorm, Tensor]]:
+    """(name, layer, its normalization, the weight that is learned) of each normalized layer."""
     for name, layer in network.named_modules():
         if is_parametrized(layer, "weight"):
             (norm,) = layer.parametrizations.weight
@@ -60,7 +60,7 @@ def spectral_norms(network: nn.Module) -> dict[str, float]:
     with torch.no_grad():
         return {
             name: float(torch.linalg.matrix_norm(matrix(layer, layer.weight), 2))
-            for name, layer, _, _ in normalised(network)
+            for name, layer, _, _ in normalized(network)
         }
 
 
@@ -77,7 +77,7 @@ def vectors(network: nn.Module) -> dict[str, Tensor]:
         (sagan_resnet.Discriminator, {"image_size": 32, "num_classes": 10}, (1, 3, 32, 32)),
     ],
 )
-def test_every_normalised_weight_has_norm_one_after_50_forwards(
+def test_every_normalized_weight_has_norm_one_after_50_forwards(
     network: type[nn.Module], options: dict[str, int], inputs: tuple[int, ...]
 ) -> None:
     torch.manual_seed(0)
@@ -95,7 +95,7 @@ def test_every_normalised_weight_has_norm_one_after_50_forwards(
 def iterated(network: nn.Module) -> dict[str, Tensor]:
     """One power iteration from the vectors as they are, literally: u ← Wv/|Wv|, v ← Wᵀu/|Wᵀu|."""
     found = {}
-    for name, layer, norm, weight in normalised(network):
+    for name, layer, norm, weight in normalized(network):
         rows = matrix(layer, weight.detach())
         u = F.normalize(rows @ norm._v, dim=0)
         found[f"{name}.parametrizations.weight.0._u"] = u
@@ -158,13 +158,13 @@ def test_a_resumed_step_has_the_same_bits() -> None:
 
 
 def wander(generator: nn.Module, random: torch.Generator) -> None:
-    """Moves the learnt weights as training would, only faster: their first singular vectors change."""
+    """Moves the learned weights as training would, only faster: their first singular vectors change."""
     with torch.no_grad():
-        for _, _, _, weight in normalised(generator):
+        for _, _, _, weight in normalized(generator):
             weight += 0.3 * weight.std() * torch.randn(weight.shape, generator=random, dtype=weight.dtype)
 
 
-def test_the_average_is_normalised_by_its_own_power_iteration() -> None:
+def test_the_average_is_normalized_by_its_own_power_iteration() -> None:
     config = small_config("plain, sequential")
     step, networks = build_step(config)
     generator, random = networks.generator, torch.Generator().manual_seed(0)

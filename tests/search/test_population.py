@@ -203,8 +203,8 @@ def test_observations_are_improvements_over_the_state_taken_over() -> None:
     second += [Member(2, 1, first[2].values, 0, 8.0), Member(3, 1, first[3].values, 0, None)]
     seen, improvements = observations(RATES, [first, second])
     assert seen.times.tolist() == [0] * 4 + [1] * 4
-    assert seen.places.shape == (8, 2)
-    assert np.all((seen.places >= 0) & (seen.places <= 1))
+    assert seen.positions.shape == (8, 2)
+    assert np.all((seen.positions >= 0) & (seen.positions <= 1))
     # The lower, the better, of equal beginnings; then 1, 7 and 2 better than they began.
     root = math.sqrt(1.5)
     assert improvements[:4] == pytest.approx([root, 0, -root, -root - 1])
@@ -227,7 +227,8 @@ def test_the_posterior_is_that_of_the_joint_normal() -> None:
     variance = np.diag(kernel(at, at) - kernel(at, seen) @ inverse @ kernel(seen, at))
     np.testing.assert_allclose(deviation**2, variance, rtol=1e-10)
     assert kernel(seen, at)[1, 2] == pytest.approx(
-        math.exp(-((seen.places[1] - at.places[2]) ** 2).sum() / 0.32) * 0.9 ** (abs(seen.times[1] - at.times[2]) / 2)
+        math.exp(-((seen.positions[1] - at.positions[2]) ** 2).sum() / 0.32)
+        * 0.9 ** (abs(seen.times[1] - at.times[2]) / 2)
     )
 
 
@@ -277,7 +278,7 @@ def away(member: Member) -> float:
     return float(((place_of(member) - place_of(wanted)) ** 2).sum())
 
 
-def simulated(seed: int, *, modelled: bool) -> tuple[list[float], float]:
+def simulated(seed: int, *, modeled: bool) -> tuple[list[float], float]:
     """How far from the best rates a population explores from its fourth generation on, and its best value at the end.
 
     A distance of 300 falls towards 10, fast at first, and is measured with an error of two in a hundred.
@@ -289,7 +290,7 @@ def simulated(seed: int, *, modelled: bool) -> tuple[list[float], float]:
         kept = {member.number: 0.6 + 0.35 * min(1.0, 2 * away(member)) for member in members}
         values = {one.number: 10 + (values[one.parent] - 10) * kept[one.number] for one in members}
         history.append(ended(members, [values[number] * rng.gauss(1, 0.02) for number in range(8)]))
-        explore: Explore = PB2(history) if modelled else anew
+        explore: Explore = PB2(history) if modeled else anew
         members = next_generation(RATES, seed, history[-1], explore)
         if generation >= 3:
             explored += [away(one) for one in members if one.takes_over]
@@ -302,6 +303,6 @@ def anew(space: Space, seed: int, member: Member, known: Sequence[Member]) -> di
 
 def test_the_model_finds_where_it_gets_better() -> None:
     """It explores nearer to the optimum than draws of the space are, and the population ends better."""
-    modelled, drawn = ([simulated(seed, modelled=model) for seed in range(6)] for model in (True, False))
-    assert np.median([one for one, _ in modelled]) < 0.6 * np.median([one for one, _ in drawn])
-    assert np.mean([end for _, end in modelled]) < np.mean([end for _, end in drawn])
+    modeled, drawn = ([simulated(seed, modeled=model) for seed in range(6)] for model in (True, False))
+    assert np.median([one for one, _ in modeled]) < 0.6 * np.median([one for one, _ in drawn])
+    assert np.mean([end for _, end in modeled]) < np.mean([end for _, end in drawn])

@@ -241,9 +241,9 @@ def test_it_finds_better_values_than_chance(
         assert len(trials) == count
         return min(bowl(trial)[0] for trial in trials)
 
-    learnt = [best(model(kind, BOWL, seed, count, higher_is_better=higher)) for seed in range(seeds)]
+    learned = [best(model(kind, BOWL, seed, count, higher_is_better=higher)) for seed in range(seeds)]
     chance = [best(random_sampler(BOWL, seed, count, None)) for seed in range(seeds)]
-    assert statistics.median(learnt) < statistics.median(chance) / 2, (learnt, chance)
+    assert statistics.median(learned) < statistics.median(chance) / 2, (learned, chance)
 
 
 def states_of(sampler: OptunaSampler, trials: list[Trial]) -> list[optuna.trial.FrozenTrial]:

@@ -127,7 +127,7 @@ def test_a_population_keeps_its_size(plan: Any) -> None:
         plan(space=entries, scheduler="pbt", limits=SearchLimits(trials=5))
 
 
-def test_other_objectives_and_optimisers_in_a_space(plan: Any) -> None:
+def test_other_objectives_and_optimizers_in_a_space(plan: Any) -> None:
     entries = [
         "objective.name=choice(bce, hinge)",
         "objective.label_noise=uniform(0.01, 0.2) if objective.name == bce",

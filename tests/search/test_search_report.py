@@ -17,7 +17,7 @@ from command_line import Cli
 from distgan.config.load import flatten, load_config
 from distgan.errors import UserError
 from distgan.search.curve_figures import curves_figure
-from distgan.search.importance import FEWEST, _places, importance
+from distgan.search.importance import FEWEST, _generation_shares, importance
 from distgan.search.ranking import leaderboard
 from distgan.search.record import SearchRecord, Trial
 from distgan.search.results import (
@@ -30,7 +30,7 @@ from distgan.search.results import (
     write_results,
 )
 from distgan.search.search_console import SearchDisplay
-from distgan.search.trial_tables import Progress, trials_table
+from distgan.search.trial_tables import TrialProgress, trials_table
 from distgan.search.trial_text import short_names, value_shown
 from distgan.storage.storage import Storage
 from runs import checkpoints, run, tiny_config
@@ -72,7 +72,7 @@ def leaderboard_rows(record: SearchRecord) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(leaderboard_csv(record))))
 
 
-def shown(record: SearchRecord, width: int, height: int, *progress: tuple[int, Progress]) -> str:
+def shown(record: SearchRecord, width: int, height: int, *progress: tuple[int, TrialProgress]) -> str:
     """The live table as a terminal of this size has it."""
     out = io.StringIO()
     console = Console(file=out, width=width, height=height, force_terminal=True, color_system=None)
@@ -132,7 +132,7 @@ def test_best_yaml_is_the_configuration_of_the_winner(tmp_path: Path) -> None:
     assert "distgan train" in comment
 
 
-def test_best_yaml_has_the_options_of_another_component_and_optimiser(tmp_path: Path) -> None:
+def test_best_yaml_has_the_options_of_another_component_and_optimizer(tmp_path: Path) -> None:
     space = {"objective.name": "choice(wgan_gp, hinge)", "optimizer.generator.name": "choice(adam, rmsprop)"}
     plan = make_plan(space)
     overrides = {"objective.name": "hinge", "optimizer.generator.name": "rmsprop"}
@@ -265,7 +265,7 @@ def test_twenty_thousand_trials_are_ranked_in_time() -> None:
     one = make_trial(plan, 0, state="budget", curve=[(20.0, 1.0)])
     trials = [one.model_copy(update={"number": number, "curve": [(20.0, float(number))]}) for number in range(20_000)]
     assert [ranked.trial.number for ranked in leaderboard(plan, trials)] == list(range(20_000))
-    assert _places(trials, {number: float(number) for number in range(20_000)})[15_000] == 0.75
+    assert _generation_shares(trials, {number: float(number) for number in range(20_000)})[15_000] == 0.75
     repeated = [one, *(trial.model_copy(update={"repeats": 0}) for trial in trials[1:])]
     assert [ranked.runs for ranked in leaderboard(plan, repeated)] == [20_000]
 
@@ -305,7 +305,7 @@ def test_live_table_has_a_row_a_trial() -> None:
     record = finished(30)
     record.ended = None
     record.trials[3].state, record.trials[3].curve = "begun", record.trials[3].curve[:2]
-    text = shown(record, 200, 100, (3, Progress(47.3, 415.0)))
+    text = shown(record, 200, 100, (3, TrialProgress(47.3, 415.0)))
     rows = {line.split()[0]: line for line in text.splitlines() if line.split()[:1] and line.split()[0].isdigit()}
     assert rows.keys() == {str(number) for number in range(30)}
     assert "47.3" in rows["3"]
@@ -340,7 +340,7 @@ def test_low_terminal_shows_running_and_best_trials_and_counts_the_others() -> N
     assert len(text.splitlines()) < 14
 
 
-class Heard:
+class PlainDisplay:
     """What a display writes where there is no terminal."""
 
     def __init__(self) -> None:
@@ -350,40 +350,40 @@ class Heard:
     def update(self, record: SearchRecord) -> list[str]:
         """The lines of an update with a copy of the record, as it stands."""
         before = len(self._out.getvalue())
-        self.display.update(record.model_copy(deep=True), {0: Progress(1.0, 2.0)})
+        self.display.update(record.model_copy(deep=True), {0: TrialProgress(1.0, 2.0)})
         return self._out.getvalue()[before:].splitlines()
 
 
 def test_plain_lines_tell_each_thing_once() -> None:
     plan = make_plan(ONE_KEY)
     record = make_record([], plan)
-    heard = Heard()
-    with heard.display:
-        (beginning,) = heard.update(record)
+    plain = PlainDisplay()
+    with plain.display:
+        (beginning,) = plain.update(record)
         assert beginning.startswith("rates: begins; 30 trials of 240 kimg, drawn by random, stopped by asha")
         record.trials += [make_trial(plan, number) for number in range(2)]
-        assert heard.update(record) == []
+        assert plain.update(record) == []
         record.trials[0].state = "begun"
-        (line,) = heard.update(record)
+        (line,) = plain.update(record)
         assert line.startswith("trial 0 begins: generator.lr=")
         record.trials[0].add_evaluation(20.0, 30.0)
         record.trials[1].state = "begun"
-        lines = heard.update(record)
+        lines = plain.update(record)
         assert lines[0] == f"trial 0 at 20 kimg: {METRIC} 30.0 (best of the search so far)"
         assert lines[1].startswith("trial 1 begins")
-        assert heard.update(record) == []
+        assert plain.update(record) == []
         record.trials[1].add_evaluation(20.0, 40.0)
-        assert heard.update(record) == [f"trial 1 at 20 kimg: {METRIC} 40.0"]
+        assert plain.update(record) == [f"trial 1 at 20 kimg: {METRIC} 40.0"]
         record.trials[1].state = "stopped"
         record.trials[0].state, record.trials[0].note = "failed", "RuntimeError: out\nof memory"
-        assert heard.update(record) == [
+        assert plain.update(record) == [
             "trial 0 ended: failed at 20 kimg: RuntimeError: out of memory; best 30.0 at 20 kimg",
             "trial 1 ended: stopped at 20 kimg; best 40.0 at 20 kimg",
         ]
         record.ended = "all trials ended"
-        (end,) = heard.update(record)
+        (end,) = plain.update(record)
         assert end == f"rates: ended (all trials ended) with 2 trials, 40 kimg trained; best {METRIC} 30.0: trial 0"
-        assert heard.update(record) == []
+        assert plain.update(record) == []
 
 
 def test_plain_lines_of_a_search_that_goes_on() -> None:
@@ -392,21 +392,21 @@ def test_plain_lines_of_a_search_that_goes_on() -> None:
     trials = [make_trial(plan, 0, state="budget"), make_trial(plan, 1, state="begun"), make_trial(plan, 2)]
     trials[0].curve, trials[1].curve = curve_of(trials[0], BUDGET), [(20.0, 10.0)]
     record = make_record(trials, plan)
-    heard = Heard()
-    first, second = heard.update(record)
+    plain = PlainDisplay()
+    first, second = plain.update(record)
     assert first.startswith("rates: resumes, 1 trial has ended")
     assert second.startswith("trial 1 resumes at 20 kimg")
     record.trials[1].add_evaluation(40.0, 11.0)
-    assert heard.update(record) == [f"trial 1 at 40 kimg: {METRIC} 11.0"]
+    assert plain.update(record) == [f"trial 1 at 40 kimg: {METRIC} 11.0"]
 
 
 def test_plain_lines_of_repetitions_and_generations() -> None:
     record = with_repetitions(three_trials(), [1], 2)
     record.plan = record.plan.model_copy(update={"scheduler": "pbt"})
     record.trials.append(make_trial(record.plan, 4, state="begun", generation=1, parent=0))
-    heard = Heard()
-    heard.update(record.model_copy(update={"trials": record.trials[:3], "ended": None}))
-    lines = heard.update(record.model_copy(update={"ended": None}))
+    plain = PlainDisplay()
+    plain.update(record.model_copy(update={"trials": record.trials[:3], "ended": None}))
+    lines = plain.update(record.model_copy(update={"ended": None}))
     assert lines[0].startswith("trial 3 begins as trial 1 with seed 1: generator.lr=")
     assert lines[-1].startswith("trial 4 begins from trial 0, generation 1: generator.lr=")
 

@@ -92,9 +92,9 @@ def message(entries: dict[str, str], preset: str = "quickstart") -> str:
 def test_a_text_that_means_nothing(text: str, expected: str) -> None:
     with pytest.raises(UserError) as raised:
         parse_entry("objective.x", text)
-    said = str(raised.value)
-    assert said.startswith(f"objective.x: `{text:.100}`: ")
-    assert re.search(expected, said), said
+    reported = str(raised.value)
+    assert reported.startswith(f"objective.x: `{text:.100}`: ")
+    assert re.search(expected, reported), reported
 
 
 class Wrong(NamedTuple):
@@ -124,8 +124,8 @@ WRONG = [
     Wrong({"data.url": "choice(a, b)"}, r"cannot be searched: trials on other data"),
     Wrong({"training.kimg": "choice(1, 2)"}, r"cannot be searched: trials with other budgets"),
     Wrong({"scale.groups": "choice(1, 2)"}, r"cannot be searched: it says how a batch is spread"),
-    Wrong({"training.log_every": "choice(1, 2)"}, r"cannot be searched: it says where or how fast"),
-    Wrong({"checkpoint.keep_last": "choice(1, 2)"}, r"cannot be searched: it says where or how fast"),
+    Wrong({"training.log_every": "choice(1, 2)"}, r"cannot be searched: it decides where or how fast"),
+    Wrong({"checkpoint.keep_last": "choice(1, 2)"}, r"cannot be searched: it decides where or how fast"),
     # References.
     Wrong({D: "optimizer.generator.rate * choice(1, 2)"}, r"rate \* .*`: unknown key optimizer.generator.rate"),
     Wrong({D: "optimizer.generator * choice(1, 2)"}, r"optimizer.generator is a section"),
@@ -153,7 +153,7 @@ WRONG = [
     ),
     Wrong(
         {"optimizer.generator.name": "choice(adam, rmsprop)", "ema.ramp_up": "optimizer.generator.eps * 2"},
-        r"refers to optimizer.generator.eps, whose value of its own is not the same in all trials; give it an entry",
+        r"refers to optimizer.generator.eps, whose value is not the same in all trials; give it an entry",
         "wgan-bricks",
     ),
     # Values.
@@ -210,8 +210,8 @@ WRONG = [
 
 @pytest.mark.parametrize("wrong", WRONG, ids=lambda wrong: next(iter(wrong.entries), "nothing"))
 def test_a_space_that_cannot_work(wrong: Wrong) -> None:
-    said = message(wrong.entries, wrong.preset)
-    assert re.search(wrong.expected, said), said
+    reported = message(wrong.entries, wrong.preset)
+    assert re.search(wrong.expected, reported), reported
 
 
 def test_a_product_beyond_all_use() -> None:
@@ -277,19 +277,19 @@ def test_a_file_that_is_no_space(tmp_path: Path, content: str, expected: str) ->
 
 
 def test_what_is_no_file(tmp_path: Path) -> None:
-    def said(word: str) -> str:
+    def error_of(word: str) -> str:
         with pytest.raises(UserError) as raised:
             read_entries([word])
         return str(raised.value)
 
-    assert "loguniform(1, 2): no such file; name a YAML file, or write KEY=DISTRIBUTION" in said("loguniform(1, 2)")
-    assert "no such file" in said(f"file://{tmp_path}/none.yaml")
-    assert "cannot read the space" in said(str(tmp_path))
-    assert "is no regular file" in said("/dev/zero")
+    assert "loguniform(1, 2): no such file; name a YAML file, or write KEY=DISTRIBUTION" in error_of("loguniform(1, 2)")
+    assert "no such file" in error_of(f"file://{tmp_path}/none.yaml")
+    assert "cannot read the space" in error_of(str(tmp_path))
+    assert "is no regular file" in error_of("/dev/zero")
     (tmp_path / "large").write_bytes(b"x" * 100_001)
-    assert "larger than 100,000 bytes" in said(str(tmp_path / "large"))
+    assert "larger than 100,000 bytes" in error_of(str(tmp_path / "large"))
     (tmp_path / "bytes").write_bytes(b"\xff")
-    assert "cannot read the space" in said(str(tmp_path / "bytes"))
+    assert "cannot read the space" in error_of(str(tmp_path / "bytes"))
 
 
 def test_only_presets_and_files_of_this_machine_have_a_space_of_their_own(tmp_path: Path) -> None:

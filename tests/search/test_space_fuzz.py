@@ -19,7 +19,7 @@ from distgan.search.ranges import LogRandInt, LogUniform, QUniform, RandInt, Uni
 from distgan.search.space import Space
 from distgan.search.space_checks import validated
 from distgan.search.space_files import parse_file, read_entries
-from fuzzing import fuzz, told
+from fuzzing import fuzz, user_result
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -164,7 +164,7 @@ def changed(draw: st.DrawFn) -> str:
 @fuzz(600)
 @given(changed() | changed() | st.text(max_size=30))
 def test_a_random_text(text: str) -> None:
-    entry = told(lambda: parse_entry("key", text))
+    entry = user_result(lambda: parse_entry("key", text))
     if entry is not None:
         assert parse_entry("key", entry.text) == entry
 
@@ -192,11 +192,11 @@ WRONG = st.dictionaries(
 @given(LIKELY, st.just({}) | st.just({}) | WRONG)
 def test_a_random_space(right: dict[str, str], wrong: dict[str, str]) -> None:
     entries = right | wrong
-    parsed = told(lambda: Space.parse(entries))
+    parsed = user_result(lambda: Space.parse(entries))
     if parsed is None:
         return
     assert Space.parse(parse_file(parsed.text(), "it")) == parsed
-    space = told(lambda: validated(parsed, lambda overrides: load_config("quickstart", overrides)))
+    space = user_result(lambda: validated(parsed, lambda overrides: load_config("quickstart", overrides)))
     if space is None:
         return
     for point in [*space.grid(2), space.sample(0, 0), space.nearest(space.base)]:
@@ -209,4 +209,4 @@ def test_a_random_space(right: dict[str, str], wrong: dict[str, str]) -> None:
 @given(st.binary(max_size=40) | st.text(max_size=40).map(lambda text: text.encode("utf-8", "surrogatepass")))
 def test_a_random_file(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "space.yaml").write_bytes(content)
-    told(lambda: read_entries([str(tmp_path / "space.yaml")]))
+    user_result(lambda: read_entries([str(tmp_path / "space.yaml")]))

@@ -60,7 +60,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
         yield
 
     monkeypatch.setattr(module, "create_mailbox", lambda: Actor(found.mailbox))
-    monkeypatch.setattr(module, "build_trainer", lambda *_: found)
+    monkeypatch.setattr(module, "build_ray_trainer", lambda *_: found)
     monkeypatch.setattr(module, "ray_storage", no_notes)
     monkeypatch.setattr(module.ray, "get", lambda value: value)
     monkeypatch.setattr(module, "_POLL_S", 0.01)
@@ -120,7 +120,7 @@ def test_evaluations_come_in_order_and_then_the_end(run: Run, begin: Callable[..
 @pytest.mark.parametrize(
     ("mistake", "state"),
     [
-        (DivergedError("training diverged at update 7"), "diverged"),
+        (DivergedError("training diverged at step 7"), "diverged"),
         (UserError("s3://data: no such bucket"), "failed"),
     ],
 )

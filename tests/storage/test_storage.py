@@ -136,9 +136,9 @@ def test_pickling_keeps_no_connection_or_secret(bucket: str, object_store: Store
 def test_its_file_system_can_be_pickled(bucket: str) -> None:
     storage = Storage.open(bucket)
     storage.write_bytes("a", b"1")
-    travelled = pickle.loads(pickle.dumps(storage.fs))
-    assert travelled.cat_file(f"{storage.root}/a") == b"1"
-    assert travelled.session is not storage.fs.session
+    traveled = pickle.loads(pickle.dumps(storage.fs))
+    assert traveled.cat_file(f"{storage.root}/a") == b"1"
+    assert traveled.session is not storage.fs.session
 
 
 @pytest.mark.parametrize("name", ["", "/etc/passwd", "..", "a/../../b", "a//b", "./a", "a/", "a\0b"])

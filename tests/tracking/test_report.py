@@ -409,7 +409,7 @@ def test_without_a_terminal_there_are_plain_lines() -> None:
     assert "415.0 images/s, generator 0.800, discriminator 1.20, 1:39 left" in lines[3]
     assert f"{METRIC} 2,701 (best so far)" in lines[5]
     assert f"{METRIC} 2,800 (best 2,701 at 9 kimg, 1 of 5 evaluations without improvement)" in lines[6]
-    assert "image budget used up" in lines[7]
+    assert "image budget reached" in lines[7]
     assert len(lines) == 8
 
 
@@ -468,7 +468,7 @@ def table_text(summary: Summary) -> str:
 def test_the_summary_tells_why_it_stopped_and_how_good_it_is() -> None:
     text = table_text(SUMMARY)
     for part in (
-        "image budget used up",
+        "image budget reached",
         "100 kimg in 782 steps, 2 workers",
         "training 3:00 (75%)",
         "data wait 0:12 (5%, within training)",

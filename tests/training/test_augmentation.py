@@ -38,14 +38,14 @@ def test_gradients_are_those_of_finite_differences(kinds: list[Augmentation], ch
     assert torch.autograd.gradgradcheck(lambda x: augment(x, draws(), REALS), source)
 
 
-def test_colour_is_the_literal_formula() -> None:
+def test_color_is_the_literal_formula() -> None:
     source = images(2, 3, 4)
     brightness, saturation, contrast = numbers(0.9, 0.1), numbers(0.25, 0.75), numbers(0.0, 0.5)
     found = adjust_color(source, brightness, saturation, contrast)
     for n in range(2):
         x = source[n] + (brightness[n] - 0.5)
-        grey = (x[0] + x[1] + x[2]) / 3
-        x = (x - grey) * (2 * saturation[n]) + grey
+        gray = (x[0] + x[1] + x[2]) / 3
+        x = (x - gray) * (2 * saturation[n]) + gray
         x = (x - x.mean()) * (contrast[n] + 0.5) + x.mean()
         torch.testing.assert_close(found[n], x)
     middle = numbers(0.5, 0.5)

@@ -90,7 +90,7 @@ def test_the_first_bad_update_is_named_wherever_it_is_found(size: int, data: str
         message, kinds, saved = answers[0]
         assert {answer[0] for answer in answers} == {message}, where
         assert message.startswith(
-            f"{storage}/run: training diverged at update 6 (0.096 kimg): loss/discriminator is nan; "
+            f"{storage}/run: training diverged at step 6 (0.096 kimg): loss/discriminator is nan; "
             f"the last finite losses were loss/discriminator="
         ), where
         for name in ("loss/discriminator", "loss/generator"):
@@ -113,7 +113,7 @@ def test_the_first_bad_update_is_named_wherever_it_is_found(size: int, data: str
 def test_infinite_losses_end_a_run_too(poison: str, data: str, tmp_path: Path) -> None:
     config = tiny_config("quickstart", data, 20, "training.log_every=8")
     ((message, _, _),) = on_workers(1, poisoned, config, str(tmp_path), poison)
-    assert f"at update 6 (0.096 kimg): loss/discriminator is {poison};" in message
+    assert f"at step 6 (0.096 kimg): loss/discriminator is {poison};" in message
 
 
 @pytest.mark.parametrize("size", [pytest.param(1, marks=pytest.mark.slow), 2])
@@ -122,7 +122,7 @@ def test_weights_that_a_finite_loss_spoils_are_not_saved(size: int, data: str, t
     answers = on_workers(size, poisoned, config, str(tmp_path), "gradient")
     message, kinds, saved = answers[0]
     assert {answer[0] for answer in answers} == {message}
-    assert "at update 6 (0.096 kimg): gradients/discriminator is nan; the last finite" in message
+    assert "at step 6 (0.096 kimg): gradients/discriminator is nan; the last finite" in message
     assert kinds.count(StepMetrics) == 5
     assert saved == [2, 4]
     assert checkpoints(str(tmp_path)).names() == [checkpoint_name(4)]
@@ -155,14 +155,14 @@ def test_weights_that_an_optimizer_spoiled_are_not_saved(
     data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spoil_weights_at_the_bad_step(monkeypatch)
-    with pytest.raises(UserError, match=r"at update 6 \(0\.096 kimg\): the numbers of discriminator are not"):
+    with pytest.raises(UserError, match=r"at step 6 \(0\.096 kimg\): the numbers of discriminator are not"):
         run(tiny_config("quickstart", data, 20, *EVERY_TWO), str(tmp_path))
     assert checkpoints(str(tmp_path)).names() == [checkpoint_name(4)]
 
 
 def test_the_next_loss_shows_spoiled_weights(data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spoil_weights_at_the_bad_step(monkeypatch)
-    with pytest.raises(UserError, match=r"at update 7 \(0\.112 kimg\): .*loss/discriminator is nan"):
+    with pytest.raises(UserError, match=r"at step 7 \(0\.112 kimg\): .*loss/discriminator is nan"):
         run(tiny_config("quickstart", data, 20, "training.log_every=3"), str(tmp_path))
 
 
@@ -178,7 +178,7 @@ def test_the_command_line_prints_one_line(
         main()
     assert caught.value.code == 2
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
-    assert line.startswith(f"distgan: error: {storage}/tiny: training diverged at update 6")
+    assert line.startswith(f"distgan: error: {storage}/tiny: training diverged at step 6")
 
 
 def test_means_are_over_all_steps_since_the_last_row() -> None:

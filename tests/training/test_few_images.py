@@ -29,7 +29,9 @@ RANK = (
 HEART = "100 do not fill 4 batches of 64, which a discriminator soon memorizes"
 
 
-def said(samples: int, real_samples: int | None, features: int | None = 320, generated: int = 2048) -> str | None:
+def warning_text(
+    samples: int, real_samples: int | None, features: int | None = 320, generated: int = 2048
+) -> str | None:
     evaluation = CONFIG.evaluation.model_copy(update={"real_samples": real_samples, "samples": generated})
     few = small_dataset_warning(samples, CONFIG.model_copy(update={"evaluation": evaluation}), features)
     return few and formatting.small_dataset(few)
@@ -37,22 +39,22 @@ def said(samples: int, real_samples: int | None, features: int | None = 320, gen
 
 def test_what_a_data_set_is_too_few_for() -> None:
     wanted = "are fewer than evaluation.real_samples=2048"
-    assert said(321, None) is None
-    assert said(320, None) == f"few images: {RANK.format(320)}"
-    assert said(255, None, None) == f"few images: {HEART.replace('100', '255')}"
-    assert said(256, None, None) is None
-    assert said(2047, 2048) == f"few images: 2,047 {wanted}"
-    assert said(2048, 2048) is None
-    assert said(70_000, 64) == f"few images: {RANK.format(64)}"
-    assert said(100, 2048) == f"few images: {RANK.format(100)}; 100 {wanted}; {HEART}"
+    assert warning_text(321, None) is None
+    assert warning_text(320, None) == f"few images: {RANK.format(320)}"
+    assert warning_text(255, None, None) == f"few images: {HEART.replace('100', '255')}"
+    assert warning_text(256, None, None) is None
+    assert warning_text(2047, 2048) == f"few images: 2,047 {wanted}"
+    assert warning_text(2048, 2048) is None
+    assert warning_text(70_000, 64) == f"few images: {RANK.format(64)}"
+    assert warning_text(100, 2048) == f"few images: {RANK.format(100)}; 100 {wanted}; {HEART}"
 
 
 def test_what_an_evaluation_has_too_few_samples_for() -> None:
-    assert said(321, None, generated=321) is None
-    assert said(321, None, generated=320) == f"few images: {RANK.format(320).replace('real', 'generated')}"
+    assert warning_text(321, None, generated=321) is None
+    assert warning_text(321, None, generated=320) == f"few images: {RANK.format(320).replace('real', 'generated')}"
     both = RANK.format("320 real ones and 64").replace("64 real", "64 generated")
-    assert said(320, None, generated=64) == f"few images: {both}"
-    assert said(256, None, None, generated=2) is None
+    assert warning_text(320, None, generated=64) == f"few images: {both}"
+    assert warning_text(256, None, None, generated=2) is None
 
 
 def test_extractors_tell_their_features() -> None:

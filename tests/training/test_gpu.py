@@ -32,7 +32,7 @@ def train_steps(preset: str, precision: str, steps: int = 5) -> tuple[list[torch
     groups = [torch.randint(0, 256, shape, generator=images, dtype=torch.uint8) for _ in range(config.scale.groups)]
     batch = [Group(group, torch.full((len(group),), -1)) for group in groups]
     for number in range(steps):
-        terms = step.run(lambda: batch, number * config.objective.critic_steps, number)
+        terms = step.run(lambda: batch, number * config.objective.critic_steps, number).values
     weights = [
         p.detach().cpu() for network in (networks.generator, networks.discriminator) for p in network.parameters()
     ]

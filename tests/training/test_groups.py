@@ -31,7 +31,7 @@ from steps import (
     Batches,
     build_step,
     gradients_of,
-    labelled_group,
+    labeled_group,
     largest_difference,
     measure_case,
     real_group,
@@ -73,7 +73,7 @@ CASES = {
     "wgan-gp-faces": ("wgan-gp-faces", []),
     "wgan-gp-faces, reuse": ("wgan-gp-faces", ["objective.critic_batches=reuse", "objective.interpolation=normal"]),
     "conditional": ("wgan-gp-faces", [*CONDITIONAL, "num_classes=3", "objective.generator_batch_multiple=2"]),
-    "conditional, simultaneous": ("quickstart", [*CONDITIONAL, "num_classes=3", "discriminator.normalised=true"]),
+    "conditional, simultaneous": ("quickstart", [*CONDITIONAL, "num_classes=3", "discriminator.normalized=true"]),
     "wgan-gp, one side, augmented": (
         "wgan-gp-faces",
         ["objective.gp_sides=1", "objective.critic_steps=1", AUGMENTED, "optimizer.discriminator.max_grad_norm=0.1"],
@@ -284,7 +284,7 @@ def literal_wgan_gp(config: Config, steps: int) -> dict[str, Tensor]:
     count, multiple = config.training.batch_size, config.objective.generator_batch_multiple
     for step in range(steps):
         for update in range(3 * step, 3 * step + 3):
-            group = labelled_group(config, update + 1, 0)
+            group = labeled_group(config, update + 1, 0)
             real, labels = scaled(group.images), () if config.num_classes is None else (group.labels,)
             latents = torch.randn(count, config.latent_dim, generator=draw(config, "discriminator latents", update))
             fake = generator(latents.double(), *labels).detach()
@@ -428,7 +428,7 @@ def test_terms_are_means_over_the_batch() -> None:
     for name, network in parts.items():
         gradients = torch.autograd.grad(wanted[f"loss/{name}"], list(network.parameters()), retain_graph=True)
         wanted[f"gradients/{name}"] = torch.cat([gradient.flatten() for gradient in gradients]).norm()
-    terms = step.run(Batches(config, step.groups.local), 0, 0)
+    terms = step.run(Batches(config, step.groups.local), 0, 0).values
     assert terms.keys() == wanted.keys()
     for name, value in wanted.items():
         assert float(terms[name]) == pytest.approx(value.item(), rel=1e-9), name

@@ -43,7 +43,7 @@ CLASSES = ["kind 0", "kind 1", "kind 2"]
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> str:
     """300 images of three kinds."""
-    folder = tmp_path_factory.mktemp("labelled")
+    folder = tmp_path_factory.mktemp("labeled")
     pack_numbered(folder, 300)
     return str(folder)
 
@@ -54,7 +54,7 @@ def conditional_config(data: str, steps: int = 3, *overrides: str) -> Config:
 
 @pytest.fixture(scope="module")
 def trained(data: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Recorder]:
-    """A conditional run's folder, and what it told."""
+    """A conditional run's folder, and its events."""
     folder = tmp_path_factory.mktemp("runs")
     _, recorder = run(conditional_config(data), str(folder), "conditional")
     return folder / "conditional", recorder
@@ -72,7 +72,7 @@ def test_drawn_labels_are_as_frequent_as_the_real_ones() -> None:
     assert not torch.equal(sample_labels(real, 20_000, seed=2), drawn)
 
 
-class Told(nn.Module):
+class RecordsLabels(nn.Module):
     """A generator that keeps the labels that it is given."""
 
     def __init__(self, generator: nn.Module) -> None:
@@ -92,10 +92,12 @@ def evaluate(distributed: Distributed, data: str) -> tuple[float, list[Tensor]]:
     index = Index.load(storage)
     # One kind more frequent than the others, and one that is not there.
     index = dataclasses.replace(index, labels=np.where(index.labels == 1, 0, index.labels))
-    decoder = Dataset(index, BlockReader(storage, index), config.image_shape, config.data)
-    evaluator = build_evaluator(config.evaluation, config.data, distributed, decoder)
-    told = Told(build_networks(config, distributed.device).generator.eval())
-    return evaluator.evaluate(GeneratedImages(config, index.labels, distributed.device, told)).distance, told.labels
+    dataset = Dataset(index, BlockReader(storage, index), config.image_shape, config.data)
+    evaluator = build_evaluator(config.evaluation, config.data, distributed, dataset)
+    recording = RecordsLabels(build_networks(config, distributed.device).generator.eval())
+    return evaluator.evaluate(
+        GeneratedImages(config, index.labels, distributed.device, recording)
+    ).distance, recording.labels
 
 
 def test_labels_of_an_evaluation_do_not_depend_on_the_workers(data: str) -> None:

@@ -1,4 +1,4 @@
-"""Optimisers against the papers' algorithms, rates at given steps, gradients of bounded norm."""
+"""Optimizers against the papers' algorithms, rates at given steps, gradients of bounded norm."""
 
 from __future__ import annotations
 

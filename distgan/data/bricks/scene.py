@@ -87,7 +87,7 @@ def frame(hull: Floats, pose: Pose, size: int) -> View:
 
 
 def _project(points: Floats, position: Floats, axes: Floats) -> Floats:
-    """Places (V, 2) of `points` (V, 3) on the plane one unit in front of the camera."""
+    """Positions (V, 2) of `points` (V, 3) on the plane one unit in front of the camera."""
     relative = points - position
     right, down, forward = ((relative * axis).sum(axis=1) for axis in axes)
     return np.stack([right / forward, down / forward], axis=1)

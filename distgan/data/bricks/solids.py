@@ -225,7 +225,7 @@ def unit(axis: int, sign: float) -> Vector:
 
 
 def _vertices(planes: tuple[Plane, ...]) -> Floats:
-    """Corners of a convex polyhedron: the points where three planes meet and no other excludes."""
+    """Corners of a convex polyhedron: intersections of three planes that lie inside all others."""
     found: list[Vector] = []
     for three in combinations(planes, 3):
         normals = np.array([plane.normal for plane in three])
@@ -237,7 +237,7 @@ def _vertices(planes: tuple[Plane, ...]) -> Floats:
 
 
 def cut(first: tuple[float, float], second: tuple[float, float], axes: tuple[int, int]) -> Plane:
-    """The plane through two points of the plane of `axes`, keeping what lies left of the way between them."""
+    """The half-space left of the line through two points of the plane of `axes`."""
     run = (second[0] - first[0], second[1] - first[1])
     length = math.hypot(*run)
     normal = [0.0, 0.0, 0.0]

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from distgan.config.plugins import SOURCES, is_own, options_model, why
+from distgan.config.plugins import SOURCES, error_text, is_custom, options_model
 from distgan.data.index import REASON
 from distgan.errors import UserError
 from distgan.text import did_you_mean
@@ -50,7 +50,7 @@ class Source(ABC):
         """
 
     def name(self, number: int) -> str:
-        """What messages call an image."""
+        """The name of an image, for messages."""
         return f"image {number}"
 
 
@@ -90,9 +90,9 @@ def open_source(format_name: str, path: str, options: Mapping[str, Any]) -> Sour
     except UserError:
         raise
     except Exception as error:
-        if not is_own(format_name):
+        if not is_custom(format_name):
             raise
-        raise UserError(f"--format {format_name}: its constructor raised {why(error)}") from error
+        raise UserError(f"--format {format_name}: its constructor raised {error_text(error)}") from error
     return source
 
 

@@ -130,7 +130,7 @@ class CelebaSource(Source):
         return self._images.read(number), int(self._labels[number])
 
     def name(self, number: int) -> str:
-        return self._images.place(number)
+        return self._images.location(number)
 
 
 def _find_images(root: Path) -> Path:
@@ -150,7 +150,7 @@ def _find_images(root: Path) -> Path:
 
 
 def _attribute_list(root: Path, images: Path) -> tuple[str, str]:
-    """The text of the list of attributes, and what messages call it."""
+    """The text of the list of attributes, and its name for messages."""
     base = root.parent if root.is_file() or root.name == _IMAGES else root
     for folder in (base, base / "Anno", base.parent, base.parent / "Anno"):
         for name in _LISTS:
@@ -173,7 +173,7 @@ def _decoded(content: bytes, where: str) -> tuple[str, str]:
 
 
 def _check_same(images: AbstractSet[str], rows: AbstractSet[str], place: str, where: str) -> None:
-    """Raises UserError for an image that is not in the list, or the other way round."""
+    """Raises UserError unless folder and list have the same images."""
     for missing, lacking, other, remedy in (
         (images - rows, where, place, "get the list again, or remove such images"),
         (rows - images, place, where, "unpack the images again, or remove such rows from the list"),

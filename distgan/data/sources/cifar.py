@@ -96,9 +96,9 @@ class PythonForm(Form):
 
 @dataclass(frozen=True)
 class BinaryForm(Form):
-    """Records of one byte a kind of label, then the image; class names are lines of text."""
+    """Records: a byte for each kind of label, then the image; class names are lines of text."""
 
-    label_place: dict[str, int]
+    label_offset: dict[str, int]
 
     def read_names(self, file: BinaryIO, where: str, kind: str) -> list[str]:
         names = file.read().split()
@@ -107,12 +107,12 @@ class BinaryForm(Form):
         return [_text(name, where) for name in names]
 
     def read_batch(self, file: BinaryIO, where: str, kind: str) -> Batch:
-        record = len(self.label_place) + IMAGE_BYTES
+        record = len(self.label_offset) + IMAGE_BYTES
         content = np.frombuffer(file.read(), np.uint8)
         if not len(content) or len(content) % record:
             raise UserError(f"{where}: its {len(content):,} bytes are not whole records of {record:,}; {_AGAIN}")
         records = content.reshape(-1, record)
-        return Batch(records[:, len(self.label_place) :], records[:, self.label_place[kind]].astype(np.int64))
+        return Batch(records[:, len(self.label_offset) :], records[:, self.label_offset[kind]].astype(np.int64))
 
 
 def _is_label(value: Any) -> bool:
@@ -153,14 +153,14 @@ FORMS: tuple[Form, ...] = (
         train=tuple(f"{name}.bin" for name in _BATCHES),
         test=("test_batch.bin",),
         names={"class": "batches.meta.txt"},
-        label_place={"class": 0},
+        label_offset={"class": 0},
     ),
     BinaryForm(
         folder="cifar-100-binary",
         train=("train.bin",),
         test=("test.bin",),
         names={"fine": "fine_label_names.txt", "coarse": "coarse_label_names.txt"},
-        label_place={"coarse": 0, "fine": 1},
+        label_offset={"coarse": 0, "fine": 1},
     ),
 )
 

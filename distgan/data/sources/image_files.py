@@ -28,7 +28,7 @@ from distgan.data.images import (
     native_pixels,
     open_image,
     recovered_jpegs,
-    why_unreadable,
+    unreadable_reason,
 )
 from distgan.errors import UserError
 
@@ -74,7 +74,7 @@ def image_pixels(data: bytes, where: str) -> NDArray[np.uint8]:
                 ImageOps.exif_transpose(image, in_place=True)
             return native_pixels(image)
     except UNREADABLE as error:
-        raise UserError(f"{where}: not a readable image: {why_unreadable(error)}") from None
+        raise UserError(f"{where}: not a readable image: {unreadable_reason(error)}") from None
 
 
 def read_image(path: Path, where: str) -> NDArray[np.uint8]:
@@ -95,8 +95,8 @@ class ImageFiles(Protocol):
     @property
     def left_out(self) -> Counter[str]: ...
 
-    def place(self, number: int) -> str:
-        """What messages call an image: its path."""
+    def location(self, number: int) -> str:
+        """The path of an image, for messages."""
         ...
 
     def read(self, number: int) -> NDArray[np.uint8]:
@@ -113,11 +113,11 @@ class FolderImages:
         self.names = [file.name for file in files if _is_image(file.name)]
         self.left_out += Counter(_reason(file.name) for file in files if not _is_image(file.name))
 
-    def place(self, number: int) -> str:
+    def location(self, number: int) -> str:
         return str(self._path / self.names[number])
 
     def read(self, number: int) -> NDArray[np.uint8]:
-        return read_image(self._path / self.names[number], self.place(number))
+        return read_image(self._path / self.names[number], self.location(number))
 
 
 class ZipImages:
@@ -139,13 +139,13 @@ class ZipImages:
             if _name(info) == _name(following):
                 raise UserError(f"{path}: {_name(info)} is in it twice; unpack the zip file and give the folder")
         self.names = [_name(info) for info in members]
-        self._places = np.array([_place(path, info) for info in members], np.int64).reshape(-1, 5)
+        self._members = np.array([_member_location(path, info) for info in members], np.int64).reshape(-1, 5)
 
-    def place(self, number: int) -> str:
+    def location(self, number: int) -> str:
         return f"{self._path}: {self.names[number]}"
 
     def read(self, number: int) -> NDArray[np.uint8]:
-        where = self.place(number)
+        where = self.location(number)
         try:
             data = self._bytes(number)
         except (OSError, struct.error, zlib.error) as error:
@@ -154,7 +154,7 @@ class ZipImages:
 
     def _bytes(self, number: int) -> bytes:
         """A member's content. Raises zlib.error if it does not match the archive's directory."""
-        offset, stored, size, checksum, method = self._places[number].tolist()
+        offset, stored, size, checksum, method = self._members[number].tolist()
         with self._path.open("rb") as file:
             file.seek(offset)
             header = file.read(_LOCAL_HEADER_BYTES)
@@ -197,7 +197,7 @@ def _name(info: zipfile.ZipInfo) -> str:
     return info.filename.rpartition("/")[2]
 
 
-def _place(path: Path, info: zipfile.ZipInfo) -> tuple[int, int, int, int, int]:
+def _member_location(path: Path, info: zipfile.ZipInfo) -> tuple[int, int, int, int, int]:
     where = f"{path}: {info.filename}"
     if info.flag_bits & _ENCRYPTED:
         raise UserError(f"{where}: encrypted; unpack the zip file and give the folder")

@@ -1,4 +1,4 @@
-"""What runs on the nodes: an actor that examines its node, one that takes part in all-reduces, and their results."""
+"""Actors on the nodes: one examines its node, one takes part in all-reduces; and their results."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ K = TypeVar("K", bound=Hashable)
 
 
 class Prober:
-    """Examines the node it runs on."""
+    """Examines the node that it runs on."""
 
     def __init__(self, address: str) -> None:
         self._address = address

@@ -1,4 +1,4 @@
-"""Diagnoses a cluster: its nodes, what they reach, and all-reduces between them."""
+"""Diagnoses a cluster: its nodes, their access to data and storage, and all-reduces between them."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def diagnose(
 
     Args:
         data, storage: URLs that every node tries to use.
-        workers: of the all-reduces; by default one a node, and two on a single node.
+        workers: number of workers of the all-reduces; by default one a node, and two on a single node.
         log: receives a line for each step.
 
     Raises:

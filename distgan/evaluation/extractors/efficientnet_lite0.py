@@ -133,7 +133,7 @@ class EfficientNetLite0(nn.Module):
         return x
 
     def pooled_features(self, x: Tensor) -> Tensor:
-        """The feature map's mean over all places, (N, 320)."""
+        """The feature map's mean over all positions, (N, 320)."""
         return self.feature_map(x).mean(dim=(2, 3))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -143,7 +143,7 @@ class EfficientNetLite0(nn.Module):
         return logits
 
     def fold_batch_norms(self) -> None:
-        """Put every BatchNorm's scale and shift, as it stands in evaluation, into the convolution before it.
+        """Put every BatchNorm's scale and shift, as in evaluation mode, into the convolution before it.
 
         The outputs are the same up to rounding. Afterwards the state dict no longer has the published names.
         """

@@ -11,17 +11,17 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from distgan.config.plugins import EXTRACTORS, is_own, why
+from distgan.config.plugins import EXTRACTORS, error_text, is_custom
 from distgan.errors import UserError
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
 
 
-class OwnFeatures:
-    """An extractor of a user's own, `target(device)`, with checks. See `FeatureExtractor`.
+class CustomFeatures:
+    """A custom extractor, `target(device)`, with checks. See `FeatureExtractor`.
 
-    Its name is by default that of its class, in lower case. Raises UserError where the class is no extractor, where it
-    fails, and for features of another shape than announced.
+    Its default name is that of its class, in lower case. Raises UserError where the class is no extractor, where it
+    fails, and for features of another shape than `dimension` says.
     """
 
     def __init__(self, target: type[Any], device: torch.device | str, where: str) -> None:
@@ -29,7 +29,7 @@ class OwnFeatures:
         try:
             self._extractor = target(torch.device(device))
         except Exception as error:
-            raise UserError(f"{self._where}: its constructor, given a device, raised {why(error)}") from error
+            raise UserError(f"{self._where}: its constructor, given a device, raised {error_text(error)}") from error
         self.name: str = getattr(self._extractor, "name", target.__name__.lower())
         self.dimension: int = getattr(self._extractor, "dimension", 0)
         if not callable(self._extractor) or not isinstance(self.dimension, int) or self.dimension < 1:
@@ -52,7 +52,7 @@ class OwnFeatures:
         try:
             features = self._extractor(images)
         except Exception as error:
-            raise UserError(f"{self._where}: it raised {why(error)}") from error
+            raise UserError(f"{self._where}: it raised {error_text(error)}") from error
         wanted = (len(images), self.dimension)
         if not isinstance(features, Tensor) or tuple(features.shape) != wanted:
             found = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
@@ -84,8 +84,8 @@ def load_extractor(name: str, device: torch.device | str = "cpu", weights: Path 
     Raises UserError where there is none, or where `module:Class` is no extractor.
     """
     target = EXTRACTORS.resolve(name)
-    if is_own(name):
-        return OwnFeatures(target, device, name)
+    if is_custom(name):
+        return CustomFeatures(target, device, name)
     extractor: FeatureExtractor = target(device) if weights is None else target(device, weights)
     return extractor
 

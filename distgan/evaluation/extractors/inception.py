@@ -1,6 +1,6 @@
 """Inception-v3 as the TensorFlow graph of 2015-12-05 computes it: the network of the published FID.
 
-Szegedy et al., "Rethinking the Inception Architecture for Computer Vision" (2016), with that graph's own ways: no
+Szegedy et al., "Rethinking the Inception Architecture for Computer Vision" (2016), as that graph has it: no
 auxiliary classifier, 1,008 outputs, average pools that leave their padding out of the mean, and a maximum pool where
 the paper's last block has an average. The parameters have the names of the PyTorch port of its weights
 (`pt_inception-2015-12-05`), so that its state dict loads strictly.
@@ -26,22 +26,22 @@ Pool = Callable[[Tensor], Tensor]
 
 
 def average_pool(x: Tensor) -> Tensor:
-    """3x3 means of the places that are there, as many as before."""
+    """Mean over 3x3 windows, without the padding; keeps the size."""
     return F.avg_pool2d(x, 3, stride=1, padding=1, count_include_pad=False)
 
 
 def max_pool(x: Tensor) -> Tensor:
-    """3x3 maxima, as many as before."""
+    """Maximum over 3x3 windows; keeps the size."""
     return F.max_pool2d(x, 3, stride=1, padding=1)
 
 
 def halving_pool(x: Tensor) -> Tensor:
-    """3x3 maxima at every second place, none beyond the edge."""
+    """Maximum over 3x3 windows at stride 2, without padding."""
     return F.max_pool2d(x, 3, stride=2)
 
 
 class BasicConv2d(nn.Module):
-    """Convolution without bias, batch normalisation, ReLU. "Same" padding for kernels that keep the size."""
+    """Convolution without bias, batch normalization, ReLU. "Same" padding for kernels that keep the size."""
 
     def __init__(
         self, inputs: int, outputs: int, kernel_size: int | tuple[int, int], stride: int = 1, same: bool = True
@@ -57,7 +57,7 @@ class BasicConv2d(nn.Module):
 
 
 class InceptionA(nn.Module):
-    """35x35 places: 1x1, 5x5, twice 3x3, and pooled: 224 channels and those of the pool."""
+    """At 35x35: 1x1, 5x5, twice 3x3, and pooled: 224 channels and those of the pool."""
 
     def __init__(self, inputs: int, pooled: int) -> None:
         super().__init__()
@@ -76,7 +76,7 @@ class InceptionA(nn.Module):
 
 
 class InceptionB(nn.Module):
-    """35x35 to 17x17 places, 288 to 768 channels."""
+    """35x35 to 17x17, 288 to 768 channels."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -91,7 +91,7 @@ class InceptionB(nn.Module):
 
 
 class InceptionC(nn.Module):
-    """17x17 places, 768 channels: 1x1, 7x7 and twice 7x7 in rows and columns of `hidden` channels, and pooled."""
+    """At 17x17, 768 channels: 1x1, 7x7 and twice 7x7 in rows and columns of `hidden` channels, and pooled."""
 
     def __init__(self, hidden: int) -> None:
         super().__init__()
@@ -115,7 +115,7 @@ class InceptionC(nn.Module):
 
 
 class InceptionD(nn.Module):
-    """17x17 to 8x8 places, 768 to 1,280 channels."""
+    """17x17 to 8x8, 768 to 1,280 channels."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -133,7 +133,7 @@ class InceptionD(nn.Module):
 
 
 class InceptionE(nn.Module):
-    """8x8 places, to 2,048 channels: 1x1, 3x3 and twice 3x3 that end in a row beside a column, and pooled."""
+    """At 8x8, to 2,048 channels: 1x1, 3x3 and twice 3x3 that end in a row beside a column, and pooled."""
 
     def __init__(self, inputs: int, pool: Pool) -> None:
         super().__init__()
@@ -162,7 +162,7 @@ class InceptionE(nn.Module):
 
 
 class InceptionV3(nn.Module):
-    """(N, 3, 299, 299), RGB as `(x - 128) / 128` of 8-bit values. Randomly initialised until a state dict is loaded."""
+    """(N, 3, 299, 299), RGB as `(x - 128) / 128` of 8-bit values. Randomly initialized until a state dict is loaded."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -198,7 +198,7 @@ class InceptionV3(nn.Module):
         ]
 
     def pooled_features(self, x: Tensor) -> Tensor:
-        """The mean of the last block over its 8x8 places, (N, 2048): what the published FID compares."""
+        """The mean of the last block over its 8x8 positions, (N, 2048): what the published FID compares."""
         for _, stage in self.stages():
             x = stage(x)
         return x.mean(dim=(2, 3))

@@ -1,4 +1,4 @@
-"""Facts of the extractors without loading one: cheap to import."""
+"""Sizes, revisions and weights of the extractors, without loading one: cheap to import."""
 
 from __future__ import annotations
 
@@ -51,13 +51,13 @@ KNOWN: Mapping[str, KnownExtractor] = {
 
 
 def feature_count(extractor: str) -> int | None:
-    """The length of the extractor's feature vectors; None for a user's own."""
+    """The length of the extractor's feature vectors; None for a custom one."""
     known = KNOWN.get(extractor)
     return known.dimension if known is not None else None
 
 
 def feature_revision(extractor: str) -> int:
-    """The revision of the extractor's features; 1 for a user's own."""
+    """The revision of the extractor's features; 1 for a custom one."""
     known = KNOWN.get(extractor)
     return known.revision if known is not None else 1
 

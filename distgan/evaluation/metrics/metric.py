@@ -1,4 +1,4 @@
-"""What a metric is: a class in a file of its own, here or in a module of a user's own."""
+"""The interface of metrics: a metric is a class, in a file here or in a user's module."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class MeanStd:
 
 @dataclass(frozen=True)
 class MetricInputs:
-    """What a metric computes from. Only what one of the metrics `needs` is filled in, but the statistics always are.
+    """The inputs of metrics. Only what one of the metrics `needs` is filled in, and always the statistics.
 
     Attributes:
         fake_statistics, real_statistics: mean and covariance of all features, float64 on the CPU.
@@ -105,8 +105,8 @@ class Metric:
         return extractor in _INCEPTION
 
 
-def check_own(metric: type[Any], where: str) -> None:
-    """Raises UserError, naming `where`, for a user's own class that is no metric."""
+def check_custom(metric: type[Any], where: str) -> None:
+    """Raises UserError, naming `where`, for a custom class that is no metric."""
     if not issubclass(metric, Metric) or metric.compute is Metric.compute:
         raise UserError(f"{where}: it must be a subclass of distgan.evaluation.metrics.metric.Metric with `compute`")
     name = getattr(metric, "name", None)

@@ -1,4 +1,4 @@
-"""Metrics by name: those of `config.plugins.METRICS`, and a user's own as `module:Class`."""
+"""Metrics by name: those of `config.plugins.METRICS`, and custom ones as `module:Class`."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from distgan.config.plugins import EXTRACTORS, METRICS, is_own, why
+from distgan.config.plugins import EXTRACTORS, METRICS, error_text, is_custom
 from distgan.config.schema import EvaluationConfig
 from distgan.errors import UserError
 from distgan.evaluation.extractors.extractor import FeatureExtractor
-from distgan.evaluation.metrics.metric import MeanStd, Metric, MetricInputs, check_own
+from distgan.evaluation.metrics.metric import MeanStd, Metric, MetricInputs, check_custom
 from distgan.text import did_you_mean
 
 FRECHET = "frechet"
 
 
 def metric_class(name: str) -> type[Metric]:
-    """The class of a metric. Raises UserError where there is none, or a user's own is no metric."""
+    """The class of a metric. Raises UserError where there is none, or a custom class is no metric."""
     found: type[Metric] = METRICS.resolve(name)
-    if is_own(name):
-        check_own(found, f"evaluation.metrics={name}")
+    if is_custom(name):
+        check_custom(found, f"evaluation.metrics={name}")
         if found.name in METRICS or found.name in _aliases():
             raise UserError(
                 f"evaluation.metrics={name}: another metric is called {found.name!r:.80}; use another `name`"
@@ -82,13 +82,13 @@ class MetricValues:
 
 
 def compute_metrics(names: Iterable[str], inputs: MetricInputs) -> MetricValues:
-    """Computes the metrics in their order. Raises UserError where a user's own fails."""
+    """Computes the metrics in their order. Raises UserError where a custom one fails."""
     values: dict[str, float] = {}
     seconds: dict[str, float] = {}
     for name in names:
         metric = metric_class(name)()
         begin = time.perf_counter()
-        found = _compute_own(name, metric, inputs) if is_own(name) else metric.compute(inputs)
+        found = _compute_custom(name, metric, inputs) if is_custom(name) else metric.compute(inputs)
         group = timed_as(name)
         seconds[group] = seconds.get(group, 0.0) + time.perf_counter() - begin
         if isinstance(found, MeanStd):
@@ -104,11 +104,11 @@ def timed_as(name: str) -> str:
     return metric.group or metric.name
 
 
-def _compute_own(name: str, metric: Metric, inputs: MetricInputs) -> float | MeanStd:
+def _compute_custom(name: str, metric: Metric, inputs: MetricInputs) -> float | MeanStd:
     try:
         found: Any = metric.compute(inputs)
     except Exception as error:
-        raise UserError(f"evaluation.metrics={name}: it raised {why(error)}") from error
+        raise UserError(f"evaluation.metrics={name}: it raised {error_text(error)}") from error
     numbers = (found.mean, found.std) if isinstance(found, MeanStd) else (found,)
     if not all(isinstance(number, int | float) and math.isfinite(number) for number in numbers):
         raise UserError(f"evaluation.metrics={name}: it computed {found!r:.80}; return a finite float, or a MeanStd")
@@ -132,7 +132,7 @@ def parse_metrics(text: str) -> MetricRequest:
     extractors: list[str] = []
     aliases = _aliases()
     for name in (part.strip() for part in text.split(",")):
-        if is_own(name):
+        if is_custom(name):
             metric_class(name)
             metrics.append(name)
         elif name in EXTRACTORS:

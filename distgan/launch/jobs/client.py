@@ -102,7 +102,7 @@ class Jobs:
 
     def submit(
         self,
-        words: Sequence[str],
+        arguments: Sequence[str],
         *,
         variables: dict[str, str] | None = None,
         folder: Path | None = None,
@@ -112,12 +112,12 @@ class Jobs:
         """Ships what the command needs and starts it; returns the job's id.
 
         Args:
-            words: of the command, the first is its name.
+            arguments: of `distgan`; the first is the command's name.
             variables: of all processes of the job, hidden from others.
             folder: the job's working folder, of which `files` are shipped.
             pip: requirements to install for it.
         """
-        job = f"{words[0]}-{secrets.token_hex(4)}"
+        job = f"{arguments[0]}-{secrets.token_hex(4)}"
         environment: dict[str, Any] = {
             "env_vars": {
                 SUBMITTED_FROM: to_text(versions()),
@@ -137,7 +137,7 @@ class Jobs:
                 environment["working_dir"] = self.client.upload(packed / "folder.zip")
             if pip:
                 environment["pip"] = list(pip)
-            self._start(job, entry_point(words), environment)
+            self._start(job, entry_point(arguments), environment)
         return job
 
     def _start(self, job: str, line: str, environment: dict[str, Any]) -> None:
@@ -236,8 +236,8 @@ def _reason(error: BaseException) -> str:
     """The cause of an error, in a few words."""
     while error.__context__ is not None and error.__context__ is not error:
         error = error.__context__
-    words = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
-    return str(words).rpartition(">: ")[2][-300:]
+    text = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
+    return str(text).rpartition(">: ")[2][-300:]
 
 
 def _check_id(job: str, cluster: Cluster) -> None:

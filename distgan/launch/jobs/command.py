@@ -19,7 +19,7 @@ _PREFIX = "exec python -m distgan "
 _OWN_CODE = re.compile(r"([A-Za-z_]\w*)(\.\w+)*:[A-Za-z_]\w*")
 
 # Parameters and keys that name what several nodes read or write, or what remains after the job.
-_PLACES = {
+_PATHS = {
     "storage", "out", "url", "data", "data.url", "source", "init_from", "continue_from", "from_trial", "warm_start",
     "results", "picture", "json", "statistics",
 }  # fmt: skip
@@ -40,9 +40,9 @@ class ShippedFolder:
         return path in self.files or any(path in file.parents for file in self.files)
 
 
-def entry_point(words: Sequence[str]) -> str:
-    """The shell command that runs `distgan` with exactly these words."""
-    return _PREFIX + shlex.join(words)
+def entry_point(arguments: Sequence[str]) -> str:
+    """The shell command that runs `distgan` with exactly these arguments."""
+    return _PREFIX + shlex.join(arguments)
 
 
 def command_of(line: str) -> str:
@@ -50,14 +50,14 @@ def command_of(line: str) -> str:
     return f"distgan {line.removeprefix(_PREFIX)}" if line.startswith(_PREFIX) else line
 
 
-def check_words(words: Sequence[str]) -> str:
+def check_arguments(arguments: Sequence[str]) -> str:
     """The command's name. Raises UserError for a command that cannot be submitted, and for passwords."""
-    if not words:
+    if not arguments:
         raise UserError("what to submit? write the command after --, as in `distgan submit -- train quickstart …`")
-    name = words[0]
+    name = arguments[0]
     if name not in COMMANDS:
         raise UserError(f"{name!r:.60} is no command that can be submitted{did_you_mean(name, COMMANDS)}")
-    for word in words:
+    for word in arguments:
         if without_credentials(word) != word:
             raise UserError("no passwords in a URL: everyone on the cluster could read them; use --env-file FILE")
         if "\0" in word or "\n" in word:
@@ -65,13 +65,13 @@ def check_words(words: Sequence[str]) -> str:
     return name
 
 
-def check_places(parameters: Mapping[str, object], shipped: ShippedFolder, here: Path) -> None:
+def check_paths(parameters: Mapping[str, object], shipped: ShippedFolder, working_folder: Path) -> None:
     """Raises UserError where a command names files or folders that the cluster will not have.
 
     Args:
         parameters: of the command, by name; `overrides` is a list of KEY=VALUE.
         shipped: the files that the cluster gets.
-        here: the current folder, to which relative paths refer.
+        working_folder: the folder that relative paths refer to.
     """
     if parameters.get("address") is not None:
         raise UserError("a submitted command runs on the cluster that it is submitted to: leave out its --address")
@@ -79,14 +79,14 @@ def check_places(parameters: Mapping[str, object], shipped: ShippedFolder, here:
         if "://" in value or Path(value).is_absolute():
             continue
         if name == "config":
-            _check_config(value, shipped, here)
-        elif name in _PLACES and not (name == "json" and value == "-"):
+            _check_config(value, shipped, working_folder)
+        elif name in _PATHS and not (name == "json" and value == "-"):
             if name == "storage" and value == "runs":
                 raise UserError(
                     f"a submitted command needs --storage: by default it writes to {value!r}, and {_SHARED}"
                 )
             raise UserError(f"{_shown(name)} {value!r:.100} is a relative path: {_SHARED}")
-        elif _is_left_behind(name, value, shipped, here):
+        elif _is_left_behind(name, value, shipped, working_folder):
             raise UserError(_not_shipped(value, shipped))
 
 
@@ -103,27 +103,27 @@ def _named_values(parameters: Mapping[str, object]) -> Iterable[tuple[str, str]]
             yield from ((name, one) for one in value if isinstance(one, str))
 
 
-def _check_config(value: str, shipped: ShippedFolder, here: Path) -> None:
-    is_file = Path(value).suffix in {".yaml", ".yml"} or (here / value).is_file()
+def _check_config(value: str, shipped: ShippedFolder, working_folder: Path) -> None:
+    is_file = Path(value).suffix in {".yaml", ".yml"} or (working_folder / value).is_file()
     if is_file and not shipped.holds(value):
-        if not (here / value).is_file() and shipped.folder is None:
+        if not (working_folder / value).is_file() and shipped.folder is None:
             raise UserError(f"cannot read the configuration {value!s:.100}: there is no such file here")
         raise UserError(_not_shipped(value, shipped))
     if not is_file and value not in preset_names():
         raise UserError(f"unknown preset {value!r:.100}{did_you_mean(value, preset_names())}")
 
 
-def _is_left_behind(name: str, value: str, shipped: ShippedFolder, here: Path) -> bool:
-    """Whether it names a space file, or a component of the user's own code, that is here and is not shipped."""
-    if name == "space" and (here / value).is_file():
+def _is_left_behind(name: str, value: str, shipped: ShippedFolder, working_folder: Path) -> bool:
+    """Whether it names a space file or a custom component of the working folder that is not shipped."""
+    if name == "space" and (working_folder / value).is_file():
         return not shipped.holds(value)
     own = _OWN_CODE.fullmatch(value)
-    return own is not None and not _own_is_shipped(own[1], shipped, here)
+    return own is not None and not _custom_is_shipped(own[1], shipped, working_folder)
 
 
-def _own_is_shipped(module: str, shipped: ShippedFolder, here: Path) -> bool:
-    """Also true where the module is not in this folder: it may be installed on the cluster."""
-    if not ((here / f"{module}.py").is_file() or (here / module).is_dir()):
+def _custom_is_shipped(module: str, shipped: ShippedFolder, working_folder: Path) -> bool:
+    """Whether a custom module is shipped. Also true for one outside the folder, which the cluster may have."""
+    if not ((working_folder / f"{module}.py").is_file() or (working_folder / module).is_dir()):
         return True
     return shipped.holds(f"{module}.py") or shipped.holds(module)
 

@@ -25,7 +25,7 @@ _SETTLING_S = 0.5
 
 
 class Follower:
-    """Writes a job's output from its start, each character once however often the connection is opened again."""
+    """Writes a job's output from its start, each character once, over any number of connections."""
 
     def __init__(self, jobs: Jobs, job: str, write: Callable[[str], object]) -> None:
         self._jobs, self._job, self._write = jobs, job, write
@@ -49,7 +49,7 @@ class Follower:
                 state = self._jobs.state(self._job)
                 unheard_since = None
                 if state.has_ended:
-                    self._rest()
+                    self._write_rest()
                     return state
             except UserError:
                 now = time.monotonic()
@@ -76,7 +76,7 @@ class Follower:
         except TimeoutError:
             return
 
-    def _rest(self) -> None:
+    def _write_rest(self) -> None:
         """Writes the output after the last connection."""
         with suppress(UserError):
             self._take(self._jobs.log(self._job), 0)

@@ -1,4 +1,4 @@
-"""What is shipped with a job: distgan's own code, the working folder, and secret variables."""
+"""Packages for a job: distgan's own code, the working folder, and secret variables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The network interface between workers. gloo and NCCL guess it, often wrongly."""
+"""The network interface between workers, which gloo and NCCL guess, often wrongly."""
 
 from __future__ import annotations
 

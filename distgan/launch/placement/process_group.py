@@ -1,4 +1,4 @@
-"""torch's process group under Ray Train: workers choose their network interface, and listen nowhere else."""
+"""torch's process group under Ray Train: workers choose their network interface and listen on no other."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class InterfaceBackend(TorchConfig().backend_cls):  # type: ignore[misc]  # its 
         size = len(worker_group)
         worker_group.execute(_set_variables)
         if size > 1:
-            place = worker_group.execute_single(0, _free_place)
+            place = worker_group.execute_single(0, _free_address)
             seconds = backend_config.timeout_s
             joining = [
                 worker_group.execute_single_async(rank, _join, backend_config.backend, *place, rank, size, seconds)
@@ -82,7 +82,7 @@ def _set_variables() -> None:
     }
 
 
-def _free_place() -> tuple[str, int]:
+def _free_address() -> tuple[str, int]:
     """The address of this worker's node, and a free port of it."""
     address: str = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
     with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as bound:

@@ -28,7 +28,7 @@ class Resources:
 
     Attributes:
         worker_cpus: a fraction where there are fewer processors than workers.
-        worker_gpus: 0 without.
+        worker_gpus: 0 on the CPU.
         evaluation_cpus, evaluation_gpus: of an asynchronous evaluation.
         further: memory in bytes and custom resources of a worker, by Ray's names.
         labels: selectors of the nodes that workers may run on.
@@ -53,7 +53,7 @@ class Resources:
 
     @property
     def backend(self) -> str:
-        """Of the process group: NCCL refuses several workers on one GPU."""
+        """The backend of the process group: not NCCL for several workers on one GPU, which it refuses."""
         return "nccl" if self.worker_gpus >= 1 else "gloo"
 
     @property
@@ -146,7 +146,7 @@ def should_wait(nodes: Sequence[Node], placement: PlacementConfig) -> bool:
 
 
 def with_placement(resources: Resources, placement: PlacementConfig) -> Resources:
-    """The resources with everything that `placement` says beside processors and GPUs."""
+    """The resources with all settings of `placement` except processors and GPUs."""
     memory = placement.memory_gb_per_worker
     further = {"memory": memory * 1e9} if memory is not None else {}
     return replace(

@@ -22,7 +22,7 @@ def waiting_notes(resources: Resources) -> list[str]:
 
 
 def spot_notes() -> list[str]:
-    """A note where this process, with which the run ends, is on a spot node."""
+    """A note where this process, whose end ends the run, is on a spot node."""
     here = ray.get_runtime_context().get_node_id()
     found = [node.address for node in alive_nodes() if node.is_spot and node.labels.get("ray.io/node-id") == here]
     return [
@@ -56,7 +56,7 @@ class PlacementWatch:
     Args:
         resources: of each worker; a `shortage` has been reported already.
         workers: how many.
-        log: hears once that they wait.
+        log: receives a line, once, when they wait.
 
     Attributes:
         waits: whether they waited at the last check.
@@ -105,7 +105,10 @@ def end_waiting_run(fit: Background) -> None:
 def waiting_text(
     bundle: Mapping[str, float], workers: int, total: Mapping[str, float], free: Mapping[str, float]
 ) -> str:
-    """What workers that need `bundle` each wait for, where `free` is what is free of a cluster's `total`."""
+    """The resources that workers wait for, as text.
+
+    Each worker needs `bundle`; `free` is the unused part of the cluster's `total`.
+    """
     short = [name for name, amount in bundle.items() if free.get(name, 0.0) + 1e-6 < amount * workers]
     facts = []
     for name in short:

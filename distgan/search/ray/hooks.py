@@ -1,4 +1,4 @@
-"""What Tune calls: a searcher and a callback around the search's state, and a stopper."""
+"""Tune's hooks: a searcher and a callback that use the search's state, and a stopper."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class StateSearcher(_Unsaved, Searcher):
 
 
 class StateCallback(_Unsaved, Callback):
-    """Records what becomes of trials."""
+    """Records the starts, evaluations and ends of trials."""
 
     def __init__(self, state: SearchState) -> None:
         self._state = state

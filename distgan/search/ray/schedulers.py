@@ -26,16 +26,16 @@ class _Exempting:
     The results of a trial have a `score`.
 
     Attributes:
-        whole_kimg: where a trial ends by itself and reports how.
+        trial_kimg: where a trial ends by itself and reports how.
     """
 
-    whole_kimg: float = math.inf
+    trial_kimg: float = math.inf
 
     def on_trial_result(self, controller: Any, trial: Any, result: dict[str, Any]) -> str:
         if result["exempt"]:
             return TrialScheduler.CONTINUE
         decision: str = super().on_trial_result(controller, trial, result)  # type: ignore[misc]
-        if decision == TrialScheduler.STOP and (result.get("replayed") or result["kimg"] >= self.whole_kimg):
+        if decision == TrialScheduler.STOP and (result.get("replayed") or result["kimg"] >= self.trial_kimg):
             return TrialScheduler.CONTINUE
         return decision
 
@@ -105,7 +105,7 @@ def build_scheduler(plan: SearchPlan) -> TrialScheduler:
         scheduler = MedianStopping(plan.grace_kimg)
     else:
         return FIFOScheduler()  # type: ignore[no-untyped-call]
-    scheduler.whole_kimg = plan.kimg
+    scheduler.trial_kimg = plan.kimg
     return scheduler
 
 

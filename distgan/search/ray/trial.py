@@ -16,7 +16,7 @@ from distgan.evaluation.metrics.registry import higher_is_better
 from distgan.launch.cluster import ray_storage
 from distgan.launch.mailbox import Background, create_mailbox
 from distgan.launch.ray_errors import report_losses
-from distgan.launch.train import build_trainer
+from distgan.launch.train import build_ray_trainer
 from distgan.training.checkpoints import CheckpointStore
 from distgan.training.early_stopping import monitored
 from distgan.training.events import EvaluationResult, RunFinished, RunStarted, StepMetrics, Summary
@@ -35,7 +35,7 @@ class TrialRun(tune.Trainable):
     Evaluations of earlier sessions are reported first, so that the scheduler knows them.
 
     Its `config`: `number` of the trial, `spec`, `resources`, `runs_per_host` and `threads` (see
-    `launch.train.build_trainer`), `start_kimg` (where it took over another's state), `exempt` from the scheduler,
+    `launch.train.build_ray_trainer`), `start_kimg` (where it took over another's state), `exempt` from the scheduler,
     and the search's `mailbox`.
     """
 
@@ -54,7 +54,7 @@ class TrialRun(tune.Trainable):
         self._resources = ExitStack()
         storage = self._resources.enter_context(ray_storage(spec.run))
         self._mailbox = create_mailbox()
-        trainer = build_trainer(
+        trainer = build_ray_trainer(
             spec, self._mailbox, storage, config["resources"], config["runs_per_host"], config["threads"]
         )
         self._fit = Background(trainer.fit)
@@ -112,7 +112,7 @@ class TrialRun(tune.Trainable):
         return {**self._progress(), "done": True, "state": state, "note": note}
 
     def _progress(self) -> dict[str, Any]:
-        """What every result has. `score` is the best value so far; lower is better."""
+        """The fields of every result. `score` is the best value so far; lower is better."""
         score = {} if self._score is None else {"score": self._score}
         seconds = time.monotonic() - self._began
         return {"number": self._number, "kimg": self._kimg, "exempt": self._exempt, "seconds": seconds, **score}

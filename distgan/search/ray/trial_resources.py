@@ -1,4 +1,4 @@
-"""How many trials of a search a cluster holds at once, and what each of their workers gets."""
+"""The number of trials that a cluster runs at once, and the resources of their workers."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ TRIAL_CPUS = 0.02
 
 @dataclass(frozen=True)
 class ResourceRequest:
-    """What a user asks for; None leaves the choice.
+    """The resources that a user requests; None leaves the choice to `share_cluster`.
 
     Attributes:
-        workers: of each trial.
-        evaluation: processors of its asynchronous evaluation; 0 without.
+        workers: workers of each trial.
+        evaluation: processors of its asynchronous evaluation; 0 without one.
         device: as `scale.device`.
         concurrent: trials at once.
-        most: trials at once at most.
-        placement: of their workers.
+        most: upper limit of `concurrent`.
+        placement: placement of the workers.
     """
 
     workers: int = 1

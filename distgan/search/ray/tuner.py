@@ -14,7 +14,7 @@ from typing import Any
 import ray
 from ray import tune
 
-from distgan.config.plugins import own_names, own_sources
+from distgan.config.plugins import custom_names, custom_sources
 from distgan.distributed import requested_threads
 from distgan.launch.cluster import ray_cluster
 from distgan.launch.local import cluster_address
@@ -31,7 +31,7 @@ from distgan.search.ray.trial_resources import TRIAL_CPUS, ResourceRequest, Tria
 from distgan.search.record import SearchEnd, SearchRecord, Trial
 from distgan.search.search_console import SearchDisplay
 from distgan.search.search_state import SearchState
-from distgan.search.trial_tables import Progress
+from distgan.search.trial_tables import TrialProgress
 from distgan.tracking import formatting
 
 _POLL_S = 0.3
@@ -69,7 +69,7 @@ def tune_on_ray(spec: SearchSpec, address: str | None = None, concurrent: int | 
     where = spec.search.url
     with stop_on_signals() as stop, SearchDisplay() as display:
         display.message(formatting.connecting(cluster_address(address)))
-        sources = own_sources(own_names(spec.config.model_dump()).values())
+        sources = custom_sources(custom_names(spec.config.model_dump()).values())
         resume_hint = "resumes the search"
         with ray_cluster(address, sources), report_losses(where, resume_hint):
             share = share_cluster(_resource_request(spec, concurrent))
@@ -169,12 +169,12 @@ def _follow(
     state: SearchState, mailbox: Any, fit: Background, stopper: SearchStopper, display: SearchDisplay, stop: StopRequest
 ) -> None:
     """Shows the search until all trials have ended, and stops them where a limit is reached."""
-    progress: dict[int, Progress] = {}
+    progress: dict[int, TrialProgress] = {}
     began = time.monotonic()
     while not fit.ended(_POLL_S):
         events, _ = ray.get(mailbox.take.remote())
         for number, kimg, images_per_second in events:
-            progress[number] = Progress(kimg, images_per_second)
+            progress[number] = TrialProgress(kimg, images_per_second)
         display.update(state.snapshot(), progress)
         reason = _end_reason(state, time.monotonic() - began, stop) if stopper.reason is None else None
         if reason is not None:

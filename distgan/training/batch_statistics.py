@@ -88,7 +88,7 @@ class RunningStatistics:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Encloses training forwards that leave the statistics and the power iteration as they are."""
+        """Encloses training forwards that do not change the statistics and the power iteration."""
         self._remember()
         yield
         self._restore()
