@@ -7,7 +7,7 @@ import os
 import socket
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -150,34 +150,32 @@ def ray_cluster(address: str | None, sources: Sequence[str] = ()) -> Iterator[bo
     folder = _session_folder() if own else None
     runtime = _runtime(sources)
     shorten_ray_messages()
-    try:
-        with preserve_sigterm():
-            if folder is not None:
-                ray_internals.listen_on_loopback(True)
-                ray_internals.start_local(
-                    folder,
-                    num_cpus=len(os.sched_getaffinity(0)),
-                    object_store_memory=_OBJECT_STORE_BYTES,
-                    include_dashboard=True,
-                    dashboard_host="127.0.0.1",
-                    log_to_driver=False,
-                    logging_level=logging.ERROR,
-                    runtime_env=runtime,
-                )
-            else:
-                ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, runtime_env=runtime)
-    except (ConnectionError, ValueError, RuntimeError, TimeoutError, AuthenticationError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(
-            f"Ray at {address or 'this machine'}: cannot be used: {reason:.400}; "
-            f"check --address and that the cluster runs Ray {ray.__version__}"
-        ) from None
-    try:
-        yield own
-    finally:
-        ray.shutdown()
-        if own:
-            ray_internals.listen_on_loopback(False)
+    with ray_internals.loopback_only() if own else nullcontext():
+        try:
+            with preserve_sigterm():
+                if folder is not None:
+                    ray_internals.start_local(
+                        folder,
+                        num_cpus=len(os.sched_getaffinity(0)),
+                        object_store_memory=_OBJECT_STORE_BYTES,
+                        include_dashboard=True,
+                        dashboard_host="127.0.0.1",
+                        log_to_driver=False,
+                        logging_level=logging.ERROR,
+                        runtime_env=runtime,
+                    )
+                else:
+                    ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, runtime_env=runtime)
+        except (ConnectionError, ValueError, RuntimeError, TimeoutError, AuthenticationError) as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise UserError(
+                f"Ray at {address or 'this machine'}: cannot be used: {reason:.400}; "
+                f"check --address and that the cluster runs Ray {ray.__version__}"
+            ) from None
+        try:
+            yield own
+        finally:
+            ray.shutdown()
 
 
 def _runtime(sources: Sequence[str]) -> dict[str, Any] | None:

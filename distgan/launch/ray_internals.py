@@ -29,7 +29,7 @@ try:
     from ray.core.generated import gcs_service_pb2, gcs_service_pb2_grpc
 except ImportError as error:
     raise UserError(
-        f"Ray {ray.__version__}: this distgan does not know it ({error}); install the version in constraints.txt"
+        f"Ray {ray.__version__}: this distgan does not support it ({error}); install the version in constraints.txt"
     ) from None
 
 Trainer = TypeVar("Trainer", bound=Any)
@@ -109,14 +109,34 @@ def submitted_environment() -> dict[str, Any] | None:
     return found
 
 
-def listen_on_loopback(only: bool) -> None:
-    """Whether what Ray starts from now on listens on 127.0.0.1 alone.
+@contextmanager
+def loopback_only() -> Iterator[None]:
+    """Inside, what Ray starts listens on 127.0.0.1 alone.
 
     By default most of Ray's ports are open on all addresses of a machine. Ray has this switch for systems whose
     firewalls ask about such ports.
     """
-    ray_constants.ENABLE_RAY_CLUSTER = not only
-    os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] = str(int(not only))
+    kept = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        with _environment({ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR: "0"}):
+            yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = kept
+
+
+@contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Inside, the environment has these variables; afterwards they are as before."""
+    kept = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in kept.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
 
 
 def start_local(folder: Path, **options: Any) -> None:
@@ -136,20 +156,12 @@ def _known_address() -> Iterator[None]:
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         port = bound.getsockname()[1]
-    new = {
+    variables = {
         ray_constants.GCS_PORT_ENVIRONMENT_VARIABLE: str(port),
         ray_constants.RAY_ADDRESS_ENVIRONMENT_VARIABLE: f"127.0.0.1:{port}",
     }
-    kept = {name: os.environ.pop(name, None) for name in new}
-    os.environ |= new
-    try:
+    with _environment(variables):
         yield
-    finally:
-        for name, value in kept.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
 
 
 @contextmanager

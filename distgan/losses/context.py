@@ -34,7 +34,7 @@ class Context:
         """A random stream of any name, on the CPU and at its beginning at every call.
 
         Its numbers depend on the run's seed, the name, the update and the group only. `losses.rng` lists the names
-        that the package uses.
+        that have a number; all others are hashed.
         """
         return torch.Generator().manual_seed(derive_seed(self.seed, name, self.update, self.group))
 

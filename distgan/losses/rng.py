@@ -26,6 +26,7 @@ _NUMBERS = {
     "evaluation latents": 10,
     "evaluation labels": 11,
     "dequantization": 12,
+    # 13 was another stream: do not use it again.
     "augmented reals": 14,
     "augmented fakes": 15,
     "augmented generator fakes": 16,
