@@ -3,12 +3,13 @@
 python -m benchmarks.yardstick --data URL --held-out URL [--extractor NAME] [--samples N]
 
 Both are data sets of `distgan data`, of the same kind of images. The reference is all of `--data`; measured are images
-of `--held-out`: unchanged in several counts, blurred, noisy, and only of one class.
+of `--held-out`: unchanged in several counts, blurred, noisy, and only of one class (repeated).
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,13 +26,13 @@ from distgan.storage.storage import Storage
 Images = NDArray[np.uint8]  # (N, H, W, C)
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, help="URL of the reference")
     parser.add_argument("--held-out", required=True, help="URL of other real images")
     parser.add_argument("--extractor", default="fd_lite0")
     parser.add_argument("--samples", type=int, default=2048, help="images of each changed set")
-    given = parser.parse_args()
+    given = parser.parse_args(arguments)
     reference = Index.load(Storage.open(given.data)).header.samples
     table = Table(title=f"{given.extractor} against {reference:,} real images", title_justify="left")
     table.add_column("images")
@@ -55,8 +56,7 @@ def image_sets(url: str, samples: int) -> list[tuple[str, Images]]:
     labels = index.labels
     if (labels >= 0).any():
         largest = int(np.bincount(labels[labels >= 0]).argmax())
-        of_class = images[labels == largest][:samples]
-        sets.append(("real, of one class", np.resize(of_class, some.shape)))
+        sets.append(("real, of one class", np.resize(images[labels == largest], some.shape)))
     return [*sets, ("gray, all alike", np.full_like(some, 128))]
 
 
@@ -64,8 +64,7 @@ def read_images(url: str, numbers: NDArray[np.int64]) -> Images:
     """Images of a data set, uint8 (N, H, W, C)."""
     header = Index.load(Storage.open(url)).header
     if header.image_size is None:
-        parser_error = f"{url}: its images have several sizes"
-        raise SystemExit(parser_error)
+        raise SystemExit(f"{url}: its images have several sizes; pack them with one")
     dataset = Dataset.open(DataConfig(url=url), (header.channels, header.image_size, header.image_size))
     return np.stack([image.transpose(1, 2, 0) for _, image in dataset.images(numbers)])
 

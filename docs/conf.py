@@ -23,6 +23,8 @@ exclude_patterns = ["_generated"]
 myst_heading_anchors = 3
 html_theme = "furo"
 html_title = f"distgan {release}"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 html_show_sourcelink = html_copy_source = False
 nitpicky = True
 

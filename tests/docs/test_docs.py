@@ -264,6 +264,7 @@ def reader_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             Image.fromarray(rng.integers(0, 255, (size, size, channels), np.uint8)).save(place)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
+        patch.setenv("OMP_NUM_THREADS", "1")  # two threads of several test processes wait for each other
         for command in (
             "data render bricks --out bricks --samples 4096 --size 32",
             "data pack portraits --format folder --size 64 --out faces",
@@ -289,7 +290,7 @@ def in_miniature(words: list[str]) -> list[str]:
     return ["96" if word.isdigit() and int(word) > 1000 else word for word in words]
 
 
-SMALLER = {"training.batch_size": "16", "evaluation.every_kimg": "0.2", "evaluation.samples": "32"}
+SMALLER = {"training.batch_size": "16", "evaluation.every_kimg": "0.2", "evaluation.samples": "64"}
 SMALLER |= {"evaluation.real_samples": "64", "checkpoint.every_kimg": "null"}
 
 
@@ -307,6 +308,7 @@ def test_blocks_run(
         return load_config(load_config(preset, *overrides, **sections), in_miniature(["train"])[1:])
 
     monkeypatch.setattr(distgan, "load_config", small)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     names: dict[str, Any] = {}
     for block in blocks(page):
         if block.why_not_run:
