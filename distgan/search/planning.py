@@ -11,15 +11,12 @@ import torch
 
 from distgan.bounds import parse_yaml
 from distgan.config.load import overridden, override_values
-from distgan.config.plugins import EXTRACTORS, is_custom
 from distgan.config.resume_rules import runtime_keys
 from distgan.config.schema import Config
 from distgan.data.index import Index
 from distgan.errors import UserError
 from distgan.evaluation.extractors.weights import VARIABLE
 from distgan.evaluation.metrics.registry import (
-    check_metrics,
-    further_metrics,
     higher_is_better,
     metric_name,
     parse_metrics,
@@ -133,7 +130,6 @@ def plan_search(options: SearchOptions) -> SearchSpec:
     if planned.resumes is not None:
         raise UserError(f"{planned.spec.run.url}: a run is there, not a search; give the search another --name")
     config = planned.spec.config
-    _check_measured(config, planned.index)
     plan = SearchPlan(
         source=without_credentials(options.source),
         data_hash=planned.index.hash if planned.index is not None else "",
@@ -231,16 +227,6 @@ def _metric(config: Config, index: Index | None) -> str:
     evaluation = config.evaluation
     whole = evaluation.real_samples is None or (index is not None and evaluation.real_samples >= len(index))
     return metric_name(evaluation.monitor, evaluation.extractor, evaluation.samples, whole)
-
-
-def _check_measured(config: Config, index: Index | None) -> None:
-    """Raises UserError for measures that an evaluation cannot compute; custom extractors are not checked."""
-    evaluation = config.evaluation
-    if is_custom(evaluation.extractor) or index is None:
-        return
-    extractor: Any = EXTRACTORS.resolve(evaluation.extractor)
-    real = min(len(index), evaluation.real_samples or len(index))
-    check_metrics(further_metrics(evaluation), extractor, evaluation.samples, real)
 
 
 def _loader(config: Config) -> Load:

@@ -18,6 +18,7 @@ from distgan.data.index import Index
 from distgan.errors import UserError
 from distgan.evaluation.extractors.published import feature_count
 from distgan.evaluation.extractors.weights import with_weights
+from distgan.evaluation.metrics.registry import check_configured_metrics
 from distgan.evaluation.reference_files import check_given_statistics
 from distgan.storage.lease import ClaimedStorage
 from distgan.storage.storage import NotFoundError, Storage
@@ -186,6 +187,7 @@ def plan_run(spec: RunSpec, *, dry_run: bool = False) -> RunPlan:
     if config.data.url is not None:
         index = Index.load(Storage.open(config.data.url))
         check_data(config, index)
+        check_configured_metrics(config.evaluation, len(index))
     elif not dry_run:
         raise UserError(
             "data.url is not set: add data.url=URL, the folder or bucket that `distgan data pack` or "

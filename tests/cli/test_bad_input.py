@@ -842,6 +842,11 @@ DISKS = [
         no_temporary_folder,
     ),
     Case("dry run in a file", "train quickstart --dry-run --storage {data}/index.json", "index.json"),
+    Case(
+        "logits before any worker",
+        "train {yaml} data.url={data} --name new --workers 2 evaluation.metrics=[inception_score]",
+        "inception_score needs an extractor with logits",
+    ),
     Case("run in a file", "train {yaml} --storage {data}/index.json", "a file is where a folder should be"),
     Case("run below a file", "train {yaml} --storage {data}/index.json/x", "a part of the path is a file"),
     Case("run in a device", "train {yaml} --storage /dev/full", "^/dev/full: a file is where a folder should be"),

@@ -63,6 +63,18 @@ def check_metrics(names: Collection[str], extractor: FeatureExtractor, samples: 
         )
 
 
+def check_configured_metrics(config: EvaluationConfig, images: int) -> None:
+    """Raises UserError for metrics that no evaluation on a data set of so many images can compute.
+
+    It loads no network. What a custom extractor has is not known before it is built.
+    """
+    if is_custom(config.extractor):
+        return
+    names = further_metrics(config)
+    real = min(images, config.real_samples or images) if "real_features" in needed(names) else config.samples
+    check_metrics(names, EXTRACTORS.resolve(config.extractor), config.samples, real)
+
+
 def check_statistics_suffice(config: EvaluationConfig) -> None:
     """Raises UserError for metrics of real features beside a file of statistics, which has none."""
     beyond = [name for name in further_metrics(config) if "real_features" in metric_class(name).needs]
