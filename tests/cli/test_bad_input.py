@@ -844,7 +844,7 @@ DISKS = [
     Case("dry run in a file", "train quickstart --dry-run --storage {data}/index.json", "index.json"),
     Case(
         "logits before any worker",
-        "train {yaml} data.url={data} --name new --workers 2 evaluation.metrics=[inception_score]",
+        "train {yaml} data.url={data} image_size=32 --name new --workers 2 evaluation.metrics=[inception_score]",
         "inception_score needs an extractor with logits",
     ),
     Case("run in a file", "train {yaml} --storage {data}/index.json", "a file is where a folder should be"),
