@@ -32,6 +32,7 @@ def test_images_are_changed_as_said(data: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(240)
 def test_the_table(data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["--data", data, "--held-out", pack_bricks(tmp_path / "others", seed=1), "--samples", "32"])
     printed = capsys.readouterr().out
