@@ -16,8 +16,8 @@ from distgan.storage.storage import Storage
 class SearchState:
     """A search's record while it runs. Every change is in the storage before it has effects.
 
-    Storage that does not answer is waited for (`storage.retry`). A trial that failed in an earlier session is tried again,
-    except in a population, which continued without it. The methods may be called from any thread.
+    Storage that does not answer is waited for (`storage.retry`). A trial that failed in an earlier session is tried
+    again, except in a population, which continued without it. The methods may be called from any thread.
     """
 
     def __init__(self, record: SearchRecord, space: Space, sampler: Sampler, storage: Storage) -> None:
