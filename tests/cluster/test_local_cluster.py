@@ -139,9 +139,7 @@ def test_the_head_listens_on_its_own_address(cluster: LocalCluster) -> None:
             assert stranger.connect_ex((str(address), port)) != 0, address
 
 
-def test_a_driver_without_the_token_is_refused(cluster: LocalCluster, request: pytest.FixtureRequest) -> None:
-    if request.node.callspec.params["cluster"] != MODES[0]:
-        return  # the ports of the other are asked above; Ray takes 20 s to give up
+def test_a_driver_without_the_token_is_refused(cluster: LocalCluster) -> None:
     head = cluster.state.head
     address = f"{head.address}:{cluster.state.ports['gcs']}"
     enter = ["nsenter", f"--net={NAMESPACES / head.namespace}", "--"] if head.namespace else []

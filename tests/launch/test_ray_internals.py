@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+import os
 import re
 import subprocess
 from collections.abc import Iterator
@@ -17,6 +18,8 @@ from typing import Any
 import grpc
 import pytest
 import ray
+from ray.train import ScalingConfig
+from ray.train.torch import TorchTrainer
 from ray.tune.schedulers import MedianStoppingRule
 
 import distgan.launch.placement.process_group
@@ -205,3 +208,48 @@ def test_a_stop_can_be_overruled() -> None:
         judge(last, {"kimg": 2, "score": 2.0})
     ray_internals.overrule_stop(rule, last)
     assert judge(last, {"kimg": 2, "score": 0.5}) == "CONTINUE"
+
+
+@pytest.mark.parametrize("before", [None, "1"])
+def test_the_loopback_switch_is_as_before_also_after_a_failure(
+    before: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    constants = ray_internals.ray_constants
+    variable = constants.ENABLE_RAY_CLUSTERS_ENV_VAR
+    monkeypatch.setattr(constants, "ENABLE_RAY_CLUSTER", True)
+    monkeypatch.delenv(variable, raising=False)
+    if before is not None:
+        monkeypatch.setenv(variable, before)
+
+    def fail() -> None:
+        with ray_internals.loopback_only():
+            assert (constants.ENABLE_RAY_CLUSTER, os.environ[variable]) == (False, "0")
+            raise ConnectionError
+
+    with pytest.raises(ConnectionError):
+        fail()
+    assert constants.ENABLE_RAY_CLUSTER
+    assert os.environ.get(variable) == before
+
+
+def test_the_address_of_a_cluster_of_our_own_is_known_while_it_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "192.0.2.1:6379")
+    seen: list[dict[str, str]] = []
+    monkeypatch.setattr(ray, "init", lambda **_: seen.append(dict(os.environ)))
+    ray_internals.start_local(Path("unused"))
+    assert seen[0]["RAY_ADDRESS"] == f"127.0.0.1:{seen[0]['RAY_GCS_SERVER_PORT']}"
+    assert os.environ["RAY_ADDRESS"] == "192.0.2.1:6379"
+    assert "RAY_GCS_SERVER_PORT" not in os.environ
+
+
+def test_a_run_starts_no_idle_process_but_keeps_the_cleaner_of_a_shared_cluster() -> None:
+    def callbacks(trainer: TorchTrainer) -> set[str]:
+        return {type(callback).__name__ for callback in trainer._create_default_callbacks()}
+
+    def trainer() -> TorchTrainer:
+        return TorchTrainer(lambda: None, scaling_config=ScalingConfig(num_workers=1))
+
+    every = callbacks(trainer())
+    assert every - callbacks(ray_internals.without_idle_processes(trainer(), False)) == {"DatasetsCallback"}
+    unused = {"DatasetsCallback", "PlacementGroupCleanerCallback"}
+    assert every - callbacks(ray_internals.without_idle_processes(trainer(), True)) == unused
