@@ -156,9 +156,11 @@ def test_a_copied_file_is_a_preset(copied: str, cli: Cli) -> None:
 def test_a_copied_file_breaks_no_test(tmp_path: Path) -> None:
     """In a copy of the repository: a file more in the folder of presets, and the tests that enumerate them."""
     root = Path(__file__).parents[2]
-    for folder in ("distgan", "tests", "benchmarks", "cluster", "examples"):
+    for folder in ("distgan", "tests", "benchmarks", "cluster", "docs", "examples"):
         shutil.copytree(root / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(root / "pyproject.toml", tmp_path)
+    for file in root.glob("*.*"):
+        if file.is_file():
+            shutil.copy(file, tmp_path)
     presets = tmp_path / "distgan" / "config" / "presets"
     shutil.copy(presets / "wgan-gp-cifar.yaml", presets / "copied.yaml")
     files = [
