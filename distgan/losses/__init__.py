@@ -1,5 +1,6 @@
 """Objectives, each in a file of its own, and the base class of custom ones."""
 
+from distgan.config.schedule import Scheduled
 from distgan.losses.context import Context
 from distgan.losses.objective import Objective
 from distgan.losses.penalties import Discriminator, Penalty, gradient_norms, gradient_penalty, gradients, r1_penalty
@@ -9,6 +10,7 @@ __all__ = [
     "Discriminator",
     "Objective",
     "Penalty",
+    "Scheduled",
     "gradient_norms",
     "gradient_penalty",
     "gradients",

@@ -64,7 +64,7 @@ class BinaryCrossEntropy(Objective):
         return F.binary_cross_entropy_with_logits(fake, torch.ones_like(fake))
 
     def penalty(self, discriminator: Discriminator, real: Tensor, fake: Tensor, context: Context) -> Penalty | None:
-        return r1_penalty(discriminator, real, self.r1_weight) if self.penalized else None
+        return r1_penalty(discriminator, real, context.value(self.r1_weight)) if self.penalized else None
 
 
 def _bounded(logits: Tensor) -> Tensor:

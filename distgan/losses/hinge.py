@@ -29,4 +29,4 @@ class Hinge(Objective):
         return -fake.mean()
 
     def penalty(self, discriminator: Discriminator, real: Tensor, fake: Tensor, context: Context) -> Penalty | None:
-        return r1_penalty(discriminator, real, self.r1_weight) if self.penalized else None
+        return r1_penalty(discriminator, real, context.value(self.r1_weight)) if self.penalized else None

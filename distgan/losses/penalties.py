@@ -10,13 +10,14 @@ from annotated_types import Ge, Le
 from torch import Tensor
 from typing_extensions import Doc
 
+from distgan.config.schedule import Scheduled
 from distgan.config.section import Mutable
 
 # Images (N, C, H, W) to logits (N, ...), each image's a function of that image only.
 Discriminator = Callable[[Tensor], Tensor]
 
 R1Weight = Annotated[
-    float,
+    Scheduled,
     Ge(0),
     Le(1e6),
     Mutable(switch=True),

@@ -8,6 +8,7 @@ from annotated_types import Ge, Le
 from torch import Tensor
 from typing_extensions import Doc
 
+from distgan.config.schedule import Scheduled
 from distgan.config.section import Mutable
 from distgan.losses.context import Context
 from distgan.losses.objective import Objective
@@ -27,7 +28,7 @@ class WassersteinGradientPenalty(Objective):
     def __init__(
         self,
         *,
-        gp_weight: Annotated[float, Ge(0), Le(1e6), Mutable(), Doc("weight of the gradient penalty")] = 10.0,
+        gp_weight: Annotated[Scheduled, Ge(0), Le(1e6), Mutable(), Doc("weight of the gradient penalty")] = 10.0,
         gp_sides: Annotated[Literal[1, 2], Doc("1: gradients of a norm below 1 cost nothing")] = 2,
         interpolation: Annotated[
             Literal["uniform", "normal"], Doc("how a place between a real image and a fake is drawn")
@@ -46,4 +47,5 @@ class WassersteinGradientPenalty(Objective):
     def penalty(self, discriminator: Discriminator, real: Tensor, fake: Tensor, context: Context) -> Penalty | None:
         draw = context.uniform if self.interpolation == "uniform" else context.normal
         alpha = draw("interpolation", len(real), 1, 1, 1)
-        return gradient_penalty(discriminator, real + alpha * (fake - real), self.gp_weight, self.gp_sides)
+        between = real + alpha * (fake - real)
+        return gradient_penalty(discriminator, between, context.value(self.gp_weight), self.gp_sides)

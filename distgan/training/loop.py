@@ -7,6 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from threading import Event as Flag
 
+from distgan.config.schedule import find_schedules
 from distgan.data.dataset import Dataset, check_bad_samples
 from distgan.data.order import Order
 from distgan.data.stream import BatchStream
@@ -68,6 +69,7 @@ class Trainer:
 
     def __post_init__(self) -> None:
         self.config = self.spec.config
+        self.schedules = dict(find_schedules(self.config))
         self.resumed_at_kimg = self.state.progress.kimg
 
     def run(self) -> Summary:
@@ -162,6 +164,7 @@ class Trainer:
         self._sync_metrics()
         metrics, images_per_second = self.meter.take()
         progress, training = self.state.progress, self.config.training
+        metrics |= {f"schedule/{key}": schedule.at(progress.kimg) for key, schedule in self.schedules.items()}
         if self.config.data.bad_samples == "skip":
             metrics["data/bad_samples"] = progress.bad_samples
         self._report(StepMetrics(progress.step, progress.kimg, images_per_second, metrics))

@@ -99,8 +99,7 @@ HINGE = [
     "objective={name: hinge, r1_weight: 10, critic_steps: 2, critic_batches: reuse}",
     "optimizer.generator={name: rmsprop, lr: 1.0e-3}",
     "optimizer.discriminator={name: rmsprop, lr: 4.0e-3}",
-    "optimizer.decay_from_kimg=0.032",
-    "optimizer.decay_until_kimg=0.16",
+    "optimizer.lr_factor={from: 1, to: 0, from_kimg: 0.032, until_kimg: 0.16, shape: linear}",
     "training.kimg=0.16",
     "training.augment=[color, translation, cutout]",
 ]

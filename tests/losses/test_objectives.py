@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
+from distgan.config.schedule import Schedule
 from distgan.losses.bce import LOGIT_BOUND, BinaryCrossEntropy
 from distgan.losses.context import Context
 from distgan.losses.hinge import Hinge
@@ -219,6 +221,25 @@ def test_the_penalty_of_a_linear_discriminator_is_known() -> None:
     # d/dw 10 (‖w‖ − 1)² = 20 (‖w‖ − 1) w / ‖w‖
     assert discriminator.weight.grad is not None
     assert discriminator.weight.grad.flatten().tolist() == pytest.approx([20 * 2 * 1.5 / 3] * 4)
+
+
+def test_weights_follow_their_schedules() -> None:
+    weight = Schedule(from_=10, to=2, until_kimg=40, shape="linear")
+    discriminator = LinearDiscriminator(torch.ones(1, 2, 2, dtype=DTYPE))
+    real, fake = torch.zeros(3, 1, 2, 2, dtype=DTYPE), torch.ones(3, 1, 2, 2, dtype=DTYPE)
+    for objective in (
+        WassersteinGradientPenalty(gp_weight=weight),
+        BinaryCrossEntropy(r1_weight=weight),
+        Hinge(r1_weight=weight),
+    ):
+        first, half, last = (
+            objective.penalty(discriminator, real, fake, replace(draws(), kimg=kimg)) for kimg in (0.0, 20.0, 99.0)
+        )
+        assert first is not None
+        assert half is not None
+        assert last is not None
+        assert half.loss.item() == pytest.approx(0.6 * first.loss.item())
+        assert last.loss.item() == pytest.approx(0.2 * first.loss.item())
 
 
 def test_a_discriminator_without_slope_has_a_finite_penalty() -> None:

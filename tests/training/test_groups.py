@@ -92,7 +92,11 @@ CASES = {
     ),
     "bce, r1": (
         "wgan-gp-faces",
-        ["objective={name: bce, r1_weight: 1}", "training.kimg=1", "optimizer.decay_until_kimg=1"],
+        [
+            "objective={name: bce, r1_weight: {from: 2, to: 1, until_kimg: 1}}",
+            "training.kimg=1",
+            "optimizer.lr_factor={from: 1, to: 0, until_kimg: 1}",
+        ],
     ),
     "real logits": (
         "wgan-gp-faces",
