@@ -3,7 +3,14 @@
 from distgan.config.schedule import Scheduled
 from distgan.losses.context import Context
 from distgan.losses.objective import Objective
-from distgan.losses.penalties import Discriminator, Penalty, gradient_norms, gradient_penalty, gradients, r1_penalty
+from distgan.losses.penalties import (
+    Discriminator,
+    Penalty,
+    gradient_norms,
+    gradient_penalty,
+    image_gradients,
+    r1_penalty,
+)
 
 __all__ = [
     "Context",
@@ -13,6 +20,6 @@ __all__ = [
     "Scheduled",
     "gradient_norms",
     "gradient_penalty",
-    "gradients",
+    "image_gradients",
     "r1_penalty",
 ]

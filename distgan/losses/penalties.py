@@ -46,17 +46,17 @@ def gradient_penalty(discriminator: Discriminator, images: Tensor, weight: float
 
 def r1_penalty(discriminator: Discriminator, real: Tensor, weight: float) -> Penalty:
     """weight/2 · mean ‖∇D(x)‖₂² over real images (Mescheder et al. 2018, eq. 9)."""
-    squares = gradients(discriminator, real).square().sum(1)
+    squares = image_gradients(discriminator, real).square().sum(1)
     return Penalty(0.5 * weight * squares.mean(), squares.detach().sqrt().mean())
 
 
 def gradient_norms(discriminator: Discriminator, images: Tensor) -> Tensor:
     """‖∇D(x)‖₂ of each image, shape (N,), itself differentiable; in float32 or better also under autocast."""
-    norms: Tensor = gradients(discriminator, images).norm(dim=1)
+    norms: Tensor = image_gradients(discriminator, images).norm(dim=1)
     return norms
 
 
-def gradients(discriminator: Discriminator, images: Tensor) -> Tensor:
+def image_gradients(discriminator: Discriminator, images: Tensor) -> Tensor:
     """∇D(x) of each image, shape (N, C·H·W), where D(x) is the sum of the image's logits.
 
     In float32 or better: autocast is off, and images that a generator made under it are converted.

@@ -190,11 +190,13 @@ class Trainer:
         with self.meter.phase("evaluation"):
             finished = evaluator.finish_pending()
         if finished is not None:
-            results.append(self._report_evaluation(finished))
+            self._report_evaluation(finished)
+            results.append(finished)
         if last or not evaluator.is_async:
             with self.meter.phase("evaluation"):
                 result = evaluator.evaluate()
-            results.append(self._report_evaluation(result))
+            self._report_evaluation(result)
+            results.append(result)
         elif self._early_stop() is None:
             evaluator.schedule()
         if self.config.training.samples_every_kimg is None:
@@ -203,12 +205,11 @@ class Trainer:
         for result in results:
             self.reporter.evaluated(result)
 
-    def _report_evaluation(self, result: EvaluationResult) -> EvaluationResult:
+    def _report_evaluation(self, result: EvaluationResult) -> None:
         progress = self.state.progress
         self._report(result)
         if result.diversity is not None:
             self._warn(progress.health.add_diversity(result.diversity, result.step, progress.images))
-        return result
 
     def _early_stop(self) -> StopReason | None:
         """Why the run ends before its budget, if it does: early stopping, or a failure mode with `health.stop`."""

@@ -15,7 +15,7 @@ from distgan.losses.bce import LOGIT_BOUND, BinaryCrossEntropy
 from distgan.losses.context import Context
 from distgan.losses.hinge import Hinge
 from distgan.losses.objective import Objective
-from distgan.losses.penalties import gradient_norms, gradients
+from distgan.losses.penalties import gradient_norms, image_gradients
 from distgan.losses.rng import _NUMBERS, derive_seed
 from distgan.losses.wgan import Wasserstein
 from distgan.losses.wgan_gp import WassersteinGradientPenalty
@@ -392,5 +392,5 @@ def test_logits_may_be_maps(objective: Objective) -> None:
 
 def test_the_gradient_at_an_image_is_that_of_the_sum_of_its_logits() -> None:
     images = torch.randn(2, 1, 2, 2, dtype=DTYPE)
-    found = gradients(lambda x: torch.stack([x, 3 * x], 1), images)
+    found = image_gradients(lambda x: torch.stack([x, 3 * x], 1), images)
     assert torch.equal(found, torch.full((2, 4), 4.0, dtype=DTYPE))
