@@ -67,9 +67,8 @@ def main() -> int:
         return int(stopped.args[0])
     finally:
         distgan("store", "down", "--dir", str(store))
-    print(
-        f"{out}: samples.png, training.png, curves.png, metrics.jsonl, summary.json; {time.monotonic() - begun:.0f} s in all"
-    )
+    files = "samples.png, training.png, curves.png, metrics.jsonl, summary.json"
+    print(f"{out}: {files}; {time.monotonic() - begun:.0f} s in all")
     return 0
 
 
