@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Annotated, Literal, NamedTuple
 
 import torch
@@ -12,16 +13,19 @@ from typing_extensions import Doc
 
 from distgan.config.schedule import Scheduled
 from distgan.config.section import Mutable
+from distgan.losses.context import Context
 
 # Images (N, C, H, W) to logits (N, ...), each image's a function of that image only.
 Discriminator = Callable[[Tensor], Tensor]
 
-R1Weight = Annotated[
-    Scheduled,
-    Ge(0),
-    Le(1e6),
-    Mutable(switch=True),
-    Doc("weight of the R1 penalty at real images; 0: none"),
+_Weight = Annotated[Scheduled, Ge(0), Le(1e6), Mutable(switch=True)]
+
+R1Weight = Annotated[_Weight, Doc("weight of the R1 penalty, at real images; 0: none")]
+
+R2Weight = Annotated[_Weight, Doc("weight of the R2 penalty, at generated images; 0: none")]
+
+PenaltyEvery = Annotated[
+    int, Ge(1), Le(1000), Doc("penalties are taken on every n-th discriminator update, n times as heavy")
 ]
 
 
@@ -30,6 +34,33 @@ class Penalty(NamedTuple):
 
     loss: Tensor
     norm: Tensor
+
+
+@dataclass(frozen=True)
+class ZeroCenteredPenalties:
+    """R1 and R2: weight/2 · mean ‖∇D(x)‖₂² over real and over generated images (Mescheder et al. 2018, eq. 9).
+
+    Lazy with `every` above 1 (Karras et al. 2020, section 3.1). The norm in the log is the mean over all images.
+    """
+
+    r1_weight: Scheduled
+    r2_weight: Scheduled
+    every: int = 1
+
+    def __bool__(self) -> bool:
+        """Whether some updates have a penalty."""
+        return self.r1_weight > 0 or self.r2_weight > 0
+
+    def __call__(self, discriminator: Discriminator, real: Tensor, fake: Tensor, context: Context) -> Penalty | None:
+        """The penalty of an update; None on updates without one."""
+        if context.update % self.every:
+            return None
+        sides = [(images, weight) for images, weight in ((real, self.r1_weight), (fake, self.r2_weight)) if weight > 0]
+        if not sides:
+            return None
+        terms = [r1_penalty(discriminator, images, self.every * context.value(weight)) for images, weight in sides]
+        losses, norms = (torch.stack(values) for values in zip(*terms, strict=True))
+        return Penalty(losses.sum(), norms.mean())
 
 
 def gradient_penalty(discriminator: Discriminator, images: Tensor, weight: float, sides: Literal[1, 2]) -> Penalty:

@@ -12,7 +12,7 @@ from distgan.config.schedule import Scheduled
 from distgan.config.section import Mutable
 from distgan.losses.context import Context
 from distgan.losses.objective import Objective
-from distgan.losses.penalties import Discriminator, Penalty, gradient_penalty
+from distgan.losses.penalties import Discriminator, Penalty, PenaltyEvery, gradient_penalty
 
 
 class WassersteinGradientPenalty(Objective):
@@ -33,10 +33,12 @@ class WassersteinGradientPenalty(Objective):
         interpolation: Annotated[
             Literal["uniform", "normal"], Doc("how a place between a real image and a fake is drawn")
         ] = "uniform",
+        penalty_every: PenaltyEvery = 1,
     ) -> None:
         self.gp_weight = gp_weight
         self.gp_sides = gp_sides
         self.interpolation = interpolation
+        self.penalty_every = penalty_every
 
     def discriminator_loss(self, real: Tensor, fake: Tensor, context: Context) -> Tensor:
         return fake.mean() - real.mean()
@@ -45,7 +47,10 @@ class WassersteinGradientPenalty(Objective):
         return -fake.mean()
 
     def penalty(self, discriminator: Discriminator, real: Tensor, fake: Tensor, context: Context) -> Penalty | None:
+        if context.update % self.penalty_every:
+            return None
         draw = context.uniform if self.interpolation == "uniform" else context.normal
         alpha = draw("interpolation", len(real), 1, 1, 1)
         between = real + alpha * (fake - real)
-        return gradient_penalty(discriminator, between, context.value(self.gp_weight), self.gp_sides)
+        weight = self.penalty_every * context.value(self.gp_weight)
+        return gradient_penalty(discriminator, between, weight, self.gp_sides)

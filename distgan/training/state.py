@@ -170,7 +170,7 @@ def check_continuable(checkpoint: Checkpoint, config: Config, data_hash: str) ->
     if differences:
         raise UserError(
             f"{where}: its run was trained with another configuration: {_listed(differences)}; set them "
-            f"back (of what is trained only {', '.join(mutable_keys())} can change, an R1 penalty not from 0 or to 0), "
+            f"back (of what is trained only {', '.join(mutable_keys())} can change, R1 and R2 not from or to 0), "
             f"or begin with its weights alone, with --init-from"
         )
     if manifest.data_hash != data_hash:

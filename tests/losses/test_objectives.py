@@ -17,6 +17,7 @@ from distgan.losses.hinge import Hinge
 from distgan.losses.objective import Objective
 from distgan.losses.penalties import gradient_norms, image_gradients
 from distgan.losses.rng import _NUMBERS, derive_seed
+from distgan.losses.rpgan import RelativisticPairing
 from distgan.losses.wgan import Wasserstein
 from distgan.losses.wgan_gp import WassersteinGradientPenalty
 from distgan.models.wgan_gp import Discriminator
@@ -240,6 +241,63 @@ def test_weights_follow_their_schedules() -> None:
         assert last is not None
         assert half.loss.item() == pytest.approx(0.6 * first.loss.item())
         assert last.loss.item() == pytest.approx(0.2 * first.loss.item())
+
+
+def test_pairs_in_numbers() -> None:
+    real, fake = tensor(1.0, 3.0, -2.0), tensor(0.5, -1.0, 4.0)
+
+    def softplus(*values: float) -> float:
+        return sum(math.log1p(math.exp(value)) for value in values) / len(values)
+
+    objective = RelativisticPairing(gamma=3)
+    assert objective.discriminator_loss(real, fake, draws()).item() == pytest.approx(softplus(-0.5, -4, 6))
+    assert objective.generator_loss(fake, real, draws()).item() == pytest.approx(softplus(0.5, 4, -6))
+    moved = objective.generator_loss(fake + 7, real + 7, draws())
+    assert moved.item() == pytest.approx(softplus(0.5, 4, -6))
+    assert {name: value.item() for name, value in objective.accuracies(real, fake).items()} == {
+        "pairs": pytest.approx(2 / 3)
+    }
+    zeros = tensor(0.0, 0.0)
+    assert objective.discriminator_loss(zeros, zeros, draws()).item() == pytest.approx(objective.chance_loss)
+
+
+@pytest.mark.parametrize("kind", [BinaryCrossEntropy, Hinge, RelativisticPairing])
+def test_zero_centered_penalties_in_numbers(kind: type[BinaryCrossEntropy | Hinge | RelativisticPairing]) -> None:
+    """‖∇D(x)‖² is ‖x‖²: 4 at real images, 16 at generated ones."""
+    real, fake = torch.ones(3, 1, 2, 2, dtype=DTYPE), 2 * torch.ones(3, 1, 2, 2, dtype=DTYPE)
+
+    def found(update: int = 0, **weights: float) -> tuple[float, float] | None:
+        objective = kind(**weights)  # type: ignore[arg-type]
+        penalty = objective.penalty(SquaredDiscriminator(), real, fake, draws(update))
+        return None if penalty is None else (penalty.loss.item(), penalty.norm.item())
+
+    assert found(r1_weight=3, r2_weight=0) == pytest.approx((3 / 2 * 4, 2))
+    assert found(r1_weight=0, r2_weight=5) == pytest.approx((5 / 2 * 16, 4))
+    assert found(r1_weight=3, r2_weight=5) == pytest.approx((3 / 2 * 4 + 5 / 2 * 16, 3))
+    assert found(r1_weight=0, r2_weight=0) is None
+    lazy = [found(update, r1_weight=3, r2_weight=0, penalty_every=4) for update in range(5)]
+    assert lazy[0] == lazy[4] == pytest.approx((4 * 3 / 2 * 4, 2))
+    assert lazy[1:4] == [None, None, None]
+
+
+def test_gamma_is_a_factor_of_both_penalties() -> None:
+    real, fake = torch.ones(3, 1, 2, 2, dtype=DTYPE), 2 * torch.ones(3, 1, 2, 2, dtype=DTYPE)
+    objective = RelativisticPairing(gamma=0.5, r2_weight=2)
+    penalty = objective.penalty(SquaredDiscriminator(), real, fake, draws())
+    assert penalty is not None
+    assert penalty.loss.item() == pytest.approx(0.5 * (4 / 2 + 2 * 16 / 2))
+    without = RelativisticPairing(gamma=0)
+    assert not without.penalized
+    assert without.penalty(SquaredDiscriminator(), real, fake, draws()) is None
+
+
+def test_a_lazy_gradient_penalty() -> None:
+    images = torch.zeros(3, 1, 2, 2, dtype=DTYPE)
+    objective = WassersteinGradientPenalty(gp_weight=10, penalty_every=3)
+    penalties = [objective.penalty(SquaredDiscriminator(), images, images, draws(update)) for update in range(4)]
+    assert [penalty is None for penalty in penalties] == [False, True, True, False]
+    assert penalties[3] is not None
+    assert penalties[3].loss.item() == pytest.approx(30)
 
 
 def test_a_discriminator_without_slope_has_a_finite_penalty() -> None:

@@ -332,7 +332,8 @@ def test_the_plan_names_it(data: str, parent: Path, tmp_path: Path, cli: Cli) ->
 
 def test_mutable_keys() -> None:
     rates = {"optimizer.generator.lr": Mutable(), "optimizer.discriminator.lr": Mutable()}
-    weights = {"objective.gp_weight": Mutable(), "objective.r1_weight": Mutable(switch=True)}
+    switches = ("gamma", "r1_weight", "r2_weight")
+    weights = {"objective.gp_weight": Mutable(), **{f"objective.{key}": Mutable(switch=True) for key in switches}}
     assert mutable_keys() == rates | weights | {"objective.critic_steps": Mutable()}
 
 
