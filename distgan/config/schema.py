@@ -172,8 +172,10 @@ class TrainingConfig(Section):
     max_minutes: Annotated[float | None, Gt(0), Le(1e6), Runtime()] = Field(
         None, description="a session ends after this time, evaluated and saved; the run can be resumed"
     )
-    precision: Literal["float32", "bfloat16", "float64"] = Field(
-        "float32", description="number format; bfloat16 is autocast, with the gradient penalty in float32"
+    precision: Literal["float32", "tf32", "bfloat16", "float64"] = Field(
+        "float32",
+        description="number format; tf32: float32 with TensorFloat-32 products on GPUs that have it; bfloat16: "
+        "autocast, with penalties in float32",
     )
     channels_last: bool = Field(True, description="memory format channels_last, faster on most hardware")
     augment: list[Augmentation] = Field(

@@ -29,7 +29,7 @@ from distgan.losses.rng import derive_seed
 from distgan.training.batch_statistics import has_batch_statistics
 
 # The dtype of weights, images and losses, by `training.precision`.
-DTYPES = {"float32": torch.float32, "bfloat16": torch.float32, "float64": torch.float64}
+DTYPES = {"float32": torch.float32, "tf32": torch.float32, "bfloat16": torch.float32, "float64": torch.float64}
 
 # What networks are called with after latents or images: int64 (N,) if they are conditional, else nothing.
 Labels = tuple[Tensor] | tuple[()]
