@@ -100,18 +100,23 @@ def _laid_out(name: str, value: Tensor, parameter: Tensor) -> Tensor:
 
 
 def _build(config: AdamConfig | RMSPropConfig, network: nn.Module) -> torch.optim.Optimizer:
-    settings = _settings(config, 0)
     if isinstance(config, AdamConfig):
-        return torch.optim.Adam(network.parameters(), **settings, eps=config.eps, fused=True)
-    return torch.optim.RMSprop(network.parameters(), **settings, eps=config.eps)
+        return torch.optim.Adam(network.parameters(), **_adam(config, 0), fused=True)
+    return torch.optim.RMSprop(network.parameters(), **_rmsprop(config, 0))
 
 
 def _settings(config: AdamConfig | RMSPropConfig, kimg: float) -> dict[str, Any]:
-    """The arguments of torch's optimizer that may follow a schedule."""
-    lr = value_at(config.lr, kimg)
-    if isinstance(config, AdamConfig):
-        return {"lr": lr, "betas": (config.beta1, value_at(config.beta2, kimg))}
-    return {"lr": lr, "alpha": value_at(config.alpha, kimg)}
+    """The arguments of torch's optimizer after `kimg`."""
+    return _adam(config, kimg) if isinstance(config, AdamConfig) else _rmsprop(config, kimg)
+
+
+def _adam(config: AdamConfig, kimg: float) -> dict[str, Any]:
+    betas = config.beta1, value_at(config.beta2, kimg)
+    return {"lr": value_at(config.lr, kimg), "betas": betas, "eps": config.eps}
+
+
+def _rmsprop(config: RMSPropConfig, kimg: float) -> dict[str, Any]:
+    return {"lr": value_at(config.lr, kimg), "alpha": value_at(config.alpha, kimg), "eps": config.eps}
 
 
 def _update(optimizer: torch.optim.Optimizer, config: OptimizerConfig) -> None:

@@ -38,6 +38,7 @@ from distgan.config.plugins import (
 )
 from distgan.config.resume_rules import runtime_keys, training_differences
 from distgan.config.schema import AdamConfig, Config
+from distgan.config.section import Section
 from distgan.errors import UserError
 
 pytestmark = pytest.mark.timeout(60)
@@ -59,7 +60,9 @@ def test_the_presets_are_the_sources_recipes() -> None:
     bricks, faces = load_config("dcgan-bricks"), load_config("wgan-gp-faces")
     assert (bricks.training.batch_size, bricks.training.kimg) == (128, 300 * 40)
     assert bricks.objective.updates == "simultaneous"
-    assert bricks.objective.options == {"label_noise": 0.1, "label_flips": 0.0, "r1_weight": 0.0}
+    assert bricks.objective.options == {
+        "label_noise": 0.1, "label_flips": 0.0, "r1_weight": 0.0, "r2_weight": 0.0, "penalty_every": 1
+    }  # fmt: skip
     for adam in (bricks.optimizer.generator, bricks.optimizer.discriminator):
         assert isinstance(adam, AdamConfig)
         assert (adam.lr, adam.beta1, adam.beta2, adam.eps) == (2e-4, 0.5, 0.999, 1e-7)
@@ -128,7 +131,7 @@ WRONG = [
     ("generator.networks=dcgan", "generator.networks: unknown key; did you mean 'generator.network'"),
     ("generator.network=dcgann", "generator.network: unknown generator network 'dcgann'; did you mean 'dcgan'"),
     ("objective.name=wgan-gp", "objective.name: unknown objective 'wgan-gp'; did you mean 'wgan_gp'"),
-    ("objective.name=zzz", "unknown objective 'zzz'; there are: bce, hinge, wgan, wgan_gp"),
+    ("objective.name=zzz", "unknown objective 'zzz'; there are: bce, hinge, rpgan, wgan, wgan_gp"),
     ("optimizer.generator.name=adm", "optimizer.generator: unknown optimizer 'adm'; did you mean 'adam'"),
     ("optimizer.generator.name=[1]", r"optimizer.generator: unknown optimizer \[1\]; there are: adam, rmsprop"),
     ("training.augment=[colour]", "training.augment.0='colour': allowed: color, translation or cutout"),
@@ -404,7 +407,7 @@ def test_every_free_key_is_a_key() -> None:
 # A key that nobody reads is an error.
 
 _PACKAGE = Path(distgan.__file__).parent
-_SECTIONS = {name: item for name, item in vars(schema).items() if inspect.isclass(item) and issubclass(item, BaseModel)}
+_SECTIONS = {name: item for name, item in vars(schema).items() if inspect.isclass(item) and issubclass(item, Section)}
 
 
 def _keys_read() -> set[str]:

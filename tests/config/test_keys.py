@@ -15,6 +15,8 @@ from distgan.config.load import flatten, load_config, preset_names
 from distgan.config.plugins import COMPONENTS
 from distgan.errors import UserError
 
+SCHEDULE = "or a schedule {from, to, until_kimg}"
+
 pytestmark = pytest.mark.timeout(60)
 
 
@@ -61,7 +63,11 @@ def test_the_owners_of_an_option_have_it(empty: str, section: str) -> None:
 def test_a_key_says_what_it_takes() -> None:
     found = {(key.key, key.of): key for key in list_keys()}
     assert found["optimizer.generator.lr", ("adam",)] == Key(
-        "optimizer.generator.lr", "number above 0, at most 1", "0.0002", "learning rate", ("adam",)
+        "optimizer.generator.lr",
+        "number above 0, at most 1, or a schedule {from, to, until_kimg}",
+        "0.0002",
+        "learning rate",
+        ("adam",),
     )
     assert found["objective.gp_sides", ("wgan_gp",)].allowed == "1 or 2"
     assert found["objective.name", ()].allowed == "bce, hinge, wgan, wgan_gp or module:Class"
