@@ -68,7 +68,7 @@ def test_the_presets_are_the_sources_recipes() -> None:
         assert (adam.lr, adam.beta1, adam.beta2, adam.eps) == (2e-4, 0.5, 0.999, 1e-7)
     assert (faces.training.batch_size, faces.latent_dim, faces.channels) == (512, 128, 3)
     assert (faces.objective.critic_steps, faces.objective.critic_batches) == (3, "fresh")
-    assert faces.objective.options == {"gp_weight": 10.0, "gp_sides": 2, "interpolation": "uniform"}
+    assert faces.objective.options == {"gp_weight": 10.0, "gp_sides": 2, "interpolation": "uniform", "penalty_every": 1}
     for adam in (faces.optimizer.generator, faces.optimizer.discriminator):
         assert isinstance(adam, AdamConfig)
         assert (adam.lr, adam.beta1, adam.beta2) == (2e-4, 0.5, 0.9)

@@ -70,7 +70,7 @@ def test_a_key_says_what_it_takes() -> None:
         ("adam",),
     )
     assert found["objective.gp_sides", ("wgan_gp",)].allowed == "1 or 2"
-    assert found["objective.name", ()].allowed == "bce, hinge, wgan, wgan_gp or module:Class"
+    assert found["objective.name", ()].allowed == "bce, hinge, rpgan, wgan, wgan_gp or module:Class"
     assert found["optimizer.generator.name", ()].allowed == "adam or rmsprop"
     assert found["scale.threads", ()].allowed == "integer, 1 to 1024, or null"
     assert found["training.augment", ()].allowed == "list, each color, translation or cutout"
