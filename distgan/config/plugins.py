@@ -15,6 +15,7 @@ import sysconfig
 import traceback
 import typing
 from collections.abc import Collection, Iterable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,11 @@ def import_custom(name: str) -> type[Any]:
     found = getattr(module, attribute, None)
     if not isinstance(found, type):
         classes = [key for key, value in vars(module).items() if isinstance(value, type) and key[:1] != "_"]
-        raise UserError(f"{name}: module {module_name!r} has no class {attribute!r}{did_you_mean(attribute, classes)}")
+        file = getattr(module, "__file__", None)
+        where = f" ({file})" if file else ""
+        raise UserError(
+            f"{name}: module {module_name!r}{where} has no class {attribute!r}{did_you_mean(attribute, classes)}"
+        )
     return found
 
 
@@ -219,6 +224,11 @@ def options_model(target: type[Any], declared: Collection[str] = ()) -> type[Bas
 
     Raises UserError for a signature that cannot be configuration keys.
     """
+    return _options_model(target, frozenset(declared))
+
+
+@cache
+def _options_model(target: Any, declared: frozenset[str]) -> type[BaseModel]:
     try:
         hints = typing.get_type_hints(target.__init__, include_extras=True)
         fields = {
