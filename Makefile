@@ -9,7 +9,7 @@ PYTEST_ARGS ?=
 FASHION_MNIST ?= /usr/share/datasets/fashion-mnist
 PHOTOGRAPHS := photographs-output
 
-.PHONY: help install demo photographs labels test test-all lint format docs clean
+.PHONY: help install demo photographs labels test test-all lint format docs dist clean
 
 help:
 	@echo "make demo         the main job on an embedded S3 server, in minutes"
@@ -20,11 +20,12 @@ help:
 	@echo "make lint         ruff, mypy and the import contracts"
 	@echo "make format       ruff's formatter"
 	@echo "make docs         the documentation site, in build/docs"
+	@echo "make dist         wheel and sdist of the last commit, in dist"
 	@echo "make clean        remove what the targets above made"
 
 install: $(INSTALLED)
 
-$(INSTALLED): pyproject.toml constraints.txt
+$(INSTALLED): pyproject.toml constraints.txt distgan/__init__.py
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
@@ -78,6 +79,13 @@ docs: $(VENV)/.installed-docs
 $(VENV)/.installed-docs: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
 	touch $@
+
+# Of a copy: a build takes what lies about in its folder.
+dist: $(INSTALLED)
+	rm -rf dist build/source
+	mkdir -p build/source
+	git archive HEAD | tar -x -C build/source
+	$(BIN)/python -m build --outdir dist build/source
 
 clean:
 	rm -rf $(VENV) demo-output $(PHOTOGRAPHS) build dist docs/_generated *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

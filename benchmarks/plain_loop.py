@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from distgan.config.schedule import value_at
 from distgan.config.schema import Config
 from distgan.training.networks import build_networks
 
@@ -21,8 +22,8 @@ class PlainLoop:
         networks = build_networks(config.model_copy(update={"training": training}), torch.device("cpu"))
         self.generator, self.discriminator = networks.generator, networks.discriminator
         rates = config.optimizer
-        self.generator_optimizer = _adam(self.generator, rates.generator.lr)
-        self.discriminator_optimizer = _adam(self.discriminator, rates.discriminator.lr)
+        self.generator_optimizer = _adam(self.generator, value_at(rates.generator.lr, 0))
+        self.discriminator_optimizer = _adam(self.discriminator, value_at(rates.discriminator.lr, 0))
         self.latent_dim = config.latent_dim
         self.noise = float(config.objective.options.get("label_noise", 0.1))
         self.real = torch.rand(training.batch_size, config.channels, config.image_size, config.image_size) * 2 - 1

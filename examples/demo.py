@@ -7,6 +7,7 @@ a finished demo starts anew.
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import shlex
 import shutil
@@ -17,11 +18,13 @@ import time
 from pathlib import Path
 from types import FrameType
 
+from PIL import Image
+
 from distgan.errors import UserError
 from distgan.storage.s3_server import server
 from distgan.storage.storage import Storage
 
-DATA, RUNS, NAME = "s3://bricks/32", "s3://runs", "demo"
+DATA, RUNS, NAME, SIZE = "s3://bricks/32", "s3://runs", "demo", 32
 # Everything together is meant to take less than eight minutes on two slow cores as well: training ends when its
 # share is over. Ray needs most of the reserve, to start and to end.
 WHOLE_S, RESERVE_S, LEAST_S = 460, 60, 120
@@ -50,21 +53,35 @@ def main() -> int:
         assert handle is not None
         os.environ.update(handle.environment())
         if not Storage.open(DATA).exists("index.json"):
-            distgan("data", "render", "bricks", "--out", DATA, "--samples", str(arguments.samples), "--size", "32")
+            distgan("data", "render", "bricks", "--out", DATA, "--samples", str(arguments.samples), "--size", str(SIZE))
         left_s = max(LEAST_S, WHOLE_S - RESERVE_S - (time.monotonic() - begun))
         limit = f"training.max_minutes={left_s / 60:.2f}"
         train = ["train", "quickstart", f"data.url={DATA}", limit, *arguments.overrides]
         distgan(*train, "--workers", str(arguments.workers), "--storage", RUNS, "--name", NAME)
         distgan("sample", f"{RUNS}/{NAME}", "--count", "64", "--seed", "0", "--out", str(out / "samples.png"))
         run = Storage.open(RUNS).child(NAME)
+        over_training(run).save(out / "training.png")
         for file in ("curves.png", "metrics.jsonl", "summary.json"):
             run.download(file, out / file)
     except StoppedError as stopped:
         return int(stopped.args[0])
     finally:
         distgan("store", "down", "--dir", str(store))
-    print(f"{out}: samples.png, curves.png, metrics.jsonl, summary.json; {time.monotonic() - begun:.0f} s in all")
+    files = "samples.png, training.png, curves.png, metrics.jsonl, summary.json"
+    print(f"{out}: {files}; {time.monotonic() - begun:.0f} s in all")
     return 0
+
+
+def over_training(run: Storage) -> Image.Image:
+    """The first row of each of a run's sample grids, which have the same latents, one below the other."""
+    names = sorted(name for name in run.child("samples").list() if name.endswith(".png"))
+    grids = [Image.open(io.BytesIO(run.read_bytes(f"samples/{name}"))) for name in names]
+    row = SIZE + 2  # grids have two white pixels between images
+    rows = [grid.crop((0, 0, grid.width, row)) for grid in grids]
+    picture = Image.new("RGB", (rows[0].width, row * len(rows) + 2), "white")
+    for place, image in enumerate(rows):
+        picture.paste(image, (0, place * row))
+    return picture
 
 
 def distgan(*arguments: str) -> None:

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from annotated_types import Ge, Gt
 from torch import Tensor
 
-from distgan.losses import Context, Discriminator, Objective, Penalty, r1_penalty
+from distgan.losses import Context, Discriminator, Objective, Penalty, Scheduled, r1_penalty
 
 
 class LazyR1(Objective):
@@ -24,7 +24,7 @@ class LazyR1(Objective):
     chance_loss = 2 * math.log(2)  # of logits that are all 0; for the warnings about training health
 
     # Keyword arguments are configuration keys: objective.r1_weight=20, with type, range and default.
-    def __init__(self, *, r1_weight: Annotated[float, Gt(0)] = 10.0, every: Annotated[int, Ge(1)] = 16) -> None:
+    def __init__(self, *, r1_weight: Annotated[Scheduled, Gt(0)] = 10.0, every: Annotated[int, Ge(1)] = 16) -> None:
         self.r1_weight, self.every = r1_weight, every
 
     def discriminator_loss(self, real: Tensor, fake: Tensor, context: Context) -> Tensor:
@@ -36,4 +36,4 @@ class LazyR1(Objective):
     def penalty(self, discriminator: Discriminator, real: Tensor, fake: Tensor, context: Context) -> Penalty | None:
         if context.update % self.every:
             return None
-        return r1_penalty(discriminator, real, self.every * self.r1_weight)
+        return r1_penalty(discriminator, real, self.every * context.value(self.r1_weight))

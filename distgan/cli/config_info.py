@@ -13,8 +13,6 @@ from rich.text import Text
 from distgan.tracking.console import Terminal
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from distgan.config.describe import Key
 
 
@@ -38,8 +36,6 @@ def keys(
     if as_json:
         print(json.dumps([asdict(key) for key in found], indent=1))
         return
-    from distgan.tracking.console import Terminal
-
     console = Terminal()
     if console.is_terminal:
         console.print(_table(found))
@@ -51,8 +47,6 @@ def keys(
 
 
 def _table(found: list[Key]) -> Table:
-    from rich.table import Table
-
     table = Table(box=None, pad_edge=False)
     table.add_column("key", no_wrap=True)
     for title in ("allowed", "default", "of", "description"):

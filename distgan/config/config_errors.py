@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import types
 import typing
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt
@@ -14,6 +14,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 from typing_extensions import Doc
 
+from distgan.config.schedule import NUMBER, SCHEDULE, Schedule
 from distgan.config.schema import Config, sections_of
 
 
@@ -34,6 +35,8 @@ def allowed_values(annotation: Any, marks: Sequence[Any] = ()) -> str:
         return _integer(marks)
     if annotation is float:
         return _number(marks)
+    if annotation is Schedule:
+        return "a schedule {from, to, until_kimg}"
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return "section"
     return "text" if annotation is str else getattr(annotation, "__name__", str(annotation))
@@ -60,6 +63,10 @@ def value_text(value: Any) -> str:
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, list):
         return f"[{', '.join(map(value_text, value))}]"
+    if isinstance(value, Schedule):
+        value = value.model_dump()
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{key}: {value_text(one)}' for key, one in value.items())}}}"
     if isinstance(value, float):
         return f"{value:g}".replace("e-0", "e-").replace("e+0", "e")
     return str(value) or "''"
@@ -168,7 +175,9 @@ def _error_line(
         return f"{shown}: {reason}" if key else reason
     if kind == "missing":
         return f"{shown}: not set; allowed: {allowed_values(annotation, marks)}"
-    value = f"{shown}={'null' if item['input'] is None else repr(item['input']):.60}"
+    given = item["input"]
+    text = value_text(given) if given is None or isinstance(given, Schedule) else repr(given)
+    value = f"{shown}={text:.60}"
     if kind in _NO_SECTION:
         return f"{value}: a section of keys, not a value; write {shown}.KEY=VALUE (`distgan keys {shown}` lists them)"
     if kind.startswith(_NOT_ALLOWED) and annotation is not None:
@@ -189,19 +198,32 @@ def _locate(model: type[BaseModel], loc: Sequence[int | str]) -> tuple[list[str]
         if len(sections) > 1:
             sections = [kind for kind in sections if _kind_name(kind) == part]
             continue
-        field = sections[0].model_fields.get(str(part)) if sections else None
+        if Schedule in _members(annotation) and part in (NUMBER, SCHEDULE):
+            sections = [Schedule] if part == SCHEDULE else []
+            continue
+        field = _fields(sections[0]).get(str(part)) if sections else None
         item = None if sections else _item_type(annotation)
         if not sections and item is None and not isinstance(part, int):
             break
         parts.append(str(part))
         annotation, marks = (field.annotation, field.metadata) if field else (item, [])
-        sections = sections_of(field) if field else []
+        sections = [*sections_of(field)] if field else []
     return parts, annotation, marks
 
 
 def _kind_name(section: type[BaseModel]) -> str:
     field: FieldInfo = section.model_fields["name"]
     return str(typing.get_args(field.annotation)[0])
+
+
+def _fields(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    """The fields by the name that they have in a file."""
+    return {field.alias or name: field for name, field in model.model_fields.items()}
+
+
+def _members(annotation: Any) -> list[Any]:
+    """The members of a union, without their marks."""
+    return [_split_marks(member, ())[0] for member in typing.get_args(annotation)]
 
 
 def _item_type(annotation: Any) -> Any:

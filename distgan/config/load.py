@@ -21,6 +21,7 @@ from distgan.config.plugins import (
     options_model,
     split_section,
 )
+from distgan.config.schedule import is_schedule
 from distgan.config.schema import AdamConfig, Config, RMSPropConfig
 from distgan.errors import UserError
 from distgan.text import did_you_mean, without_credentials
@@ -128,7 +129,7 @@ def build_config(
             continue
         try:
             model = options_model(registry.resolve(name), schema.model_fields)
-            checked = model.model_validate(options).model_dump()
+            checked = dict(model.model_validate(options))
         except ValidationError as error:
             problems += error_lines(
                 error, model, section, schema.model_fields, partial(option_of_others, section, name)
@@ -159,12 +160,12 @@ def dump_config(config: Config) -> str:
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
-def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Dotted keys of a nested tree: `{"a": {"b": 1}}` becomes `{"a.b": 1}`."""
+def flatten(tree: Mapping[str, Any], prefix: str = "", *, whole_schedules: bool = False) -> dict[str, Any]:
+    """Dotted keys of a nested tree: `{"a": {"b": 1}}` becomes `{"a.b": 1}`; a schedule is a value if asked for."""
     flat: dict[str, Any] = {}
     for key, value in tree.items():
-        if isinstance(value, Mapping):
-            flat |= flatten(value, f"{prefix}{key}.")
+        if isinstance(value, Mapping) and not (whole_schedules and is_schedule(value)):
+            flat |= flatten(value, f"{prefix}{key}.", whole_schedules=whole_schedules)
         else:
             flat[f"{prefix}{key}"] = value
     return flat

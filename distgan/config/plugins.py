@@ -147,6 +147,7 @@ OBJECTIVES = Registry(
     {
         "bce": "distgan.losses.bce:BinaryCrossEntropy",
         "hinge": "distgan.losses.hinge:Hinge",
+        "rpgan": "distgan.losses.rpgan:RelativisticPairing",
         "wgan": "distgan.losses.wgan:Wasserstein",
         "wgan_gp": "distgan.losses.wgan_gp:WassersteinGradientPenalty",
     },

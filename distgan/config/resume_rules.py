@@ -30,7 +30,7 @@ def mutable_keys() -> dict[str, Mutable]:
 
 def training_differences(old: Config, new: Config) -> dict[str, tuple[Any, Any]]:
     """Keys that change what is trained, each with its old and new value. Empty: the run may resume."""
-    before, after = flatten(old.model_dump(mode="json")), flatten(new.model_dump(mode="json"))
+    before, after = (flatten(config.model_dump(mode="json"), whole_schedules=True) for config in (old, new))
     runtime = runtime_keys()
     return {
         key: (before.get(key), after.get(key))

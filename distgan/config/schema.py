@@ -10,10 +10,11 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_args
 
 from annotated_types import Ge, Gt, Le, Lt
-from pydantic import BaseModel, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
 from distgan.config.placement import PlacementConfig
+from distgan.config.schedule import Schedule, Scheduled
 from distgan.config.section import Component, Mutable, Runtime, Section
 from distgan.text import did_you_mean
 
@@ -78,16 +79,16 @@ class OptimizerConfig(Section):
 
 class AdamConfig(OptimizerConfig):
     name: Literal["adam"] = Field("adam", description="optimizer")
-    lr: Annotated[float, Gt(0), Le(1), Mutable()] = Field(2e-4, description="learning rate")
+    lr: Annotated[Scheduled, Gt(0), Le(1), Mutable()] = Field(2e-4, description="learning rate")
     beta1: Annotated[float, Ge(0), Lt(1)] = Field(0.5, description="decay of the mean of the gradient")
-    beta2: Annotated[float, Ge(0), Lt(1)] = Field(0.999, description="decay of the mean square of the gradient")
+    beta2: Annotated[Scheduled, Ge(0), Lt(1)] = Field(0.999, description="decay of the mean square of the gradient")
     eps: Annotated[float, Gt(0), Le(1)] = Field(1e-7, description="added to the root of the mean square, for stability")
 
 
 class RMSPropConfig(OptimizerConfig):
     name: Literal["rmsprop"] = Field(description="optimizer")
-    lr: Annotated[float, Gt(0), Le(1), Mutable()] = Field(5e-5, description="learning rate")
-    alpha: Annotated[float, Ge(0), Lt(1)] = Field(0.99, description="decay of the mean square of the gradient")
+    lr: Annotated[Scheduled, Gt(0), Le(1), Mutable()] = Field(5e-5, description="learning rate")
+    alpha: Annotated[Scheduled, Ge(0), Lt(1)] = Field(0.99, description="decay of the mean square of the gradient")
     eps: Annotated[float, Gt(0), Le(1)] = Field(1e-8, description="added to the root of the mean square, for stability")
 
 
@@ -99,10 +100,21 @@ OPTIMIZERS = ("adam", "rmsprop")
 class OptimizersConfig(Section):
     generator: OneOptimizer = AdamConfig()
     discriminator: OneOptimizer = AdamConfig()
-    decay_from_kimg: Annotated[float, Ge(0), Le(1e9)] = Field(
-        0.0, description="both rates are lr until here, then decrease linearly"
-    )
-    decay_until_kimg: Kimg | None = Field(None, description="both rates reach 0 here; constant rates by default")
+    lr_factor: Annotated[Scheduled, Gt(0), Le(1)] = Field(1.0, description="factor of both learning rates")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _former_keys(cls, values: Any) -> Any:
+        """Earlier configurations have `decay_from_kimg` and `decay_until_kimg` in the place of `lr_factor`."""
+        if not isinstance(values, Mapping) or "decay_until_kimg" not in values:
+            return values
+        values = dict(values)
+        start, end = values.pop("decay_from_kimg", 0.0), values.pop("decay_until_kimg")
+        if end is None:
+            return values
+        return values | {
+            "lr_factor": {"from": 1.0, "to": 0.0, "from_kimg": start, "until_kimg": end, "shape": "linear"}
+        }
 
     @field_validator("generator", "discriminator", mode="before")
     @classmethod
@@ -114,21 +126,9 @@ class OptimizersConfig(Section):
             raise ValueError(f"unknown optimizer {name!r:.80}{did_you_mean(str(name), OPTIMIZERS)}")
         return {**values, "name": name}
 
-    @model_validator(mode="after")
-    def _decay_has_a_length(self) -> OptimizersConfig:
-        if self.decay_until_kimg is None and self.decay_from_kimg > 0:
-            raise ValueError(
-                "decay_from_kimg is where the rates begin to decrease: set decay_until_kimg, where they reach 0"
-            )
-        if self.decay_until_kimg is not None and self.decay_until_kimg <= self.decay_from_kimg:
-            raise ValueError(
-                f"decay_until_kimg={self.decay_until_kimg:g} must be more than decay_from_kimg={self.decay_from_kimg:g}"
-            )
-        return self
-
 
 class EmaConfig(Section):
-    half_life_kimg: Annotated[float, Ge(0), Le(1e9)] = Field(
+    half_life_kimg: Annotated[Scheduled, Ge(0), Le(1e9)] = Field(
         10.0, description="half-life of the average of the generator's weights; 0: no average"
     )
     ramp_up: Annotated[float, Gt(0), Le(1)] | None = Field(
@@ -172,12 +172,17 @@ class TrainingConfig(Section):
     max_minutes: Annotated[float | None, Gt(0), Le(1e6), Runtime()] = Field(
         None, description="a session ends after this time, evaluated and saved; the run can be resumed"
     )
-    precision: Literal["float32", "bfloat16", "float64"] = Field(
-        "float32", description="number format; bfloat16 is autocast, with the gradient penalty in float32"
+    precision: Literal["float32", "tf32", "bfloat16", "float64"] = Field(
+        "float32",
+        description="number format; tf32: float32 with TensorFloat-32 products on GPUs that have it; bfloat16: "
+        "autocast, with penalties in float32",
     )
     channels_last: bool = Field(True, description="memory format channels_last, faster on most hardware")
     augment: list[Augmentation] = Field(
         [], description="random changes of all images that the discriminator sees, real and fake, in this order"
+    )
+    augment_probability: Annotated[Scheduled, Ge(0), Le(1)] = Field(
+        1.0, description="probability with which an image is changed, for each of training.augment"
     )
     log_every: Annotated[int, Ge(1), Runtime()] = Field(10, description="steps between two rows of metrics.jsonl")
     samples_every_kimg: Annotated[Kimg | None, Runtime()] = Field(
@@ -326,16 +331,22 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _rates_last_for_the_budget(self) -> Config:
-        end = self.optimizer.decay_until_kimg
-        if end is not None and self.training.kimg > end:
-            raise ValueError(
-                f"training.kimg={self.training.kimg:g} is beyond optimizer.decay_until_kimg={end:g}, where the rates "
-                f"reach 0; lower the budget, or in a new run raise decay_until_kimg"
-            )
+        optimizer = self.optimizer
+        rates = {
+            "lr_factor": optimizer.lr_factor,
+            "generator.lr": optimizer.generator.lr,
+            "discriminator.lr": optimizer.discriminator.lr,
+        }
+        for key, rate in rates.items():
+            if isinstance(rate, Schedule) and rate.to == 0 and self.training.kimg > rate.until_kimg:
+                raise ValueError(
+                    f"training.kimg={self.training.kimg:g} is beyond optimizer.{key}.until_kimg={rate.until_kimg:g}, "
+                    f"where it reaches 0; lower the budget, or in a new run raise until_kimg"
+                )
         return self
 
 
-def sections_of(field: FieldInfo) -> list[type[BaseModel]]:
+def sections_of(field: FieldInfo) -> list[type[Section]]:
     """The section of a field, or all kinds that it can be; empty for a value."""
     kinds = get_args(field.annotation) or (field.annotation,)
-    return [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
+    return [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Section)]

@@ -24,7 +24,7 @@ class Mutable:
 
     switch: bool = False
 
-    def allows(self, before: float, after: float) -> bool:
+    def allows(self, before: Any, after: Any) -> bool:
         """Whether `before` may change to `after`."""
         return not self.switch or bool(before) == bool(after)
 

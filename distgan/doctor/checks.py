@@ -81,7 +81,7 @@ def _versions(node: Node, machine: Machine, driver: Machine) -> Iterator[Finding
         pairs = {name: (machine.versions.get(name, "none"), driver.versions.get(name, "none")) for name in names}
         other = [f"{name} {there}, not {here}" for name, (there, here) in pairs.items() if there != here]
         if other:
-            remedy = "install the driver's versions there (constraints.txt), or use one image for all nodes"
+            remedy = "install the driver's versions there, or use one image for all nodes"
             yield Finding(level, "versions", node.address, ", ".join(other), remedy)
 
 

@@ -119,7 +119,8 @@ class _Evaluation:
         self._checkpoint = find_checkpoint(spec.source) if config is not None else None
         manifest = self._checkpoint.manifest if self._checkpoint is not None else None
         threads = choose_threads(config.scale.threads if config is not None else None, distributed, manifest)
-        prepare_process(distributed.broadcast(threads), distributed.device)
+        precision = config.training.precision if config is not None else "float32"
+        prepare_process(distributed.broadcast(threads), distributed.device, precision)
         self._extractor = CountingExtractor(configured_extractor(spec.evaluation, distributed), on_progress)
         self._dataset = Dataset.open(spec.data, spec.shape) if spec.data.url is not None else None
         self._classes = self._dataset.index.header.classes if self._dataset is not None else []

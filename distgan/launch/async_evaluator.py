@@ -55,7 +55,7 @@ def evaluate_checkpoint(
     """
     try:
         distributed = Distributed(0, 1, torch.device(device))
-        prepare_process(threads, distributed.device)
+        prepare_process(threads, distributed.device, config["training"]["precision"])
         store = CheckpointStore(Storage.open(run_url), custom_names(config), reading=Retry())
         checkpoint = store.load(name)
         if checkpoint is None:

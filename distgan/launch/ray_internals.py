@@ -18,7 +18,11 @@ from typing import Any, TypeVar
 
 import ray
 
+from distgan import __version__
 from distgan.errors import UserError
+
+# Those of pyproject.toml.
+SUPPORTED = ">=2.54.1,<2.61"
 
 try:
     from ray._private import ray_constants, services, state, worker
@@ -29,7 +33,7 @@ try:
     from ray.core.generated import gcs_service_pb2, gcs_service_pb2_grpc
 except ImportError as error:
     raise UserError(
-        f"Ray {ray.__version__}: this distgan does not support it ({error}); install the version in constraints.txt"
+        f"Ray {ray.__version__}: distgan {__version__} does not support it ({error}); pip install 'ray{SUPPORTED}'"
     ) from None
 
 Trainer = TypeVar("Trainer", bound=Any)

@@ -115,13 +115,11 @@ def build_ray_trainer(
     trainer = TorchTrainer(
         worker_main,
         train_loop_config={
-            "config": config.model_dump(mode="json"),
-            "name": spec.name,
-            "storage_url": Storage.open(spec.storage_url).url,
-            "profile": spec.profile,
-            "init_from": spec.init_from,
-            "continue_from": spec.continue_from,
-            "claim": spec.claim,
+            "spec": {
+                **vars(spec),
+                "config": config.model_dump(mode="json"),
+                "storage_url": Storage.open(spec.storage_url).url,
+            },
             "mailbox": mailbox,
             "runs_per_host": runs_per_host,
             "threads": threads,
@@ -148,9 +146,8 @@ def worker_main(arguments: dict[str, Any]) -> None:
     distributed = worker_distributed(arguments["runs_per_host"], arguments["threads"])
     try:
         check_versions(arguments["versions"])
-        config = build_config(arguments["config"], "job", trust_code=True)
-        names = ("name", "storage_url", "profile", "init_from", "continue_from", "claim")
-        spec = RunSpec(config, **{name: arguments[name] for name in names})
+        config = build_config(arguments["spec"]["config"], "job", trust_code=True)
+        spec = RunSpec(**{**arguments["spec"], "config": config})
         with closing(RayReporter(spec.run, mailbox, config.tracking)) as reporter:
             evaluator = RayAsyncEvaluator(distributed, spec.run.url) if config.evaluation.asynchronous else None
             train(spec, distributed, reporter, evaluator)

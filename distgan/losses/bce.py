@@ -13,7 +13,14 @@ from typing_extensions import Doc
 
 from distgan.losses.context import Context
 from distgan.losses.objective import Objective
-from distgan.losses.penalties import Discriminator, Penalty, R1Weight, r1_penalty
+from distgan.losses.penalties import (
+    Discriminator,
+    Penalty,
+    PenaltyEvery,
+    R1Weight,
+    R2Weight,
+    ZeroCenteredPenalties,
+)
 
 # Keras clips probabilities to [1e-7, 1 - 1e-7]; on logits that is ln((1 - 1e-7) / 1e-7).
 LOGIT_BOUND = 16.118
@@ -24,7 +31,7 @@ class BinaryCrossEntropy(Objective):
 
     Real targets are 1 + label_noise·U(0, 1), fake ones −label_noise·U(0, 1); each is exchanged for the other
     kind with probability label_flips. The discriminator's loss is the mean of its two halves, not their sum.
-    `r1_weight` adds the R1 penalty.
+    `r1_weight` and `r2_weight` add penalties.
 
     With label noise targets leave [0, 1], and the loss has no minimum: the discriminator's logits are then clamped to
     ±16.118, as in Keras, and its loss may be negative. Without noise they are not: a clamped logit has no gradient, and
@@ -41,11 +48,13 @@ class BinaryCrossEntropy(Objective):
         ] = 0.1,
         label_flips: Annotated[float, Ge(0), Le(0.5), Doc("probability with which a target is the other one")] = 0.0,
         r1_weight: R1Weight = 0.0,
+        r2_weight: R2Weight = 0.0,
+        penalty_every: PenaltyEvery = 1,
     ) -> None:
         self.label_noise = label_noise
         self.label_flips = label_flips
-        self.r1_weight = r1_weight
-        self.penalized = r1_weight > 0
+        self.penalties = ZeroCenteredPenalties(r1_weight, r2_weight, penalty_every)
+        self.penalized = bool(self.penalties)
 
     def discriminator_loss(self, real: Tensor, fake: Tensor, context: Context) -> Tensor:
         noise = self.label_noise * context.uniform("label noise", 2, *real.shape)
@@ -64,7 +73,7 @@ class BinaryCrossEntropy(Objective):
         return F.binary_cross_entropy_with_logits(fake, torch.ones_like(fake))
 
     def penalty(self, discriminator: Discriminator, real: Tensor, fake: Tensor, context: Context) -> Penalty | None:
-        return r1_penalty(discriminator, real, self.r1_weight) if self.penalized else None
+        return self.penalties(discriminator, real, fake, context)
 
 
 def _bounded(logits: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from distgan.config.schedule import Schedule, value_at
 from distgan.losses.rng import derive_seed
 
 
@@ -29,6 +30,10 @@ class Context:
     group: int
     device: torch.device
     dtype: torch.dtype
+
+    def value(self, number: float | Schedule) -> float:
+        """A number, or a schedule's value at this update."""
+        return value_at(number, self.kimg)
 
     def rng(self, name: str) -> torch.Generator:
         """A random stream of any name, on the CPU and at its beginning at every call.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Annotated, Literal, NamedTuple
 
 import torch
@@ -10,17 +11,21 @@ from annotated_types import Ge, Le
 from torch import Tensor
 from typing_extensions import Doc
 
+from distgan.config.schedule import Scheduled
 from distgan.config.section import Mutable
+from distgan.losses.context import Context
 
 # Images (N, C, H, W) to logits (N, ...), each image's a function of that image only.
 Discriminator = Callable[[Tensor], Tensor]
 
-R1Weight = Annotated[
-    float,
-    Ge(0),
-    Le(1e6),
-    Mutable(switch=True),
-    Doc("weight of the R1 penalty at real images; 0: none"),
+_Weight = Annotated[Scheduled, Ge(0), Le(1e6), Mutable(switch=True)]
+
+R1Weight = Annotated[_Weight, Doc("weight of the R1 penalty, at real images; 0: none")]
+
+R2Weight = Annotated[_Weight, Doc("weight of the R2 penalty, at generated images; 0: none")]
+
+PenaltyEvery = Annotated[
+    int, Ge(1), Le(1000), Doc("penalties are taken on every n-th discriminator update, n times as heavy")
 ]
 
 
@@ -29,6 +34,33 @@ class Penalty(NamedTuple):
 
     loss: Tensor
     norm: Tensor
+
+
+@dataclass(frozen=True)
+class ZeroCenteredPenalties:
+    """R1 and R2: weight/2 · mean ‖∇D(x)‖₂² over real and over generated images (Mescheder et al. 2018, eq. 9).
+
+    Lazy with `every` above 1 (Karras et al. 2020, section 3.1). The norm in the log is the mean over all images.
+    """
+
+    r1_weight: Scheduled
+    r2_weight: Scheduled
+    every: int = 1
+
+    def __bool__(self) -> bool:
+        """Whether some updates have a penalty."""
+        return self.r1_weight > 0 or self.r2_weight > 0
+
+    def __call__(self, discriminator: Discriminator, real: Tensor, fake: Tensor, context: Context) -> Penalty | None:
+        """The penalty of an update; None on updates without one."""
+        if context.update % self.every:
+            return None
+        sides = [(images, weight) for images, weight in ((real, self.r1_weight), (fake, self.r2_weight)) if weight > 0]
+        if not sides:
+            return None
+        terms = [r1_penalty(discriminator, images, self.every * context.value(weight)) for images, weight in sides]
+        losses, norms = (torch.stack(values) for values in zip(*terms, strict=True))
+        return Penalty(losses.sum(), norms.mean())
 
 
 def gradient_penalty(discriminator: Discriminator, images: Tensor, weight: float, sides: Literal[1, 2]) -> Penalty:
@@ -45,17 +77,17 @@ def gradient_penalty(discriminator: Discriminator, images: Tensor, weight: float
 
 def r1_penalty(discriminator: Discriminator, real: Tensor, weight: float) -> Penalty:
     """weight/2 · mean ‖∇D(x)‖₂² over real images (Mescheder et al. 2018, eq. 9)."""
-    squares = gradients(discriminator, real).square().sum(1)
+    squares = image_gradients(discriminator, real).square().sum(1)
     return Penalty(0.5 * weight * squares.mean(), squares.detach().sqrt().mean())
 
 
 def gradient_norms(discriminator: Discriminator, images: Tensor) -> Tensor:
     """‖∇D(x)‖₂ of each image, shape (N,), itself differentiable; in float32 or better also under autocast."""
-    norms: Tensor = gradients(discriminator, images).norm(dim=1)
+    norms: Tensor = image_gradients(discriminator, images).norm(dim=1)
     return norms
 
 
-def gradients(discriminator: Discriminator, images: Tensor) -> Tensor:
+def image_gradients(discriminator: Discriminator, images: Tensor) -> Tensor:
     """∇D(x) of each image, shape (N, C·H·W), where D(x) is the sum of the image's logits.
 
     In float32 or better: autocast is off, and images that a generator made under it are converted.

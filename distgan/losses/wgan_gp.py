@@ -8,10 +8,11 @@ from annotated_types import Ge, Le
 from torch import Tensor
 from typing_extensions import Doc
 
+from distgan.config.schedule import Scheduled
 from distgan.config.section import Mutable
 from distgan.losses.context import Context
 from distgan.losses.objective import Objective
-from distgan.losses.penalties import Discriminator, Penalty, gradient_penalty
+from distgan.losses.penalties import Discriminator, Penalty, PenaltyEvery, gradient_penalty
 
 
 class WassersteinGradientPenalty(Objective):
@@ -27,15 +28,17 @@ class WassersteinGradientPenalty(Objective):
     def __init__(
         self,
         *,
-        gp_weight: Annotated[float, Ge(0), Le(1e6), Mutable(), Doc("weight of the gradient penalty")] = 10.0,
+        gp_weight: Annotated[Scheduled, Ge(0), Le(1e6), Mutable(), Doc("weight of the gradient penalty")] = 10.0,
         gp_sides: Annotated[Literal[1, 2], Doc("1: gradients of a norm below 1 cost nothing")] = 2,
         interpolation: Annotated[
             Literal["uniform", "normal"], Doc("how a place between a real image and a fake is drawn")
         ] = "uniform",
+        penalty_every: PenaltyEvery = 1,
     ) -> None:
         self.gp_weight = gp_weight
         self.gp_sides = gp_sides
         self.interpolation = interpolation
+        self.penalty_every = penalty_every
 
     def discriminator_loss(self, real: Tensor, fake: Tensor, context: Context) -> Tensor:
         return fake.mean() - real.mean()
@@ -44,6 +47,10 @@ class WassersteinGradientPenalty(Objective):
         return -fake.mean()
 
     def penalty(self, discriminator: Discriminator, real: Tensor, fake: Tensor, context: Context) -> Penalty | None:
+        if context.update % self.penalty_every:
+            return None
         draw = context.uniform if self.interpolation == "uniform" else context.normal
         alpha = draw("interpolation", len(real), 1, 1, 1)
-        return gradient_penalty(discriminator, real + alpha * (fake - real), self.gp_weight, self.gp_sides)
+        between = real + alpha * (fake - real)
+        weight = self.penalty_every * context.value(self.gp_weight)
+        return gradient_penalty(discriminator, between, weight, self.gp_sides)

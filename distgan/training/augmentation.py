@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from distgan.config.schedule import Schedule, value_at
 from distgan.config.schema import Augmentation
 from distgan.losses.context import Context
 
@@ -21,10 +22,13 @@ CUTOUT = 0.5
 
 
 class DiffAugment:
-    """Applies the named augmentations in their order, with random numbers of its own for each image."""
+    """Applies the named augmentations in their order, with random numbers of its own for each image.
 
-    def __init__(self, kinds: Sequence[Augmentation]) -> None:
-        self.kinds = tuple(kinds)
+    Each image gets each of them with a probability, by itself; as that of Karras et al. 2020, here not adaptive.
+    """
+
+    def __init__(self, kinds: Sequence[Augmentation], probability: float | Schedule = 1.0) -> None:
+        self.kinds, self.probability = tuple(kinds), probability
 
     def __call__(self, images: Tensor, context: Context, stream: str) -> Tensor:
         """Images (N, C, H, W) in [-1, 1] to augmented ones, whose brightness and contrast may leave that range.
@@ -35,13 +39,16 @@ class DiffAugment:
             return images
         # Each kind has rows of its own, so that it does not depend on the others.
         numbers = context.uniform(stream, 7, len(images))
+        probability = value_at(self.probability, context.kimg)
+        chosen = context.uniform(f"{stream}, chosen", 3, len(images)) < probability if probability < 1 else None
         for kind in self.kinds:
             if kind == "color":
-                images = adjust_color(images, *numbers[:3])
+                changed, row = adjust_color(images, *numbers[:3]), 0
             elif kind == "translation":
-                images = translate(images, *numbers[3:5])
+                changed, row = translate(images, *numbers[3:5]), 1
             else:
-                images = cut_out(images, *numbers[5:7])
+                changed, row = cut_out(images, *numbers[5:7]), 2
+            images = changed if chosen is None else torch.where(_each(chosen[row]), changed, images)
         return images
 
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import NoReturn
 
+from distgan.config.schedule import value_at
 from distgan.distributed import Distributed
 from distgan.errors import DivergedError
 from distgan.training.checkpoints import FOLDER, CheckpointStore
@@ -42,14 +43,19 @@ class DivergenceGuard:
         config = self._spec.config
         images = progress.images - (progress.step - step) * config.objective.critic_steps * config.training.batch_size
         losses = ", ".join(f"{name}={value:.4g}" for name, value in self._last.items() if name.startswith("loss/"))
+        optimizer = config.optimizer
+        lr_g, lr_d = (
+            value_at(rate, progress.kimg) * value_at(optimizer.lr_factor, progress.kimg)
+            for rate in (optimizer.generator.lr, optimizer.discriminator.lr)
+        )
         before = f"the last finite losses were {losses}" if losses else "it was the first step of this session"
         kept = self._newest_checkpoint()
         raise DivergedError(
             f"{self._spec.run.url}: training diverged at step {step} ({images / 1000:g} kimg): {problem}; "
             f"{before}; {f'the last checkpoint, {FOLDER}/{kept}, is kept' if kept else 'there is no checkpoint yet'}. "
             f"The same command would most likely diverge again: start a new run with another --name and a lower "
-            f"optimizer.generator.lr (now {config.optimizer.generator.lr:g}) or "
-            f"optimizer.discriminator.lr (now {config.optimizer.discriminator.lr:g})"
+            f"optimizer.generator.lr (now {lr_g:g}) or "
+            f"optimizer.discriminator.lr (now {lr_d:g})"
         )
 
     def _newest_checkpoint(self) -> str | None:

@@ -8,6 +8,7 @@ from itertools import compress
 import torch
 from torch import Tensor, nn
 
+from distgan.config.schedule import value_at
 from distgan.config.schema import EmaConfig
 from distgan.training.batch_statistics import PowerIteration
 
@@ -31,7 +32,7 @@ class ExponentialMovingAverage:
 
     def decay(self, images_seen: int, images: int) -> float:
         """The weight of the old average after `images` more, in [0, 1); 0 copies the generator."""
-        half_life = self._config.half_life_kimg * 1000
+        half_life = 1000 * value_at(self._config.half_life_kimg, images_seen / 1000)
         if self._config.ramp_up is not None:
             half_life = min(half_life, images_seen * self._config.ramp_up)
         return 0.5 ** (images / half_life) if half_life > 0 else 0.0

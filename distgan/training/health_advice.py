@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from distgan.config.config_errors import value_text
 from distgan.config.load import flatten
 from distgan.config.schema import Config
 from distgan.training.health import Episode, FailureMode, HealthWarning
@@ -52,7 +53,7 @@ def warning(mode: FailureMode, episode: Episode, config: Config) -> HealthWarnin
 
 def advice(mode: FailureMode, config: Config) -> str:
     """What to change in a new run: keys that the configuration has, with their current values."""
-    values = flatten(config.model_dump(mode="json"))
+    values = flatten(config.model_dump(mode="json"), whole_schedules=True)
     changes = [
         f"{direction} {key} (now {_shown(values[key])})"
         for direction, key in _CHANGES[mode]
@@ -69,6 +70,4 @@ def _can_change(direction: str, key: str, values: dict[str, Any]) -> bool:
 
 
 def _shown(value: Any) -> str:
-    if value is None:
-        return "none"
-    return f"{value:g}" if isinstance(value, int | float) else str(value)
+    return "none" if value is None else value_text(value)

@@ -7,6 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from threading import Event as Flag
 
+from distgan.config.schedule import find_schedules
 from distgan.data.dataset import Dataset, check_bad_samples
 from distgan.data.order import Order
 from distgan.data.stream import BatchStream
@@ -68,6 +69,7 @@ class Trainer:
 
     def __post_init__(self) -> None:
         self.config = self.spec.config
+        self.schedules = dict(find_schedules(self.config))
         self.resumed_at_kimg = self.state.progress.kimg
 
     def run(self) -> Summary:
@@ -162,6 +164,7 @@ class Trainer:
         self._sync_metrics()
         metrics, images_per_second = self.meter.take()
         progress, training = self.state.progress, self.config.training
+        metrics |= {f"schedule/{key}": schedule.at(progress.kimg) for key, schedule in self.schedules.items()}
         if self.config.data.bad_samples == "skip":
             metrics["data/bad_samples"] = progress.bad_samples
         self._report(StepMetrics(progress.step, progress.kimg, images_per_second, metrics))
@@ -187,11 +190,13 @@ class Trainer:
         with self.meter.phase("evaluation"):
             finished = evaluator.finish_pending()
         if finished is not None:
-            results.append(self._report_evaluation(finished))
+            self._report_evaluation(finished)
+            results.append(finished)
         if last or not evaluator.is_async:
             with self.meter.phase("evaluation"):
                 result = evaluator.evaluate()
-            results.append(self._report_evaluation(result))
+            self._report_evaluation(result)
+            results.append(result)
         elif self._early_stop() is None:
             evaluator.schedule()
         if self.config.training.samples_every_kimg is None:
@@ -200,12 +205,11 @@ class Trainer:
         for result in results:
             self.reporter.evaluated(result)
 
-    def _report_evaluation(self, result: EvaluationResult) -> EvaluationResult:
+    def _report_evaluation(self, result: EvaluationResult) -> None:
         progress = self.state.progress
         self._report(result)
         if result.diversity is not None:
             self._warn(progress.health.add_diversity(result.diversity, result.step, progress.images))
-        return result
 
     def _early_stop(self) -> StopReason | None:
         """Why the run ends before its budget, if it does: early stopping, or a failure mode with `health.stop`."""

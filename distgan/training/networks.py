@@ -29,7 +29,7 @@ from distgan.losses.rng import derive_seed
 from distgan.training.batch_statistics import has_batch_statistics
 
 # The dtype of weights, images and losses, by `training.precision`.
-DTYPES = {"float32": torch.float32, "bfloat16": torch.float32, "float64": torch.float64}
+DTYPES = {"float32": torch.float32, "tf32": torch.float32, "bfloat16": torch.float32, "float64": torch.float64}
 
 # What networks are called with after latents or images: int64 (N,) if they are conditional, else nothing.
 Labels = tuple[Tensor] | tuple[()]
@@ -128,12 +128,12 @@ def check_combination(config: Config, networks: Networks, objective: Objective) 
     if objective.penalized and has_batch_statistics(discriminator):
         raise UserError(
             f"{network} normalizes over the batch, which {name} forbids: its gradient penalty is an image's own; "
-            f"use discriminator.network={'wgan_gp' if config.num_classes is None else 'cgan'}{_or_no_r1(config)}"
+            f"use discriminator.network={'wgan_gp' if config.num_classes is None else 'cgan'}{_or_no_penalty(config)}"
         )
     if objective.penalized and config.objective.updates == "simultaneous":
         raise UserError(
             f"objective.updates=simultaneous does not go with {name}: its gradient penalty needs a forward of its own; "
-            f"use objective.updates=sequential{_or_no_r1(config)}"
+            f"use objective.updates=sequential{_or_no_penalty(config)}"
         )
     if objective.clip_value is not None and _has_spectral_norm(discriminator):
         raise UserError(
@@ -173,8 +173,11 @@ def _real_logits_hint(objective: Objective, method: str) -> str:
     return "; if it uses logits of real images, set needs_real_logits = True in the class"
 
 
-def _or_no_r1(config: Config) -> str:
-    return " or objective.r1_weight=0" if config.objective.options.get("r1_weight") else ""
+def _or_no_penalty(config: Config) -> str:
+    """The keys that switch the penalty off, where an objective has any."""
+    options = config.objective.options
+    keys = ["gamma"] if "gamma" in options else [key for key in ("r1_weight", "r2_weight") if options.get(key)]
+    return f" or {' '.join(f'objective.{key}=0' for key in keys)}" if keys else ""
 
 
 def _without_spectral_norm(config: Config) -> str:

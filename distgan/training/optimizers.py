@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from distgan.config.schedule import value_at
 from distgan.config.schema import AdamConfig, OptimizerConfig, OptimizersConfig, RMSPropConfig
 from distgan.training.state_file import TensorSpec
 
@@ -26,11 +27,16 @@ class Optimizers:
         self.generator.zero_grad()
         self.discriminator.zero_grad()
 
-    def set_rates(self, images: int) -> None:
-        """Sets the learning rates of a step that begins after `images` real images."""
-        factor = decay_factor(self.config, images)
-        _set_rate(self.generator, self.config.generator.lr * factor)
-        _set_rate(self.discriminator, self.config.discriminator.lr * factor)
+    def follow_schedules(self, kimg: float) -> None:
+        """Sets the learning rates and the decays of the mean squares for a step that begins after `kimg`."""
+        factor = value_at(self.config.lr_factor, kimg)
+        for optimizer, config in (
+            (self.generator, self.config.generator),
+            (self.discriminator, self.config.discriminator),
+        ):
+            for group in optimizer.param_groups:
+                group |= _settings(config, kimg)
+                group["lr"] *= factor
 
     def load_moments(self, generator: Mapping[str, Any], discriminator: Mapping[str, Any]) -> None:
         """Loads the moments from saved states of both optimizers; rates and betas stay as configured."""
@@ -93,30 +99,24 @@ def _laid_out(name: str, value: Tensor, parameter: Tensor) -> Tensor:
     return torch.empty_like(parameter, device="cpu", dtype=value.dtype).copy_(value)
 
 
-def decay_factor(config: OptimizersConfig, images: int) -> float:
-    """The factor of the learning rates after `images` real images: 1, then linearly down to 0."""
-    if config.decay_until_kimg is None:
-        return 1.0
-    start, end = config.decay_from_kimg * 1000, config.decay_until_kimg * 1000
-    return min(1.0, max(0.0, (end - images) / (end - start)))
-
-
 def _build(config: AdamConfig | RMSPropConfig, network: nn.Module) -> torch.optim.Optimizer:
-    return _adam(config, network) if isinstance(config, AdamConfig) else _rmsprop(config, network)
+    if isinstance(config, AdamConfig):
+        return torch.optim.Adam(network.parameters(), **_adam(config, 0), fused=True)
+    return torch.optim.RMSprop(network.parameters(), **_rmsprop(config, 0))
 
 
-def _adam(config: AdamConfig, network: nn.Module) -> torch.optim.Optimizer:
-    betas = (config.beta1, config.beta2)
-    return torch.optim.Adam(network.parameters(), lr=config.lr, betas=betas, eps=config.eps, fused=True)
+def _settings(config: AdamConfig | RMSPropConfig, kimg: float) -> dict[str, Any]:
+    """The arguments of torch's optimizer after `kimg`."""
+    return _adam(config, kimg) if isinstance(config, AdamConfig) else _rmsprop(config, kimg)
 
 
-def _rmsprop(config: RMSPropConfig, network: nn.Module) -> torch.optim.Optimizer:
-    return torch.optim.RMSprop(network.parameters(), lr=config.lr, alpha=config.alpha, eps=config.eps)
+def _adam(config: AdamConfig, kimg: float) -> dict[str, Any]:
+    betas = config.beta1, value_at(config.beta2, kimg)
+    return {"lr": value_at(config.lr, kimg), "betas": betas, "eps": config.eps}
 
 
-def _set_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    for group in optimizer.param_groups:
-        group["lr"] = lr
+def _rmsprop(config: RMSPropConfig, kimg: float) -> dict[str, Any]:
+    return {"lr": value_at(config.lr, kimg), "alpha": value_at(config.alpha, kimg), "eps": config.eps}
 
 
 def _update(optimizer: torch.optim.Optimizer, config: OptimizerConfig) -> None:

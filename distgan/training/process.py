@@ -46,8 +46,8 @@ def crowding_load(threads: int, distributed: Distributed) -> float | None:
     return load if load > max(0, processors - threads * distributed.local_size) + 1 else None
 
 
-def prepare_process(threads: int, device: torch.device) -> None:
-    """Sets the threads, makes freed memory stay in the process, and makes operations on `device` deterministic."""
+def prepare_process(threads: int, device: torch.device, precision: str = "float32") -> None:
+    """Sets threads and `training.precision`, keeps freed memory, and makes operations on `device` deterministic."""
     torch.set_num_threads(threads)
     _keep_freed_memory()
     if device.type == "cuda":
@@ -55,6 +55,8 @@ def prepare_process(threads: int, device: torch.device) -> None:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True, warn_only=True)
         torch.backends.cudnn.benchmark = False
+        # By default torch takes TF32 in convolutions.
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
 
 
 def _keep_freed_memory() -> None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 import distgan
+from distgan.config.config_errors import value_text
 from distgan.config.load import build_config, flatten
 from distgan.config.plugins import custom_names, without_custom_observers
 from distgan.config.resume_rules import lasting_differences, mutable_keys, training_differences
@@ -65,7 +66,7 @@ class TrainingState:
             self.ema.network.load_state_dict(tensors["ema"])
             self.optimizers.load_moments(tensors["generator_optimizer"], tensors["discriminator_optimizer"])
         self.progress = Progress.from_dict(checkpoint.manifest.progress)
-        self.optimizers.set_rates(self.progress.images)
+        self.optimizers.follow_schedules(self.progress.kimg)
         self.init_from, self.continued_from = checkpoint.manifest.init_from, checkpoint.manifest.continued_from
         self.progress.given |= self.init_from is not None  # not recorded by earlier versions
         self.earlier_seconds = checkpoint.manifest.seconds
@@ -169,7 +170,7 @@ def check_continuable(checkpoint: Checkpoint, config: Config, data_hash: str) ->
     if differences:
         raise UserError(
             f"{where}: its run was trained with another configuration: {_listed(differences)}; set them "
-            f"back (of what is trained only {', '.join(mutable_keys())} can change, an R1 penalty not from 0 or to 0), "
+            f"back (of what is trained only {', '.join(mutable_keys())} can change, R1 and R2 not from or to 0), "
             f"or begin with its weights alone, with --init-from"
         )
     if manifest.data_hash != data_hash:
@@ -205,8 +206,12 @@ def _differences(
 
 
 def _listed(differences: Differences) -> str:
-    lines = [f"{key} was {before} and is {now}" for key, (before, now) in differences.items()]
+    lines = [f"{key} was {_shown(before)} and is {_shown(now)}" for key, (before, now) in differences.items()]
     return "; ".join(lines if len(lines) <= 4 else [*lines[:3], f"and {len(lines) - 3} more"])
+
+
+def _shown(value: Any) -> str:
+    return value_text(value) if isinstance(value, Mapping) else str(value)
 
 
 def _custom_code_differences(old: Mapping[str, Any], config: Config) -> Differences:

@@ -73,7 +73,7 @@ class Step:
         fresh = config.objective.critic_batches == "fresh"
         self._generator_reads = objective.needs_real_logits and not self.simultaneous
         self.batches_per_step = (config.objective.critic_steps if fresh else 1) + self._generator_reads
-        self.augment = DiffAugment(config.training.augment)
+        self.augment = DiffAugment(config.training.augment, config.training.augment_probability)
         joint_forward = not self.simultaneous and not has_batch_statistics(self.discriminator)
         discriminator_update = DiscriminatorUpdate(self.discriminator, objective, self.augment, joint_forward)
         if self.simultaneous:
@@ -97,7 +97,7 @@ class Step:
         Returns the terms of the generator's update and of the last discriminator update that had each.
         """
         objective, batch_size = self.config.objective, self.config.training.batch_size
-        self.optimizers.set_rates(discriminator_updates * batch_size)
+        self.optimizers.follow_schedules(discriminator_updates * batch_size / 1000)
         if self.simultaneous:
             return self.both_updates(next_batch(), discriminator_updates)
         batch: RealBatch = ()

@@ -77,7 +77,7 @@ def build_trainer(
         choose_threads(config.scale.threads, distributed, start.manifest if start is not None else None)
     )
     load = crowding_load(threads, distributed)
-    prepare_process(threads, distributed.device)
+    prepare_process(threads, distributed.device, config.training.precision)
 
     dataset = Dataset.open(config.data, config.image_shape, Retry(log, stop_reading))
     check_data(config, dataset.index)

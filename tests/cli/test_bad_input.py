@@ -307,8 +307,8 @@ CONFIGURATION = [
     ),
     Case(
         "budget beyond decay",
-        "train quickstart optimizer.decay_until_kimg=100",
-        r"training\.kimg=240 is beyond optimizer\.decay_until_kimg=100",
+        "train quickstart 'optimizer.lr_factor={from: 1, to: 0, until_kimg: 100}'",
+        r"training\.kimg=240 is beyond optimizer\.lr_factor\.until_kimg=100",
     ),
     Case("name with a slash", "train quickstart --name a/b", "--name 'a/b': use letters, digits"),
     Case("name above", "train quickstart --name ..", r"--name '\.\.': use letters, digits"),

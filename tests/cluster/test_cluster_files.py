@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 from jsonschema import ValidationError
 
+import distgan
 from cluster_files import (
     CLUSTER,
     LAUNCHERS,
@@ -191,7 +193,7 @@ def test_every_ray_start_is_one_that_ray_takes() -> None:
 
 
 def test_values_that_stand_twice_are_equal() -> None:
-    version, ray = project()["version"], pinned("ray")
+    version, ray = distgan.__version__, pinned("ray")
     images, cpu_images = set(), set()
     for overlay in OVERLAYS:
         spec = cluster_spec(render(OVERLAY_FOLDER / overlay))
@@ -210,6 +212,8 @@ def test_values_that_stand_twice_are_equal() -> None:
         assert service["shm_size"] == "2gb"
     dockerfile = (CLUSTER / "docker" / "Dockerfile").read_text()
     assert f"distgan:{version}-cuda" in dockerfile
+    for page in (ROOT / "docs" / "guides" / "clusters").glob("*.md"):
+        assert set(re.findall(r"distgan:(\d[\w.]*)", page.read_text())) <= {version}, page
     python = project()["requires-python"].removeprefix(">=")
     assert f"ARG PYTHON_VERSION={python}\n" in dockerfile
     for name in LAUNCHERS:

@@ -38,6 +38,7 @@ from distgan.config.plugins import (
 )
 from distgan.config.resume_rules import runtime_keys, training_differences
 from distgan.config.schema import AdamConfig, Config
+from distgan.config.section import Section
 from distgan.errors import UserError
 
 pytestmark = pytest.mark.timeout(60)
@@ -59,13 +60,15 @@ def test_the_presets_are_the_sources_recipes() -> None:
     bricks, faces = load_config("dcgan-bricks"), load_config("wgan-gp-faces")
     assert (bricks.training.batch_size, bricks.training.kimg) == (128, 300 * 40)
     assert bricks.objective.updates == "simultaneous"
-    assert bricks.objective.options == {"label_noise": 0.1, "label_flips": 0.0, "r1_weight": 0.0}
+    assert bricks.objective.options == {
+        "label_noise": 0.1, "label_flips": 0.0, "r1_weight": 0.0, "r2_weight": 0.0, "penalty_every": 1
+    }  # fmt: skip
     for adam in (bricks.optimizer.generator, bricks.optimizer.discriminator):
         assert isinstance(adam, AdamConfig)
         assert (adam.lr, adam.beta1, adam.beta2, adam.eps) == (2e-4, 0.5, 0.999, 1e-7)
     assert (faces.training.batch_size, faces.latent_dim, faces.channels) == (512, 128, 3)
     assert (faces.objective.critic_steps, faces.objective.critic_batches) == (3, "fresh")
-    assert faces.objective.options == {"gp_weight": 10.0, "gp_sides": 2, "interpolation": "uniform"}
+    assert faces.objective.options == {"gp_weight": 10.0, "gp_sides": 2, "interpolation": "uniform", "penalty_every": 1}
     for adam in (faces.optimizer.generator, faces.optimizer.discriminator):
         assert isinstance(adam, AdamConfig)
         assert (adam.lr, adam.beta1, adam.beta2) == (2e-4, 0.5, 0.9)
@@ -99,7 +102,7 @@ def test_the_keys_that_searches_vary_exist() -> None:
         ("optimizer.generator={name: rmsprop}", "optimizer.generator.lr", 5e-5),
         ("optimizer.generator={lr: 1}", "optimizer.generator.name", "adam"),
         ("optimizer.discriminator.max_grad_norm=5", "optimizer.discriminator.max_grad_norm", 5.0),
-        ("optimizer.decay_until_kimg=240", "optimizer.decay_until_kimg", 240.0),
+        ("optimizer.lr_factor={from: 1, to: 0, until_kimg: 240}", "optimizer.lr_factor.until_kimg", 240.0),
         ("generator.widths=[8, 4, 2]", "generator.widths", [8, 4, 2]),
         ("ema={half_life_kimg: 0}", "ema.half_life_kimg", 0.0),
         (" scale.workers =2", "scale.workers", 2),
@@ -128,7 +131,7 @@ WRONG = [
     ("generator.networks=dcgan", "generator.networks: unknown key; did you mean 'generator.network'"),
     ("generator.network=dcgann", "generator.network: unknown generator network 'dcgann'; did you mean 'dcgan'"),
     ("objective.name=wgan-gp", "objective.name: unknown objective 'wgan-gp'; did you mean 'wgan_gp'"),
-    ("objective.name=zzz", "unknown objective 'zzz'; there are: bce, hinge, wgan, wgan_gp"),
+    ("objective.name=zzz", "unknown objective 'zzz'; there are: bce, hinge, rpgan, wgan, wgan_gp"),
     ("optimizer.generator.name=adm", "optimizer.generator: unknown optimizer 'adm'; did you mean 'adam'"),
     ("optimizer.generator.name=[1]", r"optimizer.generator: unknown optimizer \[1\]; there are: adam, rmsprop"),
     ("training.augment=[colour]", "training.augment.0='colour': allowed: color, translation or cutout"),
@@ -214,12 +217,14 @@ WRONG = [
     ("data.streams=7", "data.streams=7 must be a multiple of scale.groups=2"),
     ("scale.workers=5", "scale.workers=5 is more than scale.groups=2"),
     ("training.augment=[cutout, cutout]", "training.augment: each augmentation once, not cutout, cutout"),
-    ("optimizer.decay_from_kimg=5", "optimizer: decay_from_kimg .* set decay_until_kimg"),
     (
-        "optimizer={decay_from_kimg: 5, decay_until_kimg: 5}",
-        "optimizer: decay_until_kimg=5 must be more than decay_from_kimg=5",
+        "optimizer.lr_factor={from: 1, to: 0, until_kimg: 239}",
+        "training.kimg=240 is beyond optimizer.lr_factor.until_kimg=239, where it reaches 0",
     ),
-    ("optimizer.decay_until_kimg=239", "training.kimg=240 is beyond optimizer.decay_until_kimg=239"),
+    (
+        "optimizer.generator.lr={from: 1e-3, to: 0, until_kimg: 239}",
+        "training.kimg=240 is beyond optimizer.generator.lr.until_kimg=239, where it reaches 0",
+    ),
     ("objective.critic_steps=2", "updates=simultaneous takes both gradients from one forward"),
     ("objective.generator_batch_multiple=2", "updates=simultaneous has the same fakes in both updates"),
 ]
@@ -351,7 +356,11 @@ def test_free_keys_may_change_and_others_are_named() -> None:
         "seed=1": ("seed", 0, 1),
         "optimizer.generator.lr=1e-3": ("optimizer.generator.lr", 8e-4, 1e-3),
         "optimizer.generator.max_grad_norm=1": ("optimizer.generator.max_grad_norm", None, 1.0),
-        "optimizer.decay_until_kimg=300": ("optimizer.decay_until_kimg", None, 300.0),
+        "optimizer.lr_factor={from: 1, to: 0, until_kimg: 300}": (
+            "optimizer.lr_factor",
+            1.0,
+            {"from": 1.0, "to": 0.0, "from_kimg": 0.0, "until_kimg": 300.0, "shape": "cosine"},
+        ),
         "training.augment=[color]": ("training.augment", [], ["color"]),
         "generator.width=16": ("generator.width", 32, 16),
         "objective.label_noise=0.1": ("objective.label_noise", 0.0, 0.1),
@@ -398,7 +407,7 @@ def test_every_free_key_is_a_key() -> None:
 # A key that nobody reads is an error.
 
 _PACKAGE = Path(distgan.__file__).parent
-_SECTIONS = {name: item for name, item in vars(schema).items() if inspect.isclass(item) and issubclass(item, BaseModel)}
+_SECTIONS = {name: item for name, item in vars(schema).items() if inspect.isclass(item) and issubclass(item, Section)}
 
 
 def _keys_read() -> set[str]:

@@ -15,6 +15,8 @@ from distgan.config.load import flatten, load_config, preset_names
 from distgan.config.plugins import COMPONENTS
 from distgan.errors import UserError
 
+SCHEDULE = "or a schedule {from, to, until_kimg}"
+
 pytestmark = pytest.mark.timeout(60)
 
 
@@ -30,7 +32,7 @@ def test_every_key_of_the_presets_is_listed_and_explained() -> None:
     listed = list_keys()
     names = {key.key for key in listed}
     for preset in preset_names():
-        assert flatten(load_config(preset).model_dump()).keys() <= names
+        assert flatten(load_config(preset).model_dump(), whole_schedules=True).keys() <= names
     for key in listed:
         assert key.meaning, key
         assert "\n" not in key.meaning
@@ -61,10 +63,14 @@ def test_the_owners_of_an_option_have_it(empty: str, section: str) -> None:
 def test_a_key_says_what_it_takes() -> None:
     found = {(key.key, key.of): key for key in list_keys()}
     assert found["optimizer.generator.lr", ("adam",)] == Key(
-        "optimizer.generator.lr", "number above 0, at most 1", "0.0002", "learning rate", ("adam",)
+        "optimizer.generator.lr",
+        "number above 0, at most 1, or a schedule {from, to, until_kimg}",
+        "0.0002",
+        "learning rate",
+        ("adam",),
     )
     assert found["objective.gp_sides", ("wgan_gp",)].allowed == "1 or 2"
-    assert found["objective.name", ()].allowed == "bce, hinge, wgan, wgan_gp or module:Class"
+    assert found["objective.name", ()].allowed == "bce, hinge, rpgan, wgan, wgan_gp or module:Class"
     assert found["optimizer.generator.name", ()].allowed == "adam or rmsprop"
     assert found["scale.threads", ()].allowed == "integer, 1 to 1024, or null"
     assert found["training.augment", ()].allowed == "list, each color, translation or cutout"
@@ -77,7 +83,7 @@ def test_a_section_a_key_or_a_part_of_one() -> None:
     assert {key.key.partition(".")[0] for key in list_keys("objective")} == {"objective"}
     assert all(key.key.startswith("optimizer.generator.") for key in list_keys("optimizer.generator"))
     assert {key.key for key in list_keys("data.url")} == {"data.url"}
-    assert {key.key for key in list_keys("_kimg")} >= {"checkpoint.every_kimg", "optimizer.decay_until_kimg"}
+    assert {key.key for key in list_keys("_kimg")} >= {"checkpoint.every_kimg", "ema.half_life_kimg"}
     assert [key.key for key in list_keys("seed")] == ["seed"]
     with pytest.raises(UserError, match="objectve: no key contains this; did you mean 'objective'"):
         list_keys("objectve")

@@ -80,7 +80,7 @@ def test_another_optimizer_of_one_side(config: Config) -> None:
     assert found["generator"]["name"] == "rmsprop"
     assert found["generator"]["lr"] == own["generator"]["lr"]
     assert not {"beta1", "beta2"} & found["generator"].keys()
-    assert found["decay_until_kimg"] == own["decay_until_kimg"]
+    assert found["lr_factor"] == own["lr_factor"]
     back = overridden(
         overridden(config, {"optimizer.generator.name": "rmsprop"}, "here"),
         {"optimizer.generator.name": "adam", "optimizer.generator.beta1": 0.1},

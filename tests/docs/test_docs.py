@@ -51,9 +51,10 @@ RUN = [
 
 @cache
 def known_keys() -> set[str]:
-    """All configuration keys, and their sections."""
+    """All configuration keys, their sections, and the parts of schedules."""
     keys = [key.key for key in list_keys()]
-    return {".".join(key.split(".")[:depth]) for key in keys for depth in range(1, 4)}
+    keys += [f"{key.key}.until_kimg" for key in list_keys() if "schedule" in key.allowed]
+    return {".".join(key.split(".")[:depth]) for key in keys for depth in range(1, 5)}
 
 
 @cache

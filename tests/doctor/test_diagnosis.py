@@ -79,7 +79,7 @@ FAULTS = {
     ),
     "another torch": (
         of(on(replace(GOOD, versions=VERSIONS | {"torch": "2.8.0"}))),
-        ("fail", "versions", "10.0.0.2", r"^torch 2\.8\.0, not 2\.13\.0.*constraints\.txt"),
+        ("fail", "versions", "10.0.0.2", r"^torch 2\.8\.0, not 2\.13\.0.*install the driver's"),
     ),
     "another numpy": (
         of(on(replace(GOOD, versions=VERSIONS | {"numpy": "1.26.0"}))),

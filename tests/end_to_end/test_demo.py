@@ -39,6 +39,8 @@ def test_demo_stopped_and_begun_again(tmp_path: Path) -> None:
     assert "data render" not in output
     with Image.open(tmp_path / "out" / "samples.png") as grid:
         assert min(grid.size) > 8 * 32
+    with Image.open(tmp_path / "out" / "training.png") as rows:
+        assert rows.height > 34  # the untrained generator's row and others
     with Image.open(tmp_path / "out" / "curves.png") as curves:
         assert len(curves.convert("RGB").getcolors(2**24) or []) > 10
     wait_for(lambda: our_processes().keys() <= before.keys(), 20)

@@ -8,6 +8,8 @@ import inspect
 import os
 import re
 import subprocess
+import sys
+import tomllib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial, reduce
@@ -18,6 +20,8 @@ from typing import Any
 import grpc
 import pytest
 import ray
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from ray.train import ScalingConfig
 from ray.train.torch import TorchTrainer
 from ray.tune.schedulers import MedianStoppingRule
@@ -26,6 +30,7 @@ import distgan.launch.placement.process_group
 import distgan.search.ray.hooks
 import distgan.search.ray.schedulers
 import distgan.search.ray.trial
+from distgan.errors import UserError
 from distgan.launch import ray_internals
 from distgan.search.ray.schedulers import MedianStopping
 from distgan.search.ray.schedulers import PastTrial as Trial
@@ -91,6 +96,18 @@ def test_each_import_has_its_reason() -> None:
                 assert name in modules or any(f"{one}.".startswith(f"{name}.") for one in known), name
     for name, reason in ray_internals.PRIVATE.items():
         assert reason.endswith("."), name
+
+
+def test_a_ray_without_one_of_them_is_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray._private.grpc_utils", None)
+    with pytest.raises(UserError) as error:
+        importlib.reload(ray_internals)
+    assert re.fullmatch(r"Ray .* does not support it \(.*grpc_utils.*\); pip install 'ray(.*)'", str(error.value))
+    dependencies = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    (declared,) = (Requirement(one) for one in dependencies if one.startswith("ray"))
+    assert declared.specifier == SpecifierSet(ray_internals.SUPPORTED)
 
 
 @pytest.mark.parametrize(

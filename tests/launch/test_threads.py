@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -12,7 +13,7 @@ import torch
 
 from distgan import distributed as world_module
 from distgan.distributed import Distributed, requested_threads
-from distgan.training.process import choose_threads, crowding_load
+from distgan.training.process import choose_threads, crowding_load, prepare_process
 
 
 @pytest.mark.parametrize(
@@ -102,3 +103,23 @@ def test_a_busy_machine_is_noticed(
     assert crowding_load(threads, distributed) == told
     monkeypatch.setattr(os, "cpu_count", lambda: machine + 1)  # the load is that of others' processors too
     assert crowding_load(threads, distributed) is None
+
+
+@pytest.fixture
+def tf32_as_before() -> Iterator[None]:
+    parts = (torch.backends.cudnn, torch.backends.cuda.matmul)
+    before = [part.allow_tf32 for part in parts]
+    yield
+    for part, allowed in zip(parts, before, strict=True):
+        part.allow_tf32 = allowed
+
+
+@pytest.mark.usefixtures("tf32_as_before")
+@pytest.mark.parametrize("precision", ["float32", "tf32", "bfloat16"])
+def test_only_tf32_uses_tf32(precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The switches are there on machines without a GPU too."""
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
+    monkeypatch.setattr(torch, "use_deterministic_algorithms", lambda mode, warn_only: None)
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    prepare_process(torch.get_num_threads(), torch.device("cuda", 0), precision)
+    assert torch.backends.cudnn.allow_tf32 == torch.backends.cuda.matmul.allow_tf32 == (precision == "tf32")

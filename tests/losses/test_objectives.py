@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
+from distgan.config.schedule import Schedule
 from distgan.losses.bce import LOGIT_BOUND, BinaryCrossEntropy
 from distgan.losses.context import Context
 from distgan.losses.hinge import Hinge
 from distgan.losses.objective import Objective
-from distgan.losses.penalties import gradient_norms, gradients
+from distgan.losses.penalties import gradient_norms, image_gradients
 from distgan.losses.rng import _NUMBERS, derive_seed
+from distgan.losses.rpgan import RelativisticPairing
 from distgan.losses.wgan import Wasserstein
 from distgan.losses.wgan_gp import WassersteinGradientPenalty
 from distgan.models.wgan_gp import Discriminator
@@ -221,6 +224,82 @@ def test_the_penalty_of_a_linear_discriminator_is_known() -> None:
     assert discriminator.weight.grad.flatten().tolist() == pytest.approx([20 * 2 * 1.5 / 3] * 4)
 
 
+def test_weights_follow_their_schedules() -> None:
+    weight = Schedule(from_=10, to=2, until_kimg=40, shape="linear")
+    discriminator = LinearDiscriminator(torch.ones(1, 2, 2, dtype=DTYPE))
+    real, fake = torch.zeros(3, 1, 2, 2, dtype=DTYPE), torch.ones(3, 1, 2, 2, dtype=DTYPE)
+    for objective in (
+        WassersteinGradientPenalty(gp_weight=weight),
+        BinaryCrossEntropy(r1_weight=weight),
+        Hinge(r1_weight=weight),
+    ):
+        first, half, last = (
+            objective.penalty(discriminator, real, fake, replace(draws(), kimg=kimg)) for kimg in (0.0, 20.0, 99.0)
+        )
+        assert first is not None
+        assert half is not None
+        assert last is not None
+        assert half.loss.item() == pytest.approx(0.6 * first.loss.item())
+        assert last.loss.item() == pytest.approx(0.2 * first.loss.item())
+
+
+def test_pairs_in_numbers() -> None:
+    real, fake = tensor(1.0, 3.0, -2.0), tensor(0.5, -1.0, 4.0)
+
+    def softplus(*values: float) -> float:
+        return sum(math.log1p(math.exp(value)) for value in values) / len(values)
+
+    objective = RelativisticPairing(gamma=3)
+    assert objective.discriminator_loss(real, fake, draws()).item() == pytest.approx(softplus(-0.5, -4, 6))
+    assert objective.generator_loss(fake, real, draws()).item() == pytest.approx(softplus(0.5, 4, -6))
+    moved = objective.generator_loss(fake + 7, real + 7, draws())
+    assert moved.item() == pytest.approx(softplus(0.5, 4, -6))
+    assert {name: value.item() for name, value in objective.accuracies(real, fake).items()} == {
+        "pairs": pytest.approx(2 / 3)
+    }
+    zeros = tensor(0.0, 0.0)
+    assert objective.discriminator_loss(zeros, zeros, draws()).item() == pytest.approx(objective.chance_loss)
+
+
+@pytest.mark.parametrize("kind", [BinaryCrossEntropy, Hinge, RelativisticPairing])
+def test_zero_centered_penalties_in_numbers(kind: type[BinaryCrossEntropy | Hinge | RelativisticPairing]) -> None:
+    """‖∇D(x)‖² is ‖x‖²: 4 at real images, 16 at generated ones."""
+    real, fake = torch.ones(3, 1, 2, 2, dtype=DTYPE), 2 * torch.ones(3, 1, 2, 2, dtype=DTYPE)
+
+    def found(update: int = 0, **weights: float) -> tuple[float, float] | None:
+        objective = kind(**weights)  # type: ignore[arg-type]
+        penalty = objective.penalty(SquaredDiscriminator(), real, fake, draws(update))
+        return None if penalty is None else (penalty.loss.item(), penalty.norm.item())
+
+    assert found(r1_weight=3, r2_weight=0) == pytest.approx((3 / 2 * 4, 2))
+    assert found(r1_weight=0, r2_weight=5) == pytest.approx((5 / 2 * 16, 4))
+    assert found(r1_weight=3, r2_weight=5) == pytest.approx((3 / 2 * 4 + 5 / 2 * 16, 3))
+    assert found(r1_weight=0, r2_weight=0) is None
+    lazy = [found(update, r1_weight=3, r2_weight=0, penalty_every=4) for update in range(5)]
+    assert lazy[0] == lazy[4] == pytest.approx((4 * 3 / 2 * 4, 2))
+    assert lazy[1:4] == [None, None, None]
+
+
+def test_gamma_is_a_factor_of_both_penalties() -> None:
+    real, fake = torch.ones(3, 1, 2, 2, dtype=DTYPE), 2 * torch.ones(3, 1, 2, 2, dtype=DTYPE)
+    objective = RelativisticPairing(gamma=0.5, r2_weight=2)
+    penalty = objective.penalty(SquaredDiscriminator(), real, fake, draws())
+    assert penalty is not None
+    assert penalty.loss.item() == pytest.approx(0.5 * (4 / 2 + 2 * 16 / 2))
+    without = RelativisticPairing(gamma=0)
+    assert not without.penalized
+    assert without.penalty(SquaredDiscriminator(), real, fake, draws()) is None
+
+
+def test_a_lazy_gradient_penalty() -> None:
+    images = torch.zeros(3, 1, 2, 2, dtype=DTYPE)
+    objective = WassersteinGradientPenalty(gp_weight=10, penalty_every=3)
+    penalties = [objective.penalty(SquaredDiscriminator(), images, images, draws(update)) for update in range(4)]
+    assert [penalty is None for penalty in penalties] == [False, True, True, False]
+    assert penalties[3] is not None
+    assert penalties[3].loss.item() == pytest.approx(30)
+
+
 def test_a_discriminator_without_slope_has_a_finite_penalty() -> None:
     discriminator = LinearDiscriminator(torch.zeros(1, 2, 2, dtype=DTYPE))
     images = torch.randn(3, 1, 2, 2, dtype=DTYPE)
@@ -371,5 +450,5 @@ def test_logits_may_be_maps(objective: Objective) -> None:
 
 def test_the_gradient_at_an_image_is_that_of_the_sum_of_its_logits() -> None:
     images = torch.randn(2, 1, 2, 2, dtype=DTYPE)
-    found = gradients(lambda x: torch.stack([x, 3 * x], 1), images)
+    found = image_gradients(lambda x: torch.stack([x, 3 * x], 1), images)
     assert torch.equal(found, torch.full((2, 4), 4.0, dtype=DTYPE))

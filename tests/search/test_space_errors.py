@@ -130,7 +130,7 @@ WRONG = [
     Wrong({D: "optimizer.generator.rate * choice(1, 2)"}, r"rate \* .*`: unknown key optimizer.generator.rate"),
     Wrong({D: "optimizer.generator * choice(1, 2)"}, r"optimizer.generator is a section"),
     Wrong({D: "data.flip * choice(1, 2)"}, r"data.flip is false in the configuration, no number"),
-    Wrong({D: "optimizer.decay_until_kimg * choice(1, 2)"}, r"decay_until_kimg is null in the configuration, no"),
+    Wrong({D: "optimizer.discriminator.max_grad_norm * choice(1, 2)"}, r"norm is null in the configuration, no"),
     Wrong({D: "objective.gp_weight * choice(1, 2)"}, r"the configuration has no objective.gp_weight"),
     Wrong({G: "choice(1e-4, 2e-4) if objective.nam == bce"}, r"unknown key objective.nam; did you mean"),
     Wrong(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import http.client
+import importlib
 import json
 import os
 import signal
@@ -20,6 +21,7 @@ import psutil
 import pytest
 
 from distgan.errors import UserError
+from distgan.storage.s3_server import security, server
 from distgan.storage.s3_server.server import StoreHandle, down, make_buckets, status, up
 from distgan.storage.storage import Storage
 
@@ -255,6 +257,13 @@ def test_no_binary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UserError, match=r"pip install 'distgan\[store\]'"):
         up(tmp_path / "store")
+
+
+def test_no_cryptography(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, security.__name__)
+    monkeypatch.setitem(sys.modules, "cryptography", None)
+    with pytest.raises(UserError, match=r"pip install 'distgan\[store\]'"):
+        importlib.reload(server)
 
 
 def test_a_directory_that_cannot_be_made(tmp_path: Path) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
 
+from distgan.config.schedule import Schedule
 from distgan.config.schema import Augmentation
 from distgan.losses.context import Context
 from distgan.training.augmentation import DiffAugment, adjust_color, cut_out, translate
@@ -36,6 +39,8 @@ def test_gradients_are_those_of_finite_differences(kinds: list[Augmentation], ch
     augment, source = DiffAugment(kinds), images(2, channels, 4).requires_grad_()
     assert torch.autograd.gradcheck(lambda x: augment(x, draws(), REALS), source)
     assert torch.autograd.gradgradcheck(lambda x: augment(x, draws(), REALS), source)
+    half = DiffAugment(kinds, 0.5)
+    assert torch.autograd.gradgradcheck(lambda x: half(x, draws(), REALS), source)
 
 
 def test_color_is_the_literal_formula() -> None:
@@ -117,6 +122,27 @@ def test_a_kind_is_the_same_whatever_others_are_chosen() -> None:
     source = images(4, 3, 16)
     alone = DiffAugment(["cutout"])(DiffAugment(["color"])(source, draws(), REALS), draws(), REALS)
     assert torch.equal(DiffAugment(["color", "cutout"])(source, draws(), REALS), alone)
+
+
+def test_each_kind_changes_an_image_with_the_probability() -> None:
+    source = images(1, 3, 16).expand(2000, 3, 16, 16)
+    whole = DiffAugment(["color"])(source, draws(), REALS)
+    assert torch.equal(DiffAugment(ALL, 0.0)(source, draws(), REALS), source)
+    found = DiffAugment(["color"], 0.3)(source, draws(), REALS)
+    changed = (found != source).flatten(1).any(1)
+    assert changed.double().mean().item() == pytest.approx(0.3, abs=0.03)
+    assert torch.equal(found[changed], whole[changed])
+    # Kinds are chosen independently of each other.
+    cut = (DiffAugment(["cutout"], 0.3)(source, draws(), REALS) != source).flatten(1).any(1)
+    assert (changed & cut).double().mean().item() == pytest.approx(0.09, abs=0.02)
+
+
+def test_the_probability_follows_its_schedule() -> None:
+    augment = DiffAugment(ALL, Schedule(from_=0, to=1, until_kimg=10))
+    source = images(4, 3, 16)
+    assert torch.equal(augment(source, draws(), REALS), source)
+    late = replace(draws(), kimg=10.0)
+    assert torch.equal(augment(source, late, REALS), DiffAugment(ALL)(source, late, REALS))
 
 
 def test_none_is_the_image_itself() -> None:

@@ -166,7 +166,8 @@ def rates_of_steps(trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> list[tu
 
 def test_new_rates_decay_from_where_the_run_is(data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After 32 of the 64 images until the rates are 0."""
-    decay = ["optimizer.decay_until_kimg=0.064", "optimizer.discriminator.lr=0.004"]
+    factor = "optimizer.lr_factor={from: 1, to: 0, until_kimg: 0.064, shape: linear}"
+    decay = [factor, "optimizer.discriminator.lr=0.004"]
     run(wgan(data, 2, *decay, "optimizer.generator.lr=0.001", "training.kimg=0.032"), str(tmp_path))
     config = wgan(data, 4, *decay, "optimizer.generator.lr=0.008", "training.kimg=0.064")
     trainer = build_trainer(RunSpec(config, "new", str(tmp_path), continue_from=f"{tmp_path}/run"), ALONE, Recorder())
@@ -331,7 +332,8 @@ def test_the_plan_names_it(data: str, parent: Path, tmp_path: Path, cli: Cli) ->
 
 def test_mutable_keys() -> None:
     rates = {"optimizer.generator.lr": Mutable(), "optimizer.discriminator.lr": Mutable()}
-    weights = {"objective.gp_weight": Mutable(), "objective.r1_weight": Mutable(switch=True)}
+    switches = ("gamma", "r1_weight", "r2_weight")
+    weights = {"objective.gp_weight": Mutable(), **{f"objective.{key}": Mutable(switch=True) for key in switches}}
     assert mutable_keys() == rates | weights | {"objective.critic_steps": Mutable()}
 
 

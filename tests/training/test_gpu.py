@@ -22,7 +22,7 @@ def train_steps(preset: str, precision: str, steps: int = 5) -> tuple[list[torch
     """Weights and terms after some steps on fixed images on the GPU."""
     config = load_config(preset, [*SMALL, f"training.precision={precision}"])
     device = torch.device("cuda", 0)
-    prepare_process(1, device)
+    prepare_process(1, device, precision)
     networks = build_networks(config, device)
     optimizers = build_optimizers(config.optimizer, networks.generator, networks.discriminator)
     distributed = Distributed(0, 1, device)
@@ -40,7 +40,7 @@ def train_steps(preset: str, precision: str, steps: int = 5) -> tuple[list[torch
 
 
 @pytest.mark.parametrize("preset", ["dcgan-bricks", "wgan-gp-faces"])
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("precision", ["float32", "tf32", "bfloat16"])
 def test_the_same_steps_give_the_same_bits(preset: str, precision: str) -> None:
     first, terms = train_steps(preset, precision)
     second, _ = train_steps(preset, precision)

@@ -53,8 +53,7 @@ SMALL = [
 ]
 NETWORKS = ("generator", "discriminator")
 RMSPROP = "{name: rmsprop, lr: 5.0e-5}"
-# Of examples/, which this process and its workers import from there.
-RELATIVISTIC = "'relativistic:Relativistic'"
+# For objectives of examples/, which this process and its workers import from there.
 sys.path.append(str(Path(__file__).parents[2] / "examples"))
 AUGMENTED = "training.augment=[color, translation, cutout]"
 # Recipes that the package ships, sequential updates with batch statistics in the discriminator, labels, and every
@@ -92,32 +91,41 @@ CASES = {
     ),
     "bce, r1": (
         "wgan-gp-faces",
-        ["objective={name: bce, r1_weight: 1}", "training.kimg=1", "optimizer.decay_until_kimg=1"],
+        [
+            "objective={name: bce, r1_weight: {from: 2, to: 1, until_kimg: 1}}",
+            "training.kimg=1",
+            "optimizer.lr_factor={from: 1, to: 0, until_kimg: 1}",
+        ],
     ),
     "real logits": (
         "wgan-gp-faces",
-        [f"objective={{name: {RELATIVISTIC}, critic_steps: 2}}", AUGMENTED, "data.flip=true", "data.dequantize=true"],
+        ["objective={name: rpgan, critic_steps: 2}", AUGMENTED, "data.flip=true", "data.dequantize=true"],
     ),
     "real logits, labels, reuse": (
         "wgan-gp-faces",
         [
             *CONDITIONAL,
             "num_classes=3",
-            f"objective={{name: {RELATIVISTIC}, critic_steps: 2, critic_batches: reuse, generator_batch_multiple: 2}}",
+            "objective={name: rpgan, critic_steps: 2, critic_batches: reuse, generator_batch_multiple: 2}",
         ],
     ),
-    "real logits, batch statistics": ("dcgan-bricks", [f"objective={{name: {RELATIVISTIC}, gamma: 0}}"]),
+    "real logits, batch statistics": ("dcgan-bricks", ["objective={name: rpgan, gamma: 0}"]),
     "real logits, simultaneous": (
         "dcgan-bricks",
-        [f"objective={{name: {RELATIVISTIC}, gamma: 0, updates: simultaneous}}"],
+        ["objective={name: rpgan, gamma: 0, updates: simultaneous}"],
     ),
+    "lazy rpgan": (
+        "wgan-gp-faces",
+        ["objective={name: rpgan, penalty_every: 2, r2_weight: 0.5, gamma: {from: 2, to: 1, until_kimg: 1}}"],
+    ),
+    "lazy wgan-gp": ("wgan-gp-faces", ["objective.penalty_every=2", "objective.critic_steps=1"]),
     "lazy r1": ("wgan-gp-faces", ["objective={name: 'lazy_r1:LazyR1', every: 2, critic_steps: 1}"]),
     "lazy r1, none at last": ("wgan-gp-faces", ["objective={name: 'lazy_r1:LazyR1', every: 4, critic_steps: 1}"]),
     "logits of patches": (
         "wgan-gp-faces",
         [
             "discriminator={network: 'small_network:PatchDiscriminator', width: 4}",
-            f"objective={{name: {RELATIVISTIC}, generator_batch_multiple: 2}}",
+            "objective={name: rpgan, generator_batch_multiple: 2}",
         ],
     ),
     "dcgan-bricks, augmented": ("dcgan-bricks", [AUGMENTED, "optimizer.generator.max_grad_norm=0.01"]),

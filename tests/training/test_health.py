@@ -13,6 +13,7 @@ import pytest
 import torch
 from rich.console import Console
 
+from distgan.config.config_errors import value_text
 from distgan.config.load import flatten, load_config, preset_names
 from distgan.config.schema import Config
 from distgan.distributed import Distributed
@@ -260,12 +261,12 @@ def test_diversity_is_the_ratio_of_pairwise_distances() -> None:
 @pytest.mark.parametrize("preset", preset_names())
 def test_advice_names_keys_of_the_configuration(preset: str) -> None:
     config = load_config(preset)
-    values = flatten(config.model_dump(mode="json"))
+    values = flatten(config.model_dump(mode="json"), whole_schedules=True)
     for state in STATES:
         for change in advice(state, config).removeprefix("in a new run: ").split(", "):
             way, key, now = change.split(" ", 2)
             assert way in ("raise", "lower", "set")
-            assert now == f"(now {'none' if values[key] is None else format(values[key], 'g')})"
+            assert now == f"(now {'none' if values[key] is None else value_text(values[key])})"
 
 
 def test_advice_is_possible() -> None:
@@ -277,6 +278,12 @@ def test_advice_is_possible() -> None:
     assert "label" not in advice("discriminator overpowers", load_config("sngan-cifar"))
     bounded = load_config("quickstart", ["optimizer.generator.max_grad_norm=1"])
     assert "generator.max_grad_norm" not in advice("diverged", bounded).replace("discriminator.max", "")
+
+
+def test_advice_on_a_scheduled_rate() -> None:
+    config = load_config("quickstart", ["optimizer.generator.lr={from: 1e-3, to: 1e-4, until_kimg: 90}"])
+    shown = "{from: 0.001, to: 0.0001, from_kimg: 0, until_kimg: 90, shape: cosine}"
+    assert f"lower optimizer.generator.lr (now {shown})" in advice("diverged", config)
 
 
 # What is kept.

@@ -10,8 +10,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from distgan.config.schedule import Schedule, find_schedules
 from distgan.config.schema import AdamConfig, OptimizerConfig, OptimizersConfig, RMSPropConfig
-from distgan.training.optimizers import Optimizers, build_optimizers, decay_factor
+from distgan.training.events import StepMetrics
+from distgan.training.optimizers import Optimizers, build_optimizers
 from runs import assert_same_bits, newest, run, tiny_config
 
 pytestmark = pytest.mark.timeout(120)
@@ -66,25 +68,45 @@ def test_each_network_has_its_optimizer_and_rate() -> None:
     assert isinstance(both.generator, torch.optim.Adam)
     assert both.generator.defaults["fused"]
     assert isinstance(both.discriminator, torch.optim.RMSprop)
-    both.set_rates(10**9)
+    both.follow_schedules(10**6)
     assert [both.generator.param_groups[0]["lr"], both.discriminator.param_groups[0]["lr"]] == [1e-4, 4e-4]
 
 
-def test_rates_go_down_linearly() -> None:
+def test_rates_and_decays_follow_schedules() -> None:
+    """Each network's own, and the common factor of the rates."""
+    down = Schedule(from_=1, to=0, from_kimg=10, until_kimg=30, shape="linear")
+    beta2 = Schedule(from_=0.9, to=0.98, until_kimg=40, shape="linear")
+    alpha = Schedule(from_=0.5, to=0.9, until_kimg=40, shape="linear")
+    half = Schedule(from_=1e-3, to=5e-4, until_kimg=20, shape="linear")
     both = optimizers(
-        AdamConfig(lr=1e-3), RMSPropConfig(name="rmsprop", lr=4e-3), decay_from_kimg=10.0, decay_until_kimg=30.0
+        AdamConfig(lr=half, beta1=0.5, beta2=beta2), RMSPropConfig(name="rmsprop", lr=4e-3, alpha=alpha), lr_factor=down
     )
+    wanted = {
+        0: (1e-3, 0.9, 4e-3, 0.5),
+        10: (7.5e-4, 0.92, 4e-3, 0.6),
+        20: (2.5e-4, 0.94, 2e-3, 0.7),
+        30: (0, 0.96, 0, 0.8),
+        50: (0, 0.98, 0, 0.9),
+    }
+    for kimg, values in wanted.items():
+        both.follow_schedules(kimg)
+        (generator,), (discriminator,) = both.generator.param_groups, both.discriminator.param_groups
+        found = (generator["lr"], generator["betas"][1], discriminator["lr"], discriminator["alpha"])
+        assert found == pytest.approx(values)
+        assert generator["betas"][0] == 0.5
+
+
+def test_former_keys_of_the_decay() -> None:
+    """A configuration from before there were schedules."""
+    former = {"decay_from_kimg": 10.0, "decay_until_kimg": 30.0}
+    both = build_optimizers(OptimizersConfig.model_validate(former), network(), network())
     wanted = {0: 1, 9_999: 1, 10_000: 1, 15_000: 0.75, 20_000: 0.5, 29_000: 0.05, 30_000: 0, 40_000: 0}
     for images, factor in wanted.items():
-        both.set_rates(images)
-        assert decay_factor(both.config, images) == pytest.approx(factor)
-        assert both.generator.param_groups[0]["lr"] == pytest.approx(1e-3 * factor)
-        assert both.discriminator.param_groups[0]["lr"] == pytest.approx(4e-3 * factor)
-
-
-def test_decay_from_the_beginning() -> None:
-    config = OptimizersConfig(decay_until_kimg=0.1)
-    assert [decay_factor(config, images) for images in (0, 25, 75, 100)] == pytest.approx([1, 0.75, 0.25, 0])
+        both.follow_schedules(images / 1000)
+        assert both.generator.param_groups[0]["lr"] == pytest.approx(2e-4 * factor)
+        assert both.discriminator.param_groups[0]["lr"] == pytest.approx(2e-4 * factor)
+    constant = OptimizersConfig.model_validate({"decay_from_kimg": 0.0, "decay_until_kimg": None})
+    assert constant == OptimizersConfig()
 
 
 @pytest.mark.parametrize("scale", [0.01, 100.0])
@@ -125,7 +147,7 @@ def test_a_resume_has_the_same_rates_and_bits(data: str, tmp_path: Path) -> None
     """Decaying rates, RMSProp, bounded gradients, weight clipping and augmentation, stopped after each step."""
     config = tiny_config(
         "quickstart", data, 4, "objective={name: wgan, updates: simultaneous}", RMSPROP, "training.kimg=0.064",
-        "optimizer.decay_from_kimg=0.016", "optimizer.decay_until_kimg=0.08",
+        "optimizer.lr_factor={from: 1, to: 0, from_kimg: 0.016, until_kimg: 0.08, shape: linear}",
         "training.augment=[color, translation, cutout]",
     )  # fmt: skip
     run(config, str(tmp_path), "whole")
@@ -139,11 +161,39 @@ def test_a_resume_has_the_same_rates_and_bits(data: str, tmp_path: Path) -> None
     assert_same_bits(newest(str(tmp_path), "whole"), newest(str(tmp_path), "stopped"))
 
 
+def test_a_resume_in_the_middle_of_every_schedule(data: str, tmp_path: Path) -> None:
+    """Rates, decays, a penalty weight, the half-life and the probability of augmentation, stopped after each step."""
+    way = "from_kimg: 0.016, until_kimg: 0.064"
+    config = tiny_config(
+        "wgan-gp-faces", data, 4, "objective={name: hinge, critic_steps: 1}",
+        f"objective.r1_weight={{from: 4, to: 1, {way}}}",
+        f"optimizer.generator.lr={{from: 2e-4, to: 1e-4, {way}}}",
+        f"optimizer.discriminator.beta2={{from: 0.9, to: 0.99, {way}}}",
+        f"ema={{half_life_kimg: {{from: 0, to: 0.1, {way}, shape: linear}}, ramp_up: null}}",
+        "training.augment=[color, translation]", f"training.augment_probability={{from: 0, to: 1, {way}}}",
+        "training.log_every=1",
+    )  # fmt: skip
+    _, recorder = run(config, str(tmp_path), "whole")
+    schedules = dict(find_schedules(config))
+    assert len(schedules) == 5
+    for row in recorder.of(StepMetrics):
+        shown = {name: value for name, value in row.terms.items() if name.startswith("schedule/")}
+        assert shown == {f"schedule/{key}": schedule.at(row.kimg) for key, schedule in schedules.items()}
+    for step in range(1, 5):
+        run(config, str(tmp_path), "stopped", stop_at=step)
+        leaves, _ = newest(str(tmp_path), "stopped")
+        kimg = 0.016 * (step - 1)
+        betas = leaves["/discriminator_optimizer/param_groups/0/betas"]
+        assert betas == (0.5, schedules["optimizer.discriminator.beta2"].at(kimg))
+        assert leaves["/generator_optimizer/param_groups/0/lr"] == schedules["optimizer.generator.lr"].at(kimg)
+    assert_same_bits(newest(str(tmp_path), "whole"), newest(str(tmp_path), "stopped"))
+
+
 def test_a_raised_budget_changes_no_rate(data: str, tmp_path: Path) -> None:
     """Where the rates end is a key of its own: the budget may change between sessions."""
 
     def train(name: str, kimg: float) -> dict[str, Any]:
-        decay = ["optimizer.decay_until_kimg=0.096", f"training.kimg={kimg}", "ema.ramp_up=null"]
+        decay = ["optimizer.lr_factor={from: 1, to: 0, until_kimg: 0.096}", f"training.kimg={kimg}", "ema.ramp_up=null"]
         run(tiny_config("quickstart", data, 4, *decay), str(tmp_path), name)
         return newest(str(tmp_path), name)[0]
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from distgan.config.schedule import Schedule
 from distgan.config.schema import EmaConfig
 from distgan.evaluation.evaluator import Scores
 from distgan.training.ema import ExponentialMovingAverage
@@ -74,6 +75,14 @@ def test_scores_belong_to_the_pending_checkpoint() -> None:
 def test_decay(half_life_kimg: float, ramp_up: float | None, images_seen: int, images: int, expected: float) -> None:
     ema = ExponentialMovingAverage(nn.Linear(1, 1), EmaConfig(half_life_kimg=half_life_kimg, ramp_up=ramp_up))
     assert ema.decay(images_seen, images) == pytest.approx(expected)
+
+
+def test_a_half_life_follows_its_schedule() -> None:
+    schedule = Schedule(from_=0, to=10, from_kimg=20, until_kimg=40, shape="linear")
+    ema = ExponentialMovingAverage(nn.Linear(1, 1), EmaConfig(half_life_kimg=schedule, ramp_up=None))
+    assert ema.decay(20_000, 128) == 0
+    assert ema.decay(30_000, 5_000) == pytest.approx(0.5)
+    assert ema.decay(90_000, 10_000) == pytest.approx(0.5)
 
 
 def test_after_a_half_life_half_of_the_old_weights_remain() -> None:

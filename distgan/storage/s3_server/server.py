@@ -29,8 +29,12 @@ from distgan.bounds import parse_json, read_bytes
 from distgan.errors import UserError
 from distgan.storage.local_files import write_private
 from distgan.storage.s3_server.ports import LOOPBACK, choose_ports
-from distgan.storage.s3_server.security import OPTIONS as SECURITY_OPTIONS
-from distgan.storage.s3_server.security import client_context, secure
+
+try:
+    from distgan.storage.s3_server.security import OPTIONS as SECURITY_OPTIONS
+    from distgan.storage.s3_server.security import client_context, secure
+except ImportError:
+    raise UserError("the store needs the package cryptography; pip install 'distgan[store]'") from None
 
 REGION = "us-east-1"
 
