@@ -25,7 +25,8 @@ html_theme = "furo"
 html_title = f"distgan {release}"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
-html_show_sourcelink = html_copy_source = False
+html_show_sourcelink = html_copy_source = html_show_copyright = False
+smartquotes = False  # it turns --option into one that nobody can copy
 nitpicky = True
 
 generate(HERE / "_generated")

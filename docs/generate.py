@@ -90,18 +90,18 @@ def _command(name: str, command: Any) -> Iterator[str]:
     arguments = [one for one in command.params if one.param_type_name == "argument"]
     annotations = get_type_hints(inspect.unwrap(command.callback))
     options = [one for one in command.params if one.param_type_name == "option" and one.name != "help"]
-    usage = " ".join(piece.strip("{}") for piece in command.collect_usage_pieces(context))
+    usage = re.sub(r"[{}]", "", " ".join(command.collect_usage_pieces(context)))
     yield f"## {name}\n\n```text\n{name} {usage}\n```\n"
-    yield f"{(command.help or '').strip()}\n"
+    yield f"{_with_options(command.help or '').strip()}\n"
     if arguments:
         yield "| argument | description |\n| --- | --- |"
-        yield from (f"| `{_argument(one)}` | {_cell(one.help)} |" for one in arguments)
+        yield from (f"| `{_argument(one)}` | {_with_options(_cell(one.help))} |" for one in arguments)
         yield ""
     if options:
         yield "| option | value | default | description |\n| --- | --- | --- | --- |"
         for one in options:
             value = _value(one, annotations[one.name])
-            yield f"| `{one.opts[0]}` | {_code(value)} | {_code(_default(one))} | {_cell(one.help)} |"
+            yield f"| `{one.opts[0]}` | {_code(value)} | {_code(_default(one))} | {_with_options(_cell(one.help))} |"
         yield ""
 
 
@@ -174,6 +174,11 @@ def foreign_requests(site: Path) -> list[str]:
     return [
         f"{file.name}: {match[0]}" for file in files for match in _REQUEST.finditer(file.read_text(encoding="utf-8"))
     ]
+
+
+def _with_options(text: str) -> str:
+    """The text with options as code, except where they are code already."""
+    return re.sub(r"`[^`]*`|(?<![\w-])--[a-z][a-z-]*", lambda found: f"`{found[0].strip('`')}`", text)
 
 
 def _code(text: object) -> str:

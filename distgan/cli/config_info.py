@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def keys(
     wanted: Annotated[
         str,
-        typer.Argument(metavar="[KEY]", help="A section or key, as optimizer or generator.width, or part of one."),
+        typer.Argument(metavar="KEY", help="A section or key, as optimizer or generator.width, or part of one."),
     ] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array of objects.")] = False,
 ) -> None:

@@ -17,6 +17,8 @@ _NAMED = 5  # reasons for leaving samples out
 
 def print_index(url: str, opened: Index) -> None:
     """Prints what a data set holds."""
+    from distgan.tracking.formatting import plural
+
     header = opened.header
     labeled = int((opened.labels >= 0).sum())
     megabytes = sum(shard.bytes for shard in header.shards) / 1e6
@@ -25,7 +27,7 @@ def print_index(url: str, opened: Index) -> None:
         shape = f"{header.channels} channels, several sizes (train with data.resize)"
     lines = [
         f"{url}: {header.samples:,} images, {shape}",
-        f"  {len(header.shards)} shards, {megabytes:.1f} MB, {len(opened.blocks):,} blocks",
+        f"  {plural(len(header.shards), 'shard')}, {megabytes:.1f} MB, {plural(len(opened.blocks), 'block')}",
         f"  {len(header.classes)} classes{_empty(opened)}, {labeled:,} labeled",
         f"  hash {opened.hash}",
     ]

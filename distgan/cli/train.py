@@ -27,7 +27,7 @@ def train(
     ] = None,
     overrides: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[KEY=VALUE]...", help="Configuration keys, as optimizer.generator.lr=1e-4."),
+        typer.Argument(metavar="KEY=VALUE", help="Configuration keys, as optimizer.generator.lr=1e-4."),
     ] = None,
     workers: Annotated[int | None, typer.Option(help="DDP workers, the key scale.workers.")] = None,
     address: Annotated[

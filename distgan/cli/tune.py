@@ -27,7 +27,7 @@ def tune(
         typer.Argument(metavar="PRESET_OR_FILE", help="Configuration of all trials: a preset, or a YAML file."),
     ] = None,
     overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Configuration keys, the same for all trials.")
+        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Configuration keys, the same for all trials.")
     ] = None,
     space: Annotated[
         list[str] | None,

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import webdataset as wds
 
 from distgan.config.plugins import error_text
 from distgan.data.files import BAD
@@ -330,6 +329,8 @@ def _good_samples(
 
 def _write_shard(path: Path, samples: Iterator[tuple[bytes, int]], options: PackOptions, done: int) -> int:
     """Writes one shard, whose first sample has number `done`; returns its number of samples."""
+    import webdataset as wds  # imports torch, which the processes that encode images do without
+
     count = 0
     with (
         translate_errors(str(path)),

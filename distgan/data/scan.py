@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from webdataset.tariterators import base_plus_ext
 
 from distgan.bounds import parse_json
 from distgan.data.files import (
@@ -163,6 +162,8 @@ def index_shards(storage: Storage, bad: BadSamples = "error", on_skip: Callable[
 
 def _by_key(members: list[tarfile.TarInfo], left_out: Counter[str]) -> dict[str, _Members]:
     """The regular files by key, each with its extension. Names are split as in WebDataset's reader."""
+    from webdataset.tariterators import base_plus_ext  # imports torch
+
     grouped: dict[str, _Members] = {}
     for member in members:
         key, extension = base_plus_ext(member.name)

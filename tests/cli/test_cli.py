@@ -120,6 +120,13 @@ print(sorted({"torch", "ray", "numpy", "s3fs", "matplotlib"} & set(sys.modules))
     assert run.stderr == ""
 
 
+def test_processes_that_encode_images_do_without_torch() -> None:
+    """They import the module of `pack`, each anew."""
+    script = "import sys, distgan.data.pack; print('torch' in sys.modules)"
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=50, check=True)
+    assert run.stdout.strip() == "False"
+
+
 def test_what_looks_at_data_or_checks_a_configuration_is_as_light_as_is_said(data: Path) -> None:
     """As the README has it: `data info` and `data verify` without torch, the checks of a configuration without Ray."""
     script = """

@@ -33,6 +33,15 @@ def test_every_command_has_a_section(pages: dict[str, str]) -> None:
     assert "| `--address` | `URL` |" in pages["commands.md"]
 
 
+def test_usage_and_options_can_be_copied(pages: dict[str, str]) -> None:
+    lines = pages["commands.md"].splitlines()
+    assert "distgan train [OPTIONS] [PRESET_OR_FILE] [KEY=VALUE]..." in lines
+    assert "distgan submit [OPTIONS] -- COMMAND..." in lines
+    words = [line for line in lines if "SOURCE by " in line]
+    assert words == ["SOURCE by `--format`:"]
+    assert "Example: `distgan sample s3://runs/first --count 50000 --out samples.npz`" in lines
+
+
 def test_every_key_says_whether_it_may_change(pages: dict[str, str]) -> None:
     rows = {line.split("`")[1]: line for line in pages["keys.md"].splitlines() if line.startswith("| `")}
     assert "| resume |" in rows["training.kimg"]
