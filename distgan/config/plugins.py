@@ -224,7 +224,7 @@ def options_model(target: type[Any], declared: Collection[str] = ()) -> type[Bas
 
     Raises UserError for a signature that cannot be configuration keys.
     """
-    return _options_model(target, frozenset(declared))
+    return _options_model(target, frozenset(declared))  # type: ignore[arg-type]  # a class is hashable
 
 
 @cache
