@@ -38,7 +38,10 @@ SERVER = r"^s3://\S+: .+; (create|use|check|set|write) .+ \(endpoint "
 
 # What Python and libraries say, which other versions of theirs say in other words, and what depends on the machine.
 _THEIRS = (
-    (r"(not valid (?:YAML|JSON|TOML)(?: in line \d+)?): (?!it |a number|an alias).+?(?=; --bad|$)", r"\1: …"),
+    (
+        r"(not valid (?:YAML|JSON|TOML)(?: in line \d+)?): (?!it |a number|an alias|NaN|Inf).+?(?=; --bad|$)",
+        r"\1: …",
+    ),
     (r"(not a regular expression|pickle of plain data|Parameter validation failed): .*?(?=;|$)", r"\1: …"),
     (r"(Expecting|Unterminated|Invalid) [^()]* \(char \d+\)", "…"),
     (r"\([^()]*'idna' codec .*?\)+(?=;)", "(…)"),
@@ -47,8 +50,9 @@ _THEIRS = (
     (r"(it should be a valid \w+), [^;]*", r"\1 …"),
     (r"\b([A-Z]\w+Error): [^;]+?(?=;| \(\w+\.py|$)", r"\1: …"),
     (r"Name or service not known|Temporary failure in name resolution", "…"),
-    (r"image file is truncated|File is not a zip file|truncated header", "…"),
-    (r"Compressed file ended before the end-of-stream marker was reached", "…"),
+    (r"image file is truncated|File is not a zip file|(truncated|invalid) header|empty file", "…"),
+    (r"Compressed file ended before the end-of-stream marker was reached|Unknown compression method", "…"),
+    (r"cannot reshape array [^;]*|at byte \d+ of \d+", "…"),
     (r"it (names pathlib[\w.]+, which plain tensors do not need|holds more than [^;]*)", "it holds …"),
     (r"bytes \d+ to \d+", "bytes … to …"),
     (r"has [\d,]+ bytes of [\d,]+", "has … bytes of …"),
