@@ -39,7 +39,7 @@ SERVER = r"^s3://\S+: .+; (create|use|check|set|write) .+ \(endpoint "
 # What Python and libraries say, which other versions of theirs say in other words, and what depends on the machine.
 _THEIRS = (
     (
-        r"(not valid (?:YAML|JSON|TOML)(?: in line \d+)?): (?!it |a number|an alias|NaN|Inf).+?(?=; --bad|$)",
+        r"(not valid (?:YAML|JSON|TOML)(?: in line \d+)?): (?!it |a number|an alias|NaN|Inf).+?(?=;|$)",
         r"\1: …",
     ),
     (r"(not a regular expression|pickle of plain data|Parameter validation failed): .*?(?=;|$)", r"\1: …"),
@@ -53,7 +53,7 @@ _THEIRS = (
     (r"image file is truncated|File is not a zip file|(truncated|invalid) header|empty file", "…"),
     (r"Compressed file ended before the end-of-stream marker was reached|Unknown compression method", "…"),
     (r"cannot reshape array [^;]*|at byte \d+ of \d+", "…"),
-    (r"it (names pathlib[\w.]+, which plain tensors do not need|holds more than [^;]*)", "it holds …"),
+    (r"state\.pt: it (names pathlib|holds more than)[^;]*", "state.pt: it holds …"),
     (r"bytes \d+ to \d+", "bytes … to …"),
     (r"has [\d,]+ bytes of [\d,]+", "has … bytes of …"),
     (r"its \d+ bytes would unpack", "its … bytes would unpack"),
