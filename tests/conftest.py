@@ -7,10 +7,11 @@ import signal
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from syrupy.assertion import SnapshotAssertion
 
 # Processes of pytest share the processors: torch's threads of one would wait for those of another.
 if "PYTEST_XDIST_WORKER" in os.environ:
@@ -21,6 +22,7 @@ import torch
 from command_line import Cli
 from distgan.storage.s3_server.server import StoreHandle, down, up
 from distgan.storage.storage import Storage
+from messages import without_circumstances
 from runs import pack_bricks
 
 # In the background of a shell that is no terminal's, SIGINT is ignored, and under nohup SIGHUP, also by the commands
@@ -117,6 +119,19 @@ def bucket(object_store: StoreHandle) -> str:
     url = f"s3://test-{uuid.uuid4().hex[:12]}"
     Storage.open(url).ensure()
     return url
+
+
+@pytest.fixture
+def same_words(snapshot: SnapshotAssertion) -> Callable[..., None]:
+    """Compares a message with its snapshot, in which `{name}` is each of the places given by name.
+
+    `pytest --snapshot-update` renews it.
+    """
+
+    def compare(message: str, **places: object) -> None:
+        assert without_circumstances(message, places) == snapshot
+
+    return compare
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -122,96 +122,62 @@ def generator(
 
 
 WRONG = {
-    "no module": ("gone_nets:Net", "", "there is no module 'gone_nets'; go to the folder that holds it, .*PYTHONPATH"),
-    "no submodule": ("wrong.nets:Net", "x = 1", "there is no module 'wrong.nets'"),
-    "no module's name": (":Net", "", "importing '' failed: ValueError"),
-    "relative": (".nets:Net", "", "importing '.nets' failed: TypeError"),
-    "no class": ("wrong:Genrator", generator(), "module 'wrong' has no class 'Genrator'; did you mean 'Generator'"),
-    "a function": ("wrong:make", "def make(): pass", "module 'wrong' has no class 'make'"),
-    "nothing": ("wrong:", generator(), "module 'wrong' has no class ''; there are: .*Generator"),
-    "missing import": ("wrong:N", "import not_there", r"importing 'wrong' failed: .*'not_there' \(wrong.py, line 1\)"),
-    "raises": ("wrong:N", "x = 1\n1 / 0", r"failed: ZeroDivisionError: division by zero \(wrong.py, line 2\)"),
-    "syntax": ("wrong:N", "def (", r"importing 'wrong' failed: SyntaxError: .*wrong.py, line 1"),
-    "exits": ("wrong:N", "import sys\nsys.exit(3)", r"failed: SystemExit: 3 \(wrong.py, line 2\)"),
-    "no network": ("wrong:N", "class N: pass", "generator.network=wrong:N: derive this class from torch.nn.Module"),
-    "no signature": (
-        "wrong:N",
-        HEAD + "class N(nn.Module):\n    pass",
-        r"generator.network: wrong:N: its parameter `\*args: Any` cannot be a key; write keyword arguments",
-    ),
-    "no type": (
-        "wrong:Generator",
-        generator("*, latent_dim: int, width=3"),
-        "its parameter `width=3` has no type; write one, as in `width: int = 64`",
-    ),
-    "unknown type": (
-        "wrong:Generator",
-        generator("*, width: Widht = 3"),
-        "signature cannot be read: NameError: .*Widht",
-    ),
-    "type of no key": (
-        "wrong:Generator",
-        generator("*, width: nn.Foo = 3"),
-        "signature cannot be read: AttributeError",
-    ),
-    "constructor": (
-        "wrong:Generator",
-        generator(body="self.w = undefined"),
-        r"its constructor raised NameError: name 'undefined' is not defined \(wrong.py, line \d+\)",
-    ),
-    "value": ("wrong:Generator", generator(body="raise ValueError('odd width')"), "generator: odd width"),
-    "no parameters": ("wrong:Generator", generator(body="pass"), "the network has no parameters that can be trained"),
-    "forward": (
-        "wrong:Generator",
-        generator(forward="return self.w(latents[:, :3])"),
-        r"its forward raised RuntimeError: .* \(wrong.py, line \d+\)",
-    ),
-    "shape": (
-        "wrong:Generator",
-        generator(),
-        r"for input \(2, 8\) its output is \(2, 8\), and must be \(2, 1, 16, 16\)",
-    ),
-    "no tensor": ("wrong:Generator", generator(forward="return [latents]"), "its output is list, and must be"),
-    "labels": (
-        "wrong:Generator",
-        generator("*, latent_dim: int, num_classes: int"),
-        "generator.network=wrong:Generator is a conditional network; set num_classes",
-    ),
+    "no module": ("gone_nets:Net", ""),
+    "no submodule": ("wrong.nets:Net", "x = 1"),
+    "no module's name": (":Net", ""),
+    "relative": (".nets:Net", ""),
+    "no class": ("wrong:Genrator", generator()),
+    "a function": ("wrong:make", "def make(): pass"),
+    "nothing": ("wrong:", generator()),
+    "missing import": ("wrong:N", "import not_there"),
+    "raises": ("wrong:N", "x = 1\n1 / 0"),
+    "syntax": ("wrong:N", "def ("),
+    "exits": ("wrong:N", "import sys\nsys.exit(3)"),
+    "no network": ("wrong:N", "class N: pass"),
+    "no signature": ("wrong:N", HEAD + "class N(nn.Module):\n    pass"),
+    "no type": ("wrong:Generator", generator("*, latent_dim: int, width=3")),
+    "unknown type": ("wrong:Generator", generator("*, width: Widht = 3")),
+    "type of no key": ("wrong:Generator", generator("*, width: nn.Foo = 3")),
+    "constructor": ("wrong:Generator", generator(body="self.w = undefined")),
+    "value": ("wrong:Generator", generator(body="raise ValueError('odd width')")),
+    "no parameters": ("wrong:Generator", generator(body="pass")),
+    "forward": ("wrong:Generator", generator(forward="return self.w(latents[:, :3])")),
+    "shape": ("wrong:Generator", generator()),
+    "no tensor": ("wrong:Generator", generator(forward="return [latents]")),
+    "labels": ("wrong:Generator", generator("*, latent_dim: int, num_classes: int")),
 }
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_a_wrong_network_is_one_line(case: str, cli: Cli, place: Path) -> None:
-    name, source, message = WRONG[case]
+def test_a_wrong_network_is_one_line(case: str, cli: Cli, place: Path, same_words: Callable[..., None]) -> None:
+    name, source = WRONG[case]
     (place / "wrong.py").write_text(source)
     arguments = ["image_size=16", "channels=1", "latent_dim=8", "discriminator.width=4"]
-    told = one_line(cli("train", "quickstart", f"generator={{network: '{name}'}}", *arguments, "--dry-run"))
-    assert re.search(message, told), told
+    message = one_line(cli("train", "quickstart", f"generator={{network: '{name}'}}", *arguments, "--dry-run"))
+    assert re.search(rf"^(preset quickstart: )?generator(: odd|\.network(: |=){name})", message), message
+    same_words(message)
 
 
-@pytest.mark.parametrize(
-    ("source", "message"),
-    [
-        ("class N: pass", "objective.name=wrong:N: derive this class from distgan.losses.Objective"),
-        (NETS.replace("self.target = target", "self.target = x"), "its constructor raised NameError: name 'x' is not"),
-        (NETS.replace("discriminator_loss", "critic_loss"), "constructor raised TypeError: Can't instantiate abstract"),
-        (NETS.replace("(self, fake, real, context)", "(self, fake)"), "its generator_loss raised TypeError: "),
-        (NETS.replace("(real - self.target)", "x"), "its discriminator_loss raised NameError: name 'x' is not defined"),
-        (
-            NETS.replace("((fake - self.target) ** 2)", "(fake - real.mean())"),
-            "its generator_loss is nan for random logits; if it uses logits of real images, set needs_real_logits",
-        ),
-        (
-            NETS.replace("((fake - self.target) ** 2).mean()", "(fake - self.target) ** 2"),
-            "its generator_loss returned a tensor of shape (2,); return a mean over all logits",
-        ),
-        (NETS.replace("((fake - self.target) ** 2).mean()", "0.5"), "its generator_loss returned float; return a mean"),
-    ],
-)
-def test_a_wrong_objective_is_one_line(source: str, message: str, cli: Cli, place: Path) -> None:
+WRONG_OBJECTIVES = {
+    "no objective": "class N: pass",
+    "constructor": NETS.replace("self.target = target", "self.target = x"),
+    "abstract": NETS.replace("discriminator_loss", "critic_loss"),
+    "parameters": NETS.replace("(self, fake, real, context)", "(self, fake)"),
+    "loss": NETS.replace("(real - self.target)", "x"),
+    "real logits": NETS.replace("((fake - self.target) ** 2)", "(fake - real.mean())"),
+    "no mean": NETS.replace("((fake - self.target) ** 2).mean()", "(fake - self.target) ** 2"),
+    "no tensor": NETS.replace("((fake - self.target) ** 2).mean()", "0.5"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_OBJECTIVES)
+def test_a_wrong_objective_is_one_line(case: str, cli: Cli, place: Path, same_words: Callable[..., None]) -> None:
+    source = WRONG_OBJECTIVES[case]
     (place / "wrong.py").write_text(source)
     name = "N" if "class N" in source else "LeastSquares"
-    assert message in one_line(cli("train", "quickstart", f"objective={{name: wrong:{name}}}", "--dry-run"))
+    message = one_line(cli("train", "quickstart", f"objective={{name: wrong:{name}}}", "--dry-run"))
+    assert message.startswith(f"objective.name=wrong:{name}: ")
+    same_words(message)
 
 
 # Runs.

@@ -51,37 +51,31 @@ def test_a_folder_of_idx_files_is_joined_and_a_file_is_taken_once(tmp_path: Path
     assert [source[number][1] for number in range(len(source))] == [-1] * 6 + LABELS.tolist()
 
 
-IDX: dict[str, tuple[dict[str, bytes], str]] = {
-    "nothing": ({}, "no .*-images-idx3-ubyte files in it"),
-    "empty": ({"a-images-idx3-ubyte": b""}, "not an IDX file of unsigned bytes"),
-    "text": ({"a-images-idx3-ubyte": b"hello world, no images"}, "not an IDX file of unsigned bytes"),
-    "floats": ({"a-images-idx3-ubyte": idx(IMAGES, kind=13)}, "not an IDX file of unsigned bytes"),
-    "cut": ({"a-images-idx3-ubyte": idx(IMAGES)[:-1]}, "has 95 bytes of data where its header announces 96"),
-    "cut header": ({"a-images-idx3-ubyte": idx(IMAGES)[:9]}, "not an IDX file of unsigned bytes"),
-    "cut gzip": ({"a-images-idx3-ubyte.gz": gzip.compress(idx(IMAGES))[:-12]}, "cannot be read"),
-    "wrong gzip": ({"a-images-idx3-ubyte.gz": b"\x1f\x8b" + b"\0" * 30}, "cannot be read"),
-    "labels as images": ({"a-images-idx3-ubyte": idx(LABELS)}, "has 1 dimensions, not the 3"),
-    "no images": ({"a-images-idx3-ubyte": idx(IMAGES[:0])}, "holds no images"),
-    "no pixels": ({"a-images-idx3-ubyte": idx(np.zeros((5, 0, 4), np.uint8))}, "holds no images"),
-    "labels too few": (
-        {"a-images-idx3-ubyte": idx(IMAGES), "a-labels-idx1-ubyte": idx(LABELS[:5])},
-        r"has shape \(5,\) beside 6 images",
-    ),
-    "two sizes": (
-        {"a-images-idx3-ubyte": idx(IMAGES), "b-images-idx3-ubyte": idx(IMAGES.reshape(6, 2, 8))},
-        "images of different sizes",
-    ),
+IDX: dict[str, dict[str, bytes]] = {
+    "nothing": {},
+    "empty": {"a-images-idx3-ubyte": b""},
+    "text": {"a-images-idx3-ubyte": b"hello world, no images"},
+    "floats": {"a-images-idx3-ubyte": idx(IMAGES, kind=13)},
+    "cut": {"a-images-idx3-ubyte": idx(IMAGES)[:-1]},
+    "cut header": {"a-images-idx3-ubyte": idx(IMAGES)[:9]},
+    "cut gzip": {"a-images-idx3-ubyte.gz": gzip.compress(idx(IMAGES))[:-12]},
+    "wrong gzip": {"a-images-idx3-ubyte.gz": b"\x1f\x8b" + b"\0" * 30},
+    "labels as images": {"a-images-idx3-ubyte": idx(LABELS)},
+    "no images": {"a-images-idx3-ubyte": idx(IMAGES[:0])},
+    "no pixels": {"a-images-idx3-ubyte": idx(np.zeros((5, 0, 4), np.uint8))},
+    "labels too few": {"a-images-idx3-ubyte": idx(IMAGES), "a-labels-idx1-ubyte": idx(LABELS[:5])},
+    "two sizes": {"a-images-idx3-ubyte": idx(IMAGES), "b-images-idx3-ubyte": idx(IMAGES.reshape(6, 2, 8))},
 }
 
 
 @pytest.mark.parametrize("name", IDX)
-def test_a_wrong_idx_file_is_named(tmp_path: Path, name: str) -> None:
-    files, message = IDX[name]
-    for file, content in files.items():
+def test_a_wrong_idx_file_is_named(tmp_path: Path, name: str, same_words: Callable[..., None]) -> None:
+    for file, content in IDX[name].items():
         (tmp_path / file).write_bytes(content)
-    with pytest.raises(UserError, match=message) as caught:
+    with pytest.raises(UserError) as caught:
         IdxSource(str(tmp_path))
-    assert str(tmp_path) in str(caught.value)
+    assert str(caught.value).startswith(str(tmp_path))
+    same_words(str(caught.value), tmp=tmp_path)
 
 
 @pytest.mark.parametrize(("image_key", "label_key"), [("images", "labels"), ("x_train", "y_train"), ("arr_0", "arr_1")])
@@ -96,27 +90,28 @@ def test_npz_archives(tmp_path: Path, image_key: str, label_key: str) -> None:
     assert (NpzSource(str(path)).classes, NpzSource(str(path))[0][1]) == ([], -1)
 
 
-NPZ: dict[str, tuple[dict[str, Any], str]] = {
-    "other names": ({"pictures": IMAGES}, "has pictures, but none of images, x"),
-    "floats": ({"images": IMAGES / 255}, "images are float64"),
-    "planes first": ({"images": np.zeros((2, 3, 8, 8), np.uint8)}, r"images are uint8 \(2, 3, 8, 8\)"),
-    "no images": ({"images": IMAGES[:0]}, "holds no images"),
-    "no images, no labels": ({"images": IMAGES[:0], "labels": LABELS[:0]}, "holds no images"),
-    "labels too few": ({"images": IMAGES, "labels": LABELS[:5]}, "labels must be 6 integers"),
-    "one-hot labels": ({"images": IMAGES, "labels": np.eye(6, dtype=int)}, "labels must be 6 integers"),
-    "real labels": ({"images": IMAGES, "labels": LABELS / 2}, "labels must be 6 integers"),
-    "negative labels": ({"images": IMAGES, "labels": LABELS.astype(int) - 1}, "labels start at 0; there is a -1"),
-    "identities": ({"images": IMAGES, "labels": LABELS.astype(int) + 10**9}, "label 1000000004 is above 65535"),
-    "objects": ({"images": np.array([{}], object)}, r"not a readable \.npz archive"),
+NPZ: dict[str, dict[str, Any]] = {
+    "other names": {"pictures": IMAGES},
+    "floats": {"images": IMAGES / 255},
+    "planes first": {"images": np.zeros((2, 3, 8, 8), np.uint8)},
+    "no images": {"images": IMAGES[:0]},
+    "no images, no labels": {"images": IMAGES[:0], "labels": LABELS[:0]},
+    "labels too few": {"images": IMAGES, "labels": LABELS[:5]},
+    "one-hot labels": {"images": IMAGES, "labels": np.eye(6, dtype=int)},
+    "real labels": {"images": IMAGES, "labels": LABELS / 2},
+    "negative labels": {"images": IMAGES, "labels": LABELS.astype(int) - 1},
+    "identities": {"images": IMAGES, "labels": LABELS.astype(int) + 10**9},
+    "objects": {"images": np.array([{}], object)},
 }
 
 
 @pytest.mark.parametrize("name", NPZ)
-def test_a_wrong_npz_archive_is_named(tmp_path: Path, name: str) -> None:
-    arrays, message = NPZ[name]
-    np.savez(tmp_path / "data.npz", **arrays)
-    with pytest.raises(UserError, match=message):
+def test_a_wrong_npz_archive_is_named(tmp_path: Path, name: str, same_words: Callable[..., None]) -> None:
+    np.savez(tmp_path / "data.npz", **NPZ[name])
+    with pytest.raises(UserError) as caught:
         NpzSource(str(tmp_path / "data.npz"))
+    assert str(caught.value).startswith(f"{tmp_path}/data.npz: ")
+    same_words(str(caught.value), tmp=tmp_path)
 
 
 def test_files_that_are_no_npz_archive(tmp_path: Path) -> None:

@@ -155,27 +155,27 @@ def changed_row(number: int, row: str) -> str:
     return "\n".join([*ROWS[:number], row, *ROWS[number + 1 :]])
 
 
-LISTS: dict[str, tuple[str, str]] = {
-    "empty": ("", "not CelebA's list of attributes"),
-    "a web page": ("<!DOCTYPE html><html>\n<body>Quota exceeded</body>", "not CelebA's list of attributes"),
-    "no names": ("8\n", "not CelebA's list of attributes"),
-    "rows missing": ("\n".join(ROWS[:-1]), "has 7 rows where its first line announces 8"),
-    "a cut row": (changed_row(4, ROWS[4][:-3]), "line 5: 000003.jpg has 39 values for 40 attributes"),
-    "a row twice": (changed_row(4, ROWS[3]), "line 5: 000002.jpg is in the list twice"),
-    "a word": (changed_row(2, ROWS[2].replace("1", "yes")[5:]), "not 1 or -1; get it again"),
-    "a two": (changed_row(3, ROWS[3].replace("  1", "  2")), "line 4: 000002.jpg: .* is 2, not 1 or -1"),
-    "a cut table": (attribute_table()[:-6], "line 9: 000008.jpg has .* values"),
+LISTS: dict[str, str] = {
+    "empty": "",
+    "a web page": "<!DOCTYPE html><html>\n<body>Quota exceeded</body>",
+    "no names": "8\n",
+    "rows missing": "\n".join(ROWS[:-1]),
+    "a cut row": changed_row(4, ROWS[4][:-3]),
+    "a row twice": changed_row(4, ROWS[3]),
+    "a word": changed_row(2, ROWS[2].replace("1", "yes")[5:]),
+    "a two": changed_row(3, ROWS[3].replace("  1", "  2")),
+    "a cut table": attribute_table()[:-6],
 }
 
 
 @pytest.mark.parametrize("name", LISTS)
-def test_a_wrong_list_is_named(tmp_path: Path, name: str) -> None:
-    text, message = LISTS[name]
+def test_a_wrong_list_is_named(tmp_path: Path, name: str, same_words: Callable[..., None]) -> None:
     celeba_folder(tmp_path)
-    (tmp_path / "list_attr_celeba.txt").write_text(text)
-    with pytest.raises(UserError, match=message) as caught:
+    (tmp_path / "list_attr_celeba.txt").write_text(LISTS[name])
+    with pytest.raises(UserError) as caught:
         CelebaSource(str(tmp_path), ATTRIBUTES[:12])
     assert str(caught.value).startswith(f"{tmp_path}/list_attr_celeba.txt: ")
+    same_words(str(caught.value), tmp=tmp_path)
 
 
 # The zip file.

@@ -119,61 +119,62 @@ def python_with(**changes: object) -> bytes:
     return python2_pickle({**python_batch(range(PER_BATCH), "x", hundred=False), **changes})
 
 
-PYTHON: dict[str, tuple[bytes, str]] = {
-    "empty": (b"", "not a whole pickle of plain data"),
-    "cut": (python_with()[:-2000], "not a whole pickle of plain data"),
-    "a web page": (b"<html>", "not a whole pickle of plain data"),
-    "a list": (python2_pickle([1]), "holds no table"),
-    "no images": (python_with(data=None), "'data' is not images of 3072 bytes"),
-    "a list of images": (python_with(data=[1, 2]), "'data' is not images of 3072 bytes"),
-    "real numbers": (python_with(data=np.zeros((PER_BATCH, 3072))), "not an array of unsigned bytes"),
-    "signed": (python_with(data=np.zeros((PER_BATCH, 3072), np.int8)), "not an array of unsigned bytes"),
-    "objects": (python_with(data=np.array([{}, []], object)), "not an array of unsigned bytes"),
-    "other size": (python_with(data=np.zeros((PER_BATCH, 3071), np.uint8)), "'data' is not images of 3072 bytes"),
-    "none at all": (python_with(data=np.zeros((0, 3072), np.uint8), labels=[]), "an empty array"),
-    "no labels": (python_with(labels=None), "'labels' is not a list of 6 labels"),
-    "too few labels": (python_with(labels=[1] * 5), "'labels' is not a list of 6 labels"),
-    "labels of text": (python_with(labels=["1"] * 6), "'labels' is not a list of 6 labels"),
-    "a negative label": (python_with(labels=[-1] * 6), "'labels' is not a list of 6 labels"),
-    "a label too many": (python_with(labels=[10] * 6), r"has the label 10, but batches\.meta names 10 classes"),
+PYTHON: dict[str, bytes] = {
+    "empty": b"",
+    "cut": python_with()[:-2000],
+    "a web page": b"<html>",
+    "a list": python2_pickle([1]),
+    "no images": python_with(data=None),
+    "a list of images": python_with(data=[1, 2]),
+    "real numbers": python_with(data=np.zeros((PER_BATCH, 3072))),
+    "signed": python_with(data=np.zeros((PER_BATCH, 3072), np.int8)),
+    "objects": python_with(data=np.array([{}, []], object)),
+    "other size": python_with(data=np.zeros((PER_BATCH, 3071), np.uint8)),
+    "none at all": python_with(data=np.zeros((0, 3072), np.uint8), labels=[]),
+    "no labels": python_with(labels=None),
+    "too few labels": python_with(labels=[1] * 5),
+    "labels of text": python_with(labels=["1"] * 6),
+    "a negative label": python_with(labels=[-1] * 6),
+    "a label too many": python_with(labels=[10] * 6),
 }
 
 
 @pytest.mark.parametrize("name", PYTHON)
-def test_a_wrong_python_batch_is_named(tmp_path: Path, name: str) -> None:
-    content, message = PYTHON[name]
+def test_a_wrong_python_batch_is_named(tmp_path: Path, name: str, same_words: Callable[..., None]) -> None:
     folder = cifar_folder(tmp_path)
-    (folder / "data_batch_3").write_bytes(content)
-    with pytest.raises(UserError, match=message) as caught:
+    (folder / "data_batch_3").write_bytes(PYTHON[name])
+    with pytest.raises(UserError) as caught:
         CifarSource(str(folder))
     assert str(caught.value).startswith(f"{folder}: data_batch_3")
+    same_words(str(caught.value), folder=folder)
 
 
-OTHERS: dict[str, tuple[Form, str, bytes | None, str]] = {
-    "batch missing": ("cifar-10-batches-py", "data_batch_4", None, "data_batch_4: not there; get the download again"),
-    "cut record": ("cifar-10-batches-bin", "data_batch_2.bin", bytes(3072), "3,072 bytes are not whole records"),
-    "empty records": ("cifar-100-binary", "train.bin", b"", "0 bytes are not whole records of 3,074"),
-    "records of CIFAR-10": ("cifar-100-binary", "train.bin", bytes(3073), "not whole records of 3,074"),
-    "label 10": ("cifar-10-batches-bin", "data_batch_5.bin", b"\x0a" + bytes(3072), "has the label 10"),
-    "no names": ("cifar-10-batches-bin", "batches.meta.txt", b"\n", "has no names of classes"),
-    "names no text": ("cifar-10-batches-bin", "batches.meta.txt", b"\xff\xfe", "a class has a name that is not text"),
-    "names no list": ("cifar-10-batches-py", "batches.meta", python2_pickle({"label_names": 3}), "no list 'label_n"),
-    "names of numbers": ("cifar-100-python", "meta", python2_pickle({"fine_label_names": [1]}), "that is not text"),
-    "no names file": ("cifar-100-python", "meta", None, "has none of batches.meta, batches.meta.txt, coarse_"),
+OTHERS: dict[str, tuple[Form, str, bytes | None]] = {
+    "batch missing": ("cifar-10-batches-py", "data_batch_4", None),
+    "cut record": ("cifar-10-batches-bin", "data_batch_2.bin", bytes(3072)),
+    "empty records": ("cifar-100-binary", "train.bin", b""),
+    "records of CIFAR-10": ("cifar-100-binary", "train.bin", bytes(3073)),
+    "label 10": ("cifar-10-batches-bin", "data_batch_5.bin", b"\x0a" + bytes(3072)),
+    "no names": ("cifar-10-batches-bin", "batches.meta.txt", b"\n"),
+    "names no text": ("cifar-10-batches-bin", "batches.meta.txt", b"\xff\xfe"),
+    "names no list": ("cifar-10-batches-py", "batches.meta", python2_pickle({"label_names": 3})),
+    "names of numbers": ("cifar-100-python", "meta", python2_pickle({"fine_label_names": [1]})),
+    "no names file": ("cifar-100-python", "meta", None),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", OTHERS)
-def test_a_wrong_file_is_named(tmp_path: Path, name: str) -> None:
-    form, file, content, message = OTHERS[name]
+def test_a_wrong_file_is_named(tmp_path: Path, name: str, same_words: Callable[..., None]) -> None:
+    form, file, content = OTHERS[name]
     folder = cifar_folder(tmp_path, form)
     if content is None:
         (folder / file).unlink()
     else:
         (folder / file).write_bytes(content)
-    with pytest.raises(UserError, match=message) as caught:
+    with pytest.raises(UserError) as caught:
         CifarSource(str(folder))
     assert str(caught.value).startswith(f"{folder}: ")
+    same_words(str(caught.value), folder=folder)
 
 
 def test_a_file_far_larger_than_any_of_cifar_is_not_read(tmp_path: Path) -> None:

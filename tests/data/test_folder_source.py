@@ -105,26 +105,23 @@ def test_stylegans_table_says_the_labels(tmp_path: Path, name: str) -> None:
 
 
 WRONG_TABLES = {
-    "no JSON": ("{", "not valid JSON"),
-    "a word": ('{"labels": "many"}', "its labels are no list"),
-    "vectors": ('{"labels": [["00000/a.png", [0, 1]]]}', r"row 0 is \[\"00000/a.png\", \[0, 1\]\], not a file and"),
-    "a fraction": ('{"labels": [["00000/a.png", 0.5]]}', "row 0 is .*, not a file and the number of its class"),
-    "infinite": ('{"labels": [["00000/a.png", Infinity]]}', "not valid JSON: Infinity is no number"),
-    "two labels": (
-        '{"labels": [["00000/a.png", 0], ["00000/a.png", 1]]}',
-        r"labels: 00000/a\.png has the labels 0 and 1;",
-    ),
-    "another's": ('{"labels": [["b.png", 0]]}', r"has no label for 00000/a\.png \(1 such in all\)"),
+    "no JSON": "{",
+    "a word": '{"labels": "many"}',
+    "vectors": '{"labels": [["00000/a.png", [0, 1]]]}',
+    "a fraction": '{"labels": [["00000/a.png", 0.5]]}',
+    "infinite": '{"labels": [["00000/a.png", Infinity]]}',
+    "two labels": '{"labels": [["00000/a.png", 0], ["00000/a.png", 1]]}',
+    "another's": '{"labels": [["b.png", 0]]}',
 }
 
 
 @pytest.mark.parametrize("name", WRONG_TABLES)
-def test_a_wrong_table_is_named(tmp_path: Path, name: str) -> None:
-    table, message = WRONG_TABLES[name]
+def test_a_wrong_table_is_named(tmp_path: Path, name: str, same_words: Callable[..., None]) -> None:
     write_image(tmp_path / "00000" / "a.png")
-    (tmp_path / "dataset.json").write_text(table)
-    with pytest.raises(UserError, match=rf"dataset\.json: .*{message}"):
+    (tmp_path / "dataset.json").write_text(WRONG_TABLES[name])
+    with pytest.raises(UserError, match=r"^\S+/dataset\.json: ") as caught:
         FolderSource(str(tmp_path))
+    same_words(str(caught.value), tmp=tmp_path)
 
 
 def test_a_flat_folder_has_no_classes(tmp_path: Path) -> None:
@@ -174,29 +171,24 @@ def test_classes_in_the_names_of_files(tmp_path: Path) -> None:
     assert FolderSource(str(tmp_path / "dataset")).classes == []
 
 
-FOLDERS: dict[str, tuple[Callable[[Path], object], str]] = {
-    "missing": (lambda path: None, "no such folder of images"),
-    "a file": (lambda path: path.write_text("x"), "no such folder of images"),
-    "empty": (lambda path: path.mkdir(), "no image files below it"),
-    "no images": (lambda path: (path.mkdir(), (path / "a.txt").write_text("")), "no image files below it"),
-    "mixed": (
-        lambda path: (write_image(path / "a" / "1.png"), write_image(path / "2.png")),
-        r"2\.png: lies beside class folders",
-    ),
-    "text as image": (lambda path: (path.mkdir(), (path / "a.png").write_text("x")), r"a\.png: not a readable image"),
-    "32 bits": (
-        lambda path: (path.mkdir(), Image.new("F", (4, 4)).save(path / "a.tif")),
-        r"a\.tif: not a readable image: its pixels have 32 bits",
-    ),
+FOLDERS: dict[str, Callable[[Path], object]] = {
+    "missing": lambda path: None,
+    "a file": lambda path: path.write_text("x"),
+    "empty": lambda path: path.mkdir(),
+    "no images": lambda path: (path.mkdir(), (path / "a.txt").write_text("")),
+    "mixed": lambda path: (write_image(path / "a" / "1.png"), write_image(path / "2.png")),
+    "text as image": lambda path: (path.mkdir(), (path / "a.png").write_text("x")),
+    "32 bits": lambda path: (path.mkdir(), Image.new("F", (4, 4)).save(path / "a.tif")),
 }
 
 
 @pytest.mark.parametrize("name", FOLDERS)
-def test_a_wrong_folder_is_named(tmp_path: Path, name: str) -> None:
-    make, message = FOLDERS[name]
-    make(tmp_path / "photos")
-    with pytest.raises(UserError, match=message):
+def test_a_wrong_folder_is_named(tmp_path: Path, name: str, same_words: Callable[..., None]) -> None:
+    FOLDERS[name](tmp_path / "photos")
+    with pytest.raises(UserError) as caught:
         FolderSource(str(tmp_path / "photos"))[0]
+    assert str(caught.value).startswith(f"{tmp_path}/photos")
+    same_words(str(caught.value), tmp=tmp_path)
 
 
 def test_a_name_too_long_for_a_path() -> None:

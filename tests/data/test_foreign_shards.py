@@ -78,57 +78,30 @@ def test_our_own_shards_index_to_the_same_blocks(tmp_path: Path) -> None:
     assert np.array_equal(made.labels, packed.labels)
 
 
-FOREIGN: dict[str, tuple[Callable[[Path], object], str]] = {
-    "no shards": (lambda folder: None, r"no \.tar files there"),
-    "empty file": (lambda folder: (folder / "a.tar").write_bytes(b""), r"a\.tar: not a whole, uncompressed tar"),
-    "text": (lambda folder: (folder / "a.tar").write_text("x" * 2000), r"a\.tar: not a whole, uncompressed tar"),
-    "compressed": (
-        lambda folder: (folder / "a.tar").write_bytes(gzip.compress(bytes(10_240))),
-        r"a\.tar: not a whole, uncompressed tar",
-    ),
-    "a folder": (lambda folder: (folder / "a.tar").mkdir(), r"a\.tar"),
-    "no images": (lambda folder: write_foreign(folder / "a.tar", [{"txt": "x"}]), r"a\.tar: no images"),
-    "text as image": (
-        lambda folder: write_foreign(folder / "a.tar", [{"jpg": b"x"}]),
-        r"a\.tar: train/00000\.jpg: not a readable image",
-    ),
-    "a tiff as png": (
-        lambda folder: write_foreign(folder / "a.tar", [{"png": gray(1, "TIFF")}]),
-        r"a\.tar: train/00000\.png: not a readable image",
-    ),
-    "two images": (
-        lambda folder: write_foreign(folder / "a.tar", [{"jpg": gray(1), "png": gray(1, "PNG")}]),
-        r"train/00000\.png: a second image of the same key",
-    ),
-    "a word as class": (
-        lambda folder: write_foreign(folder / "a.tar", [{"jpg": gray(1), "json": {"label": "cat"}}]),
-        "the label 'cat' is not a whole number from 0",
-    ),
-    "a negative class": (
-        lambda folder: write_foreign(folder / "a.tar", [{"jpg": gray(1), "cls": "-1"}]),
-        "the label '-1' is not a whole number from 0",
-    ),
-    "an identity": (
-        lambda folder: write_foreign(folder / "a.tar", [{"jpg": gray(1), "cls": "2000000000"}]),
-        "the label '2000000000' is not a whole number from 0 to 65535",
-    ),
-    "broken json": (
-        lambda folder: write_foreign(folder / "a.tar", [{"jpg": gray(1), "json": b"{"}]),
-        r"train/00000\.json: not valid JSON",
-    ),
-    "a space in the name": (
-        lambda folder: write_foreign(folder / "my shard.tar", [{"jpg": gray(1)}]),
-        r"my shard\.tar: a shard's name has letters, digits",
-    ),
+FOREIGN: dict[str, Callable[[Path], object]] = {
+    "no shards": lambda folder: None,
+    "empty file": lambda folder: (folder / "a.tar").write_bytes(b""),
+    "text": lambda folder: (folder / "a.tar").write_text("x" * 2000),
+    "compressed": lambda folder: (folder / "a.tar").write_bytes(gzip.compress(bytes(10_240))),
+    "a folder": lambda folder: (folder / "a.tar").mkdir(),
+    "no images": lambda folder: write_foreign(folder / "a.tar", [{"txt": "x"}]),
+    "text as image": lambda folder: write_foreign(folder / "a.tar", [{"jpg": b"x"}]),
+    "a tiff as png": lambda folder: write_foreign(folder / "a.tar", [{"png": gray(1, "TIFF")}]),
+    "two images": lambda folder: write_foreign(folder / "a.tar", [{"jpg": gray(1), "png": gray(1, "PNG")}]),
+    "a word as class": lambda folder: write_foreign(folder / "a.tar", [{"jpg": gray(1), "json": {"label": "cat"}}]),
+    "a negative class": lambda folder: write_foreign(folder / "a.tar", [{"jpg": gray(1), "cls": "-1"}]),
+    "an identity": lambda folder: write_foreign(folder / "a.tar", [{"jpg": gray(1), "cls": "2000000000"}]),
+    "broken json": lambda folder: write_foreign(folder / "a.tar", [{"jpg": gray(1), "json": b"{"}]),
+    "a space in the name": lambda folder: write_foreign(folder / "my shard.tar", [{"jpg": gray(1)}]),
 }
 
 
 @pytest.mark.parametrize("name", FOREIGN)
-def test_a_wrong_shard_is_named(tmp_path: Path, name: str) -> None:
-    make, message = FOREIGN[name]
-    make(tmp_path)
-    with pytest.raises(UserError, match=message):
+def test_a_wrong_shard_is_named(tmp_path: Path, name: str, same_words: Callable[..., None]) -> None:
+    FOREIGN[name](tmp_path)
+    with pytest.raises(UserError, match=r"^\S*( shard)?\.tar: |: no \.tar files there$") as caught:
         index_shards(Storage.open(str(tmp_path)))
+    same_words(str(caught.value), tmp=tmp_path)
     assert not (tmp_path / INDEX_NAME).exists()
 
 
