@@ -20,15 +20,24 @@ from runs import ALONE
 pytestmark = [pytest.mark.timeout(60), pytest.mark.usefixtures("one_thread")]
 
 R1 = "{name: %s, r1_weight: 1}"
-FREE_OF_BATCHES = ["{name: wgan_gp}", R1 % "bce", R1 % "hinge"]
-ANY = ["{name: bce}", "{name: hinge}", "{name: wgan}", "{name: hinge, updates: simultaneous}"]
+FREE_OF_BATCHES = ["{name: wgan_gp}", "{name: rpgan}", R1 % "bce", R1 % "hinge", "{name: hinge, r2_weight: 1}"]
+ANY = [
+    "{name: rpgan, gamma: 0}",
+    "{name: rpgan, gamma: 0, updates: simultaneous}",
+    "{name: bce}",
+    "{name: hinge}",
+    "{name: wgan}",
+    "{name: hinge, updates: simultaneous}",
+]
 
 
 SMALL = [
     "image_size=32", "channels=1", "latent_dim=8", "generator={network: dcgan, width: 4}", "training.batch_size=8",
     "data.streams=2", "scale.groups=2", "training.kimg=1", "training.augment=[color, translation, cutout]",
 ]  # fmt: skip
-OBJECTIVE_NAMES = ["bce", "hinge", "wgan", "wgan_gp", "bce, r1_weight: 1", "hinge, r1_weight: 1"]
+OBJECTIVE_NAMES = [
+    "bce", "hinge", "rpgan", "wgan", "wgan_gp", "bce, r1_weight: 1", "hinge, r1_weight: 1", "bce, r2_weight: 1"
+]  # fmt: skip
 NORMALIZE_BATCHES = {"dcgan"}
 NORMALIZE_WEIGHTS = {"sagan", "sagan_resnet", "sngan"}
 
@@ -43,7 +52,7 @@ def test_every_network_and_objective_train_or_are_refused(network: str, objectiv
         [*SMALL, f"discriminator={{network: {network}, width: 8}}", f"objective={{name: {objective}}}", *labels],
     )
     networks = build_networks(config, ALONE.device)
-    penalized = objective == "wgan_gp" or "r1" in objective
+    penalized = objective in ("wgan_gp", "rpgan") or "_weight" in objective
     if (penalized and network in NORMALIZE_BATCHES) or (objective == "wgan" and network in NORMALIZE_WEIGHTS):
         with pytest.raises(UserError, match=r"normalizes .*; use"):
             check_combination(config, networks, build_objective(config))
@@ -107,7 +116,9 @@ def test_what_is_not_penalized_goes_with_batch_statistics(objective: str) -> Non
 @pytest.mark.parametrize("objective", FREE_OF_BATCHES)
 def test_a_penalized_discriminator_has_no_batch_statistics(objective: str) -> None:
     name = config(objective).objective.name
-    mend = "objective.r1_weight=0" if name != "wgan_gp" else "discriminator.network=wgan_gp"
+    keys = {"wgan_gp": "discriminator.network=wgan_gp", "rpgan": "objective.gamma=0"}
+    weight = "r2_weight" if "r2" in objective else "r1_weight"
+    mend = keys.get(name, f"objective.{weight}=0")
     with pytest.raises(UserError, match=f"normalizes over the batch, which objective.name={name} forbids.*{mend}$"):
         check(config(objective, "dcgan"))
 
@@ -119,7 +130,7 @@ def test_a_penalty_has_a_forward_of_its_own(objective: str) -> None:
         check(config(objective[:-1] + ", updates: simultaneous}"))
 
 
-@pytest.mark.parametrize("objective", ["bce", "hinge", "wgan", "wgan_gp"])
+@pytest.mark.parametrize("objective", ["bce", "hinge", "rpgan", "wgan", "wgan_gp"])
 def test_simultaneous_updates_have_one_discriminator_step(objective: str) -> None:
     with pytest.raises(UserError, match="critic_steps must be 1"):
         config(f"{{name: {objective}, updates: simultaneous, critic_steps: 2}}")
