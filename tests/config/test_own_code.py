@@ -258,6 +258,7 @@ def test_sources_are_what_other_machines_lack(place: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_torchrun_and_the_installed_command_find_the_module(trained: Path, tmp_path: Path) -> None:
     """The command that is not started with `python -m` has no current folder on its path."""
     command = shutil.which("distgan", path=str(Path(sys.executable).parent))

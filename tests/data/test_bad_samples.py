@@ -214,7 +214,7 @@ def whole_and_stopped(distributed: Distributed, config: Config, storage: str) ->
     return counts(recorder)
 
 
-@pytest.mark.parametrize("size", [1, 2])
+@pytest.mark.parametrize("size", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_run_passes_over_them_and_says_how_many(size: int, small: str, tmp_path: Path) -> None:
     found = run_workers(whole_and_stopped, size, config_of(small), str(tmp_path))[0]
     # An epoch is four steps.

@@ -163,7 +163,7 @@ class BrokenSource(NumberedSource):
         return super().__getitem__(number)
 
 
-@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_bad_image_ends_it_and_nothing_stays(tmp_path: Path, processes: int) -> None:
     deep = tmp_path / "new" / "deep"
     message = r"photo-(40|41|99)\.png: not a readable image; --bad skip leaves such images out$"
@@ -273,7 +273,7 @@ def test_a_failed_pack_leaves_nothing_in_a_bucket(bucket: str) -> None:
     assert storage.list() == []
 
 
-@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_bad_images_are_left_out(tmp_path: Path, processes: int) -> None:
     progress: list[int] = []
     skipped: list[str] = []

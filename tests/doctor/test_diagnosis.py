@@ -379,6 +379,7 @@ def join(rank: int, port: int, seconds: float) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
 
 
+@pytest.mark.slow
 def test_all_reduces_of_two_workers(port: int) -> None:
     results = [one.communicate(timeout=90) for one in [join(0, port, 60), join(1, port, 60)]]
     for out, err in results:
@@ -387,6 +388,7 @@ def test_all_reduces_of_two_workers(port: int) -> None:
         assert all(seconds > 0 for seconds in json.loads(out))
 
 
+@pytest.mark.slow
 def test_an_incomplete_group_ends(port: int) -> None:
     _, err = join(0, port, 3).communicate(timeout=90)
     assert "Error" in err

@@ -144,6 +144,7 @@ def test_two_workers_evaluate_as_one_does_and_leave_nothing(data: str, bucket: s
     wait_for(lambda: our_processes().keys() <= before.keys(), 20)
 
 
+@pytest.mark.slow
 def test_an_address_where_nothing_listens_is_one_line(data: str, bucket: str, tmp_path: Path) -> None:
     command = ["train", "quickstart", f"data.url={data}", *TINY, "--workers", "1", "--storage", bucket]
     process = distgan(*command, "--address", "127.0.0.1:1", cwd=tmp_path)

@@ -220,6 +220,7 @@ def test_statistics_that_cannot_be_kept_are_told_and_done_without(
     assert [said in message for message in caplog.messages] == [True]
 
 
+@pytest.mark.slow
 def test_real_statistics_are_those_of_the_resized_images(tmp_path: Path) -> None:
     url, one_size = str(tmp_path / "data"), str(tmp_path / "one size")
     for folder, size in ((url, 32), (one_size, 16)):
@@ -241,6 +242,7 @@ def test_all_images_by_default_and_not_more_than_there_are(data: str, tmp_path: 
     assert make_evaluator(config_of(small, "evaluation.real_samples=41")).real.statistics.count == 40
 
 
+@pytest.mark.slow
 def test_statistics_half_written_are_computed_again(data: str, tmp_path: Path) -> None:
     url = str(shutil.copytree(data, tmp_path / "data", ignore=shutil.ignore_patterns("statistics")))
     first = make_evaluator(config_of(url)).real
@@ -257,6 +259,7 @@ def test_statistics_half_written_are_computed_again(data: str, tmp_path: Path) -
         assert file.read_bytes() == whole
 
 
+@pytest.mark.slow
 def test_a_better_generator_is_nearer(data: str) -> None:
     """One that repeats real images is far nearer than one that draws noise."""
     config = config_of(data)
@@ -318,6 +321,7 @@ def everything(distributed: Distributed, data: str) -> Scores:
     )
 
 
+@pytest.mark.slow
 def test_all_measures_are_the_same_for_every_number_of_workers(data: str, tmp_path: Path) -> None:
     """The real features are computed anew by each of them."""
     found = {}

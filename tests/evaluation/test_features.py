@@ -170,6 +170,7 @@ def test_features_move_further_the_more_noise_an_image_has(extractor: FeatureExt
     assert moved[0] > 0
 
 
+@pytest.mark.slow
 def test_distance_rises_with_noise(extractor: FeatureExtractor) -> None:
     real = statistics(extractor, shapes(512))
     other = shapes(512, seed=7)

@@ -59,6 +59,7 @@ def package(tmp_path: Path) -> Path:
     return package
 
 
+@pytest.mark.slow
 def test_every_emoji_on_white_with_its_category(package: Path, tmp_path: Path) -> None:
     process = start(str(SCRIPT), str(package), "--out", "emoji", "--size", str(SIZE), cwd=tmp_path)
     output = finish(process, 50)

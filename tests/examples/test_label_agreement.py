@@ -90,6 +90,7 @@ def main(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
     return lambda *arguments: script.main([str(argument) for argument in arguments])
 
 
+@pytest.mark.slow
 def test_samples_of_the_label_that_was_asked_for(
     runs: Path, shades: str, main: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -92,6 +92,7 @@ def floor_of(distributed: Distributed, url: str) -> float:
     return found.real.floor
 
 
+@pytest.mark.slow
 def test_the_floor_is_the_same_for_every_number_of_workers(data: str, tmp_path: Path) -> None:
     floors = []
     for size in (1, 2, 3):

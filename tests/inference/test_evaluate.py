@@ -132,6 +132,7 @@ def test_the_table_says_what_was_measured_and_the_file_the_same(trained: Path, c
     assert "warning: 64 samples and 64 real images are not more than the 320 features" in result.out
 
 
+@pytest.mark.slow
 def test_scores_are_the_same_for_every_number_of_workers(trained: Path, samples: Path, tmp_path: Path) -> None:
     """Of a run and of an array, the real side computed anew each time. Neither count is one of whole chunks."""
     url = str(find_checkpoint(str(trained)).manifest.config["data"]["url"])
@@ -235,6 +236,7 @@ def test_data_that_have_changed_since_the_run_are_told_of(data: str, tmp_path: P
     assert plan_evaluation(str(tmp_path / "run"), EvaluationOptions(data=data)).notes == ()
 
 
+@pytest.mark.slow
 def test_each_class_is_compared_with_its_own_images(conditional: Path) -> None:
     options = EvaluationOptions(per_class=True, trust_code=True)
     found = report_of(ALONE, str(conditional), options)

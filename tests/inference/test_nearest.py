@@ -178,7 +178,7 @@ def search(distributed: Distributed, url: str, name: str) -> Nearest:
     return find_nearest(distributed, dataset, extractor, fakes if distributed.rank == 0 else fakes[:2].flip(1), seed=5)
 
 
-@pytest.mark.parametrize("name", ["fd_lite0", "quarters"])
+@pytest.mark.parametrize("name", [pytest.param("fd_lite0", marks=pytest.mark.slow), "quarters"])
 def test_any_number_of_workers_finds_the_same(name: str, levels: str, tmp_path: Path) -> None:
     """To the bit, ties included; the samples of rank 0 count."""
     url = pack_bricks(tmp_path, samples=150) if name == "fd_lite0" else levels

@@ -126,6 +126,7 @@ def measure(distributed: Distributed) -> dict[str, dict[str, dict[str, Tensor]]]
     return {case: measure_case(small_config(case), distributed) for case in CASES}
 
 
+@pytest.mark.slow
 def test_a_step_is_the_same_for_every_number_of_workers() -> None:
     (alone,) = run_workers(measure, 1)
     for size in (2, 3):

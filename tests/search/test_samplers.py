@@ -198,7 +198,7 @@ print(json.dumps(draw.values))
 """
 
 
-@pytest.mark.parametrize("kind", ["tpe", "bayes"])
+@pytest.mark.parametrize("kind", ["tpe", pytest.param("bayes", marks=pytest.mark.slow)])
 def test_a_draw_is_a_function_of_the_record(kind: Literal["tpe", "bayes"]) -> None:
     space = MIXED if kind == "tpe" else LISTS
     trials = drive(model(kind, space, 3, 12), space, odd)

@@ -459,6 +459,7 @@ def test_results_of_a_folder(tmp_path: Path) -> None:
         show_results(str(tmp_path / "other"), Console(file=out))
 
 
+@pytest.mark.slow
 def test_the_commands_that_are_printed_work(
     data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -206,6 +206,7 @@ def test_a_run_that_was_taken_over_saves_nothing(data: str, tmp_path: Path) -> N
     assert (summary.resumed_at_kimg, summary.reason) == (0.032, "budget")
 
 
+@pytest.mark.slow
 def test_two_trainings_of_one_name_and_one_after_a_kill(cli: Cli, data: str, tmp_path: Path) -> None:
     command = ["train", "quickstart", f"data.url={data}", *TINY, "--no-ray", "--storage", str(tmp_path), "--name", "a"]
     first = start("-m", "distgan", *command, "training.kimg=100000", cwd=tmp_path)

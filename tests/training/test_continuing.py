@@ -89,6 +89,7 @@ def whole_and_continued(distributed: Distributed, config: Config, storage: str) 
     train(RunSpec(config, "new", storage, continue_from=f"{storage}/half"), distributed, Recorder())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("size", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_the_same_values_give_the_same_bits(size: int, family: str, data: str, tmp_path: Path) -> None:

@@ -116,6 +116,7 @@ def test_infinite_losses_end_a_run_too(poison: str, data: str, tmp_path: Path) -
     assert f"at step 6 (0.096 kimg): loss/discriminator is {poison};" in message
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_weights_that_a_finite_loss_spoils_are_not_saved(size: int, data: str, tmp_path: Path) -> None:
     config = tiny_config("quickstart", data, 20, "training.log_every=1", *EVERY_TWO)

@@ -73,6 +73,7 @@ def test_the_plan_and_data_info_warn(cli: Cli, tmp_path: Path) -> None:
     assert "few images" not in cli("data", "info", "many").out
 
 
+@pytest.mark.slow
 def test_a_run_says_so_once_at_its_start(tmp_path: Path) -> None:
     data = pack_bricks(tmp_path / "data", samples=330)
     enough = ["evaluation.real_samples=null", "evaluation.samples=321"]

@@ -162,7 +162,7 @@ def measured(size: int) -> list[dict[str, dict[str, dict[str, Tensor]]]]:
 
 
 @pytest.mark.parametrize("case", ALL)
-@pytest.mark.parametrize("size", [2, 3, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("size", [2, pytest.param(3, marks=pytest.mark.slow), pytest.param(4, marks=pytest.mark.slow)])
 def test_a_step_is_the_same_for_every_number_of_workers(size: int, case: str) -> None:
     (alone,), ranks = measured(1), measured(size)
     for quantity, wanted in alone[case].items():

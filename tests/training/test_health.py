@@ -377,6 +377,7 @@ def provoking_config(state: FailureMode, folder: Path, data: str, *overrides: st
     return tiny_config(preset, data, steps + 3 * WINDOW, *SMALL, *changes, *overrides)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("state", STATES)
 def test_a_provoked_failure_warns_once_and_stops_if_configured(state: FailureMode, data: str, tmp_path: Path) -> None:
     config = provoking_config(state, tmp_path, data, "health.stop=true")
@@ -441,7 +442,10 @@ def whole_and_stopped(distributed: Distributed, config: Config, storage: str) ->
     return [whole.health, stopped.health]
 
 
-@pytest.mark.parametrize(("size", "stop"), [(1, "true"), (3, "true"), pytest.param(3, "false", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("size", "stop"),
+    [(1, "true"), pytest.param(3, "true", marks=pytest.mark.slow), pytest.param(3, "false", marks=pytest.mark.slow)],
+)
 def test_being_stopped_changes_no_failure_mode(size: int, stop: str, data: str, tmp_path: Path) -> None:
     keys = ["optimizer.generator.lr=1e-5", "optimizer.discriminator.lr=1e-2", "training.log_every=1"]
     config = tiny_config("quickstart", data, 70, *keys, f"health.stop={stop}")

@@ -100,6 +100,7 @@ def evaluate(distributed: Distributed, data: str) -> tuple[float, list[Tensor]]:
     ).distance, recording.labels
 
 
+@pytest.mark.slow
 def test_labels_of_an_evaluation_do_not_depend_on_the_workers(data: str) -> None:
     found = {size: run_workers(evaluate, size, data) for size in (1, 2, 3)}
     ((distance, labels),) = found[1]
@@ -155,7 +156,7 @@ def stop_and_go(distributed: Distributed, config: Config, storage: str) -> None:
         run(config, storage, "stopped", distributed=distributed, stop_at=step)
 
 
-@pytest.mark.parametrize("size", [1, 3])
+@pytest.mark.parametrize("size", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_a_conditional_run_resumes_to_the_bit(size: int, data: str, tmp_path: Path) -> None:
     run_workers(stop_and_go, size, conditional_config(data), str(tmp_path))
     assert_same_bits(newest(str(tmp_path), "stopped"), newest(str(tmp_path), "whole"))

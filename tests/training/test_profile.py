@@ -27,6 +27,7 @@ def profiled_events(distributed: Distributed, config: Config, folder: Path) -> l
     return [event for event in recorder.events if isinstance(event, ProfileWritten)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("preset", "workers"), [("quickstart", 1), pytest.param("wgan-gp-faces", 2, marks=pytest.mark.slow)]
 )

@@ -88,7 +88,7 @@ def whole_and_stopped(distributed: Distributed, config: Config, storage: str) ->
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("size", [1, pytest.param(2, marks=pytest.mark.slow), 3])
+@pytest.mark.parametrize("size", [1, pytest.param(2, marks=pytest.mark.slow), pytest.param(3, marks=pytest.mark.slow)])
 def test_stopping_at_every_step_changes_no_bit(size: int, family: str, data: str, tmp_path: Path) -> None:
     config = family_config(family, data)
     for reasons in run_workers(whole_and_stopped, size, config, str(tmp_path)):

@@ -80,6 +80,7 @@ def test_the_scores_are_those_of_synchronous_evaluations(data: str, tmp_path: Pa
     assert_same_bits(later, now)
 
 
+@pytest.mark.slow
 def test_with_two_workers_too(data: str, tmp_path: Path) -> None:
     later, _ = run_workers(whole_run, 2, data, str(tmp_path / "later"), KEYS)
     now, _ = run_workers(whole_run, 2, data, str(tmp_path / "now"), [*KEYS, "evaluation.asynchronous=false"])
@@ -97,6 +98,7 @@ def test_scores_count_from_the_next_evaluation_on(data: str, tmp_path: Path) -> 
     assert set(kept) == {f"step-{step:09d}" for step in (best.step, STEPS)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("killed", [False, True])
 def test_stopped_at_any_step_it_ends_as_if_it_had_not_been(data: str, tmp_path: Path, killed: bool) -> None:
     """The newest checkpoint of a killed session is unfinished; the next session resumes before it."""
