@@ -24,7 +24,7 @@ from distgan.errors import UserError
 from distgan.storage.s3_server import server
 from distgan.storage.storage import Storage
 
-DATA, RUNS, NAME, SIZE = "s3://bricks/32", "s3://runs", "demo", 32
+DATA, RUNS, NAME = "s3://bricks/32", "s3://runs", "demo"
 # Everything together is meant to take less than eight minutes on two slow cores as well: training ends when its
 # share is over. Ray needs most of the reserve, to start and to end.
 WHOLE_S, RESERVE_S, LEAST_S = 460, 60, 120
@@ -53,7 +53,7 @@ def main() -> int:
         assert handle is not None
         os.environ.update(handle.environment())
         if not Storage.open(DATA).exists("index.json"):
-            distgan("data", "render", "bricks", "--out", DATA, "--samples", str(arguments.samples), "--size", str(SIZE))
+            distgan("data", "render", "bricks", "--out", DATA, "--samples", str(arguments.samples), "--size", "32")
         left_s = max(LEAST_S, WHOLE_S - RESERVE_S - (time.monotonic() - begun))
         limit = f"training.max_minutes={left_s / 60:.2f}"
         train = ["train", "quickstart", f"data.url={DATA}", limit, *arguments.overrides]
@@ -76,7 +76,7 @@ def over_training(run: Storage) -> Image.Image:
     """The first row of each of a run's sample grids, which have the same latents, one below the other."""
     names = sorted(name for name in run.child("samples").list() if name.endswith(".png"))
     grids = [Image.open(io.BytesIO(run.read_bytes(f"samples/{name}"))) for name in names]
-    row = SIZE + 2  # grids have two white pixels between images
+    row = (grids[0].width - 2) // 8  # an image and the two white pixels before it, eight times
     rows = [grid.crop((0, 0, grid.width, row)) for grid in grids]
     picture = Image.new("RGB", (rows[0].width, row * len(rows) + 2), "white")
     for place, image in enumerate(rows):
