@@ -39,7 +39,7 @@ from steps import (
     train_steps,
 )
 
-pytestmark = [pytest.mark.timeout(120), pytest.mark.usefixtures("one_thread")]
+pytestmark = [pytest.mark.timeout(300), pytest.mark.usefixtures("one_thread")]
 
 SMALL = [
     "image_size=16",
@@ -158,7 +158,7 @@ def measure(distributed: Distributed) -> dict[str, dict[str, dict[str, Tensor]]]
 @cache
 def measured(size: int) -> list[dict[str, dict[str, dict[str, Tensor]]]]:
     """What each rank of a world of `size` measured; one start of processes for all cases."""
-    return run_workers(measure, size)
+    return run_workers(measure, size, timeout_s=240)
 
 
 @pytest.mark.parametrize("case", ALL)
