@@ -13,14 +13,7 @@ from typing_extensions import Doc
 
 from distgan.losses.context import Context
 from distgan.losses.objective import Objective
-from distgan.losses.penalties import (
-    Discriminator,
-    Penalty,
-    PenaltyEvery,
-    R1Weight,
-    R2Weight,
-    ZeroCenteredPenalties,
-)
+from distgan.losses.penalties import Discriminator, Penalty, PenaltyEvery, R1Weight, R2Weight, ZeroCenteredPenalties
 
 # Keras clips probabilities to [1e-7, 1 - 1e-7]; on logits that is ln((1 - 1e-7) / 1e-7).
 LOGIT_BOUND = 16.118
@@ -31,7 +24,7 @@ class BinaryCrossEntropy(Objective):
 
     Real targets are 1 + label_noise·U(0, 1), fake ones −label_noise·U(0, 1); each is exchanged for the other
     kind with probability label_flips. The discriminator's loss is the mean of its two halves, not their sum.
-    `r1_weight` and `r2_weight` add penalties.
+    `r1_weight` and `r2_weight` add the R1 and the R2 penalty.
 
     With label noise targets leave [0, 1], and the loss has no minimum: the discriminator's logits are then clamped to
     ±16.118, as in Keras, and its loss may be negative. Without noise they are not: a clamped logit has no gradient, and

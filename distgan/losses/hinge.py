@@ -7,20 +7,13 @@ from torch import Tensor
 
 from distgan.losses.context import Context
 from distgan.losses.objective import Objective
-from distgan.losses.penalties import (
-    Discriminator,
-    Penalty,
-    PenaltyEvery,
-    R1Weight,
-    R2Weight,
-    ZeroCenteredPenalties,
-)
+from distgan.losses.penalties import Discriminator, Penalty, PenaltyEvery, R1Weight, R2Weight, ZeroCenteredPenalties
 
 
 class Hinge(Objective):
     """The hinge loss (Lim and Ye 2017; Miyato et al. 2018): mean max(0, 1 − D(real)) + mean max(0, 1 + D(fake)).
 
-    The generator's loss is −mean D(fake). `r1_weight` and `r2_weight` add penalties.
+    The generator's loss is −mean D(fake). `r1_weight` and `r2_weight` add the R1 and the R2 penalty.
     """
 
     chance_loss = 2.0

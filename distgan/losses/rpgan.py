@@ -14,18 +14,11 @@ from distgan.config.schedule import Scheduled
 from distgan.config.section import Mutable
 from distgan.losses.context import Context
 from distgan.losses.objective import Objective
-from distgan.losses.penalties import (
-    Discriminator,
-    Penalty,
-    PenaltyEvery,
-    R1Weight,
-    R2Weight,
-    ZeroCenteredPenalties,
-)
+from distgan.losses.penalties import Discriminator, Penalty, PenaltyEvery, R1Weight, R2Weight, ZeroCenteredPenalties
 
 
 class RelativisticPairing(Objective):
-    """RpGAN (Jolicoeur-Martineau 2019) with both zero-centered penalties (Huang et al. 2024, eq. 3 to 5).
+    """RpGAN (Jolicoeur-Martineau 2019) with both zero-centered penalties (R3GAN, Huang et al. 2024).
 
     A real image and the generated one at the same place of a group are a pair. The discriminator's loss is
     mean softplus(D(fake) − D(real)); the generator's is mean softplus(D(real) − D(fake)), with fresh real images.

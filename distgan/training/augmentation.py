@@ -24,7 +24,8 @@ CUTOUT = 0.5
 class DiffAugment:
     """Applies the named augmentations in their order, with random numbers of its own for each image.
 
-    Each image gets each of them with a probability, by itself; as that of Karras et al. 2020, here not adaptive.
+    The probability is that with which an image gets a kind, each kind by itself. Karras et al. (2020) adapt it during
+    training; here it is a number or a schedule.
     """
 
     def __init__(self, kinds: Sequence[Augmentation], probability: float | Schedule = 1.0) -> None:

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from importlib.metadata import version
 from typing import Any
 
 import pytest
-import ray
 
 import distgan
 
@@ -83,7 +83,7 @@ def without_circumstances(message: str, places: Mapping[str, object]) -> Message
     """The message with `{name}` for each place of this run, and `…` for words that are not distgan's own."""
     for name, place in sorted(places.items(), key=lambda item: -len(str(item[1]))):
         message = message.replace(str(place), f"{{{name}}}")
-    message = message.replace(f"distgan {distgan.__version__}", "distgan {version}").replace(ray.__version__, "{ray}")
+    message = message.replace(f"distgan {distgan.__version__}", "distgan {version}").replace(version("ray"), "{ray}")
     for theirs, instead in _THEIRS:
         message = re.sub(theirs, instead, message)
     return Message(message)
