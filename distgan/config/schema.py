@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_args
 
 from annotated_types import Ge, Gt, Le, Lt
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
 from distgan.config.placement import PlacementConfig
@@ -27,6 +27,11 @@ BadSamples = Literal["error", "skip"]
 # Random changes of the images that the discriminator sees (`training.augment`).
 Augmentation = Literal["color", "translation", "cutout"]
 
+# YAML reads a bare `on` or `off` as a truth value.
+Switch = Annotated[
+    Literal["off", "on", "auto"],
+    BeforeValidator(lambda value: {True: "on", False: "off"}.get(value, value) if isinstance(value, bool) else value),
+]
 
 Kimg = Annotated[float, Gt(0), Le(1e9)]
 
@@ -178,6 +183,14 @@ class TrainingConfig(Section):
         "autocast, with penalties in float32",
     )
     channels_last: bool = Field(True, description="memory format channels_last, faster on most hardware")
+    compile: Annotated[Switch, Runtime()] = Field(
+        "off",
+        description="compile the losses of both updates with torch.compile, gradient penalties included; auto: on a GPU, "
+        "where the networks can be compiled",
+    )
+    cuda_graphs: Annotated[Switch, Runtime()] = Field(
+        "off", description="replay whole updates as CUDA graphs; auto: where device and networks allow it"
+    )
     augment: list[Augmentation] = Field(
         [], description="random changes of all images that the discriminator sees, real and fake, in this order"
     )
