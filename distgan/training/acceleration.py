@@ -63,15 +63,30 @@ def capture_updates(
     setting = config.training.cuda_graphs
     reason = (None if backend is not None else _no_graphs(distributed)) or _obstacle(updates)
     if setting != "off" and reason is None:
-        graphs = CudaGraphs() if backend is None else backend
-        optimizers.fix_memory()
-        for kind, update in updates.items():
-            graphs.warm_up(update.try_out)
-            update.capture(graphs)
-            if optimizers.can_be_captured:
-                graphs.warm_up(moves[kind])
-                moves[kind] = graphs.capture(moves[kind])
+        eager = dict(moves)
+        try:
+            _capture(updates, optimizers, moves, CudaGraphs() if backend is None else backend)
+        except Exception as error:  # noqa: BLE001 - a part of the user's own may do what no graph can
+            reason = f"torch cannot capture the update: {error_text(error)}"
+            moves.update(eager)
+            for update in updates.values():
+                update.drop_graphs()
     return _choice("training.cuda_graphs", setting, reason)
+
+
+def _capture(
+    updates: Mapping[str, PreparedUpdate],
+    optimizers: Optimizers,
+    moves: dict[str, Callable[[], object]],
+    graphs: GraphBackend,
+) -> None:
+    optimizers.fix_memory()
+    for kind, update in updates.items():
+        graphs.warm_up(update.try_out)
+        update.capture(graphs)
+        if optimizers.can_be_captured:
+            graphs.warm_up(moves[kind])
+            moves[kind] = graphs.capture(moves[kind])
 
 
 @contextmanager

@@ -65,6 +65,12 @@ class Optimizers:
                 else:
                     group["lr"] = rate
 
+    def state(self, network: str, updates: int) -> dict[str, Any]:
+        """The state of a network's optimizer after so many updates, with learning rates as numbers."""
+        found: dict[str, Any] = getattr(self, network).state_dict()
+        groups = [group | {"lr": float(group["lr"])} for group in found["param_groups"]]
+        return {"state": found["state"] if updates else {}, "param_groups": groups}
+
     def load_moments(self, generator: Mapping[str, Any], discriminator: Mapping[str, Any]) -> None:
         """Loads the moments from saved states of both optimizers; rates and betas stay as configured."""
         _load_moments(self.generator, generator["state"])

@@ -167,6 +167,11 @@ class PreparedUpdate:
 
             pattern.replays = [*replays, backend.capture(run_last)]
 
+    def drop_graphs(self) -> None:
+        """Runs the update without graphs from now on."""
+        for pattern in self._patterns.values():
+            pattern.replays = None
+
     def _run_body(self, pattern: _Pattern, contexts: Sequence[Context]) -> TermSums:
         body, sums = self._body(_parts(pattern.inputs)), TermSums()
         for inputs, context in zip(pattern.inputs, contexts, strict=True):

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from distgan.config.schema import Config
 from distgan.data.stream import Group
 from distgan.distributed import Distributed
+from distgan.losses import Objective
 from distgan.training.networks import Networks, build_networks, build_objective
 from distgan.training.optimizers import build_optimizers
 from distgan.training.prepared import GraphBackend
@@ -20,11 +21,14 @@ STATISTICS = ("running_mean", "running_var", "num_batches_tracked", "_u", "_v")
 
 
 def build_step(
-    config: Config, distributed: Distributed = ALONE, graph_backend: GraphBackend | None = None
+    config: Config,
+    distributed: Distributed = ALONE,
+    graph_backend: GraphBackend | None = None,
+    objective: Objective | None = None,
 ) -> tuple[Step, Networks]:
     networks = build_networks(config, distributed.device)
     optimizers = build_optimizers(config.optimizer, networks.generator, networks.discriminator)
-    objective = build_objective(config)
+    objective = objective or build_objective(config)
     return Step(config, networks, objective, optimizers, distributed, graph_backend), networks
 
 
