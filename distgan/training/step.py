@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +22,8 @@ from distgan.losses.objective import Objective
 from distgan.training.acceleration import capture_updates, compile_updates, unchanged
 from distgan.training.augmentation import DiffAugment
 from distgan.training.batch_statistics import RunningStatistics, has_batch_statistics
-from distgan.training.networks import DTYPES, Labels, Networks
+from distgan.training.inputs import Groups, Inputs, RealBatch
+from distgan.training.networks import Networks
 from distgan.training.optimizers import Optimizers
 from distgan.training.prepared import Body, GraphBackend, Part, PreparedUpdate
 from distgan.training.profiling import span
@@ -31,28 +31,6 @@ from distgan.training.updates import DiscriminatorUpdate, SimultaneousUpdate, Te
 
 # "discriminator", "generator" or "both".
 Kind = str
-
-# This worker's groups of a batch: real images with their labels.
-RealBatch = Sequence[Group]
-
-
-@dataclass(frozen=True)
-class Groups:
-    """The groups of a batch that a worker runs."""
-
-    total: int
-    distributed: Distributed
-
-    @property
-    def local(self) -> range:
-        """Numbers of this worker's groups: consecutive, and at least one where workers are at most groups."""
-        rank, size = self.distributed.rank, self.distributed.size
-        return range(rank * self.total // size, (rank + 1) * self.total // size)
-
-    @property
-    def loss_weight(self) -> float:
-        """The weight of a group's mean loss, with which the average over workers is the mean over groups."""
-        return self.distributed.size / self.total
 
 
 class Step:
@@ -73,6 +51,7 @@ class Step:
     ) -> None:
         self.config, self.distributed = config, distributed
         self.groups = Groups(config.scale.groups, distributed)
+        self.inputs = Inputs(config, distributed, self.groups)
         self.generator, self.discriminator = networks.generator, networks.discriminator
         self.objective, self.optimizers = objective, optimizers
         self.simultaneous = config.objective.updates == "simultaneous"
@@ -82,7 +61,7 @@ class Step:
         self.augment = DiffAugment(config.training.augment, config.training.augment_probability)
         joint_forward = not self.simultaneous and not has_batch_statistics(self.discriminator)
         discriminator_update = DiscriminatorUpdate(self.discriminator, objective, self.augment, joint_forward)
-        self._discriminator_update = discriminator_update
+        self._compilable = (self.generator, self.discriminator, discriminator_update)
         self._graph_backend = graph_backend
         self._prepared: dict[Kind, PreparedUpdate] = {}
         self._bodies: dict[Kind, Body]
@@ -98,9 +77,6 @@ class Step:
         self._statistics = RunningStatistics(self.generator, self.discriminator)
         self._generator_statistics = RunningStatistics(self.generator)
         self._discriminator_statistics = RunningStatistics(self.discriminator)
-        self._dtype = DTYPES[config.training.precision]
-        self._group_size = config.training.batch_size // config.scale.groups
-        self._memory_format = torch.channels_last if config.training.channels_last else torch.contiguous_format
 
     def run(self, next_batch: Callable[[], RealBatch], discriminator_updates: int, generator_updates: int) -> TermSums:
         """Runs one step. The counts are the updates of each network before it.
@@ -146,7 +122,7 @@ class Step:
 
         A discriminator update advances the statistics of both networks, one of the generator its own only.
         """
-        contexts = self._contexts(update, images)
+        contexts = self.inputs.contexts(update, images)
         if kind in self._prepared:
             return self._prepared[kind].run(batch, contexts)
         lasts = [group == self.groups.local[-1] for group in self.groups.local]
@@ -163,12 +139,12 @@ class Step:
     def _discriminator(self, parts: Iterator[Part]) -> Iterator[TermSums]:
         sums = self._begin(self._statistics, "discriminator")
         for part, context, last in parts:
-            labels = self._labels(part)
+            labels = self.inputs.labels(part)
             with _synchronized(self.parallel_discriminator_update, last):
                 with self._statistics.group(last, self.groups.total, self.distributed), self._autocast():
                     with torch.no_grad():
                         fake = self._fakes(self.generator, context, "discriminator latents", labels)
-                    real = self._real(part.images, context)
+                    real = self.inputs.real(part.images, context)
                     context.seed_layers("discriminator layers")
                     loss, _, _, terms = self.parallel_discriminator_update(real, fake, context, *labels)
                 torch.autograd.backward(loss * self.groups.loss_weight)
@@ -182,7 +158,7 @@ class Step:
         sums = self._begin(self._generator_statistics, "generator")
         multiple = self.config.objective.generator_batch_multiple
         for part, context, last in parts:
-            labels = tuple(label.repeat(multiple) for label in self._labels(part))
+            labels = tuple(label.repeat(multiple) for label in self.inputs.labels(part))
             with (
                 _frozen(self.discriminator),
                 self._discriminator_statistics.held(),
@@ -193,7 +169,7 @@ class Step:
                     fake = self._fakes(self.parallel_generator, context, "generator latents", labels, multiple)
                     fake = self.augment(fake, context, "augmented generator fakes")
                     context.seed_layers("frozen discriminator layers")
-                    fake_logits = self.discriminator(fake, *labels).to(self._dtype)
+                    fake_logits = self.discriminator(fake, *labels).to(self.inputs.dtype)
                     loss = self.objective.generator_loss(fake_logits, real_logits, context)
                 torch.autograd.backward(loss * self.groups.loss_weight)
             sums.add({"loss/generator": loss}, 1 / self.groups.total)
@@ -212,9 +188,12 @@ class Step:
         for part, context, last in parts:
             with _synchronized(self.parallel_update, last):
                 with self._statistics.group(last, self.groups.total, self.distributed), self._autocast():
-                    real, latents = self._real(part.images, context), self._latents(context, "discriminator latents")
+                    real, latents = (
+                        self.inputs.real(part.images, context),
+                        self.inputs.latents(context, "discriminator latents"),
+                    )
                     loss, generator_loss, fake, terms = self.parallel_update(
-                        real, latents, context, *self._labels(part)
+                        real, latents, context, *self.inputs.labels(part)
                     )
                 with span("discriminator"):
                     torch.autograd.backward(loss * self.groups.loss_weight, inputs=weights, retain_graph=True)
@@ -238,9 +217,7 @@ class Step:
         Data parallelism arranges its buckets after the first backward, so it sums in another order from the second one
         on. Arranged here, a resumed run sums in the same order as one that was never stopped.
         """
-        size, channels = self.config.image_size, self.config.channels
-        blank = torch.zeros((self._group_size, channels, size, size), dtype=torch.uint8)
-        batch = [Group(blank, torch.zeros(self._group_size, dtype=torch.int64)) for _ in self.groups.local]
+        batch = self.inputs.blank()
         with unchanged((self.generator, self.discriminator), self.optimizers):
             lines = self._prepare(batch)
             for kind in self._bodies if self.distributed.size > 1 else ():
@@ -256,14 +233,13 @@ class Step:
         updates = {
             kind: PreparedUpdate(
                 body,
-                lambda update: self._contexts(update, 0),
+                lambda update: self.inputs.contexts(update, 0),
                 blank,
                 reads_images=kind != "generator" or self._generator_reads,
             )
             for kind, body in self._bodies.items()
         }
-        modules = (self.generator, self.discriminator, self._discriminator_update)
-        compiled = compile_updates(config, distributed, modules, updates)
+        compiled = compile_updates(config, distributed, self._compilable, updates)
         captured = capture_updates(config, distributed, updates, self.optimizers, self._moves, self._graph_backend)
         if compiled.chosen or captured.chosen:
             self._prepared = updates
@@ -287,52 +263,22 @@ class Step:
         self._move_discriminator()
         self.optimizers.update_generator()
 
-    def _contexts(self, update: int, images: int) -> list[Context]:
-        """The contexts of this worker's groups."""
-        device = self.distributed.device
-        return [
-            Context(update, images / 1000, self.config.seed, group, device, self._dtype) for group in self.groups.local
-        ]
-
-    def _real(self, images: Tensor, context: Context, of: str = "") -> Tensor:
-        """uint8 to [-1, 1] on the device, dequantized and half of them flipped where the configuration says so.
-
-        `of` is the beginning of the names of the random streams.
-        """
-        device = self.distributed.device
-        real = images.to(device, non_blocking=True).to(self._dtype, memory_format=self._memory_format)
-        if self.config.data.dequantize:
-            real = (real + context.uniform(f"{of}dequantization", *real.shape)) / 128 - 1
-        else:
-            real = real / 127.5 - 1
-        if self.config.data.flip:
-            chosen = context.uniform(f"{of}flips", len(real), 1, 1, 1) < 0.5
-            real = torch.where(chosen, real.flip(3), real)
-        return real
-
     @torch.no_grad()
     def _real_logits(self, part: Group, context: Context, multiple: int) -> Tensor:
         """Logits of a group's images in a generator update, repeated as its labels are; empty where not needed."""
         if not self._generator_reads:
-            return torch.empty(0, device=self.distributed.device, dtype=self._dtype)
-        real = self._real(part.images, context, "generator ")
+            return torch.empty(0, device=self.distributed.device, dtype=self.inputs.dtype)
+        real = self.inputs.real(part.images, context, "generator ")
         real = self.augment(real, context, "augmented generator reals")
         context.seed_layers("frozen discriminator layers, reals")
-        logits: Tensor = self.discriminator(real, *self._labels(part)).to(self._dtype)
+        logits: Tensor = self.discriminator(real, *self.inputs.labels(part)).to(self.inputs.dtype)
         return torch.cat([logits] * multiple)
-
-    def _labels(self, part: Group) -> Labels:
-        """The labels of a group's images, where the networks take any."""
-        return () if self.config.num_classes is None else (part.labels.to(self.distributed.device, non_blocking=True),)
-
-    def _latents(self, context: Context, stream: str, multiple: int = 1) -> Tensor:
-        return context.normal(stream, multiple * self._group_size, self.config.latent_dim)
 
     def _fakes(
         self, generator: nn.Module, context: Context, stream: str, labels: Sequence[Tensor], multiple: int = 1
     ) -> Tensor:
         context.seed_layers(stream)
-        fakes: Tensor = generator(self._latents(context, stream, multiple), *labels)
+        fakes: Tensor = generator(self.inputs.latents(context, stream, multiple), *labels)
         return fakes
 
     def _autocast(self) -> AbstractContextManager[None]:
@@ -342,7 +288,7 @@ class Step:
     def _add_gradient_norm(self, terms: TermSums, name: str, network: nn.Module) -> None:
         """Adds the norm of a network's whole mean gradient, before any bound on it. Every worker has the same."""
         gradients = [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
-        norm = nn.utils.get_total_norm(gradients).to(self.distributed.device, self._dtype)
+        norm = nn.utils.get_total_norm(gradients).to(self.distributed.device, self.inputs.dtype)
         terms.add({f"gradients/{name}": norm}, 1 / self.distributed.size, len(self.groups.local))
 
 

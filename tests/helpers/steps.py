@@ -9,10 +9,11 @@ from distgan.config.schema import Config
 from distgan.data.stream import Group
 from distgan.distributed import Distributed
 from distgan.losses import Objective
+from distgan.training.inputs import RealBatch
 from distgan.training.networks import Networks, build_networks, build_objective
 from distgan.training.optimizers import build_optimizers
 from distgan.training.prepared import GraphBackend
-from distgan.training.step import RealBatch, Step
+from distgan.training.step import Step
 
 ALONE = Distributed(0, 1, torch.device("cpu"))
 
