@@ -285,7 +285,9 @@ class ScaleConfig(Section):
     device: Annotated[Literal["auto", "cpu", "cuda"], Runtime()] = Field(
         "auto", description="auto: GPUs if there is one for each worker"
     )
-    max_failures: Annotated[int, Ge(0), Runtime()] = Field(3, description="restarts after a worker is lost")
+    max_failures: Annotated[int, Ge(0), Runtime()] = Field(
+        3, description="restarts after lost workers without a new checkpoint in between"
+    )
 
 
 class Config(Section):

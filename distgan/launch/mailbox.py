@@ -9,8 +9,6 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from distgan.errors import UserError
-
 
 class Background:
     """A call in a thread, started at once."""
@@ -44,13 +42,13 @@ class Mailbox:
     def __init__(self) -> None:
         self._events: list[object] = []
         self._stop = False
-        self._error: UserError | None = None
+        self._error: Exception | None = None
 
     def put(self, event: object) -> None:
         self._events.append(event)
 
-    def take(self) -> tuple[list[object], UserError | None]:
-        """The events since the last call, and the `UserError` of a worker, if any."""
+    def take(self) -> tuple[list[object], Exception | None]:
+        """The events since the last call, and the error of a worker that no retry can fix, if any."""
         events, self._events = self._events, []
         return events, self._error
 
@@ -60,17 +58,17 @@ class Mailbox:
     def stop_asked(self) -> bool:
         return self._stop
 
-    def put_error(self, error: UserError) -> None:
+    def put_error(self, error: Exception) -> None:
         """Keeps the first error: no retry can fix it."""
         self._error = self._error or error
 
-    def error(self) -> UserError | None:
+    def error(self) -> Exception | None:
         return self._error
 
 
-def create_mailbox() -> Any:
+def create_mailbox(kind: type[Mailbox] = Mailbox, *arguments: object) -> Any:
     """A handle to a new mailbox on the node of this process, so that both live equally long."""
     here = ray.get_runtime_context().get_node_id()
     strategy = NodeAffinitySchedulingStrategy(here, soft=False)
-    actor: Any = ray.remote(num_cpus=0)(Mailbox)
-    return actor.options(scheduling_strategy=strategy).remote()
+    actor: Any = ray.remote(num_cpus=0)(kind)
+    return actor.options(scheduling_strategy=strategy).remote(*arguments)

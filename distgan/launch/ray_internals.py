@@ -71,6 +71,10 @@ PRIVATE: Mapping[str, str] = {
     "ray.train.v2._internal.callbacks.datasets:DatasetsCallback": "One of them: splits data sets of Ray Data.",
     "ray.train.v2._internal.callbacks.placement_group_callback:PlacementGroupCleanerCallback": "The other one: "
     "frees the resources of a run whose controller was killed. A cluster that ends with the run needs none.",
+    "ray.train.v2._internal.exceptions:WorkerHealthCheckFailedError": "Ray's error about a killed worker, with its "
+    "reason as an attribute. Else a killed worker looks like a bug.",
+    "ray.train.v2._internal.exceptions:WorkerHealthCheckTimeoutError": "The class name for a worker that hangs.",
+    "ray.train.v2._internal.exceptions:WorkerGroupStartupFailedError": "The class name for workers that die early.",
     "ray.dashboard.modules.dashboard_sdk:SubmissionClient._do_request": "Time limits, and no redirect that takes the "
     "token along. Else `distgan jobs` waits for ever on a dashboard that hangs.",
     "ray.dashboard.modules.dashboard_sdk:SubmissionClient._check_connection_and_version": "Skipped: distgan checks the "
@@ -193,11 +197,11 @@ _print = worker.print_to_stdstream
 
 
 def edit_ray_messages(edit: Callable[[str], str]) -> None:
-    """From now on this process prints messages about Ray's nodes as `edit` returns them."""
+    """From now on this process prints messages about Ray's nodes as `edit` returns them, unless that is empty."""
 
     def print_edited(data: dict[str, Any], ignore_prefix: bool = False) -> None:
         if data.get("pid") == "raylet":
-            data = data | {"lines": [edit(message) for message in data["lines"]]}
+            data = data | {"lines": [edited for message in data["lines"] if (edited := edit(message))]}
         _print(data, ignore_prefix)
 
     worker.print_to_stdstream = print_edited
@@ -209,6 +213,22 @@ def kill_train_controllers() -> None:
     for actor, facts in state.actors(job_id=job, actor_state_name="ALIVE").items():
         if facts["ActorClassName"] == "TrainController":
             worker.global_worker.core_worker.kill_actor(ray.ActorID.from_hex(actor), True)  # type: ignore[attr-defined]
+
+
+def health_check_failure(error: BaseException) -> BaseException:
+    """What is behind Ray Train's error about a worker that it could not reach; another error itself."""
+    found: BaseException = getattr(error, "health_check_failure", error)
+    return found
+
+
+def is_hang(error: BaseException) -> bool:
+    """Whether a worker has not answered Ray Train in time."""
+    return type(error).__name__ == "WorkerHealthCheckTimeoutError"
+
+
+def is_startup_failure(error: BaseException) -> bool:
+    """Whether workers died before they trained."""
+    return type(error).__name__ == "WorkerGroupStartupFailedError"
 
 
 def without_idle_processes(trainer: Trainer, own_cluster: bool) -> Trainer:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from typing import Any
 
 import ray
 import ray.train
 import ray.train.torch
 import ray.util
-from ray.train import FailureConfig, RunConfig
+from ray.train import RunConfig
 from ray.train.torch import TorchTrainer
 
 from distgan.config.load import build_config
@@ -20,21 +21,22 @@ from distgan.distributed import Distributed, requested_threads
 from distgan.errors import UserError
 from distgan.launch.async_evaluator import RayAsyncEvaluator, validation_config
 from distgan.launch.cluster import RayStorage, ray_cluster, ray_storage
+from distgan.launch.failures import UNLIMITED, FailurePolicy, WorkerError, create_run_mailbox
 from distgan.launch.jobs.bootstrap import difference, versions
 from distgan.launch.local import Outcome, cluster_address
-from distgan.launch.mailbox import Background, create_mailbox
+from distgan.launch.mailbox import Background
 from distgan.launch.placement.capacity import local_cpus
 from distgan.launch.placement.process_group import InterfaceConfig
 from distgan.launch.placement.resources import Resources, plan_resources
 from distgan.launch.placement.waiting import PlacementWatch, end_waiting_run, spot_notes, waiting_notes
-from distgan.launch.ray_errors import report_losses
+from distgan.launch.ray_errors import is_broken_connection, report_losses
 from distgan.launch.ray_internals import without_idle_processes
 from distgan.launch.signals import StopRequest, stop_on_signals
 from distgan.storage.storage import Storage
 from distgan.tracking import formatting
 from distgan.tracking.console import Display
 from distgan.tracking.run_folder import RunReporter
-from distgan.training.events import EvaluationResult, RunFinished, RunStarted, Summary
+from distgan.training.events import EvaluationResult, Event, RunFinished, RunStarted, Summary
 from distgan.training.run_spec import RunSpec
 from distgan.training.train import train
 
@@ -71,7 +73,7 @@ _POLL_S = 0.3
 def train_on_ray(spec: RunSpec, address: str | None, claim_lost: Callable[[], bool]) -> Outcome:
     """Trains on the cluster at `address`, or on one started for it; returns when the run has ended.
 
-    A lost worker restarts the group from the newest checkpoint, up to `scale.max_failures` times.
+    A lost worker restarts the group from the newest checkpoint, up to `scale.max_failures` times without a new one.
     `claim_lost` says whether another process has taken over the run. The workers then end at their next write.
     """
     with stop_on_signals() as stop, Display() as display:
@@ -80,7 +82,7 @@ def train_on_ray(spec: RunSpec, address: str | None, claim_lost: Callable[[], bo
         run = spec.run
         with ray_storage(run) as storage, ray_cluster(address, sources) as own_cluster, report_losses(run.url):
             display.message(f"starting {formatting.plural(spec.config.scale.workers, 'worker')}")
-            mailbox = create_mailbox()
+            mailbox = create_run_mailbox(spec)
             resources = plan_resources(spec.config.scale, spec.config.evaluation, spec.config.placement)
             for note in waiting_notes(resources) + spot_notes():
                 display.message(note)
@@ -104,7 +106,7 @@ def build_ray_trainer(
     """A run as a trainer of Ray Train.
 
     Args:
-        mailbox: takes the run's events.
+        mailbox: a `RunMailbox`, which takes the run's events.
         storage: a folder that Ray keeps while the run lasts.
         runs_per_host: how many such runs share a host's processors.
         threads: per worker, if the user's environment sets them.
@@ -132,7 +134,8 @@ def build_ray_trainer(
             name=f"{spec.name}-{time.strftime('%Y%m%d-%H%M%S')}",
             storage_path=path,
             storage_filesystem=filesystem,
-            failure_config=FailureConfig(max_failures=config.scale.max_failures),
+            failure_config=UNLIMITED,
+            callbacks=[FailurePolicy(mailbox)],  # type: ignore[list-item]
         ),
     )
     return without_idle_processes(trainer, own_cluster)
@@ -142,7 +145,7 @@ def worker_main(arguments: dict[str, Any]) -> None:
     """Runs on every worker of Ray Train."""
     mailbox = arguments["mailbox"]
     if ray.get(mailbox.error.remote()) is not None:
-        return  # Ray restarts the workers after an error that no restart can fix
+        return  # the process group was not made
     distributed = worker_distributed(arguments["runs_per_host"], arguments["threads"])
     try:
         check_versions(arguments["versions"])
@@ -154,6 +157,11 @@ def worker_main(arguments: dict[str, Any]) -> None:
     except UserError as error:
         ray.get(mailbox.put_error.remote(error))
         raise
+    except Exception as error:
+        if not is_broken_connection(error):
+            node: str = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
+            ray.get(mailbox.put_error.remote(WorkerError.of(error, distributed.rank, node)))
+        raise
 
 
 class RayReporter(RunReporter):
@@ -161,7 +169,13 @@ class RayReporter(RunReporter):
 
     def __init__(self, run: Storage, mailbox: Any, trackers: Sequence[str]) -> None:
         super().__init__(run, mailbox.put.remote, lambda: bool(ray.get(mailbox.stop_asked.remote())), trackers)
-        self._run_url = run.url
+        self._run_url, self._mailbox = run.url, mailbox
+
+    def event(self, event: Event) -> None:
+        if isinstance(event, RunFinished):
+            attempts = ray.get(self._mailbox.attempts.remote())
+            event = RunFinished(replace(event.summary, attempts=attempts))
+        super().event(event)
 
     def evaluated(self, event: EvaluationResult) -> None:
         """Reports an evaluation to Ray. Collective."""
@@ -178,7 +192,7 @@ def _follow(
     own_cluster: bool,
     claim_lost: Callable[[], bool],
 ) -> Summary | None:
-    """Shows the events of a run until it has ended. Raises the UserError of a worker."""
+    """Shows the events of a run until it has ended. Raises the error of a worker that no restart can fix."""
     summary: Summary | None = None
     asked = started = False
     while True:

@@ -85,6 +85,9 @@ def summary_table(summary: Summary) -> RenderableType:
         table.add_row("time", Text(_time(summary)))
     if summary.images_per_second > 0:
         table.add_row("speed", Text(f"{formatting.number(summary.images_per_second)} images/s"))
+    failures = [attempt.failure for attempt in summary.attempts if attempt.failure is not None]
+    if failures:
+        table.add_row("restarts", Text("\n".join(failures)))
     if summary.bad_samples is not None:
         table.add_row("bad samples", Text(f"{summary.bad_samples:,} skipped (data.bad_samples=skip)"))
     table.add_section()

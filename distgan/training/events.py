@@ -121,6 +121,21 @@ class CheckpointSaved:
 
 
 @dataclass(frozen=True)
+class Attempt:
+    """A group of workers on Ray, from its start to its end.
+
+    Attributes:
+        workers: how many; 0 if they were lost before they began.
+        kimg: where they began.
+        failure: which of them were lost, and why; None for a group that nothing happened to.
+    """
+
+    workers: int
+    kimg: float
+    failure: str | None = None
+
+
+@dataclass(frozen=True)
 class Summary:
     """How a run ended. Values of the monitored metric are None without an evaluation.
 
@@ -141,6 +156,7 @@ class Summary:
             an earlier version did not record it.
         bad_samples: distinct bad samples that were replaced; None if `data.bad_samples` is not `skip`.
         health: failure modes that the run has been in, oldest first.
+        attempts: the groups of workers of this session on Ray, oldest first; empty without Ray.
     """
 
     name: str
@@ -169,6 +185,7 @@ class Summary:
     higher_is_better: bool = False
     floor_images: int | None = None
     run_seconds: float | None = None
+    attempts: list[Attempt] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -102,6 +102,10 @@ def test_killed_and_resumed_job_ends_with_the_same_bits(data: str, bucket: str, 
     assert "image budget reached" in output, output
     assert our_processes() == before
     assert set(broken.list()) == kept
+    lost, rest = json.loads(broken.read_bytes("summary.json"))["attempts"]
+    assert (lost["workers"], rest["workers"], rest["failure"]) == (2, 2, None)
+    assert re.fullmatch(r"worker [01] on 127\.0\.0\.1: its process died", lost["failure"])
+    assert f"warning: {lost['failure']}; restart 1 of 3 without a new checkpoint, from " in output
 
     last = summary["last_checkpoint"]
     assert_same_bits(state_tensors(whole, last), state_tensors(broken, last))

@@ -27,6 +27,9 @@ def test_a_lost_node_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest
     assert told.count("\n") == 1
     assert told.rstrip().endswith("Raylet is terminated. Termination is unexpected.")
 
+    tell("A worker died or was killed while executing a task by an unexpected system error. To troubleshoot")
+    assert capsys.readouterr().out == ""
+
     tell("x" * 5000)
     assert 300 < len(capsys.readouterr().out) < 400
 

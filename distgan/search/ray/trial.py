@@ -14,7 +14,8 @@ from ray import tune
 from distgan.errors import DivergedError
 from distgan.evaluation.metrics.registry import higher_is_better
 from distgan.launch.cluster import ray_storage
-from distgan.launch.mailbox import Background, create_mailbox
+from distgan.launch.failures import create_run_mailbox
+from distgan.launch.mailbox import Background
 from distgan.launch.ray_errors import report_losses
 from distgan.launch.train import build_ray_trainer
 from distgan.training.checkpoints import CheckpointStore
@@ -53,7 +54,7 @@ class TrialRun(tune.Trainable):
         self._may_never_start = bool(config["resources"].shortage)
         self._resources = ExitStack()
         storage = self._resources.enter_context(ray_storage(spec.run))
-        self._mailbox = create_mailbox()
+        self._mailbox = create_run_mailbox(spec)
         trainer = build_ray_trainer(
             spec, self._mailbox, storage, config["resources"], config["runs_per_host"], config["threads"]
         )
@@ -85,7 +86,7 @@ class TrialRun(tune.Trainable):
                 return self._result("begun")  # nothing has been trained that could be lost
             if error is not None:
                 diverged = isinstance(error, DivergedError)
-                return self._result("diverged" if diverged else "failed", str(error))
+                return self._result("diverged" if diverged else "failed", str(error).partition("\n")[0])
             if ended:
                 with report_losses(self._spec.run.url):
                     self._fit.raise_error()

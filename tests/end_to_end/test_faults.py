@@ -1,0 +1,81 @@
+"""Runs on Ray whose workers fail: what is retried, what is not, and what is said of it."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+from pathlib import Path
+
+import psutil
+import pytest
+
+from distgan.storage.storage import Storage
+from processes import TINY, finish, our_processes, start, wait_for
+from runs import pack_bricks
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(300)]
+
+# Its forward fails at the tenth batch.
+NETWORK = """
+from torch import nn
+
+class Network(nn.Module):
+    def __init__(self, image_size: int, channels: int):
+        super().__init__()
+        self.layer, self.calls = nn.Linear(channels * image_size ** 2, 1), 0
+
+    def forward(self, images):
+        self.calls += self.training and len(images) > 2
+        return self.layer(images.flatten(1)) / (self.calls < 20 or 1 // 0)
+"""
+
+
+def train(tmp_path: Path, name: str, *keys: str) -> subprocess.Popen[str]:
+    data = tmp_path / "data"
+    url = Storage.open(str(data)).url if data.exists() else pack_bricks(data)
+    scale = ["--workers", "2", "--storage", str(tmp_path / "runs"), "--name", name]
+    command = ["train", "quickstart", f"data.url={url}", *TINY, "training.kimg=4", *scale, *keys]
+    return start("-m", "distgan", *command, cwd=tmp_path)
+
+
+def workers() -> list[psutil.Process]:
+    found = [psutil.Process(pid) for pid in our_processes()]
+    return [process for process in found if any("RayTrainWorker" in word for word in process.cmdline())]
+
+
+def test_a_killed_worker_without_restarts_ends_the_run_in_one_line(tmp_path: Path) -> None:
+    before = our_processes()
+    process = train(tmp_path, "killed", "scale.max_failures=0")
+    assert process.stdout is not None
+    told = []
+    for line in process.stdout:
+        told.append(line)
+        if "2 workers on cpu" in line:
+            os.kill(workers()[0].pid, signal.SIGKILL)
+    process.wait(30)
+    output = "".join(told)
+    assert process.returncode == 2, output
+    error = (
+        r"distgan: error: .*/killed: worker [01] on 127\.0\.0\.1: its process died; not restarted .* from \S+ kimg\n"
+    )
+    assert re.fullmatch(error, told[-1]), output
+    assert "Traceback" not in output
+    assert "raylet" not in output
+    wait_for(lambda: our_processes().keys() <= before.keys(), 20)
+
+
+def test_an_error_of_a_users_network_is_not_retried(tmp_path: Path) -> None:
+    before = our_processes()
+    (tmp_path / "failing.py").write_text(NETWORK)
+    process = train(tmp_path, "failing", "discriminator={network: failing:Network}", "objective.name=hinge")
+    output = finish(process)
+    assert process.returncode == 1, output
+    assert re.search(
+        r"WorkerError: worker [01] on 127\.0\.0\.1 raised ZeroDivisionError: .* \(failing\.py, line", output
+    )
+    assert output.count("2 workers on cpu") == 1, output
+    assert "restart 1" not in output
+    assert output.rstrip().endswith("ZeroDivisionError: integer division or modulo by zero"), output
+    wait_for(lambda: our_processes().keys() <= before.keys(), 20)

@@ -1,0 +1,123 @@
+"""Lost workers restart, up to a number of times without a new checkpoint; errors that would come again do not."""
+
+from __future__ import annotations
+
+import pickle
+import re
+from typing import Any
+
+import pytest
+from ray.exceptions import ActorDiedError
+from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
+
+from distgan.errors import UserError
+from distgan.launch import failures
+from distgan.launch.failures import FailurePolicy, RunMailbox, WorkerError
+from distgan.training.events import Attempt, CheckpointSaved, Notice, RunStarted
+
+KILLED = {1: WorkerHealthCheckFailedError("A worker health check failed.", ActorDiedError())}
+
+STARTED = RunStarted(
+    name="a", resumed=False, step=0, kimg=0.5, budget_kimg=9, workers=2, groups=4, threads=1, device="cpu",
+    batch_size=16, generator_parameters=1, discriminator_parameters=1, data_url="s3://data", data_samples=64,
+    metric="fid", configuration="",
+)  # fmt: skip
+
+GONE = "worker 1: its process died"
+
+
+class Remote:
+    """The methods of an object as those of an actor."""
+
+    def __init__(self, actor: object) -> None:
+        self._actor = actor
+
+    def __getattr__(self, name: str) -> Any:
+        class Method:
+            remote = staticmethod(getattr(self._actor, name))
+
+        return Method
+
+
+@pytest.fixture(autouse=True)
+def values_are_at_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(failures.ray, "get", lambda value: value)
+
+
+def fail(mailbox: RunMailbox, errors: dict[int, Exception] = KILLED) -> None:  # type: ignore[assignment]
+    FailurePolicy(Remote(mailbox)).after_exception(None, errors)
+
+
+def test_failures_in_a_row_are_counted_and_a_checkpoint_forgives_them() -> None:
+    mailbox = RunMailbox("s3://runs/a", most=2)
+    mailbox.put(STARTED)
+    for kimg in (1.5, 2.5, 3.5):
+        for _ in range(2):
+            fail(mailbox)
+        mailbox.put(CheckpointSaved(int(kimg), kimg, "step"))
+    fail(mailbox)
+    fail(mailbox)
+    with pytest.raises(UserError) as error:
+        fail(mailbox)
+    assert str(error.value) == (
+        f"s3://runs/a: {GONE}; restarted 2 times without a new checkpoint (scale.max_failures); look at that node; "
+        "the same command resumes from 3.5 kimg"
+    )
+    told = [event.text for event in mailbox.take()[0] if isinstance(event, Notice)]
+    assert told[2] == f"{GONE}; restart 1 of 2 without a new checkpoint, from 1.5 kimg"
+    assert len(told) == 8
+
+
+def test_no_restart_at_all() -> None:
+    with pytest.raises(UserError, match=rf"^runs/a: {GONE}; not restarted \(scale.max_failures=0\); .* from 0 kimg$"):
+        fail(RunMailbox("runs/a", most=0))
+
+
+def test_each_attempt_is_kept_with_its_reason() -> None:
+    mailbox = RunMailbox("runs/a", most=3)
+    mailbox.put(STARTED)
+    fail(mailbox)
+    fail(mailbox)  # before the workers have begun
+    mailbox.put(STARTED)
+    whole = Attempt(STARTED.workers, STARTED.kimg)
+    assert mailbox.attempts() == [
+        Attempt(STARTED.workers, STARTED.kimg, GONE),
+        Attempt(0, STARTED.kimg, GONE),
+        whole,
+    ]
+
+
+def test_a_preemption_does_not_count() -> None:
+    preempted = ActorDiedError()
+    preempted._preempted = True
+    mailbox = RunMailbox("runs/a", most=0)
+    fail(mailbox, {1: WorkerHealthCheckFailedError("failed", preempted)})
+    assert [event.text for event in mailbox.take()[0]] == [f"{GONE}; restarting, from 0 kimg"]  # type: ignore[attr-defined]
+
+
+def test_an_error_that_a_worker_has_told_ends_the_run() -> None:
+    mailbox, error = RunMailbox("runs/a", most=3), UserError("data.url: there is nothing")
+    mailbox.put_error(error)
+    with pytest.raises(UserError) as caught:
+        fail(mailbox)
+    assert caught.value is error
+    assert mailbox.take()[0] == []
+
+
+def test_an_unknown_error_ends_the_run() -> None:
+    with pytest.raises(KeyError):
+        fail(RunMailbox("runs/a", most=3), {0: KeyError("of Ray's own code")})
+
+
+def test_a_workers_error_has_its_traceback_in_another_process() -> None:
+    try:
+        raise ZeroDivisionError("division by zero")
+    except ZeroDivisionError as error:
+        told = pickle.loads(pickle.dumps(WorkerError.of(error, 1, "10.0.0.2")))
+    first, *rest = str(told).splitlines()
+    assert re.fullmatch(
+        r"worker 1 on 10\.0\.0\.2 raised ZeroDivisionError: division by zero \(test_failures\.py, line \d+\); "
+        "such an error is not retried",
+        first,
+    )
+    assert 'raise ZeroDivisionError("division by zero")' in "\n".join(rest)
