@@ -80,7 +80,7 @@ def train(
     *,
     name: str | None = None,
     storage: str | Path = "runs",
-    workers: int | None = None,
+    workers: int | tuple[int, int] | None = None,
     address: str | None = None,
     ray: bool | None = None,
     profile: bool = False,
@@ -94,7 +94,8 @@ def train(
         config: from `load_config`; or a preset's name or a file, taken as it is.
         name: of the run; by default that of the preset or file.
         storage: folder or URL (`s3://…`) that runs are kept under.
-        workers: DDP workers; by default `scale.workers`.
+        workers: DDP workers; by default `scale.workers`. A pair is the fewest and the most: as many as there is room
+            for on Ray at any time.
         address: a Ray cluster; by default RAY_ADDRESS, or one started on this machine.
         ray: whether Ray runs the workers. By default for several workers and where an address is given; one worker
             trains in this process, and under torchrun its processes do.
@@ -109,16 +110,19 @@ def train(
             trained.
     """
     began = time.monotonic() if began is None else began
-    from distgan.launch.local import check_device, check_processes, cluster_address, train_local
+    from distgan.launch.local import check_device, check_fixed, check_processes, cluster_address, train_local
     from distgan.training.run_spec import RunSpec, plan_run
 
     name = name or _name_of(config)
-    config = load_config(config, {} if workers is None else {"scale.workers": workers})
+    config = load_config(config, _worker_overrides(workers))
     if ray is None:
-        ray = "RANK" not in os.environ and (config.scale.workers > 1 or cluster_address(address) is not None)
+        ray = "RANK" not in os.environ and (
+            config.scale.workers > 1 or config.scale.min_workers is not None or cluster_address(address) is not None
+        )
     if not ray:
+        check_fixed(config.scale)
         check_processes(config.scale.workers)
-    check_device(config.scale.device, config.scale.workers, address, no_ray=not ray)
+    check_device(config.scale.device, config.scale.fewest, address, no_ray=not ray)
     plan = plan_run(RunSpec(config, name, str(storage), profile, init_from, continue_from))
     first = os.environ.get("RANK", "0") == "0"
     for text in plan.warnings if first else ():
@@ -139,6 +143,13 @@ def train(
         raise Interrupted(outcome.exit_code, result)
     assert result is not None, "a run that nobody stopped has a summary"
     return result
+
+
+def _worker_overrides(workers: int | tuple[int, int] | None) -> dict[str, int | None]:
+    if workers is None:
+        return {}
+    low, high = (None, workers) if isinstance(workers, int) else workers
+    return {"scale.workers": high, "scale.min_workers": low}
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
 import typer
+
+from distgan.errors import UserError
+
+_WORKERS = re.compile(r"([0-9]{1,4})(?::([0-9]{1,4}))?")
+
+
+def worker_overrides(workers: str | None) -> list[str]:
+    """The overrides for `--workers`: a number, or LOW:HIGH. Raises UserError for other texts."""
+    if workers is None:
+        return []
+    found = _WORKERS.fullmatch(workers)
+    if found is None:
+        raise UserError(f"--workers {workers:.40}: write a number, as 4, or LOW:HIGH, as 1:8")
+    low, high = found.groups()
+    if high is not None and not 1 <= int(low) <= int(high):
+        raise UserError(f"--workers {workers}: LOW:HIGH is the fewest and the most workers; write 1:8")
+    return [f"scale.workers={int(high or low)}", f"scale.min_workers={'null' if high is None else int(low)}"]
+
 
 WorkerCount = Annotated[int, typer.Option(min=1, max=4096, help="Worker processes; several run on Ray.")]
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from distgan import api
+from distgan.cli.options import worker_overrides
 from distgan.cli.streams import output_is_log
 from distgan.errors import Interrupted, UserError
 from distgan.text import printable, without_credentials
@@ -29,7 +30,12 @@ def train(
         list[str] | None,
         typer.Argument(metavar="KEY=VALUE", help="Configuration keys, as optimizer.generator.lr=1e-4."),
     ] = None,
-    workers: Annotated[int | None, typer.Option(help="DDP workers, the key scale.workers.")] = None,
+    workers: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COUNT", help="DDP workers. LOW:HIGH, as 1:8, on Ray: as many as there is room for at any time."
+        ),
+    ] = None,
     address: Annotated[
         str | None, typer.Option(help="Ray cluster, as HOST:PORT. By default RAY_ADDRESS or a local cluster.")
     ] = None,
@@ -81,7 +87,7 @@ def train(
     began = time.monotonic()
     if config is None and from_trial is None:
         raise typer.BadParameter("name a preset or a file, or --from-trial SEARCH", param_hint="PRESET_OR_FILE")
-    given = [*(overrides or []), *([] if workers is None else [f"scale.workers={workers}"])]
+    given = [*(overrides or []), *worker_overrides(workers)]
     if from_trial is not None:
         # In the place of a preset stands the first override.
         given = given if config is None else [config, *given]
@@ -135,13 +141,14 @@ def _print_plan(
     no_ray: bool,
 ) -> None:
     """Prints the whole configuration as YAML, and the plan to standard error."""
-    from distgan.launch.local import check_device, check_processes
+    from distgan.launch.local import check_device, check_fixed, check_processes
     from distgan.tracking.tables import print_plan
     from distgan.training.run_spec import RunSpec, plan_run
 
     if no_ray:
+        check_fixed(config.scale)
         check_processes(config.scale.workers)
-    device = check_device(config.scale.device, config.scale.workers, address, no_ray=no_ray)
+    device = check_device(config.scale.device, config.scale.fewest, address, no_ray=no_ray)
     plan = plan_run(RunSpec(config, name, storage, init_from=init_from, continue_from=continue_from), dry_run=True)
     for text in plan.warnings:
         print(f"distgan: warning: {text}; beginning from another one", file=sys.stderr)

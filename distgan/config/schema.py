@@ -274,6 +274,17 @@ class ScaleConfig(Section):
     workers: Annotated[int, Ge(1), Le(4096), Runtime()] = Field(
         1, description="DDP workers, which share a batch; at most scale.groups"
     )
+    min_workers: Annotated[int | None, Ge(1), Le(4096), Runtime()] = Field(
+        None,
+        description="on Ray, elastic: as many workers as there is room for, from this number to scale.workers; "
+        "null: always scale.workers",
+    )
+    resize_seconds: Annotated[float, Ge(1), Le(86_400), Runtime()] = Field(
+        60.0, description="elastic: how often a run looks for room for more workers"
+    )
+    replacement_seconds: Annotated[float, Ge(1), Le(86_400), Runtime()] = Field(
+        15.0, description="elastic: how long lost workers are waited for before fewer go on"
+    )
     groups: Annotated[int, Ge(1), Le(4096)] = Field(
         4, description="equal parts of a batch, each with its own batch statistics and random numbers"
     )
@@ -288,6 +299,18 @@ class ScaleConfig(Section):
     max_failures: Annotated[int, Ge(0), Runtime()] = Field(
         3, description="restarts after lost workers without a new checkpoint in between"
     )
+
+    @property
+    def fewest(self) -> int:
+        """Workers without which a run waits."""
+        return self.workers if self.min_workers is None else self.min_workers
+
+    @property
+    def range_text(self) -> str:
+        """`2 workers`, `1 to 8 workers`."""
+        if self.min_workers is None:
+            return f"{self.workers} worker{'' if self.workers == 1 else 's'}"
+        return f"{self.min_workers} to {self.workers} workers"
 
 
 class Config(Section):
@@ -341,6 +364,27 @@ class Config(Section):
             raise ValueError(
                 f"scale.workers={self.scale.workers} is more than scale.groups={groups}: each worker needs a group; "
                 f"raise scale.groups (this changes the recipe) or ask for at most {groups} workers"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _can_be_elastic(self) -> Config:
+        fewest, most, strategy = self.scale.min_workers, self.scale.workers, self.placement.strategy
+        if fewest is None:
+            return self
+        if fewest > most:
+            raise ValueError(
+                f"scale.min_workers={fewest} is more than scale.workers={most}; --workers LOW:HIGH sets both"
+            )
+        if strategy.startswith("strict"):
+            raise ValueError(
+                f"placement.strategy={strategy} cannot place a changing number of workers "
+                f"(scale.min_workers={fewest}); use pack or spread, or leave out scale.min_workers"
+            )
+        if self.evaluation.asynchronous:
+            raise ValueError(
+                f"evaluation.asynchronous=true needs processors that elastic workers take "
+                f"(scale.min_workers={fewest}); leave out one of them"
             )
         return self
 

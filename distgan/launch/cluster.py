@@ -6,6 +6,7 @@ import logging
 import os
 import socket
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
@@ -110,6 +111,38 @@ def _ask(address: str) -> str | None:
             f"Ray at {address}: what listens there does not answer as the head of a Ray cluster does "
             f"({error.code().name}); check --address"
         ) from None
+
+
+_HEAD_CHECK_S = 3.0
+
+
+class HeadWatch:
+    """Notices that the head of the connected cluster does not answer any more.
+
+    Ray itself ends this process without a word after 60 s, and workers cannot be restarted before.
+
+    Args:
+        patience_s: a head that a cluster's operator restarts is back by then.
+    """
+
+    def __init__(self, patience_s: float) -> None:
+        self._address: str = ray.get_runtime_context().gcs_address
+        self._patience_s = patience_s
+        self._answered = self._checked = time.monotonic()
+
+    def check(self) -> None:
+        """Asks the head every few seconds. Raises UserError where it has been silent for too long."""
+        if time.monotonic() < self._checked + _HEAD_CHECK_S:
+            return
+        if ray_internals.head_answers(self._address, _HEAD_CHECK_S):
+            self._answered = time.monotonic()
+        self._checked = time.monotonic()
+        silent = self._checked - self._answered
+        if silent > self._patience_s:
+            raise UserError(
+                f"Ray at {self._address}: the head of the cluster has not answered for {silent:.0f} s; start the "
+                f"cluster again; the same command resumes from the last checkpoint"
+            )
 
 
 _OBJECT_STORE_BYTES = 100_000_000

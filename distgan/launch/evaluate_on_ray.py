@@ -55,7 +55,7 @@ def run_task_on_ray(
             resources = plan_resources(scale, EvaluationConfig(), PlacementConfig())
             for note in waiting_notes(resources):
                 log(note)
-            trainer = _trainer(task, job, workers, mailbox, folder, resources)
+            trainer = _trainer(task, job, mailbox, folder, resources, scale)
             fit = Background(without_idle_processes(trainer, own).fit)
             result: _Result[R] | None = _follow(mailbox, fit, on_progress, stop)
     if result is None:
@@ -83,14 +83,14 @@ def worker_main(arguments: dict[str, Any]) -> None:
 
 
 def _trainer(
-    task: Task[J, R], job: J, workers: Workers, mailbox: Any, folder: str, resources: Resources
+    task: Task[J, R], job: J, mailbox: Any, folder: str, resources: Resources, scale: ScaleConfig
 ) -> TorchTrainer:
     """Ray Train's trainer. `folder` is on this machine: as nothing is reported to Ray, no other machine needs it."""
     return TorchTrainer(
         worker_main,
         train_loop_config={"task": task, "job": job, "mailbox": mailbox, "threads": requested_threads()},
         torch_config=InterfaceConfig(resources.backend, mailbox=mailbox),
-        scaling_config=resources.scaling(workers.count),
+        scaling_config=resources.scaling(scale),
         run_config=RunConfig(name="evaluation", storage_path=folder),
     )
 

@@ -12,6 +12,7 @@ from typing import Literal, TypeVar
 import torch
 import torch.distributed as dist
 
+from distgan.config.schema import ScaleConfig
 from distgan.distributed import Distributed, check_torchrun, choose_device, join_torchrun
 from distgan.errors import UserError
 from distgan.evaluation.image_source import OnProgress
@@ -110,6 +111,15 @@ def check_device(device: str, workers: int, address: str | None, *, no_ray: bool
             f"ask for fewer workers, or use scale.device=auto"
         )
     return "cpu"
+
+
+def check_fixed(scale: ScaleConfig) -> None:
+    """Raises UserError where a run without Ray is to have a changing number of workers."""
+    if scale.min_workers is not None:
+        raise UserError(
+            f"--no-ray trains on a fixed number of workers, not on {scale.range_text} (scale.min_workers): leave out "
+            f"--no-ray, or give --workers one number"
+        )
 
 
 def check_processes(workers: int, command: str = "train") -> None:

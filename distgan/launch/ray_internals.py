@@ -16,9 +16,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+import grpc
 import ray
+from ray.exceptions import RayError
 
 from distgan import __version__
+from distgan.config.schema import ScaleConfig
 from distgan.errors import UserError
 
 # Those of pyproject.toml.
@@ -75,6 +78,8 @@ PRIVATE: Mapping[str, str] = {
     "reason as an attribute. Else a killed worker looks like a bug.",
     "ray.train.v2._internal.exceptions:WorkerHealthCheckTimeoutError": "The class name for a worker that hangs.",
     "ray.train.v2._internal.exceptions:WorkerGroupStartupFailedError": "The class name for workers that die early.",
+    "ray.train.v2._internal.constants:WORKER_GROUP_START_TIMEOUT_S_ENV_VAR": "How long an elastic run waits for lost "
+    "workers. Else 60 s.",
     "ray.dashboard.modules.dashboard_sdk:SubmissionClient._do_request": "Time limits, and no redirect that takes the "
     "token along. Else `distgan jobs` waits for ever on a dashboard that hangs.",
     "ray.dashboard.modules.dashboard_sdk:SubmissionClient._check_connection_and_version": "Skipped: distgan checks the "
@@ -108,6 +113,14 @@ def head_version(address: str, timeout_s: float) -> str:
         head = gcs_service_pb2_grpc.NodeInfoGcsServiceStub(channel)  # type: ignore[no-untyped-call]
         request = gcs_service_pb2.CheckAliveRequest()  # type: ignore[attr-defined]
         return str(head.CheckAlive(request, timeout=timeout_s).ray_version)
+
+
+def head_answers(address: str, timeout_s: float) -> bool:
+    """Whether a head answers in time."""
+    try:
+        return bool(head_version(address, timeout_s))
+    except (grpc.RpcError, RayError):
+        return False
 
 
 def submitted_environment() -> dict[str, Any] | None:
@@ -205,6 +218,22 @@ def edit_ray_messages(edit: Callable[[str], str]) -> None:
         _print(data, ignore_prefix)
 
     worker.print_to_stdstream = print_edited
+
+
+_START_LIMIT = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
+
+
+@contextmanager
+def start_limit(scale: ScaleConfig) -> Iterator[None]:
+    """Inside, an elastic run of Ray Train waits `scale.replacement_seconds` for places, and then counts them again.
+
+    Ray takes this from a variable alone.
+    """
+    seconds = (
+        {} if scale.min_workers is None else {"RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": str(scale.replacement_seconds)}
+    )
+    with _environment({name: os.environ.get(name, value) for name, value in seconds.items()}):
+        yield
 
 
 def kill_train_controllers() -> None:

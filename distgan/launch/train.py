@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import replace
 from typing import Any
@@ -17,10 +17,11 @@ from ray.train.torch import TorchTrainer
 
 from distgan.config.load import build_config
 from distgan.config.plugins import custom_names, custom_sources
+from distgan.config.schema import Config
 from distgan.distributed import Distributed, requested_threads
 from distgan.errors import UserError
 from distgan.launch.async_evaluator import RayAsyncEvaluator, validation_config
-from distgan.launch.cluster import RayStorage, ray_cluster, ray_storage
+from distgan.launch.cluster import HeadWatch, RayStorage, ray_cluster, ray_storage
 from distgan.launch.failures import UNLIMITED, FailurePolicy, WorkerError, create_run_mailbox
 from distgan.launch.jobs.bootstrap import difference, versions
 from distgan.launch.local import Outcome, cluster_address
@@ -30,13 +31,13 @@ from distgan.launch.placement.process_group import InterfaceConfig
 from distgan.launch.placement.resources import Resources, plan_resources
 from distgan.launch.placement.waiting import PlacementWatch, end_waiting_run, spot_notes, waiting_notes
 from distgan.launch.ray_errors import is_broken_connection, report_losses
-from distgan.launch.ray_internals import without_idle_processes
+from distgan.launch.ray_internals import start_limit, without_idle_processes
 from distgan.launch.signals import StopRequest, stop_on_signals
 from distgan.storage.storage import Storage
 from distgan.tracking import formatting
 from distgan.tracking.console import Display
 from distgan.tracking.run_folder import RunReporter
-from distgan.training.events import EvaluationResult, Event, RunFinished, RunStarted, Summary
+from distgan.training.events import EvaluationResult, Event, RunFinished, RunStarted, StepMetrics, Summary
 from distgan.training.run_spec import RunSpec
 from distgan.training.train import train
 
@@ -69,6 +70,9 @@ def check_versions(expected: Mapping[str, str]) -> None:
 
 _POLL_S = 0.3
 
+# Of a cluster's head that does not answer: of one that only this process can start, and of one that others may.
+_OWN_HEAD_S, _HEAD_S = 10.0, 40.0
+
 
 def train_on_ray(spec: RunSpec, address: str | None, claim_lost: Callable[[], bool]) -> Outcome:
     """Trains on the cluster at `address`, or on one started for it; returns when the run has ended.
@@ -81,16 +85,17 @@ def train_on_ray(spec: RunSpec, address: str | None, claim_lost: Callable[[], bo
         sources = custom_sources(custom_names(spec.config.model_dump()).values())
         run = spec.run
         with ray_storage(run) as storage, ray_cluster(address, sources) as own_cluster, report_losses(run.url):
-            display.message(f"starting {formatting.plural(spec.config.scale.workers, 'worker')}")
+            display.message(f"starting {spec.config.scale.range_text}")
             mailbox = create_run_mailbox(spec)
             resources = plan_resources(spec.config.scale, spec.config.evaluation, spec.config.placement)
             for note in waiting_notes(resources) + spot_notes():
                 display.message(note)
             threads = requested_threads()
             trainer = build_ray_trainer(spec, mailbox, storage, resources, threads=threads, own_cluster=own_cluster)
-            fit = Background(trainer.fit)
-            watch = PlacementWatch(resources, spec.config.scale.workers, display.message)
-            summary = _follow(mailbox, fit, display, stop, watch, own_cluster, claim_lost)
+            with start_limit(spec.config.scale):
+                fit = Background(trainer.fit)
+                watch = PlacementWatch(resources, spec.config.scale, display.message)
+                summary = _follow(mailbox, fit, display, stop, watch, own_cluster, claim_lost)
     return Outcome(summary, stop.exit_code, display.finished, display.sessions)
 
 
@@ -128,7 +133,7 @@ def build_ray_trainer(
             "versions": versions(),
         },
         torch_config=InterfaceConfig(resources.backend, interface=config.placement.interface, mailbox=mailbox),
-        scaling_config=resources.scaling(config.scale.workers),
+        scaling_config=resources.scaling(config.scale),
         validation_config=validation_config(spec, resources),  # type: ignore[call-arg]
         run_config=RunConfig(
             name=f"{spec.name}-{time.strftime('%Y%m%d-%H%M%S')}",
@@ -151,7 +156,7 @@ def worker_main(arguments: dict[str, Any]) -> None:
         check_versions(arguments["versions"])
         config = build_config(arguments["spec"]["config"], "job", trust_code=True)
         spec = RunSpec(**{**arguments["spec"], "config": config})
-        with closing(RayReporter(spec.run, mailbox, config.tracking)) as reporter:
+        with closing(RayReporter(spec.run, mailbox, config)) as reporter:
             evaluator = RayAsyncEvaluator(distributed, spec.run.url) if config.evaluation.asynchronous else None
             train(spec, distributed, reporter, evaluator)
     except UserError as error:
@@ -167,14 +172,17 @@ def worker_main(arguments: dict[str, Any]) -> None:
 class RayReporter(RunReporter):
     """Sends a run's events to the driver's mailbox, and its evaluations to Ray."""
 
-    def __init__(self, run: Storage, mailbox: Any, trackers: Sequence[str]) -> None:
-        super().__init__(run, mailbox.put.remote, lambda: bool(ray.get(mailbox.stop_asked.remote())), trackers)
+    def __init__(self, run: Storage, mailbox: Any, config: Config) -> None:
+        super().__init__(run, mailbox.put.remote, lambda: bool(ray.get(mailbox.stop_asked.remote())), config.tracking)
         self._run_url, self._mailbox = run.url, mailbox
+        self._elastic = config.scale.min_workers is not None
 
     def event(self, event: Event) -> None:
         if isinstance(event, RunFinished):
             attempts = ray.get(self._mailbox.attempts.remote())
             event = RunFinished(replace(event.summary, attempts=attempts))
+        if self._elastic and isinstance(event, StepMetrics):
+            event = replace(event, terms=event.terms | {"scale/workers": ray.train.get_context().get_world_size()})
         super().event(event)
 
     def evaluated(self, event: EvaluationResult) -> None:
@@ -195,7 +203,9 @@ def _follow(
     """Shows the events of a run until it has ended. Raises the error of a worker that no restart can fix."""
     summary: Summary | None = None
     asked = started = False
+    head = HeadWatch(_OWN_HEAD_S if own_cluster else _HEAD_S)
     while True:
+        head.check()
         ended = fit.ended(_POLL_S)
         events, error = ray.get(mailbox.take.remote())
         for event in events:

@@ -195,6 +195,11 @@ def _shared_config(options: SearchOptions) -> Config:
         config = read_configuration(options.source, override_values(options.overrides) | workers)
     else:
         config = overridden(options.config, workers, options.source)
+    if config.scale.min_workers is not None:
+        raise UserError(
+            f"scale.min_workers={config.scale.min_workers}: the trials of a search have a fixed number of workers, "
+            f"--workers-per-trial; leave it out"
+        )
     evaluation: dict[str, Any] = {"evaluation.at_start": False}
     if options.metric is not None:
         evaluation |= _measured_by(options.metric)

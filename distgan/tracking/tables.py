@@ -42,7 +42,7 @@ def _arithmetic(plan: RunPlan, device: str) -> list[tuple[str, str]]:
             "batch",
             f"{batch} images: {groups} groups of {batch // groups}, {batch // streams} from each of {streams} streams",
         ),
-        ("workers", f"{workers}"),
+        ("workers", config.scale.range_text.removesuffix("s").removesuffix(" worker")),
         ("device", device),
         ("groups per worker", _range(shares)),
         ("images per worker", _range([share * batch // groups for share in shares])),

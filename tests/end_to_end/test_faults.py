@@ -69,7 +69,7 @@ def test_a_killed_worker_without_restarts_ends_the_run_in_one_line(tmp_path: Pat
 def test_an_error_of_a_users_network_is_not_retried(tmp_path: Path) -> None:
     before = our_processes()
     (tmp_path / "failing.py").write_text(NETWORK)
-    process = train(tmp_path, "failing", "discriminator={network: failing:Network}", "objective.name=hinge")
+    process = train(tmp_path, "failing", "discriminator={network: failing:Network}")
     output = finish(process)
     assert process.returncode == 1, output
     assert re.search(

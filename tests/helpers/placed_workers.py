@@ -57,7 +57,7 @@ def placed(placement: PlacementConfig) -> list[dict[str, Any]]:
             work,
             train_loop_config={"out": out},
             torch_config=InterfaceConfig(resources.backend, mailbox=create_mailbox()),
-            scaling_config=resources.scaling(2),
+            scaling_config=resources.scaling(ScaleConfig(workers=2)),
             run_config=RunConfig(name="placed", storage_path=notes),
         ).fit()
         return [json.loads(path.read_text()) for path in sorted(Path(out).iterdir())]
@@ -71,7 +71,7 @@ def refused_interface() -> str:
             begin_nothing,
             train_loop_config={},
             torch_config=InterfaceConfig(resources.backend, interface="nic9", mailbox=mailbox),
-            scaling_config=resources.scaling(2),
+            scaling_config=resources.scaling(ScaleConfig(workers=2)),
             run_config=RunConfig(name="refused", storage_path=notes),
         ).fit()
     return str(ray.get(mailbox.error.remote()))

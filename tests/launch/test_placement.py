@@ -129,12 +129,12 @@ def test_a_worker_is_placed_as_ray_is_asked() -> None:
     keys: dict[str, Any] = {"labels": ["zone=a"], "resources_per_worker": ["fpga=2"], "memory_gb_per_worker": 4}
     nodes = [node(8, 2, "A10G", labels={"zone": "a"}, fpga=4)]
     found = share(nodes, 2, accelerator_type="A10G", strategy="strict_pack", **keys)
-    scaling = found.scaling(2)
+    scaling = found.scaling(ScaleConfig(workers=2))
     assert scaling._resources_per_worker_not_none == found.bundle.resources
     assert found.per_worker == {"CPU": 1, "GPU": 1, "memory": 4e9, "fpga": 2}
     assert scaling.placement_strategy == "STRICT_PACK"
     assert scaling.label_selector == {"zone": "a"}  # type: ignore[attr-defined]
-    plain = share([node(2)], 2).scaling(2)
+    plain = share([node(2)], 2).scaling(ScaleConfig(workers=2))
     assert (plain.label_selector, plain.accelerator_type, plain.use_gpu) == (None, None, False)  # type: ignore[attr-defined]
 
 

@@ -73,15 +73,16 @@ class Resources:
         gpus = {"GPU": float(self.evaluation_gpus)} if self.evaluation_gpus else {}
         return Bundle({"CPU": self.evaluation_cpus, **gpus}, self.labels)
 
-    def scaling(self, workers: int) -> ScalingConfig:
+    def scaling(self, scale: ScaleConfig) -> ScalingConfig:
         """How Ray Train places the workers."""
         return ScalingConfig(
-            num_workers=workers,
+            num_workers=scale.workers if scale.min_workers is None else (scale.min_workers, scale.workers),  # type: ignore[arg-type]
+            elastic_resize_monitor_interval_s=scale.resize_seconds,  # type: ignore[call-arg]
             use_gpu=self.use_gpu,
             resources_per_worker=self.per_worker,
             placement_strategy=self.strategy.upper(),
             accelerator_type=self.accelerator_type,
-            label_selector=dict(self.labels) or None,  # type: ignore[call-arg]
+            label_selector=dict(self.labels) or None,
         )
 
     def describe(self) -> str:
@@ -105,15 +106,17 @@ def share_nodes(
     """Shares nodes among a run's workers and its asynchronous evaluation.
 
     Raises UserError, with what is missing where, for nodes that cannot hold the workers. With `placement.wait`, or
-    where an autoscaler manages the nodes, the workers wait instead, and `shortage` says for what.
+    where an autoscaler manages the nodes, the workers wait instead, and `shortage` says for what. An elastic run needs
+    room for its fewest workers, and each further one gets the same.
     """
     processors = evaluation.processors if evaluation.asynchronous else 0
     wanted = [node for node in nodes if matches(node.labels, parse_labels(placement.labels))]
-    gpus = worker_gpus(wanted, scale.device, scale.workers, placement)
+    workers = scale.fewest
+    gpus = worker_gpus(wanted, scale.device, workers, placement)
     fixed = with_placement(Resources(0.0, gpus), placement)
-    spare_gpus = int(sum(node.resources.get("GPU", 0.0) for node in wanted) - gpus * scale.workers)
+    spare_gpus = int(sum(node.resources.get("GPU", 0.0) for node in wanted) - gpus * workers)
     asked = placement.cpus_per_worker
-    shares = [asked] if asked is not None else _shares(wanted, scale.workers, processors) or [1.0]
+    shares = [asked] if asked is not None else _shares(wanted, workers, processors) or [1.0]
 
     def with_cpus(worker_cpus: float) -> Resources:
         return replace(
@@ -124,11 +127,11 @@ def share_nodes(
         )
 
     for share in shares:
-        if _fits(nodes, with_cpus(share), scale.workers):
+        if _fits(nodes, with_cpus(share), workers):
             return with_cpus(share)
     found = with_cpus(shares[0])
-    message = f"the Ray cluster has no place for {found.describe_workers(scale.workers)}: " + (
-        missing(nodes, found.bundle, scale.workers, found.strategy)
+    message = f"the Ray cluster has no place for {found.describe_workers(workers)}: " + (
+        missing(nodes, found.bundle, workers, found.strategy)
         or f"no node has {amount_text('CPU', found.evaluation_cpus)} left for the asynchronous evaluation"
     )
     if should_wait(nodes, placement):

@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping
 import ray
 from ray.util import placement_group_table
 
+from distgan.config.schema import ScaleConfig
 from distgan.launch.mailbox import Background
-from distgan.launch.placement.capacity import alive_nodes, amount_text, on_demand_labels
+from distgan.launch.placement.capacity import alive_nodes, amount_text, missing, on_demand_labels
 from distgan.launch.placement.resources import Resources
 from distgan.launch.ray_internals import kill_train_controllers
 
@@ -55,15 +56,15 @@ class PlacementWatch:
 
     Args:
         resources: of each worker; a `shortage` has been reported already.
-        workers: how many.
+        scale: how many workers there are to be.
         log: receives a line, once, when they wait.
 
     Attributes:
         waits: whether they waited at the last check.
     """
 
-    def __init__(self, resources: Resources, workers: int, log: Callable[[str], object]) -> None:
-        self._bundle, self._workers, self._say = resources.bundle.resources, workers, log
+    def __init__(self, resources: Resources, scale: ScaleConfig, log: Callable[[str], object]) -> None:
+        self._resources, self._bundle, self._scale, self._say = resources, resources.bundle.resources, scale, log
         self._next = time.monotonic() + _FIRST_CHECK_S
         self._reported = self.waits = bool(resources.shortage)
 
@@ -78,13 +79,16 @@ class PlacementWatch:
             self._reported = True
             total: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
             free: dict[str, float] = ray.available_resources()  # type: ignore[no-untyped-call]
-            self._say(waiting_text(self._bundle, self._workers, total, free))
+            self._say(waiting_text(self._bundle, self._scale.fewest, total, free))
 
     def _pending(self) -> bool:
-        """Whether Ray has not placed a group of such workers yet."""
+        """Whether Ray has not placed a group of such workers yet, or not even asked for one that fits nowhere."""
+        fewest, most = self._scale.fewest, self._scale.workers
+        if self._scale.min_workers is not None:
+            return missing(alive_nodes(), self._resources.bundle, fewest, self._resources.strategy) is not None
         return any(
             group["state"] in _PENDING
-            and len(group["bundles"]) == self._workers
+            and len(group["bundles"]) == most
             and all(bundle.keys() == self._bundle.keys() for bundle in group["bundles"].values())
             for group in placement_group_table().values()
         )
