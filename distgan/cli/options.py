@@ -7,21 +7,20 @@ from typing import Annotated
 
 import typer
 
-from distgan.errors import UserError
-
 _WORKERS = re.compile(r"([0-9]{1,4})(?::([0-9]{1,4}))?")
 
 
 def worker_overrides(workers: str | None) -> list[str]:
-    """The overrides for `--workers`: a number, or LOW:HIGH. Raises UserError for other texts."""
+    """The overrides for `--workers`: a number, or LOW:HIGH."""
     if workers is None:
         return []
     found = _WORKERS.fullmatch(workers)
     if found is None:
-        raise UserError(f"--workers {workers:.40}: write a number, as 4, or LOW:HIGH, as 1:8")
+        words = f"{workers!r:.40} is no number, as 4, and not LOW:HIGH, as 1:8"
+        raise typer.BadParameter(words, param_hint="--workers")
     low, high = found.groups()
     if high is not None and not 1 <= int(low) <= int(high):
-        raise UserError(f"--workers {workers}: LOW:HIGH is the fewest and the most workers; write 1:8")
+        raise typer.BadParameter(f"{workers!r}: LOW is at least 1 and at most HIGH, as in 1:8", param_hint="--workers")
     return [f"scale.workers={int(high or low)}", f"scale.min_workers={'null' if high is None else int(low)}"]
 
 

@@ -374,7 +374,8 @@ class Config(Section):
             return self
         if fewest > most:
             raise ValueError(
-                f"scale.min_workers={fewest} is more than scale.workers={most}; --workers LOW:HIGH sets both"
+                f"scale.min_workers={fewest} is more than scale.workers={most}; give --workers LOW:HIGH, "
+                f"which sets both"
             )
         if strategy.startswith("strict"):
             raise ValueError(

@@ -15,7 +15,7 @@ from distgan.errors import UserError
 from distgan.launch.mailbox import Mailbox, create_mailbox
 from distgan.launch.ray_errors import is_preemption, losses_text
 from distgan.tracking.formatting import kimg_count, plural
-from distgan.training.events import Attempt, CheckpointSaved, Notice, RunStarted
+from distgan.training.events import Attempt, CheckpointSaved, RunStarted, WorkersLost
 from distgan.training.run_spec import RunSpec
 
 # Ray counts failures over a run's whole life; `RunMailbox` counts those without progress.
@@ -66,7 +66,7 @@ class RunMailbox(Mailbox):
         where = f"{kimg_count(self._kimg)} kimg"
         if self._count <= self._most:
             number = f"restart {self._count} of {self._most} without a new checkpoint" if counts else "restarting"
-            super().put(Notice(f"{reason}; {number}, from {where}"))
+            super().put(WorkersLost(f"{reason}; {number}, from {where}"))
             return None
         tried = (
             f"restarted {plural(self._most, 'time')} without a new checkpoint (scale.max_failures)"

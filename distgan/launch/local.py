@@ -117,7 +117,7 @@ def check_fixed(scale: ScaleConfig) -> None:
     """Raises UserError where a run without Ray is to have a changing number of workers."""
     if scale.min_workers is not None:
         raise UserError(
-            f"--no-ray trains on a fixed number of workers, not on {scale.range_text} (scale.min_workers): leave out "
+            f"--no-ray works on a fixed number of workers, not on {scale.range_text} (scale.min_workers): leave out "
             f"--no-ray, or give --workers one number"
         )
 

@@ -125,4 +125,5 @@ def _losses_behind(error: Exception) -> str | None:
     if isinstance(error, ControllerError):
         failure = error.controller_failure
         return "workers died while they started" if is_startup_failure(failure) else loss_text(failure)
-    return loss_text(error)
+    found, reason = re.search(r"class_name: (\w+)", str(error)), loss_text(error)
+    return f"{found[1]}{_place(error)}: {reason}" if found is not None else reason

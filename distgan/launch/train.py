@@ -37,7 +37,7 @@ from distgan.storage.storage import Storage
 from distgan.tracking import formatting
 from distgan.tracking.console import Display
 from distgan.tracking.run_folder import RunReporter
-from distgan.training.events import EvaluationResult, Event, RunFinished, RunStarted, StepMetrics, Summary
+from distgan.training.events import EvaluationResult, Event, RunFinished, RunStarted, StepMetrics, Summary, WorkersLost
 from distgan.training.run_spec import RunSpec
 from distgan.training.train import train
 
@@ -202,7 +202,7 @@ def _follow(
 ) -> Summary | None:
     """Shows the events of a run until it has ended. Raises the error of a worker that no restart can fix."""
     summary: Summary | None = None
-    asked = started = False
+    asked = started = running = False
     head = HeadWatch(_OWN_HEAD_S if own_cluster else _HEAD_S)
     while True:
         head.check()
@@ -210,15 +210,19 @@ def _follow(
         events, error = ray.get(mailbox.take.remote())
         for event in events:
             display.event(event)
-            started = started or isinstance(event, RunStarted)
+            if isinstance(event, RunStarted):
+                started = running = True
+            elif isinstance(event, WorkersLost):
+                running = False
+                watch.restart()
             if isinstance(event, RunFinished):
                 summary = event.summary
-        if not started:
+        if not running:
             watch.check()
-        if stop.requested and not started and (own_cluster or watch.waits):
+        if stop.requested and not running and (watch.waits or (own_cluster and not started)):
             if not own_cluster:
                 end_waiting_run(fit)
-            return None  # nothing has been trained that could be lost
+            return None  # nothing has been trained since the last checkpoint
         if (stop.requested or claim_lost()) and not asked:
             asked = True
             if stop.requested:

@@ -221,6 +221,11 @@ class Notice:
     text: str
 
 
+@dataclass(frozen=True)
+class WorkersLost(Notice):
+    """Workers were lost, and the run waits for others."""
+
+
 Event = (
     RunStarted
     | SmallDatasetWarning

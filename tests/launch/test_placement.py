@@ -134,8 +134,19 @@ def test_a_worker_is_placed_as_ray_is_asked() -> None:
     assert found.per_worker == {"CPU": 1, "GPU": 1, "memory": 4e9, "fpga": 2}
     assert scaling.placement_strategy == "STRICT_PACK"
     assert scaling.label_selector == {"zone": "a"}  # type: ignore[attr-defined]
+    assert scaling.num_workers == 2
     plain = share([node(2)], 2).scaling(ScaleConfig(workers=2))
     assert (plain.label_selector, plain.accelerator_type, plain.use_gpu) == (None, None, False)  # type: ignore[attr-defined]
+
+
+def test_an_elastic_run_needs_room_for_its_fewest_workers_and_gives_each_as_much() -> None:
+    scale = ScaleConfig(workers=4, min_workers=1, resize_seconds=5)
+    found = share_nodes([node(1), node(1)], scale, EvaluationConfig(), PlacementConfig())
+    assert found.per_worker == {"CPU": 1}
+    scaling: Any = found.scaling(scale)
+    assert (scaling.num_workers, scaling.elastic_resize_monitor_interval_s) == ((1, 4), 5)
+    with pytest.raises(UserError, match=r"no place for 1 worker with"):
+        share_nodes([node(0)], scale, EvaluationConfig(), PlacementConfig())
 
 
 def test_workers_that_share_a_gpu_do_not_talk_through_nccl() -> None:

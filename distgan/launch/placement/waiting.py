@@ -68,6 +68,11 @@ class PlacementWatch:
         self._next = time.monotonic() + _FIRST_CHECK_S
         self._reported = self.waits = bool(resources.shortage)
 
+    def restart(self) -> None:
+        """Watches anew: the workers were lost."""
+        self._next = time.monotonic() + _FIRST_CHECK_S
+        self._reported = self.waits = False
+
     def check(self) -> None:
         """Call this until the workers have started."""
         now = time.monotonic()
