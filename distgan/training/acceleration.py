@@ -45,7 +45,7 @@ def compile_updates(
             for update in updates.values():
                 update.try_out()
         except Exception as error:  # noqa: BLE001 - a compiler has many, and eager works without it
-            reason = f"torch cannot compile the update: {error_text(error)}"
+            reason = f"torch cannot compile the update: {_first_sentence(error)}"
             for module in modules:
                 module._compiled_call_impl = None
     return _choice("training.compile", setting, reason)
@@ -67,7 +67,7 @@ def capture_updates(
         try:
             _capture(updates, optimizers, moves, CudaGraphs() if backend is None else backend)
         except Exception as error:  # noqa: BLE001 - a part of the user's own may do what no graph can
-            reason = f"torch cannot capture the update: {error_text(error)}"
+            reason = f"torch cannot capture the update: {_first_sentence(error)}"
             moves.update(eager)
             for update in updates.values():
                 update.drop_graphs()
@@ -125,6 +125,11 @@ def _no_compiler(config: Config, distributed: Distributed) -> str | None:
     if config.objective.updates == "simultaneous":
         return "updates=simultaneous goes twice through one forward"
     return None
+
+
+def _first_sentence(error: Exception) -> str:
+    """Without what torch adds for its own developers."""
+    return error_text(error).partition(" Set TORCHDYNAMO")[0].partition(" Compile with")[0]
 
 
 def _obstacle(updates: Mapping[str, PreparedUpdate]) -> str | None:

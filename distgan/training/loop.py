@@ -118,7 +118,7 @@ class Trainer:
             start_batch=self.state.progress.batches,
             memory_bytes=config.data.memory_mb * 2**20,
             prefetch_batches=config.data.prefetch_batches,
-            pinned=self.distributed.device.type == "cuda",
+            gpu=self.distributed.device if self.distributed.device.type == "cuda" else None,
         )
 
     def _train_step(self, batches: BatchStream) -> None:

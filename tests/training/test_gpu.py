@@ -15,6 +15,8 @@ from distgan.training.step import Step
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
+DEVICE = torch.device("cuda", 0)
+
 SMALL = ["generator.width=8", "discriminator.width=8", "training.batch_size=32"]
 
 
@@ -23,7 +25,7 @@ def train_steps(
 ) -> tuple[list[torch.Tensor], dict[str, float]]:
     """Weights and terms after some steps on fixed images on the GPU."""
     config = load_config(preset, [*SMALL, f"training.precision={precision}", *overrides])
-    device = torch.device("cuda", 0)
+    device = DEVICE
     prepare_process(1, device, precision)
     networks = build_networks(config, device)
     optimizers = build_optimizers(config.optimizer, networks.generator, networks.discriminator)
@@ -33,7 +35,7 @@ def train_steps(
     images = torch.Generator().manual_seed(0)
     shape = (config.training.batch_size // config.scale.groups, config.channels, config.image_size, config.image_size)
     groups = [torch.randint(0, 256, shape, generator=images, dtype=torch.uint8) for _ in range(config.scale.groups)]
-    batch = [Group(group, torch.full((len(group),), -1)) for group in groups]
+    batch = [Group(group, torch.zeros(len(group), dtype=torch.int64)) for group in groups]
     for number in range(steps):
         terms = step.run(lambda: batch, number * config.objective.critic_steps, number).values
     weights = [
