@@ -234,6 +234,16 @@ def test_a_dry_run_prints_counts_and_plan(cli: Cli, name: str) -> None:
     assert "512x4x4" in shown.err
 
 
+def test_a_range_of_workers_and_one_number_after_it(cli: Cli, tmp_path: Path) -> None:
+    shown = cli("train", "quickstart", "--dry-run", "--workers", "1:2")
+    assert re.search(r"workers\s+│ 1 to 2 ", shown.err), shown
+    (tmp_path / "f.yaml").write_text(shown.out)
+    config = load_config(str(tmp_path / "f.yaml"))
+    assert (config.scale.min_workers, config.scale.workers) == (1, 2)
+    again = cli("train", str(tmp_path / "f.yaml"), "--dry-run", "--workers", "2")
+    assert "min_workers: null" in again.out
+
+
 def test_what_a_dry_run_prints_is_a_configuration(cli: Cli, data: Path, tmp_path: Path) -> None:
     given = ["--workers", "2", "training.log_every=7", f"data.url={data.name}", "data.cache_dir=cache"]
     (tmp_path / data.name).symlink_to(data)

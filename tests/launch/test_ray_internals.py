@@ -24,12 +24,14 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from ray.train import ScalingConfig
 from ray.train.torch import TorchTrainer
+from ray.train.v2._internal import constants
 from ray.tune.schedulers import MedianStoppingRule
 
 import distgan.launch.placement.process_group
 import distgan.search.ray.hooks
 import distgan.search.ray.schedulers
 import distgan.search.ray.trial
+from distgan.config.schema import ScaleConfig
 from distgan.errors import UserError
 from distgan.launch import ray_internals
 from distgan.search.ray.schedulers import MedianStopping
@@ -150,8 +152,10 @@ def test_a_head_tells_its_version() -> None:
     server.start()
     try:
         assert ray_internals.head_version(f"127.0.0.1:{port}", 10.0) == "1.2.3"
+        assert ray_internals.head_answers(f"127.0.0.1:{port}", 10.0)
     finally:
         server.stop(None).wait()
+    assert not ray_internals.head_answers(f"127.0.0.1:{port}", 1.0)
 
 
 def test_requests_to_a_dashboard_have_a_limit_and_follow_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -257,6 +261,17 @@ def test_the_address_of_a_cluster_of_our_own_is_known_while_it_starts(monkeypatc
     assert seen[0]["RAY_ADDRESS"] == f"127.0.0.1:{seen[0]['RAY_GCS_SERVER_PORT']}"
     assert os.environ["RAY_ADDRESS"] == "192.0.2.1:6379"
     assert "RAY_GCS_SERVER_PORT" not in os.environ
+
+
+def test_an_elastic_run_waits_less_for_places(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = constants.WORKER_GROUP_START_TIMEOUT_S_ENV_VAR
+    monkeypatch.delenv(name, raising=False)
+    assert name in constants.ENV_VARS_TO_PROPAGATE
+    with ray_internals.start_limit(ScaleConfig(workers=2)):
+        assert name not in os.environ
+    with ray_internals.start_limit(ScaleConfig(workers=2, min_workers=1, replacement_seconds=7)):
+        assert os.environ[name] == "7.0"
+    assert name not in os.environ
 
 
 def test_a_run_starts_no_idle_process_but_keeps_the_cleaner_of_a_shared_cluster() -> None:

@@ -1,14 +1,17 @@
-"""A run whose workers find no place says what it waits for, also after it has lost some."""
+"""A run whose workers find no place says what it waits for, also after a loss; one without a head ends."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 import ray
 
 from distgan.config.schema import ScaleConfig
+from distgan.errors import UserError
+from distgan.launch.cluster import HeadWatch
 from distgan.launch.placement import waiting
 from distgan.launch.placement.capacity import Node
 from distgan.launch.placement.resources import Resources
@@ -29,6 +32,24 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
         now[0] += seconds
 
     return advance
+
+
+def test_a_head_that_does_not_answer_ends_the_run_in_time(
+    clock: Callable[[float], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray, "get_runtime_context", lambda: SimpleNamespace(gcs_address="10.0.0.1:6379"))
+    answers = iter([True, False, False, True, *[False] * 20])
+    monkeypatch.setattr("distgan.launch.ray_internals.head_answers", lambda *_: next(answers))
+    watch = HeadWatch(patience_s=40)
+    for _ in range(4):  # two silent checks in between are nothing
+        clock(5)
+        watch.check()
+    for _ in range(8):
+        clock(5)
+        watch.check()
+    clock(5)
+    with pytest.raises(UserError, match=r"^Ray at 10\.0\.0\.1:6379: .* not answered for 45 s; .* resumes"):
+        watch.check()
 
 
 def group(workers: int, state: str) -> dict[str, object]:

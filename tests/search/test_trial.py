@@ -59,7 +59,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
     def no_notes(_: object) -> Iterator[None]:
         yield
 
-    monkeypatch.setattr(module, "create_mailbox", lambda: Actor(found.mailbox))
+    monkeypatch.setattr(module, "create_run_mailbox", lambda _: Actor(found.mailbox))
     monkeypatch.setattr(module, "build_ray_trainer", lambda *_: found)
     monkeypatch.setattr(module, "ray_storage", no_notes)
     monkeypatch.setattr(module.ray, "get", lambda value: value)
