@@ -1,0 +1,422 @@
+"""A training step against plain PyTorch: each option by itself and together, and whether it computes the same.
+
+python -m benchmarks.step --device cuda|cpu --preset P [--options A,B+C,...] [--batch N] [--json FILE] [KEY=VALUE ...]
+
+All sides are in one process and take turns. `eager` is distgan's loop in float32 without further options, with one
+group (`scale.groups=1`), as the plain loop has its batch statistics over the whole batch; the plain loop is without
+TF32, too. Images a second are real images of the discriminator's updates, those that `kimg` counts.
+
+After the timing each side begins again and takes so many steps from the same weights, on the same batches and random
+numbers, without dropout, whose masks depend on the memory format and on the compiler. Its losses and weights are
+compared with those of `eager`. On the CPU all sides, the plain one too, profit from distgan's keeping freed memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import os
+import statistics
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import torch
+from torch import Tensor
+
+from benchmarks.batches import DistganLoop, ready_batches
+from benchmarks.phases import peak_bytes, phases, profiled
+from benchmarks.plain_loop import PlainLoop
+from benchmarks.report import about, console, save
+from benchmarks.step_table import EAGER, PLAIN, Row, markdown
+from distgan.config.load import load_config
+from distgan.config.schema import Config
+from distgan.distributed import Distributed, choose_device
+from distgan.errors import UserError
+from distgan.losses.context import Context
+from distgan.training.process import prepare_process
+
+OPTIONS = {
+    "contiguous": "training.channels_last=false",
+    "channels_last": "training.channels_last=true",
+    "tf32": "training.precision=tf32",
+    "bfloat16": "training.precision=bfloat16",
+    "compile": "training.compile=on",
+    "cuda_graphs": "training.cuda_graphs=on",
+}
+
+# In the order in which they are measured: what takes long to start is last.
+DEFAULT = (
+    "contiguous,tf32,bfloat16,cuda_graphs,tf32+cuda_graphs,bfloat16+cuda_graphs,compile,compile+cuda_graphs,"
+    "bfloat16+compile+cuda_graphs"
+)
+
+# The largest relative difference from float32 eager that is still the same training, by precision: of the first
+# step's losses, of the losses of all steps, of the weights after them. Rounding grows from step to step.
+TOLERANCES = {
+    "float32": {"first": 1e-4, "losses": 0.05, "weights": 0.01},
+    "tf32": {"first": 1e-2, "losses": 0.2, "weights": 0.05},
+    "bfloat16": {"first": 5e-2, "losses": 0.5, "weights": 0.1},
+}
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """The losses of each step, and the weights of both networks before and after."""
+
+    losses: list[dict[str, Tensor]]
+    initial: list[Tensor]
+    weights: list[Tensor]
+
+    def differences(self, wanted: Trajectory) -> dict[str, float]:
+        """Largest relative differences, by the names of `TOLERANCES`."""
+        return {
+            "first": loss_difference(self.losses[:1], wanted.losses[:1]),
+            "losses": loss_difference(self.losses, wanted.losses),
+            "weights": max(relative_difference(a, b) for a, b in zip(self.weights, wanted.weights, strict=True)),
+        }
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How much is measured. `until` is a `time.time()` after which nothing more is begun."""
+
+    steps: int = 50
+    warm_up: int = 3
+    turns: int = 5
+    seconds: float = 1.0
+    batches: int = 8
+    profiled: int = 3
+    threads: int = len(os.sched_getaffinity(0))
+    until: float = float("inf")
+
+    @property
+    def over(self) -> bool:
+        return time.time() > self.until
+
+
+QUICK = Settings(steps=3, warm_up=0, turns=2, seconds=0.02, batches=2, profiled=1)
+
+
+class Bench:
+    """The sides of one preset on one device, those that can run side by side."""
+
+    def __init__(self, preset: str, overrides: Sequence[str], device: torch.device, settings: Settings) -> None:
+        base = ["scale.groups=1", *overrides]
+        self.preset, self.overrides, self.device, self.settings = preset, tuple(base), device, settings
+        self.config = self._load(())
+        self.images = self.config.training.batch_size * self.config.objective.critic_steps
+        self.batches = ready_batches(self.config, settings.batches, device)
+        self.rows: dict[str, Row] = {}
+        self.draws: dict[str, float] | None = None
+        self._loops: dict[str, PlainLoop | DistganLoop] = {}
+        self._configs: dict[str, Config] = {}
+
+    def add(self, name: str) -> None:
+        """Builds a side, compares it, and times it for a turn, and the plain one with it."""
+        row = self.rows[name] = Row(name, _overrides(name))
+        if self.settings.over:
+            row.reason = "not measured: out of time"
+            return
+        try:
+            config = self._configs[name] = self._load(row.overrides)
+            row.precision = config.training.precision
+            if row.precision == "tf32" and self.device.type != "cuda":
+                raise UserError("training.precision=tf32: TensorFloat-32 is of GPUs; elsewhere it is float32")
+            self._start(row, config)
+            self._turn([name])
+        except UserError as error:
+            self._drop(row, str(error))
+        except Exception as error:  # noqa: BLE001 - torch's own, whichever; the other rows are measured
+            row.figures["traceback"] = traceback.format_exc()
+            self._drop(row, f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]:.200}")
+
+    def rounds(self, save_rows: Callable[[], None]) -> None:
+        """The other turns, all sides in each."""
+        for _ in range(self.settings.turns - 1):
+            if self.settings.over:
+                break
+            self._turn([name for name in self._loops if name != PLAIN])
+            save_rows()
+
+    def profile(self, save_rows: Callable[[], None]) -> None:
+        """Phases of each side's step, and the host's random numbers."""
+        for name, loop in self._loops.items():
+            if self.settings.over:
+                break
+            self._enter(name)
+            steps, row = self.settings.profiled, self.rows[name]
+            loop.step()
+            events = profiled(loop.step, steps, self.device)
+            row.figures["phases"] = found = phases(events, steps)
+            if self.device.type == "cuda":
+                row.figures["device_busy_ms"] = sum(each["device_ms"] for each in found.values())
+            else:
+                row.figures["peak_mib"] = (_state_bytes(loop) + peak_bytes(events)) / 2**20
+            save_rows()
+        eager = self._loops.get(EAGER)
+        if isinstance(eager, DistganLoop) and not self.settings.over:
+            self._enter(EAGER)
+            self.draws = host_draws(eager)
+            for row in self.rows.values():
+                if row.rates and row.name != PLAIN:
+                    step_ms = 1000 * self.images / statistics.median(row.rates)
+                    row.figures["draws_share"] = self.draws["ms"] / step_ms
+
+    def compare(self, save_rows: Callable[[], None]) -> None:
+        """Losses and weights after some steps from the beginning, against those of float32 eager."""
+        wanted: Trajectory | None = None
+        for name, config in self._configs.items():
+            row = self.rows[name]
+            if name == PLAIN or row.reason is not None or (wanted is None and name != EAGER):
+                continue
+            if self.settings.over:
+                break
+            self._enter(name)
+            found = self._trajectory(config)
+            if wanted is None:
+                wanted = found
+                moved = [relative_difference(a, b) for a, b in zip(found.initial, found.weights, strict=True)]
+                row.figures["weights_moved"] = max(moved)
+            else:
+                differences = found.differences(wanted)
+                limits = TOLERANCES[row.precision]
+                ok = all(differences[part] <= limit for part, limit in limits.items())
+                row.figures |= {"differences": differences, "ok": ok}
+            save_rows()
+
+    def _trajectory(self, config: Config) -> Trajectory:
+        loop = DistganLoop(config, Distributed(0, 1, self.device), self.batches, dropout=False)
+        initial = _weights(loop)
+        losses = []
+        for _ in range(self.settings.steps):
+            terms = loop.step().values
+            # Copied, as the replay of a graph writes them again.
+            losses.append({name: value.detach().clone() for name, value in terms.items() if name.startswith("loss/")})
+        return Trajectory(losses, initial, _weights(loop))
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "about": about(self.device),
+            "preset": self.preset,
+            "overrides": self.overrides,
+            "batch": self.config.training.batch_size,
+            "images_per_step": self.images,
+            "compared_steps": self.settings.steps,
+            "tolerances": TOLERANCES,
+            "host_draws": self.draws,
+            "memory": "torch's allocations of this side at most"
+            if self.device.type == "cuda"
+            else "weights, moments and averages, and torch's allocations during a step at most",
+            "rows": [row.as_dict() for row in self.rows.values()],
+        }
+
+    def _load(self, overrides: Sequence[str]) -> Config:
+        return load_config(self.preset, [*self.overrides, *overrides])
+
+    def _start(self, row: Row, config: Config) -> None:
+        """Builds a side and takes its first steps, which warm it up as well."""
+        gpu = self.device.type == "cuda"
+        self._enter(row.name)
+        gc.collect()
+        before = 0
+        if gpu:
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
+            before = torch.cuda.memory_allocated()
+        begin = time.perf_counter()
+        loop = self._loops[row.name] = self._built(row.name, config)
+        loop.step()
+        self._wait()
+        row.figures["start_s"] = time.perf_counter() - begin
+        for _ in range(self.settings.warm_up):
+            loop.step()
+        if gpu:
+            row.figures["peak_mib"] = (torch.cuda.max_memory_allocated() - before) / 2**20
+
+    def _built(self, name: str, config: Config) -> PlainLoop | DistganLoop:
+        if name == PLAIN:
+            torch.manual_seed(0)
+            return PlainLoop(config, self.device, self.batches)
+        return DistganLoop(config, Distributed(0, 1, self.device), self.batches)
+
+    def _turn(self, names: Sequence[str]) -> None:
+        """Times the plain side, then each of the others, for about so many seconds."""
+        plain = self._rate(PLAIN) if PLAIN in self._loops else None
+        for name in names:
+            if name != PLAIN:
+                rate = self._rate(name)
+                if plain is not None:
+                    self.rows[name].ratios.append(rate / plain)
+
+    def _rate(self, name: str) -> float:
+        self._enter(name)
+        step = self._loops[name].step
+        step()
+        seconds = self._seconds(step, 2)
+        steps = max(2, round(2 * self.settings.seconds / seconds))
+        rate = steps * self.images / self._seconds(step, steps)
+        self.rows[name].rates.append(rate)
+        return rate
+
+    def _seconds(self, step: Callable[[], object], steps: int) -> float:
+        self._wait()
+        begin = time.perf_counter()
+        for _ in range(steps):
+            step()
+        self._wait()
+        return time.perf_counter() - begin
+
+    def _enter(self, name: str) -> None:
+        """Sets what a process has once: precision and determinism. The plain side has torch's, but no TF32."""
+        plain = name == PLAIN
+        prepare_process(self.settings.threads, self.device, "float32" if plain else self.rows[name].precision)
+        if plain and self.device.type == "cuda":
+            torch.use_deterministic_algorithms(False)
+
+    def _wait(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+
+    def _drop(self, row: Row, reason: str) -> None:
+        row.reason = reason
+        self._loops.pop(row.name, None)
+
+
+def measure(
+    preset: str,
+    overrides: Sequence[str],
+    options: Sequence[str],
+    device: torch.device,
+    settings: Settings,
+    file: Path | None = None,
+) -> dict[str, Any]:
+    """The table of a preset, which is saved after each row. Raises UserError for an unknown option or key."""
+    for name in options:
+        _overrides(name)
+    bench = Bench(preset, overrides, device, settings)
+
+    def save_rows() -> None:
+        if file is not None:
+            save(file, bench.as_dict())
+
+    for name in (PLAIN, EAGER, *options):
+        bench.add(name)
+        console.print(f"{preset}, {name}: {bench.rows[name].reason or 'ready'}")
+        save_rows()
+    bench.rounds(save_rows)
+    bench.profile(save_rows)
+    bench.compare(save_rows)
+    save_rows()
+    return bench.as_dict()
+
+
+def relative_difference(found: Tensor, wanted: Tensor) -> float:
+    """|found − wanted| / |wanted|, both as vectors; 0 where they are the same."""
+    difference = float(torch.linalg.vector_norm(found.double() - wanted.double()))
+    return difference / float(torch.linalg.vector_norm(wanted.double())) if difference else 0.0
+
+
+def loss_difference(found: Sequence[Mapping[str, Tensor]], wanted: Sequence[Mapping[str, Tensor]]) -> float:
+    """The largest difference of a loss in any step, in units of the largest value of that loss."""
+    worst = 0.0
+    for name in wanted[0]:
+        of, reference = (torch.tensor([float(step[name]) for step in steps]) for steps in (found, wanted))
+        difference = float((of - reference).abs().max())
+        worst = max(worst, difference / float(reference.abs().max()) if difference else 0.0)
+    return worst if worst == worst else float("inf")
+
+
+def host_draws(loop: DistganLoop) -> dict[str, float]:
+    """How many times a step draws random numbers on the host, and the milliseconds that this takes by itself."""
+    with _noted_draws() as calls:
+        loop.step()
+    times = []
+    for _ in range(5):
+        begin = time.perf_counter()
+        for call in calls:
+            call()
+        times.append(time.perf_counter() - begin)
+    return {"count": len(calls), "ms": 1000 * statistics.median(times)}
+
+
+@contextmanager
+def _noted_draws() -> Iterator[list[Callable[[], object]]]:
+    """Inside, each draw of a `Context` is noted, to be repeated without copying its numbers to a device."""
+    calls: list[Callable[[], object]] = []
+
+    def noting(original: Callable[..., object]) -> Callable[..., object]:
+        def method(context: Context, *arguments: Any) -> object:
+            calls.append(partial(original, replace(context, device=torch.device("cpu")), *arguments))
+            return original(context, *arguments)
+
+        return method
+
+    with ExitStack() as stack:
+        for name in ("uniform", "normal", "seed_layers"):
+            stack.enter_context(mock.patch.object(Context, name, noting(getattr(Context, name))))
+        yield calls
+
+
+def _overrides(name: str) -> tuple[str, ...]:
+    """The configuration of a side. Raises UserError for an unknown option."""
+    if name in (PLAIN, EAGER):
+        return ()
+    unknown = [part for part in name.split("+") if part not in OPTIONS]
+    if unknown:
+        raise UserError(f"--options {unknown[0]}: no such option; there are {', '.join(OPTIONS)}, joined by +")
+    return tuple(OPTIONS[part] for part in name.split("+"))
+
+
+def _weights(loop: DistganLoop) -> list[Tensor]:
+    networks = (loop.networks.generator, loop.networks.discriminator)
+    return [torch.cat([p.detach().flatten().cpu() for p in network.parameters()]) for network in networks]
+
+
+def _state_bytes(loop: PlainLoop | DistganLoop) -> int:
+    if isinstance(loop, PlainLoop):
+        networks = [loop.generator, loop.discriminator]
+        optimizers = [loop.generator_optimizer, loop.discriminator_optimizer]
+    else:
+        networks = [loop.networks.generator, loop.networks.discriminator, loop.ema.network]
+        optimizers = [loop.optimizers.generator, loop.optimizers.discriminator]
+    tensors = [tensor for network in networks for tensor in (*network.parameters(), *network.buffers())]
+    for optimizer in optimizers:
+        tensors += [each for state in optimizer.state.values() for each in state.values() if isinstance(each, Tensor)]
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--preset", default="dcgan-bricks")
+    parser.add_argument("--options", default=DEFAULT, help=f"of {', '.join(OPTIONS)}; joined by + for together")
+    parser.add_argument("--batch", type=int, help="images in a batch; by default the preset's")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="all figures, written as they come")
+    parser.add_argument("--threads", type=int, default=Settings.threads, help="of torch, on the CPU")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="begin nothing more after this time")
+    parser.add_argument("--quick", action="store_true", help="few steps, for tests")
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
+    given = parser.parse_intermixed_args(arguments)
+    settings = replace(
+        QUICK if given.quick else Settings(), threads=given.threads, until=time.time() + 60 * given.minutes
+    )
+    overrides = [*given.overrides, *([f"training.batch_size={given.batch}"] if given.batch else [])]
+    try:
+        device = choose_device(given.device, 0)
+        options = [name for name in given.options.split(",") if name]
+        console.print(markdown(measure(given.preset, overrides, options, device, settings, given.json)))
+    except UserError as error:
+        console.print(f"error: {error}", style="red")
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()
