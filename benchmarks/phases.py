@@ -1,16 +1,23 @@
-"""Where the time of a step goes, from a trace of torch's profiler: by span, on the host and on the device."""
+"""Where the time of a step goes: by span in a trace of torch's profiler, and the host's random numbers."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from unittest import mock
 
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from distgan.losses.context import Context
 from distgan.training.profiling import span
 
 _PREFIX = "distgan: "
@@ -80,6 +87,37 @@ def peak_bytes(events: Sequence[Event]) -> int:
         return 0
     before = found[0]["Total Allocated"] - found[0]["Bytes"]
     return int(max(each["Total Allocated"] for each in found) - before)
+
+
+def host_draws(step: Callable[[], object]) -> dict[str, float]:
+    """How many times a step draws random numbers on the host, and the milliseconds that this takes by itself."""
+    with _noted_draws() as calls:
+        step()
+    times = []
+    for _ in range(5):
+        begin = time.perf_counter()
+        for call in calls:
+            call()
+        times.append(time.perf_counter() - begin)
+    return {"count": len(calls), "ms": 1000 * statistics.median(times)}
+
+
+@contextmanager
+def _noted_draws() -> Iterator[list[Callable[[], object]]]:
+    """Inside, each draw of a `Context` is noted, to be repeated without copying its numbers to a device."""
+    calls: list[Callable[[], object]] = []
+
+    def noting(original: Callable[..., object]) -> Callable[..., object]:
+        def method(context: Context, *arguments: Any) -> object:
+            calls.append(partial(original, replace(context, device=torch.device("cpu")), *arguments))
+            return original(context, *arguments)
+
+        return method
+
+    with ExitStack() as stack:
+        for name in ("uniform", "normal", "seed_layers"):
+            stack.enter_context(mock.patch.object(Context, name, noting(getattr(Context, name))))
+        yield calls
 
 
 def _innermost(spans: Sequence[tuple[float, float, str]], begin: float, end: float) -> str | None:

@@ -96,7 +96,7 @@ class PlainLoop:
         fake = fake.detach()
         self.discriminator_optimizer.zero_grad()
         loss = self.losses[0](self.discriminator(real, *labels), self.discriminator(fake, *labels))
-        torch.autograd.backward(loss + self._penalty(real, fake, labels))
+        torch.autograd.backward(loss + self.penalty(real, fake, labels))
         self.discriminator_optimizer.step()
         if self.objective.clip_value is not None:
             with torch.no_grad():
@@ -104,7 +104,8 @@ class PlainLoop:
                     parameter.clamp_(-self.objective.clip_value, self.objective.clip_value)
         self.updates += 1
 
-    def _penalty(self, real: Tensor, fake: Tensor, labels: Sequence[Tensor]) -> Tensor:
+    def penalty(self, real: Tensor, fake: Tensor, labels: Sequence[Tensor]) -> Tensor:
+        """The weighted penalty of this update on the discriminator's gradient, a scalar; 0 without one."""
         how, objective = self.config.objective, self.objective
 
         def discriminator(images: Tensor) -> Tensor:

@@ -20,19 +20,18 @@ import statistics
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import torch
+import torch._dynamo
 from torch import Tensor
 
 from benchmarks.batches import DistganLoop, ready_batches
-from benchmarks.phases import peak_bytes, phases, profiled
+from benchmarks.correctness import TOLERANCES, Trajectory, trajectory
+from benchmarks.phases import host_draws, peak_bytes, phases, profiled
 from benchmarks.plain_loop import PlainLoop
 from benchmarks.report import about, console, save
 from benchmarks.step_table import EAGER, PLAIN, Row, markdown
@@ -40,7 +39,6 @@ from distgan.config.load import load_config
 from distgan.config.schema import Config
 from distgan.distributed import Distributed, choose_device
 from distgan.errors import UserError
-from distgan.losses.context import Context
 from distgan.training.process import prepare_process
 
 OPTIONS = {
@@ -57,31 +55,6 @@ DEFAULT = (
     "contiguous,tf32,bfloat16,cuda_graphs,tf32+cuda_graphs,bfloat16+cuda_graphs,compile,compile+cuda_graphs,"
     "bfloat16+compile+cuda_graphs"
 )
-
-# The largest relative difference from float32 eager that is still the same training, by precision: of the first
-# step's losses, of the losses of all steps, of the weights after them. Rounding grows from step to step.
-TOLERANCES = {
-    "float32": {"first": 1e-4, "losses": 0.05, "weights": 0.01},
-    "tf32": {"first": 1e-2, "losses": 0.2, "weights": 0.05},
-    "bfloat16": {"first": 5e-2, "losses": 0.5, "weights": 0.1},
-}
-
-
-@dataclass(frozen=True)
-class Trajectory:
-    """The losses of each step, and the weights of both networks before and after."""
-
-    losses: list[dict[str, Tensor]]
-    initial: list[Tensor]
-    weights: list[Tensor]
-
-    def differences(self, wanted: Trajectory) -> dict[str, float]:
-        """Largest relative differences, by the names of `TOLERANCES`."""
-        return {
-            "first": loss_difference(self.losses[:1], wanted.losses[:1]),
-            "losses": loss_difference(self.losses, wanted.losses),
-            "weights": max(relative_difference(a, b) for a, b in zip(self.weights, wanted.weights, strict=True)),
-        }
 
 
 @dataclass(frozen=True)
@@ -111,6 +84,8 @@ class Bench:
     def __init__(self, preset: str, overrides: Sequence[str], device: torch.device, settings: Settings) -> None:
         base = ["scale.groups=1", *overrides]
         self.preset, self.overrides, self.device, self.settings = preset, tuple(base), device, settings
+        # Each side compiles the same functions for networks of its own.
+        torch._dynamo.config.recompile_limit = 64
         self.config = self._load(())
         self.images = self.config.training.batch_size * self.config.objective.critic_steps
         self.batches = ready_batches(self.config, settings.batches, device)
@@ -164,7 +139,7 @@ class Bench:
         eager = self._loops.get(EAGER)
         if isinstance(eager, DistganLoop) and not self.settings.over:
             self._enter(EAGER)
-            self.draws = host_draws(eager)
+            self.draws = host_draws(eager.step)
             for row in self.rows.values():
                 if row.rates and row.name != PLAIN:
                     step_ms = 1000 * self.images / statistics.median(row.rates)
@@ -180,27 +155,17 @@ class Bench:
             if self.settings.over:
                 break
             self._enter(name)
-            found = self._trajectory(config)
+            loop = DistganLoop(config, Distributed(0, 1, self.device), self.batches, dropout=False)
+            found = trajectory(loop, self.settings.steps)
             if wanted is None:
                 wanted = found
-                moved = [relative_difference(a, b) for a, b in zip(found.initial, found.weights, strict=True)]
-                row.figures["weights_moved"] = max(moved)
+                row.figures["weights_moved"] = found.moved
             else:
                 differences = found.differences(wanted)
                 limits = TOLERANCES[row.precision]
                 ok = all(differences[part] <= limit for part, limit in limits.items())
                 row.figures |= {"differences": differences, "ok": ok}
             save_rows()
-
-    def _trajectory(self, config: Config) -> Trajectory:
-        loop = DistganLoop(config, Distributed(0, 1, self.device), self.batches, dropout=False)
-        initial = _weights(loop)
-        losses = []
-        for _ in range(self.settings.steps):
-            terms = loop.step().values
-            # Copied, as the replay of a graph writes them again.
-            losses.append({name: value.detach().clone() for name, value in terms.items() if name.startswith("loss/")})
-        return Trajectory(losses, initial, _weights(loop))
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -210,7 +175,7 @@ class Bench:
             "batch": self.config.training.batch_size,
             "images_per_step": self.images,
             "compared_steps": self.settings.steps,
-            "tolerances": TOLERANCES,
+            "tolerances": {name: TOLERANCES[name] for name in sorted({row.precision for row in self.rows.values()})},
             "host_draws": self.draws,
             "memory": "torch's allocations of this side at most"
             if self.device.type == "cuda"
@@ -318,53 +283,6 @@ def measure(
     return bench.as_dict()
 
 
-def relative_difference(found: Tensor, wanted: Tensor) -> float:
-    """|found − wanted| / |wanted|, both as vectors; 0 where they are the same."""
-    difference = float(torch.linalg.vector_norm(found.double() - wanted.double()))
-    return difference / float(torch.linalg.vector_norm(wanted.double())) if difference else 0.0
-
-
-def loss_difference(found: Sequence[Mapping[str, Tensor]], wanted: Sequence[Mapping[str, Tensor]]) -> float:
-    """The largest difference of a loss in any step, in units of the largest value of that loss."""
-    worst = 0.0
-    for name in wanted[0]:
-        of, reference = (torch.tensor([float(step[name]) for step in steps]) for steps in (found, wanted))
-        difference = float((of - reference).abs().max())
-        worst = max(worst, difference / float(reference.abs().max()) if difference else 0.0)
-    return worst if worst == worst else float("inf")
-
-
-def host_draws(loop: DistganLoop) -> dict[str, float]:
-    """How many times a step draws random numbers on the host, and the milliseconds that this takes by itself."""
-    with _noted_draws() as calls:
-        loop.step()
-    times = []
-    for _ in range(5):
-        begin = time.perf_counter()
-        for call in calls:
-            call()
-        times.append(time.perf_counter() - begin)
-    return {"count": len(calls), "ms": 1000 * statistics.median(times)}
-
-
-@contextmanager
-def _noted_draws() -> Iterator[list[Callable[[], object]]]:
-    """Inside, each draw of a `Context` is noted, to be repeated without copying its numbers to a device."""
-    calls: list[Callable[[], object]] = []
-
-    def noting(original: Callable[..., object]) -> Callable[..., object]:
-        def method(context: Context, *arguments: Any) -> object:
-            calls.append(partial(original, replace(context, device=torch.device("cpu")), *arguments))
-            return original(context, *arguments)
-
-        return method
-
-    with ExitStack() as stack:
-        for name in ("uniform", "normal", "seed_layers"):
-            stack.enter_context(mock.patch.object(Context, name, noting(getattr(Context, name))))
-        yield calls
-
-
 def _overrides(name: str) -> tuple[str, ...]:
     """The configuration of a side. Raises UserError for an unknown option."""
     if name in (PLAIN, EAGER):
@@ -373,11 +291,6 @@ def _overrides(name: str) -> tuple[str, ...]:
     if unknown:
         raise UserError(f"--options {unknown[0]}: no such option; there are {', '.join(OPTIONS)}, joined by +")
     return tuple(OPTIONS[part] for part in name.split("+"))
-
-
-def _weights(loop: DistganLoop) -> list[Tensor]:
-    networks = (loop.networks.generator, loop.networks.discriminator)
-    return [torch.cat([p.detach().flatten().cpu() for p in network.parameters()]) for network in networks]
 
 
 def _state_bytes(loop: PlainLoop | DistganLoop) -> int:
@@ -401,13 +314,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--batch", type=int, help="images in a batch; by default the preset's")
     parser.add_argument("--json", type=Path, metavar="FILE", help="all figures, written as they come")
     parser.add_argument("--threads", type=int, default=Settings.threads, help="of torch, on the CPU")
+    parser.add_argument("--seconds", type=float, default=Settings.seconds, help="of one turn of a side")
+    parser.add_argument("--turns", type=int, default=Settings.turns, help="of each side")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="begin nothing more after this time")
     parser.add_argument("--quick", action="store_true", help="few steps, for tests")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
     given = parser.parse_intermixed_args(arguments)
-    settings = replace(
-        QUICK if given.quick else Settings(), threads=given.threads, until=time.time() + 60 * given.minutes
-    )
+    settings = QUICK if given.quick else Settings(turns=given.turns, seconds=given.seconds)
+    settings = replace(settings, threads=given.threads, until=time.time() + 60 * given.minutes)
     overrides = [*given.overrides, *([f"training.batch_size={given.batch}"] if given.batch else [])]
     try:
         device = choose_device(given.device, 0)

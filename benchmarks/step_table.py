@@ -40,18 +40,16 @@ class Row:
 
 def markdown(found: Mapping[str, Any]) -> str:
     """The tables of a measurement, as `Bench.as_dict` has it: figures, then what a step consists of."""
-    draws, limits = found["host_draws"], found["tolerances"]
+    draws = found["host_draws"]
     lines = [
         f"`{found['preset']} {' '.join(found['overrides'])}`, batches of {found['batch']}",
         "",
-        "| side | images/s | to plain | MiB | host draws | first step | losses | weights | same | start, s |",
+        "| side | images/s | to plain | MiB | host draws | early | losses | weights | | start, s |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
         *(f"| {' | '.join(_cells(row))} |" for row in found["rows"]),
         "",
         *(f"- {row['name']}: {row['reason']}" for row in found["rows"] if row["reason"] is not None),
-        f"- first step, losses, weights: largest relative differences from eager after {found['compared_steps']} steps "
-        "without dropout; same: at most "
-        + "; ".join(f"{name} {', '.join(f'{value:g}' for value in limit.values())}" for name, limit in limits.items()),
+        *_notes(found),
         f"- MiB: {found['memory']}",
     ]
     if draws:
@@ -61,6 +59,20 @@ def markdown(found: Mapping[str, Any]) -> str:
         lines += ["", f"Milliseconds of a step under the profiler, {_kinds(phases[0])}:", ""]
         lines += [f"- {row['name']}: {_phases(row)}" for row in phases]
     return "\n".join(lines)
+
+
+def _notes(found: Mapping[str, Any]) -> list[str]:
+    moved = next((row["weights_moved"] for row in found["rows"] if "weights_moved" in row), None)
+    if moved is None:
+        return []
+    limits = [
+        f"{name} {', '.join(f'{value:g}' for value in limit.values())}" for name, limit in found["tolerances"].items()
+    ]
+    return [
+        "- early, losses, weights: largest relative differences from eager, without dropout: of the losses of the "
+        f"first 3 steps, of those of {found['compared_steps']} steps, of the weights after them (which moved by "
+        f"{moved:.1e}); ok: at most {'; '.join(limits)}"
+    ]
 
 
 def _cells(row: Mapping[str, Any]) -> list[str]:
@@ -73,7 +85,7 @@ def _cells(row: Mapping[str, Any]) -> list[str]:
         f"{row['ratio']:.2f}" if row["ratio"] is not None else "",
         f"{row['peak_mib']:,.0f}" if "peak_mib" in row else "",
         f"{row['draws_share']:.1%}" if "draws_share" in row else "",
-        *(f"{differences[part]:.1e}" if part in differences else "" for part in ("first", "losses", "weights")),
+        *(f"{differences[part]:.1e}" if part in differences else "" for part in ("early", "losses", "weights")),
         {True: "ok", False: "not ok"}[row["ok"]] if "ok" in row else "",
         f"{row['start_s']:.1f}" if "start_s" in row else "",
     ]
