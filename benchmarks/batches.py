@@ -12,11 +12,12 @@ from distgan.config.schema import Config
 from distgan.data.stream import Group
 from distgan.distributed import Distributed
 from distgan.training.ema import ExponentialMovingAverage
+from distgan.training.inputs import RealBatch
 from distgan.training.networks import build_networks, build_objective
 from distgan.training.optimizers import build_optimizers
 from distgan.training.profiling import span
 from distgan.training.progress import Progress
-from distgan.training.step import RealBatch, Step
+from distgan.training.step import Step
 from distgan.training.updates import TermSums
 
 # Images, uint8 (N, C, H, W), and labels, int64 (N,); −1 where the networks take none.

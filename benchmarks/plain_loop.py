@@ -121,8 +121,8 @@ class PlainLoop:
             weight: float = objective.penalty_every * value_at(objective.gp_weight, 0)
             return weight * excess.square().mean()
         penalty = real.new_zeros(())
-        if objective.penalized and self.updates % objective.penalties.every == 0:
-            factor = objective.penalties.every * value_at(getattr(objective, "gamma", 1.0), 0) / 2
+        if objective.penalized and self.updates % objective.penalties.period == 0:
+            factor = objective.penalties.period * value_at(getattr(objective, "gamma", 1.0), 0) / 2
             for images, weight in ((real, objective.penalties.r1_weight), (fake, objective.penalties.r2_weight)):
                 if weight > 0:
                     squares = gradient(discriminator, images).square().sum(1)
