@@ -6,6 +6,8 @@ All sides are in one process and take turns. `eager` is distgan's loop in float3
 group (`scale.groups=1`), as the plain loop has its batch statistics over the whole batch; the plain loop is without
 TF32, too. Images a second are real images of the discriminator's updates, those that `kimg` counts.
 
+What is compiled comes last and by itself, in turn with the plain loop only.
+
 After the timing each side begins again and takes so many steps from the same weights, on the same batches and random
 numbers, without dropout, whose masks depend on the memory format and on the compiler. Its losses and weights are
 compared with those of `eager`. On the CPU all sides, the plain one too, profit from distgan's keeping freed memory.
@@ -52,8 +54,8 @@ OPTIONS = {
 
 # In the order in which they are measured: what takes long to start is last.
 DEFAULT = (
-    "contiguous,tf32,bfloat16,cuda_graphs,tf32+cuda_graphs,bfloat16+cuda_graphs,compile,compile+cuda_graphs,"
-    "bfloat16+compile+cuda_graphs"
+    "contiguous,tf32,bfloat16,cuda_graphs,tf32+cuda_graphs,bfloat16+cuda_graphs,"
+    "compile+cuda_graphs,bfloat16+compile+cuda_graphs,compile"
 )
 
 
@@ -92,7 +94,8 @@ class Bench:
         self.rows: dict[str, Row] = {}
         self.draws: dict[str, float] | None = None
         self._loops: dict[str, PlainLoop | DistganLoop] = {}
-        self._configs: dict[str, Config] = {}
+        self._wanted: Trajectory | None = None
+        self._about = about(device)
 
     def add(self, name: str) -> None:
         """Builds a side, compares it, and times it for a turn, and the plain one with it."""
@@ -101,7 +104,7 @@ class Bench:
             row.reason = "not measured: out of time"
             return
         try:
-            config = self._configs[name] = self._load(row.overrides)
+            config = self._load(row.overrides)
             row.precision = config.training.precision
             if row.precision == "tf32" and self.device.type != "cuda":
                 raise UserError("training.precision=tf32: TensorFloat-32 is of GPUs; elsewhere it is float32")
@@ -111,65 +114,64 @@ class Bench:
             self._drop(row, str(error))
         except Exception as error:  # noqa: BLE001 - torch's own, whichever; the other rows are measured
             row.figures["traceback"] = traceback.format_exc()
-            self._drop(row, f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]:.200}")
+            self._drop(row, _first_line(error))
 
-    def rounds(self, save_rows: Callable[[], None]) -> None:
-        """The other turns, all sides in each."""
+    def stage(self, names: Sequence[str], save_rows: Callable[[], None]) -> None:
+        """Builds sides and measures them, in turn with the plain one; what fails of one leaves the others."""
+        for name in names:
+            self.add(name)
+            console.print(f"{self.preset}, {name}: {self.rows[name].reason or 'ready'}")
+            save_rows()
+        ready = [name for name in names if name in self._loops]
         for _ in range(self.settings.turns - 1):
-            if self.settings.over:
+            if self.settings.over or not ready:
                 break
-            self._turn([name for name in self._loops if name != PLAIN])
+            self._turn(ready)
             save_rows()
+        for measured in (self._profile, self._compare):
+            for name in ready:
+                if self.settings.over:
+                    break
+                self._enter(name)
+                try:
+                    measured(self.rows[name])
+                except Exception as error:  # noqa: BLE001 - torch's own, whichever; the speeds are kept
+                    traceback.print_exc()
+                    self.rows[name].figures["failed"] = _first_line(error)
+                save_rows()
 
-    def profile(self, save_rows: Callable[[], None]) -> None:
-        """Phases of each side's step, and the host's random numbers."""
-        for name, loop in self._loops.items():
-            if self.settings.over:
-                break
-            self._enter(name)
-            steps, row = self.settings.profiled, self.rows[name]
-            loop.step()
-            events = profiled(loop.step, steps, self.device)
-            row.figures["phases"] = found = phases(events, steps)
-            if self.device.type == "cuda":
-                row.figures["device_busy_ms"] = sum(each["device_ms"] for each in found.values())
-            else:
-                row.figures["peak_mib"] = (_state_bytes(loop) + peak_bytes(events)) / 2**20
-            save_rows()
-        eager = self._loops.get(EAGER)
-        if isinstance(eager, DistganLoop) and not self.settings.over:
-            self._enter(EAGER)
-            self.draws = host_draws(eager.step)
-            for row in self.rows.values():
-                if row.rates and row.name != PLAIN:
-                    step_ms = 1000 * self.images / statistics.median(row.rates)
-                    row.figures["draws_share"] = self.draws["ms"] / step_ms
+    def _profile(self, row: Row) -> None:
+        """Phases of a side's step, and the share of the host's random numbers."""
+        loop, steps = self._loops[row.name], self.settings.profiled
+        loop.step()
+        events = profiled(loop.step, steps, self.device)
+        row.figures["phases"] = found = phases(events, steps)
+        if self.device.type == "cuda":
+            row.figures["device_busy_ms"] = sum(each["device_ms"] for each in found.values())
+        else:
+            row.figures["peak_mib"] = (_state_bytes(loop) + peak_bytes(events)) / 2**20
+        if row.name == EAGER:
+            self.draws = host_draws(loop.step)
+        if row.name != PLAIN and self.draws is not None:
+            row.figures["draws_share"] = self.draws["ms"] * statistics.median(row.rates) / (1000 * self.images)
 
-    def compare(self, save_rows: Callable[[], None]) -> None:
+    def _compare(self, row: Row) -> None:
         """Losses and weights after some steps from the beginning, against those of float32 eager."""
-        wanted: Trajectory | None = None
-        for name, config in self._configs.items():
-            row = self.rows[name]
-            if name == PLAIN or row.reason is not None or (wanted is None and name != EAGER):
-                continue
-            if self.settings.over:
-                break
-            self._enter(name)
-            loop = DistganLoop(config, Distributed(0, 1, self.device), self.batches, dropout=False)
-            found = trajectory(loop, self.settings.steps)
-            if wanted is None:
-                wanted = found
-                row.figures["weights_moved"] = found.moved
-            else:
-                differences = found.differences(wanted)
-                limits = TOLERANCES[row.precision]
-                ok = all(differences[part] <= limit for part, limit in limits.items())
-                row.figures |= {"differences": differences, "ok": ok}
-            save_rows()
+        if row.name == PLAIN or (self._wanted is None and row.name != EAGER):
+            return
+        loop = DistganLoop(self._load(row.overrides), Distributed(0, 1, self.device), self.batches, dropout=False)
+        found = trajectory(loop, self.settings.steps)
+        if self._wanted is None:
+            self._wanted = found
+            row.figures["weights_moved"] = found.moved
+            return
+        differences = found.differences(self._wanted)
+        ok = all(differences[part] <= limit for part, limit in TOLERANCES[row.precision].items())
+        row.figures |= {"differences": differences, "ok": ok}
 
     def as_dict(self) -> dict[str, Any]:
         return {
-            "about": about(self.device),
+            "about": self._about,
             "preset": self.preset,
             "overrides": self.overrides,
             "batch": self.config.training.batch_size,
@@ -263,7 +265,7 @@ def measure(
     settings: Settings,
     file: Path | None = None,
 ) -> dict[str, Any]:
-    """The table of a preset, which is saved after each row. Raises UserError for an unknown option or key."""
+    """The table of a preset, which is saved as it grows. Raises UserError for an unknown option or key."""
     for name in options:
         _overrides(name)
     bench = Bench(preset, overrides, device, settings)
@@ -272,15 +274,15 @@ def measure(
         if file is not None:
             save(file, bench.as_dict())
 
-    for name in (PLAIN, EAGER, *options):
-        bench.add(name)
-        console.print(f"{preset}, {name}: {bench.rows[name].reason or 'ready'}")
-        save_rows()
-    bench.rounds(save_rows)
-    bench.profile(save_rows)
-    bench.compare(save_rows)
-    save_rows()
+    compiled = [name for name in options if OPTIONS["compile"] in _overrides(name)]
+    bench.stage([PLAIN, EAGER, *(name for name in options if name not in compiled)], save_rows)
+    for name in compiled:  # one by one, as each may take minutes to begin
+        bench.stage([name], save_rows)
     return bench.as_dict()
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]:.200}"
 
 
 def _overrides(name: str) -> tuple[str, ...]:

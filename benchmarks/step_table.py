@@ -49,6 +49,7 @@ def markdown(found: Mapping[str, Any]) -> str:
         *(f"| {' | '.join(_cells(row))} |" for row in found["rows"]),
         "",
         *(f"- {row['name']}: {row['reason']}" for row in found["rows"] if row["reason"] is not None),
+        *(f"- {row['name']}, after its turns: {row['failed']}" for row in found["rows"] if "failed" in row),
         *_notes(found),
         f"- MiB: {found['memory']}",
     ]

@@ -230,7 +230,7 @@ def test_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypat
     assert list(rows) == ["plain PyTorch", "eager", "contiguous", "tf32", "compile"]
     assert rows["contiguous"]["ok"] is True
     assert rows["contiguous"]["ratio"] > 0
-    assert {"discriminator", "generator", "optimizers", "average", "rest"} == set(rows["eager"]["phases"])
+    assert {"discriminator", "generator", "optimizers", "average", "rest"} <= set(rows["eager"]["phases"])
     assert rows["eager"]["peak_mib"] > 0
     assert 0 < rows["eager"]["draws_share"] < 1
     assert rows["tf32"]["reason"].startswith("training.precision=tf32: ")
