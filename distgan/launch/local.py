@@ -159,8 +159,10 @@ def train_local(spec: RunSpec, claim_lost: Callable[[], bool]) -> Outcome:
                 display.event(event)
 
             try:
-                trackers = spec.config.tracking
-                with closing(RunReporter(spec.run, show, lambda: stop.requested or claim_lost(), trackers)) as reporter:
+                trackers, patience_s = spec.config.tracking, spec.config.storage.patience_s
+                with closing(
+                    RunReporter(spec.run, show, lambda: stop.requested or claim_lost(), trackers, patience_s)
+                ) as reporter:
                     summary = train(spec, distributed, reporter)
             finally:
                 if dist.is_initialized():

@@ -12,12 +12,13 @@ from torch import Tensor
 
 from distgan.config.plugins import TRACKERS, error_text, is_custom
 from distgan.errors import UserError
-from distgan.storage.retry import NO_RETRY, Retry
+from distgan.storage.retry import NO_RETRY, WAIT_S, Retry
 from distgan.storage.storage import Storage, translate_errors
 from distgan.tracking.grids import image_grid
 from distgan.tracking.record import METRICS, RunRecord, earlier_lines, read_summary
 from distgan.tracking.tracker import TrackedRun, Tracker, tracker_class
 from distgan.tracking.upload import UploadQueue
+from distgan.training.checkpoints import checkpoint_name
 from distgan.training.events import CheckpointSaved, EvaluationResult, Event, Notice, RunFinished, RunStarted
 
 _PICTURE_SIZE = 64
@@ -98,8 +99,16 @@ class RunFolder:
             if self._uploads is not None:
                 self._try(_FILES, self._uploads.flush)
 
-    def close(self, retry: Retry = NO_RETRY) -> None:
-        """Closes the files; waits for the last upload to remote storage and removes the temporary folder."""
+    def upload(self) -> None:
+        """Uploads what is written to remote storage, and waits for it. Logs a failure."""
+        if self._uploads is not None:
+            self._try(_FILES, self._uploads.upload)
+
+    def close(self, retry: Retry = NO_RETRY, newest: str | None = None) -> None:
+        """Closes the files; waits for the last upload to remote storage and removes the temporary folder.
+
+        What cannot be uploaded is kept for the next session, which resumes from the checkpoint `newest`.
+        """
         with self._lock:
             uploads, self._uploads = self._uploads, None
             if not self._closed:
@@ -107,7 +116,7 @@ class RunFolder:
                 self._for_each(lambda tracker: tracker.flush())
                 self._for_each(lambda tracker: tracker.close())
             if uploads is not None:
-                uploads.close(retry)
+                uploads.close(retry, newest)
 
     def _for_each(self, action: Callable[[Tracker], None]) -> None:
         for name, tracker in list(self._trackers.items()):
@@ -146,14 +155,20 @@ class RunReporter:
         sink: Callable[[Event], None],
         stop_requested: Callable[[], bool],
         trackers: Sequence[str] = tuple(TRACKERS),
+        patience_s: float = WAIT_S,
     ) -> None:
         self._run, self._sink, self._stop_requested, self._trackers = run, sink, stop_requested, trackers
-        self._retry = Retry(self._log, stop_requested)
+        self._patience_s = patience_s
+        self._retry = Retry(self._log, stop_requested, wait_s=patience_s)
         self._folder: RunFolder | None = None
+        self._newest: str | None = None
 
     def event(self, event: Event) -> None:
+        if isinstance(event, CheckpointSaved):
+            self._newest = event.name
         if isinstance(event, RunStarted):
             step = event.step if event.resumed else None
+            self._newest = None if step is None else checkpoint_name(step)
             self._folder = RunFolder(self._run, step, self._log, self._retry, self._trackers)
         if self._folder is not None:
             self._folder.event(event)
@@ -164,12 +179,18 @@ class RunReporter:
         ):
             self._folder.flush()
         if isinstance(event, RunFinished):
-            self._close(Retry(self._log))
+            self._close(Retry(self._log, wait_s=self._patience_s))
         self._sink(event)
 
     def samples(self, step: int, kimg: float, images: Tensor, columns: int | None = None) -> None:
         assert self._folder is not None
         self._folder.samples(step, kimg, images, columns)
+
+    def flush(self) -> Callable[[], None]:
+        folder = self._folder
+        assert folder is not None
+        folder.flush()
+        return folder.upload
 
     def stop_requested(self) -> bool:
         return self._stop_requested()
@@ -187,4 +208,4 @@ class RunReporter:
     def _close(self, retry: Retry) -> None:
         if self._folder is not None:
             folder, self._folder = self._folder, None
-            folder.close(retry)
+            folder.close(retry, self._newest)
