@@ -133,6 +133,9 @@ _TEMPORARY = (
 
 _PERMANENT = (boto.SSLError, aiohttp.ClientSSLError)
 
+# Codes of errors whose answer had no body.
+_WITHOUT_BODY = {"", "400", "403", "404"}
+
 _TEMPORARY_ERRNO = {
     errno.ENOSPC, errno.EDQUOT, errno.ESTALE, errno.ENETDOWN, errno.ENETUNREACH, errno.EHOSTDOWN, errno.EHOSTUNREACH,
 }  # fmt: skip
@@ -167,8 +170,8 @@ def translate_errors(url: str, probe: Callable[[], object] | None = None) -> Ite
 
     Args:
         url: the file or folder that the block works on.
-        probe: sends a request about the bucket. It is called when the answer had no body (403 and 404 to HEAD), to
-            tell a missing bucket or a wrong secret from a missing file.
+        probe: sends a request about the bucket. It is called when the answer had no body (to HEAD), to tell a missing
+            bucket, a wrong secret or an expired token from a missing file.
 
     Raises:
         NotFoundError: the file does not exist.
@@ -180,7 +183,7 @@ def translate_errors(url: str, probe: Callable[[], object] | None = None) -> Ite
     except UserError:
         raise
     except Exception as error:
-        cause = _probed(probe, error) if probe is not None and s3_code(error) in {"", "403", "404"} else error
+        cause = _probed(probe, error) if probe is not None and s3_code(error) in _WITHOUT_BODY else error
         explained = _explain(url, cause)
         if explained is None:
             raise
@@ -193,12 +196,12 @@ def translate_errors(url: str, probe: Callable[[], object] | None = None) -> Ite
 
 def _probed(probe: Callable[[], object], error: Exception) -> Exception:
     """The probe's error if it says more than `error`, which is a missing file or a bare refusal."""
-    if not isinstance(error, FileNotFoundError | PermissionError):
+    if not isinstance(error, FileNotFoundError | PermissionError) and s3_code(error) != "400":
         return error
     try:
         probe()
     except Exception as precise:  # noqa: BLE001 - whatever it is, it is only used to explain `error`
-        if s3_code(precise) not in {"", "403", "404", "AccessDenied"}:
+        if s3_code(precise) not in {*_WITHOUT_BODY, "AccessDenied"}:
             return precise
     return error
 

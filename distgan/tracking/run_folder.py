@@ -15,6 +15,7 @@ from distgan.errors import UserError
 from distgan.storage.retry import NO_RETRY, WAIT_S, Retry
 from distgan.storage.storage import Storage, translate_errors
 from distgan.tracking.grids import image_grid
+from distgan.tracking.jsonl import last_checkpoint
 from distgan.tracking.record import METRICS, RunRecord, earlier_lines, read_summary
 from distgan.tracking.tracker import TrackedRun, Tracker, tracker_class
 from distgan.tracking.upload import UploadQueue
@@ -43,6 +44,9 @@ class RunFolder:
         retry: policy where storage is unavailable at the start.
         trackers: names (`config.plugins.TRACKERS`) or `module:Class`.
 
+    Attributes:
+        last_checkpoint: name of the last one of which earlier metrics have a row.
+
     Raises:
         UserError: by the constructor, where the folder cannot be read, or is local and cannot be written, and for an
             unknown tracker.
@@ -62,6 +66,7 @@ class RunFolder:
         classes = {name: tracker_class(name) for name in trackers}
         summary = {} if resume_step is None else retry(lambda: read_summary(storage))
         earlier = retry(lambda: earlier_lines(storage, resume_step))
+        self.last_checkpoint = last_checkpoint(earlier)
         self._uploads = UploadQueue(storage, log) if storage.local_path is None else None
         files = storage if self._uploads is None else Storage.open(str(self._uploads.folder))
         self._run = TrackedRun(storage, files, 0 if resume_step is None else resume_step + 1, summary)
@@ -167,9 +172,7 @@ class RunReporter:
         if isinstance(event, CheckpointSaved):
             self._newest = event.name
         if isinstance(event, RunStarted):
-            step = event.step if event.resumed else None
-            self._newest = None if step is None else checkpoint_name(step)
-            self._folder = RunFolder(self._run, step, self._log, self._retry, self._trackers)
+            self._open(event)
         if self._folder is not None:
             self._folder.event(event)
         else:
@@ -181,6 +184,14 @@ class RunReporter:
         if isinstance(event, RunFinished):
             self._close(Retry(self._log, wait_s=self._patience_s))
         self._sink(event)
+
+    def _open(self, event: RunStarted) -> None:
+        step = event.step if event.resumed else None
+        self._folder = RunFolder(self._run, step, self._log, self._retry, self._trackers)
+        if step is not None:
+            self._newest = checkpoint_name(step)
+            if self._folder.last_checkpoint != self._newest:  # a kill before its row was written
+                self._folder.event(CheckpointSaved(step, event.kimg, self._newest))
 
     def samples(self, step: int, kimg: float, images: Tensor, columns: int | None = None) -> None:
         assert self._folder is not None

@@ -76,8 +76,8 @@ class Trainer:
         self._earlier_retries = Retry.count
         self._last_save_s = self.meter.elapsed()
         self._minutes_due = False
-        # Whether the state is that of a whole step, with nothing left to do at it.
-        self._at_step_start = False
+        # Whether the state is that of a whole step, with nothing left to do at it but to save it.
+        self._savable = False
 
     def run(self) -> Summary:
         """Trains until the run ends, for one of `events.StopReason`.
@@ -132,12 +132,12 @@ class Trainer:
         def next_batch() -> RealBatch:
             with self.meter.phase("data wait"):
                 groups = batches.next()
-            self._at_step_start = False
+            self._savable = False
             self.meter.count_bad_samples(sum(group.bad_samples for group in groups))
             return groups
 
         progress = self.state.progress
-        self._at_step_start = True
+        self._savable = self.distributed.size == 1  # others may have stopped elsewhere
         with self.meter.phase("training"):
             terms = self.step.run(next_batch, progress.discriminator_updates, progress.step)
             images = progress.advance(self.config, self.step.batches_per_step)
@@ -255,7 +255,7 @@ class Trainer:
 
     def _save_checkpoint(self) -> None:
         """Starts writing a checkpoint in the background, on rank 0, after the metrics of its steps."""
-        self._minutes_due = False
+        self._minutes_due, self._savable = False, True
         if self.distributed.rank != 0:
             return
         progress = self.state.progress
@@ -267,17 +267,15 @@ class Trainer:
         self._last_save_s = self.meter.elapsed()
 
     def save_at_error(self) -> None:
-        """After an error of the storage: saves the state, without waiting, or keeps it on this machine.
-
-        Only where it is that of a whole step, and by a single worker: others may have stopped elsewhere.
-        """
+        """After an error of the storage: saves the state, without waiting, or keeps it on this machine."""
         with suppress(UserError):
             self.checkpoints.cancel()
             self.checkpoints.wait()
         with suppress(UserError):
             step = checkpoint_name(self.state.progress.step)
-            if self._at_step_start and self.distributed.size == 1 and self.last_checkpoint != step:
-                self._check_state()
+            if self._savable and self.last_checkpoint != step:
+                if self.distributed.size == 1:
+                    self._check_state()
                 self._save_checkpoint()
                 self.checkpoints.wait()
 

@@ -665,9 +665,8 @@ def test_storage_that_fails_for_a_while_is_retried(
 def test_storage_that_stays_broken_ends_the_run(
     kind: type[UserError], data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = tiny_config("quickstart", data, 9, "checkpoint.every_kimg=0.016")
+    config = tiny_config("quickstart", data, 9, "checkpoint.every_kimg=0.016", "storage.patience_minutes=0.01")
     run(config, str(tmp_path), stop_at=1)
-    monkeypatch.setattr(retry, "WAIT_S", 0.5)
     failed = flaky(monkeypatch, "write_bytes", "state.pt", 10**6, kind)
     recorder = Recorder()
     with pytest.raises(UserError, match="the store is tired"):
