@@ -121,8 +121,9 @@ def train(
         check_processes(config.scale.workers)
     check_device(config.scale.device, config.scale.workers, address, no_ray=not ray)
     first = os.environ.get("RANK", "0") == "0"
-    retry = Retry(_log.warning if first else None, wait_s=config.storage.patience_s)
-    plan = retry(lambda: plan_run(RunSpec(config, name, str(storage), profile, init_from, continue_from)))
+    asked = RunSpec(config, name, str(storage), profile, init_from, continue_from)
+    retry = Retry(_log.warning if first else None, wait_s=asked.patience_s)
+    plan = retry(lambda: plan_run(asked))
     for text in plan.warnings if first else ():
         _log.warning("%s; beginning from another one", text)
     spec = plan.spec

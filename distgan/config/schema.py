@@ -280,10 +280,6 @@ class StorageConfig(Section):
         "run ends",
     )
 
-    @property
-    def patience_s(self) -> float:
-        return 60 * self.patience_minutes
-
 
 class ScaleConfig(Section):
     workers: Annotated[int, Ge(1), Le(4096), Runtime()] = Field(

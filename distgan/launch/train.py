@@ -16,7 +16,6 @@ from ray.train.torch import TorchTrainer
 
 from distgan.config.load import build_config
 from distgan.config.plugins import custom_names, custom_sources
-from distgan.config.schema import Config
 from distgan.distributed import Distributed, requested_threads
 from distgan.errors import UserError
 from distgan.launch.async_evaluator import RayAsyncEvaluator, validation_config
@@ -149,7 +148,7 @@ def worker_main(arguments: dict[str, Any]) -> None:
         check_versions(arguments["versions"])
         config = build_config(arguments["spec"]["config"], "job", trust_code=True)
         spec = RunSpec(**{**arguments["spec"], "config": config})
-        with closing(RayReporter(spec.run, mailbox, config)) as reporter:
+        with closing(RayReporter(spec, mailbox)) as reporter:
             evaluator = RayAsyncEvaluator(distributed, spec.run.url) if config.evaluation.asynchronous else None
             train(spec, distributed, reporter, evaluator)
     except UserError as error:
@@ -160,12 +159,12 @@ def worker_main(arguments: dict[str, Any]) -> None:
 class RayReporter(RunReporter):
     """Sends a run's events to the driver's mailbox, and its evaluations to Ray."""
 
-    def __init__(self, run: Storage, mailbox: Any, config: Config) -> None:
+    def __init__(self, spec: RunSpec, mailbox: Any) -> None:
         def stop_asked() -> bool:
             return bool(ray.get(mailbox.stop_asked.remote()))
 
-        super().__init__(run, mailbox.put.remote, stop_asked, config.tracking, config.storage.patience_s)
-        self._run_url = run.url
+        super().__init__(spec.run, mailbox.put.remote, stop_asked, spec.config.tracking, spec.patience_s)
+        self._run_url = spec.run.url
 
     def evaluated(self, event: EvaluationResult) -> None:
         """Reports an evaluation to Ray. Collective."""

@@ -89,6 +89,8 @@ class UploadQueue:
         return {name: (stat.st_size, stat.st_mtime_ns) for name, stat in stats}
 
     def _upload_pending(self) -> None:
+        if not self._pending:
+            return
         failure = self._upload_all()
         if failure is not None and not self._failing:
             self._log(f"{failure}; training continues, and metrics and pictures are uploaded when it works again")

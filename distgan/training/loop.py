@@ -283,6 +283,7 @@ class Trainer:
         """Saves the final state, if it is not saved yet, and reports the summary."""
         self.finishing.set()
         self._check_state()
+        self._savable = True
         if self.distributed.rank == 0:
             with self.meter.phase("checkpoint"):
                 self.checkpoints.wait()

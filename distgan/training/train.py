@@ -78,9 +78,7 @@ def build_trainer(
         return distributed.rank == 0 and not finishing.is_set() and reporter.stop_requested()
 
     # Reads of unavailable storage wait until a stop is requested; a state that is being saved waits longer.
-    patience_s = config.storage.patience_s
-    reading = Retry(log, stop_reading, wait_s=patience_s)
-    writing = Retry(log, wait_s=patience_s)
+    reading, writing = Retry(log, stop_reading, wait_s=spec.patience_s), Retry(log, wait_s=spec.patience_s)
     custom = custom_names(config.model_dump(mode="json"))
     checkpoints = CheckpointStore(spec.run, custom, reading=reading, writing=writing, log=log)
     distributed.from_rank_0(lambda: restore_unsaved(spec.run, checkpoints.newest_name, reading, log))
@@ -94,7 +92,7 @@ def build_trainer(
     load = crowding_load(threads, distributed)
     prepare_process(threads, distributed.device, config.training.precision)
 
-    dataset = Dataset.open(config.data, config.image_shape, Retry(log, stop_reading, wait_s=patience_s))
+    dataset = Dataset.open(config.data, config.image_shape, Retry(log, stop_reading, wait_s=spec.patience_s))
     check_data(config, dataset.index)
     state = _initial_state(config, distributed, dataset, threads)
     if resumed is not None:

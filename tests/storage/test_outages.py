@@ -21,6 +21,7 @@ from distgan.tracking.run_folder import RunReporter
 from distgan.training.checkpoints import checkpoint_name
 from distgan.training.events import CheckpointSaved, Event, Notice, StepMetrics, Summary
 from distgan.training.run_spec import RunSpec
+from distgan.training.starting_point import LAST, find_checkpoint
 from distgan.training.train import train
 from distgan.training.unsaved import unsaved_folder
 from faults import Proxy
@@ -154,6 +155,7 @@ def test_a_bucket_that_stays_away_loses_nothing(
     assert any("; waiting for it, " in line for line in lines) == (fault != "InvalidAccessKeyId")
     state = max(path.parent.name for path in kept.glob("checkpoints/*/state.pt"))
     assert state >= checkpoint_name(3)
+    assert find_checkpoint(str(kept), default=LAST).manifest.name == state  # for --continue-from
 
     proxy.switch("on")
     summary = reported(config, bucket, lambda event: lines.append(getattr(event, "text", "")))
