@@ -34,6 +34,6 @@ class LazyR1(Objective):
         return F.softplus(-fake).mean()
 
     def penalty(self, discriminator: Discriminator, real: Tensor, fake: Tensor, context: Context) -> Penalty | None:
-        if context.update % self.every:
+        if not context.every(self.every):
             return None
         return r1_penalty(discriminator, real, self.every * context.value(self.r1_weight))

@@ -51,10 +51,10 @@ class Miniature:
         """What fills gradients, by the update's name."""
         step, batch = self.step, self.batch
         if step.simultaneous:
-            return {"both": lambda: step.simultaneous_gradients(batch, 0)}
+            return {"both": lambda: step.gradients("both", batch, 0, 0)}
         return {
-            "critic": lambda: step.discriminator_gradients(batch, 0),
-            "generator": lambda: step.generator_gradients(batch, 0, 0),
+            "critic": lambda: step.gradients("discriminator", batch, 0, 0),
+            "generator": lambda: step.gradients("generator", batch, 0, 0),
         }
 
     def state_bytes(self) -> int:

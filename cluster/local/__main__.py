@@ -51,7 +51,10 @@ def _run(options: argparse.Namespace) -> None:
         print(f"a cluster of {len(state.nodes)} nodes {how}")
         _describe(state, options.dir)
     elif options.command == "down":
-        print("stopped" if lifecycle.down(options.dir) else "was not running")
+        if lifecycle.down(options.dir):
+            print("stopped; a shell that has sourced env.sh still has its variables: open a new one")
+        else:
+            print("was not running")
     else:
         running_state = lifecycle.status(options.dir.resolve())
         if running_state is None:

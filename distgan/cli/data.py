@@ -14,6 +14,7 @@ from distgan.cli.data_output import (
     print_left_out,
     print_made,
     print_recovered,
+    print_stretched,
 )
 from distgan.cli.options import Address, Extractor, NoRay, WorkerCount
 from distgan.tracking.progress_bars import feature_bars, progress_bar
@@ -297,6 +298,7 @@ def _pack(source: Source, out: str, options: PackOptions) -> None:
 
     skipped: list[str] = []
     recovered: list[int] = []
+    stretched: list[int] = []
     with progress_bar() as progress:
         task = progress.add_task("packing", total=len(source))
         packed = pack_source(
@@ -306,6 +308,8 @@ def _pack(source: Source, out: str, options: PackOptions) -> None:
             on_progress=lambda done: progress.update(task, completed=done),
             on_skip=skipped.append,
             on_recovered=recovered.append,
+            on_stretched=stretched.append,
         )
     print_made(out, packed, skipped)
     print_recovered(sum(recovered))
+    print_stretched(sum(stretched))

@@ -89,6 +89,13 @@ def print_recovered(count: int) -> None:
         print(f"{count:,} {what} slightly damaged but decodable; kept")
 
 
+def print_stretched(count: int) -> None:
+    """Prints how many images were stretched to a square."""
+    if count:
+        what = "image is not square and was" if count == 1 else "images are not square and were"
+        print(f"{count:,} {what} stretched; --fit crop or --fit pad keeps the proportions")
+
+
 def print_left_out(left_out: Mapping[str, int]) -> None:
     """Prints how many files or members of shards were left out, by reason."""
     from distgan.data.files import describe_counts

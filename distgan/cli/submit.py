@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from distgan.cli.options import ClusterName, JobsAddress
 from distgan.errors import UserError
@@ -14,6 +16,41 @@ from distgan.text import command as line_of
 
 if TYPE_CHECKING:
     from distgan.launch.jobs.command import ShippedFolder
+
+
+class SubmitCommand(TyperCommand):
+    """Says where the `--` belongs that a user has left out."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        given = list(args)
+        try:
+            return super().parse_args(ctx, args)
+        except Exception as error:
+            # The parser's class, which some versions of typer contain and others import.
+            if type(error).__name__ == "NoSuchOption":
+                self._check_separator(given, str(getattr(error, "option_name", "")))
+            raise
+
+    def _check_separator(self, words: list[str], option: str) -> None:
+        """Raises UserError where the unknown option stands after the word of a command."""
+        from distgan.launch.jobs.command import COMMANDS
+
+        takes_value = {name: not getattr(one, "is_flag", True) for one in self.params for name in one.opts}
+        own: list[str] = []
+        command: list[str] = []
+        left = iter(words)
+        for word in left:
+            name, has_value, _ = word.partition("=")
+            if name == option and not command:
+                return
+            if name in takes_value:
+                own += [word, *islice(left, int(takes_value[name] and not has_value))]
+            elif command or word in COMMANDS:
+                command.append(word)
+            else:
+                return
+        line = line_of("submit", *own, "--", *command)
+        raise UserError(f"{option:.60} is no option of submit; put -- before {command[0]}: `{line}`")
 
 
 def submit(

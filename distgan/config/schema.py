@@ -185,8 +185,8 @@ class TrainingConfig(Section):
     channels_last: bool = Field(True, description="memory format channels_last, faster on most hardware")
     compile: Annotated[Switch, Runtime()] = Field(
         "off",
-        description="compile the losses of both updates with torch.compile, gradient penalties included; auto: on a GPU, "
-        "where the networks can be compiled",
+        description="compile networks and losses with torch.compile, gradient penalties included; auto: on a GPU, "
+        "where torch can compile them",
     )
     cuda_graphs: Annotated[Switch, Runtime()] = Field(
         "off", description="replay whole updates as CUDA graphs; auto: where device and networks allow it"

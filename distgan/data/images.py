@@ -65,13 +65,17 @@ class _RefusedError(ValueError):
 
 
 class _Count:
-    """Counts decoded JPEG files that libjpeg warns of; they are accepted, as by Pillow."""
+    """Counts images of a kind in this process."""
 
     def __init__(self) -> None:
         self.value = 0
 
 
-recovered_jpegs = _Count()
+recovered_jpegs = _Count()  # that libjpeg warns of; they are accepted, as by Pillow
+
+stretched_images = _Count()  # to a square from one side more than `_NEARLY_SQUARE` times the other
+
+_NEARLY_SQUARE = 1.1
 
 
 def open_image(data: bytes, formats: tuple[str, ...]) -> Image.Image:
@@ -273,7 +277,8 @@ def fit_image(
     """Converts uint8 (H, W) or (H, W, 1 to 4), as a source gives it, to (image_size, image_size, channels).
 
     In this order: transparency is composed on the background, so that hidden colors do not show; the centered square
-    of `crop` pixels a side is cut out, if given; `fit` makes the image square; it is resized bilinearly.
+    of `crop` pixels a side is cut out, if given; `fit` makes the image square; it is resized bilinearly. An image whose
+    shape is clearly changed is counted (`stretched_images`).
 
     Raises ValueError if the image is smaller than `crop`.
     """
@@ -287,6 +292,7 @@ def fit_image(
         image = _center_square(image, min(image.size))
     elif fit == "pad":
         image = _pad_square(image, channels, background)
+    stretched_images.value += max(image.size) > _NEARLY_SQUARE * min(image.size)
     return resize_image(np.asarray(image), image_size, channels)
 
 

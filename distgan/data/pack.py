@@ -31,6 +31,7 @@ from distgan.data.images import (
     encode_image,
     fit_image,
     recovered_jpegs,
+    stretched_images,
     unreadable_reason,
 )
 from distgan.data.index import INDEX_NAME, TABLE_NAME, Index
@@ -86,22 +87,26 @@ def encoded_samples(
     options: PackOptions,
     order: Sequence[int],
     on_recovered: Callable[[int], None] | None = None,
+    on_stretched: Callable[[int], None] | None = None,
 ) -> Generator[Encoded, None, None]:
     """The source's samples in the given order, encoded by `options.processes` processes.
 
-    `on_recovered` receives how many more of them are JPEGs that libjpeg only warns of.
+    `on_recovered` receives how many more of them are JPEGs that libjpeg only warns of, `on_stretched` how many more
+    were stretched.
     """
     chunks = [list(order[start : start + _CHUNK]) for start in range(0, len(order), _CHUNK)]
     processes = min(options.processes or os.cpu_count() or 1, len(chunks))
     encode = _encode_here if processes <= 1 else _encode_in_processes
-    for encoded, recovered in encode(source, options, chunks, processes):
+    for encoded, recovered, stretched in encode(source, options, chunks, processes):
         if on_recovered is not None:
             on_recovered(recovered)
+        if on_stretched is not None:
+            on_stretched(stretched)
         yield from encoded
 
 
-# A chunk's samples, and how many of them are JPEGs that libjpeg only warns of.
-_EncodedChunk = tuple[list[Encoded], int]
+# A chunk's samples, how many of them are JPEGs that libjpeg only warns of, and how many were stretched.
+_EncodedChunk = tuple[list[Encoded], int, int]
 
 
 def _encode_here(
@@ -132,9 +137,9 @@ def _encode_in_processes(
 
 
 def _encode_chunk(source: Source, options: PackOptions, numbers: list[int]) -> _EncodedChunk:
-    before = recovered_jpegs.value
+    recovered, stretched = recovered_jpegs.value, stretched_images.value
     encoded = [_encode(source, options, number) for number in numbers]
-    return encoded, recovered_jpegs.value - before
+    return encoded, recovered_jpegs.value - recovered, stretched_images.value - stretched
 
 
 def _encode(source: Source, options: PackOptions, number: int) -> Encoded:
@@ -193,6 +198,7 @@ def pack(
     on_progress: Callable[[int], None] | None = None,
     on_skip: Callable[[str], None] | None = None,
     on_recovered: Callable[[int], None] | None = None,
+    on_stretched: Callable[[int], None] | None = None,
 ) -> Index:
     """Writes shards, then the index, into the storage; returns the index.
 
@@ -203,6 +209,7 @@ def pack(
         on_progress: receives the number of samples done so far.
         on_skip: receives the reason for each sample that is left out.
         on_recovered: receives how many more images are JPEGs that libjpeg only warns of.
+        on_stretched: receives how many more images, clearly not square, were stretched to a square.
 
     Raises:
         UserError: a data set, other shards or another process at work in the storage; a bad image, unless
@@ -223,7 +230,7 @@ def pack(
         claimed(storage, "packs", "choose another place") as lease,
         _remove_on_error(lease) as written,
         temporary_folder() as folder,
-        closing(encoded_samples(source, options, order, on_recovered)) as encoded,
+        closing(encoded_samples(source, options, order, on_recovered, on_stretched)) as encoded,
     ):
         _remove_leftovers(lease)
         samples = _good_samples(encoded, options.bad, on_progress, leave_out)

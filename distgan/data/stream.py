@@ -53,7 +53,10 @@ class BatchStream:
         start_batch: int,
         memory_bytes: int,
         prefetch_batches: int,
+        gpu: torch.device | None = None,
     ) -> None:
+        """Batches for a GPU lie in pinned memory, from which it copies while the host goes on."""
+        self._gpu = gpu
         self._dataset, self._index, self._order = dataset, dataset.index, order
         self._groups, self._num_groups, self._batch_size = groups, num_groups, batch_size
         self._share = batch_size // len(order.streams)
@@ -93,6 +96,8 @@ class BatchStream:
 
     def _run(self) -> None:
         try:
+            if self._gpu is not None:
+                torch.cuda.set_device(self._gpu)  # pinned memory belongs to a device
             while not self._stopped.is_set():
                 self._queue.put(self._batch(self._next))
                 self._next += 1
@@ -106,6 +111,8 @@ class BatchStream:
             parts = [self._stream_part(number, batch) for number in self._order.group_streams(group, self._num_groups)]
             images = torch.from_numpy(np.concatenate([images for images, _, _ in parts]))
             labels = torch.from_numpy(np.concatenate([labels for _, labels, _ in parts]))
+            if self._gpu is not None:
+                images, labels = images.pin_memory(), labels.pin_memory()
             groups.append(Group(images, labels, sum(bad_samples for _, _, bad_samples in parts)))
         return groups
 

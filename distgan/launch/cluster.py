@@ -139,10 +139,12 @@ def ray_cluster(address: str | None, sources: Sequence[str] = ()) -> Iterator[bo
     """Connects to Ray at `address` or RAY_ADDRESS, or starts a cluster on this machine and stops it afterwards.
 
     `sources` are files and folders of Python modules that the workers of any node can import. Yields whether the
-    cluster was started here. Raises UserError where the address cannot be used.
+    cluster was started here. Raises UserError where the address or the token cannot be used.
     """
     address = cluster_address(address)
     own = address is None
+    if ray_internals.sends_token():
+        find_token()  # Ray's own message about a file that is not there is long and cut off
     for key, value in (_QUIET | _ALONE if own else _QUIET).items():
         os.environ.setdefault(key, value)
     if address is not None:

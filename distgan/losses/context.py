@@ -35,6 +35,10 @@ class Context:
         """A number, or a schedule's value at this update."""
         return value_at(number, self.kimg)
 
+    def every(self, count: int) -> bool:
+        """Whether this update is one of every `count`: those of number 0, `count`, 2 `count` and so on."""
+        return self.update % count == 0
+
     def rng(self, name: str) -> torch.Generator:
         """A random stream of any name, on the CPU and at its beginning at every call.
 
@@ -45,11 +49,11 @@ class Context:
 
     def uniform(self, name: str, *shape: int) -> Tensor:
         """The first numbers of a stream, uniform in [0, 1). Drawn on the CPU, so the same on every device."""
-        return torch.rand(shape, generator=self.rng(name)).to(self.device, self.dtype)
+        return self._on_device(torch.rand(shape, generator=self.rng(name), pin_memory=self._pinned))
 
     def normal(self, name: str, *shape: int) -> Tensor:
         """The first numbers of a stream, standard normal. Drawn on the CPU, so the same on every device."""
-        return torch.randn(shape, generator=self.rng(name)).to(self.device, self.dtype)
+        return self._on_device(torch.randn(shape, generator=self.rng(name), pin_memory=self._pinned))
 
     def seed_layers(self, name: str) -> None:
         """Seeds torch's global generators, which layers such as dropout draw from.
@@ -60,3 +64,11 @@ class Context:
         torch.default_generator.manual_seed(seed)
         if self.device.type == "cuda":
             torch.cuda.manual_seed_all(seed)
+
+    @property
+    def _pinned(self) -> bool:
+        """Whether numbers are drawn into memory from which a device copies while the host goes on."""
+        return self.device.type == "cuda"
+
+    def _on_device(self, numbers: Tensor) -> Tensor:
+        return numbers.to(self.device, self.dtype, non_blocking=True)

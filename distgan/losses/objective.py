@@ -47,8 +47,8 @@ class Objective(ABC):
     def penalty(self, discriminator: Discriminator, real: Tensor, fake: Tensor, context: Context) -> Penalty | None:
         """The weighted penalty on the discriminator's gradient; None on updates without one.
 
-        A lazy penalty is taken on every n-th `context.update` only; the log has its mean over the updates that had
-        one. `discriminator` maps images (N, C, H, W) to logits; `real` and `fake` are the images that it sees in this
+        A lazy penalty is taken where `context.every(n)` says so; the log has its mean over the updates that had one.
+        `discriminator` maps images (N, C, H, W) to logits; `real` and `fake` are the images that it sees in this
         update, augmented where the configuration says so.
         """
         return None

@@ -40,12 +40,12 @@ class Penalty(NamedTuple):
 class ZeroCenteredPenalties:
     """R1 and R2: weight/2 · mean ‖∇D(x)‖₂² over real and over generated images (Mescheder et al. 2018, eq. 9).
 
-    Lazy with `every` above 1 (Karras et al. 2020, section 3.1). The norm in the log is the mean over all images.
+    Lazy with `period` above 1 (Karras et al. 2020, section 3.1). The norm in the log is the mean over all images.
     """
 
     r1_weight: Scheduled
     r2_weight: Scheduled
-    every: int = 1
+    period: int = 1
 
     def __bool__(self) -> bool:
         """Whether some updates have a penalty."""
@@ -53,12 +53,12 @@ class ZeroCenteredPenalties:
 
     def __call__(self, discriminator: Discriminator, real: Tensor, fake: Tensor, context: Context) -> Penalty | None:
         """The penalty of an update; None on updates without one."""
-        if context.update % self.every:
+        if not context.every(self.period):
             return None
         sides = [(images, weight) for images, weight in ((real, self.r1_weight), (fake, self.r2_weight)) if weight > 0]
         if not sides:
             return None
-        terms = [r1_penalty(discriminator, images, self.every * context.value(weight)) for images, weight in sides]
+        terms = [r1_penalty(discriminator, images, self.period * context.value(weight)) for images, weight in sides]
         losses, norms = (torch.stack(values) for values in zip(*terms, strict=True))
         return Penalty(losses.sum(), norms.mean())
 
@@ -92,7 +92,12 @@ def image_gradients(discriminator: Discriminator, images: Tensor) -> Tensor:
 
     In float32 or better: autocast is off, and images that a generator made under it are converted.
     """
-    images = images.detach().to(torch.promote_types(images.dtype, torch.float32)).requires_grad_()
+    images = images.detach().to(torch.promote_types(images.dtype, torch.float32))
     with torch.autocast(images.device.type, enabled=False):
+        if torch.compiler.is_compiling():
+            # Inside of a compiled function the compiler differentiates this gradient again; the other kind it refuses.
+            compiled: Tensor = torch.func.grad(lambda x: discriminator(x).sum())(images)
+            return compiled.flatten(1)
+        images.requires_grad_()
         (gradient,) = torch.autograd.grad(discriminator(images).sum(), images, create_graph=True)
     return gradient.flatten(1)

@@ -47,7 +47,7 @@ class WassersteinGradientPenalty(Objective):
         return -fake.mean()
 
     def penalty(self, discriminator: Discriminator, real: Tensor, fake: Tensor, context: Context) -> Penalty | None:
-        if context.update % self.penalty_every:
+        if not context.every(self.penalty_every):
             return None
         draw = context.uniform if self.interpolation == "uniform" else context.normal
         alpha = draw("interpolation", len(real), 1, 1, 1)

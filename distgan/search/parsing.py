@@ -15,6 +15,7 @@ from __future__ import annotations
 import ast
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 from distgan.errors import UserError
 from distgan.search.expressions import (
@@ -106,7 +107,8 @@ def _expression(node: ast.expr) -> Expression:
         return _product(node)
     if isinstance(node, ast.Name) and node.id in _DISTRIBUTIONS:
         raise ValueError(f"{node.id} has no values; as in {_EXAMPLES[node.id]}")
-    return Constant(_value(node))
+    with _example(_EXAMPLES["choice"]):
+        return Constant(_value(node))
 
 
 def _distribution(node: ast.Call) -> Distribution:
@@ -118,12 +120,19 @@ def _distribution(node: ast.Call) -> Distribution:
         raise ValueError(f"values are written without names: {kind.form}, {example}")
     if issubclass(kind, Range) and len(node.args) != kind.form.count(",") + 1:
         raise ValueError(f"it is written {kind.form}, {example}")
-    try:
+    with _example(_EXAMPLES[name]):
         if issubclass(kind, Range):
             return kind(*map(_number, node.args))
         return Choice(tuple(map(_value, node.args)))
+
+
+@contextmanager
+def _example(text: str) -> Iterator[None]:
+    """Adds an expression that works to a ValueError of the block, which has none."""
+    try:
+        yield
     except ValueError as error:
-        raise ValueError(f"{error}; {example}") from None
+        raise ValueError(f"{error}; as in {text}") from None
 
 
 def _product(node: ast.expr) -> Product:
@@ -139,7 +148,8 @@ def _product(node: ast.expr) -> Product:
                 raise ValueError(f"a key cannot be divided by; as in {_PRODUCT}")
             keys.append(_key(factor))
         else:
-            scale = _scaled(scale, _number(factor), divided)
+            with _example(_PRODUCT):
+                scale = _scaled(scale, _number(factor), divided)
     if len(keys) != 1 or len(draws) > 1:
         raise ValueError(
             f"a product has one other key and at most one distribution, not {len(keys)} and {len(draws)}; "
@@ -163,12 +173,11 @@ def _factors(node: ast.expr) -> Iterator[tuple[bool, ast.expr]]:
 
 def _scaled(scale: int | float, number: int | float, divided: bool) -> int | float:
     if number == 0:
-        raise ValueError(f"a factor is 0; as in {_PRODUCT}")
+        raise ValueError("a factor is 0")
     scale = scale / number if divided else scale * number
     if not 1 / LARGEST <= abs(scale) <= LARGEST:
         raise ValueError(
-            f"its numbers multiply to more than {number_text(LARGEST)} or less than {number_text(1 / LARGEST)}; "
-            f"as in {_PRODUCT}"
+            f"its numbers multiply to more than {number_text(LARGEST)} or less than {number_text(1 / LARGEST)}"
         )
     return scale
 
@@ -186,13 +195,14 @@ def _condition(node: ast.expr) -> Condition:
     if not (isinstance(node, ast.Compare) and len(node.ops) == 1):
         raise ValueError(f"a condition is KEY == VALUE or KEY in (VALUE, VALUE); as in {_CONDITION}")
     key, operator, right = _key(node.left), node.ops[0], node.comparators[0]
-    if isinstance(operator, ast.Eq):
-        return Condition(key, (_value(right),))
-    if isinstance(operator, ast.In) and isinstance(right, ast.Tuple | ast.List) and right.elts:
-        return Condition(key, tuple(map(_value, right.elts)))
-    if isinstance(operator, ast.In):
-        return Condition(key, (_value(right),))
-    raise ValueError(f"a condition is KEY == VALUE or KEY in (VALUE, VALUE); as in {_CONDITION}")
+    with _example(_CONDITION):
+        if isinstance(operator, ast.Eq):
+            return Condition(key, (_value(right),))
+        if isinstance(operator, ast.In) and isinstance(right, ast.Tuple | ast.List) and right.elts:
+            return Condition(key, tuple(map(_value, right.elts)))
+        if isinstance(operator, ast.In):
+            return Condition(key, (_value(right),))
+        raise ValueError("a condition is KEY == VALUE or KEY in (VALUE, VALUE)")
 
 
 def _key(node: ast.expr) -> str:
@@ -217,10 +227,7 @@ def _scalar(node: ast.expr) -> Scalar:
         return node.value
     if isinstance(node, ast.Constant | ast.UnaryOp):
         return _number(node)
-    raise ValueError(
-        f"`{_shown(node)}` is no plain value: a number, true, false, null, a word or 'text in quotes'; "
-        f"as in {_EXAMPLES['choice']}"
-    )
+    raise ValueError(f"`{_shown(node)}` is no plain value: a number, true, false, null, a word or 'text in quotes'")
 
 
 def _number(node: ast.expr) -> int | float:
@@ -229,7 +236,7 @@ def _number(node: ast.expr) -> int | float:
         inner, sign = node.operand, -1 if isinstance(node.op, ast.USub) else 1
     value = inner.value if isinstance(inner, ast.Constant) else None
     if not is_number(value):
-        raise ValueError(f"`{_shown(node)}` is no number; as in {_EXAMPLES['loguniform']}")
+        raise ValueError(f"`{_shown(node)}` is no number")
     if not abs(value) <= LARGEST:
         raise ValueError(f"`{_shown(node)}` is beyond ±{number_text(LARGEST)}")
     return sign * value

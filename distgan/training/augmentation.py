@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from distgan.config.schedule import Schedule, value_at
+from distgan.config.schedule import Schedule
 from distgan.config.schema import Augmentation
 from distgan.losses.context import Context
 
@@ -40,8 +40,9 @@ class DiffAugment:
             return images
         # Each kind has rows of its own, so that it does not depend on the others.
         numbers = context.uniform(stream, 7, len(images))
-        probability = value_at(self.probability, context.kimg)
-        chosen = context.uniform(f"{stream}, chosen", 3, len(images)) < probability if probability < 1 else None
+        chosen = None
+        if self.probability < 1 or isinstance(self.probability, Schedule):
+            chosen = context.uniform(f"{stream}, chosen", 3, len(images)) < context.value(self.probability)
         for kind in self.kinds:
             if kind == "color":
                 changed, row = adjust_color(images, *numbers[:3]), 0

@@ -29,13 +29,14 @@ from distgan.training.events import (
 from distgan.training.fakes import SampleGrid
 from distgan.training.health import WINDOW, FailureMode
 from distgan.training.health_advice import warning
+from distgan.training.inputs import RealBatch
 from distgan.training.meter import Meter, summarize
 from distgan.training.profiling import StepProfiler, span
 from distgan.training.progress import due
 from distgan.training.run_evaluator import RunEvaluator
 from distgan.training.run_spec import RunSpec
 from distgan.training.state import TrainingState
-from distgan.training.step import RealBatch, Step
+from distgan.training.step import Step
 
 
 @dataclass
@@ -124,6 +125,7 @@ class Trainer:
             start_batch=self.state.progress.batches,
             memory_bytes=config.data.memory_mb * 2**20,
             prefetch_batches=config.data.prefetch_batches,
+            gpu=self.distributed.device if self.distributed.device.type == "cuda" else None,
         )
 
     def _train_step(self, batches: BatchStream) -> None:

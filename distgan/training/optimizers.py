@@ -9,23 +9,45 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from distgan.config.schedule import value_at
+from distgan.config.schedule import Schedule, value_at
 from distgan.config.schema import AdamConfig, OptimizerConfig, OptimizersConfig, RMSPropConfig
 from distgan.training.state_file import TensorSpec
 
 
-@dataclass(frozen=True)
+@dataclass
 class Optimizers:
-    """One optimizer for each network."""
+    """One optimizer for each network.
+
+    Attributes:
+        memory_is_fixed: whether gradients and learning rates stay where they are in memory.
+    """
 
     generator: torch.optim.Optimizer
     discriminator: torch.optim.Optimizer
     config: OptimizersConfig
+    memory_is_fixed: bool = False
 
-    def zero_grad(self) -> None:
-        """Drops the gradients of both networks."""
-        self.generator.zero_grad()
-        self.discriminator.zero_grad()
+    def zero_grad(self, *networks: str) -> None:
+        """Clears the gradients of the networks named, of both by default."""
+        for name in networks or ("generator", "discriminator"):
+            getattr(self, name).zero_grad(set_to_none=not self.memory_is_fixed)
+
+    @property
+    def can_be_captured(self) -> bool:
+        """Whether a CUDA graph can have the optimizers' steps: those of Adam, whose decays are constant."""
+        configs = (self.config.generator, self.config.discriminator)
+        return all(isinstance(config, AdamConfig) and not isinstance(config.beta2, Schedule) for config in configs)
+
+    def fix_memory(self) -> None:
+        """Gives gradients, moments and learning rates memory of their own, for CUDA graphs to work on."""
+        for optimizer in (self.generator, self.discriminator):
+            for group in optimizer.param_groups:
+                for parameter in group["params"]:
+                    parameter.grad = torch.zeros_like(parameter)
+                if self.can_be_captured:
+                    group["lr"] = torch.tensor(float(group["lr"]), device=group["params"][0].device)
+                    group["capturable"] = group["lr"].is_cuda
+        self.memory_is_fixed = True
 
     def follow_schedules(self, kimg: float) -> None:
         """Sets the learning rates and the decays of the mean squares for a step that begins after `kimg`."""
@@ -35,8 +57,19 @@ class Optimizers:
             (self.discriminator, self.config.discriminator),
         ):
             for group in optimizer.param_groups:
-                group |= _settings(config, kimg)
-                group["lr"] *= factor
+                settings = _settings(config, kimg)
+                rate = settings.pop("lr") * factor
+                group |= settings
+                if isinstance(group["lr"], Tensor):
+                    group["lr"].fill_(rate)
+                else:
+                    group["lr"] = rate
+
+    def state(self, network: str, updates: int) -> dict[str, Any]:
+        """The state of a network's optimizer after so many updates, with learning rates as numbers."""
+        found: dict[str, Any] = getattr(self, network).state_dict()
+        groups = [group | {"lr": float(group["lr"])} for group in found["param_groups"]]
+        return {"state": found["state"] if updates else {}, "param_groups": groups}
 
     def load_moments(self, generator: Mapping[str, Any], discriminator: Mapping[str, Any]) -> None:
         """Loads the moments from saved states of both optimizers; rates and betas stay as configured."""

@@ -147,8 +147,8 @@ class TrainingState:
             "generator": self.networks.generator.state_dict(),
             "discriminator": self.networks.discriminator.state_dict(),
             "ema": self.ema.network.state_dict(),
-            "generator_optimizer": self.optimizers.generator.state_dict(),
-            "discriminator_optimizer": self.optimizers.discriminator.state_dict(),
+            "generator_optimizer": self.optimizers.state("generator", self.progress.step),
+            "discriminator_optimizer": self.optimizers.state("discriminator", self.progress.discriminator_updates),
         }
 
 

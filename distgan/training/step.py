@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -20,34 +19,18 @@ from distgan.data.stream import Group
 from distgan.distributed import Distributed
 from distgan.losses.context import Context
 from distgan.losses.objective import Objective
+from distgan.training.acceleration import capture_updates, compile_updates, unchanged
 from distgan.training.augmentation import DiffAugment
 from distgan.training.batch_statistics import RunningStatistics, has_batch_statistics
-from distgan.training.networks import DTYPES, Labels, Networks
+from distgan.training.inputs import Groups, Inputs, RealBatch
+from distgan.training.networks import Networks
 from distgan.training.optimizers import Optimizers
+from distgan.training.prepared import Body, GraphBackend, Part, PreparedUpdate
 from distgan.training.profiling import span
 from distgan.training.updates import DiscriminatorUpdate, SimultaneousUpdate, TermSums
 
-# This worker's groups of a batch: real images with their labels.
-RealBatch = Sequence[Group]
-
-
-@dataclass(frozen=True)
-class Groups:
-    """The groups of a batch that a worker runs."""
-
-    total: int
-    distributed: Distributed
-
-    @property
-    def local(self) -> range:
-        """Numbers of this worker's groups: consecutive, and at least one where workers are at most groups."""
-        rank, size = self.distributed.rank, self.distributed.size
-        return range(rank * self.total // size, (rank + 1) * self.total // size)
-
-    @property
-    def loss_weight(self) -> float:
-        """The weight of a group's mean loss, with which the average over workers is the mean over groups."""
-        return self.distributed.size / self.total
+# "discriminator", "generator" or "both".
+Kind = str
 
 
 class Step:
@@ -64,9 +47,11 @@ class Step:
         objective: Objective,
         optimizers: Optimizers,
         distributed: Distributed,
+        graph_backend: GraphBackend | None = None,
     ) -> None:
         self.config, self.distributed = config, distributed
         self.groups = Groups(config.scale.groups, distributed)
+        self.inputs = Inputs(config, distributed, self.groups)
         self.generator, self.discriminator = networks.generator, networks.discriminator
         self.objective, self.optimizers = objective, optimizers
         self.simultaneous = config.objective.updates == "simultaneous"
@@ -76,17 +61,22 @@ class Step:
         self.augment = DiffAugment(config.training.augment, config.training.augment_probability)
         joint_forward = not self.simultaneous and not has_batch_statistics(self.discriminator)
         discriminator_update = DiscriminatorUpdate(self.discriminator, objective, self.augment, joint_forward)
+        self._compilable = (self.generator, self.discriminator, discriminator_update)
+        self._graph_backend = graph_backend
+        self._prepared: dict[Kind, PreparedUpdate] = {}
+        self._bodies: dict[Kind, Body]
+        self._moves: dict[Kind, Callable[[], object]]
         if self.simultaneous:
             self.parallel_update = distributed.ddp(SimultaneousUpdate(self.generator, discriminator_update))
+            self._bodies, self._moves = {"both": self._both}, {"both": self._move_both}
         else:
             self.parallel_generator = distributed.ddp(self.generator)
             self.parallel_discriminator_update = distributed.ddp(discriminator_update)
+            self._bodies = {"discriminator": self._discriminator, "generator": self._generator}
+            self._moves = {"discriminator": self._move_discriminator, "generator": optimizers.update_generator}
         self._statistics = RunningStatistics(self.generator, self.discriminator)
         self._generator_statistics = RunningStatistics(self.generator)
         self._discriminator_statistics = RunningStatistics(self.discriminator)
-        self._dtype = DTYPES[config.training.precision]
-        self._group_size = config.training.batch_size // config.scale.groups
-        self._memory_format = torch.channels_last if config.training.channels_last else torch.contiguous_format
 
     def run(self, next_batch: Callable[[], RealBatch], discriminator_updates: int, generator_updates: int) -> TermSums:
         """Runs one step. The counts are the updates of each network before it.
@@ -114,85 +104,96 @@ class Step:
 
     def discriminator_update(self, batch: RealBatch, update: int) -> TermSums:
         """One update of the discriminator, with generated images that carry no gradient."""
-        with span("discriminator"):
-            terms = self.discriminator_gradients(batch, update)
-        with span("optimizers"):
-            self._add_gradient_norm(terms, "discriminator", self.discriminator)
-            self._move_discriminator()
-        return terms
+        return self._update("discriminator", batch, update, update * self.config.training.batch_size)
 
     def generator_update(self, batch: RealBatch, update: int, images: int) -> TermSums:
         """One update of the generator through the frozen discriminator, which has been trained on `images` real ones.
 
         Of the batch only the labels are used, unless the objective needs logits of its images.
         """
-        with span("generator"):
-            terms = self.generator_gradients(batch, update, images)
-        with span("optimizers"):
-            self._add_gradient_norm(terms, "generator", self.generator)
-            self.optimizers.update_generator()
-        return terms
+        return self._update("generator", batch, update, images)
 
     def both_updates(self, batch: RealBatch, update: int) -> TermSums:
         """Updates both networks with gradients from one forward, taken before either moves."""
-        terms = self.simultaneous_gradients(batch, update)
+        return self._update("both", batch, update, update * self.config.training.batch_size)
+
+    def gradients(self, kind: Kind, batch: RealBatch, update: int, images: int) -> TermSums:
+        """Fills the gradients of an update and advances running statistics; no weight moves.
+
+        A discriminator update advances the statistics of both networks, one of the generator its own only.
+        """
+        contexts = self.inputs.contexts(update, images)
+        if kind in self._prepared:
+            return self._prepared[kind].run(batch, contexts)
+        lasts = [group == self.groups.local[-1] for group in self.groups.local]
+        *_, sums = self._bodies[kind](map(Part, batch, contexts, lasts))
+        return sums
+
+    def _update(self, kind: Kind, batch: RealBatch, update: int, images: int) -> TermSums:
+        with span(kind):
+            terms = self.gradients(kind, batch, update, images)
         with span("optimizers"):
-            self._add_gradient_norm(terms, "discriminator", self.discriminator)
-            self._add_gradient_norm(terms, "generator", self.generator)
-            self._move_discriminator()
-            self.optimizers.update_generator()
+            self._moves[kind]()
         return terms
 
-    def discriminator_gradients(self, batch: RealBatch, update: int) -> TermSums:
-        """Fills the discriminator's gradients and advances the running statistics of both networks."""
-        sums = self._begin(self._statistics, self.optimizers.discriminator)
-        for part, context, last in self._parts(batch, update, update * self.config.training.batch_size):
-            labels = self._labels(part)
+    def _discriminator(self, parts: Iterator[Part]) -> Iterator[TermSums]:
+        sums = self._begin(self._statistics, "discriminator")
+        for part, context, last in parts:
+            labels = self.inputs.labels(part)
             with _synchronized(self.parallel_discriminator_update, last):
                 with self._statistics.group(last, self.groups.total, self.distributed), self._autocast():
                     with torch.no_grad():
                         fake = self._fakes(self.generator, context, "discriminator latents", labels)
-                    real = self._real(part.images, context)
+                    real = self.inputs.real(part.images, context)
+                    context.seed_layers("discriminator layers")
                     loss, _, _, terms = self.parallel_discriminator_update(real, fake, context, *labels)
                 torch.autograd.backward(loss * self.groups.loss_weight)
             sums.add(terms, 1 / self.groups.total)
-        self._statistics.finish()
-        return sums
+            if last:
+                self._statistics.finish()
+                self._add_gradient_norm(sums, "discriminator", self.discriminator)
+            yield sums
 
-    def generator_gradients(self, batch: RealBatch, update: int, images: int) -> TermSums:
-        """Fills the generator's gradients and advances its running statistics; the discriminator is untouched."""
-        sums = self._begin(self._generator_statistics, self.optimizers.generator)
+    def _generator(self, parts: Iterator[Part]) -> Iterator[TermSums]:
+        sums = self._begin(self._generator_statistics, "generator")
         multiple = self.config.objective.generator_batch_multiple
-        with _frozen(self.discriminator), self._discriminator_statistics.held():
-            for part, context, last in self._parts(batch, update, images):
-                labels = tuple(label.repeat(multiple) for label in self._labels(part))
-                with _synchronized(self.parallel_generator, last):
-                    with self._generator_statistics.group(last, self.groups.total, self.distributed), self._autocast():
-                        real_logits = self._real_logits(part, context, multiple)
-                        fake = self._fakes(self.parallel_generator, context, "generator latents", labels, multiple)
-                        fake = self.augment(fake, context, "augmented generator fakes")
-                        context.seed_layers("frozen discriminator layers")
-                        fake_logits = self.discriminator(fake, *labels).to(self._dtype)
-                        loss = self.objective.generator_loss(fake_logits, real_logits, context)
-                    torch.autograd.backward(loss * self.groups.loss_weight)
-                sums.add({"loss/generator": loss}, 1 / self.groups.total)
-        self._generator_statistics.finish()
-        return sums
+        for part, context, last in parts:
+            labels = tuple(label.repeat(multiple) for label in self.inputs.labels(part))
+            with (
+                _frozen(self.discriminator),
+                self._discriminator_statistics.held(),
+                _synchronized(self.parallel_generator, last),
+            ):
+                with self._generator_statistics.group(last, self.groups.total, self.distributed), self._autocast():
+                    real_logits = self._real_logits(part, context, multiple)
+                    fake = self._fakes(self.parallel_generator, context, "generator latents", labels, multiple)
+                    fake = self.augment(fake, context, "augmented generator fakes")
+                    context.seed_layers("frozen discriminator layers")
+                    fake_logits = self.discriminator(fake, *labels).to(self.inputs.dtype)
+                    loss = self.objective.generator_loss(fake_logits, real_logits, context)
+                torch.autograd.backward(loss * self.groups.loss_weight)
+            sums.add({"loss/generator": loss}, 1 / self.groups.total)
+            if last:
+                self._generator_statistics.finish()
+                self._add_gradient_norm(sums, "generator", self.generator)
+            yield sums
 
-    def simultaneous_gradients(self, batch: RealBatch, update: int) -> TermSums:
-        """Fills both networks' gradients from one forward of each and advances all running statistics.
+    def _both(self, parts: Iterator[Part]) -> Iterator[TermSums]:
+        """The discriminator's backward stops at the generated images.
 
-        The discriminator's backward stops at the generated images; the generator's passes through the same activations
-        without reaching the discriminator's weights.
+        The generator's passes through the same activations without reaching the discriminator's weights.
         """
-        sums = self._begin(self._statistics, self.optimizers.discriminator, self.optimizers.generator)
+        sums = self._begin(self._statistics, "discriminator", "generator")
         weights = list(self.discriminator.parameters())
-        for part, context, last in self._parts(batch, update, update * self.config.training.batch_size):
+        for part, context, last in parts:
             with _synchronized(self.parallel_update, last):
                 with self._statistics.group(last, self.groups.total, self.distributed), self._autocast():
-                    real, latents = self._real(part.images, context), self._latents(context, "discriminator latents")
+                    real, latents = (
+                        self.inputs.real(part.images, context),
+                        self.inputs.latents(context, "discriminator latents"),
+                    )
                     loss, generator_loss, fake, terms = self.parallel_update(
-                        real, latents, context, *self._labels(part)
+                        real, latents, context, *self.inputs.labels(part)
                     )
                 with span("discriminator"):
                     torch.autograd.backward(loss * self.groups.loss_weight, inputs=weights, retain_graph=True)
@@ -200,35 +201,53 @@ class Step:
                     (towards_fakes,) = torch.autograd.grad(generator_loss * self.groups.loss_weight, fake)
                     torch.autograd.backward(fake, towards_fakes)
             sums.add(terms, 1 / self.groups.total)
-        self._statistics.finish()
-        return sums
+            if last:
+                self._statistics.finish()
+                self._add_gradient_norm(sums, "discriminator", self.discriminator)
+                self._add_gradient_norm(sums, "generator", self.generator)
+            yield sums
 
-    def warm_up(self) -> None:
-        """Runs two backwards and discards them; the networks and their statistics are as before.
+    def warm_up(self) -> list[str]:
+        """Prepares compiled updates and CUDA graphs where the configuration asks for them.
+
+        Runs updates on blank images and leaves the networks, their statistics and the optimizers as before. Returns
+        lines that say what was chosen where the configuration leaves it open. Raises UserError for a setting that
+        the networks or the device cannot have.
 
         Data parallelism arranges its buckets after the first backward, so it sums in another order from the second one
         on. Arranged here, a resumed run sums in the same order as one that was never stopped.
         """
-        if self.distributed.size == 1:
-            return
-        size, channels = self.config.image_size, self.config.channels
-        blank = torch.zeros((self._group_size, channels, size, size), dtype=torch.uint8)
-        batch = [Group(blank, torch.zeros(self._group_size, dtype=torch.int64)) for _ in self.groups.local]
-        kept = [[b.clone() for b in network.buffers()] for network in (self.generator, self.discriminator)]
-        for _ in range(2):
-            if self.simultaneous:
-                self.simultaneous_gradients(batch, 0)
-            else:
-                self.discriminator_gradients(batch, 0)
-                self.generator_gradients(batch, 0, 0)
-        for network, buffers in zip((self.generator, self.discriminator), kept, strict=True):
-            for buffer, value in zip(network.buffers(), buffers, strict=True):
-                buffer.copy_(value)
-        self.optimizers.zero_grad()
+        batch = self.inputs.blank()
+        with unchanged((self.generator, self.discriminator), self.optimizers):
+            lines = self._prepare(batch)
+            for kind in self._bodies if self.distributed.size > 1 else ():
+                self.gradients(kind, batch, 0, 0)
+                self.gradients(kind, batch, 0, 0)
+        return lines
 
-    def _begin(self, statistics: RunningStatistics, *optimizers: torch.optim.Optimizer) -> TermSums:
-        for optimizer in optimizers:
-            optimizer.zero_grad()
+    def _prepare(self, blank: RealBatch) -> list[str]:
+        """Compiles and captures what the configuration asks for. Returns what it chose where that was left open."""
+        config, distributed = self.config, self.distributed
+        if config.training.compile == config.training.cuda_graphs == "off":
+            return []
+        updates = {
+            kind: PreparedUpdate(
+                body,
+                lambda update: self.inputs.contexts(update, 0),
+                blank,
+                reads_images=kind != "generator" or self._generator_reads,
+            )
+            for kind, body in self._bodies.items()
+        }
+        compiled = compile_updates(config, distributed, self._compilable, updates)
+        captured = capture_updates(config, distributed, updates, self.optimizers, self._moves, self._graph_backend)
+        if compiled.chosen or captured.chosen:
+            self._prepared = updates
+        return [choice.line for choice in (compiled, captured) if choice.line is not None]
+
+    def _begin(self, statistics: RunningStatistics, *networks: str) -> TermSums:
+        for name in networks:
+            self.optimizers.zero_grad(name)
         statistics.begin()
         return TermSums()
 
@@ -240,51 +259,26 @@ class Step:
                 for parameter in self.discriminator.parameters():
                     parameter.clamp_(-bound, bound)
 
-    def _parts(self, batch: RealBatch, update: int, images: int) -> Iterator[tuple[Group, Context, bool]]:
-        """Each group of this worker with its context, and whether it is the worker's last."""
-        device, local = self.distributed.device, self.groups.local
-        for part, group in zip(batch, local, strict=True):
-            yield part, Context(update, images / 1000, self.config.seed, group, device, self._dtype), group == local[-1]
-
-    def _real(self, images: Tensor, context: Context, of: str = "") -> Tensor:
-        """uint8 to [-1, 1] on the device, dequantized and half of them flipped where the configuration says so.
-
-        `of` is the beginning of the names of the random streams.
-        """
-        device = self.distributed.device
-        real = images.to(device, non_blocking=True).to(self._dtype, memory_format=self._memory_format)
-        if self.config.data.dequantize:
-            real = (real + context.uniform(f"{of}dequantization", *real.shape)) / 128 - 1
-        else:
-            real = real / 127.5 - 1
-        if self.config.data.flip:
-            chosen = context.uniform(f"{of}flips", len(real), 1, 1, 1) < 0.5
-            real = torch.where(chosen, real.flip(3), real)
-        return real
+    def _move_both(self) -> None:
+        self._move_discriminator()
+        self.optimizers.update_generator()
 
     @torch.no_grad()
     def _real_logits(self, part: Group, context: Context, multiple: int) -> Tensor:
         """Logits of a group's images in a generator update, repeated as its labels are; empty where not needed."""
         if not self._generator_reads:
-            return torch.empty(0, device=self.distributed.device, dtype=self._dtype)
-        real = self._real(part.images, context, "generator ")
+            return torch.empty(0, device=self.distributed.device, dtype=self.inputs.dtype)
+        real = self.inputs.real(part.images, context, "generator ")
         real = self.augment(real, context, "augmented generator reals")
         context.seed_layers("frozen discriminator layers, reals")
-        logits: Tensor = self.discriminator(real, *self._labels(part)).to(self._dtype)
+        logits: Tensor = self.discriminator(real, *self.inputs.labels(part)).to(self.inputs.dtype)
         return torch.cat([logits] * multiple)
-
-    def _labels(self, part: Group) -> Labels:
-        """The labels of a group's images, where the networks take any."""
-        return () if self.config.num_classes is None else (part.labels.to(self.distributed.device, non_blocking=True),)
-
-    def _latents(self, context: Context, stream: str, multiple: int = 1) -> Tensor:
-        return context.normal(stream, multiple * self._group_size, self.config.latent_dim)
 
     def _fakes(
         self, generator: nn.Module, context: Context, stream: str, labels: Sequence[Tensor], multiple: int = 1
     ) -> Tensor:
         context.seed_layers(stream)
-        fakes: Tensor = generator(self._latents(context, stream, multiple), *labels)
+        fakes: Tensor = generator(self.inputs.latents(context, stream, multiple), *labels)
         return fakes
 
     def _autocast(self) -> AbstractContextManager[None]:
@@ -294,7 +288,7 @@ class Step:
     def _add_gradient_norm(self, terms: TermSums, name: str, network: nn.Module) -> None:
         """Adds the norm of a network's whole mean gradient, before any bound on it. Every worker has the same."""
         gradients = [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
-        norm = nn.utils.get_total_norm(gradients).to(self.distributed.device, self._dtype)
+        norm = nn.utils.get_total_norm(gradients).to(self.distributed.device, self.inputs.dtype)
         terms.add({f"gradients/{name}": norm}, 1 / self.distributed.size, len(self.groups.local))
 
 

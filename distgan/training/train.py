@@ -13,6 +13,7 @@ from distgan.errors import UserError
 from distgan.evaluation.evaluator import build_evaluator
 from distgan.storage.retry import Retry
 from distgan.storage.storage_errors import StorageError
+from distgan.training.acceleration import check_acceleration
 from distgan.training.checkpoints import Checkpoint, CheckpointStore
 from distgan.training.data_checks import check_data, small_dataset_warning
 from distgan.training.divergence import DivergenceGuard
@@ -69,6 +70,7 @@ def build_trainer(
     """
     config, meter, finishing = spec.config, Meter(), Flag()
     _check_workers(config, distributed)
+    check_acceleration(config, distributed)
 
     def log(text: str) -> None:
         if distributed.rank == 0:
@@ -104,7 +106,7 @@ def build_trainer(
         state.load_weights(find_checkpoint(url, retry=reading))
 
     step = Step(config, state.networks, build_objective(config), state.optimizers, distributed)
-    step.warm_up()
+    chosen = [Notice(line) for line in step.warm_up()]
     profiler = StepProfiler(spec.run, distributed.device, log) if spec.profile and distributed.rank == 0 else None
     grid = SampleGrid(config, distributed.device)
     with meter.phase("real statistics"):
@@ -131,7 +133,7 @@ def build_trainer(
         grid=grid,
         last_checkpoint=resumed.manifest.name if resumed is not None else None,
         is_continuation=continued is not None,
-        start_events=[started] if few is None else [started, few],
+        start_events=[started, *chosen] if few is None else [started, *chosen, few],
         finishing=finishing,
         profiler=profiler,
     )

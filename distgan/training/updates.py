@@ -68,7 +68,6 @@ class DiscriminatorUpdate(nn.Module):
 
         real = self.augment(real, context, "augmented reals")
         fake = self.augment(fake, context, "augmented fakes")
-        context.seed_layers("discriminator layers")
         if self.joint_forward:
             twice = (label.repeat(2) for label in labels)
             real_logits, fake_logits = self.discriminator(torch.cat([real, fake]), *twice).chunk(2)
@@ -108,6 +107,7 @@ class SimultaneousUpdate(nn.Module):
         context.seed_layers("discriminator latents")
         with span("generator"):
             fake = self.generator(latents, *labels)
+        context.seed_layers("discriminator layers")
         with span("discriminator"):
             loss, real_logits, fake_logits, terms = self.discriminator_update(real, fake, context, *labels)
         real_logits = real_logits.detach() if objective.needs_real_logits else real_logits.new_empty(0)

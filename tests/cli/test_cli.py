@@ -371,6 +371,23 @@ def test_what_is_left_out_is_said(cli: Cli, tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], ["2 images are not square and were stretched; --fit crop or --fit pad keeps the proportions"]),
+        (["--fit", "crop"], []),
+        (["--fit", "pad"], []),
+        (["--crop", "9"], []),
+    ],
+)
+def test_stretched_images_are_counted(cli: Cli, tmp_path: Path, arguments: list[str], said: list[str]) -> None:
+    (tmp_path / "photos").mkdir()
+    for size in ((20, 10), (9, 20), (10, 10), (10, 11)):
+        Image.new("L", size).save(tmp_path / "photos" / f"{size[0]}x{size[1]}.png")
+    result = cli("data", "pack", "photos", "--format", "folder", "--size", "16", "--out", "packed", *arguments)
+    assert (result.code, result.out.splitlines()[4:]) == (0, said)
+
+
 def test_a_tiny_run_ends_with_its_summary(cli: Cli, data: Path, tmp_path: Path) -> None:
     tiny = ["generator.width=4", "discriminator.width=4", "training.batch_size=16", "training.kimg=0.032"]
     tiny += ["evaluation.at_start=false", "evaluation.samples=16", "evaluation.real_samples=16", "scale.threads=1"]

@@ -23,10 +23,11 @@ from distgan.config.schema import AdamConfig, RMSPropConfig
 from distgan.data.stream import Group
 from distgan.distributed import Distributed
 from distgan.search.space_files import default_entries
+from distgan.training.inputs import RealBatch
 from distgan.training.networks import build_networks, build_objective, check_combination
 from distgan.training.optimizers import build_optimizers
 from distgan.training.progress import Progress
-from distgan.training.step import RealBatch, Step
+from distgan.training.step import Step
 from layer_table import parameters, running_statistics
 from shrunken import shrunken
 

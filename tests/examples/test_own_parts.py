@@ -26,8 +26,9 @@ from distgan.losses import Context, Discriminator, Objective, Penalty
 from distgan.losses.hinge import Hinge
 from distgan.tracking.console import Display
 from distgan.training.events import StepMetrics
+from distgan.training.inputs import RealBatch
 from distgan.training.networks import build_networks, build_objective, layers_of
-from distgan.training.step import RealBatch, Step
+from distgan.training.step import Step
 from gloo import run_workers
 from processes import TINY
 from runs import ALONE, BATCH, Recorder, assert_same_bits, newest, pack_bricks, run, tiny_config

@@ -8,9 +8,12 @@ from torch import Tensor, nn
 from distgan.config.schema import Config
 from distgan.data.stream import Group
 from distgan.distributed import Distributed
+from distgan.losses import Objective
+from distgan.training.inputs import RealBatch
 from distgan.training.networks import Networks, build_networks, build_objective
 from distgan.training.optimizers import build_optimizers
-from distgan.training.step import RealBatch, Step
+from distgan.training.prepared import GraphBackend
+from distgan.training.step import Step
 
 ALONE = Distributed(0, 1, torch.device("cpu"))
 
@@ -18,11 +21,16 @@ ALONE = Distributed(0, 1, torch.device("cpu"))
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked", "_u", "_v")
 
 
-def build_step(config: Config, distributed: Distributed = ALONE) -> tuple[Step, Networks]:
+def build_step(
+    config: Config,
+    distributed: Distributed = ALONE,
+    graph_backend: GraphBackend | None = None,
+    objective: Objective | None = None,
+) -> tuple[Step, Networks]:
     networks = build_networks(config, distributed.device)
     optimizers = build_optimizers(config.optimizer, networks.generator, networks.discriminator)
-    objective = build_objective(config)
-    return Step(config, networks, objective, optimizers, distributed), networks
+    objective = objective or build_objective(config)
+    return Step(config, networks, objective, optimizers, distributed, graph_backend), networks
 
 
 def real_group(config: Config, batch: int, group: int) -> Tensor:
@@ -75,10 +83,10 @@ def measure_case(config: Config, distributed: Distributed) -> dict[str, dict[str
 
     batches = Batches(config, step.groups.local)
     if step.simultaneous:
-        step.simultaneous_gradients(batches(), 0)
+        step.gradients("both", batches(), 0, 0)
     else:
-        step.discriminator_gradients(batches(), 0)
-        step.generator_gradients(batches(), 0, 0)
+        step.gradients("discriminator", batches(), 0, 0)
+        step.gradients("generator", batches(), 0, 0)
     found["generator gradients"] = gradients_of(networks.generator)
     found["discriminator gradients"] = gradients_of(networks.discriminator)
     found["statistics"] = {k: v for k, v in state_of(networks).items() if k.rpartition(".")[2] in STATISTICS}

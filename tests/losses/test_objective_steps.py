@@ -223,8 +223,8 @@ def test_the_generator_learns_through_the_augmentation() -> None:
     def cut_everything(images: Tensor, draws: Context, stream: str) -> Tensor:
         return images * 0
 
-    step.generator_gradients([next(real_batches())], 0, 0)
+    step.gradients("generator", [next(real_batches())], 0, 0)
     assert all(p.grad is not None and p.grad.abs().max() > 0 for p in networks.generator.parameters())
     step.augment = cut_everything  # type: ignore[assignment]
-    step.generator_gradients([next(real_batches())], 0, 0)
+    step.gradients("generator", [next(real_batches())], 0, 0)
     assert all(p.grad is not None and p.grad.abs().max() == 0 for p in networks.generator.parameters())

@@ -21,13 +21,14 @@ from distgan.errors import UserError
 from distgan.storage.storage import Storage
 from distgan.training.checkpoints import CheckpointStore, checkpoint_name
 from distgan.training.events import RunStarted, StepMetrics, Summary
+from distgan.training.inputs import RealBatch
 from distgan.training.loop import Trainer
 from distgan.training.manifest import manifest_bytes, parse_manifest
 from distgan.training.progress import Pending, Progress, StepScores
 from distgan.training.run_spec import RunSpec, plan_run
 from distgan.training.starting_point import find_checkpoint
 from distgan.training.state import check_continuable
-from distgan.training.step import RealBatch, Step
+from distgan.training.step import Step
 from distgan.training.train import build_trainer, train
 from gloo import run_workers
 from runs import (

@@ -187,18 +187,18 @@ def test_groups_and_draws_matter() -> None:
     joined = small_config("quickstart", "scale.groups=1")
     step, networks = build_step(joined)
     whole = torch.cat([real_group(small_config("quickstart"), 1, group) for group in range(4)])
-    step.simultaneous_gradients([Group(whole, torch.full((len(whole),), -1))], 0)
+    step.gradients("both", [Group(whole, torch.full((len(whole),), -1))], 0, 0)
     assert largest_difference(gradients_of(networks.discriminator), wanted) > 1e-3
 
     step, networks = build_step(small_config("quickstart"))
-    step.simultaneous_gradients(Batches(step.config, range(4))(), 1)
+    step.gradients("both", Batches(step.config, range(4))(), 1, 0)
     assert largest_difference(gradients_of(networks.discriminator), wanted) > 1e-3
 
 
 def test_generator_update_leaves_the_discriminator_alone() -> None:
     config = small_config("dcgan-bricks, sequential")
     step, networks = build_step(config)
-    step.discriminator_gradients(Batches(config, range(4))(), 0)
+    step.gradients("discriminator", Batches(config, range(4))(), 0, 0)
     gradients, state = gradients_of(networks.discriminator), state_of(networks)
     step.generator_update(Batches(config, range(4))(), 0, 0)
     assert largest_difference(gradients_of(networks.discriminator), gradients) == 0

@@ -16,6 +16,9 @@ from distgan.text import did_you_mean
 
 _LONGEST = 10_000
 
+# Made by `cluster/local/up` in a checkout.
+_LOCAL = Path(".distgan/cluster/env.sh")
+
 
 def find_token(file: Path | None = None) -> str | None:
     """The token in `file`, else in RAY_AUTH_TOKEN, in the file RAY_AUTH_TOKEN_PATH, or in ~/.ray/auth_token.
@@ -27,12 +30,37 @@ def find_token(file: Path | None = None) -> str | None:
     if token := os.environ.get("RAY_AUTH_TOKEN", "").strip():
         return _checked(token, "RAY_AUTH_TOKEN")
     if path := os.environ.get("RAY_AUTH_TOKEN_PATH"):
+        _check_present("RAY_AUTH_TOKEN_PATH", Path(path))
         return _read_token(Path(path), "RAY_AUTH_TOKEN_PATH")
     try:
         usual = Path.home() / ".ray" / "auth_token"
     except RuntimeError:  # a user without a home
         return None
     return _read_token(usual, "the token of this user") if usual.is_file() else None
+
+
+# What `cluster/local/up` and users set in a shell for a cluster.
+_VARIABLES = (
+    "RAY_ADDRESS",
+    "RAY_API_SERVER_ADDRESS",
+    "RAY_AUTH_MODE",
+    "RAY_AUTH_TOKEN_PATH",
+    "DISTGAN_CLUSTER",
+    "DISTGAN_CLUSTERS",
+)
+
+
+def _check_present(variable: str, file: Path) -> None:
+    """Raises UserError where the file that a variable names is not there, as after the end of a local cluster."""
+    try:
+        file.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        names = " ".join(name for name in _VARIABLES if os.environ.get(name))
+        raise UserError(
+            f"{variable}={file}: there is no such file; is the cluster down? open a new shell, or `unset {names}`"
+        ) from None
+    except OSError:  # it is there, and whoever reads it says why that fails
+        return
 
 
 def is_plaintext(address: str) -> bool:
@@ -105,9 +133,10 @@ def find_cluster(address: str | None = None, name: str | None = None) -> Cluster
         value = os.environ.get(variable, "")
         if value.startswith(("http://", "https://")):
             return Cluster(_http(value, variable), find_token())
+    here = f"; for the one of cluster/local/up: source {_LOCAL}" if _LOCAL.is_file() else ""
     raise UserError(
         "no cluster is named: give --address http://HEAD:8265 (of Ray's dashboard), or --cluster NAME of a profile in "
-        f"{profile_file()}"
+        f"{profile_file()}{here}"
     )
 
 
@@ -120,6 +149,8 @@ def profile_file() -> Path:
 
 def _profile(name: str) -> Cluster:
     file = profile_file()
+    if os.environ.get("DISTGAN_CLUSTERS"):
+        _check_present("DISTGAN_CLUSTERS", file)
     profiles = _read(file)
     if name not in profiles:
         raise UserError(f"{file}: no cluster {name!r:.60}{did_you_mean(name, profiles)}")
