@@ -35,10 +35,11 @@ STEPS = 8
 
 def reported(config: Config, storage: str, on_event: Callable[[Event], None] = lambda _: None) -> Summary:
     """Trains or resumes a run as a command does, with its record."""
+    spec = RunSpec(config, "run", storage)
     with contextlib.closing(
-        RunReporter(Storage.open(f"{storage}/run"), on_event, lambda: False, config.tracking, config.storage.patience_s)
+        RunReporter(spec.run, on_event, lambda: False, config.tracking, spec.patience_s)
     ) as reporter:
-        return train(RunSpec(config, "run", storage), ALONE, reporter)
+        return train(spec, ALONE, reporter)
 
 
 def rows(storage: str, kind: str = "step") -> list[int]:
@@ -123,7 +124,7 @@ def test_an_expired_token_of_a_file_is_read_anew(
         pytest.param("refuse", "bucket", marks=pytest.mark.slow),
         pytest.param("503", "here", marks=pytest.mark.slow),
         pytest.param("hang", "bucket", marks=pytest.mark.slow),
-        ("InvalidAccessKeyId", "here"),
+        pytest.param("InvalidAccessKeyId", "here", marks=pytest.mark.slow),
         pytest.param("InvalidAccessKeyId", "bucket", marks=pytest.mark.slow),
     ],
 )
@@ -166,6 +167,7 @@ def test_a_bucket_that_stays_away_loses_nothing(
     assert rows(bucket) == curve(bucket, tmp_path / "board") == list(range(1, STEPS + 1))
 
 
+@pytest.mark.slow
 def test_what_was_kept_of_another_history_stays_here(proxy: Proxy, bucket: str, data: str, tmp_path: Path) -> None:
     config = tiny_config("quickstart", data, STEPS, "storage.patience_minutes=0.02", "checkpoint.every_kimg=0.032")
     with pytest.raises(UserError):
@@ -195,7 +197,7 @@ def killed(distributed: Distributed, config: Config, storage: str) -> None:
         train(RunSpec(config, "run", storage), distributed, reporter)
 
 
-@pytest.mark.parametrize("where", ["here", "bucket"])
+@pytest.mark.parametrize("where", [pytest.param("here", marks=pytest.mark.slow), "bucket"])
 def test_a_kill_after_a_checkpoint_leaves_no_holes(where: str, bucket: str, data: str, tmp_path: Path) -> None:
     storage = bucket if where == "bucket" else str(tmp_path)
     config = tiny_config("quickstart", data, STEPS, "checkpoint.every_kimg=0.064")
