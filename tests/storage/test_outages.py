@@ -15,6 +15,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from distgan.config.schema import Config
 from distgan.distributed import Distributed
 from distgan.errors import UserError
+from distgan.storage import urls
 from distgan.storage.retry import Retry
 from distgan.storage.storage import Storage, UnavailableError
 from distgan.tracking.run_folder import RunReporter
@@ -55,6 +56,12 @@ def curve(storage: str, folder: Path) -> list[int]:
     return [event.step for event in EventAccumulator(str(folder)).Reload().Scalars("loss/generator")]
 
 
+@pytest.fixture
+def unhurried(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine may take its time for an answer."""
+    monkeypatch.setattr(urls, "_S3_CONFIG", urls._S3_CONFIG | {"read_timeout": 20})
+
+
 def copied_to(bucket: str, data: str) -> str:
     source, target = Storage.open(data), Storage.open(f"{bucket}/data")
     for name in set(source.list()) - {"statistics"}:
@@ -62,6 +69,7 @@ def copied_to(bucket: str, data: str) -> str:
     return target.url
 
 
+@pytest.mark.usefixtures("unhurried")
 @pytest.mark.parametrize(
     ("mode", "passes", "words"),
     [
@@ -94,6 +102,7 @@ def test_each_fault_is_told_and_waited_for_if_it_may_pass(
     assert storage.read_bytes("x") == bytes(100_000)
 
 
+@pytest.mark.usefixtures("unhurried")
 def test_an_expired_token_of_a_file_is_read_anew(
     proxy: Proxy, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
