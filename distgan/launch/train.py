@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from typing import Any
 
@@ -148,7 +148,7 @@ def worker_main(arguments: dict[str, Any]) -> None:
         check_versions(arguments["versions"])
         config = build_config(arguments["spec"]["config"], "job", trust_code=True)
         spec = RunSpec(**{**arguments["spec"], "config": config})
-        with closing(RayReporter(spec.run, mailbox, config.tracking)) as reporter:
+        with closing(RayReporter(spec, mailbox)) as reporter:
             evaluator = RayAsyncEvaluator(distributed, spec.run.url) if config.evaluation.asynchronous else None
             train(spec, distributed, reporter, evaluator)
     except UserError as error:
@@ -159,9 +159,12 @@ def worker_main(arguments: dict[str, Any]) -> None:
 class RayReporter(RunReporter):
     """Sends a run's events to the driver's mailbox, and its evaluations to Ray."""
 
-    def __init__(self, run: Storage, mailbox: Any, trackers: Sequence[str]) -> None:
-        super().__init__(run, mailbox.put.remote, lambda: bool(ray.get(mailbox.stop_asked.remote())), trackers)
-        self._run_url = run.url
+    def __init__(self, spec: RunSpec, mailbox: Any) -> None:
+        def stop_asked() -> bool:
+            return bool(ray.get(mailbox.stop_asked.remote()))
+
+        super().__init__(spec.run, mailbox.put.remote, stop_asked, spec.config.tracking, spec.patience_s)
+        self._run_url = spec.run.url
 
     def evaluated(self, event: EvaluationResult) -> None:
         """Reports an evaluation to Ray. Collective."""
