@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -198,6 +198,9 @@ class CurveReporter:
 
     def samples(self, step: int, kimg: float, images: Tensor, columns: int | None = None) -> None:
         pass
+
+    def flush(self) -> Callable[[], None]:
+        return lambda: None
 
     def stop_requested(self) -> bool:
         return False

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
+import shutil
 import statistics
+import subprocess
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -25,6 +30,36 @@ def machine() -> str:
     return (
         f"{cores} cores of {model}, {platform.system()}, Python {platform.python_version()}, torch {torch.__version__}"
     )
+
+
+def about(device: torch.device) -> dict[str, Any]:
+    """The machine, the device, versions and the date, for JSON."""
+    tree = {"machine": machine(), "torch": torch.__version__, "date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"}
+    if device.type != "cuda":
+        return tree | {"device": "cpu", "driver": None}
+    properties = torch.cuda.get_device_properties(device)
+    return tree | {
+        "device": f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB",
+        "driver": _driver(),
+        "cuda": torch.version.cuda,
+        "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
+    }
+
+
+def _driver() -> str | None:
+    command = shutil.which("nvidia-smi")
+    if command is None:
+        return None
+    asked = [command, "--query-gpu=driver_version", "--format=csv,noheader"]
+    return subprocess.run(asked, capture_output=True, text=True, timeout=30, check=False).stdout.strip() or None
+
+
+def save(file: Path, tree: Mapping[str, Any]) -> None:
+    """Writes JSON, whole or not at all."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    draft = file.with_name(f".{file.name}")
+    draft.write_text(json.dumps(tree, indent=1) + "\n", encoding="utf-8")
+    draft.replace(file)
 
 
 def print_rates(title: str, rates: Mapping[str, list[float]]) -> None:

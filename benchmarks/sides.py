@@ -17,17 +17,12 @@ from tempfile import TemporaryDirectory
 import torch
 import torch.distributed as dist
 
+from benchmarks.batches import DistganLoop, ready_batches
 from benchmarks.plain_loop import PlainLoop
 from distgan.config.load import load_config
 from distgan.config.schema import Config
-from distgan.data.stream import Group
 from distgan.distributed import Distributed
-from distgan.training.ema import ExponentialMovingAverage
-from distgan.training.networks import build_networks, build_objective
-from distgan.training.optimizers import build_optimizers
 from distgan.training.process import prepare_process
-from distgan.training.progress import Progress
-from distgan.training.step import Step
 
 _CONTEXT = multiprocessing.get_context("spawn")
 
@@ -101,7 +96,9 @@ def _serve(side: Side, rank: int, folder: str, pipe: Connection) -> None:
         os.environ["GLOO_SOCKET_IFNAME"] = "lo"
         address = f"file://{Path(folder) / 'rendezvous'}"
         dist.init_process_group("gloo", address, timedelta(seconds=120), world_size=side.workers, rank=rank)
-    step = PlainLoop(side.config()).step if side.plain else distgan_loop(side, rank)
+    config, device = side.config(), torch.device("cpu")
+    plain = PlainLoop(config, device, ready_batches(config, 1, device)) if side.plain else None
+    step = distgan_loop(side, rank) if plain is None else plain.step
     while steps := pipe.recv():
         if side.workers > 1:
             dist.barrier()
@@ -113,24 +110,9 @@ def _serve(side: Side, rank: int, folder: str, pipe: Connection) -> None:
         dist.destroy_process_group()
 
 
-def distgan_loop(side: Side, rank: int) -> Callable[[], None]:
-    """What distgan does in a step, the average of the generator included, on images that are ready in memory."""
+def distgan_loop(side: Side, rank: int) -> Callable[[], object]:
+    """distgan's step on the CPU, on one batch that is ready in memory."""
     config, device = side.config(), torch.device("cpu")
     prepare_process(side.threads, device)
     distributed = Distributed(rank, side.workers, device, side.workers)
-    networks = build_networks(config, device)
-    optimizers = build_optimizers(config.optimizer, networks.generator, networks.discriminator)
-    step = Step(config, networks, build_objective(config), optimizers, distributed)
-    step.warm_up()
-    ema, progress = ExponentialMovingAverage(networks.generator, config.ema), Progress()
-    count = config.training.batch_size // config.scale.groups
-    shape = (count, config.channels, config.image_size, config.image_size)
-    labels = torch.full((count,), -1)
-    batch = [Group(torch.randint(0, 256, shape, dtype=torch.uint8), labels) for _ in step.groups.local]
-
-    def run() -> None:
-        step.run(lambda: batch, progress.discriminator_updates, progress.step)
-        images = progress.advance(config, step.batches_per_step)
-        ema.update(networks.generator, progress.images, images)
-
-    return run
+    return DistganLoop(config, distributed, ready_batches(config, 1, device)).step

@@ -15,7 +15,7 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -111,6 +111,7 @@ def train(
     """
     began = time.monotonic() if began is None else began
     from distgan.launch.local import check_device, check_fixed, check_processes, cluster_address, train_local
+    from distgan.storage.retry import Retry
     from distgan.training.run_spec import RunSpec, plan_run
 
     name = name or _name_of(config)
@@ -123,12 +124,15 @@ def train(
         check_fixed(config.scale)
         check_processes(config.scale.workers)
     check_device(config.scale.device, config.scale.fewest, address, no_ray=not ray)
-    plan = plan_run(RunSpec(config, name, str(storage), profile, init_from, continue_from))
     first = os.environ.get("RANK", "0") == "0"
+    asked = RunSpec(config, name, str(storage), profile, init_from, continue_from)
+    retry = Retry(_log.warning if first else None, wait_s=asked.patience_s)
+    plan = retry(lambda: plan_run(asked))
     for text in plan.warnings if first else ():
         _log.warning("%s; beginning from another one", text)
     spec = plan.spec
-    with _claimed(spec) if first else nullcontext() as lease:
+    with ExitStack() as stack:
+        lease = retry(lambda: stack.enter_context(_claimed(spec))) if first else None
         lost = (lambda: False) if lease is None else (lambda: lease.lost)
         spec = spec if lease is None else replace(spec, claim=lease.token)
         if ray:

@@ -180,8 +180,10 @@ def choose_device(configured: str, local_rank: int) -> torch.device:
     return torch.device("cuda", local_rank % torch.cuda.device_count())
 
 
-def join_torchrun(device: str, timeout_s: float = 600.0) -> Distributed:
+def join_torchrun(device: str, timeout_s: float = 600.0, patience_s: float = 0.0) -> Distributed:
     """The workers that torchrun's environment describes; without it, a single worker.
+
+    A collective waits `timeout_s` for other workers, and `patience_s` longer, as one of them may wait for storage.
 
     Raises UserError for an environment that torchrun would not set, and if the workers do not connect in time.
     """
@@ -197,7 +199,11 @@ def join_torchrun(device: str, timeout_s: float = 600.0) -> Distributed:
             agents = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
             store = None if agents else _store(rank, size, timeout_s)
             dist.init_process_group(
-                backend, store=store, rank=rank, world_size=size, timeout=timedelta(seconds=timeout_s)
+                backend,
+                store=store,
+                rank=rank,
+                world_size=size,
+                timeout=timedelta(seconds=timeout_s + patience_s),
             )
         except (ValueError, OSError, dist.DistError) as error:
             reason = " ".join(str(error).split())

@@ -20,8 +20,10 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 import torch
 
 from command_line import Cli
+from distgan.storage import retry, urls
 from distgan.storage.s3_server.server import StoreHandle, down, up
 from distgan.storage.storage import Storage
+from faults import Proxy
 from messages import without_circumstances
 from runs import pack_bricks
 
@@ -119,6 +121,19 @@ def bucket(object_store: StoreHandle) -> str:
     url = f"s3://test-{uuid.uuid4().hex[:12]}"
     Storage.open(url).ensure()
     return url
+
+
+@pytest.fixture
+def proxy(object_store: StoreHandle, bucket: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
+    """A proxy of the server, which the AWS variables name; requests and retries are quick."""
+    proxy = Proxy(object_store.environment())
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{proxy.port}")
+    quick = {"connect_timeout": 1, "read_timeout": 0.5, "retries": {"total_max_attempts": 1}}
+    monkeypatch.setattr(urls, "_S3_CONFIG", urls._S3_CONFIG | quick)
+    monkeypatch.setattr(retry, "_FIRST_PAUSE_S", 0.05)
+    monkeypatch.setattr(retry, "_LONGEST_PAUSE_S", 0.1)
+    yield proxy
+    proxy.close()
 
 
 @pytest.fixture

@@ -36,7 +36,7 @@ class Miniature:
         objective = build_objective(config)
         self.step = Step(self.config, self.networks, objective, optimizers, ALONE)
         self.ema = ExponentialMovingAverage(self.networks.generator, config.ema)
-        self.state = TrainingState(self.config, self.networks, self.ema, optimizers, Progress(), "", 1, 1)
+        self.state = TrainingState(self.config, self.networks, self.ema, optimizers, Progress(1, 1), "", 1, 1)
         images = torch.zeros((FEW, *config.image_shape), dtype=torch.uint8)
         labels = torch.zeros(FEW, dtype=torch.int64)
         self.batch = [Group(images, labels) for _ in range(groups)]

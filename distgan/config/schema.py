@@ -267,7 +267,18 @@ class CheckpointConfig(Section):
     every_kimg: Annotated[Kimg | None, Runtime()] = Field(
         None, description="interval of further checkpoints; by default at evaluations and at the end"
     )
+    every_minutes: Annotated[float | None, Gt(0), Le(1e6), Runtime()] = Field(
+        None, description="longest time without a checkpoint, looked at each training.log_every steps; null: any"
+    )
     keep_last: Annotated[int, Ge(1), Runtime()] = Field(2, description="newest checkpoints to keep, besides the best")
+
+
+class StorageConfig(Section):
+    patience_minutes: Annotated[float, Ge(0), Le(1e6), Runtime()] = Field(
+        10.0,
+        description="checkpoints, data and resumes wait so long for storage that is unavailable or full, before the "
+        "run ends",
+    )
 
 
 class ScaleConfig(Section):
@@ -337,6 +348,7 @@ class Config(Section):
     evaluation: EvaluationConfig = EvaluationConfig()
     health: HealthConfig = HealthConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
+    storage: StorageConfig = StorageConfig()
     scale: ScaleConfig = ScaleConfig()
     placement: PlacementConfig = PlacementConfig()
     tracking: Annotated[list[str], Runtime()] = Field(

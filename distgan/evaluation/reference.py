@@ -27,11 +27,11 @@ from distgan.distributed import Distributed
 from distgan.errors import DamagedError, UserError
 from distgan.evaluation.extractors.extractor import FeatureExtractor
 from distgan.evaluation.extractors.published import feature_revision
-from distgan.evaluation.extractors.weights import cache_folder
 from distgan.evaluation.feature_statistics import FeatureSums, GaussianStatistics
 from distgan.evaluation.image_source import CHUNK
 from distgan.evaluation.metrics.frechet import frechet_distance
 from distgan.evaluation.reference_files import RealStatistics, floor_images
+from distgan.storage.local_files import cache_folder
 from distgan.storage.storage import Storage
 
 T = TypeVar("T")

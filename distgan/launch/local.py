@@ -162,7 +162,7 @@ def train_local(spec: RunSpec, claim_lost: Callable[[], bool]) -> Outcome:
     """
     with stop_on_signals() as stop:
         choose_interface(spec.config.placement.interface)
-        distributed = join_torchrun(spec.config.scale.device)
+        distributed = join_torchrun(spec.config.scale.device, patience_s=spec.patience_s)
         with Display() as display:
 
             def show(event: Event) -> None:
@@ -170,7 +170,9 @@ def train_local(spec: RunSpec, claim_lost: Callable[[], bool]) -> Outcome:
 
             try:
                 trackers = spec.config.tracking
-                with closing(RunReporter(spec.run, show, lambda: stop.requested or claim_lost(), trackers)) as reporter:
+                with closing(
+                    RunReporter(spec.run, show, lambda: stop.requested or claim_lost(), trackers, spec.patience_s)
+                ) as reporter:
                     summary = train(spec, distributed, reporter)
             finally:
                 if dist.is_initialized():

@@ -17,7 +17,6 @@ from ray.train.torch import TorchTrainer
 
 from distgan.config.load import build_config
 from distgan.config.plugins import custom_names, custom_sources
-from distgan.config.schema import Config
 from distgan.distributed import Distributed, requested_threads
 from distgan.errors import UserError
 from distgan.launch.async_evaluator import RayAsyncEvaluator, validation_config
@@ -156,7 +155,7 @@ def worker_main(arguments: dict[str, Any]) -> None:
         check_versions(arguments["versions"])
         config = build_config(arguments["spec"]["config"], "job", trust_code=True)
         spec = RunSpec(**{**arguments["spec"], "config": config})
-        with closing(RayReporter(spec.run, mailbox, config)) as reporter:
+        with closing(RayReporter(spec, mailbox)) as reporter:
             evaluator = RayAsyncEvaluator(distributed, spec.run.url) if config.evaluation.asynchronous else None
             train(spec, distributed, reporter, evaluator)
     except UserError as error:
@@ -172,10 +171,13 @@ def worker_main(arguments: dict[str, Any]) -> None:
 class RayReporter(RunReporter):
     """Sends a run's events to the driver's mailbox, and its evaluations to Ray."""
 
-    def __init__(self, run: Storage, mailbox: Any, config: Config) -> None:
-        super().__init__(run, mailbox.put.remote, lambda: bool(ray.get(mailbox.stop_asked.remote())), config.tracking)
-        self._run_url, self._mailbox = run.url, mailbox
-        self._elastic = config.scale.min_workers is not None
+    def __init__(self, spec: RunSpec, mailbox: Any) -> None:
+        def stop_asked() -> bool:
+            return bool(ray.get(mailbox.stop_asked.remote()))
+
+        super().__init__(spec.run, mailbox.put.remote, stop_asked, spec.config.tracking, spec.patience_s)
+        self._run_url, self._mailbox = spec.run.url, mailbox
+        self._elastic = spec.config.scale.min_workers is not None
 
     def event(self, event: Event) -> None:
         if isinstance(event, RunFinished):

@@ -80,6 +80,18 @@ def _fsync(descriptor: int) -> None:
             raise
 
 
+def cache_folder() -> Path:
+    """The user's folder for files that outlive a process: below XDG_CACHE_HOME, by default ~/.cache.
+
+    For a user without a home it is a folder that cannot be created.
+    """
+    try:
+        home = Path.home()
+    except RuntimeError:
+        home = Path("/nonexistent")
+    return Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache") / "distgan"
+
+
 def new_folder() -> Path:
     """A new temporary folder, which the caller removes. Raises UserError if none can be made."""
     try:

@@ -8,13 +8,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 from distgan.storage.storage_errors import UnavailableError
 
 T = TypeVar("T")
 
-WAIT_S = 120.0
+# As `storage.patience_minutes`.
+WAIT_S = 600.0
 
 _FIRST_PAUSE_S = 0.5
 
@@ -22,11 +23,16 @@ _LONGEST_PAUSE_S = 10.0
 
 _STOP_POLL_S = 1.0
 
+_count_lock = threading.Lock()
+
 
 class Retry:
-    """Retries an action that raises `UnavailableError`, with growing pauses, for two minutes; other errors pass.
+    """Retries an action that raises `UnavailableError`, with growing pauses, for ten minutes; other errors pass.
 
     Threads may share an instance: it logs an outage once.
+
+    Attributes:
+        count: retries of all instances in this process.
 
     Args:
         log: receives a line with the reason when waiting begins.
@@ -35,6 +41,8 @@ class Retry:
         clock: seconds, from any origin.
         wait: waits so many seconds, less after `cancel`; returns whether it was called.
     """
+
+    count: ClassVar[int] = 0
 
     def __init__(
         self,
@@ -61,12 +69,16 @@ class Retry:
                     return action()
                 except UnavailableError as error:
                     left = deadline - self._clock()
-                    if left <= 0 or self._canceled.is_set():
+                    if self._wait_s <= 0 or self._canceled.is_set():
                         raise
-                    self._log_once(call, f"{error}; waiting for it, {left:.0f} s at most")
+                    if left <= 0:
+                        raise UnavailableError(f"{error}; waited {duration(self._wait_s)} for it") from error
+                    self._log_once(call, f"{error}; waiting for it, {duration(left)} at most")
                     if self._stopped_during(min(pause, left)):
                         raise UnavailableError(f"{error}; stopped while waiting for it") from error
                     pause = min(2 * pause, _LONGEST_PAUSE_S)
+                    with _count_lock:
+                        Retry.count += 1
         finally:
             with self._lock:
                 self._waiting.discard(call)
@@ -89,6 +101,11 @@ class Retry:
             if self._wait(min(left, _STOP_POLL_S)) or (self._stop is not None and self._stop()):
                 return True
         return self._canceled.is_set()
+
+
+def duration(seconds: float) -> str:
+    """`40 s`, `10 min`."""
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
 
 
 # For commands whose user is waiting: an outage is an error at once.

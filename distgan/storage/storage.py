@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,16 @@ from botocore import exceptions as boto
 from distgan.bounds import check_regular, check_size, open_regular
 from distgan.errors import UserError
 from distgan.storage.local_files import TEMPORARY, replacing
-from distgan.storage.storage_errors import NOT_S3, NotFoundError, UnavailableError, s3_code, translate_errors
-from distgan.storage.urls import LOCAL_PROTOCOLS, S3_PROTOCOLS, check_name, filesystem_of, root_of, split_url
+from distgan.storage.storage_errors import EXPIRED, NOT_S3, NotFoundError, UnavailableError, s3_code, translate_errors
+from distgan.storage.urls import (
+    LOCAL_PROTOCOLS,
+    S3_PROTOCOLS,
+    check_name,
+    filesystem_of,
+    renew_credentials,
+    root_of,
+    split_url,
+)
 
 __all__ = ["NotFoundError", "Storage", "UnavailableError", "translate_errors"]
 
@@ -258,9 +266,16 @@ class Storage:
         check_name(f"{self.url}: {name!r}", name, remote=not self.is_local)
         return f"{folder.rstrip('/')}/{name}"
 
-    def _errors(self, name: str) -> AbstractContextManager[None]:
+    @contextmanager
+    def _errors(self, name: str) -> Iterator[None]:
         url = f"{self.url.rstrip('/')}/{name}" if name else self.url
-        return translate_errors(url, self._probe_bucket if self.protocol in S3_PROTOCOLS else None)
+        try:
+            with translate_errors(url, self._probe_bucket if self.protocol in S3_PROTOCOLS else None):
+                yield
+        except UnavailableError as error:
+            if s3_code(error.__cause__) == EXPIRED:
+                renew_credentials()
+            raise
 
     def _probe_bucket(self) -> None:
         """Raises botocore's precise error if the bucket is missing or the credentials are refused."""

@@ -22,11 +22,15 @@ from botocore.parsers import ResponseParserError
 from distgan.errors import UserError
 
 
-class NotFoundError(UserError):
+class StorageError(UserError):
+    """The store, the network or the disk refuses or fails."""
+
+
+class NotFoundError(StorageError):
     """The file or local folder does not exist; the store answered, and its bucket exists."""
 
 
-class UnavailableError(UserError):
+class UnavailableError(StorageError):
     """The store is unreachable, overloaded or full, and may work later. See `storage.retry`."""
 
 
@@ -35,6 +39,15 @@ _PERMISSION = "access denied; check the permissions of these credentials"
 _REGION = "the bucket is in another region; set AWS_DEFAULT_REGION to the bucket's region"
 
 _BUSY = "the server is overloaded or failing; try again later"
+
+_FULL = "no space left in the bucket, or its quota is used up; free some"
+
+_INTERNAL = "the server has an internal error, as some have when they are full; free space there, or try again later"
+
+_CLOCK = "the clock of this machine is wrong; set it"
+
+# The code for a session token that has expired.
+EXPIRED = "ExpiredToken"
 
 _ENDPOINT = "AWS_ENDPOINT_URL is not a URL; write http://HOST:PORT"
 
@@ -45,9 +58,9 @@ _BY_S3_CODE = {
     "InvalidBucketName": "not a valid bucket name; use 3 to 63 lower-case letters, digits and hyphens",
     "InvalidAccessKeyId": "the access key is not known; check AWS_ACCESS_KEY_ID and the endpoint",
     "SignatureDoesNotMatch": "the secret key is wrong; check AWS_SECRET_ACCESS_KEY",
-    "ExpiredToken": "the credentials have expired; renew them",
+    EXPIRED: "the credentials have expired; renew them",
     "InvalidToken": "the session token is not valid; check AWS_SESSION_TOKEN",
-    "RequestTimeTooSkewed": "the clock of this machine is wrong; set it",
+    "RequestTimeTooSkewed": _CLOCK,
     "AccessDenied": _PERMISSION,
     "AllAccessDisabled": _PERMISSION,
     "403": _PERMISSION,
@@ -56,13 +69,15 @@ _BY_S3_CODE = {
     "IllegalLocationConstraintException": _REGION,
     "PermanentRedirect": _REGION,
     "301": _REGION,
-    "InternalError": _BUSY,
-    "ServiceUnavailable": _BUSY,
-    "SlowDown": _BUSY,
-    "500": _BUSY,
-    "503": _BUSY,
-    **dict.fromkeys(("RequestTimeout", "Throttling", "TooManyRequests", "429", "502", "504"), _BUSY),
+    **dict.fromkeys(("InternalError", "500"), _INTERNAL),
+    **dict.fromkeys(("ServiceUnavailable", "SlowDown", "RequestTimeout", "Throttling", "TooManyRequests"), _BUSY),
+    **dict.fromkeys(("429", "502", "503", "504"), _BUSY),
+    **dict.fromkeys(("QuotaExceeded", "InsufficientStorage", "XMinioStorageFull", "507"), _FULL),
+    "XMinioAdminBucketQuotaExceeded": _FULL,
 }
+
+# What may pass, or be mended while a run waits.
+_TEMPORARY_LINES = (_BUSY, _INTERNAL, _FULL, _CLOCK)
 
 _BY_ERRNO = {
     errno.EACCES: "permission denied; check who owns it and its mode",
@@ -118,6 +133,9 @@ _TEMPORARY = (
 
 _PERMANENT = (boto.SSLError, aiohttp.ClientSSLError)
 
+# Codes of errors whose answer had no body.
+_WITHOUT_BODY = {"", "400", "403", "404"}
+
 _TEMPORARY_ERRNO = {
     errno.ENOSPC, errno.EDQUOT, errno.ESTALE, errno.ENETDOWN, errno.ENETUNREACH, errno.EHOSTDOWN, errno.EHOSTUNREACH,
 }  # fmt: skip
@@ -152,45 +170,54 @@ def translate_errors(url: str, probe: Callable[[], object] | None = None) -> Ite
 
     Args:
         url: the file or folder that the block works on.
-        probe: sends a request about the bucket. It is called when the answer had no body (403 and 404 to HEAD), to
-            tell a missing bucket or a wrong secret from a missing file.
+        probe: sends a request about the bucket. It is called when the answer had no body (to HEAD), to tell a missing
+            bucket, a wrong secret or an expired token from a missing file.
 
     Raises:
         NotFoundError: the file does not exist.
         UnavailableError: the same may work later.
-        UserError: any other circumstance. Bugs of our own pass unchanged.
+        StorageError: any other circumstance. Bugs of our own pass unchanged.
     """
     try:
         yield
     except UserError:
         raise
     except Exception as error:
-        cause = _probed(probe, error) if probe is not None and s3_code(error) in {"", "403", "404"} else error
+        cause = _probed(probe, error) if probe is not None and s3_code(error) in _WITHOUT_BODY else error
         explained = _explain(url, cause)
         if explained is None:
             raise
         if _is_temporary(cause):
             explained = UnavailableError(str(explained))
+        elif not isinstance(explained, StorageError):
+            explained = StorageError(str(explained))
         raise explained from cause
 
 
 def _probed(probe: Callable[[], object], error: Exception) -> Exception:
     """The probe's error if it says more than `error`, which is a missing file or a bare refusal."""
-    if not isinstance(error, FileNotFoundError | PermissionError):
+    if not isinstance(error, FileNotFoundError | PermissionError) and s3_code(error) != "400":
         return error
     try:
         probe()
     except Exception as precise:  # noqa: BLE001 - whatever it is, it is only used to explain `error`
-        if s3_code(precise) not in {"", "403", "404", "AccessDenied"}:
+        if s3_code(precise) not in {*_WITHOUT_BODY, "AccessDenied"}:
             return precise
     return error
+
+
+def from_environment() -> bool:
+    """Whether S3 credentials are variables of this process, which nobody else can renew."""
+    return "AWS_ACCESS_KEY_ID" in os.environ
 
 
 def _is_temporary(error: Exception) -> bool:
     """Whether the same operation may work later."""
     code = s3_code(error)
+    if code == EXPIRED:
+        return not from_environment()
     if code:
-        return _BY_S3_CODE.get(code) == _BUSY
+        return _BY_S3_CODE.get(code) in _TEMPORARY_LINES
     if (status := http_status(error)) is not None:
         return status == 429 or status >= 500
     if isinstance(error, OSError) and error.errno in _TEMPORARY_ERRNO:

@@ -155,6 +155,12 @@ def filesystem_of(url: str, protocol: str) -> Any:
     return _filesystems[key]
 
 
+def renew_credentials() -> None:
+    """From now on this process reads S3 credentials anew. botocore refreshes those of roles, not those of a file."""
+    for key in [key for key in _filesystems if key[1] in S3_PROTOCOLS]:
+        _filesystems.pop(key, None)
+
+
 _MOST_BYTES = 2**31
 
 _MOST_FILE_BYTES = 2**34  # of a file downloaded to the disk

@@ -50,6 +50,12 @@ def lines_until(data: bytes, step: int) -> bytes:
     return b"".join(line + b"\n" for row, line in _parsed(data) if _written_at(row) <= step)
 
 
+def last_checkpoint(data: bytes) -> str | None:
+    """The name of the last checkpoint in a `metrics.jsonl`; None without one."""
+    names = [str(row.get("name")) for row, _ in _parsed(data) if row["event"] == "checkpoint"]
+    return names[-1] if names else None
+
+
 def _written_at(row: Row) -> int:
     """The training step of a row, or the later one at which the result of an evaluation came."""
     reported = row.get("reported_step", 0)

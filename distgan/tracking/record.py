@@ -7,8 +7,9 @@ import errno
 from PIL import Image
 
 from distgan.bounds import MOST_TEXT_BYTES, parse_json
+from distgan.errors import UserError
 from distgan.storage.storage import NotFoundError, Storage, translate_errors
-from distgan.tracking.jsonl import Row, event_row, lines_until, to_json
+from distgan.tracking.jsonl import Row, event_row, last_checkpoint, lines_until, to_json
 from distgan.tracking.tracker import TrackedRun, Tracker
 from distgan.training.events import CheckpointSaved, EvaluationResult, Event, RunFinished, RunStarted, StepMetrics
 from distgan.training.health import HealthWarning
@@ -67,10 +68,20 @@ def read_summary(storage: Storage) -> Row:
 
 
 def earlier_lines(storage: Storage, resume_step: int | None) -> bytes:
-    """The lines of `metrics.jsonl` up to the step that a run resumes from; none for a new run."""
-    if resume_step is None:
-        return b""
+    """The lines of `metrics.jsonl` up to the step that a run resumes from; none for a new run.
+
+    Raises UserError if a new run would drop the metrics of one whose checkpoints cannot be read.
+    """
     try:
-        return lines_until(storage.read_bytes(METRICS), resume_step)
+        data = storage.read_bytes(METRICS)
     except NotFoundError:
         return b""
+    if resume_step is not None:
+        return lines_until(data, resume_step)
+    saved = last_checkpoint(data)
+    if saved is not None:
+        raise UserError(
+            f"{storage.url}: its {METRICS} has checkpoints up to {saved:.40}, of which none can be read; restore "
+            f"checkpoints/, or start a new run with another --name, or delete {METRICS} to begin this one anew"
+        )
+    return b""

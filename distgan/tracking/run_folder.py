@@ -12,12 +12,14 @@ from torch import Tensor
 
 from distgan.config.plugins import TRACKERS, error_text, is_custom
 from distgan.errors import UserError
-from distgan.storage.retry import NO_RETRY, Retry
+from distgan.storage.retry import NO_RETRY, WAIT_S, Retry
 from distgan.storage.storage import Storage, translate_errors
 from distgan.tracking.grids import image_grid
+from distgan.tracking.jsonl import last_checkpoint
 from distgan.tracking.record import METRICS, RunRecord, earlier_lines, read_summary
 from distgan.tracking.tracker import TrackedRun, Tracker, tracker_class
 from distgan.tracking.upload import UploadQueue
+from distgan.training.checkpoints import checkpoint_name
 from distgan.training.events import CheckpointSaved, EvaluationResult, Event, Notice, RunFinished, RunStarted
 
 _PICTURE_SIZE = 64
@@ -42,6 +44,9 @@ class RunFolder:
         retry: policy where storage is unavailable at the start.
         trackers: names (`config.plugins.TRACKERS`) or `module:Class`.
 
+    Attributes:
+        last_checkpoint: name of the last one of which earlier metrics have a row.
+
     Raises:
         UserError: by the constructor, where the folder cannot be read, or is local and cannot be written, and for an
             unknown tracker.
@@ -61,6 +66,7 @@ class RunFolder:
         classes = {name: tracker_class(name) for name in trackers}
         summary = {} if resume_step is None else retry(lambda: read_summary(storage))
         earlier = retry(lambda: earlier_lines(storage, resume_step))
+        self.last_checkpoint = last_checkpoint(earlier)
         self._uploads = UploadQueue(storage, log) if storage.local_path is None else None
         files = storage if self._uploads is None else Storage.open(str(self._uploads.folder))
         self._run = TrackedRun(storage, files, 0 if resume_step is None else resume_step + 1, summary)
@@ -98,8 +104,16 @@ class RunFolder:
             if self._uploads is not None:
                 self._try(_FILES, self._uploads.flush)
 
-    def close(self, retry: Retry = NO_RETRY) -> None:
-        """Closes the files; waits for the last upload to remote storage and removes the temporary folder."""
+    def upload(self) -> None:
+        """Uploads what is written to remote storage, and waits for it. Logs a failure."""
+        if self._uploads is not None:
+            self._try(_FILES, self._uploads.upload)
+
+    def close(self, retry: Retry = NO_RETRY, newest: str | None = None) -> None:
+        """Closes the files; waits for the last upload to remote storage and removes the temporary folder.
+
+        What cannot be uploaded is kept for the next session, which resumes from the checkpoint `newest`.
+        """
         with self._lock:
             uploads, self._uploads = self._uploads, None
             if not self._closed:
@@ -107,7 +121,7 @@ class RunFolder:
                 self._for_each(lambda tracker: tracker.flush())
                 self._for_each(lambda tracker: tracker.close())
             if uploads is not None:
-                uploads.close(retry)
+                uploads.close(retry, newest)
 
     def _for_each(self, action: Callable[[Tracker], None]) -> None:
         for name, tracker in list(self._trackers.items()):
@@ -146,15 +160,19 @@ class RunReporter:
         sink: Callable[[Event], None],
         stop_requested: Callable[[], bool],
         trackers: Sequence[str] = tuple(TRACKERS),
+        patience_s: float = WAIT_S,
     ) -> None:
         self._run, self._sink, self._stop_requested, self._trackers = run, sink, stop_requested, trackers
-        self._retry = Retry(self._log, stop_requested)
+        self._patience_s = patience_s
+        self._retry = Retry(self._log, stop_requested, wait_s=patience_s)
         self._folder: RunFolder | None = None
+        self._newest: str | None = None
 
     def event(self, event: Event) -> None:
+        if isinstance(event, CheckpointSaved):
+            self._newest = event.name
         if isinstance(event, RunStarted):
-            step = event.step if event.resumed else None
-            self._folder = RunFolder(self._run, step, self._log, self._retry, self._trackers)
+            self._open(event)
         if self._folder is not None:
             self._folder.event(event)
         else:
@@ -164,12 +182,26 @@ class RunReporter:
         ):
             self._folder.flush()
         if isinstance(event, RunFinished):
-            self._close(Retry(self._log))
+            self._close(Retry(self._log, wait_s=self._patience_s))
         self._sink(event)
+
+    def _open(self, event: RunStarted) -> None:
+        step = event.step if event.resumed else None
+        self._folder = RunFolder(self._run, step, self._log, self._retry, self._trackers)
+        if step is not None:
+            self._newest = checkpoint_name(step)
+            if self._folder.last_checkpoint != self._newest:  # a kill before its row was written
+                self._folder.event(CheckpointSaved(step, event.kimg, self._newest))
 
     def samples(self, step: int, kimg: float, images: Tensor, columns: int | None = None) -> None:
         assert self._folder is not None
         self._folder.samples(step, kimg, images, columns)
+
+    def flush(self) -> Callable[[], None]:
+        folder = self._folder
+        assert folder is not None
+        folder.flush()
+        return folder.upload
 
     def stop_requested(self) -> bool:
         return self._stop_requested()
@@ -187,4 +219,4 @@ class RunReporter:
     def _close(self, retry: Retry) -> None:
         if self._folder is not None:
             folder, self._folder = self._folder, None
-            folder.close(retry)
+            folder.close(retry, self._newest)

@@ -12,6 +12,7 @@ from pathlib import Path
 from distgan.errors import UserError
 from distgan.storage.retry import NO_RETRY, Retry
 from distgan.storage.storage import Storage, UnavailableError
+from distgan.training.unsaved import description, keep_unsaved
 
 _Version = tuple[int, int]
 
@@ -42,9 +43,17 @@ class UploadQueue:
         self._mark_changed()
         self._executor.submit(self._upload_pending)
 
-    def close(self, retry: Retry = NO_RETRY) -> None:
-        """Uploads the rest, waits for it and removes the folder. The folder stays where an upload failed."""
-        self._executor.shutdown(wait=True)
+    def upload(self) -> None:
+        """Uploads the files that changed since they were last uploaded, and waits for it."""
+        self._mark_changed()
+        self._executor.submit(self._upload_pending).result()
+
+    def close(self, retry: Retry = NO_RETRY, newest: str | None = None) -> None:
+        """Uploads the rest, waits for it and removes the folder.
+
+        What cannot be uploaded is kept for the next session, which resumes from the checkpoint `newest`.
+        """
+        self._executor.shutdown(wait=True, cancel_futures=True)
 
         def upload() -> None:
             self._mark_changed()
@@ -55,8 +64,17 @@ class UploadQueue:
         try:
             retry(upload)
         except UserError as error:
-            self._log(f"{error}; the files are in {self.folder}: copy them to {self._storage.url}")
+            self._keep(error, newest)
         else:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _keep(self, error: UserError, newest: str | None) -> None:
+        try:
+            shutil.copytree(self.folder, keep_unsaved(self._storage, newest).root, dirs_exist_ok=True)
+        except (UserError, OSError):
+            self._log(f"{error}; metrics and pictures are in {self.folder}: copy them to {self._storage.url}")
+        else:
+            self._log(f"{error}; metrics and pictures are in {description(self._storage)}")
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def _mark_changed(self) -> None:
@@ -71,6 +89,8 @@ class UploadQueue:
         return {name: (stat.st_size, stat.st_mtime_ns) for name, stat in stats}
 
     def _upload_pending(self) -> None:
+        if not self._pending:
+            return
         failure = self._upload_all()
         if failure is not None and not self._failing:
             self._log(f"{failure}; training continues, and metrics and pictures are uploaded when it works again")

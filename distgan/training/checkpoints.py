@@ -17,11 +17,13 @@ from distgan.config.plugins import custom_names, without_custom_observers
 from distgan.errors import DamagedError, UserError
 from distgan.storage.retry import NO_RETRY, Retry
 from distgan.storage.storage import NotFoundError, Storage
+from distgan.storage.storage_errors import StorageError
 from distgan.training.manifest import (
     MANIFEST_NAME,
     Manifest,
     damaged_checkpoint,
     is_other,
+    manifest_bytes,
     of_other_version,
     parse_manifest,
 )
@@ -29,6 +31,7 @@ from distgan.training.networks import build_networks
 from distgan.training.optimizers import moment_specs
 from distgan.training.progress import Progress
 from distgan.training.state_file import StateFile, difference, specs_of, tensor_bytes
+from distgan.training.unsaved import description, keep_unsaved
 
 FOLDER = "checkpoints"
 
@@ -70,6 +73,9 @@ class CheckpointStore:
             names are not imported; its tensors are then not compared with networks.
         reading, writing: retry policies for unavailable storage.
         log: receives a line for each problem that does not end the run.
+
+    Attributes:
+        kept: where the last state is on this machine, if it could not be saved.
     """
 
     def __init__(
@@ -81,10 +87,12 @@ class CheckpointStore:
         writing: Retry = NO_RETRY,
         log: Callable[[str], None] = lambda _: None,
     ) -> None:
-        self._storage = run.child(FOLDER)
+        self._run, self._storage = run, run.child(FOLDER)
         self._custom, self._reading, self._writing, self._log = custom or {}, reading, writing, log
         self._thread: threading.Thread | None = None
         self._failure: Exception | None = None
+        self._newest: str | None = None
+        self.kept: str | None = None
 
     def names(self) -> list[str]:
         """All checkpoint folders, unfinished ones too, oldest first."""
@@ -108,13 +116,17 @@ class CheckpointStore:
 
         Raises DamagedError if all finished ones are damaged, so that nothing overwrites them.
         """
+        skipped: list[str] = []
         damaged: list[str] = []
         for name in reversed(self.names()):
             try:
-                return replace(self.read(name), skipped=tuple(damaged))
+                found = replace(self.read(name), skipped=tuple(skipped))
+                self._newest = name
+                return found
             except NotFoundError:
-                continue
+                skipped.append(f"{self._storage.url}/{name}: unfinished: it has no {MANIFEST_NAME}")
             except DamagedError as error:
+                skipped.append(str(error))
                 damaged.append(str(error))
         if damaged:
             raise DamagedError(
@@ -173,18 +185,23 @@ class CheckpointStore:
         best_first: Sequence[str],
         keep_last: int,
         done: Callable[[], None],
+        first: Callable[[], None] = lambda: None,
     ) -> None:
         """Writes a checkpoint in the background, then deletes all but the last `keep_last`, the best and `keep`.
 
-        The best is the first of `best_first` that exists. The tensors are copied before this returns. `done` is called
-        when the checkpoint is complete. Waits for the previous write, and raises UserError if that one failed.
+        The best is the first of `best_first` that exists. The tensors are copied before this returns. `first` is called
+        before each attempt, `done` when the checkpoint is complete. Waits for the previous write, and raises UserError
+        if that one failed.
+
+        What the storage does not take is kept on this machine (`training.unsaved`).
         """
         self.wait()
         snapshot = _copied(tensors)
 
         def write() -> None:
             try:
-                self._writing(lambda: self._write(manifest, snapshot))
+                self._write_or_keep(*_serialized(manifest, snapshot), first)
+                self._newest = manifest.name
                 self._try_to_prune(keep, best_first, keep_last)
                 done()
             except Exception as error:  # noqa: BLE001 - raised by the next wait()
@@ -223,18 +240,23 @@ class CheckpointStore:
         except NotFoundError:
             return []
 
-    def _write(self, manifest: Manifest, tensors: Mapping[str, Any]) -> None:
-        buffer = io.BytesIO()
-        torch.save(dict(tensors), buffer)
-        data = buffer.getvalue()
-        complete = manifest.model_copy(
-            update={"state_bytes": len(data), "state_sha256": hashlib.sha256(data).hexdigest()}
-        )
-        if manifest.name in self._names():
-            self._storage.delete(manifest.name)  # unfinished or damaged
-        folder = self._storage.child(manifest.name)
-        folder.write_bytes(_STATE_NAME, data)
-        folder.write_bytes(MANIFEST_NAME, complete.model_dump_json(indent=1).encode())
+    def _write_or_keep(self, manifest: Manifest, data: bytes, first: Callable[[], None]) -> None:
+        def write() -> None:
+            first()
+            if manifest.name in self._names():
+                self._storage.delete(manifest.name)  # unfinished or damaged
+            _write(self._storage, manifest, data)
+
+        try:
+            self._writing(write)
+        except StorageError:
+            state = f"the state of step {manifest.step:,}"
+            try:
+                _write(keep_unsaved(self._run, self._newest).child(FOLDER), manifest, data)
+                self.kept = f"{state} is in {description(self._run)}"
+            except UserError as error:
+                self.kept = f"{state} cannot be kept on this machine either ({error})"
+            raise
 
     def _try_to_prune(self, keep: set[str], best_first: Sequence[str], keep_last: int) -> None:
         try:
@@ -292,6 +314,21 @@ class CheckpointStore:
             "generator_optimizer": {"state": generator_moments, "param_groups": None},
             "discriminator_optimizer": {"state": discriminator_moments, "param_groups": None},
         }
+
+
+def _serialized(manifest: Manifest, tensors: Mapping[str, Any]) -> tuple[Manifest, bytes]:
+    """The complete manifest, and the bytes of the state file."""
+    buffer = io.BytesIO()
+    torch.save(dict(tensors), buffer)
+    data = buffer.getvalue()
+    sizes = {"state_bytes": len(data), "state_sha256": hashlib.sha256(data).hexdigest()}
+    return manifest.model_copy(update=sizes), data
+
+
+def _write(checkpoints: Storage, manifest: Manifest, data: bytes) -> None:
+    folder = checkpoints.child(manifest.name)
+    folder.write_bytes(_STATE_NAME, data)
+    folder.write_bytes(MANIFEST_NAME, manifest_bytes(manifest))
 
 
 def _compare(manifest: Manifest, where: str, found: Any, expected: dict[str, Any]) -> None:

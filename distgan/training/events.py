@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from distgan.training.health import FailureMode, HealthWarning
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor
 
 
@@ -248,6 +250,10 @@ class Reporter(Protocol):
 
     def samples(self, step: int, kimg: float, images: Tensor, columns: int | None = None) -> None:
         """Receives samples at fixed latents, uint8 (N, C, H, W) on the CPU, for a grid of so many columns."""
+        ...
+
+    def flush(self) -> Callable[[], None]:
+        """Writes what it has received. The returned function waits until storage has it, or refuses it."""
         ...
 
     def stop_requested(self) -> bool:

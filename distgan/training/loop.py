@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from threading import Event as Flag
 
@@ -12,6 +12,8 @@ from distgan.data.dataset import Dataset, check_bad_samples
 from distgan.data.order import Order
 from distgan.data.stream import BatchStream
 from distgan.distributed import Distributed
+from distgan.errors import UserError
+from distgan.storage.retry import Retry
 from distgan.training.checkpoints import CheckpointStore, checkpoint_name
 from distgan.training.divergence import DivergenceGuard
 from distgan.training.events import (
@@ -72,6 +74,11 @@ class Trainer:
         self.config = self.spec.config
         self.schedules = dict(find_schedules(self.config))
         self.resumed_at_kimg = self.state.progress.kimg
+        self._earlier_retries = Retry.count
+        self._last_save_s = self.meter.elapsed()
+        self._minutes_due = False
+        # Whether the state is that of a whole step, with nothing left to do at it but to save it.
+        self._savable = False
 
     def run(self) -> Summary:
         """Trains until the run ends, for one of `events.StopReason`.
@@ -127,10 +134,12 @@ class Trainer:
         def next_batch() -> RealBatch:
             with self.meter.phase("data wait"):
                 groups = batches.next()
+            self._savable = False
             self.meter.count_bad_samples(sum(group.bad_samples for group in groups))
             return groups
 
         progress = self.state.progress
+        self._savable = self.distributed.size == 1  # others may have stopped elsewhere
         with self.meter.phase("training"):
             terms = self.step.run(next_batch, progress.discriminator_updates, progress.step)
             images = progress.advance(self.config, self.step.batches_per_step)
@@ -161,7 +170,8 @@ class Trainer:
     def _log_step(self) -> StopReason | None:
         """Reports the metrics of the last steps. Returns "interrupted" or "time" if the run has to stop.
 
-        Also starts a pending asynchronous evaluation, once its checkpoint is complete.
+        Also starts a pending asynchronous evaluation, once its checkpoint is complete, and decides whether a checkpoint
+        is due by time.
         """
         self._sync_metrics()
         metrics, images_per_second = self.meter.take()
@@ -169,6 +179,8 @@ class Trainer:
         metrics |= {f"schedule/{key}": schedule.at(progress.kimg) for key, schedule in self.schedules.items()}
         if self.config.data.bad_samples == "skip":
             metrics["data/bad_samples"] = progress.bad_samples
+        if Retry.count > self._earlier_retries:
+            metrics["storage/retries"] = Retry.count - self._earlier_retries
         self._report(StepMetrics(progress.step, progress.kimg, images_per_second, metrics))
         stop: StopReason | None = None
         if self.distributed.rank == 0:
@@ -176,7 +188,9 @@ class Trainer:
                 stop = "interrupted"
             elif training.max_minutes is not None and self.meter.elapsed() >= 60 * training.max_minutes:
                 stop = "time"
-        stop, can_start = self.distributed.broadcast((stop, self.evaluator.can_start))
+        every = self.config.checkpoint.every_minutes
+        late = every is not None and self.meter.elapsed() - self._last_save_s >= 60 * every
+        stop, can_start, self._minutes_due = self.distributed.broadcast((stop, self.evaluator.can_start, late))
         if can_start:
             with self.meter.phase("evaluation"):
                 self.evaluator.start()
@@ -222,11 +236,11 @@ class Trainer:
         return ongoing[0] if ongoing and self.config.health.stop else None
 
     def _save_if_due(self, before: int) -> None:
-        """Saves samples and the state if a multiple of their interval lies after `before` images."""
+        """Saves samples and the state if a multiple of their interval lies after `before` images, or by time."""
         images = self.state.progress.images
         samples_every, every = self.config.training.samples_every_kimg, self.config.checkpoint.every_kimg
         samples_due = samples_every is not None and due(before, images, samples_every)
-        checkpoint_due = every is not None and due(before, images, every)
+        checkpoint_due = self._minutes_due or (every is not None and due(before, images, every))
         if samples_due or checkpoint_due:
             self._check_state()
         if samples_due:
@@ -242,20 +256,36 @@ class Trainer:
             self.reporter.samples(progress.step, progress.kimg, images, self.grid.columns)
 
     def _save_checkpoint(self) -> None:
-        """Starts writing a checkpoint in the background, on rank 0."""
+        """Starts writing a checkpoint in the background, on rank 0, after the metrics of its steps."""
+        self._minutes_due, self._savable = False, True
         if self.distributed.rank != 0:
             return
         progress = self.state.progress
         event = CheckpointSaved(progress.step, progress.kimg, checkpoint_name(progress.step))
         with self.meter.phase("checkpoint"):
             self.last_checkpoint = self.state.save(
-                self.checkpoints, lambda: self.reporter.event(event), self.meter.elapsed()
+                self.checkpoints, lambda: self.reporter.event(event), self.meter.elapsed(), self.reporter.flush()
             )
+        self._last_save_s = self.meter.elapsed()
+
+    def save_at_error(self) -> None:
+        """After an error of the storage: saves the state, without waiting, or keeps it on this machine."""
+        with suppress(UserError):
+            self.checkpoints.cancel()
+            self.checkpoints.wait()
+        with suppress(UserError):
+            step = checkpoint_name(self.state.progress.step)
+            if self._savable and self.last_checkpoint != step:
+                if self.distributed.size == 1:
+                    self._check_state()
+                self._save_checkpoint()
+                self.checkpoints.wait()
 
     def _finish(self, reason: StopReason) -> Summary:
         """Saves the final state, if it is not saved yet, and reports the summary."""
         self.finishing.set()
         self._check_state()
+        self._savable = True
         if self.distributed.rank == 0:
             with self.meter.phase("checkpoint"):
                 self.checkpoints.wait()

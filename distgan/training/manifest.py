@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -33,6 +35,9 @@ _FORMER_KEYS = {
 }
 
 _DAMAGED = ": damaged: "
+
+# In a manifest: SHA-256 of its other fields. Earlier versions did not write it.
+_CHECKSUM = "manifest_sha256"
 
 
 class Manifest(BaseModel):
@@ -92,6 +97,18 @@ class Manifest(BaseModel):
         )
 
 
+def manifest_bytes(manifest: Manifest) -> bytes:
+    """The manifest as a file, with a checksum of its fields."""
+    return json.dumps(with_checksum(manifest.model_dump(mode="json")), indent=1).encode()
+
+
+def with_checksum(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a manifest with their checksum: that of their JSON with sorted keys and without spaces."""
+    fields = {key: value for key, value in fields.items() if key != _CHECKSUM}
+    text = json.dumps(fields, sort_keys=True, separators=(",", ":"))
+    return fields | {_CHECKSUM: hashlib.sha256(text.encode()).hexdigest()}
+
+
 def parse_manifest(data: bytes, name: str, where: str) -> Manifest:
     """The manifest of the checkpoint `name` at `where`.
 
@@ -102,6 +119,10 @@ def parse_manifest(data: bytes, name: str, where: str) -> Manifest:
     except ValueError:
         raise damaged_checkpoint(where, f"its {MANIFEST_NAME} is no JSON") from None
     fields = content if isinstance(content, dict) else {}
+    if _CHECKSUM in fields:
+        if fields != with_checksum(fields):
+            raise damaged_checkpoint(where, f"its {MANIFEST_NAME} has another checksum")
+        content = {key: value for key, value in fields.items() if key != _CHECKSUM}
     try:
         if fields.get("format") not in _FORMATS:
             raise ValueError

@@ -129,6 +129,11 @@ class RunSpec:
         folder = Storage.open(self.storage_url).child(self.name)
         return folder if self.claim is None else ClaimedStorage.of(folder, folder, self.claim)
 
+    @property
+    def patience_s(self) -> float:
+        """Seconds to wait for storage that is unavailable."""
+        return 60 * self.config.storage.patience_minutes
+
     def as_yaml(self) -> str:
         """A configuration file with all keys, and a comment with the command that repeats the run."""
         start = options(init_from=self.init_from, continue_from=self.continue_from)

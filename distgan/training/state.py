@@ -88,8 +88,17 @@ class TrainingState:
         load_initial(checkpoint, self.networks, self.ema)
         self.init_from, self.progress.given = checkpoint.url, True
 
-    def save(self, store: CheckpointStore, done: Callable[[], None], seconds: float = 0.0) -> str:
-        """Starts writing a checkpoint, `seconds` into the session. Returns its name."""
+    def save(
+        self,
+        store: CheckpointStore,
+        done: Callable[[], None],
+        seconds: float = 0.0,
+        first: Callable[[], None] = lambda: None,
+    ) -> str:
+        """Starts writing a checkpoint, `seconds` into the session. Returns its name.
+
+        `first` is called before it is written, `done` when it is complete.
+        """
         progress = self.progress
         name = checkpoint_name(progress.step)
         manifest = Manifest(
@@ -116,6 +125,7 @@ class TrainingState:
             [checkpoint_name(evaluation.step) for evaluation in best_first],
             self.config.checkpoint.keep_last,
             done,
+            first,
         )
         return name
 

@@ -12,6 +12,7 @@ from distgan.distributed import Distributed
 from distgan.errors import UserError
 from distgan.evaluation.evaluator import build_evaluator
 from distgan.storage.retry import Retry
+from distgan.storage.storage_errors import StorageError
 from distgan.training.acceleration import check_acceleration
 from distgan.training.checkpoints import Checkpoint, CheckpointStore
 from distgan.training.data_checks import check_data, small_dataset_warning
@@ -31,6 +32,7 @@ from distgan.training.run_spec import RunSpec
 from distgan.training.starting_point import LAST, find_checkpoint
 from distgan.training.state import TrainingState, check_continuable, check_resumable
 from distgan.training.step import Step
+from distgan.training.unsaved import restore_unsaved
 
 
 def train(
@@ -41,13 +43,22 @@ def train(
     With `async_evaluator`, all evaluations but the last are asynchronous.
     """
     trainer = build_trainer(spec, distributed, reporter, async_evaluator)
+    checkpoints = trainer.checkpoints
     try:
         return trainer.run()
     except KeyboardInterrupt:
-        trainer.checkpoints.cancel()
+        checkpoints.cancel()
+        checkpoints.join()
+        if checkpoints.kept is not None:
+            reporter.event(Notice(checkpoints.kept))
         raise
+    except StorageError as error:
+        trainer.save_at_error()
+        if checkpoints.kept is None:
+            raise
+        raise type(error)(f"{error}; {checkpoints.kept}") from error
     finally:
-        trainer.checkpoints.join()
+        checkpoints.join()
 
 
 def build_trainer(
@@ -69,8 +80,10 @@ def build_trainer(
         return distributed.rank == 0 and not finishing.is_set() and reporter.stop_requested()
 
     # Reads of unavailable storage wait until a stop is requested; a state that is being saved waits longer.
-    reading, custom = Retry(log, stop_reading), custom_names(config.model_dump(mode="json"))
-    checkpoints = CheckpointStore(spec.run, custom, reading=reading, writing=Retry(log), log=log)
+    reading, writing = Retry(log, stop_reading, wait_s=spec.patience_s), Retry(log, wait_s=spec.patience_s)
+    custom = custom_names(config.model_dump(mode="json"))
+    checkpoints = CheckpointStore(spec.run, custom, reading=reading, writing=writing, log=log)
+    distributed.from_rank_0(lambda: restore_unsaved(spec.run, checkpoints.newest_name, reading, log))
     resumed = _newest_checkpoint(spec, distributed, checkpoints)
     continued = _other_run(spec, distributed, reading, custom) if resumed is None else None
 
@@ -81,7 +94,7 @@ def build_trainer(
     load = crowding_load(threads, distributed)
     prepare_process(threads, distributed.device, config.training.precision)
 
-    dataset = Dataset.open(config.data, config.image_shape, Retry(log, stop_reading))
+    dataset = Dataset.open(config.data, config.image_shape, Retry(log, stop_reading, wait_s=spec.patience_s))
     check_data(config, dataset.index)
     state = _initial_state(config, distributed, dataset, threads)
     if resumed is not None:
@@ -182,8 +195,8 @@ def _initial_state(config: Config, distributed: Distributed, dataset: Dataset, t
 def _resume(state: TrainingState, checkpoint: Checkpoint, run_url: str, log: Callable[[str], None]) -> None:
     check_resumable(checkpoint.manifest, state.config, state.data_hash, run_url)
     state.restore(checkpoint)
-    for damaged in checkpoint.skipped:
-        log(f"{damaged}; resuming from {checkpoint.manifest.name}")
+    for skipped in checkpoint.skipped:
+        log(f"{skipped}; resuming from {checkpoint.manifest.name}")
     if checkpoint.manifest.former_format is not None:
         log(checkpoint.manifest.former_format)
 

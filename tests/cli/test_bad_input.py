@@ -1011,6 +1011,7 @@ def test_bad_input_is_one_line(
     place = Place(tmp_path, request, monkeypatch)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setattr("distgan.data.blocks._FIRST_WAIT_S", 0.0)
+    monkeypatch.setattr("distgan.training.run_spec.RunSpec.patience_s", 0.0)
     case.make(place)
     words = Words(place)
     arguments = [part.format_map(words) for part in case.line.split()]

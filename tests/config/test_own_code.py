@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -19,6 +20,7 @@ from distgan.config.load import build_config, dump_config, load_config
 from distgan.config.plugins import custom_sources
 from distgan.errors import UserError
 from distgan.inference.sampling import sample_images
+from distgan.training.manifest import with_checksum
 from distgan.training.networks import build_networks, build_objective
 from distgan.training.run_spec import RunSpec, plan_run
 from distgan.training.starting_point import find_checkpoint
@@ -212,7 +214,8 @@ def strangers_run(trained: Path, place: Path, name: str) -> Path:
     """A copy of the run whose configuration names another module."""
     copy = shutil.copytree(trained / "run", place / "stranger" / "run")
     for manifest in copy.glob("checkpoints/*/manifest.json"):
-        manifest.write_text(manifest.read_text().replace("my_nets:", f"{name}:"))
+        content = json.loads(manifest.read_text().replace("my_nets:", f"{name}:"))
+        manifest.write_text(json.dumps(with_checksum(content)))
     return copy
 
 

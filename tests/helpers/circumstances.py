@@ -29,6 +29,7 @@ from distgan.data.index import INDEX_NAME, TABLE_NAME, Index
 from distgan.search.plan import SearchOptions
 from distgan.search.planning import plan_search
 from distgan.storage.storage import Storage
+from distgan.training.manifest import with_checksum
 
 
 @dataclass
@@ -206,7 +207,7 @@ def manifest(**changes: Any) -> Make:
         content = json.loads(path.read_text())
         for name, value in changes.items():
             content[name] = content[name] | value if isinstance(content[name], dict) else value
-        path.write_text(json.dumps(content))
+        path.write_text(json.dumps(with_checksum(content)))
 
     return make
 
@@ -233,7 +234,7 @@ def state(change: Callable[[bytes], bytes]) -> Make:
             (folder / "state.pt").write_bytes(content)
             path = folder / "manifest.json"
             agreeing = {"state_bytes": len(content), "state_sha256": hashlib.sha256(content).hexdigest()}
-            path.write_text(json.dumps(json.loads(path.read_text()) | agreeing))
+            path.write_text(json.dumps(with_checksum(json.loads(path.read_text()) | agreeing)))
 
     return make
 
@@ -249,7 +250,6 @@ def full_disk(place: Place) -> None:
     mounted = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", folder], stderr=subprocess.DEVNULL, check=False
     )
-    place.patch.setattr("distgan.storage.retry.WAIT_S", 0.0)
     if mounted.returncode == 0:
         place.finally_do(lambda: subprocess.run(["umount", "--lazy", folder], check=True))
     else:

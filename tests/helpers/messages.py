@@ -60,6 +60,7 @@ _THEIRS = (
     (r"SHA-256 begins with \w+, not", "SHA-256 begins with …, not"),
     (r"Installed: file, .*", "Installed: file, …"),
     (r"(127\.0\.0\.1:)\d{5}\b", r"\1{port}"),
+    (r"in \S+/unsaved/\S+ on \S+;", "in {kept} on {host};"),
     (r"\(/\S*/(\w+\.py)\)", r"({folder}/\1)"),
 )
 

@@ -93,6 +93,9 @@ class Recorder:
         self.grids.append(images)
         self.columns.append(columns)
 
+    def flush(self) -> Callable[[], None]:
+        return lambda: None
+
     def stop_requested(self) -> bool:
         return self.stop_at is not None and self.step >= self.stop_at
 

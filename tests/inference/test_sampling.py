@@ -21,6 +21,7 @@ from distgan.inference.generator import load_generator
 from distgan.inference.sample_files import write_samples
 from distgan.inference.sampling import sample_images
 from distgan.storage.storage import Storage
+from distgan.training.manifest import with_checksum
 from distgan.training.networks import build_networks
 from distgan.training.starting_point import find_checkpoint
 from runs import pack_bricks, run, tiny_config
@@ -43,7 +44,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     manifest = folder / "run" / "checkpoints" / NAMES[1] / "manifest.json"
     tree = json.loads(manifest.read_text())
     tree["progress"]["evaluations"] = [{"step": step, "images": step, "distance": 1.0} for step in (1, 2)]
-    manifest.write_text(json.dumps(tree))
+    manifest.write_text(json.dumps(with_checksum(tree)))
     return folder / "run"
 
 
@@ -80,7 +81,7 @@ def test_a_run_that_was_never_measured_gives_its_newest(copied: Path) -> None:
     manifest = copied / "checkpoints" / NAMES[1] / "manifest.json"
     tree = json.loads(manifest.read_text())
     tree["progress"]["evaluations"] = []
-    manifest.write_text(json.dumps(tree))
+    manifest.write_text(json.dumps(with_checksum(tree)))
     assert find_checkpoint(str(copied)).manifest.name == NAMES[1]
 
 

@@ -7,7 +7,6 @@ import io
 import json
 import math
 import re
-import shutil
 import threading
 import time
 import uuid
@@ -36,6 +35,7 @@ from distgan.tracking.record import RunRecord
 from distgan.tracking.run_folder import RunFolder, RunReporter
 from distgan.tracking.tables import remaining_share, summary_table
 from distgan.training.events import CheckpointSaved, RunFinished, RunStarted, Summary
+from distgan.training.unsaved import unsaved_folder
 from example_events import METRIC, evaluated, images, trained
 
 pytestmark = pytest.mark.timeout(60)
@@ -290,10 +290,10 @@ def test_what_cannot_be_uploaded_at_the_end_is_kept_here(remote: Storage) -> Non
     fsspec.filesystem("memory").pipe_file(remote.root, b"a file in the folder's place")
     folder.event(trained(10))
     folder.close()
-    kept = Path(folder._run.folder)
-    assert f"the files are in {kept}" in said[-1]
+    kept = unsaved_folder(remote)
+    assert f"metrics and pictures are in {kept} on " in said[-1]
     assert steps((kept / "metrics.jsonl").read_bytes()) == [("step", 10)]
-    shutil.rmtree(kept)
+    assert not Path(folder._run.folder).exists()
 
 
 def record_of(folder: RunFolder) -> RunRecord:

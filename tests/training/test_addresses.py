@@ -19,6 +19,7 @@ from distgan.errors import UserError
 from distgan.inference.evaluation_plan import EvaluationOptions, plan_evaluation
 from distgan.search.ranking import find_winner
 from distgan.search.record import SearchRecord
+from distgan.training.manifest import with_checksum
 from distgan.training.run_spec import addresses_elsewhere, read_configuration
 from runs import run, tiny_config
 from search_records import make_plan, make_record, make_trial
@@ -67,7 +68,7 @@ def strangers_run(trained: Path, folder: Path, **keys: str | None) -> str:
         for key, value in keys.items():
             section, _, name = key.partition("__")
             content["config"][section][name] = value
-        manifest.write_text(json.dumps(content))
+        manifest.write_text(json.dumps(with_checksum(content)))
     return str(copy)
 
 

@@ -19,11 +19,11 @@ from distgan.config.section import Mutable
 from distgan.distributed import Distributed
 from distgan.errors import UserError
 from distgan.storage.storage import Storage
-from distgan.training.checkpoints import CheckpointStore
+from distgan.training.checkpoints import CheckpointStore, checkpoint_name
 from distgan.training.events import RunStarted, StepMetrics, Summary
 from distgan.training.inputs import RealBatch
 from distgan.training.loop import Trainer
-from distgan.training.manifest import Manifest
+from distgan.training.manifest import manifest_bytes, parse_manifest
 from distgan.training.progress import Pending, Progress, StepScores
 from distgan.training.run_spec import RunSpec, plan_run
 from distgan.training.starting_point import find_checkpoint
@@ -295,10 +295,10 @@ def test_a_pending_evaluation_is_that_of_the_other_run(data: str, parent: Path, 
     for pending, kept in ((2, True), (1, False)):
         source = shutil.copytree(parent, tmp_path / f"from {pending}")
         path = source / "checkpoints/step-000000002/manifest.json"
-        manifest = Manifest.model_validate_json(path.read_bytes())
+        manifest = parse_manifest(path.read_bytes(), checkpoint_name(2), str(path))
         progress = Progress.from_dict(manifest.progress)
         progress.evaluations, progress.pending = [StepScores(1, 16, 2.0)], Pending(pending, pending * BATCH)
-        path.write_text(manifest.model_copy(update={"progress": progress.as_dict()}).model_dump_json())
+        path.write_bytes(manifest_bytes(manifest.model_copy(update={"progress": progress.as_dict()})))
         continue_run(wgan(data, 3), str(tmp_path), str(source), f"of-{pending}")
         steps = [one["step"] for one in newest(str(tmp_path), f"of-{pending}")[1]["evaluations"]]
         assert steps == ([1, 2, 3] if kept else [1, 3])
@@ -308,7 +308,7 @@ def test_a_manifest_of_an_earlier_version(data: str, parent: Path, tmp_path: Pat
     source = shutil.copytree(parent, tmp_path / "old")
     path = source / "checkpoints/step-000000002/manifest.json"
     content = json.loads(path.read_text())
-    del content["continued_from"]
+    del content["continued_from"], content["manifest_sha256"]
     path.write_text(json.dumps(content))
     checkpoint = CheckpointStore(Storage.open(str(source))).newest_manifest()
     assert checkpoint is not None

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import threading
 import zipfile
@@ -34,7 +35,7 @@ from distgan.training.events import (
     SmallDatasetWarning,
     StepMetrics,
 )
-from distgan.training.manifest import Manifest
+from distgan.training.manifest import Manifest, with_checksum
 from distgan.training.run_spec import RunSpec
 from distgan.training.starting_point import find_checkpoint
 from distgan.training.state_file import StateFile
@@ -208,7 +209,7 @@ def change_manifest(**changes: Any) -> Callable[[Path], object]:
         content = json.loads(path.read_text())
         for key, value in changes.items():
             content[key] = content[key] | value if isinstance(value, dict) else value
-        path.write_text(json.dumps({key: value for key, value in content.items() if value is not ...}))
+        path.write_text(json.dumps(with_checksum({key: value for key, value in content.items() if value is not ...})))
 
     return inflict
 
@@ -266,6 +267,14 @@ def compress_state(folder: Path) -> None:
 def put_file_in_its_place(folder: Path) -> None:
     shutil.rmtree(folder)
     folder.write_text("")
+
+
+def flip_a_bit_of_the_manifest(folder: Path) -> None:
+    """Of a digit: the number of trained images is another one."""
+    path = folder / "manifest.json"
+    path.write_text(
+        re.sub(r'("images": )(\d)', lambda match: match[1] + str(int(match[2]) ^ 1), path.read_text(), count=1)
+    )
 
 
 DAMAGES: dict[str, Callable[[Path], object]] = {
@@ -330,6 +339,7 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "no state": lambda folder: (folder / "state.pt").unlink(),
     "a state cut short": cut_state,
     "a flipped bit": flip_a_bit,
+    "a flipped bit of the manifest": flip_a_bit_of_the_manifest,
 }
 # As an interrupted write or deletion leaves them.
 UNFINISHED = {"a folder as manifest", "a file as checkpoint"}
@@ -356,7 +366,7 @@ def test_damaged_checkpoints_are_skipped(damage: str, saved: Path, tmp_path: Pat
     assert find_checkpoint(f"{tmp_path}/run").manifest.name == checkpoint_name(2)
     # No good checkpoint is left: nothing is begun over it.
     shutil.rmtree(tmp_path / "run" / "checkpoints" / checkpoint_name(2))
-    if said:
+    if "damaged: its" in said:
         with pytest.raises(UserError, match=f"{checkpoint_name(4)}: damaged: .*there is no older one"):
             store.newest()
 
@@ -495,6 +505,7 @@ def make_old(run_folder: Path, number: int) -> None:
     progress["critic_updates"] = progress.pop("discriminator_updates")
     for old, new in {"spells": "episodes", "logs": "log_sizes", "widest": "largest_diversity"}.items():
         health[old] = health.pop(new)
+    del manifest["manifest_sha256"]
     path.write_text(json.dumps(manifest))
 
 
@@ -654,9 +665,8 @@ def test_storage_that_fails_for_a_while_is_retried(
 def test_storage_that_stays_broken_ends_the_run(
     kind: type[UserError], data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = tiny_config("quickstart", data, 9, "checkpoint.every_kimg=0.016")
+    config = tiny_config("quickstart", data, 9, "checkpoint.every_kimg=0.016", "storage.patience_minutes=0.01")
     run(config, str(tmp_path), stop_at=1)
-    monkeypatch.setattr(retry, "WAIT_S", 0.5)
     failed = flaky(monkeypatch, "write_bytes", "state.pt", 10**6, kind)
     recorder = Recorder()
     with pytest.raises(UserError, match="the store is tired"):

@@ -14,7 +14,7 @@ from distgan.config.plugins import EXTRACTORS
 from distgan.config.schema import Config, EvaluationConfig
 from distgan.errors import UserError
 from distgan.evaluation.extractors.published import PublishedWeights, published_weights
-from distgan.storage.local_files import locked, new_folder
+from distgan.storage.local_files import cache_folder, locked, new_folder
 from distgan.storage.storage import Storage
 
 VARIABLE = "DISTGAN_FID_WEIGHTS"
@@ -67,18 +67,6 @@ def extractor_weights(evaluation: EvaluationConfig) -> Path | None:
         )
     _check(file.local_path, file.url, published)
     return file.local_path
-
-
-def cache_folder() -> Path:
-    """The folder for downloads: below XDG_CACHE_HOME, by default ~/.cache.
-
-    For a user without a home it is a folder that cannot be created.
-    """
-    try:
-        home = Path.home()
-    except RuntimeError:
-        home = Path("/nonexistent")
-    return Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache") / "distgan"
 
 
 def _fetched(url: str, published: PublishedWeights) -> Path:

@@ -1,0 +1,106 @@
+"""An S3 server that fails: a proxy between a run and the real server."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+_BODY = b"<?xml version='1.0'?><Error><Code>%s</Code><Message>no</Message></Error>"
+
+_STATUS = {"503": 503, "SlowDown": 503, "InternalError": 500, "ExpiredToken": 400}
+
+
+class Proxy:
+    """A proxy of an S3 server that can be switched to a fault.
+
+    Modes: `refuse` connections, `hang` (no answer), `503`, `slow`, `cut` answers in their middle, or the name of an S3
+    error that is the answer to every request.
+
+    Attributes:
+        met: modes in which data came while they lasted; `refuse` has none.
+        environment: the AWS variables of the server.
+        refused: requests with these bytes are answered by `ExpiredToken`.
+    """
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self.environment, address = environment, urlsplit(environment["AWS_ENDPOINT_URL"])
+        assert address.hostname is not None
+        assert address.port is not None
+        self._target, self._mode = (address.hostname, address.port), "on"
+        self.met: set[str] = set()
+        self.refused: bytes | None = None
+        self._open: set[socket.socket] = set()
+        self._answers = threading.Event()
+        self._answers.set()
+        self._slow = threading.Event()
+        self._listen(0)
+
+    def _listen(self, port: int) -> None:
+        self._listener = socket.create_server(("127.0.0.1", port))
+        self.port = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
+
+    def switch(self, mode: str) -> None:
+        before, self._mode = self._mode, mode
+        if mode == "hang":
+            self._answers.clear()
+        else:
+            self._answers.set()
+        if mode not in {"on", "hang", "slow"}:
+            if mode == "refuse":
+                self._close(self._listener)
+            for connection in list(self._open):
+                self._close(connection)
+        elif before == "refuse":
+            self._listen(self.port)
+
+    def close(self) -> None:
+        self.switch("refuse")
+
+    @staticmethod
+    def _close(connection: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            connection.shutdown(socket.SHUT_RDWR)
+        connection.close()
+
+    def _accept(self, listener: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = listener.accept()
+                server = socket.create_connection(self._target)
+                self._open |= {client, server}
+                for source, sink in ((client, server), (server, client)):
+                    answers = source is server
+                    threading.Thread(target=self._copy, args=(source, sink, answers), daemon=True).start()
+
+    def _copy(self, source: socket.socket, sink: socket.socket, answers: bool) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(4096 if self._mode == "slow" else 65536):
+                self.met.add(self._mode)
+                self._answers.wait(30)
+                if self._mode == "cut" and answers:
+                    sink.sendall(data[: len(data) // 2])
+                    break
+                error = self._error(data)
+                if error is not None:
+                    if not answers:
+                        source.sendall(error)
+                    break
+                if self._mode == "slow":
+                    self._slow.wait(0.002)
+                sink.sendall(data)
+        self._close(source)
+        self._close(sink)
+
+    def _error(self, data: bytes) -> bytes | None:
+        """The answer in the place of the server's."""
+        code = "ExpiredToken" if self.refused is not None and self.refused in data.lower() else self._mode
+        if code in {"on", "hang", "slow", "cut", "refuse"}:
+            return None
+        body = b"" if code == "503" or data.startswith(b"HEAD ") else _BODY % code.encode()
+        status = _STATUS.get(code, 403)
+        head = f"HTTP/1.1 {status} No\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+        return head.encode() + body
