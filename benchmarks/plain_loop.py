@@ -10,8 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.batches import Batch
+from distgan.config.optimizer import AdamConfig, RMSPropConfig
 from distgan.config.schedule import value_at
-from distgan.config.schema import AdamConfig, Config, RMSPropConfig
+from distgan.config.schema import Config
 from distgan.errors import UserError
 from distgan.training.networks import build_networks, build_objective
 

@@ -12,7 +12,8 @@ import torch
 from benchmarks.batches import DistganLoop, ready_batches
 from benchmarks.scale.operators import Operators
 from benchmarks.step_table import PLAIN
-from distgan.config.schema import AdamConfig, Config, RMSPropConfig
+from distgan.config.optimizer import AdamConfig, RMSPropConfig
+from distgan.config.schema import Config
 from distgan.distributed import Distributed
 from distgan.training.process import prepare_process
 

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from distgan.bounds import NOT_YAML, parse_yaml, read_text, yaml_reason
 from distgan.config.config_errors import MAX_EXPLAINED, error_lines
+from distgan.config.optimizer import AdamConfig, RMSPropConfig
 from distgan.config.plugins import (
     COMPONENTS,
     custom_names,
@@ -22,7 +23,7 @@ from distgan.config.plugins import (
     split_section,
 )
 from distgan.config.schedule import is_schedule
-from distgan.config.schema import AdamConfig, Config, RMSPropConfig
+from distgan.config.schema import Config
 from distgan.errors import UserError
 from distgan.text import did_you_mean, without_credentials
 

@@ -6,17 +6,17 @@ state of another may also change those marked `Mutable` (`resume_rules`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Literal, get_args
 
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
+from distgan.config.optimizer import OptimizersConfig
 from distgan.config.placement import PlacementConfig
+from distgan.config.scale import ScaleConfig
 from distgan.config.schedule import Schedule, Scheduled
 from distgan.config.section import Component, Mutable, Runtime, Section
-from distgan.text import did_you_mean
 
 # How images of another size are resized.
 Resize = Literal["none", "bilinear", "bicubic", "lanczos"]
@@ -72,64 +72,6 @@ class ObjectiveConfig(Component):
                 f"(it is {self.generator_batch_multiple}); set objective.updates=sequential"
             )
         return self
-
-
-class OptimizerConfig(Section):
-    """Keys of every optimizer."""
-
-    max_grad_norm: Annotated[float, Gt(0), Le(1e6)] | None = Field(
-        None, description="clips the gradient norm of the whole network; null: no clipping"
-    )
-
-
-class AdamConfig(OptimizerConfig):
-    name: Literal["adam"] = Field("adam", description="optimizer")
-    lr: Annotated[Scheduled, Gt(0), Le(1), Mutable()] = Field(2e-4, description="learning rate")
-    beta1: Annotated[float, Ge(0), Lt(1)] = Field(0.5, description="decay of the mean of the gradient")
-    beta2: Annotated[Scheduled, Ge(0), Lt(1)] = Field(0.999, description="decay of the mean square of the gradient")
-    eps: Annotated[float, Gt(0), Le(1)] = Field(1e-7, description="added to the root of the mean square, for stability")
-
-
-class RMSPropConfig(OptimizerConfig):
-    name: Literal["rmsprop"] = Field(description="optimizer")
-    lr: Annotated[Scheduled, Gt(0), Le(1), Mutable()] = Field(5e-5, description="learning rate")
-    alpha: Annotated[Scheduled, Ge(0), Lt(1)] = Field(0.99, description="decay of the mean square of the gradient")
-    eps: Annotated[float, Gt(0), Le(1)] = Field(1e-8, description="added to the root of the mean square, for stability")
-
-
-OneOptimizer = Annotated[AdamConfig | RMSPropConfig, Field(discriminator="name")]
-
-OPTIMIZERS = ("adam", "rmsprop")
-
-
-class OptimizersConfig(Section):
-    generator: OneOptimizer = AdamConfig()
-    discriminator: OneOptimizer = AdamConfig()
-    lr_factor: Annotated[Scheduled, Gt(0), Le(1)] = Field(1.0, description="factor of both learning rates")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _former_keys(cls, values: Any) -> Any:
-        """Earlier configurations have `decay_from_kimg` and `decay_until_kimg` in the place of `lr_factor`."""
-        if not isinstance(values, Mapping) or "decay_until_kimg" not in values:
-            return values
-        values = dict(values)
-        start, end = values.pop("decay_from_kimg", 0.0), values.pop("decay_until_kimg")
-        if end is None:
-            return values
-        return values | {
-            "lr_factor": {"from": 1.0, "to": 0.0, "from_kimg": start, "until_kimg": end, "shape": "linear"}
-        }
-
-    @field_validator("generator", "discriminator", mode="before")
-    @classmethod
-    def _adam_by_default(cls, values: Any) -> Any:
-        if not isinstance(values, Mapping):
-            return values
-        name = values.get("name", "adam")
-        if name not in OPTIMIZERS:
-            raise ValueError(f"unknown optimizer {name!r:.80}{did_you_mean(str(name), OPTIMIZERS)}")
-        return {**values, "name": name}
 
 
 class EmaConfig(Section):
@@ -279,49 +221,6 @@ class StorageConfig(Section):
         description="checkpoints, data and resumes wait so long for storage that is unavailable or full, before the "
         "run ends",
     )
-
-
-class ScaleConfig(Section):
-    workers: Annotated[int, Ge(1), Le(4096), Runtime()] = Field(
-        1, description="DDP workers, which share a batch; at most scale.groups"
-    )
-    min_workers: Annotated[int | None, Ge(1), Le(4096), Runtime()] = Field(
-        None,
-        description="on Ray, elastic: as many workers as there is room for, from this number to scale.workers; "
-        "null: always scale.workers",
-    )
-    resize_seconds: Annotated[float, Ge(1), Le(86_400), Runtime()] = Field(
-        60.0, description="elastic: how often a run looks for room for more workers"
-    )
-    replacement_seconds: Annotated[float, Ge(1), Le(86_400), Runtime()] = Field(
-        15.0, description="elastic: how long lost workers are waited for before fewer go on"
-    )
-    groups: Annotated[int, Ge(1), Le(4096)] = Field(
-        4, description="equal parts of a batch, each with its own batch statistics and random numbers"
-    )
-    threads: Annotated[int | None, Ge(1), Le(1024), Runtime()] = Field(
-        None,
-        description="torch threads a worker; by default OMP_NUM_THREADS, else processors of the host (on Ray: "
-        "of the node) / local workers",
-    )
-    device: Annotated[Literal["auto", "cpu", "cuda"], Runtime()] = Field(
-        "auto", description="auto: GPUs if there is one for each worker"
-    )
-    max_failures: Annotated[int, Ge(0), Runtime()] = Field(
-        3, description="restarts after lost workers without a new checkpoint in between"
-    )
-
-    @property
-    def fewest(self) -> int:
-        """Workers without which a run waits."""
-        return self.workers if self.min_workers is None else self.min_workers
-
-    @property
-    def range_text(self) -> str:
-        """`2 workers`, `1 to 8 workers`."""
-        if self.min_workers is None:
-            return f"{self.workers} worker{'' if self.workers == 1 else 's'}"
-        return f"{self.min_workers} to {self.workers} workers"
 
 
 class Config(Section):

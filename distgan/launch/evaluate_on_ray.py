@@ -12,7 +12,8 @@ from ray.train import RunConfig
 from ray.train.torch import TorchTrainer
 
 from distgan.config.placement import PlacementConfig
-from distgan.config.schema import EvaluationConfig, ScaleConfig
+from distgan.config.scale import ScaleConfig
+from distgan.config.schema import EvaluationConfig
 from distgan.distributed import requested_threads
 from distgan.errors import Interrupted, UserError
 from distgan.evaluation.image_source import OnProgress, Stage

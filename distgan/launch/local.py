@@ -12,7 +12,7 @@ from typing import Literal, TypeVar
 import torch
 import torch.distributed as dist
 
-from distgan.config.schema import ScaleConfig
+from distgan.config.scale import ScaleConfig
 from distgan.distributed import Distributed, check_torchrun, choose_device, join_torchrun
 from distgan.errors import UserError
 from distgan.evaluation.image_source import OnProgress

@@ -21,7 +21,7 @@ import ray
 from ray.exceptions import RayError
 
 from distgan import __version__
-from distgan.config.schema import ScaleConfig
+from distgan.config.scale import ScaleConfig
 from distgan.errors import UserError
 
 # Those of pyproject.toml.

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from distgan.config.optimizer import AdamConfig, OptimizerConfig, OptimizersConfig, RMSPropConfig
 from distgan.config.schedule import Schedule, value_at
-from distgan.config.schema import AdamConfig, OptimizerConfig, OptimizersConfig, RMSPropConfig
 from distgan.training.state_file import TensorSpec
 
 

@@ -26,6 +26,7 @@ from distgan.config.load import (
     preset_text,
     without_credentials,
 )
+from distgan.config.optimizer import AdamConfig
 from distgan.config.plugins import (
     CONTEXT,
     DISCRIMINATORS,
@@ -37,7 +38,7 @@ from distgan.config.plugins import (
     options_model,
 )
 from distgan.config.resume_rules import runtime_keys, training_differences
-from distgan.config.schema import AdamConfig, Config
+from distgan.config.schema import Config
 from distgan.config.section import Section
 from distgan.errors import UserError
 from messages import NOT_ALLOWED, NOT_TOGETHER, UNKNOWN_KEY, UNKNOWN_NAME, by_kind

@@ -19,7 +19,7 @@ import torch
 
 from command_line import Cli, one_line
 from distgan.config.load import load_config, preset_names, preset_text
-from distgan.config.schema import AdamConfig, RMSPropConfig
+from distgan.config.optimizer import AdamConfig, RMSPropConfig
 from distgan.data.stream import Group
 from distgan.distributed import Distributed
 from distgan.search.space_files import default_entries

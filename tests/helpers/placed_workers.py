@@ -18,7 +18,8 @@ from ray.train.torch import TorchTrainer
 from ray.util.placement_group import placement_group_table
 
 from distgan.config.placement import PlacementConfig
-from distgan.config.schema import EvaluationConfig, ScaleConfig
+from distgan.config.scale import ScaleConfig
+from distgan.config.schema import EvaluationConfig
 from distgan.launch.cluster import ray_cluster
 from distgan.launch.mailbox import create_mailbox
 from distgan.launch.placement.process_group import InterfaceConfig

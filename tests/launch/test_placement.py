@@ -10,7 +10,8 @@ import pytest
 from distgan.config.load import load_config
 from distgan.config.placement import PlacementConfig, parse_labels, parse_resources, parse_selector
 from distgan.config.resume_rules import training_differences
-from distgan.config.schema import EvaluationConfig, ScaleConfig
+from distgan.config.scale import ScaleConfig
+from distgan.config.schema import EvaluationConfig
 from distgan.errors import UserError
 from distgan.launch.placement.capacity import Bundle, Node, NodeCapacity, on_demand_labels
 from distgan.launch.placement.resources import Resources, share_nodes

@@ -31,7 +31,7 @@ import distgan.launch.placement.process_group
 import distgan.search.ray.hooks
 import distgan.search.ray.schedulers
 import distgan.search.ray.trial
-from distgan.config.schema import ScaleConfig
+from distgan.config.scale import ScaleConfig
 from distgan.errors import UserError
 from distgan.launch import ray_internals
 from distgan.search.ray.schedulers import MedianStopping

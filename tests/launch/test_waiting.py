@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 import ray
 
-from distgan.config.schema import ScaleConfig
+from distgan.config.scale import ScaleConfig
 from distgan.errors import UserError
 from distgan.launch.cluster import HeadWatch
 from distgan.launch.placement import waiting

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from distgan.config.optimizer import AdamConfig, OptimizerConfig, OptimizersConfig, RMSPropConfig
 from distgan.config.schedule import Schedule, find_schedules
-from distgan.config.schema import AdamConfig, OptimizerConfig, OptimizersConfig, RMSPropConfig
 from distgan.training.events import StepMetrics
 from distgan.training.optimizers import Optimizers, build_optimizers
 from runs import assert_same_bits, newest, run, tiny_config

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field, replace
 from ray.train import ScalingConfig
 
 from distgan.config.placement import PlacementConfig, matches, parse_labels, parse_resources
-from distgan.config.schema import EvaluationConfig, ScaleConfig
+from distgan.config.scale import ScaleConfig
+from distgan.config.schema import EvaluationConfig
 from distgan.errors import UserError
 from distgan.launch.placement.capacity import (
     ACCELERATOR,

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 import ray
 from ray.util import placement_group_table
 
-from distgan.config.schema import ScaleConfig
+from distgan.config.scale import ScaleConfig
 from distgan.launch.mailbox import Background
 from distgan.launch.placement.capacity import alive_nodes, amount_text, missing, on_demand_labels
 from distgan.launch.placement.resources import Resources
