@@ -57,6 +57,8 @@ class DistganLoop:
         self.training = Step(config, self.networks, build_objective(config), self.optimizers, distributed)
         self.training.warm_up()
         self.ema, self.progress = ExponentialMovingAverage(self.networks.generator, config.ema), Progress()
+        if self.training.graphs is not None:
+            self.ema.capture(self.networks.generator, self.training.graphs)
         self._batches: list[RealBatch] = []
         for images, labels in batches:
             parts = zip(images.chunk(config.scale.groups), labels.chunk(config.scale.groups), strict=True)

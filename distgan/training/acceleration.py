@@ -18,10 +18,11 @@ from distgan.training.prepared import CudaGraphs, GraphBackend, PreparedUpdate
 
 
 class Choice(NamedTuple):
-    """Whether a setting is used; the line that says so if the configuration left it open."""
+    """Whether a setting is used; the line that says so if the configuration left it open; what captures graphs."""
 
     chosen: bool
     line: str | None
+    graphs: GraphBackend | None = None
 
 
 def check_acceleration(config: Config, distributed: Distributed) -> None:
@@ -64,14 +65,16 @@ def capture_updates(
     reason = (None if backend is not None else _no_graphs(distributed)) or _obstacle(updates)
     if setting != "off" and reason is None:
         eager = dict(moves)
+        backend = CudaGraphs() if backend is None else backend
         try:
-            _capture(updates, optimizers, moves, CudaGraphs() if backend is None else backend)
+            _capture(updates, optimizers, moves, backend)
         except Exception as error:  # noqa: BLE001 - a part of the user's own may do what no graph can
             reason = f"torch cannot capture the update: {_first_sentence(error)}"
             moves.update(eager)
             for update in updates.values():
                 update.drop_graphs()
-    return _choice("training.cuda_graphs", setting, reason)
+    choice = _choice("training.cuda_graphs", setting, reason)
+    return choice._replace(graphs=backend if choice.chosen else None)
 
 
 def _capture(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from itertools import compress
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from distgan.config.schedule import value_at
 from distgan.config.schema import EmaConfig
 from distgan.training.batch_statistics import PowerIteration
+from distgan.training.prepared import GraphBackend
 
 
 class ExponentialMovingAverage:
@@ -29,6 +31,7 @@ class ExponentialMovingAverage:
         self._power_iteration = PowerIteration(self.network)
         vectors = {id(vector) for vector in self._power_iteration.vectors}
         self._averaged = [id(tensor) not in vectors for tensor in _tensors(self.network)]
+        self._graph: tuple[Tensor, Callable[[], object]] | None = None
 
     def decay(self, images_seen: int, images: int) -> float:
         """The weight of the old average after `images` more, in [0, 1); 0 copies the generator."""
@@ -41,9 +44,29 @@ class ExponentialMovingAverage:
     def update(self, generator: nn.Module, images_seen: int, images: int) -> None:
         """Moves the average towards `generator`, for a step of `images` real images."""
         weight = 1.0 - self.decay(images_seen, images)
+        if self._graph is None:
+            self._move(generator, weight)
+        else:
+            fixed, replay = self._graph
+            fixed.fill_(weight)
+            replay()
+
+    @torch.no_grad()
+    def capture(self, generator: nn.Module, graphs: GraphBackend) -> None:
+        """Updates towards this generator are a graph from now on; the average stays as it is."""
+        kept = [tensor.clone() for tensor in _tensors(self.network)]
+        fixed = torch.zeros((), device=kept[0].device, dtype=kept[0].dtype)
+        graphs.warm_up(lambda: self._move(generator, fixed))
+        self._graph = fixed, graphs.capture(lambda: self._move(generator, fixed))
+        for tensor, value in zip(_tensors(self.network), kept, strict=True):
+            tensor.copy_(value)
+
+    @torch.no_grad()
+    def _move(self, generator: nn.Module, weight: float | Tensor) -> None:
         pairs = list(compress(zip(_tensors(self.network), _tensors(generator), strict=True), self._averaged))
         floating = [(average, current) for average, current in pairs if average.is_floating_point()]
-        torch._foreach_lerp_([average for average, _ in floating], [current for _, current in floating], weight)
+        averages, currents = [average for average, _ in floating], [current for _, current in floating]
+        torch._foreach_lerp_(averages, currents, [weight] * len(averages) if isinstance(weight, Tensor) else weight)
         for average, current in pairs:
             if not average.is_floating_point():
                 average.copy_(current)

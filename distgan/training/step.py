@@ -38,6 +38,7 @@ class Step:
 
     Attributes:
         batches_per_step: real batches that a step reads.
+        graphs: what captures graphs, once `warm_up` has chosen them.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class Step:
         discriminator_update = DiscriminatorUpdate(self.discriminator, objective, self.augment, joint_forward)
         self._compilable = (self.generator, self.discriminator, discriminator_update)
         self._graph_backend = graph_backend
+        self.graphs: GraphBackend | None = None
         self._prepared: dict[Kind, PreparedUpdate] = {}
         self._bodies: dict[Kind, Body]
         self._moves: dict[Kind, Callable[[], object]]
@@ -241,6 +243,7 @@ class Step:
         }
         compiled = compile_updates(config, distributed, self._compilable, updates)
         captured = capture_updates(config, distributed, updates, self.optimizers, self._moves, self._graph_backend)
+        self.graphs = captured.graphs
         if compiled.chosen or captured.chosen:
             self._prepared = updates
         return [choice.line for choice in (compiled, captured) if choice.line is not None]

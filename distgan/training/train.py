@@ -107,6 +107,8 @@ def build_trainer(
 
     step = Step(config, state.networks, build_objective(config), state.optimizers, distributed)
     chosen = [Notice(line) for line in step.warm_up()]
+    if step.graphs is not None:
+        state.ema.capture(state.networks.generator, step.graphs)
     profiler = StepProfiler(spec.run, distributed.device, log) if spec.profile and distributed.rank == 0 else None
     grid = SampleGrid(config, distributed.device)
     with meter.phase("real statistics"):

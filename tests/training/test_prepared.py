@@ -14,6 +14,7 @@ from distgan.config.schema import Config
 from distgan.errors import UserError
 from distgan.losses import Context, Objective
 from distgan.training.acceleration import check_acceleration
+from distgan.training.ema import ExponentialMovingAverage
 from tests.helpers.steps import ALONE, Batches, build_step, state_of, train_steps
 from tests.helpers.tape import TapeGraphs
 
@@ -99,6 +100,25 @@ def test_a_resumed_run_continues_to_the_bit(one_thread: None) -> None:
     batches.taken = taken
     train_steps(resumed, batches, 3, 3)
     assert_same(state_of(again), state_of(networks))
+
+
+@pytest.mark.parametrize("name", ["simultaneous, dropout", "spectral norm"])
+def test_the_average_in_a_graph_is_that_of_eager_updates(name: str, one_thread: None) -> None:
+    config = CASES[name]
+    step, networks = build_step(config, graph_backend=TapeGraphs())
+    averages = [ExponentialMovingAverage(networks.generator, config.ema) for _ in range(2)]
+    step.warm_up()
+    assert step.graphs is not None
+    before = copy.deepcopy(averages[0].network.state_dict())
+    averages[0].capture(networks.generator, step.graphs)
+    assert_same(averages[0].network.state_dict(), before)
+    batches = Batches(config, step.groups.local)
+    for number in range(4):
+        train_steps(step, batches, number, 1)
+        for average in averages:
+            average.update(networks.generator, 8 * (number + 1), 8)
+    assert_same(averages[0].network.state_dict(), averages[1].network.state_dict())
+    assert not torch.equal(*(next(iter(each.values())) for each in (before, averages[0].network.state_dict())))
 
 
 def test_an_optimizer_that_has_not_moved_has_no_state(one_thread: None) -> None:
