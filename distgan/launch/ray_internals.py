@@ -229,9 +229,7 @@ def start_limit(scale: ScaleConfig) -> Iterator[None]:
 
     Ray takes this from a variable alone.
     """
-    seconds = (
-        {} if scale.min_workers is None else {"RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": str(scale.replacement_seconds)}
-    )
+    seconds = {} if scale.min_workers is None else {_START_LIMIT: str(scale.replacement_seconds)}
     with _environment({name: os.environ.get(name, value) for name, value in seconds.items()}):
         yield
 

@@ -57,20 +57,20 @@ def capture_updates(
     distributed: Distributed,
     updates: Mapping[str, PreparedUpdate],
     optimizers: Optimizers,
-    moves: dict[str, Callable[[], object]],
+    optimizer_steps: dict[str, Callable[[], object]],
     backend: GraphBackend | None,
 ) -> Choice:
-    """Captures the updates and, where they can be, the optimizers' steps in `moves`."""
+    """Captures the updates and, where they can be, the optimizers' steps in `optimizer_steps`."""
     setting = config.training.cuda_graphs
     reason = (None if backend is not None else _no_graphs(distributed)) or _obstacle(updates)
     if setting != "off" and reason is None:
-        eager = dict(moves)
+        eager = dict(optimizer_steps)
         backend = CudaGraphs() if backend is None else backend
         try:
-            _capture(updates, optimizers, moves, backend)
+            _capture(updates, optimizers, optimizer_steps, backend)
         except Exception as error:  # noqa: BLE001 - a part of the user's own may do what no graph can
             reason = f"torch cannot capture the update: {_first_sentence(error)}"
-            moves.update(eager)
+            optimizer_steps.update(eager)
             for update in updates.values():
                 update.drop_graphs()
     choice = _choice("training.cuda_graphs", setting, reason)
@@ -80,7 +80,7 @@ def capture_updates(
 def _capture(
     updates: Mapping[str, PreparedUpdate],
     optimizers: Optimizers,
-    moves: dict[str, Callable[[], object]],
+    optimizer_steps: dict[str, Callable[[], object]],
     graphs: GraphBackend,
 ) -> None:
     optimizers.fix_memory()
@@ -88,8 +88,8 @@ def _capture(
         graphs.warm_up(update.try_out)
         update.capture(graphs)
         if optimizers.can_be_captured:
-            graphs.warm_up(moves[kind])
-            moves[kind] = graphs.capture(moves[kind])
+            graphs.warm_up(optimizer_steps[kind])
+            optimizer_steps[kind] = graphs.capture(optimizer_steps[kind])
 
 
 @contextmanager

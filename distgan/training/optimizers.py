@@ -39,7 +39,7 @@ class Optimizers:
         return all(isinstance(config, AdamConfig) and not isinstance(config.beta2, Schedule) for config in configs)
 
     def fix_memory(self) -> None:
-        """Gives gradients, moments and learning rates memory of their own, for CUDA graphs to work on."""
+        """Gives gradients and learning rates memory that stays, for CUDA graphs to work on."""
         for optimizer in (self.generator, self.discriminator):
             for group in optimizer.param_groups:
                 for parameter in group["params"]:

@@ -65,7 +65,7 @@ class CudaGraphs:
 
 
 @dataclass(frozen=True)
-class _Inputs:
+class _GroupMemory:
     """The fixed memory of one group."""
 
     group: Group
@@ -74,7 +74,7 @@ class _Inputs:
     context: ReplayContext
 
     @classmethod
-    def of(cls, group: Group, context: Context, recording: Recording) -> _Inputs:
+    def of(cls, group: Group, context: Context, recording: Recording) -> _GroupMemory:
         numbers = torch.zeros(recording.size, device=context.device, dtype=context.dtype)
         own = (context.update, context.kimg, context.seed, context.group, context.device, context.dtype)
         due = {count: context.every(count) for count in recording.periods}
@@ -105,7 +105,7 @@ class _Pattern:
     """
 
     contexts: Sequence[Context]
-    inputs: list[_Inputs]
+    groups: list[_GroupMemory]
     replays: list[Callable[[], object]] | None = None
     terms: TermSums | None = None
     values: Tensor | None = None
@@ -137,12 +137,12 @@ class PreparedUpdate:
         """Runs an update: this worker's groups with their contexts."""
         pattern = self._patterns[self._key(contexts)]
         with span("draws"):
-            for inputs, group, context in zip(pattern.inputs, batch, contexts, strict=True):
-                inputs.load(group, context, self._reads_images)
+            for memory, group, context in zip(pattern.groups, batch, contexts, strict=True):
+                memory.load(group, context, self._reads_images)
         if pattern.replays is None:
             return self._run_body(pattern, contexts)
-        for inputs, context, replay in zip(pattern.inputs, contexts, pattern.replays, strict=True):
-            inputs.seed_layers(context)
+        for memory, context, replay in zip(pattern.groups, contexts, pattern.replays, strict=True):
+            memory.seed_layers(context)
             replay()
         assert pattern.terms is not None
         assert pattern.values is not None
@@ -158,8 +158,8 @@ class PreparedUpdate:
     def capture(self, backend: GraphBackend) -> None:
         """Captures every pattern, on blank images."""
         for pattern in self._patterns.values():
-            body = self._body(_parts(pattern.inputs))
-            replays = [backend.capture(partial(next, body)) for _ in pattern.inputs[1:]]
+            body = self._body(_parts(pattern.groups))
+            replays = [backend.capture(partial(next, body)) for _ in pattern.groups[1:]]
 
             def run_last(pattern: _Pattern = pattern, body: Iterator[TermSums] = body) -> None:
                 pattern.terms = next(body)
@@ -173,9 +173,9 @@ class PreparedUpdate:
             pattern.replays = None
 
     def _run_body(self, pattern: _Pattern, contexts: Sequence[Context]) -> TermSums:
-        body, sums = self._body(_parts(pattern.inputs)), TermSums()
-        for inputs, context in zip(pattern.inputs, contexts, strict=True):
-            inputs.seed_layers(context)
+        body, sums = self._body(_parts(pattern.groups)), TermSums()
+        for memory, context in zip(pattern.groups, contexts, strict=True):
+            memory.seed_layers(context)
             sums = next(body)
         return sums
 
@@ -194,7 +194,9 @@ class PreparedUpdate:
                     self._patterns.clear()
                     continue
                 triples = zip(_on_device(blank, contexts), contexts, recordings, strict=True)
-                self._patterns[self._key(contexts)] = _Pattern(contexts, [_Inputs.of(*triple) for triple in triples])
+                self._patterns[self._key(contexts)] = _Pattern(
+                    contexts, [_GroupMemory.of(*triple) for triple in triples]
+                )
             update += 1
 
     def _record(self, contexts: Sequence[Context], blank: Sequence[Group]) -> list[Recording]:
@@ -215,9 +217,9 @@ class PreparedUpdate:
         return recordings
 
 
-def _parts(inputs: Sequence[_Inputs]) -> Iterator[Part]:
-    for each in inputs:
-        yield Part(each.group, each.context, each is inputs[-1])
+def _parts(groups: Sequence[_GroupMemory]) -> Iterator[Part]:
+    for each in groups:
+        yield Part(each.group, each.context, each is groups[-1])
 
 
 def _on_device(groups: Sequence[Group], contexts: Sequence[Context]) -> list[Group]:

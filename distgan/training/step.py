@@ -67,15 +67,18 @@ class Step:
         self.graphs: GraphBackend | None = None
         self._prepared: dict[Kind, PreparedUpdate] = {}
         self._bodies: dict[Kind, Body]
-        self._moves: dict[Kind, Callable[[], object]]
+        self._optimizer_steps: dict[Kind, Callable[[], object]]
         if self.simultaneous:
             self.parallel_update = distributed.ddp(SimultaneousUpdate(self.generator, discriminator_update))
-            self._bodies, self._moves = {"both": self._both}, {"both": self._move_both}
+            self._bodies, self._optimizer_steps = {"both": self._both}, {"both": self._step_both}
         else:
             self.parallel_generator = distributed.ddp(self.generator)
             self.parallel_discriminator_update = distributed.ddp(discriminator_update)
             self._bodies = {"discriminator": self._discriminator, "generator": self._generator}
-            self._moves = {"discriminator": self._move_discriminator, "generator": optimizers.update_generator}
+            self._optimizer_steps = {
+                "discriminator": self._step_discriminator,
+                "generator": optimizers.update_generator,
+            }
         self._statistics = RunningStatistics(self.generator, self.discriminator)
         self._generator_statistics = RunningStatistics(self.generator)
         self._discriminator_statistics = RunningStatistics(self.discriminator)
@@ -135,7 +138,7 @@ class Step:
         with span(kind):
             terms = self.gradients(kind, batch, update, images)
         with span("optimizers"):
-            self._moves[kind]()
+            self._optimizer_steps[kind]()
         return terms
 
     def _discriminator(self, parts: Iterator[Part]) -> Iterator[TermSums]:
@@ -242,7 +245,9 @@ class Step:
             for kind, body in self._bodies.items()
         }
         compiled = compile_updates(config, distributed, self._compilable, updates)
-        captured = capture_updates(config, distributed, updates, self.optimizers, self._moves, self._graph_backend)
+        captured = capture_updates(
+            config, distributed, updates, self.optimizers, self._optimizer_steps, self._graph_backend
+        )
         self.graphs = captured.graphs
         if compiled.chosen or captured.chosen:
             self._prepared = updates
@@ -254,7 +259,7 @@ class Step:
         statistics.begin()
         return TermSums()
 
-    def _move_discriminator(self) -> None:
+    def _step_discriminator(self) -> None:
         self.optimizers.update_discriminator()
         bound = self.objective.clip_value
         if bound is not None:
@@ -262,8 +267,8 @@ class Step:
                 for parameter in self.discriminator.parameters():
                     parameter.clamp_(-bound, bound)
 
-    def _move_both(self) -> None:
-        self._move_discriminator()
+    def _step_both(self) -> None:
+        self._step_discriminator()
         self.optimizers.update_generator()
 
     @torch.no_grad()

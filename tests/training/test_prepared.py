@@ -138,8 +138,8 @@ class Drawing(Objective):
         factor = 1.0
         if self.how == "rng":
             factor = float(torch.rand((), generator=context.rng("mine")))
-        elif self.how == "update":
-            factor = 1.0 + context.update
+        elif hasattr(context, self.how):
+            factor = 1.0 + getattr(context, self.how)
         elif self.how == "wait":
             factor = float(fake.detach().mean())
         elif self.how == "shapes":
@@ -154,6 +154,9 @@ OBSTACLES = {
     "wait": "waits for the device",
     "rng": "draws from context.rng('mine')",
     "update": "reads context.update",
+    "kimg": "reads context.kimg",
+    "group": "reads context.group",
+    "seed": "reads context.seed",
     "shapes": "draws two shapes from the stream 'mine'",
 }
 
