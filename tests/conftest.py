@@ -19,11 +19,11 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 import torch
 
+from benchmarks.chaos.proxy import Proxy
 from command_line import Cli
 from distgan.storage import retry, urls
 from distgan.storage.s3_server.server import StoreHandle, down, up
 from distgan.storage.storage import Storage
-from faults import Proxy
 from messages import without_circumstances
 from runs import pack_bricks
 

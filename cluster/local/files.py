@@ -19,13 +19,13 @@ _UNSET = ("RAY_AUTH_TOKEN", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_S
           "AWS_ENDPOINT_URL_S3")  # fmt: skip
 
 
-def environment(directory: Path, state: State, store: StoreHandle) -> dict[str, str]:
+def environment(directory: Path, state: State) -> dict[str, str]:
     """Variables that nodes and users need: authentication and the S3 server. They contain no secret."""
     return {
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(directory / "token"),
         "AWS_SHARED_CREDENTIALS_FILE": str(directory / "credentials"),
-        "AWS_ENDPOINT_URL": store.endpoint,
+        "AWS_ENDPOINT_URL": state.endpoint,
         "AWS_DEFAULT_REGION": REGION,
     }
 
@@ -47,7 +47,7 @@ def write_files(directory: Path, state: State, store: StoreHandle) -> None:
     profile = {"address": state.api, "token_file": str(directory / "token")}
     lines = [f"{name} = {json.dumps(value)}\n" for name, value in profile.items()]
     write_private(directory / "clusters.toml", "".join(["[local]\n", *lines]))
-    exports = environment(directory, state, store) | {
+    exports = environment(directory, state) | {
         "RAY_API_SERVER_ADDRESS": state.api,
         "DISTGAN_CLUSTERS": str(directory / "clusters.toml"),
         "DISTGAN_CLUSTER": "local",

@@ -27,7 +27,13 @@ _PORTS = {"gcs": 6379, "api": 8265, "client": 10001}
 _FIRST_AGENT = 52365
 
 
-def up(directory: Path, count: int, namespaces: bool | None = None, timeout: float = 150) -> tuple[State, bool]:
+def up(
+    directory: Path,
+    count: int,
+    namespaces: bool | None = None,
+    timeout: float = 150,
+    through: Callable[[server.StoreHandle], str] | None = None,
+) -> tuple[State, bool]:
     """Starts `count` Ray nodes and an S3 server; also returns whether they were running before.
 
     Args:
@@ -35,6 +41,7 @@ def up(directory: Path, count: int, namespaces: bool | None = None, timeout: flo
         count: nodes, 1 to 9; the first one is the head.
         namespaces: whether nodes have network namespaces; by default if this user and machine can have them.
         timeout: seconds until all nodes must be alive.
+        through: from the S3 server to the endpoint that nodes and users get, where something stands between them.
 
     Raises:
         UserError: a cluster of another size runs, namespaces are not possible, a node does not start.
@@ -59,7 +66,7 @@ def up(directory: Path, count: int, namespaces: bool | None = None, timeout: flo
         state = network.with_namespaces(tag, count) if in_namespaces else network.on_loopback(tag, count)
         write_state(directory, state)
         try:
-            _bring_up(directory, state, time.monotonic() + timeout)
+            _bring_up(directory, state, time.monotonic() + timeout, through)
         except BaseException:
             _clean_up(directory)
             raise
@@ -85,7 +92,42 @@ def status(directory: Path) -> State | None:
     return state if all(is_alive(state.starters.get(node.number)) for node in state.nodes) else None
 
 
-def _bring_up(directory: Path, state: State, deadline: float) -> None:
+def kill_node(directory: Path, number: int) -> None:
+    """Kills all processes of a node at once, as if its machine were gone."""
+    directory = directory.resolve()
+    with _locked(directory):
+        state = _running(directory)
+        end_processes(state, state.nodes[number - 1])
+
+
+def return_node(directory: Path, number: int, timeout: float = 60) -> None:
+    """Starts a killed node again and waits for it. Raises UserError if it is not alive in time."""
+    directory = directory.resolve()
+    with _locked(directory):
+        state = _running(directory)
+        started = {node: _start(node, directory, state) for node in state.nodes if node.number == number}
+        token = (directory / "token").read_text()
+        _wait(lambda: nodes.alive_addresses(state, token), started, state, time.monotonic() + timeout)
+
+
+def _running(directory: Path) -> State:
+    state = read_state(directory)
+    if state is None:
+        raise UserError(f"{directory}: no cluster runs here")
+    return state
+
+
+def _start(node: Node, directory: Path, state: State) -> subprocess.Popen[bytes]:
+    environment = files.without_foreign_settings() | files.environment(directory, state)
+    process = nodes.start_node(node, state, environment)
+    state.starters[node.number] = (process.pid, start_time(process.pid) or 0)
+    write_state(directory, state)
+    return process
+
+
+def _bring_up(
+    directory: Path, state: State, deadline: float, through: Callable[[server.StoreHandle], str] | None
+) -> None:
     if state.bridge:
         network.make_network(state)
         firewall.open_bridge(state)
@@ -93,24 +135,16 @@ def _bring_up(directory: Path, state: State, deadline: float) -> None:
     state.sessions.mkdir(mode=0o700)
     store = server.up(directory / "store", host=state.gateway, timeout=deadline - time.monotonic())
     server.make_buckets(store, BUCKETS)
+    state.endpoint = store.endpoint if through is None else through(store)
     for node in state.nodes:
-        firewall.check_reaches(state, node, store.endpoint.removeprefix("http://"))
+        firewall.check_reaches(state, node, state.endpoint.removeprefix("http://"))
     files.write_files(directory, state, store)
     _hand_over(directory, state)
-    environment = files.without_foreign_settings() | files.environment(directory, state, store)
-    started: dict[Node, subprocess.Popen[bytes]] = {}
-
-    def start(node: Node) -> None:
-        started[node] = nodes.start_node(node, state, environment)
-        pid = started[node].pid
-        state.starters[node.number] = (pid, start_time(pid) or 0)
-        write_state(directory, state)
-
-    start(state.head)
+    started = {state.head: _start(state.head, directory, state)}
     _wait(lambda: {state.head.address} if _accepts_connections(state) else set(), started, state, deadline)
     for node in state.nodes[1:]:
         firewall.check_reaches(state, node, f"{state.head.address}:{state.ports['gcs']}")
-        start(node)
+        started[node] = _start(node, directory, state)
     token = (directory / "token").read_text()
     _wait(lambda: nodes.alive_addresses(state, token), started, state, deadline)
 

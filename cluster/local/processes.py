@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
-from cluster.local.state import State
+from cluster.local.state import Node, State
 from distgan.errors import UserError
 
 NAMESPACES = Path("/run/netns")
@@ -26,13 +26,17 @@ def is_alive(starter: tuple[int, int] | None) -> bool:
     return starter is not None and start_time(starter[0]) == starter[1]
 
 
-def processes_of(state: State) -> set[int]:
+def processes_of(state: State, node: Node | None = None) -> set[int]:
     """Living processes in a namespace of the cluster or with output in its session folder, and all their children.
+
+    Those of one node: of its namespace, or what its `ray start` and the logs in its own folder lead to.
 
     The output of each process and job of Ray is a log file in the session folder. The folder has a random name and
     belongs to one user, so nothing else writes there.
     """
-    namespaces = _identities(NAMESPACES / node.namespace for node in state.nodes if node.namespace)
+    chosen = state.nodes if node is None else [node]
+    namespaces = _identities(NAMESPACES / each.namespace for each in chosen if each.namespace)
+    sessions = state.sessions if node is None else state.sessions / str(node.number)
     parents: dict[int, int] = {}
     found: set[int] = set()
     for entry in Path("/proc").iterdir():
@@ -43,7 +47,8 @@ def processes_of(state: State) -> set[int]:
         if fields is None or fields[0] == "Z":
             continue
         parents[pid] = int(fields[1])
-        if _writes_to(entry, state.sessions) or _identities([entry / "ns" / "net"]) & namespaces:
+        is_starter = node is not None and (pid, int(fields[19])) == state.starters.get(node.number)
+        if is_starter or _writes_to(entry, sessions) or _identities([entry / "ns" / "net"]) & namespaces:
             found.add(pid)
     while more := {pid for pid, parent in parents.items() if parent in found} - found:
         found |= more
@@ -60,10 +65,10 @@ def memory_of(pids: Iterable[int]) -> int:
     return total
 
 
-def end_processes(state: State) -> None:
-    """Kills all processes, until no new ones appear. Raises UserError if some do not end."""
+def end_processes(state: State, node: Node | None = None) -> None:
+    """Kills all processes, or those of a node, until no new ones appear. Raises UserError if some do not end."""
     deadline = time.monotonic() + _END_SECONDS
-    while found := processes_of(state):
+    while found := processes_of(state, node):
         if time.monotonic() > deadline:
             names = ", ".join(map(str, sorted(found)))
             raise UserError(f"processes {names} of the local cluster do not end; end them and try again")

@@ -47,6 +47,7 @@ class State:
         network: that network, as `10.201.0.0/24`; empty without namespaces.
         bridge: the network's bridge; empty without namespaces.
         ports: the head's: `gcs` for nodes and drivers, `api` for jobs and the dashboard.
+        endpoint: of the S3 server, as nodes and users know it.
         starters: process id and start time of each node's `ray start`, by the node's number.
     """
 
@@ -56,6 +57,7 @@ class State:
     network: str = ""
     bridge: str = ""
     ports: dict[str, int] = field(default_factory=dict)
+    endpoint: str = ""
     starters: dict[int, tuple[int, int]] = field(default_factory=dict)
 
     @property

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from benchmarks.chaos.proxy import Proxy
 from distgan.config.schema import Config
 from distgan.distributed import Distributed
 from distgan.errors import UserError
@@ -26,7 +27,6 @@ from distgan.training.run_spec import RunSpec
 from distgan.training.starting_point import LAST, find_checkpoint
 from distgan.training.train import train
 from distgan.training.unsaved import unsaved_folder
-from faults import Proxy
 from gloo import run_until_death
 from runs import ALONE, Recorder, assert_same_bits, kill_this_process, newest, run, tiny_config
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.chaos.proxy import Proxy
 from distgan.errors import UserError
 from distgan.storage.retry import WAIT_S, Retry
 from distgan.storage.storage import Storage, UnavailableError
@@ -18,7 +19,6 @@ from distgan.tracking.run_folder import RunReporter
 from distgan.training.events import Event, Notice, StepMetrics
 from distgan.training.run_spec import RunSpec
 from distgan.training.train import train
-from faults import Proxy
 from runs import ALONE, newest, pack_bricks, tiny_config
 
 pytestmark = pytest.mark.timeout(60)

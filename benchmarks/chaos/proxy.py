@@ -22,14 +22,18 @@ class Proxy:
     Attributes:
         met: modes in which data came while they lasted; `refuse` has none.
         environment: the AWS variables of the server.
+        endpoint: its own.
+        slow_s: the pause after each 4 KiB in the mode `slow`.
         refused: requests with these bytes are answered by `ExpiredToken`.
     """
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
+    def __init__(self, environment: Mapping[str, str], host: str = "127.0.0.1") -> None:
+        """Listens at an address of this machine."""
         self.environment, address = environment, urlsplit(environment["AWS_ENDPOINT_URL"])
         assert address.hostname is not None
         assert address.port is not None
-        self._target, self._mode = (address.hostname, address.port), "on"
+        self._host, self._target, self._mode = host, (address.hostname, address.port), "on"
+        self.slow_s = 0.002
         self.met: set[str] = set()
         self.refused: bytes | None = None
         self._open: set[socket.socket] = set()
@@ -39,9 +43,13 @@ class Proxy:
         self._listen(0)
 
     def _listen(self, port: int) -> None:
-        self._listener = socket.create_server(("127.0.0.1", port))
+        self._listener = socket.create_server((self._host, port))
         self.port = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://{self._host}:{self.port}"
 
     def switch(self, mode: str) -> None:
         before, self._mode = self._mode, mode
@@ -80,7 +88,7 @@ class Proxy:
         with contextlib.suppress(OSError):
             while data := source.recv(4096 if self._mode == "slow" else 65536):
                 self.met.add(self._mode)
-                self._answers.wait(30)
+                self._answers.wait(600)
                 if self._mode == "cut" and answers:
                     sink.sendall(data[: len(data) // 2])
                     break
@@ -90,7 +98,7 @@ class Proxy:
                         source.sendall(error)
                     break
                 if self._mode == "slow":
-                    self._slow.wait(0.002)
+                    self._slow.wait(self.slow_s)
                 sink.sendall(data)
         self._close(source)
         self._close(sink)

@@ -1,0 +1,1 @@
+"""Runs and searches that meet faults at drawn moments, against undisturbed ones."""

@@ -1,0 +1,78 @@
+"""Whether two runs are equal to the bit: states, metrics, samples."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.chaos.record import read_samples
+from benchmarks.chaos.runs import Run
+from distgan.storage.storage import Storage
+from distgan.training.checkpoints import CheckpointStore, checkpoint_name
+
+# What depends on the moment and the machine.
+_MEASURED = ("images_per_second", "storage/retries", "scale/workers", "seconds")
+
+
+def difference(run: Run, calm: Run) -> str | None:
+    """The first difference of two runs that have ended; None without one."""
+    return state_difference(run, calm, calm.steps) or metrics_difference(run, calm) or samples_difference(run, calm)
+
+
+def state_difference(run: Run, calm: Run, step: int) -> str | None:
+    """Compares the first states that both have from this step on: weights, optimizers, counters."""
+    stores = [CheckpointStore(Storage.open(each.url)) for each in (run, calm)]
+    later = sorted({name for name in stores[0].names() if name >= checkpoint_name(step)} & {*stores[1].names()})
+    if not later:
+        return "no state"
+    found, wanted = (store.read(later[0]) for store in stores)
+    tensors, others = dict(_flat(found.tensors)), dict(_flat(wanted.tensors))
+    if tensors.keys() != others.keys():
+        return "other tensors"
+    for name, value in others.items():
+        if not torch.equal(tensors[name], value):
+            return f"tensor {name.lstrip('.')} of {later[0]}"
+    return None if found.manifest.progress == wanted.manifest.progress else f"counters of {later[0]}"
+
+
+def _flat(tree: Any, name: str = "") -> list[tuple[str, Tensor]]:
+    if isinstance(tree, Tensor):
+        return [(name, tree)]
+    if isinstance(tree, dict):
+        return [found for key, branch in tree.items() for found in _flat(branch, f"{name}.{key}")]
+    return []
+
+
+def metrics_difference(run: Run, calm: Run) -> str | None:
+    """Compares the rows of `metrics.jsonl`.
+
+    Rows of checkpoints come when the checkpoint is complete, and at a stop there is one more.
+    """
+    found, wanted = (_rows(each) for each in (run, calm))
+    saved, expected_saved = ([row for row in rows if row["event"] == "checkpoint"] for rows in (found, wanted))
+    missing = [row["name"] for row in expected_saved if saved.count(row) != 1]
+    if missing:
+        return f"metrics: not one row of {missing[0]}"
+    found, wanted = ([row for row in rows if row["event"] != "checkpoint"] for rows in (found, wanted))
+    for row, expected in zip(found, wanted, strict=False):
+        if row != expected:
+            keys = [key for key in {**expected, **row} if row.get(key) != expected.get(key)]
+            return f"metrics: {expected['event']} of step {expected['step']}: {', '.join(keys)}"
+    return None if len(found) == len(wanted) else f"metrics: {len(found)} rows, not {len(wanted)}"
+
+
+def _rows(run: Run) -> list[dict[str, Any]]:
+    lines = Storage.open(run.url).read_bytes("metrics.jsonl").splitlines()
+    return [{key: value for key, value in json.loads(line).items() if not key.startswith(_MEASURED)} for line in lines]
+
+
+def samples_difference(run: Run, calm: Run) -> str | None:
+    """Compares the checksums of the images that each group got in each batch, repeated ones too."""
+    found, wanted = (read_samples(each.file("samples")) for each in (run, calm))
+    for key, expected in wanted.items():
+        if found.get(key) != expected:
+            return f"samples of batch {key[0]}, group {key[1]}"
+    return None if found.keys() == wanted.keys() else "samples: more batches"
