@@ -16,17 +16,21 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from benchmarks.chaos.comparison import difference, state_difference
-from benchmarks.chaos.faults import Fault, drawn, faults, kill
+from benchmarks.chaos.faults import Fault, drawn, faults, kill, search_faults
 from benchmarks.chaos.place import Place, place
 from benchmarks.chaos.runs import OverdueError, Run, seconds_lost
+from benchmarks.chaos.searches import Search
 from benchmarks.report import console, machine, save
 from distgan.errors import UserError
 from distgan.launch.signals import end_on_signals
 
 # Of a round, and of one kill.
-STEPS_A_ROUND, STEPS_A_KILL = 100, 24
+STEPS_A_ROUND, STEPS_A_KILL = 160, 24
+
+R = TypeVar("R", Run, Search)
 
 _KILL = Fault("command killed", kill, by_itself=False)
 
@@ -62,16 +66,23 @@ HEAD = """
 | --- | --- | --- | --- | --- | --- | --- |"""
 
 
-def rounds(here: Place, chosen: list[Fault], rng: random.Random, limit_s: float, show: Callable[[Row], None]) -> None:
-    """A run a fault; the rows are shown as they come."""
-    calm = _calm(here, STEPS_A_ROUND, limit_s)
+def rounds(
+    here: Place,
+    chosen: list[Fault],
+    rng: random.Random,
+    limit_s: float,
+    show: Callable[[Row], None],
+    kind: type[R],
+) -> None:
+    """A run or search a fault; the rows are shown as they come."""
+    calm = _calm(here, STEPS_A_ROUND, limit_s, kind)
     for number, fault in enumerate(chosen, 1):
         storage = str(here.small_disk) if fault.on_disk else here.storage
-        run = Run(f"round-{number}", here, storage, STEPS_A_ROUND, fault.workers, time.monotonic() + limit_s)
+        run = kind(f"round-{number}", here, storage, STEPS_A_ROUND, fault.workers, time.monotonic() + limit_s)
         show(_round(run, calm, fault, rng))
 
 
-def _round(run: Run, calm: Run, fault: Fault, rng: random.Random) -> Row:
+def _round(run: R, calm: R, fault: Fault, rng: random.Random) -> Row:
     began, step, what = time.monotonic(), 0, fault.name
     # Not so late that the run ends before it meets an outage.
     at = 0 if fault.at_start else rng.randrange(11, STEPS_A_ROUND // 2)
@@ -90,16 +101,16 @@ def _round(run: Run, calm: Run, fault: Fault, rng: random.Random) -> Row:
     except (OverdueError, AssertionError, UserError, OSError) as error:
         result = f"{type(error).__name__}: {error}"
         run.abandon()
-    logged = run.logged()
+    logged = [part.logged() for part in run.parts]
     how = "by itself" if len(run.exits) == 1 else "by the same command"
-    lost = seconds_lost(logged, fault_at)
-    repeated = len(logged) - len({number for number, _ in logged})
+    lost = max(seconds_lost(rows, fault_at) for rows in logged)
+    repeated = sum(len(rows) - len({number for number, _ in rows}) for rows in logged)
     return Row(what, step, how, lost, repeated, result or "equal", time.monotonic() - began)
 
 
 def kills(here: Place, count: int, rng: random.Random, limit_s: float, show: Callable[[Row], None]) -> str | None:
     """One run that is killed `count` times; returns what differs at its end."""
-    calm = _calm(here, count * STEPS_A_KILL, count * limit_s)
+    calm = _calm(here, count * STEPS_A_KILL, count * limit_s, Run)
     run = Run("killed", here, here.storage, calm.steps, "1", time.monotonic() + count * limit_s)
     found: list[tuple[int, float, int]] = []
     run.start()
@@ -122,10 +133,10 @@ def kills(here: Place, count: int, rng: random.Random, limit_s: float, show: Cal
     return difference(run, calm)
 
 
-def _calm(here: Place, steps: int, limit_s: float) -> Run:
-    """The undisturbed run, ended."""
+def _calm(here: Place, steps: int, limit_s: float, kind: type[R]) -> R:
+    """The undisturbed run or search, ended."""
     began = time.monotonic()
-    calm = Run("undisturbed", here, here.storage, steps, "2", began + limit_s)
+    calm = kind("undisturbed", here, here.storage, steps, "2", began + limit_s)
     calm.start()
     calm.finish()
     console.print(f"undisturbed: {steps} steps in {time.monotonic() - began:.0f} s")
@@ -139,6 +150,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--no-ray", action="store_true", help="one process, without Ray")
     parser.add_argument("--rounds", type=int, default=20, help="runs with a fault (default %(default)s)")
     parser.add_argument("--kills", type=int, help="kills of one run instead; with --no-ray")
+    parser.add_argument("--search", action="store_true", help="searches of two trials in the place of runs")
     parser.add_argument("--only", default="", help="faults whose names contain this")
     parser.add_argument("--seed", type=int, default=0, help="of the faults and their moments")
     parser.add_argument("--longest-outage", type=float, default=20, help="seconds, from 5 on (default %(default)s)")
@@ -149,6 +161,8 @@ def _options() -> argparse.Namespace:
     options = parser.parse_args()
     if options.kills is not None and not options.no_ray:
         parser.error("--kills: give --no-ray with it")
+    if options.search and options.no_ray:
+        parser.error("--search: trials are on Ray; leave out --no-ray")
     return options
 
 
@@ -171,8 +185,12 @@ def main() -> int:
     console.print(machine())
     with place(folder, ray=not options.no_ray, namespaces=False if options.no_namespaces else None) as here:
         if options.kills is None:
-            known = [fault for fault in faults(here, options.longest_outage) if options.only in fault.name]
-            rounds(here, list(drawn(known, count, rng)), rng, options.limit, show)
+            known = faults(here, options.longest_outage)
+            known = [
+                fault for fault in (search_faults(known) if options.search else known) if options.only in fault.name
+            ]
+            chosen = list(drawn(known, count, rng))
+            rounds(here, chosen, rng, options.limit, show, Search if options.search else Run)
         else:
             final = kills(here, count, rng, options.limit, show)
             console.print(f"the ended run's state, metrics and samples: {final or 'equal'}")

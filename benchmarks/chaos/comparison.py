@@ -10,6 +10,7 @@ from torch import Tensor
 
 from benchmarks.chaos.record import read_samples
 from benchmarks.chaos.runs import Run
+from benchmarks.chaos.searches import Search
 from distgan.storage.storage import Storage
 from distgan.training.checkpoints import CheckpointStore, checkpoint_name
 
@@ -18,8 +19,18 @@ _MEASURED = ("images_per_second", "storage/retries", "scale/workers", "seconds")
 
 
 def difference(run: Run, calm: Run) -> str | None:
-    """The first difference of two runs that have ended; None without one."""
-    return state_difference(run, calm, calm.steps) or metrics_difference(run, calm) or samples_difference(run, calm)
+    """The first difference of two runs or searches that have ended; None without one."""
+    if isinstance(run, Search) and isinstance(calm, Search) and run.trials() != calm.trials():
+        return "search.json"
+    for part, other in zip(run.parts, calm.parts, strict=True):
+        found = (
+            state_difference(part, other, other.steps)
+            or metrics_difference(part, other)
+            or samples_difference(part, other)
+        )
+        if found is not None:
+            return found if part is run else f"trial {part.name}: {found}"
+    return None
 
 
 def state_difference(run: Run, calm: Run, step: int) -> str | None:

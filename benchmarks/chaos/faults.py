@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from benchmarks.chaos.place import NODE, Place
-from benchmarks.chaos.runs import OverdueError, Run
+from benchmarks.chaos.runs import Run
 from cluster.local import lifecycle
 from distgan.storage.storage import Storage
 
@@ -60,6 +60,12 @@ def faults(place: Place, longest_outage: float) -> list[Fault]:
             Fault("node killed, one worker goes on", node_gone, workers="1:2"),
         ]
     return found
+
+
+def search_faults(faults: list[Fault]) -> list[Fault]:
+    """Those that a search can meet."""
+    parts = ("driver", "S3", "one worker killed", "returned later")
+    return [fault for fault in faults if any(part in fault.name for part in parts)]
 
 
 def drawn(faults: list[Fault], rounds: int, rng: random.Random) -> Iterator[Fault]:
@@ -184,10 +190,12 @@ def _trainers(run: Run) -> list[int]:
     if run.place.state is None:
         assert run.process.pid is not None
         return [run.process.pid]
-    found = run.place.pids("RayTrainWorker")
-    if len(found) != 2:
-        raise OverdueError(f"{len(found)} workers, not 2")
-    return found
+
+    def two() -> list[int] | None:
+        found = run.place.pids("RayTrainWorker")
+        return found if len(found) == 2 else None
+
+    return run.wait_until(two, "two workers")
 
 
 def _kill(pids: list[int]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import multiprocessing
 import os
 import subprocess
@@ -14,7 +15,7 @@ from urllib.parse import urlsplit
 
 from benchmarks.chaos.proxy import Proxy
 from benchmarks.chaos.record import FOLDER
-from benchmarks.chaos.runs import Command, Process
+from benchmarks.chaos.runs import Process
 from cluster.local import files, lifecycle
 from cluster.local.processes import NAMESPACES, processes_of
 from cluster.local.state import State
@@ -57,29 +58,21 @@ class Place:
     def cluster(self) -> Path:
         return self.folder / "cluster"
 
-    def options(self, workers: str) -> list[str]:
+    @property
+    def options(self) -> list[str]:
         """Where a command trains."""
         if self.state is None:
             return ["--no-ray"]
         address = f"{self.state.head.address}:{self.state.ports['gcs']}"
-        return ["placement.strategy=spread", "placement.wait=true", "--workers", workers, "--address", address]
+        return ["placement.strategy=spread", "placement.wait=true", "--address", address]
 
     def start(self, arguments: list[str], log: Path) -> Process:
         """Starts `distgan` with these arguments; on the cluster's head if there is one."""
-        if self.state is None:
-            process = _CONTEXT.Process(target=_distgan, args=(arguments, log, self.environment), daemon=True)
-            process.start()
-            self.started.append(process)
-            return process
-        namespace = self.state.head.namespace
-        enter = ["nsenter", f"--net={NAMESPACES / namespace}", "--"] if namespace else []
-        with log.open("ab") as output:
-            command = Command(
-                [*enter, sys.executable, "-m", "distgan", *arguments],
-                env=self.environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output, process_group=0,
-            )  # fmt: skip
-        self.started.append(command)
-        return command
+        network = None if self.state is None or not self.state.bridge else NAMESPACES / self.state.head.namespace
+        process = _CONTEXT.Process(target=_distgan, args=(arguments, log, self.environment, network), daemon=True)
+        process.start()
+        self.started.append(process)
+        return process
 
     def pids(self, title: str) -> list[int]:
         """Processes of Ray on the cluster with this in their title."""
@@ -101,11 +94,16 @@ def _title(pid: int) -> bytes:
         return b""
 
 
-def _distgan(arguments: list[str], log: Path, environment: dict[str, str]) -> None:
+def _distgan(arguments: list[str], log: Path, environment: dict[str, str], network: Path | None) -> None:
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
+    os.environ.clear()
     os.environ.update(environment)
+    if network is not None:
+        with network.open() as namespace:
+            if ctypes.CDLL(None, use_errno=True).setns(namespace.fileno(), 0):
+                raise OSError(ctypes.get_errno(), "setns")
     sys.argv[1:] = arguments
     from distgan.cli.main import main
 
@@ -116,6 +114,10 @@ def _distgan(arguments: list[str], log: Path, environment: dict[str, str]) -> No
 def place(folder: Path, *, ray: bool, namespaces: bool | None) -> Iterator[Place]:
     """A place with a packed data set; all that it has started ends with it."""
     with ExitStack() as stack:
+        # Not paid for anew at each start of a command.
+        _CONTEXT.set_forkserver_preload(
+            ["distgan.cli.main", "distgan.launch.local", *(["distgan.launch.train"] if ray else [])]
+        )
         own = {FOLDER: str(folder), "XDG_CACHE_HOME": str(folder / "cache"), "OMP_NUM_THREADS": "1"}
         os.environ.update(own)  # nodes inherit it
         here = _on_cluster(folder, namespaces, stack) if ray else _without_ray(folder, stack)
@@ -134,8 +136,7 @@ def _without_ray(folder: Path, stack: ExitStack) -> Place:
     server.make_buckets(handle, lifecycle.BUCKETS)
     proxy = Proxy(handle.environment())
     stack.callback(proxy.close)
-    _CONTEXT.set_forkserver_preload(["distgan.launch.local", "distgan.training.train", "distgan.cli.main"])
-    environment = handle.environment() | {"AWS_ENDPOINT_URL": proxy.endpoint}
+    environment = files.without_foreign_settings() | handle.environment() | {"AWS_ENDPOINT_URL": proxy.endpoint}
     return Place(folder, proxy, environment, "s3://data/bricks", "s3://runs")
 
 

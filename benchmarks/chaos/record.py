@@ -22,12 +22,18 @@ FOLDER = "DISTGAN_CHAOS_FOLDER"
 _STEP = struct.Struct("<qd")
 
 
+def label(url: str) -> str:
+    """A name for the files of a run: its own, that of its search before it."""
+    *_, search, folder, name = ["", "", *url.split("/")]
+    return f"{search}.{name}" if folder == "trials" else name
+
+
 class StepFile(Tracker):
     """Appends each step's number, with the time of day, to `NAME.steps`."""
 
     def __init__(self, run: TrackedRun) -> None:
         super().__init__(run)
-        self._file = Path(os.environ[FOLDER], f"{run.url.rpartition('/')[2]}.steps")
+        self._file = Path(os.environ[FOLDER], f"{label(run.url)}.steps")
 
     def event(self, event: Event) -> None:
         if isinstance(event, StepMetrics):
@@ -40,7 +46,7 @@ class RecordedBatches:
     def __init__(self, batches: BatchStream, trainer: Trainer) -> None:
         self._batches, self._groups = batches, trainer.step.groups.local
         self._number = trainer.state.progress.batches
-        self._file = Path(os.environ[FOLDER], f"{trainer.spec.name}.samples")
+        self._file = Path(os.environ[FOLDER], f"{label(trainer.spec.run.url)}.samples")
         self.close = batches.close
 
     def next(self) -> list[Group]:

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import multiprocessing.process
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from benchmarks.chaos.record import read_steps
+from benchmarks.chaos.record import label, read_steps
 
 if TYPE_CHECKING:
     from benchmarks.chaos.place import Place
+
+Process = multiprocessing.process.BaseProcess
 
 T = TypeVar("T")
 
@@ -37,28 +38,6 @@ _MOST_STARTS = 3
 
 class OverdueError(Exception):
     """Something did not happen within a round's time."""
-
-
-class Process(Protocol):
-    """A command that runs: one of `multiprocessing`, or `Command`."""
-
-    @property
-    def pid(self) -> int | None: ...
-
-    @property
-    def exitcode(self) -> int | None: ...
-
-    def join(self, timeout: float | None = None) -> None: ...
-
-
-class Command(subprocess.Popen[bytes]):
-    @property
-    def exitcode(self) -> int | None:
-        return self.poll()
-
-    def join(self, timeout: float | None = None) -> None:
-        with suppress(subprocess.TimeoutExpired):
-            self.wait(timeout)
 
 
 @dataclass
@@ -89,11 +68,17 @@ class Run:
     def arguments(self) -> list[str]:
         kimg = self.steps * BATCH / 1000
         keys = [f"data.url={self.place.data}", f"training.kimg={kimg}", f"evaluation.every_kimg={kimg}"]
-        where = ["--name", self.name, "--storage", self.storage, *self.place.options(self.workers)]
-        return ["train", "quickstart", *KEYS, *keys, *where]
+        where = ["--name", self.name, "--storage", self.storage, *self.place.options]
+        workers = ["--workers", self.workers] if self.place.state else []
+        return ["train", "quickstart", *KEYS, *keys, *where, *workers]
+
+    @property
+    def parts(self) -> list[Run]:
+        """The runs that it consists of."""
+        return [self]
 
     def file(self, kind: str) -> Path:
-        return self.place.folder / f"{self.name}.{kind}"
+        return self.place.folder / f"{label(self.url)}.{kind}"
 
     def start(self) -> None:
         self.process = self.command()
@@ -103,7 +88,8 @@ class Run:
         return self.place.start(self.arguments, self.file("log"))
 
     def logged(self) -> list[tuple[int, float]]:
-        return read_steps(self.file("steps"))
+        """Steps with their times, repeated ones again."""
+        return [row for part in self.parts for row in read_steps(part.file("steps"))]
 
     def wait_for(self, step: int, after: int = 0) -> None:
         """Waits for this step or a later one, not counting the first `after` rows; returns where the run has ended.

@@ -178,6 +178,20 @@ def test_what_it_writes_is_for_this_user_and_names_no_secret(cluster: LocalClust
     assert cluster.environment()["RAY_API_SERVER_ADDRESS"] == cluster.state.api
 
 
+def test_a_killed_node_returns(cluster: LocalCluster) -> None:
+    others = {node.address for node in cluster.state.nodes if node.number != 2}
+    mine = processes_of(cluster.state, cluster.state.nodes[1])
+    assert mine < processes_of(cluster.state)
+    lifecycle.kill_node(cluster.directory, 2)
+    assert not mine & processes_of(cluster.state)
+    wait_for(lambda: cluster.alive() == others, 60)
+    lifecycle.return_node(cluster.directory, 2)
+    assert len(cluster.alive()) == 3
+    state = read_state(cluster.directory)
+    assert state is not None
+    assert processes_of(state, state.nodes[1])
+
+
 @pytest.mark.parametrize("options", MODES, ids=lambda options: "loopback" if options else "namespaces")
 def test_everything_ends_whatever_was_killed(options: list[str], tmp_path: Path) -> None:
     before = our_processes()
