@@ -114,19 +114,23 @@ def kills(here: Place, count: int, rng: random.Random, limit_s: float, show: Cal
     run = Run("killed", here, here.storage, calm.steps, "1", time.monotonic() + count * limit_s)
     found: list[tuple[int, float, int]] = []
     run.start()
-    for number in range(count):
-        run.wait_for(number * STEPS_A_KILL + rng.randrange(1, STEPS_A_KILL))
-        fault_at = time.time()
-        kill(run, rng)
-        before = run.logged()
-        newest = max((step for step, _ in before), default=0)
-        run.start()
-        run.wait_for(newest + 1, after=len(before))
-        after = run.logged()
-        repeated = sum(step <= newest for step, _ in after[len(before) :])
-        found.append((newest, seconds_lost(after, fault_at), repeated))
-        console.print(f"kill {number + 1} at step {newest}, {found[-1][1]:.1f} s lost, {repeated} steps repeated")
-    run.finish()
+    try:
+        for number in range(count):
+            run.wait_for(number * STEPS_A_KILL + rng.randrange(1, STEPS_A_KILL))
+            fault_at = time.time()
+            kill(run, rng)
+            before = run.logged()
+            newest = max((step for step, _ in before), default=0)
+            run.start()
+            run.wait_for(newest + 1, after=len(before))
+            after = run.logged()
+            repeated = sum(step <= newest for step, _ in after[len(before) :])
+            found.append((newest, seconds_lost(after, fault_at), repeated))
+            console.print(f"kill {number + 1} at step {newest}, {found[-1][1]:.1f} s lost, {repeated} steps repeated")
+        run.finish()
+    except OverdueError as error:
+        run.abandon()
+        return str(error)
     for newest, lost, repeated in found:
         result = state_difference(run, calm, newest)
         show(Row(_KILL.name, newest, "by the same command", lost, repeated, result or "equal"))

@@ -110,7 +110,9 @@ class Run:
         return found
 
     def end(self, number: signal.Signals) -> None:
-        """Sends a signal to the command and waits for its end. Raises OverdueError."""
+        """Sends a signal to the command and waits for its end. Raises OverdueError, also where it has ended already."""
+        if self.process.exitcode is not None:
+            raise OverdueError(f"{self.name}: ended with {self.process.exitcode} before; see {self.file('log')}")
         assert self.process.pid is not None
         os.kill(self.process.pid, number)
         self.wait_end()
