@@ -152,7 +152,9 @@ def _on_cluster(folder: Path, namespaces: bool | None, stack: ExitStack) -> Plac
     stack.callback(lifecycle.down, folder / "cluster")
     state, _ = lifecycle.up(folder / "cluster", 2, namespaces, through=through)
     stack.callback(proxies[0].close)
-    environment = files.without_foreign_settings() | files.environment(folder / "cluster", state)
+    cluster = files.environment(folder / "cluster", state)
+    environment = files.without_foreign_settings() | cluster
+    os.environ.update(cluster)  # Ray reads some when it is imported
     return Place(folder, proxies[0], environment, "s3://data/bricks", "s3://runs", state)
 
 
