@@ -158,7 +158,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--only", default="", help="faults whose names contain this")
     parser.add_argument("--seed", type=int, default=0, help="of the faults and their moments")
     parser.add_argument("--longest-outage", type=float, default=20, help="seconds, from 5 on (default %(default)s)")
-    parser.add_argument("--limit", type=float, default=300, help="seconds of a round, or a kill (default %(default)s)")
+    parser.add_argument("--limit", type=float, default=600, help="seconds of a round, or a kill (default %(default)s)")
     parser.add_argument("--no-namespaces", action="store_true", help="nodes at loopback addresses")
     parser.add_argument("--out", type=Path, default=Path("chaos-output"), help="a new folder: servers, logs, records")
     parser.add_argument("--json", type=Path, help="the rows as JSON, written as they come")
