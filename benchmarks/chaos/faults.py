@@ -21,7 +21,8 @@ Act = Callable[[Run, random.Random], str]
 
 @dataclass(frozen=True)
 class Fault:
-    """
+    """A kind of fault.
+
     Attributes:
         by_itself: whether the command survives it; else the same command resumes.
         at_start: met at the start of the command, not at a drawn step.

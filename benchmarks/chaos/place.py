@@ -37,7 +37,8 @@ _CONTEXT = multiprocessing.get_context("forkserver")
 
 @dataclass
 class Place:
-    """
+    """A data set, a storage, and where commands run.
+
     Attributes:
         folder: of logs and of what the runs record.
         environment: variables of the commands.
