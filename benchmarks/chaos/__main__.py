@@ -14,11 +14,11 @@ import random
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-from benchmarks.chaos.comparison import difference, state_difference
+from benchmarks.chaos.comparison import NO_STATE, difference, state_difference
 from benchmarks.chaos.faults import Fault, drawn, faults, kill, search_faults
 from benchmarks.chaos.place import Place, place
 from benchmarks.chaos.runs import OverdueError, Run, seconds_lost
@@ -112,29 +112,42 @@ def kills(here: Place, count: int, rng: random.Random, limit_s: float, show: Cal
     """One run that is killed `count` times; returns what differs at its end."""
     calm = _calm(here, count * STEPS_A_KILL, count * limit_s, Run)
     run = Run("killed", here, here.storage, calm.steps, "1", time.monotonic() + count * limit_s)
-    found: list[tuple[int, float, int]] = []
+    waiting: list[Row] = []
+
+    def compare(*, last: bool = False) -> None:
+        """Shows the rows after which both runs have a state."""
+        while waiting:
+            result = state_difference(run, calm, waiting[0].step)
+            if result == NO_STATE and not last:
+                return
+            show(replace(waiting.pop(0), result=result or "equal"))
+
     run.start()
     try:
         for number in range(count):
             run.wait_for(number * STEPS_A_KILL + rng.randrange(1, STEPS_A_KILL))
-            fault_at = time.time()
-            kill(run, rng)
-            before = run.logged()
-            newest = max((step for step, _ in before), default=0)
-            run.start()
-            run.wait_for(newest + 1, after=len(before))
-            after = run.logged()
-            repeated = sum(step <= newest for step, _ in after[len(before) :])
-            found.append((newest, seconds_lost(after, fault_at), repeated))
-            console.print(f"kill {number + 1} at step {newest}, {found[-1][1]:.1f} s lost, {repeated} steps repeated")
+            waiting.append(_killed(run, rng))
+            compare()
         run.finish()
     except OverdueError as error:
         run.abandon()
         return str(error)
-    for newest, lost, repeated in found:
-        result = state_difference(run, calm, newest)
-        show(Row(_KILL.name, newest, "by the same command", lost, repeated, result or "equal"))
+    finally:
+        compare(last=True)
     return difference(run, calm)
+
+
+def _killed(run: Run, rng: random.Random) -> Row:
+    """Kills the run and starts it again; without a result."""
+    fault_at = time.time()
+    kill(run, rng)
+    before = run.logged()
+    newest = max((step for step, _ in before), default=0)
+    run.start()
+    run.wait_for(newest + 1, after=len(before))
+    after = run.logged()
+    repeated = sum(step <= newest for step, _ in after[len(before) :])
+    return Row(_KILL.name, newest, "by the same command", seconds_lost(after, fault_at), repeated, "")
 
 
 def _calm(here: Place, steps: int, limit_s: float, kind: type[R]) -> R:

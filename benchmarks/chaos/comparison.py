@@ -12,7 +12,9 @@ from benchmarks.chaos.record import read_samples
 from benchmarks.chaos.runs import Run
 from benchmarks.chaos.searches import Search
 from distgan.storage.storage import Storage
-from distgan.training.checkpoints import CheckpointStore, checkpoint_name
+from distgan.training.checkpoints import Checkpoint, CheckpointStore, checkpoint_name
+
+NO_STATE = "no state"
 
 # What depends on the moment and the machine.
 _MEASURED = ("images_per_second", "storage/retries", "scale/workers", "seconds")
@@ -36,17 +38,22 @@ def difference(run: Run, calm: Run) -> str | None:
 def state_difference(run: Run, calm: Run, step: int) -> str | None:
     """Compares the first states that both have from this step on: weights, optimizers, counters."""
     stores = [CheckpointStore(Storage.open(each.url)) for each in (run, calm)]
-    later = sorted({name for name in stores[0].names() if name >= checkpoint_name(step)} & {*stores[1].names()})
-    if not later:
-        return "no state"
-    found, wanted = (store.read(later[0]) for store in stores)
-    tensors, others = dict(_flat(found.tensors)), dict(_flat(wanted.tensors))
+    for name in sorted({*stores[0].names()} & {*stores[1].names()}):
+        if name >= checkpoint_name(step):
+            found, wanted = (store.load(name) for store in stores)
+            if found is not None and wanted is not None:
+                return _checkpoint_difference(found, wanted)
+    return NO_STATE
+
+
+def _checkpoint_difference(found: Checkpoint, wanted: Checkpoint) -> str | None:
+    where, tensors, others = wanted.manifest.name, dict(_flat(found.tensors)), dict(_flat(wanted.tensors))
     if tensors.keys() != others.keys():
-        return "other tensors"
+        return f"other tensors in {where}"
     for name, value in others.items():
         if not torch.equal(tensors[name], value):
-            return f"tensor {name.lstrip('.')} of {later[0]}"
-    return None if found.manifest.progress == wanted.manifest.progress else f"counters of {later[0]}"
+            return f"tensor {name.lstrip('.')} of {where}"
+    return None if found.manifest.progress == wanted.manifest.progress else f"counters of {where}"
 
 
 def _flat(tree: Any, name: str = "") -> list[tuple[str, Tensor]]:
