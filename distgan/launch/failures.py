@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import ray
-from ray.train import FailureConfig, UserCallback
+from ray.train import FailureConfig
 
 from distgan.config.plugins import error_text
 from distgan.errors import UserError
+from distgan.launch.heartbeat import Beat, HangWatch
 from distgan.launch.mailbox import Mailbox, create_mailbox
-from distgan.launch.ray_errors import is_preemption, losses_text
+from distgan.launch.ray_errors import restart_reason
+from distgan.launch.ray_internals import RestartCallback, restart_failure
 from distgan.tracking.formatting import kimg_count, plural
 from distgan.training.events import Attempt, CheckpointSaved, RunStarted, WorkersLost
 from distgan.training.run_spec import RunSpec
@@ -32,16 +33,20 @@ class WorkerError(Exception):
 
 
 class RunMailbox(Mailbox):
-    """A mailbox that also counts the failures of a run's workers since its newest checkpoint.
+    """A mailbox that also counts the failures of a run's workers since its newest checkpoint, and finds their hangs.
 
     Args:
         run_url: names the run in the error.
         most: restarts without a new checkpoint, `scale.max_failures`.
+        hang_s: how long no worker need make progress, `scale.hang_minutes`.
     """
 
-    def __init__(self, run_url: str, most: int) -> None:
+    def __init__(self, run_url: str, most: int, hang_s: float = 300.0) -> None:
         super().__init__()
         self._run_url, self._most = run_url, most
+        self._hangs = HangWatch(hang_s)
+        self._sigterms: dict[int, int] = {}
+        self._terminated: list[str] = []
         self._kimg, self._count = 0.0, 0
         self._attempts: list[Attempt] = []
 
@@ -49,15 +54,39 @@ class RunMailbox(Mailbox):
         super().put(event)
         if isinstance(event, RunStarted):
             self._kimg = event.kimg
+            self._restart()
             self._attempts.append(Attempt(event.workers, event.kimg))
         elif isinstance(event, CheckpointSaved):
             self._kimg, self._count = event.kimg, 0
+
+    def _restart(self) -> None:
+        """Forgets the group of workers."""
+        self._hangs.restart()
+        self._sigterms, self._terminated = {}, []
+
+    def beat(self, rank: int, beat: Beat) -> bool:
+        """Takes a worker's sign of life. Returns whether the worker has to end, as its group hangs."""
+        if beat.sigterms > self._sigterms.get(rank, 0):
+            self._terminated.append(beat.place)
+        self._sigterms[rank] = beat.sigterms
+        return self._hangs.beat(rank, beat)
+
+    def terminated(self) -> list[str]:
+        """The workers that were sent SIGTERM since the last call."""
+        found, self._terminated = self._terminated, []
+        return found
 
     def attempts(self) -> list[Attempt]:
         return self._attempts
 
     def lost(self, reason: str, counts: bool) -> str | None:
-        """Records that workers were lost. Returns None where they restart, else the error that ends the run."""
+        """Records that workers were lost. Returns None where they restart, else the error that ends the run.
+
+        The `reason` is another one where they were ended because of a hang.
+        """
+        if self._hangs.hang is not None:
+            reason, counts = self._hangs.hang, True
+        self._restart()
         if self._attempts and self._attempts[-1].failure is None:
             self._attempts[-1] = replace(self._attempts[-1], failure=reason)
         else:  # lost before they had begun
@@ -78,26 +107,31 @@ class RunMailbox(Mailbox):
 
 def create_run_mailbox(spec: RunSpec) -> Any:
     """A handle to a new `RunMailbox` of a run."""
-    return create_mailbox(RunMailbox, spec.run.url, spec.config.scale.max_failures)
+    scale = spec.config.scale
+    return create_mailbox(RunMailbox, spec.run.url, scale.max_failures, 60 * scale.hang_minutes)
 
 
-class FailurePolicy(UserCallback):
+class FailurePolicy(RestartCallback):
     """Ends a run at an error that no restart can fix, and after too many lost workers.
 
-    Ray Train calls it in its controller, whenever workers have failed. It restarts them, unless this raises an error.
+    Ray Train calls it in its controller before it restarts workers, which an error prevents.
     """
 
     def __init__(self, mailbox: Any) -> None:
         self._mailbox = mailbox
 
-    def after_exception(self, run_context: Any, worker_exceptions: Mapping[int, Exception]) -> None:
+    def after_controller_state_update(self, previous_state: Any, current_state: Any) -> None:
+        failure = restart_failure(current_state)
+        if failure is None:
+            return
         error: Exception | None = ray.get(self._mailbox.error.remote())
         if error is not None:
             raise error
-        reason = losses_text(worker_exceptions)
+        reason, counts = restart_reason(failure)
         if reason is None:
-            raise next(iter(worker_exceptions.values()))
-        counts = not any(map(is_preemption, worker_exceptions.values()))
+            raise next(iter(getattr(failure, "worker_failures", {0: failure}).values()))
+        if not reason:
+            return
         final: str | None = ray.get(self._mailbox.lost.remote(reason, counts))
         if final is not None:
             raise UserError(final)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
@@ -22,6 +23,7 @@ from distgan.errors import UserError
 from distgan.launch.async_evaluator import RayAsyncEvaluator, validation_config
 from distgan.launch.cluster import HeadWatch, RayStorage, ray_cluster, ray_storage
 from distgan.launch.failures import UNLIMITED, FailurePolicy, WorkerError, create_run_mailbox
+from distgan.launch.heartbeat import Heartbeat
 from distgan.launch.jobs.bootstrap import difference, versions
 from distgan.launch.local import Outcome, cluster_address
 from distgan.launch.mailbox import Background
@@ -29,14 +31,16 @@ from distgan.launch.placement.capacity import local_cpus
 from distgan.launch.placement.process_group import InterfaceConfig
 from distgan.launch.placement.resources import Resources, plan_resources
 from distgan.launch.placement.waiting import PlacementWatch, end_waiting_run, spot_notes, waiting_notes
+from distgan.launch.preemption import PreemptionSaves
 from distgan.launch.ray_errors import is_broken_connection, report_losses
-from distgan.launch.ray_internals import start_limit, without_idle_processes
+from distgan.launch.ray_internals import preemption_notice, time_limits, without_idle_processes
 from distgan.launch.signals import StopRequest, stop_on_signals
 from distgan.storage.storage import Storage
 from distgan.tracking import formatting
 from distgan.tracking.console import Display
 from distgan.tracking.run_folder import RunReporter
 from distgan.training.events import EvaluationResult, Event, RunFinished, RunStarted, StepMetrics, Summary, WorkersLost
+from distgan.training.meter import Meter
 from distgan.training.run_spec import RunSpec
 from distgan.training.train import train
 
@@ -69,6 +73,9 @@ def check_versions(expected: Mapping[str, str]) -> None:
 
 _POLL_S = 0.3
 
+# A collective waits for other workers that long, and longer by `storage.patience_minutes`, as one may wait for storage.
+_COLLECTIVE_S = 1800
+
 # Of a cluster's head that does not answer: of one that only this process can start, and of one that others may.
 _OWN_HEAD_S, _HEAD_S = 10.0, 40.0
 
@@ -91,7 +98,7 @@ def train_on_ray(spec: RunSpec, address: str | None, claim_lost: Callable[[], bo
                 display.message(note)
             threads = requested_threads()
             trainer = build_ray_trainer(spec, mailbox, storage, resources, threads=threads, own_cluster=own_cluster)
-            with start_limit(spec.config.scale):
+            with time_limits(spec.config.scale):
                 fit = Background(trainer.fit)
                 watch = PlacementWatch(resources, spec.config.scale, display.message)
                 summary = _follow(mailbox, fit, display, stop, watch, own_cluster, claim_lost)
@@ -131,7 +138,13 @@ def build_ray_trainer(
             "threads": threads,
             "versions": versions(),
         },
-        torch_config=InterfaceConfig(resources.backend, interface=config.placement.interface, mailbox=mailbox),
+        torch_config=InterfaceConfig(
+            resources.backend,
+            timeout_s=_COLLECTIVE_S + math.ceil(spec.patience_s),
+            interface=config.placement.interface,
+            mailbox=mailbox,
+            keep_on_sigterm=True,
+        ),
         scaling_config=resources.scaling(config.scale),
         validation_config=validation_config(spec, resources),  # type: ignore[call-arg]
         run_config=RunConfig(
@@ -157,7 +170,9 @@ def worker_main(arguments: dict[str, Any]) -> None:
         spec = RunSpec(**{**arguments["spec"], "config": config})
         with closing(RayReporter(spec, mailbox)) as reporter:
             evaluator = RayAsyncEvaluator(distributed, spec.run.url) if config.evaluation.asynchronous else None
-            train(spec, distributed, reporter, evaluator)
+            meter = Meter()
+            with Heartbeat(mailbox, distributed.rank, meter):
+                train(spec, distributed, reporter, evaluator, meter)
     except UserError as error:
         ray.get(mailbox.put_error.remote(error))
         raise
@@ -178,6 +193,7 @@ class RayReporter(RunReporter):
         super().__init__(spec.run, mailbox.put.remote, stop_asked, spec.config.tracking, spec.patience_s)
         self._run_url, self._mailbox = spec.run.url, mailbox
         self._elastic = spec.config.scale.min_workers is not None
+        self._preemption = PreemptionSaves(preemption_notice)
 
     def event(self, event: Event) -> None:
         if isinstance(event, RunFinished):
@@ -186,6 +202,10 @@ class RayReporter(RunReporter):
         if self._elastic and isinstance(event, StepMetrics):
             event = replace(event, terms=event.terms | {"scale/workers": ray.train.get_context().get_world_size()})
         super().event(event)
+
+    def save_requested(self) -> str | None:
+        terminated = ray.get(self._mailbox.terminated.remote())
+        return self._preemption.take() or (f"{', '.join(terminated)} received SIGTERM" if terminated else None)
 
     def evaluated(self, event: EvaluationResult) -> None:
         """Reports an evaluation to Ray. Collective."""

@@ -260,6 +260,10 @@ class Reporter(Protocol):
         """Whether the run should save its state and stop now."""
         ...
 
+    def save_requested(self) -> str | None:
+        """Why the run should save its state now and go on, once for each reason; None where it need not."""
+        ...
+
     def evaluated(self, event: EvaluationResult) -> None:
         """Called on every rank after an evaluation and its checkpoint; may be collective."""
         ...

@@ -20,6 +20,7 @@ from distgan.training.events import (
     CheckpointSaved,
     EvaluationResult,
     Event,
+    Notice,
     Reporter,
     RunFinished,
     StepMetrics,
@@ -37,6 +38,9 @@ from distgan.training.run_evaluator import RunEvaluator
 from distgan.training.run_spec import RunSpec
 from distgan.training.state import TrainingState
 from distgan.training.step import Step
+
+# Ranks agree that often on whether to save, where steps are long enough; else at each row of metrics.
+_AGREE_S = 2.0
 
 
 @dataclass
@@ -76,7 +80,8 @@ class Trainer:
         self.resumed_at_kimg = self.state.progress.kimg
         self._earlier_retries = Retry.count
         self._last_save_s = self.meter.elapsed()
-        self._minutes_due = False
+        self._save_due = False
+        self._agree_every, self._images_per_step = self.config.training.log_every, 0
         # Whether the state is that of a whole step, with nothing left to do at it but to save it.
         self._savable = False
 
@@ -103,6 +108,8 @@ class Trainer:
                     progress.health = self.distributed.broadcast(progress.health)
                 if progress.step % config.training.log_every == 0:
                     stop = self._log_step()
+                elif progress.step % self._agree_every == 0:
+                    self._save_due |= self.distributed.broadcast(self._save_requested())
                 # What is due at this step is done before a stop: a resumed run begins with the next step.
                 last = progress.images >= budget or stop == "time" or self._failure() is not None
                 if last or due(before, progress.images, config.evaluation.every_kimg):
@@ -148,6 +155,7 @@ class Trainer:
         if self.profiler is not None:
             self.profiler.step()
         self.meter.add_step(terms.values, images, terms.groups)
+        self._images_per_step = images
 
     def _sync_metrics(self) -> None:
         """All-reduces the metrics since the last call and checks them. Collective.
@@ -171,7 +179,7 @@ class Trainer:
         """Reports the metrics of the last steps. Returns "interrupted" or "time" if the run has to stop.
 
         Also starts a pending asynchronous evaluation, once its checkpoint is complete, and decides whether a checkpoint
-        is due by time.
+        is due by time or by request.
         """
         self._sync_metrics()
         metrics, images_per_second = self.meter.take()
@@ -190,11 +198,25 @@ class Trainer:
                 stop = "time"
         every = self.config.checkpoint.every_minutes
         late = every is not None and self.meter.elapsed() - self._last_save_s >= 60 * every
-        stop, can_start, self._minutes_due = self.distributed.broadcast((stop, self.evaluator.can_start, late))
+        stop, can_start, self._save_due, self._agree_every = self.distributed.broadcast(
+            (
+                stop,
+                self.evaluator.can_start,
+                self._save_requested() or late or self._save_due,
+                max(1, int(_AGREE_S * images_per_second / self._images_per_step)),
+            )
+        )
         if can_start:
             with self.meter.phase("evaluation"):
                 self.evaluator.start()
         return stop
+
+    def _save_requested(self) -> bool:
+        """Whether a checkpoint is asked for, of which the run tells. Always False but on rank 0."""
+        reason = self.reporter.save_requested() if self.distributed.rank == 0 else None
+        if reason is not None:
+            self._report(Notice(f"{reason}; the state of step {self.state.progress.step:,} is saved"))
+        return reason is not None
 
     def _evaluate(self, *, last: bool) -> None:
         """Evaluates the averaged generator, now or asynchronously, and saves samples and the state.
@@ -236,11 +258,11 @@ class Trainer:
         return ongoing[0] if ongoing and self.config.health.stop else None
 
     def _save_if_due(self, before: int) -> None:
-        """Saves samples and the state if a multiple of their interval lies after `before` images, or by time."""
+        """Saves samples and the state if a multiple of their interval lies after `before` images, or as agreed."""
         images = self.state.progress.images
         samples_every, every = self.config.training.samples_every_kimg, self.config.checkpoint.every_kimg
         samples_due = samples_every is not None and due(before, images, samples_every)
-        checkpoint_due = self._minutes_due or (every is not None and due(before, images, every))
+        checkpoint_due = self._save_due or (every is not None and due(before, images, every))
         if samples_due or checkpoint_due:
             self._check_state()
         if samples_due:
@@ -257,7 +279,7 @@ class Trainer:
 
     def _save_checkpoint(self) -> None:
         """Starts writing a checkpoint in the background, on rank 0, after the metrics of its steps."""
-        self._minutes_due, self._savable = False, True
+        self._save_due, self._savable = False, True
         if self.distributed.rank != 0:
             return
         progress = self.state.progress
