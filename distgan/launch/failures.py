@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 import traceback
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +18,7 @@ from distgan.launch.mailbox import Mailbox, create_mailbox
 from distgan.launch.ray_errors import restart_reason
 from distgan.launch.ray_internals import RestartCallback, restart_failure
 from distgan.tracking.formatting import kimg_count, plural
-from distgan.training.events import Attempt, CheckpointSaved, RunStarted, WorkersLost
+from distgan.training.events import Attempt, CheckpointSaved, RunStarted, StepMetrics, WorkersLost
 from distgan.training.run_spec import RunSpec
 
 # Ray counts failures over a run's whole life; `RunMailbox` counts those without progress.
@@ -30,6 +32,37 @@ class WorkerError(Exception):
     def of(cls, error: Exception, rank: int, node: str) -> WorkerError:
         trace = "".join(traceback.format_exception(error))
         return cls(f"worker {rank} on {node} raised {error_text(error)}; such an error is not retried\n\n{trace}")
+
+
+class KeptSteps:
+    """Counts the seconds in steps of groups of workers that the next group did not repeat.
+
+    Attributes:
+        before: of the groups before the present one.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock, self._began = clock, clock()
+        self._seconds = self._kimg = self.before = 0.0
+        self._rows: list[tuple[float, float]] = []  # kimg, and the seconds up to there
+        self._saved: dict[float, float] = {}  # those of checkpoints
+
+    @property
+    def elapsed(self) -> float:
+        return self._clock() - self._began
+
+    def add(self, event: object) -> None:
+        if isinstance(event, RunStarted):
+            self._seconds = self.before = self._saved.get(event.kimg, 0.0)
+            self._kimg, self._rows = event.kimg, [(event.kimg, self._seconds)]
+        elif isinstance(event, StepMetrics) and event.images_per_second > 0:
+            self._seconds += 1000 * (event.kimg - self._kimg) / event.images_per_second
+            self._kimg = event.kimg
+            self._rows.append((event.kimg, self._seconds))
+        elif isinstance(event, CheckpointSaved):  # rows of later steps may have come before
+            reached = [row for row in self._rows if row[0] <= event.kimg]
+            self._saved[event.kimg] = reached[-1][1]
+            self._rows = self._rows[len(reached) - 1 :]
 
 
 class RunMailbox(Mailbox):
@@ -48,10 +81,12 @@ class RunMailbox(Mailbox):
         self._sigterms: dict[int, int] = {}
         self._terminated: list[str] = []
         self._kimg, self._count = 0.0, 0
+        self._goodput = KeptSteps()
         self._attempts: list[Attempt] = []
 
     def put(self, event: object) -> None:
         super().put(event)
+        self._goodput.add(event)
         if isinstance(event, RunStarted):
             self._kimg = event.kimg
             self._restart()
@@ -78,6 +113,10 @@ class RunMailbox(Mailbox):
 
     def attempts(self) -> list[Attempt]:
         return self._attempts
+
+    def kept_before(self) -> tuple[float, float]:
+        """Seconds in steps of earlier groups of workers that were kept, and seconds since the run was started."""
+        return self._goodput.before, self._goodput.elapsed
 
     def lost(self, reason: str, counts: bool) -> str | None:
         """Records that workers were lost. Returns None where they restart, else the error that ends the run.

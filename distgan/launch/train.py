@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +13,7 @@ import ray
 import ray.train
 import ray.train.torch
 import ray.util
+from ray.exceptions import RayError
 from ray.train import RunConfig
 from ray.train.torch import TorchTrainer
 
@@ -38,8 +39,18 @@ from distgan.launch.signals import StopRequest, stop_on_signals
 from distgan.storage.storage import Storage
 from distgan.tracking import formatting
 from distgan.tracking.console import Display
+from distgan.tracking.record import recorded_failure
 from distgan.tracking.run_folder import RunReporter
-from distgan.training.events import EvaluationResult, Event, RunFinished, RunStarted, StepMetrics, Summary, WorkersLost
+from distgan.training.events import (
+    Attempt,
+    EvaluationResult,
+    Event,
+    RunFinished,
+    RunStarted,
+    StepMetrics,
+    Summary,
+    WorkersLost,
+)
 from distgan.training.meter import Meter
 from distgan.training.run_spec import RunSpec
 from distgan.training.train import train
@@ -73,6 +84,8 @@ def check_versions(expected: Mapping[str, str]) -> None:
 
 _POLL_S = 0.3
 
+_ATTEMPTS_S = 5.0
+
 # A collective waits for other workers that long, and longer by `storage.patience_minutes`, as one may wait for storage.
 _COLLECTIVE_S = 1800
 
@@ -98,7 +111,14 @@ def train_on_ray(spec: RunSpec, address: str | None, claim_lost: Callable[[], bo
                 display.message(note)
             threads = requested_threads()
             trainer = build_ray_trainer(spec, mailbox, storage, resources, threads=threads, own_cluster=own_cluster)
-            with time_limits(spec.config.scale):
+
+            def attempts() -> list[Attempt]:
+                found: list[Attempt] = []
+                with suppress(RayError):  # the cluster is gone
+                    found = ray.get(mailbox.attempts.remote(), timeout=_ATTEMPTS_S)
+                return found
+
+            with time_limits(spec.config.scale), recorded_failure(run, attempts), report_losses(run.url):
                 fit = Background(trainer.fit)
                 watch = PlacementWatch(resources, spec.config.scale, display.message)
                 summary = _follow(mailbox, fit, display, stop, watch, own_cluster, claim_lost)
@@ -197,8 +217,9 @@ class RayReporter(RunReporter):
 
     def event(self, event: Event) -> None:
         if isinstance(event, RunFinished):
-            attempts = ray.get(self._mailbox.attempts.remote())
-            event = RunFinished(replace(event.summary, attempts=attempts))
+            attempts, (kept, elapsed) = ray.get([self._mailbox.attempts.remote(), self._mailbox.kept_before.remote()])
+            summary = replace(event.summary, attempts=attempts)
+            event = RunFinished(summary.with_goodput(kept + summary.step_seconds, elapsed))
         if self._elastic and isinstance(event, StepMetrics):
             event = replace(event, terms=event.terms | {"scale/workers": ray.train.get_context().get_world_size()})
         super().event(event)

@@ -224,4 +224,4 @@ def summarize(
         given=progress.given,
         higher_is_better=higher_is_better(monitor),
         health=[warning(mode, episode, config) for mode, episode in progress.health.episodes.items()],
-    )
+    ).with_goodput(seconds.get("training", 0.0), seconds["total"])

@@ -65,6 +65,9 @@ def test_a_killed_worker_without_restarts_ends_the_run_in_one_line(tmp_path: Pat
     assert re.fullmatch(error, told[-1]), output
     assert "Traceback" not in output
     assert "raylet" not in output
+    summary = json.loads((tmp_path / "runs" / "killed" / "summary.json").read_text())
+    assert (summary["reason"], f"distgan: error: {summary['error']}\n") == ("error", told[-1])
+    assert len(summary["attempts"]) == 1
     wait_for(lambda: our_processes().keys() <= before.keys(), 20)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -24,8 +25,8 @@ from ray.train.v2._internal.execution.controller.state import (
 
 from distgan.errors import UserError
 from distgan.launch import failures
-from distgan.launch.failures import FailurePolicy, RunMailbox, WorkerError
-from distgan.training.events import Attempt, CheckpointSaved, Notice, RunStarted
+from distgan.launch.failures import FailurePolicy, KeptSteps, RunMailbox, WorkerError
+from distgan.training.events import Attempt, CheckpointSaved, Notice, RunStarted, StepMetrics
 
 KILLED = {1: WorkerHealthCheckFailedError("A worker health check failed.", ActorDiedError())}
 
@@ -101,6 +102,26 @@ def test_each_attempt_is_kept_with_its_reason() -> None:
         Attempt(0, STARTED.kimg, GONE),
         whole,
     ]
+
+
+def test_goodput_counts_steps_that_were_kept() -> None:
+    """A row is 1 kimg in 10 s. The checkpoint of 2 kimg is complete after the row of 3 kimg, which is repeated."""
+    now = [100.0]
+    kept = KeptSteps(lambda: now[0])
+    kept.add(replace(STARTED, kimg=0.0))
+    for step in (1, 2, 3):
+        kept.add(StepMetrics(step, float(step), 100.0, {}))
+    kept.add(CheckpointSaved(2, 2.0, "step-2"))
+    kept.add(StepMetrics(4, 4.0, 100.0, {}))
+    kept.add(replace(STARTED, kimg=2.0, resumed=True))
+    assert kept.before == 20.0
+    kept.add(StepMetrics(3, 3.0, 100.0, {}))
+    kept.add(CheckpointSaved(3, 3.0, "step-3"))
+    kept.add(replace(STARTED, kimg=3.0, resumed=True))
+    now[0] = 160.0
+    assert (kept.before, kept.elapsed) == (30.0, 60.0)
+    kept.add(replace(STARTED, kimg=0.0))  # all checkpoints were damaged
+    assert kept.before == 0.0
 
 
 def test_a_preemption_does_not_count() -> None:
