@@ -322,9 +322,10 @@ class Trainer:
             best_checkpoint=self.distributed.broadcast(best),
             resumed_at_kimg=self.resumed_at_kimg,
         )  # fmt: skip
-        if self.profiler is not None:
-            self._report(self.profiler.finish())
-        self._report(RunFinished(summary))
+        with self.meter.phase("end"):  # uploads may take long
+            if self.profiler is not None:
+                self._report(self.profiler.finish())
+            self._report(RunFinished(summary))
         return summary
 
     def _warn(self, modes: list[FailureMode]) -> None:

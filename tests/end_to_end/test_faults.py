@@ -123,5 +123,5 @@ def test_a_terminated_worker_has_the_state_saved_and_a_frozen_one_is_replaced(tm
     assert process.returncode == 130, told
     summary = json.loads((run / "summary.json").read_text())
     assert [attempt["failure"] for attempt in summary["attempts"]] == [lost[1], None]
-    assert summary["attempts"][1]["kimg"] == 0.032 * step
+    assert summary["attempts"][1]["kimg"] == pytest.approx(0.032 * step)
     wait_for(lambda: our_processes().keys() <= before.keys(), 20)

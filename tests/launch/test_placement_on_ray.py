@@ -176,4 +176,4 @@ def test_a_preempted_node_loses_only_steps_after_the_notice(
     assert trained == list(range(1, trained[-1] + 1))
     attempts = json.loads((run / "summary.json").read_text())["attempts"]
     assert [attempt["failure"] is None for attempt in attempts] == [False, True]
-    assert attempts[1]["kimg"] == step * 0.032
+    assert attempts[1]["kimg"] == pytest.approx(0.032 * step)
