@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import signal
+import subprocess
+import sys
 from contextlib import suppress
 from dataclasses import replace
 from typing import ClassVar
@@ -100,6 +103,29 @@ def test_a_hang_is_the_reason_of_the_restart_and_counts() -> None:
     assert isinstance(event, Notice)
     assert re.fullmatch(r"worker 1 on .*: no progress since .*; restart 1 of 1 without a new checkpoint, from 0 kimg",
                         event.text)  # fmt: skip
+
+
+HUNG = """
+import time
+from distgan.launch import heartbeat
+from distgan.training.meter import Meter
+
+class Mailbox:
+    class beat:
+        remote = staticmethod(lambda rank, beat: print(rank, beat.place, flush=True) or beat.activity > 0)
+
+heartbeat.BEAT_S, heartbeat.ray.get = 0.01, lambda value: value
+heartbeat.ray.util.get_node_ip_address = lambda: "10.0.0.2"
+meter = Meter()
+with heartbeat.Heartbeat(Mailbox, 1, meter), meter.phase("training"):
+    time.sleep(60)
+"""
+
+
+def test_a_worker_whose_group_hangs_ends_though_its_thread_does_not() -> None:
+    ended = subprocess.run([sys.executable, "-c", HUNG], capture_output=True, text=True, timeout=50)
+    assert ended.returncode == -signal.SIGKILL, ended.stderr
+    assert "1 worker 1 on 10.0.0.2" in ended.stdout
 
 
 def test_a_sigterm_is_told_once() -> None:
