@@ -153,7 +153,7 @@ def test_a_preempted_node_loses_only_steps_after_the_notice(
             "start", *options, "--block", "--num-cpus", "1", "--object-store-memory", "100000000", cwd=tmp_path
         )
         finish(start("-c", PREEMPT, labeled_nodes, SPOT, cwd=tmp_path), 60)
-        notice = r"node 127\.0\.0\.2 \(worker [01]\) will be preempted in 1\d s; the state of step ([\d,]+) is saved"
+        notice = r"node 127\.0\.0\.2 \(worker [01]\) will be preempted in \d+ s; the state of step ([\d,]+) is saved"
         saved = re.search(notice, until("will be preempted"))
         assert saved is not None, told
         step = int(saved[1].replace(",", ""))
