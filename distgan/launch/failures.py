@@ -61,8 +61,9 @@ class KeptSteps:
             self._rows.append((event.kimg, self._seconds))
         elif isinstance(event, CheckpointSaved):  # rows of later steps may have come before
             reached = [row for row in self._rows if row[0] <= event.kimg]
-            self._saved[event.kimg] = reached[-1][1]
-            self._rows = self._rows[len(reached) - 1 :]
+            if reached:  # else it is of an earlier group of workers
+                self._saved[event.kimg] = reached[-1][1]
+                self._rows = self._rows[len(reached) - 1 :]
 
 
 class RunMailbox(Mailbox):

@@ -118,6 +118,7 @@ def test_goodput_counts_steps_that_were_kept() -> None:
     kept.add(StepMetrics(3, 3.0, 100.0, {}))
     kept.add(CheckpointSaved(3, 3.0, "step-3"))
     kept.add(replace(STARTED, kimg=3.0, resumed=True))
+    kept.add(CheckpointSaved(1, 1.0, "step-1"))  # of the first group, told late
     now[0] = 160.0
     assert (kept.before, kept.elapsed) == (30.0, 60.0)
     kept.add(replace(STARTED, kimg=0.0))  # all checkpoints were damaged
