@@ -85,7 +85,7 @@ class RunEvaluator:
     def can_start(self) -> bool:
         """Whether the pending evaluation can start because its checkpoint is complete. Rank 0 only."""
         name = self._pending_name
-        return self.is_async and name is not None and self._started != name and self._checkpoints.is_idle
+        return self.is_async and name is not None and self._started != name and self._checkpoints.has_written(name)
 
     def start(self) -> None:
         """Starts the pending evaluation."""
@@ -113,15 +113,18 @@ class RunEvaluator:
     def _pending_scores(self, name: str) -> Scores | None:
         """None if the checkpoint no longer exists. An evaluation that an earlier session started is started anew."""
         if self._started != name:
-            if self._distributed.rank == 0:
-                self._checkpoints.wait()
-            if not self._distributed.from_rank_0(lambda: self._checkpoints.load(name) is not None):
+            if not self._distributed.from_rank_0(lambda: self._exists(name)):
                 return None
             if self._async is None:
                 return self._evaluate_checkpoint(name)
             self.start()
         assert self._async is not None
         return self._async.result(name)
+
+    def _exists(self, name: str) -> bool:
+        """Whether a checkpoint can be read, once it is written."""
+        self._checkpoints.wait(name)
+        return self._checkpoints.load(name) is not None
 
     def _evaluate_checkpoint(self, name: str) -> Scores:
         checkpoint = self._checkpoints.load(name)

@@ -244,6 +244,7 @@ def test_a_slow_server_changes_nothing(proxy: Proxy, bucket: str, data: str, tmp
     assert rows(bucket) == list(range(1, STEPS + 1))
 
 
+@pytest.mark.usefixtures("every_checkpoint")
 @pytest.mark.parametrize(("minutes", "saved"), [("1e-6", [2, 4, 5]), ("60", [5])])
 def test_checkpoints_by_time_come_at_log_steps(minutes: str, saved: list[int], data: str, tmp_path: Path) -> None:
     keys = [f"checkpoint.every_minutes={minutes}", "training.log_every=2"]
