@@ -19,7 +19,7 @@ from distgan.config.load import build_config
 from distgan.config.plugins import custom_names, custom_sources
 from distgan.distributed import Distributed, requested_threads
 from distgan.errors import UserError
-from distgan.launch.async_evaluator import RayAsyncEvaluator, validation_config
+from distgan.launch.async_evaluator import ray_evaluator, task_options
 from distgan.launch.cluster import HeadWatch, RayStorage, ray_cluster, ray_storage
 from distgan.launch.failures import UNLIMITED, FailurePolicy, WorkerError, create_run_mailbox
 from distgan.launch.jobs.bootstrap import difference, versions
@@ -36,7 +36,16 @@ from distgan.storage.storage import Storage
 from distgan.tracking import formatting
 from distgan.tracking.console import Display
 from distgan.tracking.run_folder import RunReporter
-from distgan.training.events import EvaluationResult, Event, RunFinished, RunStarted, StepMetrics, Summary, WorkersLost
+from distgan.training.events import (
+    EvaluationResult,
+    Event,
+    Notice,
+    RunFinished,
+    RunStarted,
+    StepMetrics,
+    Summary,
+    WorkersLost,
+)
 from distgan.training.run_spec import RunSpec
 from distgan.training.train import train
 
@@ -130,10 +139,10 @@ def build_ray_trainer(
             "runs_per_host": runs_per_host,
             "threads": threads,
             "versions": versions(),
+            "evaluation": task_options(resources) if config.evaluation.asynchronous else None,
         },
         torch_config=InterfaceConfig(resources.backend, interface=config.placement.interface, mailbox=mailbox),
         scaling_config=resources.scaling(config.scale),
-        validation_config=validation_config(spec, resources),  # type: ignore[call-arg]
         run_config=RunConfig(
             name=f"{spec.name}-{time.strftime('%Y%m%d-%H%M%S')}",
             storage_path=path,
@@ -156,7 +165,12 @@ def worker_main(arguments: dict[str, Any]) -> None:
         config = build_config(arguments["spec"]["config"], "job", trust_code=True)
         spec = RunSpec(**{**arguments["spec"], "config": config})
         with closing(RayReporter(spec, mailbox)) as reporter:
-            evaluator = RayAsyncEvaluator(distributed, spec.run.url) if config.evaluation.asynchronous else None
+            task = arguments["evaluation"]
+
+            def log(line: str) -> None:
+                reporter.event(Notice(line))
+
+            evaluator = None if task is None else ray_evaluator(spec, distributed, task, log)
             train(spec, distributed, reporter, evaluator)
     except UserError as error:
         ray.get(mailbox.put_error.remote(error))

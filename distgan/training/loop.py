@@ -20,6 +20,7 @@ from distgan.training.events import (
     CheckpointSaved,
     EvaluationResult,
     Event,
+    Notice,
     Reporter,
     RunFinished,
     StepMetrics,
@@ -205,8 +206,12 @@ class Trainer:
         """
         self._check_state()
         evaluator, results = self.evaluator, []
+        pending = self.state.progress.pending
         with self.meter.phase("evaluation"):
             finished = evaluator.finish_pending()
+        if pending is not None and finished is None:
+            name = checkpoint_name(pending.step)
+            self._report(Notice(f"{name} is gone or damaged: the run has no evaluation of it, where it was pending"))
         if finished is not None:
             self._report_evaluation(finished)
             results.append(finished)

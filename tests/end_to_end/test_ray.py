@@ -158,14 +158,27 @@ def test_an_address_where_nothing_listens_is_one_line(data: str, bucket: str, tm
     assert "Traceback" not in output
 
 
+def evaluators_of(before: dict[int, str]) -> list[int]:
+    """Processes that have begun since, and evaluate a checkpoint."""
+    return [pid for pid, title in our_processes().items() if pid not in before and "evaluate_checkpoint" in title]
+
+
 @pytest.mark.slow
 def test_evaluations_beside_the_training_find_what_those_within_it_do(data: str, bucket: str, tmp_path: Path) -> None:
-    """The same weights to the bit, and the same values: on Ray beside the training, without Ray within it."""
+    """The same weights to the bit, and the same values: on Ray beside the training, without Ray within it.
+
+    Also where the process that evaluates is killed.
+    """
     before = our_processes()
     command = ["train", "quickstart", f"data.url={data}", *TINY, "--workers", "1", "--storage", bucket]
     keys = ["evaluation.every_kimg=0.5", "evaluation.metrics=[recall]"]
-    output = finish(distgan(*command, *keys, "evaluation.asynchronous=true", "--name", "beside", cwd=tmp_path))
+    process = distgan(*command, *keys, "evaluation.asynchronous=true", "--name", "beside", cwd=tmp_path)
+    wait_for(lambda: bool(evaluators_of(before)))
+    os.kill(evaluators_of(before)[0], signal.SIGKILL)
+    output = finish(process)
     assert "image budget reached" in output, output
+    assert "the evaluation of checkpoint step-000000000 was lost: its process died; restart 1 of 3" in output, output
+    assert "Traceback" not in output
     output = finish(distgan(*command, *keys, "--no-ray", "--name", "within", cwd=tmp_path))
     assert "image budget reached" in output, output
     assert our_processes() == before
