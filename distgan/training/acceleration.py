@@ -15,6 +15,7 @@ from distgan.distributed import Distributed
 from distgan.errors import UserError
 from distgan.training.optimizers import Optimizers
 from distgan.training.prepared import CudaGraphs, GraphBackend, PreparedUpdate
+from distgan.training.sums import SumsBetweenGraphs
 
 
 class Choice(NamedTuple):
@@ -58,19 +59,28 @@ def capture_updates(
     updates: Mapping[str, PreparedUpdate],
     optimizers: Optimizers,
     optimizer_steps: dict[str, Callable[[], object]],
+    sum_between_graphs: Callable[[bool], SumsBetweenGraphs | None],
     backend: GraphBackend | None,
 ) -> Choice:
-    """Captures the updates and, where they can be, the optimizers' steps in `optimizer_steps`."""
+    """Captures the updates and, where they can be, the optimizers' steps in `optimizer_steps`.
+
+    `sum_between_graphs(True)` makes several workers sum there, and gives their sums; with False they sum as before.
+    """
     setting = config.training.cuda_graphs
     reason = (None if backend is not None else _no_graphs(distributed)) or _obstacle(updates)
     if setting != "off" and reason is None:
         eager = dict(optimizer_steps)
         backend = CudaGraphs() if backend is None else backend
+        sums = sum_between_graphs(True)
         try:
-            _capture(updates, optimizers, optimizer_steps, backend)
+            _capture(updates, optimizers, optimizer_steps, sums, backend)
         except Exception as error:  # noqa: BLE001 - a part of the user's own may do what no graph can
             reason = f"torch cannot capture the update: {_first_sentence(error)}"
+        reason = next((found for found in distributed.gather(reason) if found is not None), None)
+        if reason is not None:
             optimizer_steps.update(eager)
+            optimizers.release_memory()
+            sum_between_graphs(False)
             for update in updates.values():
                 update.drop_graphs()
     choice = _choice("training.cuda_graphs", setting, reason)
@@ -81,14 +91,19 @@ def _capture(
     updates: Mapping[str, PreparedUpdate],
     optimizers: Optimizers,
     optimizer_steps: dict[str, Callable[[], object]],
+    sums: SumsBetweenGraphs | None,
     graphs: GraphBackend,
 ) -> None:
+    """Workers talk to each other in the warming up only, so one that fails to capture leaves nobody waiting."""
     optimizers.fix_memory()
     for kind, update in updates.items():
+        update.sums = sums
         graphs.warm_up(update.try_out)
-        update.capture(graphs)
         if optimizers.can_be_captured:
             graphs.warm_up(optimizer_steps[kind])
+    for kind, update in updates.items():
+        update.capture(graphs)
+        if optimizers.can_be_captured:
             optimizer_steps[kind] = graphs.capture(optimizer_steps[kind])
 
 
@@ -119,9 +134,7 @@ def _state(networks: Sequence[nn.Module], optimizers: Optimizers) -> Iterator[Te
 
 
 def _no_graphs(distributed: Distributed) -> str | None:
-    if distributed.device.type != "cuda":
-        return "the run is not on a GPU"
-    return "several workers sum their gradients between the graphs" if distributed.size > 1 else None
+    return None if distributed.device.type == "cuda" else "the run is not on a GPU"
 
 
 def _no_compiler(config: Config, distributed: Distributed) -> str | None:

@@ -12,6 +12,7 @@ from torch.nn.utils.parametrizations import _SpectralNorm
 from torch.nn.utils.parametrize import ParametrizationList
 
 from distgan.distributed import Distributed
+from distgan.training.sums import SumsBetweenGraphs
 
 
 class PowerIteration:
@@ -71,7 +72,7 @@ class RunningStatistics:
         self._remember()
 
     @contextmanager
-    def group(self, last: bool, num_groups: int, distributed: Distributed) -> Iterator[None]:
+    def group(self, last: bool, num_groups: int, workers: Distributed | SumsBetweenGraphs) -> Iterator[None]:
         """Encloses all training forwards of one group; `last` says whether it is the worker's last one."""
         self._restore()
         yield
@@ -79,7 +80,7 @@ class RunningStatistics:
             with torch.no_grad():
                 torch._foreach_add_(self._totals, self._means)
                 if last:
-                    self._finish = self._start_averaging(num_groups, distributed)
+                    self._finish = self._start_averaging(num_groups, workers)
 
     def finish(self) -> None:
         """Sets the statistics to their means over all groups of all workers."""
@@ -98,8 +99,8 @@ class RunningStatistics:
         self._initial = [buffer.clone() for buffer in self._all]
         self._totals = [torch.zeros_like(buffer) for buffer in self._means]
 
-    def _start_averaging(self, num_groups: int, distributed: Distributed) -> Callable[[], None]:
-        totals = distributed.all_reduce_async(torch.cat([total.flatten() for total in self._totals]))
+    def _start_averaging(self, num_groups: int, workers: Distributed | SumsBetweenGraphs) -> Callable[[], None]:
+        totals = workers.all_reduce_async(torch.cat([total.flatten() for total in self._totals]))
 
         @torch.no_grad()
         def finish() -> None:

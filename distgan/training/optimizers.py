@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -13,24 +14,30 @@ from distgan.config.optimizer import AdamConfig, OptimizerConfig, OptimizersConf
 from distgan.config.schedule import Schedule, value_at
 from distgan.training.state_file import TensorSpec
 
+# Gradients begin at multiples of so many numbers: fused optimizers load four at once.
+_ALIGNED = 16
+
 
 @dataclass
 class Optimizers:
     """One optimizer for each network.
 
     Attributes:
-        memory_is_fixed: whether gradients and learning rates stay where they are in memory.
+        gradients: of each network all gradients as one vector, once their memory is fixed.
     """
 
     generator: torch.optim.Optimizer
     discriminator: torch.optim.Optimizer
     config: OptimizersConfig
-    memory_is_fixed: bool = False
+    gradients: dict[str, Tensor] = field(default_factory=dict)
 
     def zero_grad(self, *networks: str) -> None:
         """Clears the gradients of the networks named, of both by default."""
         for name in networks or ("generator", "discriminator"):
-            getattr(self, name).zero_grad(set_to_none=not self.memory_is_fixed)
+            if name in self.gradients:
+                self.gradients[name].zero_()
+            else:
+                getattr(self, name).zero_grad()
 
     @property
     def can_be_captured(self) -> bool:
@@ -40,14 +47,17 @@ class Optimizers:
 
     def fix_memory(self) -> None:
         """Gives gradients and learning rates memory that stays, for CUDA graphs to work on."""
-        for optimizer in (self.generator, self.discriminator):
-            for group in optimizer.param_groups:
-                for parameter in group["params"]:
-                    parameter.grad = torch.zeros_like(parameter)
-                if self.can_be_captured:
-                    group["lr"] = torch.tensor(float(group["lr"]), device=group["params"][0].device)
-                    group["capturable"] = group["lr"].is_cuda
-        self.memory_is_fixed = True
+        for name, optimizer in (("generator", self.generator), ("discriminator", self.discriminator)):
+            parameters = [each for group in optimizer.param_groups for each in group["params"] if each.requires_grad]
+            self.gradients[name] = _one_vector_of_gradients(parameters)
+            for group in optimizer.param_groups if self.can_be_captured else ():
+                group["lr"] = torch.tensor(float(group["lr"]), device=parameters[0].device)
+                group["capturable"] = group["lr"].is_cuda
+
+    def release_memory(self) -> None:
+        """Takes the vectors of gradients back."""
+        self.gradients.clear()
+        self.zero_grad()
 
     def follow_schedules(self, kimg: float) -> None:
         """Sets the learning rates and the decays of the mean squares for a step that begins after `kimg`."""
@@ -111,6 +121,15 @@ def _moments_of_two_numbers(config: AdamConfig | RMSPropConfig, dtype: torch.dty
     optimizer = _build(config, nn.ParameterList([parameter]))
     optimizer.step()
     return dict(optimizer.state[parameter])
+
+
+def _one_vector_of_gradients(parameters: Sequence[nn.Parameter]) -> Tensor:
+    """Zeros, of which each parameter's gradient is a part with the parameter's strides."""
+    starts = [0, *accumulate(-(-parameter.numel() // _ALIGNED) * _ALIGNED for parameter in parameters)]
+    vector = torch.zeros(starts[-1], device=parameters[0].device, dtype=parameters[0].dtype)
+    for parameter, start in zip(parameters, starts, strict=False):
+        parameter.grad = vector.as_strided(parameter.shape, parameter.stride(), start)
+    return vector
 
 
 def _load_moments(optimizer: torch.optim.Optimizer, state: Mapping[int, Mapping[str, Tensor]]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import NamedTuple, Protocol
 
 import torch
@@ -15,6 +14,7 @@ from distgan.data.stream import Group
 from distgan.losses.context import Context
 from distgan.training.profiling import span
 from distgan.training.recording import Recording, RecordingContext, ReplayContext
+from distgan.training.sums import SumsBetweenGraphs
 from distgan.training.updates import TermSums
 
 # After so many updates, at most, the pattern of lazy penalties has to repeat.
@@ -29,7 +29,7 @@ class Part(NamedTuple):
     last: bool
 
 
-# An update: runs the next group each time it is advanced, and gives the terms so far.
+# An update: runs the next group each time it is advanced, then what follows the last one, and gives the terms so far.
 Body = Callable[[Iterator[Part]], Iterator[TermSums]]
 
 
@@ -58,7 +58,8 @@ class CudaGraphs:
 
     def capture(self, function: Callable[[], object]) -> Callable[[], object]:
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool):
+        # Other threads, as those of NCCL and of the data, go on.
+        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
             function()
         replay: Callable[[], object] = graph.replay
         return replay
@@ -101,12 +102,14 @@ class _Pattern:
     Attributes:
         contexts: of the first of them.
         replays: a graph for each group; None without graphs.
+        end: what follows the last group's graph, where workers sum between graphs.
         terms: names and groups of the terms that the last graph leaves in `values`.
     """
 
     contexts: Sequence[Context]
     groups: list[_GroupMemory]
     replays: list[Callable[[], object]] | None = None
+    end: Sequence[Callable[[], object]] = ()
     terms: TermSums | None = None
     values: Tensor | None = None
 
@@ -116,6 +119,7 @@ class PreparedUpdate:
 
     Attributes:
         obstacle: why it cannot run on fixed memory; None where it can.
+        sums: of several workers, which run between the graphs.
     """
 
     def __init__(
@@ -131,6 +135,7 @@ class PreparedUpdate:
         self._periods: set[int] = set()
         self._patterns: dict[tuple[int, ...], _Pattern] = {}
         self.obstacle: str | None = None
+        self.sums: SumsBetweenGraphs | None = None
         self._find_patterns(contexts, blank)
 
     def run(self, batch: Sequence[Group], contexts: Sequence[Context]) -> TermSums:
@@ -144,6 +149,8 @@ class PreparedUpdate:
         for memory, context, replay in zip(pattern.groups, contexts, pattern.replays, strict=True):
             memory.seed_layers(context)
             replay()
+        for run in pattern.end:
+            run()
         assert pattern.terms is not None
         assert pattern.values is not None
         # The next replay overwrites the values.
@@ -158,26 +165,44 @@ class PreparedUpdate:
     def capture(self, backend: GraphBackend) -> None:
         """Captures every pattern, on blank images."""
         for pattern in self._patterns.values():
-            body = self._body(_parts(pattern.groups))
-            replays = [backend.capture(partial(next, body)) for _ in pattern.groups[1:]]
-
-            def run_last(pattern: _Pattern = pattern, body: Iterator[TermSums] = body) -> None:
-                pattern.terms = next(body)
-                pattern.values = torch.stack(list(pattern.terms.values.values()))
-
-            pattern.replays = [*replays, backend.capture(run_last)]
+            pattern.replays, pattern.end = self._capture(pattern, backend)
 
     def drop_graphs(self) -> None:
         """Runs the update without graphs from now on."""
+        self.sums = None
         for pattern in self._patterns.values():
             pattern.replays = None
 
     def _run_body(self, pattern: _Pattern, contexts: Sequence[Context]) -> TermSums:
-        body, sums = self._body(_parts(pattern.groups)), TermSums()
+        body = self._body(_parts(pattern.groups))
         for memory, context in zip(pattern.groups, contexts, strict=True):
             memory.seed_layers(context)
-            sums = next(body)
-        return sums
+            next(body)
+        if self.sums is not None:
+            self.sums.take()()
+        return next(body)
+
+    def _capture(
+        self, pattern: _Pattern, backend: GraphBackend
+    ) -> tuple[list[Callable[[], object]], Sequence[Callable[[], object]]]:
+        body = self._body(_parts(pattern.groups))
+
+        def run_group() -> None:
+            next(body)
+
+        def finish() -> None:
+            pattern.terms = next(body)
+            pattern.values = torch.stack(list(pattern.terms.values.values()))
+
+        def run_last() -> None:
+            run_group()
+            finish()
+
+        replays = [backend.capture(run_group) for _ in pattern.groups[1:]]
+        if self.sums is None:
+            return [*replays, backend.capture(run_last)], ()
+        replays.append(backend.capture(run_group))
+        return replays, (self.sums.take(), backend.capture(finish))
 
     def _key(self, contexts: Sequence[Context]) -> tuple[int, ...]:
         return tuple(count for count in sorted(self._periods) if contexts[0].every(count))

@@ -2,7 +2,8 @@
 
 A global batch is cut into `groups` equal parts. Everything that the mathematics depends on (batch statistics, dropout,
 latents, noise) belongs to a group, so a step is the same for every number of workers. A worker runs its groups in
-turn; one all-reduce sums the gradients at its last group.
+turn. Gradients are summed over workers by data parallelism during the last group's backward, or, where the updates are
+CUDA graphs, between two graphs.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from distgan.training.networks import Networks
 from distgan.training.optimizers import Optimizers
 from distgan.training.prepared import Body, GraphBackend, Part, PreparedUpdate
 from distgan.training.profiling import span
+from distgan.training.sums import SumsBetweenGraphs
 from distgan.training.updates import DiscriminatorUpdate, SimultaneousUpdate, TermSums
 
 # "discriminator", "generator" or "both".
@@ -61,19 +63,17 @@ class Step:
         self.batches_per_step = (config.objective.critic_steps if fresh else 1) + self._generator_reads
         self.augment = DiffAugment(config.training.augment, config.training.augment_probability)
         joint_forward = not self.simultaneous and not has_batch_statistics(self.discriminator)
-        discriminator_update = DiscriminatorUpdate(self.discriminator, objective, self.augment, joint_forward)
-        self._compilable = (self.generator, self.discriminator, discriminator_update)
+        self._discriminator_update = DiscriminatorUpdate(self.discriminator, objective, self.augment, joint_forward)
         self._graph_backend = graph_backend
         self.graphs: GraphBackend | None = None
         self._prepared: dict[Kind, PreparedUpdate] = {}
         self._bodies: dict[Kind, Body]
         self._optimizer_steps: dict[Kind, Callable[[], object]]
+        self._sums: Distributed | SumsBetweenGraphs = distributed
+        self._wrap(distributed.ddp)
         if self.simultaneous:
-            self.parallel_update = distributed.ddp(SimultaneousUpdate(self.generator, discriminator_update))
             self._bodies, self._optimizer_steps = {"both": self._both}, {"both": self._step_both}
         else:
-            self.parallel_generator = distributed.ddp(self.generator)
-            self.parallel_discriminator_update = distributed.ddp(discriminator_update)
             self._bodies = {"discriminator": self._discriminator, "generator": self._generator}
             self._optimizer_steps = {
                 "discriminator": self._step_discriminator,
@@ -146,7 +146,7 @@ class Step:
         for part, context, last in parts:
             labels = self.inputs.labels(part)
             with _synchronized(self.parallel_discriminator_update, last):
-                with self._statistics.group(last, self.groups.total, self.distributed), self._autocast():
+                with self._statistics.group(last, self.groups.total, self._sums), self._autocast():
                     with torch.no_grad():
                         fake = self._fakes(self.generator, context, "discriminator latents", labels)
                     real = self.inputs.real(part.images, context)
@@ -155,9 +155,9 @@ class Step:
                 torch.autograd.backward(loss * self.groups.loss_weight)
             sums.add(terms, 1 / self.groups.total)
             if last:
-                self._statistics.finish()
-                self._add_gradient_norm(sums, "discriminator", self.discriminator)
+                self._hold_gradients("discriminator")
             yield sums
+        yield self._finish(self._statistics, sums, "discriminator")
 
     def _generator(self, parts: Iterator[Part]) -> Iterator[TermSums]:
         sums = self._begin(self._generator_statistics, "generator")
@@ -169,7 +169,7 @@ class Step:
                 self._discriminator_statistics.held(),
                 _synchronized(self.parallel_generator, last),
             ):
-                with self._generator_statistics.group(last, self.groups.total, self.distributed), self._autocast():
+                with self._generator_statistics.group(last, self.groups.total, self._sums), self._autocast():
                     real_logits = self._real_logits(part, context, multiple)
                     fake = self._fakes(self.parallel_generator, context, "generator latents", labels, multiple)
                     fake = self.augment(fake, context, "augmented generator fakes")
@@ -179,9 +179,9 @@ class Step:
                 torch.autograd.backward(loss * self.groups.loss_weight)
             sums.add({"loss/generator": loss}, 1 / self.groups.total)
             if last:
-                self._generator_statistics.finish()
-                self._add_gradient_norm(sums, "generator", self.generator)
+                self._hold_gradients("generator")
             yield sums
+        yield self._finish(self._generator_statistics, sums, "generator")
 
     def _both(self, parts: Iterator[Part]) -> Iterator[TermSums]:
         """The discriminator's backward stops at the generated images.
@@ -192,7 +192,7 @@ class Step:
         weights = list(self.discriminator.parameters())
         for part, context, last in parts:
             with _synchronized(self.parallel_update, last):
-                with self._statistics.group(last, self.groups.total, self.distributed), self._autocast():
+                with self._statistics.group(last, self.groups.total, self._sums), self._autocast():
                     real, latents = (
                         self.inputs.real(part.images, context),
                         self.inputs.latents(context, "discriminator latents"),
@@ -207,10 +207,9 @@ class Step:
                     torch.autograd.backward(fake, towards_fakes)
             sums.add(terms, 1 / self.groups.total)
             if last:
-                self._statistics.finish()
-                self._add_gradient_norm(sums, "discriminator", self.discriminator)
-                self._add_gradient_norm(sums, "generator", self.generator)
+                self._hold_gradients("discriminator", "generator")
             yield sums
+        yield self._finish(self._statistics, sums, "discriminator", "generator")
 
     def warm_up(self) -> list[str]:
         """Prepares compiled updates and CUDA graphs where the configuration asks for them.
@@ -244,20 +243,58 @@ class Step:
             )
             for kind, body in self._bodies.items()
         }
-        compiled = compile_updates(config, distributed, self._compilable, updates)
+        compilable = (self.generator, self.discriminator, self._discriminator_update)
+        compiled = compile_updates(config, distributed, compilable, updates)
         captured = capture_updates(
-            config, distributed, updates, self.optimizers, self._optimizer_steps, self._graph_backend
+            config,
+            distributed,
+            updates,
+            self.optimizers,
+            self._optimizer_steps,
+            self._sum_between_graphs,
+            self._graph_backend,
         )
         self.graphs = captured.graphs
         if compiled.chosen or captured.chosen:
             self._prepared = updates
         return [choice.line for choice in (compiled, captured) if choice.line is not None]
 
+    def _wrap(self, parallel: Callable[[nn.Module], nn.Module]) -> None:
+        """Makes the modules whose backward sums gradients over workers."""
+        if self.simultaneous:
+            self.parallel_update = parallel(SimultaneousUpdate(self.generator, self._discriminator_update))
+        else:
+            self.parallel_generator = parallel(self.generator)
+            self.parallel_discriminator_update = parallel(self._discriminator_update)
+
+    def _sum_between_graphs(self, chosen: bool) -> SumsBetweenGraphs | None:
+        """Several workers sum between graphs from here on, or, if not `chosen`, during the backward."""
+        if self.distributed.size == 1:
+            return None
+        sums = SumsBetweenGraphs(self.distributed) if chosen else None
+        self._sums = sums or self.distributed
+        self._wrap(self.distributed.ddp if sums is None else lambda module: module)
+        return sums
+
     def _begin(self, statistics: RunningStatistics, *networks: str) -> TermSums:
         for name in networks:
             self.optimizers.zero_grad(name)
         statistics.begin()
         return TermSums()
+
+    def _hold_gradients(self, *networks: str) -> None:
+        if isinstance(self._sums, SumsBetweenGraphs):
+            for name in networks:
+                self._sums.all_reduce_async(self.optimizers.gradients[name])
+
+    def _finish(self, statistics: RunningStatistics, terms: TermSums, *networks: str) -> TermSums:
+        """Makes means of what the workers have summed."""
+        statistics.finish()
+        for name in networks:
+            if isinstance(self._sums, SumsBetweenGraphs):
+                self.optimizers.gradients[name].div_(self.distributed.size)
+            self._add_gradient_norm(terms, name, getattr(self, name))
+        return terms
 
     def _step_discriminator(self) -> None:
         self.optimizers.update_discriminator()

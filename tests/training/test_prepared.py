@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -11,11 +12,13 @@ from torch import Tensor
 
 from distgan.config.load import load_config
 from distgan.config.schema import Config
+from distgan.distributed import Distributed
 from distgan.errors import UserError
 from distgan.losses import Context, Objective
 from distgan.training.acceleration import check_acceleration
 from distgan.training.ema import ExponentialMovingAverage
-from tests.helpers.steps import ALONE, Batches, build_step, state_of, train_steps
+from tests.helpers.gloo import run_workers
+from tests.helpers.steps import ALONE, Batches, build_step, largest_difference, state_of, train_steps
 from tests.helpers.tape import TapeGraphs
 
 SMALL = (
@@ -53,6 +56,16 @@ CASES = {
     "bfloat16": small("wgan-gp-faces", "training.precision=bfloat16"),
 }
 
+WORKERS = ("scale.groups=4", "training.precision=float64", "training.cuda_graphs=auto")
+FAILING = "a capture that fails"
+PARALLEL = {
+    "simultaneous, dropout": small("dcgan-bricks", *WORKERS),
+    "lazy penalty, clipped gradients": small(
+        "wgan-gp-faces", "objective.penalty_every=2", "optimizer.discriminator.max_grad_norm=0.1", *WORKERS
+    ),
+    "spectral norm, batch statistics": small("sngan-cifar", *WORKERS),
+    FAILING: small("cgan-fashion", *WORKERS),
+}
 
 # The rate of this case is not exact in float32.
 ROUNDED = "pairs, schedules, augmentation"
@@ -78,6 +91,42 @@ def test_graphs_give_the_bits_of_eager_updates(name: str, one_thread: None) -> N
     for row, wanted_row in zip(terms, wanted, strict=True):
         assert_same(row, wanted_row, 1e-6)
     assert_same(state_of(networks), state_of(eager_networks), 1e-5 if name == ROUNDED else 0.0)
+
+
+class FailingGraphs(TapeGraphs):
+    """Fails at its fourth capture."""
+
+    def capture(self, function: Callable[[], object]) -> Callable[[], object]:
+        if self.captured == 3:
+            raise RuntimeError("no more memory")
+        return super().capture(function)
+
+
+def train_in_graphs(distributed: Distributed) -> dict[str, tuple[list[str], dict[str, Tensor], dict[str, Tensor]]]:
+    """Of each case what was chosen, and the state after warming up and after four steps. One worker has no graphs."""
+    found = {}
+    for name, config in PARALLEL.items():
+        graphs = None if distributed.size == 1 else FailingGraphs() if name == FAILING else TapeGraphs()
+        step, networks = build_step(config, distributed, graphs)
+        lines = step.warm_up() if graphs else []
+        initial = state_of(networks)
+        train_steps(step, Batches(config, step.groups.local), 0, 4)
+        found[name] = lines, initial, state_of(networks)
+    return found
+
+
+@pytest.mark.timeout(300)
+def test_workers_sum_between_graphs(one_thread: None) -> None:
+    """With three workers one has two of the four groups."""
+    (alone,), ranks = run_workers(train_in_graphs, 1, timeout_s=120), run_workers(train_in_graphs, 3, timeout_s=240)
+    reason = "off, as torch cannot capture the update: RuntimeError: no more memory"
+    for name, (_, initial, after) in alone.items():
+        for lines, warmed_up, found in (rank[name] for rank in ranks):
+            assert len(lines) == 1
+            assert lines[0].startswith(f"training.cuda_graphs=auto: {reason if name == FAILING else 'on'}")
+            assert_same(warmed_up, initial)
+            assert_same(found, ranks[0][name][2])
+            assert largest_difference(found, after) < 1e-10, name
 
 
 def test_a_resumed_run_continues_to_the_bit(one_thread: None) -> None:
