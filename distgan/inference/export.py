@@ -197,8 +197,8 @@ def _load_program(path: Path) -> Run:
 
 
 _PROGRAMS = {
-    "onnx": ("generator.onnx", _write_onnx, _load_onnx),
-    "torch-export": ("generator.pt2", _write_program, _load_program),
+    "onnx": ("model.onnx", _write_onnx, _load_onnx),
+    "torch-export": ("model.pt2", _write_program, _load_program),
 }
 
 

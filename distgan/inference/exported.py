@@ -26,7 +26,7 @@ from distgan.training.starting_point import find_checkpoint
 
 CONFIG = "config.json"
 
-WEIGHTS = "generator.safetensors"
+WEIGHTS = "model.safetensors"
 
 Format = Literal["distgan-generator-1"]
 

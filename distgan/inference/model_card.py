@@ -61,22 +61,22 @@ import distgan
 distgan.load_generator("THIS_FOLDER").sample(64).grid().save("grid.png")
 ```
 """)
-    if "generator.onnx" in config.files:
+    if "model.onnx" in config.files:
         more = ', "labels": np.zeros(64, np.int64)' if labels else ""
         parts.append(f"""```python
 import numpy as np
 import onnxruntime
 
 latents = np.random.default_rng(0).standard_normal((64, {config.latents[1]}), np.float32)
-images, = onnxruntime.InferenceSession("generator.onnx").run(None, {{"latents": latents{more}}})
+images, = onnxruntime.InferenceSession("model.onnx").run(None, {{"latents": latents{more}}})
 ```
 """)
-    if "generator.pt2" in config.files:
+    if "model.pt2" in config.files:
         more = ", torch.zeros(64, dtype=torch.int64)" if labels else ""
         parts.append(f"""```python
 import torch
 
-images = torch.export.load("generator.pt2").module()(torch.randn(64, {config.latents[1]}){more})
+images = torch.export.load("model.pt2").module()(torch.randn(64, {config.latents[1]}){more})
 ```
 """)
     return "\n".join(parts)
