@@ -21,7 +21,7 @@ from distgan.config.load import build_config
 from distgan.config.plugins import custom_names, custom_sources
 from distgan.distributed import Distributed, requested_threads
 from distgan.errors import UserError
-from distgan.launch.async_evaluator import RayAsyncEvaluator, validation_config
+from distgan.launch.async_evaluator import ray_evaluator, task_options
 from distgan.launch.cluster import HeadWatch, RayStorage, ray_cluster, ray_storage
 from distgan.launch.failures import UNLIMITED, FailurePolicy, WorkerError, create_run_mailbox
 from distgan.launch.heartbeat import Heartbeat
@@ -45,6 +45,7 @@ from distgan.training.events import (
     Attempt,
     EvaluationResult,
     Event,
+    Notice,
     RunFinished,
     RunStarted,
     StepMetrics,
@@ -157,6 +158,7 @@ def build_ray_trainer(
             "runs_per_host": runs_per_host,
             "threads": threads,
             "versions": versions(),
+            "evaluation": task_options(resources) if config.evaluation.asynchronous else None,
         },
         torch_config=InterfaceConfig(
             resources.backend,
@@ -166,7 +168,6 @@ def build_ray_trainer(
             keep_on_sigterm=True,
         ),
         scaling_config=resources.scaling(config.scale),
-        validation_config=validation_config(spec, resources),  # type: ignore[call-arg]
         run_config=RunConfig(
             name=f"{spec.name}-{time.strftime('%Y%m%d-%H%M%S')}",
             storage_path=path,
@@ -189,7 +190,12 @@ def worker_main(arguments: dict[str, Any]) -> None:
         config = build_config(arguments["spec"]["config"], "job", trust_code=True)
         spec = RunSpec(**{**arguments["spec"], "config": config})
         with closing(RayReporter(spec, mailbox)) as reporter:
-            evaluator = RayAsyncEvaluator(distributed, spec.run.url) if config.evaluation.asynchronous else None
+            task = arguments["evaluation"]
+
+            def log(line: str) -> None:
+                reporter.event(Notice(line))
+
+            evaluator = None if task is None else ray_evaluator(spec, distributed, task, log)
             meter = Meter()
             with Heartbeat(mailbox, distributed.rank, meter):
                 train(spec, distributed, reporter, evaluator, meter)

@@ -50,7 +50,7 @@ class Trainer:
     Every rank executes the same steps. What rank 0 alone knows or measures is broadcast.
 
     Attributes:
-        last_checkpoint: name of the newest complete checkpoint, if the run has one.
+        last_checkpoint: name of the newest checkpoint that is complete or will be, if the run has one.
         is_continuation: whether the run begins with the whole state of another run.
         start_events: reported before the first step.
         finishing: set while the final state is saved. Storage is then waited for even if a stop is requested.
@@ -80,7 +80,7 @@ class Trainer:
         self.resumed_at_kimg = self.state.progress.kimg
         self._earlier_retries = Retry.count
         self._last_save_s = self.meter.elapsed()
-        self._save_due = False
+        self._save_due = self._save_told = False
         self._agree_every, self._images_per_step = self.config.training.log_every, 0
         # Whether the state is that of a whole step, with nothing left to do at it but to save it.
         self._savable = False
@@ -189,6 +189,8 @@ class Trainer:
             metrics["data/bad_samples"] = progress.bad_samples
         if Retry.count > self._earlier_retries:
             metrics["storage/retries"] = Retry.count - self._earlier_retries
+        if self.checkpoints.skipped:
+            metrics["checkpoint/skipped"] = self.checkpoints.skipped
         self._report(StepMetrics(progress.step, progress.kimg, images_per_second, metrics))
         stop: StopReason | None = None
         if self.distributed.rank == 0:
@@ -215,6 +217,7 @@ class Trainer:
         """Whether a checkpoint is asked for, of which the run tells. Always False but on rank 0."""
         reason = self.reporter.save_requested() if self.distributed.rank == 0 else None
         if reason is not None:
+            self._save_told = True
             self._report(Notice(f"{reason}; the state of step {self.state.progress.step:,} is saved"))
         return reason is not None
 
@@ -225,8 +228,12 @@ class Trainer:
         """
         self._check_state()
         evaluator, results = self.evaluator, []
+        pending = self.state.progress.pending
         with self.meter.phase("evaluation"):
             finished = evaluator.finish_pending()
+        if pending is not None and finished is None:
+            name = checkpoint_name(pending.step)
+            self._report(Notice(f"{name} is gone or damaged: the run has no evaluation of it, where it was pending"))
         if finished is not None:
             self._report_evaluation(finished)
             results.append(finished)
@@ -239,7 +246,7 @@ class Trainer:
             evaluator.schedule()
         if self.config.training.samples_every_kimg is None:
             self._save_samples()
-        self._save_checkpoint()
+        self._save_checkpoint(required=last)
         for result in results:
             self.reporter.evaluated(result)
 
@@ -268,7 +275,7 @@ class Trainer:
         if samples_due:
             self._save_samples()
         if checkpoint_due:
-            self._save_checkpoint()
+            self._save_checkpoint(required=False)
 
     def _save_samples(self) -> None:
         if self.distributed.rank != 0:
@@ -277,17 +284,22 @@ class Trainer:
             progress, images = self.state.progress, self.grid.images(self.state.ema.network)
             self.reporter.samples(progress.step, progress.kimg, images, self.grid.columns)
 
-    def _save_checkpoint(self) -> None:
-        """Starts writing a checkpoint in the background, on rank 0, after the metrics of its steps."""
-        self._save_due, self._savable = False, True
+    def _save_checkpoint(self, *, required: bool = True) -> None:
+        """Starts writing a checkpoint in the background, on rank 0, after the metrics of its steps.
+
+        One that is not `required`, and that no line has announced, is left out where storage is too slow for it.
+        """
+        required |= self._save_told
+        self._save_due = self._save_told = False
+        self._savable = True
         if self.distributed.rank != 0:
             return
         progress = self.state.progress
         event = CheckpointSaved(progress.step, progress.kimg, checkpoint_name(progress.step))
         with self.meter.phase("checkpoint"):
-            self.last_checkpoint = self.state.save(
-                self.checkpoints, lambda: self.reporter.event(event), self.meter.elapsed(), self.reporter.flush()
-            )
+            done, seconds, first = lambda: self.reporter.event(event), self.meter.elapsed(), self.reporter.flush()
+            if self.state.save(self.checkpoints, done, seconds, first, required=required):
+                self.last_checkpoint = event.name
         self._last_save_s = self.meter.elapsed()
 
     def save_at_error(self) -> None:
@@ -309,10 +321,9 @@ class Trainer:
         self._check_state()
         self._savable = True
         if self.distributed.rank == 0:
-            with self.meter.phase("checkpoint"):
-                self.checkpoints.wait()
             if self.last_checkpoint != checkpoint_name(self.state.progress.step):
                 self._save_checkpoint()
+            with self.meter.phase("checkpoint"):
                 self.checkpoints.wait()
         best = self.evaluator.best_checkpoint() if self.distributed.rank == 0 else None
         summary = summarize(

@@ -52,8 +52,7 @@ def train(
     try:
         return trainer.run()
     except KeyboardInterrupt:
-        checkpoints.cancel()
-        checkpoints.join()
+        checkpoints.abandon()
         if checkpoints.kept is not None:
             reporter.event(Notice(checkpoints.kept))
         raise
