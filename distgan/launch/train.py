@@ -23,7 +23,7 @@ from distgan.distributed import Distributed, requested_threads
 from distgan.errors import UserError
 from distgan.launch.async_evaluator import ray_evaluator, task_options
 from distgan.launch.cluster import HeadWatch, RayStorage, ray_cluster, ray_storage
-from distgan.launch.failures import UNLIMITED, FailurePolicy, WorkerError, create_run_mailbox
+from distgan.launch.failures import UNLIMITED, FailurePolicy, WorkerError
 from distgan.launch.heartbeat import Heartbeat
 from distgan.launch.jobs.bootstrap import difference, versions
 from distgan.launch.local import Outcome, cluster_address
@@ -35,6 +35,7 @@ from distgan.launch.placement.waiting import PlacementWatch, end_waiting_run, sp
 from distgan.launch.preemption import PreemptionSaves
 from distgan.launch.ray_errors import is_broken_connection, report_losses
 from distgan.launch.ray_internals import preemption_notice, time_limits, without_idle_processes
+from distgan.launch.run_mailbox import create_run_mailbox
 from distgan.launch.signals import StopRequest, stop_on_signals
 from distgan.storage.storage import Storage
 from distgan.tracking import formatting

@@ -25,7 +25,8 @@ from ray.train.v2._internal.execution.controller.state import (
 
 from distgan.errors import UserError
 from distgan.launch import failures
-from distgan.launch.failures import FailurePolicy, KeptSteps, RunMailbox, WorkerError
+from distgan.launch.failures import FailurePolicy, WorkerError
+from distgan.launch.run_mailbox import KeptSteps, RunMailbox
 from distgan.training.events import Attempt, CheckpointSaved, Notice, RunStarted, StepMetrics
 
 KILLED = {1: WorkerHealthCheckFailedError("A worker health check failed.", ActorDiedError())}

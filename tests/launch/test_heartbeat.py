@@ -12,8 +12,8 @@ from typing import ClassVar
 
 import pytest
 
-from distgan.launch.failures import RunMailbox
-from distgan.launch.heartbeat import BEAT_S, Beat, HangWatch
+from distgan.launch.hangs import BEAT_S, Beat, HangWatch
+from distgan.launch.run_mailbox import RunMailbox
 from distgan.training.events import Notice
 from distgan.training.meter import Meter
 

@@ -14,10 +14,10 @@ from ray import tune
 from distgan.errors import DivergedError
 from distgan.evaluation.metrics.registry import higher_is_better
 from distgan.launch.cluster import ray_storage
-from distgan.launch.failures import create_run_mailbox
 from distgan.launch.mailbox import Background
 from distgan.launch.ray_errors import report_losses
 from distgan.launch.ray_internals import time_limits
+from distgan.launch.run_mailbox import create_run_mailbox
 from distgan.launch.train import build_ray_trainer
 from distgan.training.checkpoints import CheckpointStore
 from distgan.training.early_stopping import monitored
