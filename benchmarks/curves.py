@@ -205,6 +205,9 @@ class CurveReporter:
     def stop_requested(self) -> bool:
         return False
 
+    def save_requested(self) -> str | None:
+        return None
+
     def evaluated(self, event: EvaluationResult) -> None:
         pass
 

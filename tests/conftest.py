@@ -9,6 +9,7 @@ import sys
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from syrupy.assertion import SnapshotAssertion
@@ -24,6 +25,7 @@ from command_line import Cli
 from distgan.storage import retry, urls
 from distgan.storage.s3_server.server import StoreHandle, down, up
 from distgan.storage.storage import Storage
+from distgan.training.checkpoints import CheckpointStore
 from messages import without_circumstances
 from runs import pack_bricks
 
@@ -113,6 +115,18 @@ def threads_as_before() -> Iterator[None]:
 def one_thread(threads_as_before: None) -> None:
     """One torch thread, as the workers of `gloo.py` have: another number gives other bits."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture
+def every_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+    """None is left out, however busy the machine is: each waits for the one before."""
+    save = CheckpointStore.save
+
+    def wait_and_save(store: CheckpointStore, *arguments: Any, **options: Any) -> bool:
+        store.wait()
+        return save(store, *arguments, **options)
+
+    monkeypatch.setattr(CheckpointStore, "save", wait_and_save)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from distgan import __version__
-from distgan.cli import config_info, data, doctor, evaluate, jobs, sample, store, submit, train, tune
+from distgan.cli import config_info, data, doctor, evaluate, export, jobs, sample, store, submit, train, tune
 from distgan.cli.streams import exit_code, protect_streams
 from distgan.errors import Interrupted, UserError
 from distgan.launch.print_once import print_once
@@ -48,7 +48,20 @@ def usage_line(error: Any) -> str:
 
 
 # Typer lists groups of commands after commands.
-_ORDER = ("data", "train", "sample", "evaluate", "tune", "presets", "keys", "submit", "jobs", "doctor", "store")
+_ORDER = (
+    "data",
+    "train",
+    "sample",
+    "evaluate",
+    "export",
+    "tune",
+    "presets",
+    "keys",
+    "submit",
+    "jobs",
+    "doctor",
+    "store",
+)
 
 
 class _Commands(TyperGroup):
@@ -96,6 +109,7 @@ app.add_typer(data.app, name="data", rich_help_panel=_TRAINING)
 app.command(rich_help_panel=_TRAINING)(train.train)
 app.command(rich_help_panel=_TRAINING)(sample.sample)
 app.command(rich_help_panel=_TRAINING)(evaluate.evaluate)
+app.command(rich_help_panel=_TRAINING)(export.export)
 app.command(rich_help_panel=_TRAINING)(tune.tune)
 app.add_typer(config_info.app, name="presets", rich_help_panel=_CONFIGURATION)
 app.command(rich_help_panel=_CONFIGURATION)(config_info.keys)

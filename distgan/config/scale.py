@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from annotated_types import Ge, Le
+from annotated_types import Ge, Gt, Le
 from pydantic import Field
 
 from distgan.config.section import Runtime, Section
@@ -38,6 +38,11 @@ class ScaleConfig(Section):
     )
     max_failures: Annotated[int, Ge(0), Runtime()] = Field(
         3, description="restarts after lost workers without a new checkpoint in between"
+    )
+    hang_minutes: Annotated[float, Gt(0), Le(1e6), Runtime()] = Field(
+        5.0,
+        description="on Ray: workers that make no progress in their steps for so long are restarted; waits for "
+        "storage do not count",
     )
 
     @property

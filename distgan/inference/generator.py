@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from distgan.errors import UserError
+from distgan.inference.exported import find_generator
 from distgan.inference.sampling import BATCH, average_generator, checkpoint_config, generate
 from distgan.tracking.grids import image_grid, png_bytes
 from distgan.training.checkpoints import Checkpoint
 from distgan.training.fakes import LabeledGrid, sample_grid
-from distgan.training.starting_point import BEST, find_checkpoint
+from distgan.training.starting_point import BEST
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,15 +126,15 @@ class TrainedGenerator:
 def load_generator(
     url: str, checkpoint: str = BEST, *, device: torch.device | str = "cpu", trust_code: bool = False
 ) -> TrainedGenerator:
-    """The averaged generator of a run, or of one of its checkpoints.
+    """The averaged generator of a run, of one of its checkpoints, or of an export as safetensors.
 
     Args:
-        url: folder or URL of a run or of a checkpoint.
+        url: folder or URL of a run, of a checkpoint, or of an exported generator.
         checkpoint: `best`, `last` or a checkpoint's name, where `url` is a run's.
         device: where to generate; samples are those of `distgan sample` on the CPU.
         trust_code: modules outside distgan that the checkpoint names may be imported, which runs their code.
 
     Raises UserError where there is no whole checkpoint, and for networks outside distgan without `trust_code`.
     """
-    found = find_checkpoint(url, None if checkpoint == BEST else checkpoint, trust_code=trust_code)
+    found = find_generator(url, None if checkpoint == BEST else checkpoint, trust_code=trust_code)
     return TrainedGenerator(found, device, trust_code=trust_code)

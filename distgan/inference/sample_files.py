@@ -11,10 +11,10 @@ import numpy as np
 import torch
 
 from distgan.errors import UserError
+from distgan.inference.exported import find_generator
 from distgan.inference.sampling import Samples, draw_samples
 from distgan.storage.local_files import replacing
 from distgan.tracking.grids import image_grid, png_bytes
-from distgan.training.starting_point import find_checkpoint
 
 MOST_IN_A_GRID = 65_536
 
@@ -46,7 +46,7 @@ def write_samples(
     """
     try:
         write, path = _writer(out, count), Path(out)
-        checkpoint = find_checkpoint(url, which, trust_code=trust_code)
+        checkpoint = find_generator(url, which, trust_code=trust_code)
         for damaged in checkpoint.skipped:
             log(f"{damaged}; {checkpoint.manifest.name} is used")
         samples = draw_samples(checkpoint, count, seed, label, trust_code=trust_code)

@@ -1,104 +1,131 @@
-"""Asynchronous evaluations: Ray Train's validation tasks, on processors of their own beside the workers."""
+"""Asynchronous evaluations: a task of Ray measures a checkpoint, on processors of its own beside the workers."""
 
 from __future__ import annotations
 
-import tempfile
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import asdict
-from typing import Any
+from typing import Any, TypedDict
 
-import ray.train
+import ray
 import torch
-from ray.train import Checkpoint, ValidationConfig, ValidationTaskConfig
+from ray.exceptions import RayTaskError
 
 from distgan.config.load import build_config
-from distgan.config.plugins import custom_names
+from distgan.config.plugins import custom_names, error_text
 from distgan.distributed import Distributed
 from distgan.errors import UserError
 from distgan.evaluation.evaluator import Scores
 from distgan.inference.evaluation import score_checkpoint
 from distgan.launch.placement.resources import Resources
+from distgan.launch.ray_errors import loss_text
 from distgan.storage.retry import Retry
 from distgan.storage.storage import Storage
 from distgan.training.checkpoints import CheckpointStore
 from distgan.training.process import prepare_process
 from distgan.training.run_spec import RunSpec
 
-
-def validation_config(spec: RunSpec, resources: Resources) -> ValidationConfig | None:
-    """How Ray Train evaluates a run's checkpoints; None where the workers evaluate."""
-    if not spec.config.evaluation.asynchronous:
-        return None
-    return ValidationConfig(
-        fn=evaluate_checkpoint,  # type: ignore[arg-type]
-        task_config=ValidationTaskConfig(
-            fn_kwargs={
-                "config": spec.config.model_dump(mode="json"),
-                "run_url": spec.run.url,
-                "device": "cuda" if resources.evaluation_gpus else "cpu",
-                "threads": max(1, int(resources.evaluation_cpus)),
-            }
-        ),
-        ray_remote_kwargs={
-            "num_cpus": resources.evaluation_cpus,
-            "num_gpus": resources.evaluation_gpus,
-            "label_selector": dict(resources.labels),
-        },
-    )
+# How often an evaluation begins again after its process was lost.
+RESTARTS = 3
 
 
-def evaluate_checkpoint(
-    pointer: Checkpoint, *, config: dict[str, Any], run_url: str, device: str, threads: int, name: str
-) -> dict[str, Any]:
-    """Ray's task: the `scores` of the run's checkpoint `name`, or a user's `error`.
+class TaskOptions(TypedDict):
+    """What a task of Ray needs."""
 
-    `pointer` is Ray's own checkpoint, which only names the run's.
+    num_cpus: float
+    num_gpus: float
+    label_selector: dict[str, str]
+
+
+# What was measured: `scores`, a user's `error`, or nothing where the checkpoint cannot be read or measured.
+Answer = dict[str, Any]
+
+
+class TaskEvaluator:
+    """An `AsyncEvaluator` whose checkpoints another process measures. It begins again where that process is lost.
+
+    Args:
+        measure: measures a checkpoint, by its name, in another process, and waits for it. Called in a thread of rank 0.
+        loss: says why the process was lost, from the error that `measure` raised; None for other errors.
+        log: receives a line for each lost process.
     """
+
+    def __init__(
+        self,
+        distributed: Distributed,
+        measure: Callable[[str], Answer],
+        loss: Callable[[Exception], str | None],
+        log: Callable[[str], None],
+    ) -> None:
+        self._distributed, self._measure, self._loss, self._log = distributed, measure, loss, log
+        self._answer: Future[Answer] = Future()
+
+    def start(self, checkpoint: str) -> None:
+        if self._distributed.rank == 0:
+            self._answer = Future()
+            # A daemon: a run that is stopped does not wait for it.
+            threading.Thread(target=self._run, args=(checkpoint, self._answer), daemon=True).start()
+
+    def result(self, checkpoint: str) -> Scores | None:
+        answer = self._distributed.broadcast(self._answer.result() if self._distributed.rank == 0 else {})
+        if "error" in answer:
+            raise UserError(f"the evaluation of checkpoint {checkpoint} failed: {answer['error']}")
+        return Scores(**answer["scores"]) if "scores" in answer else None
+
+    def _run(self, checkpoint: str, answer: Future[Answer]) -> None:
+        for restart in range(1, RESTARTS + 2):
+            try:
+                answer.set_result(self._measure(checkpoint))
+                return
+            except Exception as error:  # noqa: BLE001 - raised by result()
+                reason = self._loss(error)
+                if reason is None:
+                    hint = "with evaluation.asynchronous=false the workers evaluate, and show where"
+                    answer.set_result({"error": f"{error_text(error)}; {hint}"})
+                    return
+            again = f"restart {restart} of {RESTARTS}" if restart <= RESTARTS else "the workers evaluate it"
+            self._log(f"the evaluation of checkpoint {checkpoint} was lost: {reason}; {again}")
+        answer.set_result({})
+
+
+def ray_evaluator(
+    spec: RunSpec, distributed: Distributed, task: TaskOptions, log: Callable[[str], None]
+) -> TaskEvaluator:
+    """Measures a run's checkpoints in tasks of Ray. They end with the worker that starts them."""
+    remote = ray.remote(evaluate_checkpoint).options(max_retries=0, **task)
+    config = spec.config.model_dump(mode="json")
+    device, threads = "cuda" if task["num_gpus"] else "cpu", max(1, int(task["num_cpus"]))
+
+    def measure(checkpoint: str) -> Answer:
+        try:
+            answer: Answer = ray.get(remote.remote(checkpoint, config, spec.run.url, device, threads))
+        except RayTaskError as error:
+            raise error.cause from None
+        return answer
+
+    return TaskEvaluator(distributed, measure, loss_text, log)
+
+
+def task_options(resources: Resources) -> TaskOptions:
+    """What an asynchronous evaluation gets of the resources of a run."""
+    return {
+        "num_cpus": resources.evaluation_cpus,
+        "num_gpus": resources.evaluation_gpus,
+        "label_selector": dict(resources.labels),
+    }
+
+
+def evaluate_checkpoint(name: str, config: dict[str, Any], run_url: str, device: str, threads: int) -> Answer:
+    """Measures a run's checkpoint in this process. Storage that is unavailable is waited for."""
     try:
         distributed = Distributed(0, 1, torch.device(device))
         prepare_process(threads, distributed.device, config["training"]["precision"])
-        store = CheckpointStore(Storage.open(run_url), custom_names(config), reading=Retry())
-        checkpoint = store.load(name)
+        retry = Retry(wait_s=60 * config["storage"]["patience_minutes"])
+        checkpoint = CheckpointStore(Storage.open(run_url), custom_names(config), reading=retry).load(name)
         if checkpoint is None:
-            raise UserError(f"{run_url}: checkpoint {name} cannot be evaluated: it is gone or cannot be read")
-        return {
-            "scores": asdict(score_checkpoint(build_config(config, "job", trust_code=True), checkpoint, distributed))
-        }
+            return {}
+        built = build_config(config, "job", trust_code=True)
+        return {"scores": asdict(retry(lambda: score_checkpoint(built, checkpoint, distributed)))}
     except UserError as error:
         return {"error": str(error)}
-
-
-class RayAsyncEvaluator:
-    """The workers' side, an `AsyncEvaluator`: asks for evaluations and fetches their scores."""
-
-    def __init__(self, distributed: Distributed, run_url: str) -> None:
-        self._distributed, self._run_url = distributed, run_url
-
-    def start(self, checkpoint: str) -> None:
-        """Starts the evaluation of a checkpoint. Collective, as every report to Ray is."""
-        metrics = {"checkpoint": checkpoint}
-        if self._distributed.rank != 0:
-            ray.train.report(metrics)
-            return
-        with tempfile.TemporaryDirectory() as folder:
-            task = ValidationTaskConfig(fn_kwargs={"name": checkpoint})
-            pointer = Checkpoint.from_directory(folder)
-            pointer.set_metadata(metrics)
-            ray.train.report(metrics, checkpoint=pointer, validation=task)
-
-    def result(self, checkpoint: str) -> Scores:
-        """The scores of a checkpoint; waits for them. Collective. Raises UserError where the evaluation failed."""
-        result = self._distributed.broadcast(self._fetched(checkpoint) if self._distributed.rank == 0 else {})
-        if "scores" not in result:
-            raise UserError(result["error"])
-        return Scores(**result["scores"])
-
-    def _fetched(self, checkpoint: str) -> dict[str, Any]:
-        reported = ray.train.get_all_reported_checkpoints()
-        found: list[dict[str, Any]] = [one.metrics for one in reported if one.metrics.get("checkpoint") == checkpoint]
-        answers = [metrics for metrics in found if "scores" in metrics or "error" in metrics]
-        if answers:
-            return answers[-1]
-        return {
-            "error": f"{self._run_url}: the evaluation of checkpoint {checkpoint} failed; the log of Ray's task "
-            f"run_validation_fn says why; to resume, run the same command with evaluation.asynchronous=false"
-        }

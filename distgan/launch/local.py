@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from typing import Literal, TypeVar
@@ -19,6 +19,7 @@ from distgan.evaluation.image_source import OnProgress
 from distgan.launch.placement.network import own_address_towards, use_interface
 from distgan.launch.signals import stop_on_signals
 from distgan.tracking.console import Display
+from distgan.tracking.record import recorded_failure
 from distgan.tracking.run_folder import RunReporter
 from distgan.training.events import Event, Summary
 from distgan.training.run_spec import RunSpec
@@ -54,7 +55,9 @@ class Outcome:
         start = seconds.pop("start", 0.0) + beside - end
         seconds["start" if self.sessions == 1 else "start and lost sessions"] = round(start, 2)
         seconds |= {"end": round(end, 2), "total": round(seconds["total"] + beside, 2)}
-        return replace(self.summary, seconds=seconds, run_seconds=None if run_seconds is None else run_seconds + beside)
+        run_seconds = None if run_seconds is None else run_seconds + beside
+        summary = replace(self.summary, seconds=seconds, run_seconds=run_seconds)
+        return summary.with_goodput(summary.step_seconds, seconds["total"])
 
 
 J = TypeVar("J")
@@ -170,9 +173,12 @@ def train_local(spec: RunSpec, claim_lost: Callable[[], bool]) -> Outcome:
 
             try:
                 trackers = spec.config.tracking
-                with closing(
-                    RunReporter(spec.run, show, lambda: stop.requested or claim_lost(), trackers, spec.patience_s)
-                ) as reporter:
+                with (
+                    recorded_failure(spec.run) if distributed.rank == 0 else nullcontext(),
+                    closing(
+                        RunReporter(spec.run, show, lambda: stop.requested or claim_lost(), trackers, spec.patience_s)
+                    ) as reporter,
+                ):
                     summary = train(spec, distributed, reporter)
             finally:
                 if dist.is_initialized():

@@ -17,7 +17,14 @@ from ray.exceptions import (
 from ray.train import ControllerError, WorkerGroupError
 
 from distgan.errors import UserError
-from distgan.launch.ray_internals import edit_ray_messages, health_check_failure, is_hang, is_startup_failure
+from distgan.launch.ray_internals import (
+    edit_ray_messages,
+    health_check_failure,
+    is_hang,
+    is_startup_failure,
+    is_startup_timeout,
+    preemption_of,
+)
 
 _LONGEST = 300
 
@@ -41,6 +48,8 @@ def _first_line(message: str) -> str:
     return line if len(line) <= _LONGEST else line[: _LONGEST - 1] + "…"
 
 
+_STARTUP = "workers died while they started"
+
 _LOST = (RayActorError, OutOfMemoryError, NodeDiedError, WorkerCrashedError, LocalRayletDiedError)
 
 # What gloo, NCCL and the store say when a peer is gone. gloo's errors have no class of their own.
@@ -54,7 +63,26 @@ def is_broken_connection(error: BaseException) -> bool:
     return type(error) is RuntimeError and _BROKEN.search(str(error)) is not None
 
 
-def is_preemption(error: BaseException) -> bool:
+def restart_reason(failure: Exception) -> tuple[str | None, bool]:
+    """Why Ray Train restarts workers, as text, and whether it counts as a failure.
+
+    The text is None for an error that is no loss, and empty where no worker has been lost: they wait for places.
+    """
+    preemption = preemption_of(failure)
+    if preemption is not None:
+        return f"{preemption.places()} was preempted", False
+    if isinstance(failure, WorkerGroupError):
+        errors = failure.worker_failures
+        return losses_text(errors), not any(map(_is_preempted, errors.values()))
+    if isinstance(failure, ControllerError):
+        behind = failure.controller_failure
+        if is_startup_failure(behind):
+            return _STARTUP, True
+        return "" if is_startup_timeout(behind) else loss_text(behind), True
+    return None, True
+
+
+def _is_preempted(error: BaseException) -> bool:
     """Whether a cloud took the worker's node back, which it had announced."""
     behind = health_check_failure(error)
     return isinstance(behind, RayActorError) and behind.preempted
@@ -124,6 +152,6 @@ def _losses_behind(error: Exception) -> str | None:
         return losses_text(error.worker_failures) if any(map(loss_text, error.worker_failures.values())) else None
     if isinstance(error, ControllerError):
         failure = error.controller_failure
-        return "workers died while they started" if is_startup_failure(failure) else loss_text(failure)
+        return _STARTUP if is_startup_failure(failure) else loss_text(failure)
     found, reason = re.search(r"class_name: (\w+)", str(error)), loss_text(error)
     return f"{found[1]}{_place(error)}: {reason}" if found is not None else reason

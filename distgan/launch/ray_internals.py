@@ -23,6 +23,7 @@ from ray.exceptions import RayError
 from distgan import __version__
 from distgan.config.scale import ScaleConfig
 from distgan.errors import UserError
+from distgan.launch.preemption import Preemption
 
 # Those of pyproject.toml.
 SUPPORTED = ">=2.54.1,<2.61"
@@ -34,6 +35,8 @@ try:
     from ray._private.runtime_env.constants import RAY_JOB_CONFIG_JSON_ENV_VAR
     from ray._raylet import Config  # type: ignore[attr-defined]
     from ray.core.generated import gcs_service_pb2, gcs_service_pb2_grpc
+    from ray.train.v2._internal.execution import context
+    from ray.train.v2._internal.execution.callback import ControllerCallback
 except ImportError as error:
     raise UserError(
         f"Ray {ray.__version__}: distgan {__version__} does not support it ({error}); pip install 'ray{SUPPORTED}'"
@@ -78,8 +81,18 @@ PRIVATE: Mapping[str, str] = {
     "reason as an attribute. Else a killed worker looks like a bug.",
     "ray.train.v2._internal.exceptions:WorkerHealthCheckTimeoutError": "The class name for a worker that hangs.",
     "ray.train.v2._internal.exceptions:WorkerGroupStartupFailedError": "The class name for workers that die early.",
+    "ray.train.v2._internal.exceptions:WorkerGroupStartupTimeoutError": "The class name for a wait for places.",
+    "ray.train.v2._internal.execution.callback:ControllerCallback.after_controller_state_update": "Called at each "
+    "restart. The public callback misses preemptions and workers that die early, which Ray restarts without limit.",
+    "ray.train.v2._internal.execution.controller.state:RestartingState": "The class name of a restart.",
+    "ray.train.v2._internal.execution.controller.state:ReschedulingState": "The class name of one before training.",
+    "ray.train.v2._internal.execution.context:get_train_context": "A worker's notice of a preemption, without the "
+    "barrier of `ray.train.get_preemption_info`.",
+    "ray.train.v2._internal.execution.preemption:PreemptionContext()preemption_info": "That notice.",
     "ray.train.v2._internal.constants:WORKER_GROUP_START_TIMEOUT_S_ENV_VAR": "How long an elastic run waits for lost "
     "workers. Else 60 s.",
+    "ray.train.v2._internal.constants:WORKER_HEALTH_CHECK_TIMEOUT_S_ENV_VAR": "How long a frozen process is waited "
+    "for. Else 10 minutes.",
     "ray.dashboard.modules.dashboard_sdk:SubmissionClient._do_request": "Time limits, and no redirect that takes the "
     "token along. Else `distgan jobs` waits for ever on a dashboard that hangs.",
     "ray.dashboard.modules.dashboard_sdk:SubmissionClient._check_connection_and_version": "Skipped: distgan checks the "
@@ -222,14 +235,19 @@ def edit_ray_messages(edit: Callable[[str], str]) -> None:
 
 _START_LIMIT = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
 
+_HEALTH_LIMIT = "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"
+
 
 @contextmanager
-def start_limit(scale: ScaleConfig) -> Iterator[None]:
-    """Inside, an elastic run of Ray Train waits `scale.replacement_seconds` for places, and then counts them again.
+def time_limits(scale: ScaleConfig) -> Iterator[None]:
+    """Inside, a run of Ray Train restarts workers that are frozen for `scale.hang_minutes`.
 
-    Ray takes this from a variable alone.
+    An elastic one waits `scale.replacement_seconds` for places, and then counts them again. Ray takes both from
+    variables alone.
     """
-    seconds = {} if scale.min_workers is None else {_START_LIMIT: str(scale.replacement_seconds)}
+    seconds = {_HEALTH_LIMIT: str(60 * scale.hang_minutes)}
+    if scale.min_workers is not None:
+        seconds[_START_LIMIT] = str(scale.replacement_seconds)
     with _environment({name: os.environ.get(name, value) for name, value in seconds.items()}):
         yield
 
@@ -256,6 +274,36 @@ def is_hang(error: BaseException) -> bool:
 def is_startup_failure(error: BaseException) -> bool:
     """Whether workers died before they trained."""
     return type(error).__name__ == "WorkerGroupStartupFailedError"
+
+
+def is_startup_timeout(error: BaseException) -> bool:
+    """Whether Ray has found no places for workers in time. It tries again."""
+    return type(error).__name__ == "WorkerGroupStartupTimeoutError"
+
+
+RestartCallback = ControllerCallback
+
+
+def restart_failure(controller_state: Any) -> Exception | None:
+    """Why Ray Train's controller restarts the workers; None for its other states."""
+    if type(controller_state).__name__ not in {"RestartingState", "ReschedulingState"}:
+        return None
+    failure: Exception = controller_state.training_failed_error
+    return failure
+
+
+def preemption_of(source: Any) -> Preemption | None:
+    """The notice in Ray Train's error about a preemption; None for other errors."""
+    info = getattr(source, "preemption_info", None)
+    if info is None:
+        return None
+    deadline = None if info.deadline_ms is None else info.deadline_ms / 1000
+    return Preemption(deadline, {node: tuple(ranks) for node, ranks in info.preempted_node_to_ranks.items()})
+
+
+def preemption_notice() -> Preemption | None:
+    """The notice of a preemption that this worker of Ray Train has received."""
+    return preemption_of(getattr(context.get_train_context(), "preemption_context", None))
 
 
 def without_idle_processes(trainer: Trainer, own_cluster: bool) -> Trainer:

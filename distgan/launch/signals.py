@@ -73,6 +73,24 @@ def stop_on_signals() -> Iterator[StopRequest]:
             signal.signal(number, handler)
 
 
+_received = 0
+
+
+def count_sigterms() -> None:
+    """From now on SIGTERM does not end this process, but counts in `sigterms`. For the main thread."""
+
+    def count(number: int, frame: FrameType | None) -> None:
+        global _received
+        _received += 1
+
+    signal.signal(signal.SIGTERM, count)
+
+
+def sigterms() -> int:
+    """How many SIGTERM there were since `count_sigterms`."""
+    return _received
+
+
 @contextmanager
 def preserve_sigterm() -> Iterator[None]:
     """Restores the handler of SIGTERM afterwards.

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +13,7 @@ import ray
 import ray.train
 import ray.train.torch
 import ray.util
+from ray.exceptions import RayError
 from ray.train import RunConfig
 from ray.train.torch import TorchTrainer
 
@@ -19,9 +21,10 @@ from distgan.config.load import build_config
 from distgan.config.plugins import custom_names, custom_sources
 from distgan.distributed import Distributed, requested_threads
 from distgan.errors import UserError
-from distgan.launch.async_evaluator import RayAsyncEvaluator, validation_config
+from distgan.launch.async_evaluator import ray_evaluator, task_options
 from distgan.launch.cluster import HeadWatch, RayStorage, ray_cluster, ray_storage
-from distgan.launch.failures import UNLIMITED, FailurePolicy, WorkerError, create_run_mailbox
+from distgan.launch.failures import UNLIMITED, FailurePolicy, WorkerError
+from distgan.launch.heartbeat import Heartbeat
 from distgan.launch.jobs.bootstrap import difference, versions
 from distgan.launch.local import Outcome, cluster_address
 from distgan.launch.mailbox import Background
@@ -29,14 +32,28 @@ from distgan.launch.placement.capacity import local_cpus
 from distgan.launch.placement.process_group import InterfaceConfig
 from distgan.launch.placement.resources import Resources, plan_resources
 from distgan.launch.placement.waiting import PlacementWatch, end_waiting_run, spot_notes, waiting_notes
+from distgan.launch.preemption import PreemptionSaves
 from distgan.launch.ray_errors import is_broken_connection, report_losses
-from distgan.launch.ray_internals import start_limit, without_idle_processes
+from distgan.launch.ray_internals import preemption_notice, time_limits, without_idle_processes
+from distgan.launch.run_mailbox import create_run_mailbox
 from distgan.launch.signals import StopRequest, stop_on_signals
 from distgan.storage.storage import Storage
 from distgan.tracking import formatting
 from distgan.tracking.console import Display
+from distgan.tracking.record import recorded_failure
 from distgan.tracking.run_folder import RunReporter
-from distgan.training.events import EvaluationResult, Event, RunFinished, RunStarted, StepMetrics, Summary, WorkersLost
+from distgan.training.events import (
+    Attempt,
+    EvaluationResult,
+    Event,
+    Notice,
+    RunFinished,
+    RunStarted,
+    StepMetrics,
+    Summary,
+    WorkersLost,
+)
+from distgan.training.meter import Meter
 from distgan.training.run_spec import RunSpec
 from distgan.training.train import train
 
@@ -69,6 +86,11 @@ def check_versions(expected: Mapping[str, str]) -> None:
 
 _POLL_S = 0.3
 
+_ATTEMPTS_S = 5.0
+
+# A collective waits for other workers that long, and longer by `storage.patience_minutes`, as one may wait for storage.
+_COLLECTIVE_S = 1800
+
 # Of a cluster's head that does not answer: of one that only this process can start, and of one that others may.
 _OWN_HEAD_S, _HEAD_S = 10.0, 40.0
 
@@ -91,7 +113,14 @@ def train_on_ray(spec: RunSpec, address: str | None, claim_lost: Callable[[], bo
                 display.message(note)
             threads = requested_threads()
             trainer = build_ray_trainer(spec, mailbox, storage, resources, threads=threads, own_cluster=own_cluster)
-            with start_limit(spec.config.scale):
+
+            def attempts() -> list[Attempt]:
+                found: list[Attempt] = []
+                with suppress(RayError):  # the cluster is gone
+                    found = ray.get(mailbox.attempts.remote(), timeout=_ATTEMPTS_S)
+                return found
+
+            with time_limits(spec.config.scale), recorded_failure(run, attempts), report_losses(run.url):
                 fit = Background(trainer.fit)
                 watch = PlacementWatch(resources, spec.config.scale, display.message)
                 summary = _follow(mailbox, fit, display, stop, watch, own_cluster, claim_lost)
@@ -130,10 +159,16 @@ def build_ray_trainer(
             "runs_per_host": runs_per_host,
             "threads": threads,
             "versions": versions(),
+            "evaluation": task_options(resources) if config.evaluation.asynchronous else None,
         },
-        torch_config=InterfaceConfig(resources.backend, interface=config.placement.interface, mailbox=mailbox),
+        torch_config=InterfaceConfig(
+            resources.backend,
+            timeout_s=_COLLECTIVE_S + math.ceil(spec.patience_s),
+            interface=config.placement.interface,
+            mailbox=mailbox,
+            keep_on_sigterm=True,
+        ),
         scaling_config=resources.scaling(config.scale),
-        validation_config=validation_config(spec, resources),  # type: ignore[call-arg]
         run_config=RunConfig(
             name=f"{spec.name}-{time.strftime('%Y%m%d-%H%M%S')}",
             storage_path=path,
@@ -156,8 +191,15 @@ def worker_main(arguments: dict[str, Any]) -> None:
         config = build_config(arguments["spec"]["config"], "job", trust_code=True)
         spec = RunSpec(**{**arguments["spec"], "config": config})
         with closing(RayReporter(spec, mailbox)) as reporter:
-            evaluator = RayAsyncEvaluator(distributed, spec.run.url) if config.evaluation.asynchronous else None
-            train(spec, distributed, reporter, evaluator)
+            task = arguments["evaluation"]
+
+            def log(line: str) -> None:
+                reporter.event(Notice(line))
+
+            evaluator = None if task is None else ray_evaluator(spec, distributed, task, log)
+            meter = Meter()
+            with Heartbeat(mailbox, distributed.rank, meter):
+                train(spec, distributed, reporter, evaluator, meter)
     except UserError as error:
         ray.get(mailbox.put_error.remote(error))
         raise
@@ -178,14 +220,20 @@ class RayReporter(RunReporter):
         super().__init__(spec.run, mailbox.put.remote, stop_asked, spec.config.tracking, spec.patience_s)
         self._run_url, self._mailbox = spec.run.url, mailbox
         self._elastic = spec.config.scale.min_workers is not None
+        self._preemption = PreemptionSaves(preemption_notice)
 
     def event(self, event: Event) -> None:
         if isinstance(event, RunFinished):
-            attempts = ray.get(self._mailbox.attempts.remote())
-            event = RunFinished(replace(event.summary, attempts=attempts))
+            attempts, (kept, elapsed) = ray.get([self._mailbox.attempts.remote(), self._mailbox.kept_before.remote()])
+            summary = replace(event.summary, attempts=attempts)
+            event = RunFinished(summary.with_goodput(kept + summary.step_seconds, elapsed))
         if self._elastic and isinstance(event, StepMetrics):
             event = replace(event, terms=event.terms | {"scale/workers": ray.train.get_context().get_world_size()})
         super().event(event)
+
+    def save_requested(self) -> str | None:
+        terminated = ray.get(self._mailbox.terminated.remote())
+        return self._preemption.take() or (f"{', '.join(terminated)} received SIGTERM" if terminated else None)
 
     def evaluated(self, event: EvaluationResult) -> None:
         """Reports an evaluation to Ray. Collective."""

@@ -8,6 +8,7 @@ import os
 import shutil
 import stat
 import tempfile
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -122,3 +123,49 @@ def temporary_folder() -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+# A younger folder may belong to a process that has not locked it yet.
+_ABANDONED_S = 60.0
+
+
+class OwnedFolder:
+    """A new temporary folder that this process holds a lock on. Removes those of this user that no process holds.
+
+    Raises OSError if none can be made.
+
+    Attributes:
+        path: where it is.
+    """
+
+    def __init__(self, prefix: str) -> None:
+        for found in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
+            with suppress(OSError):
+                _remove_abandoned(found)
+        self.path = Path(tempfile.mkdtemp(prefix=prefix))
+        self._lock = os.open(self.path, os.O_RDONLY)
+        with suppress(OSError):
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
+
+    def remove(self) -> None:
+        shutil.rmtree(self.path, ignore_errors=True)
+        os.close(self._lock)
+
+    def keep(self) -> Path:
+        """Gives up the folder under another name, which nobody removes; returns it."""
+        kept = self.path.rename(self.path.with_name(f"kept-{self.path.name}"))
+        os.close(self._lock)
+        return kept
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Removes a folder of this user whose process has ended. Raises OSError where another process holds it."""
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or time.time() - found.st_mtime < _ABANDONED_S:
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(folder, ignore_errors=True)
+    finally:
+        os.close(descriptor)

@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
 
 from PIL import Image
 
+import distgan
 from distgan.bounds import MOST_TEXT_BYTES, parse_json
+from distgan.config.plugins import error_text
 from distgan.errors import UserError
-from distgan.storage.storage import NotFoundError, Storage, translate_errors
+from distgan.storage.storage import NotFoundError, Storage, UnavailableError, translate_errors
 from distgan.tracking.jsonl import Row, event_row, last_checkpoint, lines_until, to_json
 from distgan.tracking.tracker import TrackedRun, Tracker
-from distgan.training.events import CheckpointSaved, EvaluationResult, Event, RunFinished, RunStarted, StepMetrics
+from distgan.training.events import (
+    Attempt,
+    CheckpointSaved,
+    EvaluationResult,
+    Event,
+    RunFinished,
+    RunStarted,
+    StepMetrics,
+)
 from distgan.training.health import HealthWarning
 
 METRICS, SUMMARY = "metrics.jsonl", "summary.json"
@@ -56,6 +69,25 @@ class RunRecord(Tracker):
 
     def close(self) -> None:
         self._metrics.close()
+
+
+@contextmanager
+def recorded_failure(run: Storage, attempts: Callable[[], list[Attempt]] = list) -> Iterator[None]:
+    """Where the block raises an error after a run has begun, `summary.json` says which, unless the storage is away.
+
+    Args:
+        attempts: the groups of workers so far.
+    """
+    try:
+        yield
+    except Exception as error:
+        with suppress(Exception):  # the error itself is raised
+            if not isinstance(error, UnavailableError) and run.exists("config.yaml"):
+                rows = [asdict(attempt) for attempt in attempts()]
+                text = str(error).partition("\n")[0] if isinstance(error, UserError) else error_text(error)
+                found = {"reason": "error", "error": text, "attempts": rows, "distgan": distgan.__version__}
+                run.write_bytes(SUMMARY, (to_json(found, indent=1) + "\n").encode())
+        raise
 
 
 def read_summary(storage: Storage) -> Row:

@@ -206,6 +206,10 @@ class RunReporter:
     def stop_requested(self) -> bool:
         return self._stop_requested()
 
+    def save_requested(self) -> str | None:
+        """None: only a launcher knows of reasons."""
+        return None
+
     def evaluated(self, event: EvaluationResult) -> None:
         """Does nothing: there is no launcher to inform."""
 

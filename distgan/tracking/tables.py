@@ -85,6 +85,8 @@ def summary_table(summary: Summary) -> RenderableType:
         table.add_row("time", Text(_time(summary)))
     if summary.images_per_second > 0:
         table.add_row("speed", Text(f"{formatting.number(summary.images_per_second)} images/s"))
+    if summary.goodput:
+        table.add_row("goodput", Text(f"{100 * summary.goodput:.1f} % of the time in steps that were kept"))
     failures = [attempt.failure for attempt in summary.attempts if attempt.failure is not None]
     if failures:
         table.add_row("restarts", Text("\n".join(failures)))

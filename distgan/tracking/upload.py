@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 from distgan.errors import UserError
+from distgan.storage.local_files import OwnedFolder
 from distgan.storage.retry import NO_RETRY, Retry
 from distgan.storage.storage import Storage, UnavailableError
 from distgan.training.unsaved import description, keep_unsaved
@@ -31,7 +30,8 @@ class UploadQueue:
 
     def __init__(self, storage: Storage, log: Callable[[str], None]) -> None:
         self._storage, self._log = storage, log
-        self.folder = Path(tempfile.mkdtemp(prefix="distgan-run-"))
+        self._owned = OwnedFolder("distgan-upload-")
+        self.folder = self._owned.path
         self._sent: dict[str, _Version] = {}
         self._pending: dict[str, _Version] = {}
         self._failing = False
@@ -66,16 +66,16 @@ class UploadQueue:
         except UserError as error:
             self._keep(error, newest)
         else:
-            shutil.rmtree(self.folder, ignore_errors=True)
+            self._owned.remove()
 
     def _keep(self, error: UserError, newest: str | None) -> None:
         try:
             shutil.copytree(self.folder, keep_unsaved(self._storage, newest).root, dirs_exist_ok=True)
         except (UserError, OSError):
-            self._log(f"{error}; metrics and pictures are in {self.folder}: copy them to {self._storage.url}")
+            self._log(f"{error}; metrics and pictures are in {self._owned.keep()}: copy them to {self._storage.url}")
         else:
             self._log(f"{error}; metrics and pictures are in {description(self._storage)}")
-            shutil.rmtree(self.folder, ignore_errors=True)
+            self._owned.remove()
 
     def _mark_changed(self) -> None:
         changed = self._versions()

@@ -62,8 +62,22 @@ def checkpoint_name(step: int) -> str:
     return f"step-{step:09d}"
 
 
+@dataclass(frozen=True)
+class _Write:
+    """A checkpoint to write. `tensors` are copies; `best` is whether none was better when it came."""
+
+    manifest: Manifest
+    tensors: Mapping[str, Any]
+    required: bool
+    best: bool
+    first: Callable[[], None]
+    then: Callable[[], None]
+
+
 class CheckpointStore:
     """Reads and writes the checkpoints of one run.
+
+    A thread writes them. While it writes one, at most one more waits, as a copy in host memory.
 
     A finished checkpoint is damaged if its tensors do not fit the configuration in its manifest.
 
@@ -76,6 +90,7 @@ class CheckpointStore:
 
     Attributes:
         kept: where the last state is on this machine, if it could not be saved.
+        skipped: how many checkpoints were not written because storage was slower than they came due.
     """
 
     def __init__(
@@ -88,11 +103,16 @@ class CheckpointStore:
         log: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._run, self._storage = run, run.child(FOLDER)
-        self._custom, self._reading, self._writing, self._log = custom or {}, reading, writing, log
-        self._thread: threading.Thread | None = None
+        self._custom, self._reading, self._writing_retry, self._log = custom or {}, reading, writing, log
+        # The writing thread changes these, with the lock of the condition.
+        self._changed = threading.Condition()
+        self._writing: _Write | None = None
+        self._waiting: _Write | None = None
         self._failure: Exception | None = None
         self._newest: str | None = None
+        self._existing: list[str] = []
         self.kept: str | None = None
+        self.skipped = 0
 
     def names(self) -> list[str]:
         """All checkpoint folders, unfinished ones too, oldest first."""
@@ -186,53 +206,110 @@ class CheckpointStore:
         keep_last: int,
         done: Callable[[], None],
         first: Callable[[], None] = lambda: None,
-    ) -> None:
+        *,
+        required: bool = True,
+    ) -> bool:
         """Writes a checkpoint in the background, then deletes all but the last `keep_last`, the best and `keep`.
 
         The best is the first of `best_first` that exists. The tensors are copied before this returns. `first` is called
-        before each attempt, `done` when the checkpoint is complete. Waits for the previous write, and raises UserError
-        if that one failed.
+        before each attempt, `done` when the checkpoint is complete.
 
-        What the storage does not take is kept on this machine (`training.unsaved`).
+        While another one is being written, this one waits in memory, in the place of an earlier one. It does not take
+        the place of a required one or of the best: if it is neither itself, this returns False, else it first waits
+        for the earlier one to begin. Raises UserError if an earlier write failed.
+
+        What the storage does not take is kept on this machine (`training.unsaved`), unless a newer one waits.
         """
-        self.wait()
-        snapshot = _copied(tensors)
 
-        def write() -> None:
-            try:
-                self._write_or_keep(*_serialized(manifest, snapshot), first)
-                self._newest = manifest.name
-                self._try_to_prune(keep, best_first, keep_last)
-                done()
-            except Exception as error:  # noqa: BLE001 - raised by the next wait()
-                self._failure = error
+        def then() -> None:
+            self._newest = manifest.name
+            self._try_to_prune(keep, best_first, keep_last)
+            done()
 
+        self._raise_failure()
+        with self._changed:
+            waiting = self._waiting
+            best = _first_of(best_first, [*self._known(), manifest.name])
+            if waiting is not None and (waiting.required or waiting.manifest.name == best):
+                if not required and manifest.name != best:
+                    self._skip(manifest)
+                    return False
+                self._changed.wait_for(lambda: self._waiting is None)
+            elif waiting is not None:
+                self._skip(waiting.manifest)
+                self._waiting = None  # before its successor is copied
+        write = _Write(manifest, _copied(tensors), required, manifest.name == best, first, then)
+        with self._changed:
+            if self._writing is not None:
+                self._waiting = write
+                return True
+            self._writing = write
         # Not a daemon thread: the program ends only when the checkpoint is complete.
-        self._thread = threading.Thread(target=write, name="distgan-checkpoint")
-        self._thread.start()
+        threading.Thread(target=self._write_all, args=(write,), name="distgan-checkpoint").start()
+        return True
 
-    def wait(self) -> None:
-        """Waits for the write in progress. Raises UserError if the last one failed."""
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
+    def wait(self, name: str | None = None) -> None:
+        """Waits for all writes, or that of one checkpoint. Raises UserError if one failed."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._has_to_write(name))
+        self._raise_failure()
+
+    def has_written(self, name: str) -> bool:
+        """Whether a checkpoint that was given to `save`, or in another session, is complete, as far as is known."""
+        with self._changed:
+            return self._failure is None and not self._has_to_write(name)
+
+    def join(self) -> None:
+        """Waits for all writes, even if they fail."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._has_to_write())
+
+    def cancel(self) -> None:
+        """Ends a write that waits for unavailable storage."""
+        self._writing_retry.cancel()
+
+    def abandon(self) -> None:
+        """Drops the checkpoint that waits, and ends the write in progress as `cancel` does."""
+        with self._changed:
+            self._waiting = None
+        self.cancel()
+        self.join()
+
+    def _has_to_write(self, name: str | None = None) -> bool:
+        both = (self._writing, self._waiting)
+        return any(write is not None and name in {None, write.manifest.name} for write in both)
+
+    def _known(self) -> list[str]:
+        """The checkpoints that exist after the last write, or will."""
+        both = (self._writing, self._waiting)
+        return [*self._existing, *(write.manifest.name for write in both if write is not None)]
+
+    def _raise_failure(self) -> None:
         if self._failure is not None:
             failure, self._failure = self._failure, None
             raise failure
 
-    @property
-    def is_idle(self) -> bool:
-        """Whether no write is in progress."""
-        return self._thread is None or not self._thread.is_alive()
+    def _skip(self, manifest: Manifest) -> None:
+        self.skipped += 1
+        if self.skipped == 1:
+            self._log(
+                f"{self._storage.url}: {manifest.name} is not written: storage takes longer for one than passes "
+                f"between two (checkpoint.every_kimg, checkpoint.every_minutes); training continues, and "
+                f"checkpoint/skipped of the metrics counts such"
+            )
 
-    def join(self) -> None:
-        """Waits for the write in progress, even if it fails."""
-        if self._thread is not None:
-            self._thread.join()
-
-    def cancel(self) -> None:
-        """Ends a write that waits for unavailable storage."""
-        self._writing.cancel()
+    def _write_all(self, write: _Write | None) -> None:
+        """Writes this one, then those that wait, until none does."""
+        while write is not None:
+            try:
+                self._write_or_keep(write)
+                write.then()
+            except Exception as error:  # noqa: BLE001 - raised by the next save() or wait()
+                self._failure = self._failure or error
+            with self._changed:
+                write = self._writing = self._waiting
+                self._waiting = None
+                self._changed.notify_all()
 
     def _names(self) -> list[str]:
         try:
@@ -240,16 +317,20 @@ class CheckpointStore:
         except NotFoundError:
             return []
 
-    def _write_or_keep(self, manifest: Manifest, data: bytes, first: Callable[[], None]) -> None:
-        def write() -> None:
-            first()
+    def _write_or_keep(self, write: _Write) -> None:
+        manifest, data = _serialized(write.manifest, write.tensors)
+
+        def attempt() -> None:
+            write.first()
             if manifest.name in self._names():
                 self._storage.delete(manifest.name)  # unfinished or damaged
             _write(self._storage, manifest, data)
 
         try:
-            self._writing(write)
+            self._writing_retry(attempt)
         except StorageError:
+            if self._waiting is not None and not write.required and not write.best:
+                raise
             state = f"the state of step {manifest.step:,}"
             try:
                 _write(keep_unsaved(self._run, self._newest).child(FOLDER), manifest, data)
@@ -260,12 +341,12 @@ class CheckpointStore:
 
     def _try_to_prune(self, keep: set[str], best_first: Sequence[str], keep_last: int) -> None:
         try:
-            self._writing(lambda: self._prune(keep, best_first, keep_last))
+            self._writing_retry(lambda: self._prune(keep, best_first, keep_last))
         except UserError as error:
             self._log(f"{error}; older checkpoints are not deleted")
 
     def _prune(self, keep: set[str], best_first: Sequence[str], keep_last: int) -> None:
-        names = self._names()
+        self._existing = names = self._names()
         best = _first_of(best_first, names)
         for name in names[: max(0, len(names) - keep_last)]:
             if name not in keep and name != best:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from distgan.training.health import FailureMode, HealthWarning
@@ -159,6 +159,9 @@ class Summary:
         bad_samples: distinct bad samples that were replaced; None if `data.bad_samples` is not `skip`.
         health: failure modes that the run has been in, oldest first.
         attempts: the groups of workers of this session on Ray, oldest first; empty without Ray.
+        step_seconds: of this session in training steps that were kept: no restart of workers has repeated them. Waits
+            for data are included.
+        goodput: `step_seconds` as a share of the session's time, from 0 to 1.
     """
 
     name: str
@@ -188,6 +191,13 @@ class Summary:
     floor_images: int | None = None
     run_seconds: float | None = None
     attempts: list[Attempt] = field(default_factory=list)
+    step_seconds: float = 0.0
+    goodput: float | None = None
+
+    def with_goodput(self, step_seconds: float, seconds: float) -> Summary:
+        """The summary of a session of so many seconds."""
+        goodput = round(step_seconds / seconds, 4) if seconds > 0 else None
+        return replace(self, step_seconds=round(step_seconds, 2), goodput=goodput)
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -258,6 +268,10 @@ class Reporter(Protocol):
 
     def stop_requested(self) -> bool:
         """Whether the run should save its state and stop now."""
+        ...
+
+    def save_requested(self) -> str | None:
+        """Why the run should save its state now and go on, once for each reason; None where it need not."""
         ...
 
     def evaluated(self, event: EvaluationResult) -> None:

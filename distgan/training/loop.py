@@ -20,6 +20,7 @@ from distgan.training.events import (
     CheckpointSaved,
     EvaluationResult,
     Event,
+    Notice,
     Reporter,
     RunFinished,
     StepMetrics,
@@ -38,6 +39,9 @@ from distgan.training.run_spec import RunSpec
 from distgan.training.state import TrainingState
 from distgan.training.step import Step
 
+# Ranks agree that often on whether to save, where steps are long enough; else at each row of metrics.
+_AGREE_S = 2.0
+
 
 @dataclass
 class Trainer:
@@ -46,7 +50,7 @@ class Trainer:
     Every rank executes the same steps. What rank 0 alone knows or measures is broadcast.
 
     Attributes:
-        last_checkpoint: name of the newest complete checkpoint, if the run has one.
+        last_checkpoint: name of the newest checkpoint that is complete or will be, if the run has one.
         is_continuation: whether the run begins with the whole state of another run.
         start_events: reported before the first step.
         finishing: set while the final state is saved. Storage is then waited for even if a stop is requested.
@@ -76,7 +80,8 @@ class Trainer:
         self.resumed_at_kimg = self.state.progress.kimg
         self._earlier_retries = Retry.count
         self._last_save_s = self.meter.elapsed()
-        self._minutes_due = False
+        self._save_due = self._save_told = False
+        self._agree_every, self._images_per_step = self.config.training.log_every, 0
         # Whether the state is that of a whole step, with nothing left to do at it but to save it.
         self._savable = False
 
@@ -103,6 +108,8 @@ class Trainer:
                     progress.health = self.distributed.broadcast(progress.health)
                 if progress.step % config.training.log_every == 0:
                     stop = self._log_step()
+                elif progress.step % self._agree_every == 0:
+                    self._save_due |= self.distributed.broadcast(self._save_requested())
                 # What is due at this step is done before a stop: a resumed run begins with the next step.
                 last = progress.images >= budget or stop == "time" or self._failure() is not None
                 if last or due(before, progress.images, config.evaluation.every_kimg):
@@ -148,6 +155,7 @@ class Trainer:
         if self.profiler is not None:
             self.profiler.step()
         self.meter.add_step(terms.values, images, terms.groups)
+        self._images_per_step = images
 
     def _sync_metrics(self) -> None:
         """All-reduces the metrics since the last call and checks them. Collective.
@@ -171,7 +179,7 @@ class Trainer:
         """Reports the metrics of the last steps. Returns "interrupted" or "time" if the run has to stop.
 
         Also starts a pending asynchronous evaluation, once its checkpoint is complete, and decides whether a checkpoint
-        is due by time.
+        is due by time or by request.
         """
         self._sync_metrics()
         metrics, images_per_second = self.meter.take()
@@ -181,6 +189,8 @@ class Trainer:
             metrics["data/bad_samples"] = progress.bad_samples
         if Retry.count > self._earlier_retries:
             metrics["storage/retries"] = Retry.count - self._earlier_retries
+        if self.checkpoints.skipped:
+            metrics["checkpoint/skipped"] = self.checkpoints.skipped
         self._report(StepMetrics(progress.step, progress.kimg, images_per_second, metrics))
         stop: StopReason | None = None
         if self.distributed.rank == 0:
@@ -190,11 +200,26 @@ class Trainer:
                 stop = "time"
         every = self.config.checkpoint.every_minutes
         late = every is not None and self.meter.elapsed() - self._last_save_s >= 60 * every
-        stop, can_start, self._minutes_due = self.distributed.broadcast((stop, self.evaluator.can_start, late))
+        stop, can_start, self._save_due, self._agree_every = self.distributed.broadcast(
+            (
+                stop,
+                self.evaluator.can_start,
+                self._save_requested() or late or self._save_due,
+                max(1, int(_AGREE_S * images_per_second / self._images_per_step)),
+            )
+        )
         if can_start:
             with self.meter.phase("evaluation"):
                 self.evaluator.start()
         return stop
+
+    def _save_requested(self) -> bool:
+        """Whether a checkpoint is asked for, of which the run tells. Always False but on rank 0."""
+        reason = self.reporter.save_requested() if self.distributed.rank == 0 else None
+        if reason is not None:
+            self._save_told = True
+            self._report(Notice(f"{reason}; the state of step {self.state.progress.step:,} is saved"))
+        return reason is not None
 
     def _evaluate(self, *, last: bool) -> None:
         """Evaluates the averaged generator, now or asynchronously, and saves samples and the state.
@@ -203,8 +228,12 @@ class Trainer:
         """
         self._check_state()
         evaluator, results = self.evaluator, []
+        pending = self.state.progress.pending
         with self.meter.phase("evaluation"):
             finished = evaluator.finish_pending()
+        if pending is not None and finished is None:
+            name = checkpoint_name(pending.step)
+            self._report(Notice(f"{name} is gone or damaged: the run has no evaluation of it, where it was pending"))
         if finished is not None:
             self._report_evaluation(finished)
             results.append(finished)
@@ -217,7 +246,7 @@ class Trainer:
             evaluator.schedule()
         if self.config.training.samples_every_kimg is None:
             self._save_samples()
-        self._save_checkpoint()
+        self._save_checkpoint(required=last)
         for result in results:
             self.reporter.evaluated(result)
 
@@ -236,17 +265,17 @@ class Trainer:
         return ongoing[0] if ongoing and self.config.health.stop else None
 
     def _save_if_due(self, before: int) -> None:
-        """Saves samples and the state if a multiple of their interval lies after `before` images, or by time."""
+        """Saves samples and the state if a multiple of their interval lies after `before` images, or as agreed."""
         images = self.state.progress.images
         samples_every, every = self.config.training.samples_every_kimg, self.config.checkpoint.every_kimg
         samples_due = samples_every is not None and due(before, images, samples_every)
-        checkpoint_due = self._minutes_due or (every is not None and due(before, images, every))
+        checkpoint_due = self._save_due or (every is not None and due(before, images, every))
         if samples_due or checkpoint_due:
             self._check_state()
         if samples_due:
             self._save_samples()
         if checkpoint_due:
-            self._save_checkpoint()
+            self._save_checkpoint(required=False)
 
     def _save_samples(self) -> None:
         if self.distributed.rank != 0:
@@ -255,17 +284,22 @@ class Trainer:
             progress, images = self.state.progress, self.grid.images(self.state.ema.network)
             self.reporter.samples(progress.step, progress.kimg, images, self.grid.columns)
 
-    def _save_checkpoint(self) -> None:
-        """Starts writing a checkpoint in the background, on rank 0, after the metrics of its steps."""
-        self._minutes_due, self._savable = False, True
+    def _save_checkpoint(self, *, required: bool = True) -> None:
+        """Starts writing a checkpoint in the background, on rank 0, after the metrics of its steps.
+
+        One that is not `required`, and that no line has announced, is left out where storage is too slow for it.
+        """
+        required |= self._save_told
+        self._save_due = self._save_told = False
+        self._savable = True
         if self.distributed.rank != 0:
             return
         progress = self.state.progress
         event = CheckpointSaved(progress.step, progress.kimg, checkpoint_name(progress.step))
         with self.meter.phase("checkpoint"):
-            self.last_checkpoint = self.state.save(
-                self.checkpoints, lambda: self.reporter.event(event), self.meter.elapsed(), self.reporter.flush()
-            )
+            done, seconds, first = lambda: self.reporter.event(event), self.meter.elapsed(), self.reporter.flush()
+            if self.state.save(self.checkpoints, done, seconds, first, required=required):
+                self.last_checkpoint = event.name
         self._last_save_s = self.meter.elapsed()
 
     def save_at_error(self) -> None:
@@ -287,10 +321,9 @@ class Trainer:
         self._check_state()
         self._savable = True
         if self.distributed.rank == 0:
-            with self.meter.phase("checkpoint"):
-                self.checkpoints.wait()
             if self.last_checkpoint != checkpoint_name(self.state.progress.step):
                 self._save_checkpoint()
+            with self.meter.phase("checkpoint"):
                 self.checkpoints.wait()
         best = self.evaluator.best_checkpoint() if self.distributed.rank == 0 else None
         summary = summarize(
@@ -300,9 +333,10 @@ class Trainer:
             best_checkpoint=self.distributed.broadcast(best),
             resumed_at_kimg=self.resumed_at_kimg,
         )  # fmt: skip
-        if self.profiler is not None:
-            self._report(self.profiler.finish())
-        self._report(RunFinished(summary))
+        with self.meter.phase("end"):  # uploads may take long
+            if self.profiler is not None:
+                self._report(self.profiler.finish())
+            self._report(RunFinished(summary))
         return summary
 
     def _warn(self, modes: list[FailureMode]) -> None:

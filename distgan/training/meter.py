@@ -31,6 +31,8 @@ class Meter:
 
     Attributes:
         last_seconds: duration of the phase that ended last.
+        activity: rises whenever a phase begins or ends.
+        steps: of this session.
     """
 
     def __init__(self) -> None:
@@ -42,15 +44,28 @@ class Meter:
         self._images = self._all_images = 0
         self._training_at_take = 0.0
         self.last_seconds = 0.0
+        self.activity = self.steps = 0
+        self._phases: list[str] = []
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """Times a phase. Phases may nest; each counts its whole duration."""
         begin = time.perf_counter()
-        with span(name):
-            yield
+        self._phases.append(name)
+        self.activity += 1
+        try:
+            with span(name):
+                yield
+        finally:
+            self._phases.pop()
+            self.activity += 1
         self.last_seconds = time.perf_counter() - begin
         self._seconds[name] += self.last_seconds
+
+    @property
+    def current_phase(self) -> str:
+        """The innermost phase now; empty between phases. Other threads may ask."""
+        return "".join(self._phases[-1:])
 
     def end_start(self) -> None:
         """Counts the time since the session began that no other phase has, as `start`."""
@@ -66,6 +81,7 @@ class Meter:
         self._rows.append(_Row(names, values, [1 if groups is None else groups[name] for name in names]))
         self._images += images
         self._all_images += images
+        self.steps += 1
 
     def count_bad_samples(self, count: int) -> None:
         """Adds to the number of bad samples that this worker has replaced."""
@@ -208,4 +224,4 @@ def summarize(
         given=progress.given,
         higher_is_better=higher_is_better(monitor),
         health=[warning(mode, episode, config) for mode, episode in progress.health.episodes.items()],
-    )
+    ).with_goodput(seconds.get("training", 0.0), seconds["total"])

@@ -29,8 +29,11 @@ class AsyncEvaluator(Protocol):
         """Starts the evaluation of a complete checkpoint of the run, by its name. Returns at once."""
         ...
 
-    def result(self, checkpoint: str) -> Scores:
-        """Waits for the scores of a started evaluation, the same on every rank. Raises UserError if it failed."""
+    def result(self, checkpoint: str) -> Scores | None:
+        """Waits for the scores of a started evaluation, the same on every rank. Raises UserError if it failed.
+
+        None where the checkpoint is gone or damaged, or the evaluation was lost too often.
+        """
         ...
 
 
@@ -85,7 +88,7 @@ class RunEvaluator:
     def can_start(self) -> bool:
         """Whether the pending evaluation can start because its checkpoint is complete. Rank 0 only."""
         name = self._pending_name
-        return self.is_async and name is not None and self._started != name and self._checkpoints.is_idle
+        return self.is_async and name is not None and self._started != name and self._checkpoints.has_written(name)
 
     def start(self) -> None:
         """Starts the pending evaluation."""
@@ -95,7 +98,7 @@ class RunEvaluator:
         self._async.start(self._started)
 
     def finish_pending(self) -> EvaluationResult | None:
-        """Waits for the pending evaluation and records it. None without one, or if its checkpoint no longer exists."""
+        """Waits for the pending evaluation and records it. None without one, or if its checkpoint cannot be read."""
         name = self._pending_name
         if name is None:
             return None
@@ -111,17 +114,15 @@ class RunEvaluator:
         return None if pending is None else checkpoint_name(pending.step)
 
     def _pending_scores(self, name: str) -> Scores | None:
-        """None if the checkpoint no longer exists. An evaluation that an earlier session started is started anew."""
+        """None if the checkpoint cannot be read. An evaluation that an earlier session started is started anew."""
         if self._started != name:
-            if self._distributed.rank == 0:
-                self._checkpoints.wait()
-            if not self._distributed.from_rank_0(lambda: self._checkpoints.load(name) is not None):
-                return None
-            if self._async is None:
-                return self._evaluate_checkpoint(name)
-            self.start()
-        assert self._async is not None
-        return self._async.result(name)
+            self._distributed.from_rank_0(lambda: self._checkpoints.wait(name))
+            if self._async is not None:
+                self.start()
+        scores = None if self._async is None else self._async.result(name)
+        if scores is None and self._distributed.from_rank_0(lambda: self._checkpoints.load(name) is not None):
+            return self._evaluate_checkpoint(name)
+        return scores
 
     def _evaluate_checkpoint(self, name: str) -> Scores:
         checkpoint = self._checkpoints.load(name)

@@ -94,12 +94,15 @@ class TrainingState:
         done: Callable[[], None],
         seconds: float = 0.0,
         first: Callable[[], None] = lambda: None,
-    ) -> str:
-        """Starts writing a checkpoint, `seconds` into the session. Returns its name.
+        *,
+        required: bool = True,
+    ) -> bool:
+        """Starts writing a checkpoint, `seconds` into the session. Returns whether it is taken: see `CheckpointStore`.
 
-        `first` is called before it is written, `done` when it is complete.
+        `first` is called before it is written, `done` when it is complete. One that a pending evaluation measures is
+        always `required`.
         """
-        progress = self.progress
+        progress, pending = self.progress, self.progress.pending
         name = checkpoint_name(progress.step)
         manifest = Manifest(
             distgan=distgan.__version__,
@@ -117,8 +120,8 @@ class TrainingState:
             seconds=self.run_seconds(seconds),
         )
         best_first = ranked(progress.evaluations, self.config.evaluation.monitor)
-        keep = {name} if progress.pending is None else {name, checkpoint_name(progress.pending.step)}
-        store.save(
+        keep = {name} if pending is None else {name, checkpoint_name(pending.step)}
+        return store.save(
             manifest,
             self._tensors(),
             keep,
@@ -126,8 +129,8 @@ class TrainingState:
             self.config.checkpoint.keep_last,
             done,
             first,
+            required=required or (pending is not None and pending.step == progress.step),
         )
-        return name
 
     def run_seconds(self, seconds: float) -> float | None:
         """Duration of all sessions of the run, `seconds` into this one; None if it is not known."""

@@ -36,19 +36,23 @@ from distgan.training.unsaved import restore_unsaved
 
 
 def train(
-    spec: RunSpec, distributed: Distributed, reporter: Reporter, async_evaluator: AsyncEvaluator | None = None
+    spec: RunSpec,
+    distributed: Distributed,
+    reporter: Reporter,
+    async_evaluator: AsyncEvaluator | None = None,
+    meter: Meter | None = None,
 ) -> Summary:
     """Trains a run from its newest checkpoint, or from its beginning, to its end. Every rank calls it.
 
-    With `async_evaluator`, all evaluations but the last are asynchronous.
+    With `async_evaluator`, all evaluations but the last are asynchronous. `meter` is a new one; it shows what the
+    training does.
     """
-    trainer = build_trainer(spec, distributed, reporter, async_evaluator)
+    trainer = build_trainer(spec, distributed, reporter, async_evaluator, meter)
     checkpoints = trainer.checkpoints
     try:
         return trainer.run()
     except KeyboardInterrupt:
-        checkpoints.cancel()
-        checkpoints.join()
+        checkpoints.abandon()
         if checkpoints.kept is not None:
             reporter.event(Notice(checkpoints.kept))
         raise
@@ -62,13 +66,17 @@ def train(
 
 
 def build_trainer(
-    spec: RunSpec, distributed: Distributed, reporter: Reporter, async_evaluator: AsyncEvaluator | None = None
+    spec: RunSpec,
+    distributed: Distributed,
+    reporter: Reporter,
+    async_evaluator: AsyncEvaluator | None = None,
+    meter: Meter | None = None,
 ) -> Trainer:
     """Everything that the loop works with, in the state that the run starts from. Every rank calls it.
 
     Raises UserError where the run cannot start.
     """
-    config, meter, finishing = spec.config, Meter(), Flag()
+    config, meter, finishing = spec.config, meter or Meter(), Flag()
     _check_workers(config, distributed)
     check_acceleration(config, distributed)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -12,6 +13,7 @@ import psutil
 import pytest
 
 from distgan.storage.storage import Storage
+from distgan.training.manifest import MANIFEST_NAME
 from processes import TINY, finish, our_processes, start, wait_for
 from runs import pack_bricks
 
@@ -63,6 +65,9 @@ def test_a_killed_worker_without_restarts_ends_the_run_in_one_line(tmp_path: Pat
     assert re.fullmatch(error, told[-1]), output
     assert "Traceback" not in output
     assert "raylet" not in output
+    summary = json.loads((tmp_path / "runs" / "killed" / "summary.json").read_text())
+    assert (summary["reason"], f"distgan: error: {summary['error']}\n") == ("error", told[-1])
+    assert len(summary["attempts"]) == 1
     wait_for(lambda: our_processes().keys() <= before.keys(), 20)
 
 
@@ -78,4 +83,45 @@ def test_an_error_of_a_users_network_is_not_retried(tmp_path: Path) -> None:
     assert output.count("2 workers on cpu") == 1, output
     assert "restart 1" not in output
     assert output.rstrip().endswith("ZeroDivisionError: integer division or modulo by zero"), output
+    wait_for(lambda: our_processes().keys() <= before.keys(), 20)
+
+
+def test_a_terminated_worker_has_the_state_saved_and_a_frozen_one_is_replaced(tmp_path: Path) -> None:
+    before = our_processes()
+    keys = ["training.kimg=10000", "evaluation.every_kimg=10000", "checkpoint.every_kimg=null"]
+    run = tmp_path / "runs" / "frozen"
+    process = train(tmp_path, "frozen", *keys, "scale.hang_minutes=0.2")
+    assert process.stdout is not None
+    told = []
+
+    def until(pattern: str) -> re.Match[str]:
+        assert process.stdout is not None
+        for line in process.stdout:
+            told.append(line)
+            found = re.search(pattern, line)
+            if found is not None:
+                return found
+        raise AssertionError("".join(told))
+
+    try:
+        until(" images/s")
+        os.kill(workers()[0].pid, signal.SIGTERM)
+        saved = until(r"worker [01] on 127\.0\.0\.1 received SIGTERM; the state of step ([\d,]+) is saved")
+        step = int(saved[1].replace(",", ""))
+        wait_for((run / "checkpoints" / f"step-{step:09}" / MANIFEST_NAME).exists, 20)
+        frozen = workers()[0]
+        os.kill(frozen.pid, signal.SIGSTOP)
+        reason = r"worker [01] on 127\.0\.0\.1: (?:no answer since \d\d:\d\d:\d\d|it stopped answering)"
+        lost = until(rf"({reason}); restart 1 of 3 without a new checkpoint, from \S+ kimg")
+        until("2 workers on cpu")
+        assert not frozen.is_running()
+        until(" images/s")
+        process.send_signal(signal.SIGINT)
+        told.append(finish(process, 60))
+    finally:
+        process.kill()
+    assert process.returncode == 130, told
+    summary = json.loads((run / "summary.json").read_text())
+    assert [attempt["failure"] for attempt in summary["attempts"]] == [lost[1], None]
+    assert summary["attempts"][1]["kimg"] == pytest.approx(0.032 * step)
     wait_for(lambda: our_processes().keys() <= before.keys(), 20)

@@ -15,7 +15,9 @@ import psutil
 import pytest
 import torch
 
+from command_line import Cli
 from distgan.storage.storage import Storage
+from distgan.training.checkpoints import CheckpointStore
 from distgan.training.starting_point import find_checkpoint
 from processes import TINY, finish, listening, our_processes, start, wait_for
 
@@ -54,32 +56,36 @@ def assert_same_bits(one: object, other: object) -> None:
 
 @pytest.mark.slow
 def test_killed_and_resumed_job_ends_with_the_same_bits(data: str, bucket: str, tmp_path: Path) -> None:
+    """As a job of torchrun's that nobody disturbs."""
     before = our_processes()
-    command = ["train", "quickstart", f"data.url={data}", *TINY, "--workers", "2", "--storage", bucket]
+    command = ["train", "quickstart", f"data.url={data}", *TINY, "--storage", bucket]
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     whole = Storage.open(bucket).child("whole")
-    output = finish(distgan(*command, "--name", "whole", cwd=tmp_path))
+    output = finish(start(*launcher, "-m", "distgan", *command, "--no-ray", "--name", "whole", cwd=tmp_path))
     assert "image budget reached" in output, output
-    summary = json.loads(whole.read_bytes("summary.json"))
-    assert summary["kimg"] == pytest.approx(2.016)
-    assert summary["workers"] == 2
-    assert summary["floor"] > 0
-    kept = {"checkpoints", "config.yaml", "curves.png", "metrics.jsonl", "samples", "summary.json", "tensorboard"}
-    assert set(whole.list()) == kept
-    assert our_processes() == before
+    command = [*command, "--workers", "2", "--name", "broken"]
 
-    # Ctrl-C after a while: the state is saved, the exit code says so, no process stays.
+    # SIGTERM to the whole group, as schedulers, `timeout` and a closed terminal send it: the state is saved, the exit
+    # code says so, no process stays. Ray's own handler would end the command.
     broken = Storage.open(bucket).child("broken")
-    process = distgan(*command, "--name", "broken", cwd=tmp_path)
+    kept = {"checkpoints", "config.yaml", "curves.png", "metrics.jsonl", "samples", "summary.json", "tensorboard"}
+    process = distgan(*command, cwd=tmp_path)
     wait_for(lambda: any(name >= "step-000000016" for name in broken.child("checkpoints").list()))
-    process.send_signal(signal.SIGINT)
+    os.killpg(process.pid, signal.SIGTERM)
     output = finish(process)
-    assert process.returncode == 130, output
+    assert process.returncode == 128 + signal.SIGTERM, output
+    assert "the state is saved first" in output
+    assert "interrupted, state saved" in output
+    assert "SIGTERM received" not in output
     assert json.loads(broken.read_bytes("summary.json"))["reason"] == "interrupted"
+    newest = CheckpointStore(broken).newest_manifest()
+    assert newest is not None
+    assert newest.step == trained_steps(broken)[-1]
     assert set(broken.list()) == kept
     assert our_processes() == before
 
     # The same command goes on; a worker is killed on the way, and Ray Train starts the group again.
-    process = distgan(*command, "--name", "broken", cwd=tmp_path)
+    process = distgan(*command, cwd=tmp_path)
     assert process.stdout is not None
     for line in process.stdout:
         if "2 workers on cpu" in line:
@@ -102,16 +108,25 @@ def test_killed_and_resumed_job_ends_with_the_same_bits(data: str, bucket: str, 
     assert "image budget reached" in output, output
     assert our_processes() == before
     assert set(broken.list()) == kept
-    lost, rest = json.loads(broken.read_bytes("summary.json"))["attempts"]
+    summary = json.loads(broken.read_bytes("summary.json"))
+    assert summary["kimg"] == pytest.approx(2.016)
+    assert summary["workers"] == 2
+    assert summary["floor"] > 0
+    lost, rest = summary["attempts"]
     assert (lost["workers"], rest["workers"], rest["failure"]) == (2, 2, None)
     assert re.fullmatch(r"worker [01] on 127\.0\.0\.1: its process died", lost["failure"])
     assert f"warning: {lost['failure']}; restart 1 of 3 without a new checkpoint, from " in output
 
     last = summary["last_checkpoint"]
     assert_same_bits(state_tensors(whole, last), state_tensors(broken, last))
-    steps = [json.loads(line) for line in broken.read_bytes("metrics.jsonl").splitlines()]
-    trained = [row["step"] for row in steps if row["event"] == "step"]
+    trained = trained_steps(broken)
     assert trained == sorted(set(trained))
+
+
+def trained_steps(run: Storage) -> list[int]:
+    """The logged steps, in the order in which they were written."""
+    rows = map(json.loads, run.read_bytes("metrics.jsonl").splitlines())
+    return [row["step"] for row in rows if row["event"] == "step"]
 
 
 def workers_of(before: dict[int, str]) -> list[psutil.Process]:
@@ -121,16 +136,18 @@ def workers_of(before: dict[int, str]) -> list[psutil.Process]:
 
 
 @pytest.mark.slow
-def test_two_workers_evaluate_as_one_does_and_leave_nothing(data: str, bucket: str, tmp_path: Path) -> None:
+def test_two_workers_evaluate_as_one_does_and_leave_nothing(data: str, bucket: str, tmp_path: Path, cli: Cli) -> None:
     before = our_processes()
     train = ["train", "quickstart", f"data.url={data}", *TINY, "training.kimg=0.1", "--no-ray", "--storage", bucket]
-    finish(distgan(*train, "--name", "run", cwd=tmp_path))
+    assert cli(*train, "--name", "run").code == 0
     command = ["evaluate", f"{bucket}/run", "--metrics", "frechet,kid", "--json"]
-    for name, workers in (("one", "1"), ("two", "2")):
-        process = distgan(*command, f"{name}.json", "--workers", workers, cwd=tmp_path)
-        output = finish(process)
-        assert process.returncode == 0, output
-        assert f"{workers} worker{'s' if workers == '2' else ''} on cpu" in output
+    one_worker = cli(*command, "one.json", "--workers", "1")
+    assert one_worker.code == 0, one_worker
+    assert "1 worker on cpu" in one_worker.out + one_worker.err
+    process = distgan(*command, "two.json", "--workers", "2", cwd=tmp_path)
+    output = finish(process)
+    assert process.returncode == 0, output
+    assert "2 workers on cpu" in output
     one, two = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("one", "two"))
     assert two["metrics"] == pytest.approx(one["metrics"], rel=1e-6)
     assert (one["workers"], two["workers"]) == (1, 2)
@@ -158,16 +175,31 @@ def test_an_address_where_nothing_listens_is_one_line(data: str, bucket: str, tm
     assert "Traceback" not in output
 
 
+def evaluators_of(before: dict[int, str]) -> list[int]:
+    """Processes that have begun since, and evaluate a checkpoint."""
+    return [pid for pid, title in our_processes().items() if pid not in before and "evaluate_checkpoint" in title]
+
+
 @pytest.mark.slow
-def test_evaluations_beside_the_training_find_what_those_within_it_do(data: str, bucket: str, tmp_path: Path) -> None:
-    """The same weights to the bit, and the same values: on Ray beside the training, without Ray within it."""
+def test_evaluations_beside_the_training_find_what_those_within_it_do(
+    data: str, bucket: str, tmp_path: Path, cli: Cli
+) -> None:
+    """The same weights to the bit, and the same values: on Ray beside the training, without Ray within it.
+
+    Also where the process that evaluates is killed.
+    """
     before = our_processes()
     command = ["train", "quickstart", f"data.url={data}", *TINY, "--workers", "1", "--storage", bucket]
     keys = ["evaluation.every_kimg=0.5", "evaluation.metrics=[recall]"]
-    output = finish(distgan(*command, *keys, "evaluation.asynchronous=true", "--name", "beside", cwd=tmp_path))
+    process = distgan(*command, *keys, "evaluation.asynchronous=true", "--name", "beside", cwd=tmp_path)
+    wait_for(lambda: bool(evaluators_of(before)))
+    os.kill(evaluators_of(before)[0], signal.SIGKILL)
+    output = finish(process)
     assert "image budget reached" in output, output
-    output = finish(distgan(*command, *keys, "--no-ray", "--name", "within", cwd=tmp_path))
-    assert "image budget reached" in output, output
+    assert "the evaluation of checkpoint step-000000000 was lost: its process died; restart 1 of 3" in output, output
+    assert "Traceback" not in output
+    within_it = cli(*command, *keys, "--no-ray", "--name", "within")
+    assert within_it.code == 0, within_it
     assert our_processes() == before
 
     beside, within = (Storage.open(bucket).child(name) for name in ("beside", "within"))

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from command_line import Cli
 from distgan.search.record import SearchRecord, Trial, require_record
 from distgan.storage.storage import Storage
 from distgan.training.checkpoints import CheckpointStore
@@ -53,7 +54,9 @@ def evaluations(record: SearchRecord) -> int:
     return sum(len(trial.curve) for trial in record.trials)
 
 
-def test_a_killed_search_goes_on_and_its_winner_can_be_trained_anew(data: str, bucket: str, tmp_path: Path) -> None:
+def test_a_killed_search_goes_on_and_its_winner_can_be_trained_anew(
+    data: str, bucket: str, tmp_path: Path, cli: Cli
+) -> None:
     before = our_processes()
     search = f"{bucket}/search"
     command = [
@@ -63,14 +66,14 @@ def test_a_killed_search_goes_on_and_its_winner_can_be_trained_anew(data: str, b
         "--scheduler",
         "none",
         "--trials",
-        "3",
-        "--concurrent",
         "2",
-        "training.kimg=3",
+        "--concurrent",
+        "1",
+        "training.kimg=4",
     ]
     process = tune(data, bucket, *command, cwd=tmp_path)
     assert process.stdout is not None
-    # Killed once one trial has ended and another one has begun and was evaluated.
+    # Killed once one trial has ended and the other one has begun and was evaluated.
     ended = False
     for line in process.stdout:
         ended = ended or " ended: done" in line
@@ -105,11 +108,11 @@ def test_a_killed_search_goes_on_and_its_winner_can_be_trained_anew(data: str, b
     assert "Traceback" not in output
     record = require_record(search)
     assert record.ended == "all trials ended"
-    assert [trial.state for trial in record.trials] == ["budget"] * 3
+    assert [trial.state for trial in record.trials] == ["budget"] * 2
     assert {number: trained_kimg(search, record.trials[number]) for number in kept} == kept
     for trial in record.trials:
         # Nothing was trained twice that had been evaluated, and every evaluation is there once.
-        assert [kimg for kimg, _ in trial.curve] == pytest.approx([0.512, 1.024, 1.504, 2.016, 2.528, 3.008])
+        assert [kimg for kimg, _ in trial.curve] == pytest.approx([0.512, 1.024, 1.504, 2.016, 2.528, 3.008, 3.52, 4.0])
         assert trained_kimg(search, trial) == sorted(set(trained_kimg(search, trial)))
         assert set(Storage.open(search).child("trials").child(trial.name).list()) >= {"checkpoints", "summary.json"}
     files = {"best.yaml", "curves.png", "keys.png", "leaderboard.csv", "parallel.png", "search.json", "trials"}
@@ -119,25 +122,15 @@ def test_a_killed_search_goes_on_and_its_winner_can_be_trained_anew(data: str, b
 
     # A trial is the run that `distgan train` makes of its configuration, to the bit.
     best = min(record.trials, key=lambda trial: min(value for _, value in trial.curve))
-    alone = start(
-        "-m",
-        "distgan",
-        "train",
-        f"{search}/best.yaml",
-        "--no-ray",
-        "--storage",
-        bucket,
-        "--name",
-        "alone",
-        cwd=tmp_path,
-    )
-    assert "image budget reached" in finish(alone)
+    alone = ["train", f"{search}/best.yaml", "--no-ray", "--storage", bucket, "--name", "alone"]
+    assert cli(*alone).code == 0
     assert_same_bits(newest(bucket, "alone"), newest(f"{search}/trials", best.name))
 
     # And the winner goes on from its own state.
-    longer = ["--from-trial", search, "training.kimg=3.2", "--no-ray", "--storage", bucket, "--name", "longer"]
-    output = finish(start("-m", "distgan", "train", *longer, cwd=tmp_path))
-    assert "3.2 kimg" in output, output
+    longer = cli(
+        "train", "--from-trial", search, "training.kimg=4.2", "--no-ray", "--storage", bucket, "--name", "longer"
+    )
+    assert "4.2 kimg" in longer.out + longer.err, longer
     manifest = CheckpointStore(Storage.open(bucket).child("longer")).newest_manifest()
     assert manifest is not None
     assert f"search/trials/{best.name}/checkpoints/" in str(manifest.continued_from)

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,8 @@ PLACEMENTS: dict[str, dict[str, Any]] = {
     "no such label": {"labels": ["zone=!a"], "strategy": "strict_spread"},
     "custom": {"resources_per_worker": ["brick=1"], "accelerator_type": "H100", "gpus_per_worker": 0},
 }
+# Each on nodes of its own.
+AT_ONCE = [("spot", "not spot"), ("custom",), ("no such label",)]
 
 
 def work(arguments: dict[str, Any]) -> None:
@@ -89,7 +92,10 @@ def nodes_of_trials() -> list[str]:
 
 
 if __name__ == "__main__":
-    with ray_cluster(sys.argv[1]):
-        found = {name: placed(PlacementConfig(**keys)) for name, keys in PLACEMENTS.items()}
+    with ray_cluster(sys.argv[1]), ThreadPoolExecutor() as pool:
+        found = {}
+        for at_once in AT_ONCE:
+            runs = {name: pool.submit(placed, PlacementConfig(**PLACEMENTS[name])) for name in at_once}
+            found |= {name: run.result() for name, run in runs.items()}
         answer = {"workers": found, "trials": nodes_of_trials(), "refused": refused_interface()}
     print("ANSWER", json.dumps(answer))

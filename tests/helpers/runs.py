@@ -99,6 +99,9 @@ class Recorder:
     def stop_requested(self) -> bool:
         return self.stop_at is not None and self.step >= self.stop_at
 
+    def save_requested(self) -> str | None:
+        return None
+
     def evaluated(self, event: EvaluationResult) -> None:
         pass
 

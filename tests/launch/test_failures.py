@@ -4,16 +4,30 @@ from __future__ import annotations
 
 import pickle
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from ray.exceptions import ActorDiedError
-from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
+from ray.train import ControllerError, PreemptionError, PreemptionInfo, WorkerGroupError
+from ray.train.v2._internal.exceptions import (
+    WorkerGroupStartupFailedError,
+    WorkerGroupStartupTimeoutError,
+    WorkerHealthCheckFailedError,
+)
+from ray.train.v2._internal.execution.controller.state import (
+    ErroredState,
+    ReschedulingState,
+    RestartingState,
+    RunningState,
+    TrainControllerState,
+)
 
 from distgan.errors import UserError
 from distgan.launch import failures
-from distgan.launch.failures import FailurePolicy, RunMailbox, WorkerError
-from distgan.training.events import Attempt, CheckpointSaved, Notice, RunStarted
+from distgan.launch.failures import FailurePolicy, WorkerError
+from distgan.launch.run_mailbox import KeptSteps, RunMailbox
+from distgan.training.events import Attempt, CheckpointSaved, Notice, RunStarted, StepMetrics
 
 KILLED = {1: WorkerHealthCheckFailedError("A worker health check failed.", ActorDiedError())}
 
@@ -45,7 +59,11 @@ def values_are_at_hand(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def fail(mailbox: RunMailbox, errors: dict[int, Exception] = KILLED) -> None:  # type: ignore[assignment]
-    FailurePolicy(Remote(mailbox)).after_exception(None, errors)
+    update(mailbox, RestartingState(WorkerGroupError("workers failed", errors)))
+
+
+def update(mailbox: RunMailbox, state: TrainControllerState) -> None:
+    FailurePolicy(Remote(mailbox)).after_controller_state_update(RunningState(), state)
 
 
 def test_failures_in_a_row_are_counted_and_a_checkpoint_forgives_them() -> None:
@@ -87,12 +105,59 @@ def test_each_attempt_is_kept_with_its_reason() -> None:
     ]
 
 
+def test_goodput_counts_steps_that_were_kept() -> None:
+    """A row is 1 kimg in 10 s. The checkpoint of 2 kimg is complete after the row of 3 kimg, which is repeated."""
+    now = [100.0]
+    kept = KeptSteps(lambda: now[0])
+    kept.add(replace(STARTED, kimg=0.0))
+    for step in (1, 2, 3):
+        kept.add(StepMetrics(step, float(step), 100.0, {}))
+    kept.add(CheckpointSaved(2, 2.0, "step-2"))
+    kept.add(StepMetrics(4, 4.0, 100.0, {}))
+    kept.add(replace(STARTED, kimg=2.0, resumed=True))
+    assert kept.before == 20.0
+    kept.add(StepMetrics(3, 3.0, 100.0, {}))
+    kept.add(CheckpointSaved(3, 3.0, "step-3"))
+    kept.add(replace(STARTED, kimg=3.0, resumed=True))
+    kept.add(CheckpointSaved(1, 1.0, "step-1"))  # of the first group, told late
+    now[0] = 160.0
+    assert (kept.before, kept.elapsed) == (30.0, 60.0)
+    kept.add(replace(STARTED, kimg=0.0))  # all checkpoints were damaged
+    assert kept.before == 0.0
+
+
 def test_a_preemption_does_not_count() -> None:
     preempted = ActorDiedError()
     preempted._preempted = True
     mailbox = RunMailbox("runs/a", most=0)
     fail(mailbox, {1: WorkerHealthCheckFailedError("failed", preempted)})
     assert [event.text for event in mailbox.take()[0]] == [f"{GONE}; restarting, from 0 kimg"]  # type: ignore[attr-defined]
+
+
+def test_a_preempted_node_is_named_and_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(failures.ray, "nodes", lambda: [{"NodeID": "5f", "NodeManagerAddress": "10.0.0.2"}])
+    mailbox = RunMailbox("runs/a", most=0)
+    update(mailbox, RestartingState(PreemptionError(PreemptionInfo(None, {"5f": [1, 3]}))))
+    assert [event.text for event in mailbox.take()[0]] == [  # type: ignore[attr-defined]
+        "node 10.0.0.2 (workers 1, 3) was preempted; restarting, from 0 kimg"
+    ]
+
+
+def test_workers_that_die_at_each_start_end_the_run() -> None:
+    mailbox = RunMailbox("runs/a", most=1)
+    mailbox.put(STARTED)
+    state = ReschedulingState(ControllerError(WorkerGroupStartupFailedError("an actor died")))
+    update(mailbox, state)
+    with pytest.raises(UserError, match=r"^runs/a: workers died while they started; restarted 1 time without"):
+        update(mailbox, state)
+
+
+def test_a_wait_for_places_and_other_states_are_no_failures() -> None:
+    mailbox = RunMailbox("runs/a", most=0)
+    update(mailbox, ReschedulingState(ControllerError(WorkerGroupStartupTimeoutError(2))))
+    update(mailbox, ErroredState(ControllerError(KeyError("ours"))))
+    update(mailbox, RunningState())
+    assert mailbox.take()[0] == mailbox.attempts() == []
 
 
 def test_an_error_that_a_worker_has_told_ends_the_run() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import secrets
 import signal
 import subprocess
@@ -15,6 +16,17 @@ import pytest
 from distgan.launch.placement.network import interface_of
 from processes import TINY, finish, kill_ray_nodes, our_processes, ray_node, start
 from runs import assert_same_bits, newest
+
+# Tells the cluster at an address that a node is preempted 15 s later, as a cloud's agent does.
+PREEMPT = """
+import sys, time, ray
+from ray._raylet import GcsClient
+from ray.core.generated.autoscaler_pb2 import DrainNodeReason
+ray.init(sys.argv[1], log_to_driver=False)
+(node,) = [node["NodeID"] for node in ray.nodes() if node["NodeManagerAddress"] == sys.argv[2]]
+reason = DrainNodeReason.DRAIN_NODE_REASON_PREEMPTION
+GcsClient(address=sys.argv[1]).drain_node(node, reason, "reclaimed", int(1000 * (time.time() + 15)))
+"""
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(400)]
 
@@ -111,3 +123,57 @@ def test_a_run_waits_for_a_node_and_ctrl_c_ends_the_wait(labeled_nodes: str, dat
         process.kill()
         late.kill()
         finish(late, 60)
+
+
+def test_a_preempted_node_loses_only_steps_after_the_notice(
+    labeled_nodes: str, data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last one: the node stays away from then on."""
+    monkeypatch.setenv("RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S", "0.5")
+    keys = [*TINY, "training.kimg=10000", "evaluation.every_kimg=10000", "checkpoint.every_kimg=null"]
+    spread = ["--workers", "2", "placement.strategy=strict_spread", "scale.max_failures=0"]
+    command = ["train", "quickstart", f"data.url={data}", *keys, *spread, "--address", labeled_nodes]
+    process = start("-m", "distgan", *command, "--name", "preempted", cwd=tmp_path)
+    assert process.stdout is not None
+    told: list[str] = []
+
+    def until(text: str) -> str:
+        assert process.stdout is not None
+        for line in process.stdout:
+            told.append(line)
+            if text in line:
+                return line
+        raise AssertionError("".join(told))
+
+    options = ["--address", labeled_nodes, "--node-ip-address", "127.0.0.3"]
+    late = None
+    try:
+        until("2 workers on cpu")
+        late = ray_node(
+            "start", *options, "--block", "--num-cpus", "1", "--object-store-memory", "100000000", cwd=tmp_path
+        )
+        finish(start("-c", PREEMPT, labeled_nodes, SPOT, cwd=tmp_path), 60)
+        notice = r"node 127\.0\.0\.2 \(worker [01]\) will be preempted in \d+ s; the state of step ([\d,]+) is saved"
+        saved = re.search(notice, until("will be preempted"))
+        assert saved is not None, told
+        step = int(saved[1].replace(",", ""))
+        lost = until("was preempted")
+        assert re.search(r"node 127\.0\.0\.2 \(worker [01]\) was preempted; restarting, from \S+ kimg", lost), lost
+        until("2 workers on cpu")
+        until(" images/s")
+        process.send_signal(signal.SIGINT)
+        told.append(finish(process, 120))
+    finally:
+        process.kill()
+        if late is not None:
+            late.kill()
+            finish(late, 60)
+    assert process.returncode == 130, told
+    run = tmp_path / "runs" / "preempted"
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows if row["event"] == "checkpoint"][:2] == [0, step]
+    trained = [row["step"] for row in rows if row["event"] == "step"]
+    assert trained == list(range(1, trained[-1] + 1))
+    attempts = json.loads((run / "summary.json").read_text())["attempts"]
+    assert [attempt["failure"] is None for attempt in attempts] == [False, True]
+    assert attempts[1]["kimg"] == pytest.approx(0.032 * step)

@@ -263,15 +263,17 @@ def test_the_address_of_a_cluster_of_our_own_is_known_while_it_starts(monkeypatc
     assert "RAY_GCS_SERVER_PORT" not in os.environ
 
 
-def test_an_elastic_run_waits_less_for_places(monkeypatch: pytest.MonkeyPatch) -> None:
-    name = constants.WORKER_GROUP_START_TIMEOUT_S_ENV_VAR
-    monkeypatch.delenv(name, raising=False)
-    assert name in constants.ENV_VARS_TO_PROPAGATE
-    with ray_internals.start_limit(ScaleConfig(workers=2)):
-        assert name not in os.environ
-    with ray_internals.start_limit(ScaleConfig(workers=2, min_workers=1, replacement_seconds=7)):
-        assert os.environ[name] == "7.0"
-    assert name not in os.environ
+def test_time_limits_of_ray_train(monkeypatch: pytest.MonkeyPatch) -> None:
+    start, health = constants.WORKER_GROUP_START_TIMEOUT_S_ENV_VAR, constants.WORKER_HEALTH_CHECK_TIMEOUT_S_ENV_VAR
+    for name in (start, health):
+        monkeypatch.delenv(name, raising=False)
+        assert name in constants.ENV_VARS_TO_PROPAGATE
+    with ray_internals.time_limits(ScaleConfig(workers=2, hang_minutes=2)):
+        assert start not in os.environ
+        assert os.environ[health] == "120.0"
+    with ray_internals.time_limits(ScaleConfig(workers=2, min_workers=1, replacement_seconds=7)):
+        assert os.environ[start] == "7.0"
+    assert os.environ.keys().isdisjoint({start, health})
 
 
 def test_a_run_starts_no_idle_process_but_keeps_the_cleaner_of_a_shared_cluster() -> None:

@@ -28,7 +28,17 @@ from distgan.training.starting_point import LAST, find_checkpoint
 from distgan.training.train import train
 from distgan.training.unsaved import unsaved_folder
 from gloo import run_until_death
-from runs import ALONE, Recorder, assert_same_bits, kill_this_process, newest, run, tiny_config
+from runs import (
+    ALONE,
+    Recorder,
+    assert_same_bits,
+    checkpoints,
+    kill_this_process,
+    newest,
+    run,
+    script_distances,
+    tiny_config,
+)
 
 pytestmark = [pytest.mark.timeout(90), pytest.mark.usefixtures("one_thread")]
 
@@ -234,6 +244,23 @@ def test_metrics_are_not_dropped_where_no_checkpoint_can_be_read(data: str, tmp_
     assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == before
 
 
+@pytest.mark.usefixtures("every_checkpoint")
+def test_the_best_and_the_last_are_kept_in_a_bucket_and_a_damaged_one_is_passed_over(
+    bucket: str, data: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script_distances(monkeypatch, 5.0, 7.0, 6.0, 8.0, 8.0)
+    config = tiny_config("quickstart", data, 4, "evaluation.every_kimg=0.016")
+    run(config, bucket)
+    store = checkpoints(bucket)
+    assert store.names() == [checkpoint_name(step) for step in (1, 3, 4)]
+    before = newest(bucket)
+    Storage.open(f"{bucket}/run/checkpoints/{checkpoint_name(4)}").write_bytes("state.pt", b"half")
+    summary, recorder = run(config, bucket)
+    assert summary.resumed_at_kimg == 0.048
+    assert [notice.text.rpartition("; ")[2] for notice in recorder.of(Notice)] == ["resuming from step-000000003"]
+    assert_same_bits(newest(bucket), before)
+
+
 @pytest.mark.slow
 def test_a_slow_server_changes_nothing(proxy: Proxy, bucket: str, data: str, tmp_path: Path) -> None:
     config = tiny_config("quickstart", copied_to(bucket, data), STEPS, "checkpoint.every_kimg=0.032")
@@ -244,6 +271,7 @@ def test_a_slow_server_changes_nothing(proxy: Proxy, bucket: str, data: str, tmp
     assert rows(bucket) == list(range(1, STEPS + 1))
 
 
+@pytest.mark.usefixtures("every_checkpoint")
 @pytest.mark.parametrize(("minutes", "saved"), [("1e-6", [2, 4, 5]), ("60", [5])])
 def test_checkpoints_by_time_come_at_log_steps(minutes: str, saved: list[int], data: str, tmp_path: Path) -> None:
     keys = [f"checkpoint.every_minutes={minutes}", "training.log_every=2"]

@@ -25,16 +25,16 @@ from torch.utils.tensorboard import SummaryWriter
 
 from distgan.errors import UserError
 from distgan.launch.local import Outcome
-from distgan.storage.storage import Storage
+from distgan.storage.storage import Storage, UnavailableError
 from distgan.tracking import formatting, tensorboard
 from distgan.tracking.console import Display, Eta
 from distgan.tracking.grids import image_grid, png_bytes
 from distgan.tracking.jsonl import read_rows
 from distgan.tracking.plots import draw_curves
-from distgan.tracking.record import RunRecord
+from distgan.tracking.record import RunRecord, read_summary, recorded_failure
 from distgan.tracking.run_folder import RunFolder, RunReporter
 from distgan.tracking.tables import remaining_share, summary_table
-from distgan.training.events import CheckpointSaved, RunFinished, RunStarted, Summary
+from distgan.training.events import Attempt, CheckpointSaved, RunFinished, RunStarted, Summary
 from distgan.training.unsaved import unsaved_folder
 from example_events import METRIC, evaluated, images, trained
 
@@ -519,6 +519,42 @@ def test_the_whole_time_of_a_command_is_told() -> None:
     assert lost is not None
     assert lost.seconds["start and lost sessions"] == 33.0
     assert Outcome(None, 143).timed(100.0, 162.0) is None
+    kept = replace(outcome, summary=replace(SUMMARY, seconds=session, step_seconds=20.0)).timed(100.0, 162.0)
+    assert kept is not None
+    assert kept.goodput == round(20 / 62, 4)
+    assert "32.3 % of the time in steps that were kept" in table_text(kept)
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (UserError("s3://runs/a: worker 1 died"), "s3://runs/a: worker 1 died"),
+        (ZeroDivisionError("by zero"), r"ZeroDivisionError: by zero \(test_report\.py, line \d+\)"),
+    ],
+)
+def test_a_run_that_ends_by_an_error_says_so_in_its_summary(error: Exception, text: str, remote: Storage) -> None:
+    def fail() -> None:
+        with recorded_failure(remote, lambda: [Attempt(2, 0.0, "worker 1: its process died")]):
+            raise error
+
+    with pytest.raises(type(error)):
+        fail()
+    assert not remote.exists("summary.json"), "it has not begun"
+    remote.write_bytes("config.yaml", b"seed: 1")
+    with pytest.raises(type(error)):
+        fail()
+    found = json.loads(remote.read_bytes("summary.json"))
+    assert found["reason"] == "error"
+    assert re.fullmatch(text, found["error"])
+    assert found["attempts"] == [{"workers": 2, "kimg": 0.0, "failure": "worker 1: its process died"}]
+    assert read_summary(remote) == found
+
+
+def test_a_storage_that_is_away_is_not_asked_again(remote: Storage) -> None:
+    remote.write_bytes("config.yaml", b"seed: 1")
+    with pytest.raises(UnavailableError), recorded_failure(remote):
+        raise UnavailableError("away")
+    assert not remote.exists("summary.json")
 
 
 def test_run_and_session_are_told_apart_after_a_resume() -> None:

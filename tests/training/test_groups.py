@@ -150,21 +150,30 @@ def bound_of(case: str, quantity: str) -> float:
     return 1e-8 if magnified and quantity == "state after 3 steps" else 1e-10
 
 
-def measure(distributed: Distributed) -> dict[str, dict[str, dict[str, Tensor]]]:
+def measure(distributed: Distributed, cases: tuple[str, ...]) -> dict[str, dict[str, dict[str, Tensor]]]:
     """Of each case: what warming up changes, the first update's gradients, the terms and state after 3 steps."""
-    return {case: measure_case(small_config(case), distributed) for case in ALL}
+    return {case: measure_case(small_config(case), distributed) for case in cases}
 
 
 @cache
-def measured(size: int) -> list[dict[str, dict[str, dict[str, Tensor]]]]:
+def measured(size: int, cases: tuple[str, ...]) -> list[dict[str, dict[str, dict[str, Tensor]]]]:
     """What each rank of a world of `size` measured; one start of processes for all cases."""
-    return run_workers(measure, size, timeout_s=240)
+    return run_workers(measure, size, cases, timeout_s=240)
+
+
+@pytest.fixture(scope="module")
+def cases(request: pytest.FixtureRequest) -> tuple[str, ...]:
+    """Those that this session tests."""
+    name = test_a_step_is_the_same_for_every_number_of_workers.__name__
+    items = [item for item in request.session.items if isinstance(item, pytest.Function) and item.path == request.path]
+    chosen = {item.callspec.params["case"] for item in items if item.originalname == name}
+    return tuple(case for case in ALL if case in chosen or not chosen)
 
 
 @pytest.mark.parametrize("case", ALL)
 @pytest.mark.parametrize("size", [2, pytest.param(3, marks=pytest.mark.slow), pytest.param(4, marks=pytest.mark.slow)])
-def test_a_step_is_the_same_for_every_number_of_workers(size: int, case: str) -> None:
-    (alone,), ranks = measured(1), measured(size)
+def test_a_step_is_the_same_for_every_number_of_workers(size: int, case: str, cases: tuple[str, ...]) -> None:
+    (alone,), ranks = measured(1, cases), measured(size, cases)
     for quantity, wanted in alone[case].items():
         if quantity == "warm-up changed":
             continue
@@ -175,15 +184,14 @@ def test_a_step_is_the_same_for_every_number_of_workers(size: int, case: str) ->
 
 
 @pytest.mark.parametrize("size", [2, 3, pytest.param(4, marks=pytest.mark.slow)])
-def test_warming_up_leaves_no_trace(size: int) -> None:
-    for rank in measured(size):
-        assert {case: list(found["warm-up changed"]) for case, found in rank.items()} == {case: [] for case in ALL}
+def test_warming_up_leaves_no_trace(size: int, cases: tuple[str, ...]) -> None:
+    for rank in measured(size, cases):
+        assert {case: list(found["warm-up changed"]) for case, found in rank.items()} == {case: [] for case in cases}
 
 
 def test_groups_and_draws_matter() -> None:
     """The comparison above could fail: another number of groups, or another update's draws, give another gradient."""
-    (alone,) = measured(1)
-    wanted = alone["quickstart"]["discriminator gradients"]
+    wanted = measure_case(small_config("quickstart"), ALONE)["discriminator gradients"]
     joined = small_config("quickstart", "scale.groups=1")
     step, networks = build_step(joined)
     whole = torch.cat([real_group(small_config("quickstart"), 1, group) for group in range(4)])

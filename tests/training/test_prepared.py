@@ -241,7 +241,7 @@ def test_compilation_of_a_simultaneous_update_is_refused() -> None:
 @pytest.mark.timeout(900)
 def test_compiled_updates_give_the_numbers_of_eager_ones(one_thread: None) -> None:
     """The penalty's gradient is differentiated again inside of the compiled function."""
-    overrides = ("discriminator.dropout=0", "scale.groups=1", "training.cuda_graphs=off")
+    overrides = ("discriminator.dropout=0", "scale.groups=1", "training.cuda_graphs=off", "image_size=16")
     states = []
     for setting in ("off", "on"):
         config = small("wgan-gp-faces", *overrides, f"training.compile={setting}")

@@ -544,6 +544,7 @@ def test_a_used_budget_ends_at_once_and_a_raised_one_resumes(data: str, tmp_path
 # What is kept.
 
 
+@pytest.mark.usefixtures("every_checkpoint")
 @pytest.mark.parametrize(("keep_last", "kept"), [(1, [1, 4]), (2, [1, 3, 4]), (9, [0, 1, 2, 3, 4])])
 def test_the_last_and_the_best_are_kept(
     keep_last: int, kept: list[int], data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -588,6 +589,7 @@ def test_a_run_without_an_evaluation_has_no_best(data: str, tmp_path: Path) -> N
     assert find_checkpoint(f"{tmp_path}/run").manifest.name == checkpoint_name(1)
 
 
+@pytest.mark.usefixtures("every_checkpoint")
 def test_checkpoints_between_evaluations(data: str, tmp_path: Path) -> None:
     config = tiny_config("quickstart", data, 5, "checkpoint.every_kimg=0.032", "checkpoint.keep_last=9")
     _, recorder = run(config, str(tmp_path))

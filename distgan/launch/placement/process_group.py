@@ -17,6 +17,7 @@ from ray.train.torch import TorchConfig, get_device
 from distgan.distributed import join_store
 from distgan.errors import UserError
 from distgan.launch.placement.network import use_interface
+from distgan.launch.signals import count_sigterms
 
 
 @dataclass
@@ -26,10 +27,12 @@ class InterfaceConfig(TorchConfig):
     Attributes:
         interface: of every worker; by default the one with its node's address in the cluster.
         mailbox: takes the error of a node without the interface; `worker_main` then starts nothing.
+        keep_on_sigterm: whether SIGTERM ends no worker, but counts in `signals.sigterms`.
     """
 
     interface: str | None = None
     mailbox: Any = None
+    keep_on_sigterm: bool = False
 
     @property
     def backend_cls(self) -> type[InterfaceBackend]:
@@ -49,6 +52,8 @@ class InterfaceBackend(TorchConfig().backend_cls):  # type: ignore[misc]  # its 
             return
         size = len(worker_group)
         worker_group.execute(_set_variables)
+        if backend_config.keep_on_sigterm:
+            worker_group.execute(count_sigterms)
         if size > 1:
             place = worker_group.execute_single(0, _free_address)
             seconds = backend_config.timeout_s

@@ -14,9 +14,10 @@ from ray import tune
 from distgan.errors import DivergedError
 from distgan.evaluation.metrics.registry import higher_is_better
 from distgan.launch.cluster import ray_storage
-from distgan.launch.failures import create_run_mailbox
 from distgan.launch.mailbox import Background
 from distgan.launch.ray_errors import report_losses
+from distgan.launch.ray_internals import time_limits
+from distgan.launch.run_mailbox import create_run_mailbox
 from distgan.launch.train import build_ray_trainer
 from distgan.training.checkpoints import CheckpointStore
 from distgan.training.early_stopping import monitored
@@ -54,6 +55,7 @@ class TrialRun(tune.Trainable):
         self._may_never_start = bool(config["resources"].shortage)
         self._resources = ExitStack()
         storage = self._resources.enter_context(ray_storage(spec.run))
+        self._resources.enter_context(time_limits(spec.config.scale))
         self._mailbox = create_run_mailbox(spec)
         trainer = build_ray_trainer(
             spec, self._mailbox, storage, config["resources"], config["runs_per_host"], config["threads"]
