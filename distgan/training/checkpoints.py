@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -12,26 +11,21 @@ from typing import Any
 
 import torch
 
-from distgan.config.load import build_config
-from distgan.config.plugins import custom_names, without_custom_observers
 from distgan.errors import DamagedError, UserError
 from distgan.storage.retry import NO_RETRY, Retry
 from distgan.storage.storage import NotFoundError, Storage
 from distgan.storage.storage_errors import StorageError
+from distgan.training.checkpoint_checks import compare_tensors, expected_tensors, mismatch
 from distgan.training.manifest import (
     MANIFEST_NAME,
     Manifest,
     damaged_checkpoint,
-    is_other,
     manifest_bytes,
-    of_other_version,
     parse_manifest,
 )
-from distgan.training.networks import build_networks
-from distgan.training.optimizers import moment_specs
-from distgan.training.progress import Progress
-from distgan.training.state_file import StateFile, difference, specs_of, tensor_bytes
+from distgan.training.state_file import StateFile, tensor_bytes
 from distgan.training.unsaved import description, keep_unsaved
+from distgan.training.write_queue import Write, WriteQueue
 
 FOLDER = "checkpoints"
 
@@ -63,13 +57,11 @@ def checkpoint_name(step: int) -> str:
 
 
 @dataclass(frozen=True)
-class _Write:
-    """A checkpoint to write. `tensors` are copies; `best` is whether none was better when it came."""
+class _Write(Write):
+    """A checkpoint to write, with copies of its tensors."""
 
     manifest: Manifest
     tensors: Mapping[str, Any]
-    required: bool
-    best: bool
     first: Callable[[], None]
     then: Callable[[], None]
 
@@ -90,7 +82,6 @@ class CheckpointStore:
 
     Attributes:
         kept: where the last state is on this machine, if it could not be saved.
-        skipped: how many checkpoints were not written because storage was slower than they came due.
     """
 
     def __init__(
@@ -103,16 +94,16 @@ class CheckpointStore:
         log: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._run, self._storage = run, run.child(FOLDER)
-        self._custom, self._reading, self._writing_retry, self._log = custom or {}, reading, writing, log
-        # The writing thread changes these, with the lock of the condition.
-        self._changed = threading.Condition()
-        self._writing: _Write | None = None
-        self._waiting: _Write | None = None
-        self._failure: Exception | None = None
+        self._custom, self._reading, self._writing, self._log = custom or {}, reading, writing, log
+        self._queue = WriteQueue(self._write_one, self._log_skipped)
         self._newest: str | None = None
         self._existing: list[str] = []
         self.kept: str | None = None
-        self.skipped = 0
+
+    @property
+    def skipped(self) -> int:
+        """How many checkpoints were not written because storage was slower than they came due."""
+        return self._queue.skipped
 
     def names(self) -> list[str]:
         """All checkpoint folders, unfinished ones too, oldest first."""
@@ -181,9 +172,9 @@ class CheckpointStore:
             size = self._reading(lambda: folder.size(_STATE_NAME))
             if size != manifest.state_bytes:
                 raise damaged_checkpoint(where, f"{file} has {size:,} bytes of {manifest.state_bytes:,}")
-            expected = self._expected(manifest, where)
+            expected = expected_tensors(manifest, where, self._custom)
             if expected is not None and size > tensor_bytes(expected) + _MOST_OTHER_BYTES:
-                raise _mismatch(manifest, where, f"{file} has {size:,} bytes, far more than its networks need")
+                raise mismatch(manifest, where, f"{file} has {size:,} bytes, far more than its networks need")
             data = self._reading(lambda: folder.read_bytes(_STATE_NAME))
         except NotFoundError:
             raise damaged_checkpoint(where, f"{file} is missing") from None
@@ -192,7 +183,7 @@ class CheckpointStore:
         try:
             state = StateFile(data)
             if expected is not None:
-                _compare(manifest, where, state.specs, expected)
+                compare_tensors(manifest, where, state.specs, expected)
             return Checkpoint(where, manifest, state.tensors())
         except ValueError as error:
             raise damaged_checkpoint(where, f"{file}: {error}") from None
@@ -226,90 +217,47 @@ class CheckpointStore:
             self._try_to_prune(keep, best_first, keep_last)
             done()
 
-        self._raise_failure()
-        with self._changed:
-            waiting = self._waiting
-            best = _first_of(best_first, [*self._known(), manifest.name])
-            if waiting is not None and (waiting.required or waiting.manifest.name == best):
-                if not required and manifest.name != best:
-                    self._skip(manifest)
-                    return False
-                self._changed.wait_for(lambda: self._waiting is None)
-            elif waiting is not None:
-                self._skip(waiting.manifest)
-                self._waiting = None  # before its successor is copied
-        write = _Write(manifest, _copied(tensors), required, manifest.name == best, first, then)
-        with self._changed:
-            if self._writing is not None:
-                self._waiting = write
-                return True
-            self._writing = write
-        # Not a daemon thread: the program ends only when the checkpoint is complete.
-        threading.Thread(target=self._write_all, args=(write,), name="distgan-checkpoint").start()
+        self._queue.raise_failure()
+        best = _first_of(best_first, [*self._existing, *self._queue.names, manifest.name])
+        if not self._queue.make_room(manifest.name, best, required):
+            return False
+        tensors = _copied(tensors)
+        self._queue.put(_Write(manifest.name, required, manifest.name == best, manifest, tensors, first, then))
         return True
 
     def wait(self, name: str | None = None) -> None:
         """Waits for all writes, or that of one checkpoint. Raises UserError if one failed."""
-        with self._changed:
-            self._changed.wait_for(lambda: not self._has_to_write(name))
-        self._raise_failure()
+        self._queue.join(name)
+        self._queue.raise_failure()
 
     def has_written(self, name: str) -> bool:
         """Whether a checkpoint that was given to `save`, or in another session, is complete, as far as is known."""
-        with self._changed:
-            return self._failure is None and not self._has_to_write(name)
+        return self._queue.has_written(name)
 
     def join(self) -> None:
         """Waits for all writes, even if they fail."""
-        with self._changed:
-            self._changed.wait_for(lambda: not self._has_to_write())
+        self._queue.join()
 
     def cancel(self) -> None:
         """Ends a write that waits for unavailable storage."""
-        self._writing_retry.cancel()
+        self._writing.cancel()
 
     def abandon(self) -> None:
         """Drops the checkpoint that waits, and ends the write in progress as `cancel` does."""
-        with self._changed:
-            self._waiting = None
+        self._queue.drop_waiting()
         self.cancel()
         self.join()
 
-    def _has_to_write(self, name: str | None = None) -> bool:
-        both = (self._writing, self._waiting)
-        return any(write is not None and name in {None, write.manifest.name} for write in both)
+    def _log_skipped(self, name: str) -> None:
+        self._log(
+            f"{self._storage.url}: {name} is not written: storage takes longer for one than passes between two "
+            f"(checkpoint.every_kimg, checkpoint.every_minutes); training continues, and checkpoint/skipped of the "
+            f"metrics counts such"
+        )
 
-    def _known(self) -> list[str]:
-        """The checkpoints that exist after the last write, or will."""
-        both = (self._writing, self._waiting)
-        return [*self._existing, *(write.manifest.name for write in both if write is not None)]
-
-    def _raise_failure(self) -> None:
-        if self._failure is not None:
-            failure, self._failure = self._failure, None
-            raise failure
-
-    def _skip(self, manifest: Manifest) -> None:
-        self.skipped += 1
-        if self.skipped == 1:
-            self._log(
-                f"{self._storage.url}: {manifest.name} is not written: storage takes longer for one than passes "
-                f"between two (checkpoint.every_kimg, checkpoint.every_minutes); training continues, and "
-                f"checkpoint/skipped of the metrics counts such"
-            )
-
-    def _write_all(self, write: _Write | None) -> None:
-        """Writes this one, then those that wait, until none does."""
-        while write is not None:
-            try:
-                self._write_or_keep(write)
-                write.then()
-            except Exception as error:  # noqa: BLE001 - raised by the next save() or wait()
-                self._failure = self._failure or error
-            with self._changed:
-                write = self._writing = self._waiting
-                self._waiting = None
-                self._changed.notify_all()
+    def _write_one(self, write: _Write) -> None:
+        self._write_or_keep(write)
+        write.then()
 
     def _names(self) -> list[str]:
         try:
@@ -327,9 +275,9 @@ class CheckpointStore:
             _write(self._storage, manifest, data)
 
         try:
-            self._writing_retry(attempt)
+            self._writing(attempt)
         except StorageError:
-            if self._waiting is not None and not write.required and not write.best:
+            if self._queue.has_waiting and not write.required and not write.best:
                 raise
             state = f"the state of step {manifest.step:,}"
             try:
@@ -341,7 +289,7 @@ class CheckpointStore:
 
     def _try_to_prune(self, keep: set[str], best_first: Sequence[str], keep_last: int) -> None:
         try:
-            self._writing_retry(lambda: self._prune(keep, best_first, keep_last))
+            self._writing(lambda: self._prune(keep, best_first, keep_last))
         except UserError as error:
             self._log(f"{error}; older checkpoints are not deleted")
 
@@ -365,37 +313,6 @@ class CheckpointStore:
 
         return parse_manifest(self._reading(read), name, where)
 
-    def _expected(self, manifest: Manifest, where: str) -> dict[str, Any] | None:
-        """The tree of `TensorSpec` that the run of a manifest saves; None if it has other custom components."""
-        tree = without_custom_observers(manifest.config)
-        custom = custom_names(tree)
-        if not custom.items() <= self._custom.items():
-            return None
-        try:
-            config = build_config(tree, where if custom else "its configuration", trust_code=True)
-            networks = build_networks(config, torch.device("meta"))
-        except UserError as error:
-            if custom:
-                raise
-            raise _mismatch(manifest, where, str(error)) from None
-        generator, discriminator = (
-            specs_of(networks.generator.state_dict()),
-            specs_of(networks.discriminator.state_dict()),
-        )
-        progress, optimizer = Progress.from_dict(manifest.progress), config.optimizer
-        # An optimizer has moments from its first update on.
-        generator_moments = moment_specs(optimizer.generator, networks.generator) if progress.step else {}
-        discriminator_moments = (
-            moment_specs(optimizer.discriminator, networks.discriminator) if progress.discriminator_updates else {}
-        )
-        return {
-            "generator": generator,
-            "discriminator": discriminator,
-            "ema": generator,
-            "generator_optimizer": {"state": generator_moments, "param_groups": None},
-            "discriminator_optimizer": {"state": discriminator_moments, "param_groups": None},
-        }
-
 
 def _serialized(manifest: Manifest, tensors: Mapping[str, Any]) -> tuple[Manifest, bytes]:
     """The complete manifest, and the bytes of the state file."""
@@ -410,29 +327,6 @@ def _write(checkpoints: Storage, manifest: Manifest, data: bytes) -> None:
     folder = checkpoints.child(manifest.name)
     folder.write_bytes(_STATE_NAME, data)
     folder.write_bytes(MANIFEST_NAME, manifest_bytes(manifest))
-
-
-def _compare(manifest: Manifest, where: str, found: Any, expected: dict[str, Any]) -> None:
-    """Raises DamagedError if the tensors of a state file are not the expected ones."""
-    if custom_names(manifest.config):
-        expected = {name: _without_unused(part, found.get(name)) for name, part in expected.items()}
-    differs = difference(found, expected)
-    if differs is not None:
-        raise _mismatch(manifest, where, f"its tensors are not those of its networks: {differs}")
-
-
-def _mismatch(manifest: Manifest, where: str, reason: str) -> UserError:
-    if is_other(manifest.distgan):
-        return of_other_version(where, manifest.distgan, reason)
-    return damaged_checkpoint(where, reason)
-
-
-def _without_unused(expected: Mapping[str, Any], found: Any) -> Mapping[str, Any]:
-    """The expected state without moments that are not found: custom networks may have parameters without gradients."""
-    state = found.get("state") if isinstance(found, Mapping) else None
-    if "state" not in expected or not isinstance(state, Mapping) or not state:
-        return expected
-    return {**expected, "state": {number: spec for number, spec in expected["state"].items() if number in state}}
 
 
 @contextmanager
