@@ -37,11 +37,16 @@ def to_json(value: Any, indent: int | None = None) -> str:
 
 
 def read_rows(path: Path) -> list[Row]:
-    """The rows of a `metrics.jsonl`, in the order in which they were written.
+    """The rows of a `metrics.jsonl`, in the order in which they were written."""
+    return parse_rows(path.read_bytes())
+
+
+def parse_rows(data: bytes) -> list[Row]:
+    """The rows in the content of a `metrics.jsonl`; lines that are no rows, as a half-written last one, are left out.
 
     An evaluation that an earlier version wrote has its `distance` as the `value`, of which lower is better.
     """
-    rows = [row for row, _ in _parsed(path.read_bytes())]
+    rows = [row for row, _ in _parsed(data)]
     return [{"value": row["distance"], "higher_is_better": False} | row if "distance" in row else row for row in rows]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
@@ -10,7 +11,9 @@ from rich.text import Text
 
 from distgan.tracking import formatting
 from distgan.training.events import Summary
-from distgan.training.run_spec import RunPlan
+
+if TYPE_CHECKING:
+    from distgan.training.run_spec import RunPlan
 
 
 def print_plan(plan: RunPlan, device: str, console: Console) -> None:
@@ -79,30 +82,38 @@ def summary_table(summary: Summary) -> RenderableType:
     table = Table(title=Text(summary.name, "bold"), title_justify="left", show_header=False)
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
-    table.add_row("stopped", Text(formatting.stop_reason(summary)))
-    table.add_row("trained", Text(_trained(summary)))
+    health = [("health", formatting.health_warning(event)) for event in summary.health]
+    for rows in (session_rows(summary), distance_rows(summary), health, checkpoint_rows(summary)):
+        for label, value in rows:
+            table.add_row(Text(label), Text(value))
+        if rows:
+            table.add_section()
+    return Group(table, Text(f"to continue: {formatting.next_command(summary)}"))
+
+
+def session_rows(summary: Summary) -> list[tuple[str, str]]:
+    """Labels and texts: why the run stopped, what it trained, time, speed, restarts and bad samples."""
+    rows = [("stopped", formatting.stop_reason(summary)), ("trained", _trained(summary))]
     if summary.seconds:
-        table.add_row("time", Text(_time(summary)))
+        rows.append(("time", _time(summary)))
     if summary.images_per_second > 0:
-        table.add_row("speed", Text(f"{formatting.number(summary.images_per_second)} images/s"))
+        rows.append(("speed", f"{formatting.number(summary.images_per_second)} images/s"))
     if summary.goodput:
-        table.add_row("goodput", Text(f"{100 * summary.goodput:.1f} % of the time in steps that were kept"))
+        rows.append(("goodput", f"{100 * summary.goodput:.1f} % of the time in steps that were kept"))
     failures = [attempt.failure for attempt in summary.attempts if attempt.failure is not None]
     if failures:
-        table.add_row("restarts", Text("\n".join(failures)))
+        rows.append(("restarts", "\n".join(failures)))
     if summary.bad_samples is not None:
-        table.add_row("bad samples", Text(f"{summary.bad_samples:,} skipped (data.bad_samples=skip)"))
-    table.add_section()
-    for label, value in _distances(summary):
-        table.add_row(Text(label), Text(value))
-    if summary.health:
-        table.add_section()
-        for event in summary.health:
-            table.add_row("health", Text(formatting.health_warning(event)))
-    table.add_section()
-    table.add_row("best checkpoint", Text(summary.best_checkpoint or "none"))
-    table.add_row("last checkpoint", Text(summary.last_checkpoint or "none"))
-    return Group(table, Text(f"to continue: {formatting.next_command(summary)}"))
+        rows.append(("bad samples", f"{summary.bad_samples:,} skipped (data.bad_samples=skip)"))
+    return rows
+
+
+def checkpoint_rows(summary: Summary) -> list[tuple[str, str]]:
+    """Labels and names of the best and the last checkpoint."""
+    return [
+        ("best checkpoint", summary.best_checkpoint or "none"),
+        ("last checkpoint", summary.last_checkpoint or "none"),
+    ]
 
 
 def remaining_share(summary: Summary) -> float | None:
@@ -137,6 +148,11 @@ def _time(summary: Summary) -> str:
         notes = share + ([f"within {_WITHIN[name]}"] if name in _WITHIN else [])
         parts.append(f"{name} {formatting.duration(spent)}" + (f" ({', '.join(notes)})" if notes else ""))
     return "\n".join(parts)
+
+
+def distance_rows(summary: Summary) -> list[tuple[str, str]]:
+    """Labels and values of the monitored metric: at the start, best, latest, its floor, and the gap that remains."""
+    return list(_distances(summary))
 
 
 def _distances(summary: Summary) -> Iterator[tuple[str, str]]:

@@ -71,7 +71,21 @@ def test_the_commands_are_known() -> None:
 
 
 def test_help_lists_commands_in_the_order_in_which_they_are_needed(cli: Cli) -> None:
-    order = ["data", "train", "sample", "evaluate", "tune", "presets", "keys", "submit", "jobs", "doctor", "store"]
+    order = [
+        "data",
+        "train",
+        "sample",
+        "evaluate",
+        "export",
+        "report",
+        "tune",
+        "presets",
+        "keys",
+        "submit",
+        "jobs",
+        "doctor",
+        "store",
+    ]
     group = typer.main.get_command(cli_main.app)
     assert isinstance(group, TyperGroup)
     assert set(group.commands) == set(order)

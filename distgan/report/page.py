@@ -1,0 +1,172 @@
+"""The report page: one HTML file with everything in it, which asks the network for nothing."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+import distgan
+from distgan.errors import UserError
+from distgan.report.curves import Figure, figures, thinning
+from distgan.report.pictures import Grids, read_grids
+from distgan.report.run_data import CONFIG, RunData, read_run
+from distgan.report.settings import differences, settings_of
+from distgan.storage.local_files import is_special, replacing
+from distgan.storage.storage import translate_errors
+from distgan.text import command, options, printable, without_credentials
+from distgan.tracking.formatting import kimg_count, number, plural
+
+MOST_BYTES = 8_000_000
+
+MOST_RUNS = 12
+
+_FILES = resources.files("distgan.report")
+
+
+def write_report(urls: Sequence[str], out: str) -> int:
+    """Writes the page of one run, or of several side by side, to the file `out`, in one step; returns its bytes.
+
+    Raises UserError for what is no run or has no metrics yet, and where the file cannot be written.
+    """
+    path = Path(out).expanduser()
+    _check_out(path)
+    if len(urls) > MOST_RUNS:
+        raise UserError(f"a report shows at most {MOST_RUNS} runs, and not {len(urls)}; name fewer")
+    page = report_page([read_run(url) for url in urls]).encode()
+    with translate_errors(str(path)), replacing(path) as temporary:
+        temporary.write_bytes(page)
+    return len(page)
+
+
+def report_page(runs: Sequence[RunData]) -> str:
+    """The page as HTML, of at most `MOST_BYTES` bytes."""
+    names = _distinct_names(runs)
+    drawn = figures(runs)
+    without = _render(runs, names, drawn, [Grids() for _ in runs])
+    left = max(0, MOST_BYTES - len(without.encode()) - 20_000) // len(runs)
+    return _render(runs, names, drawn, [read_grids(run, left, len(runs)) for run in runs])
+
+
+def _render(runs: Sequence[RunData], names: Sequence[str], drawn: Sequence[Figure], grids: Sequence[Grids]) -> str:
+    style, script, plotly = _text("page.css"), _text("page.js"), _plotly()
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.finalize = _shown
+    settings = [settings_of(run) for run in runs]
+    return environment.from_string(_text("page.html")).render(
+        title=names[0] if len(runs) == 1 else plural(len(runs), "run"),
+        made=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC by distgan {distgan.__version__}",
+        policy="; ".join(
+            [
+                "default-src 'none'",
+                "img-src data: blob:",
+                "style-src 'unsafe-inline'",
+                f"script-src {_hash(script)} {_hash(plotly)}",
+            ]
+        ),
+        style=Markup(style),
+        plotly=Markup(plotly),
+        script=Markup(script),
+        data=_data(names, drawn, grids),
+        names=names,
+        runs=list(zip(names, runs, settings, grids, strict=True)),
+        overview=_side_by_side([run.overview() for run in runs]),
+        evaluations=[(name, _evaluations(run)) for name, run in zip(names, runs, strict=True)],
+        figures=drawn,
+        has_grids=any(each.kimg for each in grids),
+        thinning=thinning(runs),
+        differences=differences(runs) if len(runs) > 1 else [],
+        commands=[(name, _command(run)) for name, run in zip(names, runs, strict=True)],
+        kimg_count=kimg_count,
+    )
+
+
+def _data(names: Sequence[str], drawn: Sequence[Figure], grids: Sequence[Grids]) -> Markup:
+    """What the script draws, as JSON that cannot end its element. Plotly reads names as markup: they are escaped."""
+    content = {
+        "runs": [html.escape(_shown(name)) for name in names],
+        "names": [_shown(name) for name in names],
+        "figures": [_escaped(figure.as_dict()) for figure in drawn],
+        "grids": [{"kimg": each.kimg, "sources": each.sources} for each in grids],
+    }
+    text = json.dumps(content, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
+
+
+def _escaped(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _escaped(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_escaped(one) for one in value]
+    return html.escape(_shown(value)) if isinstance(value, str) else value
+
+
+def _shown(value: Any) -> Any:
+    """Text from others without secrets of URLs and control characters; lines stay."""
+    if isinstance(value, Markup) or not isinstance(value, str):
+        return value
+    return "\n".join(printable(line) for line in without_credentials(value).split("\n"))
+
+
+def _side_by_side(overviews: Sequence[list[tuple[str, str]]]) -> list[tuple[str, list[str]]]:
+    labels = dict.fromkeys(label for rows in overviews for label, _ in rows)
+    return [(label, [dict(rows).get(label, "") for rows in overviews]) for label in labels]
+
+
+def _evaluations(run: RunData) -> list[tuple[str, str, str]]:
+    """(kimg, metric, value) of each evaluation."""
+    rows = []
+    for row in run.of("evaluation"):
+        value = row.get("value")
+        shown = number(value) if isinstance(value, float | int) else "not finite"
+        rows.append((kimg_count(row["kimg"]), f"{row.get('metric')}", shown))
+    return rows
+
+
+def _command(run: RunData) -> str:
+    """The command that trains the run anew from its configuration."""
+    folder, _, _ = run.storage.url.rpartition("/")
+    local = run.storage.is_local
+    file = f"{run.storage.url}/{CONFIG}" if local else CONFIG
+    return command("train", file, *options(storage=folder or "/", name="NEW_NAME"))
+
+
+def _distinct_names(runs: Sequence[RunData]) -> list[str]:
+    """The names of runs; their URLs where two have the same name."""
+    names = [run.name for run in runs]
+    return names if len(set(names)) == len(names) else [run.storage.url for run in runs]
+
+
+def _text(name: str) -> str:
+    return (_FILES / name).read_text(encoding="utf-8")
+
+
+def _plotly() -> str:
+    try:
+        from plotly.offline import get_plotlyjs
+    except ImportError:
+        raise UserError("plotly is missing: add it with `pip install 'distgan[report]'`") from None
+    found: str = get_plotlyjs()
+    return found
+
+
+def _hash(script: str) -> str:
+    """The source expression of a Content Security Policy for an inline script."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
+
+
+def _check_out(path: Path) -> None:
+    """Before the runs are read."""
+    if not path.parent.is_dir():
+        raise UserError(f"--out {path}: there is no folder {path.parent}; make it, or name another file")
+    if is_special(path):
+        raise UserError(f"--out {path}: is a folder, a device or the like; name a file, as report.html")

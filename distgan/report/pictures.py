@@ -1,0 +1,103 @@
+"""The sample grids of runs for a page of limited size."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from distgan.data.images import UNREADABLE, open_image
+from distgan.report.run_data import RunData
+from distgan.storage.storage import Storage
+
+_NAME = re.compile(r"kimg-(\d{1,10}(?:\.\d{1,3})?)\.png")
+
+# Grids of all runs together: more are not looked at.
+_MOST_GRIDS = 120
+
+# Where fewer of a run's grids fit as they are, they become WebP, a tenth as large.
+_ENOUGH, _QUALITY = 12, 80
+
+
+@dataclass
+class Grids:
+    """The grids of a run, by kimg.
+
+    Attributes:
+        found: how many its folder has.
+        converted: whether they are WebP instead of the PNG files as they are.
+    """
+
+    found: int = 0
+    kimg: list[float] = field(default_factory=list)
+    sources: list[str] = field(default_factory=list)
+    converted: bool = False
+
+    @property
+    def note(self) -> str:
+        """A sentence on what is left out; empty where nothing is."""
+        parts = []
+        if len(self.kimg) < self.found:
+            parts.append(f"{len(self.kimg)} of {self.found} grids, evenly chosen")
+        if self.converted:
+            parts.append("compressed with loss; the files in samples/ are exact")
+        return "; ".join(parts)
+
+
+def read_grids(run: RunData, most_bytes: int, runs: int = 1) -> Grids:
+    """The grids in a run's folder as data URLs, evenly thinned out until they fit; the first and the last stay.
+
+    Args:
+        most_bytes: of the data URLs together.
+        runs: that share the page.
+    """
+    folder = run.storage.child("samples")
+    names = {float(match[1]): name for name in folder.list() if (match := _NAME.fullmatch(name))}
+    ends = sorted(names)
+    chosen = _evenly(ends, max(2, _MOST_GRIDS // runs))
+    files = {kimg: data for kimg in chosen if (data := _read(folder, names[kimg])) is not None}
+    converted = len(_fitting(files, most_bytes)) < min(_ENOUGH, len(files))
+    if converted:
+        files = {kimg: _webp(data) for kimg, data in files.items()}
+    kimg = _fitting(files, most_bytes)
+    kind = "webp" if converted else "png"
+    sources = [f"data:image/{kind};base64,{base64.b64encode(files[each]).decode()}" for each in kimg]
+    return Grids(len(names), kimg, sources, converted and bool(kimg))
+
+
+def _read(folder: Storage, name: str) -> bytes | None:
+    """A PNG file; None for what is none, or not whole."""
+    data = folder.read_bytes(name)
+    try:
+        with open_image(data, ("PNG",)) as image:
+            image.load()
+    except UNREADABLE:
+        return None
+    return data
+
+
+def _webp(png: bytes) -> bytes:
+    buffer = io.BytesIO()
+    with open_image(png, ("PNG",)) as image:
+        image.save(buffer, "WEBP", quality=_QUALITY)
+    return buffer.getvalue()
+
+
+def _fitting(files: dict[float, bytes], most_bytes: int) -> list[float]:
+    """The most keys, evenly chosen, of which the files fit."""
+    for count in range(len(files), 0, -1):
+        chosen = _evenly(list(files), count)
+        if sum(4 * len(files[kimg]) // 3 + 40 for kimg in chosen) <= most_bytes:
+            return chosen
+    return []
+
+
+def _evenly(values: Sequence[float], count: int) -> list[float]:
+    """So many of the values at equal distances, the first and the last among them; of one, the last."""
+    if len(values) <= count:
+        return list(values)
+    if count == 1:
+        return [values[-1]]
+    return [values[round(place * (len(values) - 1) / (count - 1))] for place in range(count)]
