@@ -82,7 +82,7 @@ def figures(runs: Sequence[RunData]) -> list[Figure]:
 
 def thinning(runs: Sequence[RunData]) -> str:
     """A sentence on curves with fewer points than rows; empty where all are shown."""
-    most = max(_bucket(run, len(runs)) for run in runs)
+    most = max((_bucket(run, len(runs)) for run in runs), default=1)
     return f"Points of long runs are means of up to {most} rows." if most > 1 else ""
 
 

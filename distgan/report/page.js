@@ -52,17 +52,36 @@
     };
   }
 
+  // The colors of a figure that is complete but for them.
+  function colored(value) {
+    if (Array.isArray(value)) return value.map(colored);
+    if (value === null || typeof value !== "object") {
+      return typeof value === "string" && value.startsWith("--") ? style(value) : value;
+    }
+    return Object.fromEntries(Object.entries(value).map(([key, one]) => [key, colored(one)]));
+  }
+
   const settings = {
     responsive: true,
     displaylogo: false,
     modeBarButtons: [["zoomIn2d", "zoomOut2d", "resetScale2d", "toImage"]],
   };
   const plots = [...document.querySelectorAll("[data-figure]")];
-  const draw = () => plots.forEach((plot) => {
+  const complete = [...document.querySelectorAll("[data-plot]")];
+  const draw = () => {
+    plots.forEach(drawCurves);
+    complete.forEach(drawComplete);
+  };
+  function drawComplete(plot) {
+    const figure = data.plots[plot.dataset.plot];
+    plot.style.height = "26rem";
+    Plotly.react(plot, colored(figure.traces), { ...layout(figure), ...colored(figure.layout) }, settings);
+  }
+  function drawCurves(plot) {
     const figure = data.figures[plot.dataset.figure];
     plot.style.height = `${20 + 0.7 * Math.max(0, named(figure) - 3)}rem`;
     Plotly.react(plot, traces(figure), layout(figure), settings);
-  });
+  }
   draw();
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
 

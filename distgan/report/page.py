@@ -20,9 +20,11 @@ from distgan.errors import UserError
 from distgan.report.curves import Figure, figures, thinning
 from distgan.report.pictures import Grids, read_grids
 from distgan.report.run_data import CONFIG, RunData, read_run
+from distgan.report.search_part import SearchPart, best_runs, search_part
 from distgan.report.settings import differences, settings_of
+from distgan.search.record import FILE, require_record
 from distgan.storage.local_files import is_special, replacing
-from distgan.storage.storage import translate_errors
+from distgan.storage.storage import Storage, translate_errors
 from distgan.text import command, options, printable, without_credentials
 from distgan.tracking.formatting import kimg_count, number, plural
 
@@ -34,51 +36,68 @@ _FILES = resources.files("distgan.report")
 
 
 def write_report(urls: Sequence[str], out: str) -> int:
-    """Writes the page of one run, or of several side by side, to the file `out`, in one step; returns its bytes.
+    """Writes a page to the file `out`, in one step; returns its bytes.
 
-    Raises UserError for what is no run or has no metrics yet, and where the file cannot be written.
+    Args:
+        urls: folders or URLs of a run, of several, which stand side by side, or of one search.
+
+    Raises UserError for what is no run and no search, or has no metrics yet, and where the file cannot be written.
     """
     path = Path(out).expanduser()
     _check_out(path)
-    if len(urls) > MOST_RUNS:
-        raise UserError(f"a report shows at most {MOST_RUNS} runs, and not {len(urls)}; name fewer")
-    page = report_page([read_run(url) for url in urls]).encode()
+    page = _page(urls).encode()
     with translate_errors(str(path)), replacing(path) as temporary:
         temporary.write_bytes(page)
     return len(page)
 
 
-def report_page(runs: Sequence[RunData]) -> str:
+def _page(urls: Sequence[str]) -> str:
+    searches = [url for url in urls if Storage.open(url).exists(FILE)]
+    if searches:
+        if len(urls) > 1:
+            raise UserError(f"{searches[0]}: is a search, which has a page of its own; name it alone")
+        return search_page(searches[0])
+    if len(urls) > MOST_RUNS:
+        raise UserError(f"a report shows at most {MOST_RUNS} runs, and not {len(urls)}; name fewer")
+    return report_page([read_run(url) for url in urls])
+
+
+def search_page(url: str) -> str:
+    """The page of a search, with the runs of its best trials."""
+    record = require_record(url)
+    return report_page(best_runs(record, Storage.open(url), MOST_RUNS), search_part(record))
+
+
+def report_page(runs: Sequence[RunData], search: SearchPart | None = None) -> str:
     """The page as HTML, of at most `MOST_BYTES` bytes."""
-    names = _distinct_names(runs)
     drawn = figures(runs)
-    without = _render(runs, names, drawn, [Grids() for _ in runs])
-    left = max(0, MOST_BYTES - len(without.encode()) - 20_000) // len(runs)
-    return _render(runs, names, drawn, [read_grids(run, left, len(runs)) for run in runs])
+    without = _render(runs, search, drawn, [Grids() for _ in runs])
+    left = max(0, MOST_BYTES - len(without.encode()) - 20_000) // max(1, len(runs))
+    return _render(runs, search, drawn, [read_grids(run, left, len(runs)) for run in runs])
 
 
-def _render(runs: Sequence[RunData], names: Sequence[str], drawn: Sequence[Figure], grids: Sequence[Grids]) -> str:
+def _render(runs: Sequence[RunData], search: SearchPart | None, drawn: Sequence[Figure], grids: Sequence[Grids]) -> str:
     style, script, plotly = _text("page.css"), _text("page.js"), _plotly()
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.finalize = _shown
-    settings = [settings_of(run) for run in runs]
+    names = _distinct_names(runs)
+    policy = [
+        "default-src 'none'",
+        "img-src data: blob:",
+        "style-src 'unsafe-inline'",
+        f"script-src {_hash(script)} {_hash(plotly)}",
+    ]
     return environment.from_string(_text("page.html")).render(
-        title=names[0] if len(runs) == 1 else plural(len(runs), "run"),
+        title=search.name if search else names[0] if len(runs) == 1 else plural(len(runs), "run"),
         made=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC by distgan {distgan.__version__}",
-        policy="; ".join(
-            [
-                "default-src 'none'",
-                "img-src data: blob:",
-                "style-src 'unsafe-inline'",
-                f"script-src {_hash(script)} {_hash(plotly)}",
-            ]
-        ),
+        policy="; ".join(policy),
         style=Markup(style),
         plotly=Markup(plotly),
         script=Markup(script),
-        data=_data(names, drawn, grids),
+        data=_data(names, search, drawn, grids),
+        search=search,
         names=names,
-        runs=list(zip(names, runs, settings, grids, strict=True)),
+        runs=list(zip(names, runs, [settings_of(run) for run in runs], grids, strict=True)),
         overview=_side_by_side([run.overview() for run in runs]),
         evaluations=[(name, _evaluations(run)) for name, run in zip(names, runs, strict=True)],
         figures=drawn,
@@ -90,12 +109,13 @@ def _render(runs: Sequence[RunData], names: Sequence[str], drawn: Sequence[Figur
     )
 
 
-def _data(names: Sequence[str], drawn: Sequence[Figure], grids: Sequence[Grids]) -> Markup:
+def _data(names: Sequence[str], search: SearchPart | None, drawn: Sequence[Figure], grids: Sequence[Grids]) -> Markup:
     """What the script draws, as JSON that cannot end its element. Plotly reads names as markup: they are escaped."""
     content = {
         "runs": [html.escape(_shown(name)) for name in names],
         "names": [_shown(name) for name in names],
         "figures": [_escaped(figure.as_dict()) for figure in drawn],
+        "plots": [] if search is None else [_escaped(plot) for plot in search.plots],
         "grids": [{"kimg": each.kimg, "sources": each.sources} for each in grids],
     }
     text = json.dumps(content, ensure_ascii=True, allow_nan=False, separators=(",", ":"))

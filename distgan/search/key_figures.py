@@ -190,7 +190,7 @@ def parallel_figure(record: SearchRecord) -> Figure:
         axes.set_axis_off()
         note(axes, "no trial has ended")
         return figure
-    value = _value_scale([one.value for one in ranked])
+    value = value_scale([one.value for one in ranked])
     titles = [*(one.name for one in keys), f"{record.plan.metric}\n{trial_text.direction(record.plan)}"]
     ticks = [one.ticks for one in keys] + [
         ([(OUTSIDE, "none")] if without_value else []) + (value.ticks if ranked else [])
@@ -239,7 +239,8 @@ def _without_value(record: SearchRecord, ranked: Sequence[Ranked]) -> list[Trial
     return [trial for trial in record.trials if trial.ended and trial.repeats is None and trial.number not in known]
 
 
-def _value_scale(values: Sequence[float]) -> Scale:
+def value_scale(values: Sequence[float]) -> Scale:
+    """The axis of the values of trials."""
     if not values:
         return Scale(0.0, 1.0, False)
     low, high = min(values), max(values)

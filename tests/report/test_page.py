@@ -7,9 +7,7 @@ import json
 import re
 import sys
 import uuid
-from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -19,54 +17,14 @@ from distgan.report.pictures import read_grids
 from distgan.report.run_data import read_run
 from distgan.storage.claim import CLAIM_NAME, Claim
 from distgan.storage.storage import Storage
+from page_reader import EVIL, PageReader
 from run_folders import WARNING, evaluation_row, step_row, summary, write_run
 
 pytestmark = pytest.mark.timeout(60)
 
-EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"
 
-
-class Reader(HTMLParser):
-    """Keeps the tags, the text outside of scripts, and what scripts hold."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.scripts: list[str] = []
-        self.words: list[str] = []
-        self.within = ""
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        self.within = tag
-
-    def handle_endtag(self, tag: str) -> None:
-        self.within = ""
-
-    def handle_data(self, data: str) -> None:
-        if self.within == "script":
-            self.scripts.append(data)
-        elif self.within != "style":
-            self.words.append(data)
-
-    @property
-    def text(self) -> str:
-        return " ".join(" ".join(self.words).split())
-
-    @property
-    def data(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.scripts[0])
-        return found
-
-    def of(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.tags if name == tag]
-
-
-def read_page(*urls: str) -> Reader:
-    reader = Reader()
-    reader.feed(report_page([read_run(url) for url in urls]))
-    reader.close()
-    return reader
+def read_page(*urls: str) -> PageReader:
+    return PageReader.of(report_page([read_run(url) for url in urls]))
 
 
 @pytest.fixture
@@ -110,11 +68,11 @@ def test_a_page_tells_of_a_run(toy: Storage) -> None:
 def test_it_asks_the_network_for_nothing(toy: Storage) -> None:
     page = read_page(toy.url)
     assert not [value for _, found in page.tags for key, value in found.items() if key in {"src", "href"}]
-    policy = next(found["content"] for found in page.of("meta") if "http-equiv" in found)
+    policy = next(found["content"] for found in page.tags_of("meta") if "http-equiv" in found)
     assert policy is not None
     assert policy.startswith("default-src 'none'; img-src data: blob:; ")
     assert "script-src 'sha256-" in policy
-    assert all(found["alt"] for found in page.of("img"))
+    assert all(found["alt"] for found in page.tags_of("img"))
 
 
 def test_runs_stand_side_by_side(toy: Storage, tmp_path: Path) -> None:
@@ -126,7 +84,7 @@ def test_runs_stand_side_by_side(toy: Storage, tmp_path: Path) -> None:
     throughput = next(figure for figure in page.data["figures"] if figure["title"] == "Throughput")
     assert [trace["run"] for trace in throughput["traces"]] == [0, 1]
     assert [grids["kimg"] for grids in page.data["grids"]] == [[2.5, 5, 7.5, 10], [5, 10]]
-    assert len(page.of("img")) == 2
+    assert len(page.tags_of("img")) == 2
 
 
 def test_runs_of_the_same_name_are_told_apart(toy: Storage, tmp_path: Path) -> None:
@@ -147,7 +105,7 @@ def test_what_others_wrote_is_text(tmp_path: Path) -> None:
     )
     folder.write_bytes("config.yaml", f"description: '{EVIL}'\n'{EVIL}': '{EVIL}'\n".encode())
     page = read_page(folder.url)
-    assert len(page.of("script")) == 3
+    assert len(page.tags_of("script")) == 3
     assert not [found for _, found in page.tags if "onerror" in found or "onclick" in found]
     assert "ended by an error: </script><script>alert(1)</script>" in page.text
     assert "hunter2" not in page.text
@@ -185,8 +143,7 @@ def test_it_stays_small(toy: Storage) -> None:
     page = report_page([run])
     assert len(page.encode()) < MOST_BYTES
     assert "of 40 grids, evenly chosen" in page
-    reader = Reader()
-    reader.feed(page)
+    reader = PageReader.of(page)
     kimg = reader.data["grids"][0]["kimg"]
     assert (kimg[0], kimg[-1]) == (0.25, 10)
     gaps = [round((after - before) / 0.25) for before, after in itertools.pairwise(kimg)]
