@@ -9,8 +9,10 @@ import pytest
 
 from browser import CHROMIUM, Page, browser_page
 from distgan.report.page import write_report
+from distgan.search.ranking import leaderboard
 from distgan.storage.storage import Storage
 from run_folders import write_run
+from search_records import finished
 
 pytestmark = [
     pytest.mark.slow,
@@ -34,6 +36,28 @@ def test_a_page_in_a_browser(tmp_path: Path) -> None:
         async with browser_page(tmp_path / "profile") as page:
             await page.open(out)
             await check(page)
+            return page.problems
+
+    assert asyncio.run(look()) == []
+
+
+def test_the_page_of_a_search_in_a_browser(tmp_path: Path) -> None:
+    search = Storage.open(str(tmp_path / "rates"))
+    record = finished(20)
+    record.save(search)
+    out = tmp_path / "report.html"
+    write_report([search.url], str(out))
+
+    async def look() -> list[str]:
+        async with browser_page(tmp_path / "profile") as page:
+            await page.open(out)
+            drawn = "document.querySelectorAll('[data-plot]')[{}].querySelectorAll('.{}').length"
+            ranked = len(leaderboard(record.plan, record.trials))
+            assert await page.evaluate(drawn.format(0, "scatter")) == ranked
+            assert await page.evaluate(drawn.format(1, "scatter")) == ranked
+            assert await page.evaluate(drawn.format(2, "bars .point")) == 5
+            await page.set_width(390)
+            await page.evaluate(WAIT.format("document.documentElement.scrollWidth <= 390"))
             return page.problems
 
     assert asyncio.run(look()) == []
