@@ -6,7 +6,8 @@ import base64
 import hashlib
 import html
 import json
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
@@ -19,11 +20,12 @@ import distgan
 from distgan.errors import UserError
 from distgan.report.curves import Figure, figures, thinning
 from distgan.report.pictures import Grids, read_grids
-from distgan.report.run_data import CONFIG, RunData, read_run
+from distgan.report.run_data import CONFIG, RunData, process_at, read_run
 from distgan.report.search_part import SearchPart, best_runs, search_part
 from distgan.report.settings import differences, settings_of
 from distgan.search.record import FILE, require_record
 from distgan.storage.local_files import is_special, replacing
+from distgan.storage.retry import NO_RETRY, Retry
 from distgan.storage.storage import Storage, translate_errors
 from distgan.text import command, options, printable, without_credentials
 from distgan.tracking.formatting import kimg_count, number, plural
@@ -31,6 +33,9 @@ from distgan.tracking.formatting import kimg_count, number, plural
 MOST_BYTES = 8_000_000
 
 MOST_RUNS = 12
+
+# Between two pages of `--watch`.
+WATCH_S = 30.0
 
 _FILES = resources.files("distgan.report")
 
@@ -49,6 +54,31 @@ def write_report(urls: Sequence[str], out: str) -> int:
     with translate_errors(str(path)), replacing(path) as temporary:
         temporary.write_bytes(page)
     return len(page)
+
+
+def watch_report(
+    urls: Sequence[str],
+    out: str,
+    log: Callable[[str], None],
+    every_s: float = WATCH_S,
+    wait: Callable[[float], None] = time.sleep,
+) -> int:
+    """Writes the page anew until no process trains there any more; returns the bytes of the last one.
+
+    Args:
+        log: called with a line where storage becomes unavailable, which is waited for after the first page.
+        wait: waits so many seconds.
+
+    Raises UserError as `write_report`.
+    """
+    retry = NO_RETRY
+    while True:
+        training = retry(lambda: any(process_at(Storage.open(url)) for url in urls))
+        size = retry(lambda: write_report(urls, out))
+        if not training:
+            return size
+        wait(every_s)
+        retry = Retry(log)
 
 
 def _page(urls: Sequence[str]) -> str:

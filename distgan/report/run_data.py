@@ -136,7 +136,7 @@ def read_run(url: str) -> RunData:
         summary=_parsed(_SUMMARY, found),
         error=None if error is None else str(error)[:2000],
         attempts=_parsed(_ATTEMPTS, found.get("attempts")) or [],
-        process=_process(storage),
+        process=process_at(storage),
         config=_read_config(storage),
     )
 
@@ -149,7 +149,8 @@ def amount(row: Mapping[str, Any], key: str) -> float | None:
     return float(value)
 
 
-def _process(storage: Storage) -> str | None:
+def process_at(storage: Storage) -> str | None:
+    """The process that trains the run, or leads the search, in a folder, or has claimed to; None without one."""
     data = read_claim(storage)
     claim = parse_claim(data)
     return None if data is None or (claim is not None and claim.has_ended) else process_of(claim)

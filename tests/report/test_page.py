@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from command_line import Cli, one_line
-from distgan.report.page import MOST_BYTES, report_page, write_report
+from distgan.report.page import MOST_BYTES, report_page, watch_report, write_report
 from distgan.report.pictures import read_grids
 from distgan.report.run_data import read_run
 from distgan.storage.claim import CLAIM_NAME, Claim
@@ -127,13 +127,30 @@ def test_values_of_other_kinds_are_left_out(toy: Storage) -> None:
 def test_a_run_that_goes_on(toy: Storage) -> None:
     with (Path(toy.root) / "metrics.jsonl").open("ab") as file:
         file.write(b'{"event": "step", "step": 110, "kimg": 11.0, "loss/gen')
-    Claim.new("trains this run").write(toy)
-    toy.write_bytes("claim.json", toy.read_bytes(CLAIM_NAME).replace(b'"machine": "', b'"machine": "other '))
+    Claim.new("trains this run").model_copy(update={"machine": "another"}).write(toy)
     page = read_page(toy.url)
     assert re.search(r"training \(process \d+ on ", page.text)
     assert "the session before: plateau" in page.text
     toy.delete("summary.json")
     assert "400.0 images/s at the last logged step" in read_page(toy.url).text
+
+
+def test_the_page_follows_a_run_to_its_end(toy: Storage, tmp_path: Path) -> None:
+    out, end = tmp_path / "page.html", toy.read_bytes("summary.json")
+    toy.delete("summary.json")
+    claim = Claim.new("trains this run").model_copy(update={"machine": "another"})
+    claim.write(toy)
+    seen: list[str] = []
+
+    def wait(_: float) -> None:
+        seen.append(PageReader.of(out.read_text()).text)
+        if len(seen) == 2:
+            toy.write_bytes("summary.json", end)
+            toy.delete(CLAIM_NAME)
+
+    watch_report([toy.url], str(out), print, wait=wait)
+    assert ["training (process" in text for text in seen] == [True, True]
+    assert "state ended stopped plateau" in PageReader.of(out.read_text()).text
 
 
 def test_it_stays_small(toy: Storage) -> None:
