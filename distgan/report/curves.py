@@ -14,6 +14,9 @@ from distgan.tracking.jsonl import Row
 # Points of all runs together in a curve; of one run at least `_FEWEST_POINTS`.
 _MOST_POINTS, _FEWEST_POINTS = 2000, 100
 
+# Of one prefix, and metrics.
+_MOST_NAMES = 20
+
 _WIDE = 10
 
 _GROUPS = {
@@ -88,7 +91,7 @@ def thinning(runs: Sequence[RunData]) -> str:
 
 def _distances(runs: Sequence[RunData]) -> Iterator[Figure]:
     metrics = dict.fromkeys(f"{row.get('metric')}" for run in runs for row in run.of("evaluation"))
-    for metric in metrics:
+    for metric in list(metrics)[:_MOST_NAMES]:
         figure, higher, texts = Figure(metric, metric), False, []
         for place, run in enumerate(runs):
             rows = [row for row in run.of("evaluation") if f"{row.get('metric')}" == metric]
@@ -113,7 +116,7 @@ def _groups(runs: Sequence[RunData]) -> Iterator[Figure]:
     for prefix, (title, unit) in _GROUPS.items():
         figure = Figure(title, unit)
         for place, rows in _steps(runs):
-            terms = sorted({key for row in rows for key in row if key.startswith(prefix)})
+            terms = sorted({key for row in rows for key in row if key.startswith(prefix)})[:_MOST_NAMES]
             figure.traces += [_trace(place, term.removeprefix(prefix), rows, term) for term in terms]
         if _is_told(figure, lambda values: bool(values)):
             yield figure
@@ -131,7 +134,7 @@ def _singles(runs: Sequence[RunData]) -> Iterator[Figure]:
 def _further(runs: Sequence[RunData]) -> Iterator[Figure]:
     rows = [(place, run.of("evaluation")) for place, run in enumerate(runs)]
     keys = dict.fromkeys(key for _, some in rows for row in some for key in row if _is_metric(key))
-    for key in [*keys, "diversity"]:
+    for key in [*list(keys)[:_MOST_NAMES], "diversity"]:
         unit = "relative to real images" if key == "diversity" else key
         figure = Figure(key.capitalize() if key == "diversity" else key, unit)
         figure.traces = [_trace(place, "", some, key) for place, some in rows]

@@ -8,6 +8,7 @@ import html
 import json
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
@@ -40,7 +41,18 @@ WATCH_S = 30.0
 _FILES = resources.files("distgan.report")
 
 
-def write_report(urls: Sequence[str], out: str) -> int:
+@dataclass(frozen=True)
+class Interpolation:
+    """Asks for strips of images between latents, by each run's best generator.
+
+    Attributes:
+        trust_code: networks may be of modules outside distgan.
+    """
+
+    trust_code: bool = False
+
+
+def write_report(urls: Sequence[str], out: str, interpolation: Interpolation | None = None) -> int:
     """Writes a page to the file `out`, in one step; returns its bytes.
 
     Args:
@@ -50,7 +62,7 @@ def write_report(urls: Sequence[str], out: str) -> int:
     """
     path = Path(out).expanduser()
     _check_out(path)
-    page = _page(urls).encode()
+    page = _page(urls, interpolation).encode()
     with translate_errors(str(path)), replacing(path) as temporary:
         temporary.write_bytes(page)
     return len(page)
@@ -60,6 +72,7 @@ def watch_report(
     urls: Sequence[str],
     out: str,
     log: Callable[[str], None],
+    interpolation: Interpolation | None = None,
     every_s: float = WATCH_S,
     wait: Callable[[float], None] = time.sleep,
 ) -> int:
@@ -74,39 +87,51 @@ def watch_report(
     retry = NO_RETRY
     while True:
         training = retry(lambda: any(process_at(Storage.open(url)) for url in urls))
-        size = retry(lambda: write_report(urls, out))
+        size = retry(lambda: write_report(urls, out, interpolation))
         if not training:
             return size
         wait(every_s)
         retry = Retry(log)
 
 
-def _page(urls: Sequence[str]) -> str:
+def _page(urls: Sequence[str], interpolation: Interpolation | None) -> str:
     searches = [url for url in urls if Storage.open(url).exists(FILE)]
     if searches:
         if len(urls) > 1:
             raise UserError(f"{searches[0]}: is a search, which has a page of its own; name it alone")
-        return search_page(searches[0])
+        return search_page(searches[0], interpolation)
     if len(urls) > MOST_RUNS:
         raise UserError(f"a report shows at most {MOST_RUNS} runs, and not {len(urls)}; name fewer")
-    return report_page([read_run(url) for url in urls])
+    return report_page([read_run(url) for url in urls], interpolation=interpolation)
 
 
-def search_page(url: str) -> str:
+def search_page(url: str, interpolation: Interpolation | None = None) -> str:
     """The page of a search, with the runs of its best trials."""
     record = require_record(url)
-    return report_page(best_runs(record, Storage.open(url), MOST_RUNS), search_part(record))
+    return report_page(best_runs(record, Storage.open(url), MOST_RUNS), search_part(record), interpolation)
 
 
-def report_page(runs: Sequence[RunData], search: SearchPart | None = None) -> str:
+def report_page(
+    runs: Sequence[RunData], search: SearchPart | None = None, interpolation: Interpolation | None = None
+) -> str:
     """The page as HTML, of at most `MOST_BYTES` bytes."""
-    drawn = figures(runs)
-    without = _render(runs, search, drawn, [Grids() for _ in runs])
+    drawn, strips = figures(runs), []
+    if interpolation is not None:
+        from distgan.report.strips import interpolation_strips
+
+        strips = [interpolation_strips(run, trust_code=interpolation.trust_code) for run in runs]
+    without = _render(runs, search, drawn, [Grids() for _ in runs], strips)
     left = max(0, MOST_BYTES - len(without.encode()) - 20_000) // max(1, len(runs))
-    return _render(runs, search, drawn, [read_grids(run, left, len(runs)) for run in runs])
+    return _render(runs, search, drawn, [read_grids(run, left, len(runs)) for run in runs], strips)
 
 
-def _render(runs: Sequence[RunData], search: SearchPart | None, drawn: Sequence[Figure], grids: Sequence[Grids]) -> str:
+def _render(
+    runs: Sequence[RunData],
+    search: SearchPart | None,
+    drawn: Sequence[Figure],
+    grids: Sequence[Grids],
+    strips: Sequence[str],
+) -> str:
     style, script, plotly = _text("page.css"), _text("page.js"), _plotly()
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.finalize = _shown
@@ -131,6 +156,7 @@ def _render(runs: Sequence[RunData], search: SearchPart | None, drawn: Sequence[
         overview=_side_by_side([run.overview() for run in runs]),
         evaluations=[(name, _evaluations(run)) for name, run in zip(names, runs, strict=True)],
         figures=drawn,
+        strips=list(zip(names, strips, strict=False)),
         has_grids=any(each.kimg for each in grids),
         thinning=thinning(runs),
         differences=differences(runs) if len(runs) > 1 else [],

@@ -17,6 +17,8 @@ _NAME = re.compile(r"kimg-(\d{1,10}(?:\.\d{1,3})?)\.png")
 # Grids of all runs together: more are not looked at.
 _MOST_GRIDS = 120
 
+_MOST_FILE_BYTES = 2**26
+
 # Where fewer of a run's grids fit as they are, they become WebP, a tenth as large.
 _ENOUGH, _QUALITY = 12, 80
 
@@ -60,7 +62,7 @@ def read_grids(run: RunData, most_bytes: int, runs: int = 1) -> Grids:
     files = {kimg: data for kimg in chosen if (data := _read(folder, names[kimg])) is not None}
     converted = len(_fitting(files, most_bytes)) < min(_ENOUGH, len(files))
     if converted:
-        files = {kimg: _webp(data) for kimg, data in files.items()}
+        files = {kimg: webp(data) for kimg, data in files.items()}
     kimg = _fitting(files, most_bytes)
     kind = "webp" if converted else "png"
     sources = [f"data:image/{kind};base64,{base64.b64encode(files[each]).decode()}" for each in kimg]
@@ -68,8 +70,10 @@ def read_grids(run: RunData, most_bytes: int, runs: int = 1) -> Grids:
 
 
 def _read(folder: Storage, name: str) -> bytes | None:
-    """A PNG file; None for what is none, or not whole."""
-    data = folder.read_bytes(name)
+    """A PNG file; None for what is none, not whole, or too large."""
+    data = folder.read_start(name, _MOST_FILE_BYTES + 1)
+    if len(data) > _MOST_FILE_BYTES:
+        return None
     try:
         with open_image(data, ("PNG",)) as image:
             image.load()
@@ -78,7 +82,8 @@ def _read(folder: Storage, name: str) -> bytes | None:
     return data
 
 
-def _webp(png: bytes) -> bytes:
+def webp(png: bytes) -> bytes:
+    """A PNG file as WebP with loss, a tenth as large."""
     buffer = io.BytesIO()
     with open_image(png, ("PNG",)) as image:
         image.save(buffer, "WEBP", quality=_QUALITY)
