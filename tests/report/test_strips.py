@@ -41,6 +41,7 @@ def check_strip(cli: Cli, url: str, *options: str) -> None:
         assert picture.size == (9 * 66 + 2, 5 * 66 + 2)
 
 
+@pytest.mark.slow
 def test_a_run_has_strips(cli: Cli, tmp_path: Path) -> None:
     run(tiny_config("quickstart", pack_bricks(tmp_path / "bricks", samples=80), 2), str(tmp_path))
     write_run(Storage.open(str(tmp_path / "run")))
