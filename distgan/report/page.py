@@ -21,7 +21,7 @@ import distgan
 from distgan.errors import UserError
 from distgan.report.curves import Figure, figures, thinning
 from distgan.report.pictures import Grids, read_grids
-from distgan.report.run_data import CONFIG, RunData, process_at, read_run
+from distgan.report.run_data import CONFIG, NothingYetError, RunData, process_at, read_run
 from distgan.report.search_part import SearchPart, best_runs, search_part
 from distgan.report.settings import differences, settings_of
 from distgan.search.record import FILE, require_record
@@ -79,15 +79,22 @@ def watch_report(
     """Writes the page anew until no process trains there any more; returns the bytes of the last one.
 
     Args:
-        log: called with a line where storage becomes unavailable, which is waited for after the first page.
+        log: called with a line for what is waited for: the first row of a run, and after the first page storage that is
+            unavailable.
         wait: waits so many seconds.
 
     Raises UserError as `write_report`.
     """
-    retry = NO_RETRY
+    retry, size = NO_RETRY, 0
     while True:
         training = retry(lambda: any(process_at(Storage.open(url)) for url in urls))
-        size = retry(lambda: write_report(urls, out, interpolation))
+        try:
+            size = retry(lambda: write_report(urls, out, interpolation))
+        except NothingYetError as error:
+            if not training:
+                raise
+            if retry is NO_RETRY:
+                log(str(error))
         if not training:
             return size
         wait(every_s)

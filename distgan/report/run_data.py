@@ -28,6 +28,10 @@ _CURVES = ("step", "evaluation")
 _SUMMARY, _ATTEMPTS, _HEALTH = TypeAdapter(Summary), TypeAdapter(list[Attempt]), TypeAdapter(HealthWarning)
 
 
+class NothingYetError(UserError):
+    """A run has no step and no evaluation yet."""
+
+
 @dataclass(frozen=True)
 class RunData:
     """A run as its folder has it.
@@ -116,7 +120,7 @@ class RunData:
 def read_run(url: str) -> RunData:
     """The run in the folder at `url`.
 
-    Raises UserError where there is no such folder, and where the run has no step and no evaluation yet.
+    Raises UserError where there is no such folder, NothingYetError where the run has no step and no evaluation yet.
     """
     storage = Storage.open(url)
     storage.require()
@@ -126,7 +130,7 @@ def read_run(url: str) -> RunData:
         raise UserError(f"{storage.url}: no such file as {METRICS} there; name the folder of a run") from None
     rows = [row for row in rows if amount(row, "kimg") is not None]
     if not any(row["event"] in _CURVES for row in rows):
-        raise UserError(f"{storage.url}: its {METRICS} has no step and no evaluation yet; wait for the first ones")
+        raise NothingYetError(f"{storage.url}: its {METRICS} has no step and no evaluation yet; wait for one")
     found = read_summary(storage)
     error = found.get("error") if found.get("reason") == "error" else None
     return RunData(

@@ -137,19 +137,25 @@ def test_a_run_that_goes_on(toy: Storage) -> None:
 
 def test_the_page_follows_a_run_to_its_end(toy: Storage, tmp_path: Path) -> None:
     out, end = tmp_path / "page.html", toy.read_bytes("summary.json")
+    rows = toy.read_bytes("metrics.jsonl")
     toy.delete("summary.json")
+    toy.write_bytes("metrics.jsonl", b"")
     claim = Claim.new("trains this run").model_copy(update={"machine": "another"})
     claim.write(toy)
     seen: list[str] = []
+    said: list[str] = []
 
     def wait(_: float) -> None:
-        seen.append(PageReader.of(out.read_text()).text)
+        seen.append(PageReader.of(out.read_text()).text if out.exists() else "nothing")
         if len(seen) == 2:
+            toy.write_bytes("metrics.jsonl", rows)
+        if len(seen) == 4:
             toy.write_bytes("summary.json", end)
             toy.delete(CLAIM_NAME)
 
-    watch_report([toy.url], str(out), print, wait=wait)
-    assert ["training (process" in text for text in seen] == [True, True]
+    watch_report([toy.url], str(out), said.append, wait=wait)
+    assert ["training (process" in text for text in seen] == [False, False, True, True]
+    assert len(said) == 1
     assert "state ended stopped plateau" in PageReader.of(out.read_text()).text
 
 
@@ -210,6 +216,14 @@ def test_the_command(cli: Cli, toy: Storage, tmp_path: Path) -> None:
     assert "there is no folder" in one_line(cli("report", toy.url, "--out", str(tmp_path / "no" / "x.html")))
     assert "name a file" in one_line(cli("report", toy.url, "--out", str(tmp_path)))
     assert "at most 12 runs" in one_line(cli("report", *[toy.url] * 13, "--out", str(out)))
+
+
+def test_a_watch_ends_with_ctrl_c(cli: Cli, toy: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("distgan.report.page.watch_report", interrupted)
+    assert cli("report", toy.url, "--out", str(tmp_path / "page.html"), "--watch").code == 130
 
 
 def test_without_plotly_the_extra_is_named(cli: Cli, toy: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
