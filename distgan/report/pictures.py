@@ -30,12 +30,14 @@ class Grids:
     Attributes:
         found: how many its folder has.
         converted: whether they are WebP instead of the PNG files as they are.
+        shrunk: their sides have been divided by this.
     """
 
     found: int = 0
     kimg: list[float] = field(default_factory=list)
     sources: list[str] = field(default_factory=list)
     converted: bool = False
+    shrunk: int = 1
 
     @property
     def note(self) -> str:
@@ -44,7 +46,8 @@ class Grids:
         if len(self.kimg) < self.found:
             parts.append(f"{len(self.kimg)} of {self.found} grids, evenly chosen")
         if self.converted:
-            parts.append("compressed with loss; the files in samples/ are exact")
+            size = {1: "", 2: " at half size", 4: " at a quarter of their size"}[self.shrunk]
+            parts.append(f"compressed with loss{size}; the files in samples/ are exact")
         return "; ".join(parts)
 
 
@@ -60,13 +63,17 @@ def read_grids(run: RunData, most_bytes: int, runs: int = 1) -> Grids:
     ends = sorted(names)
     chosen = _evenly(ends, max(2, _MOST_GRIDS // runs))
     files = {kimg: data for kimg in chosen if (data := _read(folder, names[kimg])) is not None}
-    converted = len(_fitting(files, most_bytes)) < min(_ENOUGH, len(files))
-    if converted:
-        files = {kimg: webp(data) for kimg, data in files.items()}
-    kimg = _fitting(files, most_bytes)
-    kind = "webp" if converted else "png"
-    sources = [f"data:image/{kind};base64,{base64.b64encode(files[each]).decode()}" for each in kimg]
-    return Grids(len(names), kimg, sources, converted and bool(kimg))
+    found = Grids(len(names))
+    shown, enough = files, min(_ENOUGH, len(files))
+    for shrunk in (1, 2, 4):
+        if len(_fitting(shown, most_bytes)) >= enough:
+            break
+        found.converted, found.shrunk = True, shrunk
+        shown = {kimg: webp(data, shrunk) for kimg, data in files.items()}
+    found.kimg = _fitting(shown, most_bytes)
+    kind = "webp" if found.converted else "png"
+    found.sources = [f"data:image/{kind};base64,{base64.b64encode(shown[kimg]).decode()}" for kimg in found.kimg]
+    return found
 
 
 def _read(folder: Storage, name: str) -> bytes | None:
@@ -82,11 +89,11 @@ def _read(folder: Storage, name: str) -> bytes | None:
     return data
 
 
-def webp(png: bytes) -> bytes:
-    """A PNG file as WebP with loss, a tenth as large."""
+def webp(png: bytes, shrunk: int = 1) -> bytes:
+    """A PNG file as WebP with loss, a tenth as large, with sides divided by `shrunk`."""
     buffer = io.BytesIO()
     with open_image(png, ("PNG",)) as image:
-        image.save(buffer, "WEBP", quality=_QUALITY)
+        image.convert("RGB").reduce(shrunk).save(buffer, "WEBP", quality=_QUALITY)
     return buffer.getvalue()
 
 

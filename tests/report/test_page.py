@@ -186,6 +186,10 @@ def test_where_few_grids_fit_all_are_compressed(toy: Storage) -> None:
     assert all(source.startswith("data:image/webp;base64,") for source in few.sources)
     assert sum(map(len, few.sources)) < 150_000
     assert not read_grids(run, 300_000).converted
+    smaller = read_grids(run, 30_000)
+    assert smaller.shrunk > 1
+    assert len(smaller.sources) >= 12
+    assert " of their size; " in smaller.note or " at half size; " in smaller.note
     assert read_grids(run, 100).sources == []
 
 
