@@ -121,7 +121,7 @@ def _line(rank: int, count: int, trial: Trial, text: str) -> _Plot:
         "name": f"trial {trial.number}",
         "text": text,
         "line": {"color": "--c1" if rank == 0 else "--c0", "width": 3 if rank == 0 else 1.5},
-        "opacity": 1.0 if rank == 0 else 0.15 + 0.6 * goodness**2,
+        "opacity": 1.0 if rank == 0 else 0.3 + 0.5 * goodness**2,
     }
 
 
