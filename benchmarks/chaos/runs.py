@@ -27,7 +27,7 @@ KEYS = (
     "image_size=16", "generator.width=8", "discriminator.width=8", f"training.batch_size={BATCH}", "data.streams=16",
     "scale.groups=2", "scale.threads=1", "training.log_every=1", "evaluation.samples=64", "evaluation.at_start=false",
     f"checkpoint.every_kimg={10 * BATCH / 1000}", "checkpoint.keep_last=100000",
-    "tracking=[tensorboard, 'benchmarks.chaos.record:StepFile']",
+    "tracking=[tensorboard, 'benchmarks.chaos.worker:StepFile']",
 )  # fmt: skip
 
 _POLL_S = 0.005
