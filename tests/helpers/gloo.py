@@ -70,7 +70,9 @@ def _run(
     with tempfile.TemporaryDirectory() as folder:
         pipes = [_CONTEXT.Pipe(duplex=False) for _ in range(size)]
         processes = [
-            _CONTEXT.Process(target=_worker, args=(work, rank, size, folder, pipe, arguments), daemon=True)
+            _CONTEXT.Process(
+                target=_worker, args=(work, rank, size, folder, pipe, arguments, dict(os.environ)), daemon=True
+            )
             for rank, (_, pipe) in enumerate(pipes)
         ]
         deadline = time.monotonic() + timeout_s
@@ -106,7 +108,18 @@ def _run(
     return results, deaths
 
 
-def _worker(work: Work, rank: int, size: int, folder: str, pipe: Connection, arguments: tuple[Any, ...]) -> None:
+def _worker(
+    work: Work,
+    rank: int,
+    size: int,
+    folder: str,
+    pipe: Connection,
+    arguments: tuple[Any, ...],
+    environment: dict[str, str],
+) -> None:
+    # The server that forks has the environment of its first use.
+    os.environ.clear()
+    os.environ.update(environment)
     torch.set_num_threads(1)
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     try:
