@@ -128,19 +128,36 @@ def find_generator(url: str, which: str | None = None, *, trust_code: bool = Fal
         return find_checkpoint(url, which, trust_code=trust_code)
     if which is not None:
         raise UserError(f"--checkpoint {which}: {url} is an exported generator, of {exported.checkpoint} alone")
-    manifest = Manifest(
-        distgan=exported.distgan,
-        name=exported.checkpoint,
-        step=exported.step,
-        kimg=exported.kimg,
-        config=exported.config,
-        data_hash="",
-        workers=1,
-        threads=1,
-        progress=Progress().as_dict(),
-        classes=exported.classes,
-    )
+    manifest = _manifest(folder, exported)
     return Checkpoint(folder.url, manifest, {"ema": _read_weights(folder, exported)})
+
+
+def _manifest(folder: Storage, exported: ExportedConfig) -> Manifest:
+    """A checkpoint's manifest as far as an export has it. Raises DamagedError for values that no run has."""
+    try:
+        return Manifest(
+            distgan=exported.distgan,
+            name=exported.checkpoint,
+            step=exported.step,
+            kimg=exported.kimg,
+            config=exported.config,
+            data_hash="",
+            workers=1,
+            threads=1,
+            progress=Progress().as_dict(),
+            classes=exported.classes,
+        )
+    except ValidationError as error:
+        raise _damaged(folder, error) from None
+
+
+def _damaged(folder: Storage, error: ValidationError) -> DamagedError:
+    first = error.errors()[0]
+    place = ".".join(map(str, first["loc"]))
+    return DamagedError(
+        f"{folder.url}: its {CONFIG} is not one that distgan {distgan.__version__} writes: {place:.80}: "
+        f"{first['msg']:.80}; use the version that wrote it, or export it again"
+    )
 
 
 def _read_config(folder: Storage) -> ExportedConfig | None:
@@ -154,12 +171,7 @@ def _read_config(folder: Storage) -> ExportedConfig | None:
         found = str(content.get("format", "")) if isinstance(content, dict) else ""
         return ExportedConfig.model_validate(content) if found.startswith("distgan-generator-") else None
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise DamagedError(
-            f"{folder.url}: its {CONFIG} is not one that distgan {distgan.__version__} writes: {place:.80}: "
-            f"{first['msg']:.80}; use the version that wrote it, or export it again"
-        ) from None
+        raise _damaged(folder, error) from None
     except ValueError:
         raise DamagedError(f"{folder.url}: its {CONFIG} is no JSON; export it again") from None
 

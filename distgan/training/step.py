@@ -283,6 +283,7 @@ class Step:
         return TermSums()
 
     def _hold_gradients(self, *networks: str) -> None:
+        """Asks for the sum of these networks' gradients over workers, where no backward makes it."""
         if isinstance(self._sums, SumsBetweenGraphs):
             for name in networks:
                 self._sums.all_reduce_async(self.optimizers.gradients[name])

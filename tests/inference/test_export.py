@@ -123,6 +123,8 @@ def change(folder: Path, **values: object) -> None:
 DAMAGES = {
     "of a later version": (lambda folder: change(folder, format="distgan-generator-2"), "format: "),
     "without a field": (lambda folder: change(folder, latents=[]), "latents"),
+    "a step that no run has": (lambda folder: change(folder, step=2**50), "writes: step: "),
+    "no configuration": (lambda folder: change(folder, config={"generator": 3}), "generator"),
     "no JSON": (lambda folder: (folder / CONFIG).write_text("{"), "its config.json is no JSON"),
     "other weights": (
         lambda folder: (folder / WEIGHTS).write_bytes(b"x" * (folder / WEIGHTS).stat().st_size),
