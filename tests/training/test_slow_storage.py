@@ -177,3 +177,18 @@ def test_a_stop_writes_its_own_state_and_none_before(gate: Gate, data: str, tmp_
     run(config, str(tmp_path))
     run(config, str(tmp_path), "calm")
     assert_same_bits(newest(str(tmp_path)), newest(str(tmp_path), "calm"))
+
+
+class Announcing(Recorder):
+    """Asks for the state of step 3, as where a node is preempted."""
+
+    def save_requested(self) -> str | None:
+        return "a node goes" if self.step == 3 else None
+
+
+def test_an_announced_state_is_written(gate: Gate, data: str, tmp_path: Path) -> None:
+    config = tiny_config("quickstart", data, 9, "checkpoint.every_kimg=0.016", "checkpoint.keep_last=9")
+    recorder = Announcing(stop_at=6, on_event=on_step(6, gate.open))
+    train(RunSpec(config, "run", str(tmp_path)), ALONE, recorder)
+    assert "a node goes; the state of step 3 is saved" in [notice.text for notice in recorder.of(Notice)]
+    assert gate.begun == [checkpoint_name(step) for step in (1, 3, 6)]
