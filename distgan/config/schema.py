@@ -105,6 +105,9 @@ class DataConfig(Section):
     max_bad_samples: Annotated[int, Ge(0), Runtime()] = Field(
         100, description="with bad_samples=skip: the run ends above this number, over all workers"
     )
+    decode_threads: Annotated[int | None, Ge(1), Le(256), Runtime()] = Field(
+        None, description="threads that decode images; by default cores / local workers; has no effect on results"
+    )
     prefetch_batches: Annotated[int, Ge(1), Le(64), Runtime()] = Field(3, description="batches decoded in advance")
     memory_mb: Annotated[int, Ge(0), Runtime()] = Field(1024, description="memory for decoded samples, MiB a worker")
     cache_dir: Annotated[str | None, Runtime()] = Field(

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from distgan.config.schema import DataConfig
 from distgan.data.blocks import BlockCache, BlockReader
-from distgan.data.images import decode_image
+from distgan.data.images import decode_pixels
 from distgan.data.index import TAR_UNIT, Block, Index
 from distgan.errors import UserError
 from distgan.storage.retry import Retry
@@ -61,12 +61,14 @@ class Dataset:
             if block is None or sample >= block.stop:
                 block = self.block_of(sample)
                 (data,) = self.reader.read([block])
-            image = self.decode(sample, block, data)
-            if image is not None:
-                yield sample, image
+            pixels = self.decode(sample, block, data)
+            if pixels is not None:
+                yield sample, np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
-    def decode_or_next(self, sample: int, block: Block, data: bytes) -> tuple[int, NDArray[np.uint8]]:
-        """A sample of `block` and its image; for a bad sample the next good one in the block, which wraps around.
+    def decode_or_next(self, sample: int, block: Block, data: bytes, out: NDArray[np.uint8]) -> int:
+        """Decodes a sample of `block` into `out`, (H, W, C); instead of a bad one the block's next good one.
+
+        The block's first sample follows its last one. Returns the number of the decoded sample.
 
         Raises UserError, with shard and sample, for a bad sample if `data.bad_samples` is "error", and for a block
         without a good one.
@@ -74,23 +76,24 @@ class Dataset:
         size = block.stop - block.first
         for step in range(size):
             candidate = block.first + (sample - block.first + step) % size
-            image = self.decode(candidate, block, data)
-            if image is not None:
-                return candidate, image
+            if self.decode(candidate, block, data, out) is not None:
+                return candidate
         raise UserError(
             f"{self._shard(block)}: none of the samples {block.first} to {block.stop - 1} (bytes {block.start} to "
             f"{block.end}) can be used, so there is no substitute; pack the data again"
         )
 
-    def decode(self, sample: int, block: Block, data: bytes) -> NDArray[np.uint8] | None:
-        """The image of a sample of `block`, whose bytes are `data`.
+    def decode(
+        self, sample: int, block: Block, data: bytes, out: NDArray[np.uint8] | None = None
+    ) -> NDArray[np.uint8] | None:
+        """The image of a sample of `block`, whose bytes are `data`: uint8 (H, W, C), in `out` if given.
 
         A bad sample gives None if `data.bad_samples` is "skip", else UserError with shard and sample.
         """
         start = int(self.index.offsets[sample]) - block.start
         image = data[start : start + int(self.index.lengths[sample])]
         try:
-            return decode_image(image, self.shape[1], self.shape[0], self._resize)
+            return decode_pixels(image, self.shape[1], self.shape[0], self._resize, out)
         except ValueError as error:
             if self._bad_samples == "skip":
                 return None

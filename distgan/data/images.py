@@ -56,6 +56,11 @@ _MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")
 
 _START_OF_SCAN, _END_OF_IMAGE, _WITHOUT_LENGTH = 0xDA, 0xD9, {0x01, 0xD8}
 
+_SEQUENTIAL = {0xC0, 0xC1}
+
+# Segments before the first scan of a common file: tables, application data, comments.
+_COMMON_SEGMENTS = {0xC4, 0xDB, 0xDD, 0xFE, *range(0xE0, 0xF0)}
+
 # Pillow warns of large images, EXIF and palettes. Faults that matter are errors here.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
@@ -93,10 +98,11 @@ def check_pixels(width: int, height: int) -> None:
         raise _RefusedError(f"it has {width}x{height} pixels, more than {MOST_PIXELS:,}")
 
 
-def jpeg_pixels(data: bytes, channels: int) -> NDArray[np.uint8] | None:
-    """uint8 (H, W, channels) of a faultless JPEG; None for others, which Pillow may still decode."""
+def jpeg_pixels(data: bytes, channels: int, out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8] | None:
+    """uint8 (H, W, channels) of a faultless JPEG, in `out` if given; None for others, which Pillow may still decode."""
+    colors = "GRAY" if channels == 1 else "RGB"
     try:
-        pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(data, "GRAY" if channels == 1 else "RGB", fastdct=False)
+        pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(data, colors, fastdct=False, buffer=out)
     except ValueError:
         return None
     return pixels
@@ -104,10 +110,30 @@ def jpeg_pixels(data: bytes, channels: int) -> NDArray[np.uint8] | None:
 
 def _check_scans(data: bytes, pixels: int) -> None:
     """Raises ValueError for a JPEG of so many scans that decoding it takes minutes."""
+    if _has_one_scan(data):
+        return
     most = min(_MOST_SCANS, _MOST_PIXELS_OF_ALL_SCANS // max(1, pixels))
     # Metadata and trailing bytes may contain these two bytes too, so the markers are counted only if there are many.
     if data.count(b"\xff\xda") > most and _scans(data, most) > most:
         raise _RefusedError(f"it is a JPEG of more than {most} scans, which take too long to decode")
+
+
+def _has_one_scan(data: bytes) -> bool:
+    """Whether the first scan of a sequential JPEG has all components, so that a decoder reads no other; else False.
+
+    A header in any other form than the common one gives False.
+    """
+    place, components = 2, 0
+    while place + 10 <= len(data) and data[place] == 0xFF:
+        code = data[place + 1]
+        if code == _START_OF_SCAN:
+            return data[place + 4] == components
+        if code in _SEQUENTIAL and not components:
+            components = data[place + 9]
+        elif code not in _COMMON_SEGMENTS:
+            break
+        place += 2 + int.from_bytes(data[place + 2 : place + 4])
+    return False
 
 
 def _scans(data: bytes, most: int) -> int:
@@ -193,13 +219,26 @@ def _with_8_bits(image: Image.Image) -> Image.Image:
 
 
 def decode_image(data: bytes, image_size: int | None, channels: int, resize: Resize = "none") -> NDArray[np.uint8]:
-    """Decodes an image of `FORMATS` to uint8 (channels, image_size, image_size); without `image_size`, of its own size.
+    """`decode_pixels` as uint8 (channels, image_size, image_size)."""
+    return np.ascontiguousarray(decode_pixels(data, image_size, channels, resize).transpose(2, 0, 1))
+
+
+def decode_pixels(
+    data: bytes,
+    image_size: int | None,
+    channels: int,
+    resize: Resize = "none",
+    out: NDArray[np.uint8] | None = None,
+) -> NDArray[np.uint8]:
+    """Decodes an image of `FORMATS` to uint8 (image_size, image_size, channels); without `image_size`, of its own size.
 
     Gray and color are converted, transparency is composed on white. A JPEG that libjpeg only warns of is decoded and
-    counted (`recovered_jpegs`). Raises ValueError for bytes that are no image, and for another size if `resize` is
-    "none"; the size is checked before pixels are decoded, so a huge image takes neither time nor memory.
+    counted (`recovered_jpegs`). With `out`, of that shape and contiguous, the result is written there and returned.
+
+    Raises ValueError for bytes that are no image, and for another size if `resize` is "none"; the size is checked
+    before pixels are decoded, so a huge image takes neither time nor memory.
     """
-    pixels = _clean_jpeg(data, image_size, channels, resize) if data[:2] == b"\xff\xd8" else None
+    pixels = _clean_jpeg(data, image_size, channels, resize, out) if data[:2] == b"\xff\xd8" else None
     if pixels is None:
         try:
             image = open_image(data, FORMATS)
@@ -214,10 +253,15 @@ def decode_image(data: bytes, image_size: int | None, channels: int, resize: Res
     height, width = pixels.shape[:2]
     if image_size is not None and (height, width) != (image_size, image_size):
         pixels = resize_image(pixels, image_size, channels, resize)
-    return np.ascontiguousarray(pixels.transpose(2, 0, 1))
+    if out is None or pixels is out:
+        return pixels
+    out[...] = pixels
+    return out
 
 
-def _clean_jpeg(data: bytes, image_size: int | None, channels: int, resize: Resize) -> NDArray[np.uint8] | None:
+def _clean_jpeg(
+    data: bytes, image_size: int | None, channels: int, resize: Resize, out: NDArray[np.uint8] | None
+) -> NDArray[np.uint8] | None:
     """Decodes a JPEG by libjpeg; None if it warns. Raises ValueError for a wrong size, or too much work."""
     try:
         height, width, *_ = simplejpeg.decode_jpeg_header(data)
@@ -226,7 +270,9 @@ def _clean_jpeg(data: bytes, image_size: int | None, channels: int, resize: Resi
     _check_size(width, height, image_size, resize)
     check_pixels(width, height)
     _check_scans(data, width * height)
-    return jpeg_pixels(data, channels)
+    if out is None or out.shape[:2] != (height, width):
+        return jpeg_pixels(data, channels)
+    return None if jpeg_pixels(data, channels, out) is None else out
 
 
 def _check_size(width: int, height: int, image_size: int | None, resize: Resize) -> None:

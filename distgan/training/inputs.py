@@ -54,7 +54,7 @@ class Inputs:
     def blank(self) -> RealBatch:
         """A batch of black images with the label 0, on the CPU."""
         size, channels = self._config.image_size, self._config.channels
-        images = torch.zeros((self.group_size, channels, size, size), dtype=torch.uint8)
+        images = torch.zeros((self.group_size, size, size, channels), dtype=torch.uint8).permute(0, 3, 1, 2)
         return [Group(images, torch.zeros(self.group_size, dtype=torch.int64)) for _ in self._groups.local]
 
     def contexts(self, update: int, images: int) -> list[Context]:

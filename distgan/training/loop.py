@@ -32,6 +32,7 @@ from distgan.training.health import WINDOW, FailureMode
 from distgan.training.health_advice import warning
 from distgan.training.inputs import RealBatch
 from distgan.training.meter import Meter, summarize
+from distgan.training.process import share_of_processors
 from distgan.training.profiling import StepProfiler, span
 from distgan.training.progress import due
 from distgan.training.run_evaluator import RunEvaluator
@@ -132,6 +133,7 @@ class Trainer:
             start_batch=self.state.progress.batches,
             memory_bytes=config.data.memory_mb * 2**20,
             prefetch_batches=config.data.prefetch_batches,
+            decode_threads=config.data.decode_threads or share_of_processors(self.distributed),
             gpu=self.distributed.device if self.distributed.device.type == "cuda" else None,
         )
 

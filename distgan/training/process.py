@@ -27,6 +27,11 @@ def choose_threads(configured: int | None, distributed: Distributed, resumed: Ma
         return resumed.threads
     if distributed.threads is not None:
         return distributed.threads
+    return share_of_processors(distributed)
+
+
+def share_of_processors(distributed: Distributed) -> int:
+    """Processors that this worker may use / workers on this node, at least 1."""
     processors = len(os.sched_getaffinity(0))
     if distributed.processors is not None:
         processors = min(processors, distributed.processors)

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -110,6 +111,23 @@ def test_samples_in_memory_are_not_read_again(storage: Storage) -> None:
         assert len(reader.asked) == after_an_epoch
 
 
+@pytest.mark.parametrize("threads", [2, 3, 16])
+@pytest.mark.parametrize("memory_bytes", [0, 900 * SAMPLE_BYTES, 10**9])
+@pytest.mark.parametrize("start", [0, 7])
+def test_any_number_of_decoder_threads_gives_the_same_batches(
+    storage: Storage, threads: int, memory_bytes: int, start: int
+) -> None:
+    count = 60  # 2.4 epochs
+    wanted = take(open_stream(storage, batch_size=60), start + count)[start:]
+    options: dict[str, Any] = {
+        "batch_size": 60,
+        "start_batch": start,
+        "memory_bytes": memory_bytes,
+        "prefetch_batches": 5,
+    }
+    assert equal(take(open_stream(storage, **options, decode_threads=threads), count), wanted)
+
+
 @pytest.mark.parametrize("workers", [1, 2, 3, 4])
 def test_any_number_of_workers_gets_the_same_groups(storage: Storage, workers: int) -> None:
     whole = take(open_stream(storage, groups=range(4), num_groups=4, memory_bytes=10**6), 6)
@@ -209,7 +227,7 @@ def test_an_image_that_cannot_be_decoded_is_named(tmp_path: Path, monkeypatch: p
     def refuse(*_: object) -> None:
         raise ValueError("it has 8x8 pixels, not 16x16")
 
-    monkeypatch.setattr("distgan.data.dataset.decode_image", refuse)
+    monkeypatch.setattr("distgan.data.dataset.decode_pixels", refuse)
     with (
         closing(open_stream(Storage.open(str(tmp_path)))) as stream,
         pytest.raises(

@@ -304,7 +304,7 @@ def test_an_image_that_cannot_be_decoded_is_named(data: str, monkeypatch: pytest
     def broken(*_: Any) -> None:
         raise ValueError("not a whole PNG, JPEG or WebP image")
 
-    monkeypatch.setattr(dataset_module, "decode_image", broken)
+    monkeypatch.setattr(dataset_module, "decode_pixels", broken)
     with pytest.raises(
         UserError, match=r"shard-\d+\.tar: sample \d+ at byte \d+ \(\d+\.png\) cannot be used: not a whole PNG"
     ):

@@ -104,6 +104,7 @@ def open_stream(
     start_batch: int = 0,
     memory_bytes: int = 0,
     prefetch_batches: int = 2,
+    decode_threads: int = 1,
     seed: int = 0,
     image_size: Literal[16, 32, 64] = 16,
     resize: Resize = "none",
@@ -127,4 +128,5 @@ def open_stream(
         start_batch=start_batch,
         memory_bytes=memory_bytes,
         prefetch_batches=prefetch_batches,
+        decode_threads=decode_threads,
     )

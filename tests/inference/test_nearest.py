@@ -207,14 +207,14 @@ def search_last(distributed: Distributed, url: str, fakes: Tensor) -> Nearest:
 
 
 def test_bad_samples_are_passed_over(data: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    real_decode = dataset_module.decode_image
+    real_decode = dataset_module.decode_pixels
 
     def partly(content: bytes, *arguments: object) -> NDArray[np.uint8]:
         if zlib.crc32(content) % 2:
             raise ValueError("not a whole PNG, JPEG or WebP image")
         return real_decode(content, *arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(dataset_module, "decode_image", partly)
+    monkeypatch.setattr(dataset_module, "decode_pixels", partly)
     dataset = dataset_of(data, bad_samples="skip")
     images = all_images(dataset)
     assert 0 < len(images) < 300
