@@ -33,7 +33,7 @@ from benchmarks.curves import Curve, Plan, Recording, record
 from benchmarks.replay import Outcome, Replay
 from benchmarks.report import console
 
-CURVES = Path(__file__).parent / "data" / "search-curves.json"
+CURVES = Path(__file__).parent / "recorded" / "search-curves.json"
 # The last is what `distgan tune` has by default.
 ASHA = ("ASHA, factor 3", "ASHA, factor 4")
 MOST_COST = 1 / 3
