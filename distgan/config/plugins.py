@@ -129,6 +129,7 @@ GENERATORS = Registry(
     {
         "cgan": "distgan.models.cgan:Generator",
         "dcgan": "distgan.models.dcgan:Generator",
+        "r3gan": "distgan.models.r3gan:Generator",
         "sagan": "distgan.models.sagan:Generator",
         "sagan_resnet": "distgan.models.sagan_resnet:Generator",
         "sngan": "distgan.models.sngan:Generator",
@@ -140,6 +141,7 @@ DISCRIMINATORS = Registry(
     {
         "cgan": "distgan.models.cgan:Discriminator",
         "dcgan": "distgan.models.dcgan:Discriminator",
+        "r3gan": "distgan.models.r3gan:Discriminator",
         "sagan": "distgan.models.sagan:Discriminator",
         "sagan_resnet": "distgan.models.sagan_resnet:Discriminator",
         "sngan": "distgan.models.sngan:Discriminator",

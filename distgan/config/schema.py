@@ -25,7 +25,7 @@ Resize = Literal["none", "bilinear", "bicubic", "lanczos"]
 BadSamples = Literal["error", "skip"]
 
 # Random changes of the images that the discriminator sees (`training.augment`).
-Augmentation = Literal["color", "translation", "cutout"]
+Augmentation = Literal["color", "translation", "cutout", "ada"]
 
 # YAML reads a bare `on` or `off` as a truth value.
 Switch = Annotated[
@@ -137,7 +137,9 @@ class TrainingConfig(Section):
         "off", description="replay whole updates as CUDA graphs; auto: where device and networks allow it"
     )
     augment: list[Augmentation] = Field(
-        [], description="random changes of all images that the discriminator sees, real and fake, in this order"
+        [],
+        description="random changes of all images that the discriminator sees, real and fake, in this order; ada: "
+        "flips, rotations, scales, shifts, colors, cutout",
     )
     augment_probability: Annotated[Scheduled, Ge(0), Le(1)] = Field(
         1.0, description="probability with which an image is changed, for each of training.augment"
@@ -234,7 +236,7 @@ class Config(Section):
     seed: Annotated[int, Ge(0), Lt(2**32)] = Field(
         0, description="seed of weights, data order and all other random numbers"
     )
-    image_size: Literal[16, 32, 64, 128] = Field(64, description="pixels a side")
+    image_size: Literal[16, 32, 64, 128, 256, 512] = Field(64, description="pixels a side")
     channels: Literal[1, 3] = Field(3, description="1: gray, 3: RGB")
     latent_dim: Annotated[int, Ge(1), Le(4096)] = Field(100, description="length of a latent vector")
     num_classes: Annotated[int, Ge(2), Le(4096)] | None = Field(

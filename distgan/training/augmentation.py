@@ -1,4 +1,4 @@
-"""DiffAugment (Zhao et al. 2020): random changes of all images that the discriminator sees, real and generated.
+"""Random changes of all images that the discriminator sees, real and generated: DiffAugment (Zhao et al. 2020), ADA.
 
 They are differentiable: the generator learns through them, and its own images do not show them.
 """
@@ -14,6 +14,7 @@ from torch import Tensor
 from distgan.config.schedule import Schedule
 from distgan.config.schema import Augmentation
 from distgan.losses.context import Context
+from distgan.training.ada import ada
 
 # As fractions of the image's height and width: the farthest translation, and the side of the square that is cut out.
 TRANSLATION = 0.125
@@ -21,11 +22,11 @@ TRANSLATION = 0.125
 CUTOUT = 0.5
 
 
-class DiffAugment:
+class Augment:
     """Applies the named augmentations in their order, with random numbers of its own for each image.
 
-    The probability is that with which an image gets a kind, each kind by itself. Karras et al. (2020) adapt it during
-    training; here it is a number or a schedule.
+    The probability is that with which an image gets a kind, each kind by itself; of `ada`, each of its changes. Karras
+    et al. (2020) adapt it during training; here it is a number or a schedule.
     """
 
     def __init__(self, kinds: Sequence[Augmentation], probability: float | Schedule = 1.0) -> None:
@@ -44,6 +45,9 @@ class DiffAugment:
         if self.probability < 1 or isinstance(self.probability, Schedule):
             chosen = context.uniform(f"{stream}, chosen", 3, len(images)) < context.value(self.probability)
         for kind in self.kinds:
+            if kind == "ada":
+                images = ada(images, context, stream, context.value(self.probability))
+                continue
             if kind == "color":
                 changed, row = adjust_color(images, *numbers[:3]), 0
             elif kind == "translation":

@@ -21,7 +21,7 @@ from distgan.distributed import Distributed
 from distgan.losses.context import Context
 from distgan.losses.objective import Objective
 from distgan.training.acceleration import capture_updates, compile_updates, unchanged
-from distgan.training.augmentation import DiffAugment
+from distgan.training.augmentation import Augment
 from distgan.training.batch_statistics import RunningStatistics, has_batch_statistics
 from distgan.training.inputs import Groups, Inputs, RealBatch
 from distgan.training.networks import Networks
@@ -61,7 +61,7 @@ class Step:
         fresh = config.objective.critic_batches == "fresh"
         self._generator_reads = objective.needs_real_logits and not self.simultaneous
         self.batches_per_step = (config.objective.critic_steps if fresh else 1) + self._generator_reads
-        self.augment = DiffAugment(config.training.augment, config.training.augment_probability)
+        self.augment = Augment(config.training.augment, config.training.augment_probability)
         joint_forward = not self.simultaneous and not has_batch_statistics(self.discriminator)
         self._discriminator_update = DiscriminatorUpdate(self.discriminator, objective, self.augment, joint_forward)
         self._graph_backend = graph_backend

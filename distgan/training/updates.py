@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from distgan.losses.context import Context
 from distgan.losses.objective import Objective
-from distgan.training.augmentation import DiffAugment
+from distgan.training.augmentation import Augment
 from distgan.training.profiling import span
 
 # Parts of a loss and the like, by the names that they have in the metrics; scalars.
@@ -45,9 +45,7 @@ class TermSums:
 class DiscriminatorUpdate(nn.Module):
     """The whole loss of a discriminator update, of the augmented images: the discriminator sees no others."""
 
-    def __init__(
-        self, discriminator: nn.Module, objective: Objective, augment: DiffAugment, joint_forward: bool
-    ) -> None:
+    def __init__(self, discriminator: nn.Module, objective: Objective, augment: Augment, joint_forward: bool) -> None:
         super().__init__()
         self.discriminator = discriminator
         self.objective = objective

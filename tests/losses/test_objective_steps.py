@@ -13,7 +13,7 @@ from distgan.config.load import load_config
 from distgan.config.schema import Config
 from distgan.data.stream import Group
 from distgan.losses.context import Context
-from distgan.training.augmentation import DiffAugment
+from distgan.training.augmentation import Augment
 from distgan.training.networks import Networks, build_networks, build_objective
 from distgan.training.optimizers import build_optimizers
 from distgan.training.step import Step
@@ -108,7 +108,7 @@ def literal_hinge(config: Config, networks: Networks, steps: int) -> None:
     """Augmented images go into the discriminator's loss and the penalty alike, and both updates."""
     generator, discriminator, batches = networks.generator, networks.discriminator, real_batches()
     generator_rms, discriminator_rms = RMSProp(generator, 1e-3), RMSProp(discriminator, 4e-3)
-    augment = DiffAugment(["color", "translation", "cutout"])
+    augment = Augment(["color", "translation", "cutout"])
     for step in range(steps):
         factor = min(1.0, (160 - 32 * step) / 128)
         real_images = scaled(next(batches))
@@ -142,7 +142,7 @@ def literal_relativistic(config: Config, networks: Networks, steps: int) -> None
     """Pairs with fresh real images in a generator update, each with two fakes, and R1 + R2."""
     generator, discriminator, batches = networks.generator, networks.discriminator, real_batches()
     generator_rms, discriminator_rms = RMSProp(generator, 1e-3), RMSProp(discriminator, 4e-3)
-    augment = DiffAugment(["translation"])
+    augment = Augment(["translation"])
 
     def flipped(images: Tensor, chosen: Tensor) -> Tensor:
         return torch.stack([image.flip(2) if flip else image for image, flip in zip(images, chosen < 0.5, strict=True)])

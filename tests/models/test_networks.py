@@ -20,6 +20,8 @@ PAIRS = [
     ("dcgan", "dcgan", None),
     ("dcgan", "wgan_gp", None),
     ("cgan", "cgan", 3),
+    ("r3gan", "r3gan", 3),
+    ("r3gan", "r3gan", None),
     ("sagan", "sagan", None),
     ("sagan_resnet", "sagan_resnet", 3),
     ("sngan", "sngan", None),
@@ -122,6 +124,8 @@ def test_weights_follow_the_seed(generator: str, discriminator: str, classes: in
             ["generator={network: cgan, widths: [8]}", "num_classes=2"],
             "generator: widths has 1 entries, the",
         ),
+        (["generator={network: r3gan, width: 12}"], "generator: group_size 16 does not divide 24, twice the 12"),
+        (["discriminator={network: r3gan, widths: [8]}"], "discriminator: widths has 1 entries, the network has 4"),
         (["discriminator={network: wgan_gp, slopes: [0.1]}"], "slopes has 1 entries, the network has 3 stages"),
     ],
 )

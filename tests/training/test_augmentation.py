@@ -11,7 +11,7 @@ from torch import Tensor
 from distgan.config.schedule import Schedule
 from distgan.config.schema import Augmentation
 from distgan.losses.context import Context
-from distgan.training.augmentation import DiffAugment, adjust_color, cut_out, translate
+from distgan.training.augmentation import Augment, adjust_color, cut_out, translate
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -36,10 +36,10 @@ def numbers(*values: float) -> Tensor:
 @pytest.mark.parametrize("kinds", [["color"], ["translation"], ["cutout"], ALL, ALL[::-1]], ids=str)
 @pytest.mark.parametrize("channels", [1, 3])
 def test_gradients_are_those_of_finite_differences(kinds: list[Augmentation], channels: int) -> None:
-    augment, source = DiffAugment(kinds), images(2, channels, 4).requires_grad_()
+    augment, source = Augment(kinds), images(2, channels, 4).requires_grad_()
     assert torch.autograd.gradcheck(lambda x: augment(x, draws(), REALS), source)
     assert torch.autograd.gradgradcheck(lambda x: augment(x, draws(), REALS), source)
-    half = DiffAugment(kinds, 0.5)
+    half = Augment(kinds, 0.5)
     assert torch.autograd.gradgradcheck(lambda x: half(x, draws(), REALS), source)
 
 
@@ -73,7 +73,7 @@ def test_translation_moves_by_whole_pixels_and_fills_with_0() -> None:
 
 def test_the_farthest_translation_is_an_eighth() -> None:
     source = torch.ones(2000, 1, 32, 32, dtype=DTYPE)
-    moved = DiffAugment(["translation"])(source, draws(), REALS)[:, 0]
+    moved = Augment(["translation"])(source, draws(), REALS)[:, 0]
     for lines in (moved.amax(1), moved.amax(2)):
         assert lines.sum(1).min() == 32 - 4
         assert lines.sum(1).max() == 32
@@ -96,7 +96,7 @@ def test_cutout_is_a_square_of_half_the_side() -> None:
 
 
 def test_draws_belong_to_seed_update_group_and_purpose() -> None:
-    augment, source = DiffAugment(ALL), images(4, 3, 16)
+    augment, source = Augment(ALL), images(4, 3, 16)
     base = augment(source, draws(), REALS)
     assert torch.equal(base, augment(source, draws(), REALS))
     state = torch.random.get_rng_state()
@@ -114,45 +114,45 @@ def test_draws_belong_to_seed_update_group_and_purpose() -> None:
 def test_each_image_has_its_own_draws() -> None:
     same = images(1, 3, 16).expand(64, 3, 16, 16)
     for kind in ALL:
-        augmented = DiffAugment([kind])(same, draws(), REALS)
+        augmented = Augment([kind])(same, draws(), REALS)
         assert len(augmented.flatten(1).unique(dim=0)) > (20 if kind == "translation" else 50), kind
 
 
 def test_a_kind_is_the_same_whatever_others_are_chosen() -> None:
     source = images(4, 3, 16)
-    alone = DiffAugment(["cutout"])(DiffAugment(["color"])(source, draws(), REALS), draws(), REALS)
-    assert torch.equal(DiffAugment(["color", "cutout"])(source, draws(), REALS), alone)
+    alone = Augment(["cutout"])(Augment(["color"])(source, draws(), REALS), draws(), REALS)
+    assert torch.equal(Augment(["color", "cutout"])(source, draws(), REALS), alone)
 
 
 def test_each_kind_changes_an_image_with_the_probability() -> None:
     source = images(1, 3, 16).expand(2000, 3, 16, 16)
-    whole = DiffAugment(["color"])(source, draws(), REALS)
-    assert torch.equal(DiffAugment(ALL, 0.0)(source, draws(), REALS), source)
-    found = DiffAugment(["color"], 0.3)(source, draws(), REALS)
+    whole = Augment(["color"])(source, draws(), REALS)
+    assert torch.equal(Augment(ALL, 0.0)(source, draws(), REALS), source)
+    found = Augment(["color"], 0.3)(source, draws(), REALS)
     changed = (found != source).flatten(1).any(1)
     assert changed.double().mean().item() == pytest.approx(0.3, abs=0.03)
     assert torch.equal(found[changed], whole[changed])
     # Kinds are chosen independently of each other.
-    cut = (DiffAugment(["cutout"], 0.3)(source, draws(), REALS) != source).flatten(1).any(1)
+    cut = (Augment(["cutout"], 0.3)(source, draws(), REALS) != source).flatten(1).any(1)
     assert (changed & cut).double().mean().item() == pytest.approx(0.09, abs=0.02)
 
 
 def test_the_probability_follows_its_schedule() -> None:
-    augment = DiffAugment(ALL, Schedule(from_=0, to=1, until_kimg=10))
+    augment = Augment(ALL, Schedule(from_=0, to=1, until_kimg=10))
     source = images(4, 3, 16)
     assert torch.equal(augment(source, draws(), REALS), source)
     late = replace(draws(), kimg=10.0)
-    assert torch.equal(augment(source, late, REALS), DiffAugment(ALL)(source, late, REALS))
+    assert torch.equal(augment(source, late, REALS), Augment(ALL)(source, late, REALS))
 
 
 def test_none_is_the_image_itself() -> None:
     source = images(2, 1, 16)
-    assert DiffAugment([])(source, draws(), REALS) is source
+    assert Augment([])(source, draws(), REALS) is source
 
 
 @pytest.mark.parametrize("kinds", [["color"], ["translation"], ["cutout"], ALL], ids=str)
 def test_the_memory_format_stays(kinds: list[Augmentation]) -> None:
     source = images(2, 3, 16).to(memory_format=torch.channels_last)
-    found = DiffAugment(kinds)(source, draws(), REALS)
+    found = Augment(kinds)(source, draws(), REALS)
     assert found.is_contiguous(memory_format=torch.channels_last)
     assert found.dtype == source.dtype

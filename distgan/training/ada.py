@@ -1,0 +1,167 @@
+"""The augmentations of ADA (Karras et al. 2020, appendix B), without its filters and noise, as R3GAN uses them.
+
+An image is warped once, by the product of its flips, turns, scales and shifts; then its colors are changed, and a
+square is cut out. All of it is matrix products: differentiable twice, and deterministic on GPUs. The source resamples
+by a wavelet on images of twice the size; here by a linear filter, which is wider where an image shrinks.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from distgan.losses.context import Context
+
+# Standard deviations of log2 of scales, of shifts as a fraction of the side, and of the colors' changes.
+_SCALE, _SHIFT, _BRIGHTNESS, _CONTRAST, _SATURATION = 0.2, 0.125, 0.2, 0.5, 1.0
+
+# Color changes have half the probability of the others.
+_COLOR = 0.5
+
+_DRAWS = 24
+
+
+def ada(images: Tensor, context: Context, stream: str, probability: float) -> Tensor:
+    """Images (N, C, H, W), H = W, in [-1, 1], augmented; beyond the border they are mirrored.
+
+    Each change is made with the probability, those of colors with half of it. `stream` is the random stream's name.
+    """
+    count = len(images)
+    gates = context.uniform(f"{stream}, ada chosen", _DRAWS, count)
+    uniform = context.uniform(f"{stream}, ada", _DRAWS, count)
+    normal = context.normal(f"{stream}, ada normal", _DRAWS, count)
+    matrix = _warp_matrices(gates, uniform, normal, probability)
+    images = warp(images, matrix[:, :2, :2], matrix[:, :2, 2] * images.shape[3])
+    images = recolor(images, _color_matrices(gates[10:], uniform[10:], normal[10:], _COLOR * probability))
+    square = _square(images, *uniform[20:22]) & (gates[20] < probability)[:, None, None, None]
+    return torch.where(square, 0, images)
+
+
+def warp(images: Tensor, matrix: Tensor, shift: Tensor) -> Tensor:
+    """Images (N, C, S, S) of which the place x, counted from the center, shows the source's place matrix x + shift.
+
+    `matrix` is (N, 2, 2) for columns (x, y), `shift` (N, 2) in pixels. Two passes (Catmull & Smith 1980): each row is
+    resampled, then each column. Where the second would divide by a small number, the image is turned by 90 degrees.
+    """
+    turned = matrix[:, 1, 1].abs() < matrix[:, 1, 0].abs()
+    quarter = matrix.new_tensor([[0.0, -1.0], [1.0, 0.0]])
+    matrix = torch.where(turned[:, None, None], matrix @ quarter, matrix)
+    a, b, c, d = matrix.flatten(1).unbind(1)
+    size = images.shape[3]
+    places = torch.arange(size, device=images.device, dtype=images.dtype) - (size - 1) / 2
+    # Rows that the second pass may read: those of an image of twice the side.
+    rows = torch.arange(2 * size, device=images.device) - size // 2
+    own = _mirrored(rows, size)
+    heights = rows.to(images.dtype) - (size - 1) / 2
+    slope = (b / d)[:, None, None]
+    sources = (a - b * c / d)[:, None, None] * places + slope * (heights[:, None] - shift[:, 1, None, None])
+    weights = _weights(sources + shift[:, 0, None, None], (a - b * c / d), size)
+    passed = torch.einsum("ncrx,nrox->ncro", images[:, :, own], weights)
+    down = (c[:, None, None] * places[:, None] + d[:, None, None] * places) + shift[:, 1, None, None]
+    columns = _weights(down, d, 2 * size)
+    found = torch.einsum("ncro,noyr->ncyo", passed, columns)
+    return torch.where(turned[:, None, None, None], found.rot90(-1, (2, 3)), found)
+
+
+def recolor(images: Tensor, matrix: Tensor) -> Tensor:
+    """Images (N, 3, H, W) of which each pixel is `matrix`, (N, 4, 4), times (color, 1); gray ones get its mean."""
+    if images.shape[1] == 1:
+        row = matrix[:, :3].mean(1)
+        return images * row[:, :3].sum(1)[:, None, None, None] + row[:, 3, None, None, None]
+    pixels = matrix[:, :3, :3] @ images.flatten(2) + matrix[:, :3, 3:]
+    return pixels.unflatten(2, images.shape[2:])
+
+
+def _weights(places: Tensor, scale: Tensor, size: int) -> Tensor:
+    """Weights (N, …, size) with which pixels make the value at `places` (N, …), counted from the center.
+
+    A tent one pixel wide at each side, or as wide as `scale` (N,) where it shrinks the image.
+    """
+    width = scale.abs().clamp(min=1)[:, None, None, None]
+    pixels = torch.arange(size, device=places.device, dtype=places.dtype)
+    mirrored = _mirrored(places + (size - 1) / 2, size).clamp(0, size - 1)
+    weights = (1 - (mirrored[..., None] - pixels).abs() / width).clamp(min=0)
+    return weights / weights.sum(-1, keepdim=True)
+
+
+def _mirrored(places: Tensor, size: int) -> Tensor:
+    """Places of a line of pixels that is mirrored at both ends again and again, in [-1/2, size - 1/2]."""
+    folded = (places + 0.5) % (2 * size)
+    found = torch.minimum(folded, 2 * size - folded) - 0.5
+    return found if places.is_floating_point() else found.long()
+
+
+def _square(images: Tensor, vertical: Tensor, horizontal: Tensor) -> Tensor:
+    """Whether a pixel is in the square of half the side with a center anywhere, (N, 1, H, W)."""
+    size = images.shape[3]
+    places = (torch.arange(size, device=images.device) + 0.5) / size
+    inside = [(places - center[:, None]).abs() < 0.25 for center in (vertical, horizontal)]
+    return (inside[0][:, :, None] & inside[1][:, None, :])[:, None]
+
+
+def _warp_matrices(gates: Tensor, uniform: Tensor, normal: Tensor, probability: float) -> Tensor:
+    """(N, 3, 3): from places of the result to those of the source, shifts in fractions of the side."""
+    chosen = gates < probability
+    # Two rotations, before and after the scales of the axes, so that both together have the probability.
+    turns = gates < 1 - (1 - probability) ** 0.5
+    zero, one = torch.zeros_like(uniform[0]), torch.ones_like(uniform[0])
+
+    def when(gate: Tensor, value: Tensor, neutral: Tensor) -> Tensor:
+        return torch.where(gate, value, neutral)
+
+    flip = when(chosen[0], 1 - 2 * (uniform[0] * 2).floor(), one)
+    quarter = when(chosen[1], (uniform[1] * 4).floor(), zero)
+    shift = [when(chosen[2], (row * 2 - 1) * _SHIFT, zero) for row in (uniform[2], uniform[3])]
+    scale = when(chosen[3], 2 ** (_SCALE * normal[0]), one)
+    before = when(turns[4], (uniform[4] * 2 - 1) * math.pi, zero)
+    stretch = when(chosen[5], 2 ** (_SCALE * normal[1]), one)
+    after = when(turns[6], (uniform[5] * 2 - 1) * math.pi, zero)
+    fraction = [when(chosen[7], _SHIFT * row, zero) for row in (normal[2], normal[3])]
+    cosine, sine = torch.cos(quarter * (math.pi / 2)).round(), torch.sin(quarter * (math.pi / 2)).round()
+    steps = [
+        _matrix(flip, zero, zero, zero, one, zero),
+        _matrix(cosine, -sine, zero, sine, cosine, zero),
+        _matrix(one, zero, shift[0], zero, one, shift[1]),
+        _matrix(scale, zero, zero, zero, scale, zero),
+        _matrix(before.cos(), -before.sin(), zero, before.sin(), before.cos(), zero),
+        _matrix(stretch, zero, zero, zero, 1 / stretch, zero),
+        _matrix(after.cos(), -after.sin(), zero, after.sin(), after.cos(), zero),
+        _matrix(one, zero, fraction[0], zero, one, fraction[1]),
+    ]
+    found = steps[0]
+    for step in steps[1:]:
+        found = found @ step
+    return found
+
+
+def _color_matrices(gates: Tensor, uniform: Tensor, normal: Tensor, probability: float) -> Tensor:
+    """(N, 4, 4): brightness, contrast, a mirroring at the middle of the gray axis, hue, saturation."""
+    chosen = (gates < probability)[:, :, None, None]
+    identity = torch.eye(4, dtype=uniform.dtype, device=uniform.device)
+    axis = torch.tensor([1.0, 1.0, 1.0, 0.0], dtype=uniform.dtype, device=uniform.device) / math.sqrt(3)
+    gray = torch.outer(axis, axis)
+    ones = torch.diag(identity.new_tensor([1.0, 1.0, 1.0, 0.0]))
+    brightness = identity + _BRIGHTNESS * _each(normal[0]) * (ones.sum(1)[:, None] * identity[3])
+    contrast = identity + (2 ** (_CONTRAST * _each(normal[1])) - 1) * ones
+    flip = identity - 2 * gray * (uniform[0] * 2).floor()[:, None, None]
+    angle = _each((uniform[1] * 2 - 1) * math.pi)
+    cross = identity.new_zeros(4, 4)
+    cross[0, 1], cross[0, 2], cross[1, 0], cross[1, 2], cross[2, 0], cross[2, 1] = -1, 1, 1, -1, -1, 1
+    hue = identity + angle.sin() * cross / math.sqrt(3) + (1 - angle.cos()) * (gray - ones)
+    saturation = gray + 2 ** (_SATURATION * _each(normal[2])) * (ones - gray) + (identity - ones)
+    found = identity.expand(len(brightness), 4, 4)
+    for row, step in enumerate((brightness, contrast, flip, hue, saturation)):
+        found = torch.where(chosen[row], step, identity) @ found
+    return found
+
+
+def _matrix(*entries: Tensor) -> Tensor:
+    """(N, 3, 3) of two rows of three numbers (N,), and the row 0, 0, 1."""
+    zero, one = torch.zeros_like(entries[0]), torch.ones_like(entries[0])
+    return torch.stack([*entries, zero, zero, one], 1).unflatten(1, (3, 3))
+
+
+def _each(numbers: Tensor) -> Tensor:
+    return numbers[:, None, None]
