@@ -73,7 +73,7 @@ def test_a_key_says_what_it_takes() -> None:
     assert found["objective.name", ()].allowed == "bce, hinge, rpgan, wgan, wgan_gp or module:Class"
     assert found["optimizer.generator.name", ()].allowed == "adam or rmsprop"
     assert found["scale.threads", ()].allowed == "integer, 1 to 1024, or null"
-    assert found["training.augment", ()].allowed == "list, each color, translation or cutout"
+    assert found["training.augment", ()].allowed == "list, each color, translation, cutout or ada"
     assert found["generator.width", ("sagan_resnet", "sngan")].default == "null"
     assert found["data.flip", ()].allowed == "true or false"
     assert found["seed", ()].allowed == "integer, 0 to 4294967295"
