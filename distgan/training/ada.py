@@ -71,7 +71,7 @@ def recolor(images: Tensor, matrix: Tensor) -> Tensor:
         row = matrix[:, :3].mean(1)
         return images * row[:, :3].sum(1)[:, None, None, None] + row[:, 3, None, None, None]
     pixels = matrix[:, :3, :3] @ images.flatten(2) + matrix[:, :3, 3:]
-    return pixels.unflatten(2, images.shape[2:])
+    return pixels.reshape(images.shape)
 
 
 def _weights(places: Tensor, scale: Tensor, size: int) -> Tensor:
@@ -160,7 +160,7 @@ def _color_matrices(gates: Tensor, uniform: Tensor, normal: Tensor, probability:
 def _matrix(*entries: Tensor) -> Tensor:
     """(N, 3, 3) of two rows of three numbers (N,), and the row 0, 0, 1."""
     zero, one = torch.zeros_like(entries[0]), torch.ones_like(entries[0])
-    return torch.stack([*entries, zero, zero, one], 1).unflatten(1, (3, 3))
+    return torch.stack([*entries, zero, zero, one], 1).reshape(-1, 3, 3)
 
 
 def _each(numbers: Tensor) -> Tensor:
