@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from distgan.cli.options import CheckpointName, TrustCode
 from distgan.text import printable
+
+if TYPE_CHECKING:
+    from distgan.inference.export import ExportFormat
 
 
 def export(
@@ -25,17 +28,22 @@ def export(
 
     Example: `distgan export s3://runs/first --format safetensors,onnx --out first`
     """
-    from distgan.inference.export import FORMATS, export_generator
+    from distgan.inference.export import export_generator
     from distgan.tracking.formatting import number
 
-    formats = [name.strip() for name in format.split(",")]
-    unknown = [name for name in formats if name not in FORMATS]
-    if unknown:
-        raise typer.BadParameter(f"{unknown[0]!r:.40}: allowed: {', '.join(FORMATS)}", param_hint="--format")
-    found = export_generator(
-        source, out, [name for name in FORMATS if name in formats], checkpoint, trust_code=trust_code
-    )
+    found = export_generator(source, out, parse_formats(format), checkpoint, trust_code=trust_code)
     measured = "".join(f", {name} {number(value)}" for name, value in found.config.metrics.items())
     print(printable(f"{found.url}: {', '.join(found.files)} of {found.config.checkpoint}{measured}"))
     for kind, difference in found.difference.items():
         print(f"{kind}: its images are those of the network, to {difference:.1g}")
+
+
+def parse_formats(text: str) -> list[ExportFormat]:
+    """Formats joined by commas. Raises BadParameter for an unknown one."""
+    from distgan.inference.export import FORMATS
+
+    formats = [name.strip() for name in text.split(",")]
+    unknown = [name for name in formats if name not in FORMATS]
+    if unknown:
+        raise typer.BadParameter(f"{unknown[0]!r:.40}: allowed: {', '.join(FORMATS)}", param_hint="--format")
+    return [name for name in FORMATS if name in formats]

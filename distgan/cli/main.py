@@ -12,7 +12,21 @@ import typer
 from typer.core import TyperGroup
 
 from distgan import __version__
-from distgan.cli import config_info, data, doctor, evaluate, export, jobs, report, sample, store, submit, train, tune
+from distgan.cli import (
+    config_info,
+    data,
+    doctor,
+    evaluate,
+    export,
+    jobs,
+    push,
+    report,
+    sample,
+    store,
+    submit,
+    train,
+    tune,
+)
 from distgan.cli.streams import exit_code, protect_streams
 from distgan.errors import Interrupted, UserError
 from distgan.launch.print_once import print_once
@@ -54,6 +68,7 @@ _ORDER = (
     "sample",
     "evaluate",
     "export",
+    "push",
     "report",
     "tune",
     "presets",
@@ -111,6 +126,7 @@ app.command(rich_help_panel=_TRAINING)(train.train)
 app.command(rich_help_panel=_TRAINING)(sample.sample)
 app.command(rich_help_panel=_TRAINING)(evaluate.evaluate)
 app.command(rich_help_panel=_TRAINING)(export.export)
+app.command(rich_help_panel=_TRAINING)(push.push)
 app.command(rich_help_panel=_TRAINING)(report.report)
 app.command(rich_help_panel=_TRAINING)(tune.tune)
 app.add_typer(config_info.app, name="presets", rich_help_panel=_CONFIGURATION)

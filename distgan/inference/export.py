@@ -19,6 +19,7 @@ from distgan.config.plugins import error_text
 from distgan.config.schema import Config
 from distgan.errors import UserError
 from distgan.inference.exported import (
+    CARD,
     CONFIG,
     WEIGHTS,
     ExportedConfig,
@@ -37,10 +38,11 @@ ExportFormat = Literal["safetensors", "onnx", "torch-export"]
 
 FORMATS: tuple[ExportFormat, ...] = get_args(ExportFormat)
 
+# The file of each format.
+FILES: dict[ExportFormat, str] = {"safetensors": WEIGHTS, "onnx": "model.onnx", "torch-export": "model.pt2"}
+
 # The largest difference between a written program and the network, in images of [-1, 1].
 _TOLERANCE = 1e-4
-
-_CARD = "README.md"
 
 
 @dataclass(frozen=True)
@@ -91,10 +93,10 @@ def export_generator(
     difference: dict[str, float] = {}
     for one in dict.fromkeys(formats):
         if one == "safetensors":
-            files[WEIGHTS] = weights_bytes(found.tensors["ema"])
+            files[FILES[one]] = weights_bytes(found.tensors["ema"])
         else:
-            name, write, load = _PROGRAMS[one]
-            files[name], difference[one] = _program(one, generator.float(), config, write, load)
+            write, load = _PROGRAMS[one]
+            files[FILES[one]], difference[one] = _program(one, generator.float(), config, write, load)
     return _write(folder, found, config, files, difference)
 
 
@@ -102,7 +104,7 @@ def _write(
     folder: Storage, checkpoint: Checkpoint, config: Config, files: dict[str, bytes], difference: dict[str, float]
 ) -> Export:
     description = described(checkpoint, config, files)
-    written = {**files, CONFIG: config_bytes(description), _CARD: model_card(description).encode()}
+    written = {**files, CONFIG: config_bytes(description), CARD: model_card(description).encode()}
     for name, data in written.items():
         folder.write_bytes(name, data)
     return Export(folder.url, list(written), description, difference)
@@ -180,6 +182,7 @@ def _load_onnx(path: Path) -> Run:
 
 def _write_program(generator: nn.Module, inputs: Inputs, path: Path) -> None:
     program = torch.export.export(generator, inputs, dynamic_shapes=_any_count(inputs))
+    program.example_inputs = None  # they would be saved as a pickle
     with path.open("wb") as file:
         content = io.BytesIO()
         torch.export.save(program, content)
@@ -197,8 +200,8 @@ def _load_program(path: Path) -> Run:
 
 
 _PROGRAMS = {
-    "onnx": ("model.onnx", _write_onnx, _load_onnx),
-    "torch-export": ("model.pt2", _write_program, _load_program),
+    "onnx": (_write_onnx, _load_onnx),
+    "torch-export": (_write_program, _load_program),
 }
 
 

@@ -13,11 +13,12 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 import distgan
-from distgan.bounds import parse_json
+from distgan.bounds import MOST_UNPACKED_BYTES, parse_json
 from distgan.config.plugins import is_custom
 from distgan.config.schema import Config
 from distgan.errors import DamagedError, UserError
 from distgan.evaluation.metrics.registry import metric_name
+from distgan.inference.hub import HubModel, hub_model
 from distgan.storage.storage import NotFoundError, Storage
 from distgan.training.checkpoints import Checkpoint
 from distgan.training.manifest import Manifest
@@ -27,6 +28,8 @@ from distgan.training.starting_point import find_checkpoint
 CONFIG = "config.json"
 
 WEIGHTS = "model.safetensors"
+
+CARD = "README.md"
 
 Format = Literal["distgan-generator-1"]
 
@@ -120,16 +123,32 @@ def weights_bytes(tensors: dict[str, Tensor]) -> bytes:
 def find_generator(url: str, which: str | None = None, *, trust_code: bool = False) -> Checkpoint:
     """The checkpoint of a run (see `find_checkpoint`), or an exported generator, which has the tensors `ema` only.
 
+    An exported generator is a folder, or a model of the hub: `hf://USER/NAME`.
+
     Raises UserError where there is none, and DamagedError for files that are not those that were exported.
     """
-    folder = Storage.open(url)
-    exported = _read_config(folder)
+    model = hub_model(url)
+    folder = Storage.open(url) if model is None else _from_hub(model)
+    exported = read_config(folder)
     if exported is None:
+        if model is not None:
+            raise UserError(f"{url}: it is no generator that distgan exported; give a model that `distgan push` made")
         return find_checkpoint(url, which, trust_code=trust_code)
     if which is not None:
         raise UserError(f"--checkpoint {which}: {url} is an exported generator, of {exported.checkpoint} alone")
+    if model is not None and WEIGHTS in exported.files:
+        folder = model.folder(WEIGHTS, min(exported.files[WEIGHTS].bytes, MOST_UNPACKED_BYTES))
     manifest = _manifest(folder, exported)
     return Checkpoint(folder.url, manifest, {"ema": _read_weights(folder, exported)})
+
+
+def _from_hub(model: HubModel) -> Storage:
+    try:
+        return model.folder(CONFIG, _MOST_BYTES)
+    except NotFoundError:
+        raise UserError(
+            f"{model.url}: it has no {CONFIG}, so distgan did not export it; give a model that `distgan push` made"
+        ) from None
 
 
 def _manifest(folder: Storage, exported: ExportedConfig) -> Manifest:
@@ -160,7 +179,7 @@ def _damaged(folder: Storage, error: ValidationError) -> DamagedError:
     )
 
 
-def _read_config(folder: Storage) -> ExportedConfig | None:
+def read_config(folder: Storage) -> ExportedConfig | None:
     """None for a folder that is no exported generator."""
     try:
         data = folder.read_bytes(CONFIG, most=_MOST_BYTES)
@@ -177,19 +196,24 @@ def _read_config(folder: Storage) -> ExportedConfig | None:
 
 
 def _read_weights(folder: Storage, exported: ExportedConfig) -> dict[str, Tensor]:
-    expected = exported.files.get(WEIGHTS)
-    if expected is None:
+    if WEIGHTS not in exported.files:
         raise UserError(
             f"{folder.url}: exported as {', '.join(exported.files)}, which other libraries run; for distgan export it "
             f"with --format safetensors"
         )
-    data = folder.read_bytes(WEIGHTS, most=expected.bytes)
-    if hashlib.sha256(data).hexdigest() != expected.sha256:
-        raise DamagedError(f"{folder.url}: {WEIGHTS} is not the file that was exported; copy it again")
+    data = read_exported(folder, WEIGHTS, exported)
     try:
         return dict(safetensors.torch.load(data))
     except (SafetensorError, ValueError) as error:
         raise DamagedError(f"{folder.url}: {WEIGHTS} cannot be read ({error}); export it again") from None
+
+
+def read_exported(folder: Storage, name: str, exported: ExportedConfig) -> bytes:
+    """One of the files that `config.json` lists. Raises DamagedError for another content than was exported."""
+    data = folder.read_bytes(name, most=exported.files[name].bytes)
+    if hashlib.sha256(data).hexdigest() != exported.files[name].sha256:
+        raise DamagedError(f"{folder.url}: {name} is not the file that was exported; copy it again")
+    return data
 
 
 def config_bytes(config: ExportedConfig) -> bytes:

@@ -5,6 +5,11 @@ from __future__ import annotations
 from distgan.inference.exported import WEIGHTS, ExportedConfig
 from distgan.tracking.formatting import kimg_count, number
 
+# Where the card stands; a push writes the model's URL there.
+PLACE = "THIS_FOLDER"
+
+FILL_IN = "fill in"
+
 
 def model_card(config: ExportedConfig) -> str:
     """Markdown: what the generator was trained with and how well, how it is loaded, and a license to fill in."""
@@ -25,8 +30,8 @@ Trained by distgan {config.distgan} for {kimg_count(config.kimg)} kimg with the 
 `{recipe["objective"]["name"]}`; this is the moving average of the generator's weights at step {config.step:,}.
 The recipe is {recipe["description"]}. `config.json` has all its keys.
 
-- data set: fill in what it was trained on, and its license
-- license: fill in, here and above
+- data set: {FILL_IN} what it was trained on, and its license
+- license: {FILL_IN}, here and above
 
 {_measured(config)}
 ## Use
@@ -55,10 +60,10 @@ def _usage(config: ExportedConfig) -> str:
     parts = []
     labels = config.num_classes is not None
     if WEIGHTS in config.files:
-        parts.append("""```python
+        parts.append(f"""```python
 import distgan
 
-distgan.load_generator("THIS_FOLDER").sample(64).grid().save("grid.png")
+distgan.load_generator("{PLACE}").sample(64).grid().save("grid.png")
 ```
 """)
     if "model.onnx" in config.files:

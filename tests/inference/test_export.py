@@ -7,6 +7,7 @@ import json
 import pickle
 import shutil
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,8 @@ def test_programs_run_without_distgan(trained: Path, exported: Path) -> None:
     for name in (WEIGHTS, CONFIG, "model.onnx"):
         with pytest.raises((pickle.UnpicklingError, ValueError, EOFError, KeyError, IndexError, AttributeError)):
             pickle.loads((exported / name).read_bytes())
+    with zipfile.ZipFile(exported / "model.pt2") as archive:
+        assert not [one for one in archive.infolist() if one.file_size and one.filename.endswith((".pt", ".pkl"))]
 
 
 def test_the_description(exported: Path) -> None:
@@ -204,7 +207,7 @@ def test_generators_of_all_presets_go_to_onnx() -> None:
     assert len(networks) >= 5
     for config in networks.values():
         generator = build_networks(config, torch.device("cpu")).generator.eval().requires_grad_(False)
-        _, write, load = export._PROGRAMS["onnx"]
+        write, load = export._PROGRAMS["onnx"]
         _, difference = export._program("onnx", generator, config, write, load)
         assert difference < 1e-5
         assert generator(*example_inputs(config, 3, torch.device("cpu"))).shape == (3, *config.image_shape)
