@@ -216,24 +216,42 @@ def pack(
             `options.bad` is "skip".
     """
     order = np.random.default_rng([options.seed, len(source)]).permutation(len(source)).tolist()
-    scanned: list[ScannedShard] = []
     left_out = Counter[str](source.left_out)
-    count = 0
 
     def leave_out(reason: str) -> None:
         left_out[BAD] += 1
         if on_skip is not None:
             on_skip(reason)
 
+    with closing(encoded_samples(source, options, order, on_recovered, on_stretched)) as encoded:
+        samples = _good_samples(encoded, options.bad, on_progress, leave_out)
+        return write_shards(storage, _some(samples, storage, len(source)), options, source.classes, left_out)
+
+
+def write_shards(
+    storage: Storage,
+    samples: Iterator[tuple[bytes, int]],
+    options: PackOptions,
+    classes: Sequence[str],
+    left_out: Counter[str] | None = None,
+) -> Index:
+    """Writes encoded images and their labels, at least one, as shards in their order, then the index; returns it.
+
+    Args:
+        options: of these, encoding, channels and size of a shard.
+        left_out: is read after the last sample.
+
+    A failed or interrupted call leaves nothing behind. Raises UserError as `pack` does.
+    """
+    scanned: list[ScannedShard] = []
+    count = 0
     with (
         _new_folder(storage),
         claimed(storage, "packs", "choose another place") as lease,
         _remove_on_error(lease) as written,
         temporary_folder() as folder,
-        closing(encoded_samples(source, options, order, on_recovered, on_stretched)) as encoded,
     ):
         _remove_leftovers(lease)
-        samples = _good_samples(encoded, options.bad, on_progress, leave_out)
         for first in samples:
             path = folder / _shard_name(len(scanned))
             count += _write_shard(path, chain([first], samples), options, count)
@@ -242,12 +260,19 @@ def pack(
             written.append(path.name)
             lease.storage.upload(path, path.name)
             path.unlink()
-        if not scanned:
-            raise UserError(f"{storage.url}: nothing to pack: none of the {len(source):,} images can be used")
-        index = assemble_index(scanned, list(source.classes), options.channels, left_out)
+        index = assemble_index(scanned, list(classes), options.channels, left_out or Counter())
         written += [TABLE_NAME, INDEX_NAME]
         index.save(lease.storage)
     return index
+
+
+def _some(samples: Iterator[tuple[bytes, int]], storage: Storage, images: int) -> Iterator[tuple[bytes, int]]:
+    """The samples. Raises UserError where there are none."""
+    first = next(samples, None)
+    if first is None:
+        raise UserError(f"{storage.url}: nothing to pack: none of the {images:,} images can be used")
+    yield first
+    yield from samples
 
 
 def _shard_name(number: int) -> str:

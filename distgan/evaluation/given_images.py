@@ -41,7 +41,7 @@ _IN_NPZ = "arr_0"
 _MOST_FILE_BYTES = 2**29  # of one image
 
 # Raised by NumPy and zipfile for a file that is no array, or damaged.
-_NO_ARRAY = (
+NO_ARRAY = (
     ValueError, TypeError, EOFError, KeyError, SyntaxError, RuntimeError, OverflowError, MemoryError,
     tokenize.TokenError, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
@@ -164,7 +164,7 @@ class ImageArray:
         try:
             with translate_errors(str(self._path)):
                 yield
-        except _NO_ARRAY as error:
+        except NO_ARRAY as error:
             raise UserError(
                 f"{self._path}: not a whole {self._path.suffix} file of images{_reason(error)}; write it again"
             ) from None

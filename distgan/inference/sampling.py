@@ -1,9 +1,9 @@
-"""Images of a checkpoint's averaged generator, drawn batch by batch."""
+"""Images of a checkpoint's averaged generator, made batch by batch: samples, and ways between them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -13,12 +13,27 @@ from distgan.config.plugins import without_custom_observers
 from distgan.config.schema import Config
 from distgan.errors import UserError
 from distgan.evaluation.extractors.extractor import to_uint8
+from distgan.inference.latents import (
+    MOST_INTERPOLATED,
+    DrawnLatents,
+    GivenLatents,
+    Interpolation,
+    Latents,
+    distinct_latents,
+    loop,
+    strips,
+)
 from distgan.training.checkpoints import Checkpoint, matching_tensors
-from distgan.training.fakes import LabeledGrid, sample_grid
+from distgan.training.fakes import ALL, LabeledGrid, sample_grid
 from distgan.training.networks import DTYPES, build_networks
 from distgan.training.state_file import difference, specs_of
 
 BATCH = 64
+
+MOST_STEPS = 1000
+
+# Latents that an image of an animation goes through.
+_STOPS = 4
 
 CPU = torch.device("cpu")
 
@@ -54,43 +69,92 @@ class Samples:
         shape: (N, C, H, W).
         batches: the images in their order, uint8 (up to the batch size, C, H, W) on the CPU; to be read once.
         labels: of a conditional generator, int64 (N,).
-        columns: images in a row, where the labels ask for a number of them.
+        columns: images in a row, where the labels or the interpolation ask for a number of them.
+        frame: images in a frame of an animation; N for what is none.
+        classes: names of the labels; empty for an unconditional generator.
     """
 
     shape: tuple[int, int, int, int]
     batches: Iterator[Tensor]
     labels: Tensor | None
     columns: int | None
+    frame: int
+    classes: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class SampleOptions:
+    """Which images.
+
+    Attributes:
+        count: number of samples, of rows with `interpolate`, or of images in a frame with `loop`. None for all
+            given latents, or else 64, 8 and 16.
+        seed: draws the latents, 0 to 2^63 - 1.
+        label: of all images, by name or number; or `all` for a column (with `interpolate`, a row) of each.
+        truncation: from 0 to 1; the latents are multiplied by it, which moves them towards their mean, 0.
+        latents: those of the samples; None to draw them.
+        interpolate: makes each sample a row of images on the way from it to another.
+        steps: images in such a row; in a loop, frames from one latent to the next.
+        loop: makes frames of an animation, in which every image goes around and comes back.
+    """
+
+    count: int | None = None
+    seed: int = 0
+    label: str | None = None
+    truncation: float = 1.0
+    latents: GivenLatents | None = None
+    interpolate: Interpolation | None = None
+    steps: int = 10
+    loop: bool = False
+
+    def __post_init__(self) -> None:
+        """Raises UserError for values out of range."""
+        if not 0 <= self.truncation <= 1:
+            raise UserError(f"--truncation {self.truncation}: give a number from 0 to 1")
+        if not 2 <= self.steps <= MOST_STEPS:
+            raise UserError(f"--steps {self.steps}: give a number from 2 to {MOST_STEPS}")
 
 
 def draw_samples(
     checkpoint: Checkpoint, count: int, seed: int, label: str | None = None, *, trust_code: bool = False
 ) -> Samples:
-    """`count` images of a label, or for the label `all` a column of each (see `fakes.sample_grid`); on the CPU.
+    """`count` images of a label, or for the label `all` a column of each; see `draw`."""
+    return draw(checkpoint, SampleOptions(count, seed, label), trust_code=trust_code)
+
+
+def draw(checkpoint: Checkpoint, options: SampleOptions, *, trust_code: bool = False) -> Samples:
+    """Images of a checkpoint; on the CPU.
 
     With `trust_code` a network may be of a module that the checkpoint names. Raises UserError, before anything is
     generated, for an unknown label, for another network's tensors, and for untrusted modules.
     """
     config, manifest = checkpoint_config(checkpoint, trust_code=trust_code), checkpoint.manifest
-    grid = sample_grid(count, config.num_classes, label, manifest.classes, manifest.name)
-    return generate(config, average_generator(config, checkpoint, CPU), grid, seed)
+
+    def grid(count: int) -> LabeledGrid:
+        return sample_grid(count, config.num_classes, options.label, manifest.classes, manifest.name)
+
+    generator = average_generator(config, checkpoint, CPU)
+    return replace(generate(config, generator, grid, options), classes=_class_names(config, manifest.classes))
 
 
 def generate(
     config: Config,
     generator: nn.Module,
-    grid: LabeledGrid,
-    seed: int,
+    grid: Callable[[int], LabeledGrid],
+    options: SampleOptions,
     device: torch.device = CPU,
     batch_size: int = BATCH,
 ) -> Samples:
-    """The images of a grid's latents and labels, by a generator on `device`.
+    """The images that options ask for, by a generator on `device`; `grid` gives latents and labels for a count.
 
     The last bits of an image may differ between devices and batch sizes, never between numbers of images.
+    Raises UserError for more images than there are given latents for.
     """
-    shape = (len(grid.latents), config.channels, config.image_size, config.image_size)
-    latents = _Latents(config.latent_dim, seed, DTYPES[config.training.precision])
-    return Samples(shape, _batches(generator, grid, latents, device, batch_size), grid.labels, grid.columns)
+    arranged, latents, frame = _arranged(config, grid, options)
+    shape = (len(arranged.latents), config.channels, config.image_size, config.image_size)
+    scaled = _Inputs(latents, options.truncation, DTYPES[config.training.precision], device)
+    batches = _batches(generator, arranged, scaled, device, batch_size)
+    return Samples(shape, batches, arranged.labels, arranged.columns, frame or shape[0])
 
 
 def sample_images(checkpoint: Checkpoint, count: int, seed: int) -> Tensor:
@@ -98,26 +162,62 @@ def sample_images(checkpoint: Checkpoint, count: int, seed: int) -> Tensor:
     return torch.cat(list(draw_samples(checkpoint, count, seed).batches))
 
 
-class _Latents:
-    """Normal latents by their numbers, which may only ascend; earlier ones are dropped."""
+def _class_names(config: Config, classes: Sequence[str]) -> Sequence[str]:
+    """A name for each label; its number where the checkpoint has none."""
+    return [*classes, *map(str, range(len(classes), config.num_classes or 0))][: config.num_classes or 0]
 
-    def __init__(self, dimension: int, seed: int, dtype: torch.dtype) -> None:
-        self._random, self._dtype = torch.Generator().manual_seed(seed), dtype
-        self._first, self._drawn = 0, torch.empty(0, dimension)
+
+def _arranged(
+    config: Config, grid: Callable[[int], LabeledGrid], options: SampleOptions
+) -> tuple[LabeledGrid, Latents, int | None]:
+    """The latents and labels of all images, and how many are a frame of an animation; None for all."""
+    given, per_latent = options.latents, (config.num_classes or 1) if options.label == ALL else 1
+    goes = options.loop or options.interpolate is not None
+    default = 16 if options.loop else 8 if goes else 64
+    if given is not None:
+        default = per_latent * (1 if options.loop else max(1, len(given) // 2) if goes else len(given))
+    base = grid(options.count or default)
+    used = distinct_latents(base)
+    stops = _STOPS if options.loop else 2 if goes else 1
+    if given is not None:
+        if options.loop:
+            stops = max(2, len(given) // used)
+        if stops * used > len(given) or (goes and len(given) % used):
+            raise UserError(
+                f"--latents: holds {len(given):,}, and {used:,} {'rows or images of a frame' if goes else 'samples'} "
+                f"{'need a multiple, at least twice as many' if goes else 'need as many'}; give another --count"
+            )
+    latents: Latents = given or DrawnLatents(config.latent_dim, options.seed)
+    if not goes:
+        return base, latents, None
+    count, method = len(base.latents), options.interpolate or "spherical"
+    total = count * options.steps * (stops if options.loop else 1)
+    if total > MOST_INTERPOLATED:
+        raise UserError(
+            f"--count and --steps ask for {total:,} images, and an interpolation has at most {MOST_INTERPOLATED:,}; "
+            "give smaller numbers"
+        )
+    if options.loop:
+        return *loop(base, latents, options.steps, method, stops), count
+    return *strips(base, latents, options.steps, method), None
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    """Latents as the network takes them, scaled."""
+
+    latents: Latents
+    truncation: float
+    dtype: torch.dtype
+    device: torch.device
 
     def take(self, numbers: Tensor) -> Tensor:
-        """Latents of these numbers, (len(numbers), dimension)."""
-        while self._first + len(self._drawn) <= int(numbers[-1]):
-            # Always 64 at once: the last numbers of a tensor depend on its size.
-            more = torch.randn(BATCH, self._drawn.shape[1], generator=self._random)
-            self._drawn = torch.cat([self._drawn, more])
-        behind = int(numbers[0]) - self._first
-        self._first, self._drawn = self._first + behind, self._drawn[behind:]
-        return self._drawn[numbers - self._first].to(self._dtype)
+        found = self.latents.take(numbers)
+        return (found if self.truncation == 1 else found * self.truncation).to(self.device, self.dtype)
 
 
 def _batches(
-    generator: nn.Module, grid: LabeledGrid, latents: _Latents, device: torch.device, batch_size: int
+    generator: nn.Module, grid: LabeledGrid, latents: _Inputs, device: torch.device, batch_size: int
 ) -> Iterator[Tensor]:
     """Always runs whole batches: the last bits of an image depend on their size."""
     count = len(grid.latents)
@@ -125,5 +225,5 @@ def _batches(
         rows = torch.arange(first, first + batch_size).clamp(max=count - 1)
         labels = () if grid.labels is None else (grid.labels[rows].to(device),)
         with torch.inference_mode():
-            images = to_uint8(generator(latents.take(grid.latents[rows]).to(device), *labels)).cpu()
+            images = to_uint8(generator(latents.take(grid.latents[rows]), *labels)).cpu()
         yield images[: count - first]

@@ -34,7 +34,7 @@ from distgan.inference.evaluation import EvaluationReport, evaluate, score_check
 from distgan.inference.evaluation_plan import EvaluationOptions, plan_evaluation
 from distgan.inference.report import notes
 from distgan.inference.sample_files import write_samples
-from distgan.inference.sampling import average_generator
+from distgan.inference.sampling import SampleOptions, average_generator
 from distgan.storage.storage import Storage
 from distgan.training.fakes import GeneratedImages
 from distgan.training.starting_point import find_checkpoint
@@ -74,7 +74,7 @@ def samples(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """130 samples of the run, in each kind of file that `distgan sample` writes."""
     folder = tmp_path_factory.mktemp("samples")
     for out in ("x.npy", "x.npz", "x/"):
-        write_samples(str(trained), f"{folder}/{out}", count=130)
+        write_samples(str(trained), f"{folder}/{out}", SampleOptions(130))
     return folder
 
 

@@ -19,7 +19,7 @@ from distgan.config.load import build_config
 from distgan.errors import UserError
 from distgan.inference.generator import load_generator
 from distgan.inference.sample_files import write_samples
-from distgan.inference.sampling import sample_images
+from distgan.inference.sampling import SampleOptions, sample_images
 from distgan.storage.storage import Storage
 from distgan.training.manifest import with_checksum
 from distgan.training.networks import build_networks
@@ -149,13 +149,13 @@ def test_a_loaded_generator_gives_the_samples_of_the_command(trained: Path, tmp_
         (1, 16, 16),
         [],
     )
-    write_samples(str(trained), f"{tmp_path}/x.npy", count=70, seed=3)
+    write_samples(str(trained), f"{tmp_path}/x.npy", SampleOptions(70, 3))
     found = generator.sample(70, seed=3)
     assert np.array_equal(found.images, np.load(tmp_path / "x.npy"))
     assert np.array_equal(np.asarray(generator.sample(3, seed=3)), found.images[:3])
     difference = generator.sample(70, seed=3, batch_size=7).images.astype(int) - found.images
     assert np.abs(difference).max() <= 1
-    write_samples(str(trained), f"{tmp_path}/x.png", count=70, seed=3)
+    write_samples(str(trained), f"{tmp_path}/x.png", SampleOptions(70, 3))
     with Image.open(tmp_path / "x.png") as shown, Image.open(io.BytesIO(found._repr_png_())) as picture:
         assert np.array_equal(np.asarray(picture), np.asarray(shown))
     last = load_generator(str(trained), "last")
@@ -192,13 +192,17 @@ def test_command_writes_a_grid(trained: Path, tmp_path: Path) -> None:
 
 def test_every_kind_of_file_holds_the_same_images(trained: Path, tmp_path: Path) -> None:
     wanted = sample_images(find_checkpoint(str(trained), "last"), 130, seed=3).permute(0, 2, 3, 1).numpy()
-    told: list[int] = []
+    told: list[tuple[int, int]] = []
     for out in ("new/samples.npy", "new/samples.npz", "new/v1.5/", "new/images"):
         name, number = write_samples(
-            str(trained), f"{tmp_path}/{out}", count=130, seed=3, which="last", on_progress=told.append
+            str(trained),
+            f"{tmp_path}/{out}",
+            SampleOptions(130, 3),
+            which="last",
+            on_progress=lambda *counts: told.append(counts),
         )
         assert (name, number) == (NAMES[1], 130)
-    assert told == [64, 128, 130] * 4
+    assert told == [(64, 130), (128, 130), (130, 130)] * 4
     array = np.load(tmp_path / "new" / "samples.npy", allow_pickle=False)
     assert array.dtype == np.uint8
     assert np.array_equal(array, wanted)
@@ -214,22 +218,22 @@ def test_every_kind_of_file_holds_the_same_images(trained: Path, tmp_path: Path)
     assert names == ["images", "samples.npy", "samples.npz", "v1.5"]
 
 
-@pytest.mark.parametrize("out", ["samples.npy", "samples.npz", "images/"])
+@pytest.mark.parametrize("out", ["samples.npy", "samples.npz", "images/", "round.gif", "round.webp"])
 def test_what_cannot_be_finished_is_not_there(out: str, trained: Path, tmp_path: Path) -> None:
-    def interrupt(done: int) -> None:
+    def interrupt(done: int, total: int) -> None:
         if done > 64:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        write_samples(str(trained), f"{tmp_path}/{out}", count=130, on_progress=interrupt)
+        write_samples(str(trained), f"{tmp_path}/{out}", SampleOptions(130), on_progress=interrupt)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_an_empty_folder_is_filled_and_a_full_one_is_not(trained: Path, tmp_path: Path) -> None:
-    write_samples(str(trained), str(tmp_path), count=2)
+    write_samples(str(trained), str(tmp_path), SampleOptions(2))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["000000.png", "000001.png"]
     with pytest.raises(UserError, match="not empty"):
-        write_samples(str(trained), str(tmp_path), count=1)
+        write_samples(str(trained), str(tmp_path), SampleOptions(1))
 
 
 @pytest.mark.parametrize("wrong", [["--count", "0"], ["--seed", "-1"], ["--count", "many"]])

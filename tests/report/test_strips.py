@@ -7,13 +7,11 @@ import io
 from pathlib import Path
 
 import pytest
-import torch
 from PIL import Image
 
 from command_line import Cli, one_line
 from conditional import NETWORKS
 from distgan.config.load import load_config
-from distgan.report.strips import slerp
 from distgan.storage.storage import Storage
 from page_reader import PageReader
 from run_folders import write_run
@@ -21,14 +19,6 @@ from runs import TINY, pack_bricks, run, tiny_config
 from toy_data import pack_numbered
 
 pytestmark = [pytest.mark.timeout(60), pytest.mark.usefixtures("one_thread")]
-
-
-def test_slerp_goes_along_the_sphere() -> None:
-    begin, end = torch.tensor([[1.0, 0.0], [2.0, 0.0]]), torch.tensor([[0.0, 1.0], [2.0, 0.0]])
-    found = slerp(begin, end, torch.tensor([0.0, 0.5, 1.0]))
-    half = 0.5**0.5
-    wanted = torch.tensor([[[1.0, 0.0], [half, half], [0.0, 1.0]], [[2.0, 0.0]] * 3])
-    assert torch.allclose(found, wanted, atol=1e-6)
 
 
 def check_strip(cli: Cli, url: str, *options: str) -> None:
