@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import sys
 from enum import StrEnum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from distgan.cli.options import CheckpointName, TrustCode
 from distgan.text import printable
 from distgan.tracking.progress_bars import progress_bar
+
+if TYPE_CHECKING:
+    from distgan.inference.latents import Interpolation
 
 
 class Interpolate(StrEnum):
@@ -99,8 +102,8 @@ def sample(
     from distgan.inference.sample_files import write_samples
     from distgan.inference.sampling import SampleOptions
 
-    way = None if interpolate is None else interpolate.value
-    options = SampleOptions(count, seed, label, truncation, interpolate=way, steps=steps or 10)
+    way: Interpolation | None = None if interpolate is None else interpolate.value
+    options = SampleOptions(count, seed, label, truncation, interpolate=way, steps=steps)
     with progress_bar() as progress:
         task = progress.add_task("sampling", total=None)
         url, number = write_samples(

@@ -141,7 +141,7 @@ def distinct_latents(grid: LabeledGrid) -> int:
 def _stops(grid: LabeledGrid, latents: Latents, stops: int) -> Tensor:
     """(stops, U, D)."""
     count = distinct_latents(grid)
-    return latents.take(torch.arange(stops * count)).unflatten(0, (stops, count))
+    return latents.take(torch.arange(stops * count)).reshape(stops, count, -1)
 
 
 def between(begin: Tensor, end: Tensor, shares: Tensor, method: Interpolation) -> Tensor:

@@ -68,7 +68,7 @@ def write_samples(
     """
     suffix = Path(out).suffix.lower()
     try:
-        write = _shards_writer(out) if webdataset else _writer(out)
+        write = _shards_writer(out) if webdataset else _writer(out, options.count or 0)
         checkpoint = find_generator(url, which, trust_code=trust_code)
         for damaged in checkpoint.skipped:
             log(f"{damaged}; {checkpoint.manifest.name} is used")
@@ -80,8 +80,8 @@ def write_samples(
         most = {".png": MOST_IN_A_GRID, **dict.fromkeys(_ANIMATIONS, _MOST_ANIMATED)}.get(suffix)
         if not webdataset and most is not None and samples.shape[0] > most:
             raise UserError(
-                f"--out {out}: {samples.shape[0]:,} images, and a {suffix} file has at most {most:,}; lower --count"
-                + ("" if suffix == ".png" else " or --steps")
+                f"--out {out}: {samples.shape[0]:,} images, and a {suffix} file has at most {most:,}; give a smaller "
+                "--count or --steps"
             )
         if "://" not in out:
             Path(out).parent.mkdir(parents=True, exist_ok=True)
@@ -109,7 +109,7 @@ def _shards_writer(out: str) -> Callable[[Samples, Path, OnProgress], None]:
     return write
 
 
-def _writer(out: str) -> Callable[[Samples, Path, OnProgress], None]:
+def _writer(out: str, count: int) -> Callable[[Samples, Path, OnProgress], None]:
     """The function for the kind of file that `out` names. Raises UserError for an unknown kind or a wrong place."""
     if "://" in out:
         raise UserError(f"--out {out}: samples are written to this machine's disk; give a name there, or --webdataset")
@@ -118,6 +118,10 @@ def _writer(out: str) -> Callable[[Samples, Path, OnProgress], None]:
         if path.is_dir() and any(path.iterdir()):
             raise UserError(f"--out {out}: the folder is not empty; give the name of a new one")
         return _write_images
+    if path.suffix.lower() == ".png" and count > MOST_IN_A_GRID:
+        raise UserError(
+            f"--count {count}: a grid has at most {MOST_IN_A_GRID} images; for more give --out a folder/, .npy or .npz"
+        )
     writers = {".png": _write_grid, ".npy": _write_npy, ".npz": _write_npz, **dict.fromkeys(_ANIMATIONS, _animate)}
     if path.suffix.lower() not in writers:
         raise UserError(

@@ -91,10 +91,11 @@ class SampleOptions:
             given latents, or else 64, 8 and 16.
         seed: draws the latents, 0 to 2^63 - 1.
         label: of all images, by name or number; or `all` for a column (with `interpolate`, a row) of each.
-        truncation: from 0 to 1; the latents are multiplied by it, which moves them towards their mean, 0.
+        truncation: from 0 to 1; the latents are multiplied by it, which moves them towards their mean, 0. It is the
+            temperature of Kingma and Dhariwal 2018, or psi of Karras et al. 2019 with latents in the place of w.
         latents: those of the samples; None to draw them.
         interpolate: makes each sample a row of images on the way from it to another.
-        steps: images in such a row; in a loop, frames from one latent to the next.
+        steps: images in such a row; in a loop, frames from one latent to the next. None for 10.
         loop: makes frames of an animation, in which every image goes around and comes back.
     """
 
@@ -104,14 +105,14 @@ class SampleOptions:
     truncation: float = 1.0
     latents: GivenLatents | None = None
     interpolate: Interpolation | None = None
-    steps: int = 10
+    steps: int | None = None
     loop: bool = False
 
     def __post_init__(self) -> None:
         """Raises UserError for values out of range."""
         if not 0 <= self.truncation <= 1:
             raise UserError(f"--truncation {self.truncation}: give a number from 0 to 1")
-        if not 2 <= self.steps <= MOST_STEPS:
+        if self.steps is not None and not 2 <= self.steps <= MOST_STEPS:
             raise UserError(f"--steps {self.steps}: give a number from 2 to {MOST_STEPS}")
 
 
@@ -171,35 +172,45 @@ def _arranged(
     config: Config, grid: Callable[[int], LabeledGrid], options: SampleOptions
 ) -> tuple[LabeledGrid, Latents, int | None]:
     """The latents and labels of all images, and how many are a frame of an animation; None for all."""
-    given, per_latent = options.latents, (config.num_classes or 1) if options.label == ALL else 1
-    goes = options.loop or options.interpolate is not None
-    default = 16 if options.loop else 8 if goes else 64
-    if given is not None:
-        default = per_latent * (1 if options.loop else max(1, len(given) // 2) if goes else len(given))
-    base = grid(options.count or default)
-    used = distinct_latents(base)
-    stops = _STOPS if options.loop else 2 if goes else 1
-    if given is not None:
-        if options.loop:
-            stops = max(2, len(given) // used)
-        if stops * used > len(given) or (goes and len(given) % used):
-            raise UserError(
-                f"--latents: holds {len(given):,}, and {used:,} {'rows or images of a frame' if goes else 'samples'} "
-                f"{'need a multiple, at least twice as many' if goes else 'need as many'}; give another --count"
-            )
-    latents: Latents = given or DrawnLatents(config.latent_dim, options.seed)
-    if not goes:
+    base, stops = _with_stops(config, grid, options)
+    latents: Latents = options.latents or DrawnLatents(config.latent_dim, options.seed)
+    if stops == 1:
+        if options.steps is not None:
+            raise UserError(f"--steps {options.steps} is for --interpolate and animations; leave it out, or add one")
         return base, latents, None
-    count, method = len(base.latents), options.interpolate or "spherical"
-    total = count * options.steps * (stops if options.loop else 1)
+    count, steps, method = len(base.latents), options.steps or 10, options.interpolate or "spherical"
+    total = count * steps * (stops if options.loop else 1)
     if total > MOST_INTERPOLATED:
         raise UserError(
             f"--count and --steps ask for {total:,} images, and an interpolation has at most {MOST_INTERPOLATED:,}; "
             "give smaller numbers"
         )
     if options.loop:
-        return *loop(base, latents, options.steps, method, stops), count
-    return *strips(base, latents, options.steps, method), None
+        return *loop(base, latents, steps, method, stops), count
+    return *strips(base, latents, steps, method), None
+
+
+def _with_stops(config: Config, grid: Callable[[int], LabeledGrid], options: SampleOptions) -> tuple[LabeledGrid, int]:
+    """The samples that images begin with, and the number of latents that each goes through; 1 for no interpolation.
+
+    Raises UserError for fewer given latents, or a number that is no multiple of those in the grid.
+    """
+    stops, default = (_STOPS, 16) if options.loop else (1, 64) if options.interpolate is None else (2, 8)
+    if options.latents is None:
+        return grid(options.count or default), stops
+    given = len(options.latents)
+    per_latent = (config.num_classes or 1) if options.label == ALL else 1
+    base = grid(options.count or per_latent * (1 if options.loop else max(1, given // stops)))
+    used = distinct_latents(base)
+    if stops == 1 and used > given:
+        raise UserError(f"--latents: holds {given:,}, and {used:,} samples need as many; give a smaller --count")
+    if stops > 1 and (given < 2 * used or given % used):
+        what = "images of a frame" if options.loop else "rows"
+        raise UserError(
+            f"--latents: holds {given:,}, and {used:,} {what} need a multiple of that, at least twice as many; give "
+            "another --count"
+        )
+    return base, given // used if options.loop else stops
 
 
 @dataclass(frozen=True)

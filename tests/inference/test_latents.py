@@ -140,8 +140,8 @@ def test_wrong_interpolations(generator: TrainedGenerator) -> None:
         ({"method": "cubic"}, "method='cubic': allowed: linear, spherical"),
         ({"steps": 1}, "--steps 1: give a number from 2 to 1000"),
         ({"n": 100, "steps": 1000}, "ask for 100,000 images, and an interpolation has at most 65,536"),
-        ({"latents": drawn(3), "n": 2}, "--latents: holds 3, and 2 rows .* need a multiple"),
-        ({"latents": drawn(1)}, "--latents: holds 1, and 1 rows .* at least twice as many"),
+        ({"latents": drawn(3), "n": 2}, "--latents: holds 3, and 2 rows need a multiple"),
+        ({"latents": drawn(1)}, "--latents: holds 1, and 1 rows need .* at least twice as many"),
     ):
         with pytest.raises(UserError, match=message):
             generator.interpolate(**options)  # type: ignore[arg-type]
@@ -180,7 +180,7 @@ def test_given_latents_of_an_animation(trained: str, cli: Cli) -> None:
         with Image.open("x.gif") as animation:
             assert animation.n_frames == frames
     message = one_line(cli("sample", trained, "--latents", "six.npy", "--count", "4", "--out", "x.gif"))
-    assert message.startswith("--latents: holds 6, and 4 rows or images of a frame need a multiple")
+    assert message.startswith("--latents: holds 6, and 4 images of a frame need a multiple of that")
 
 
 def test_labels_of_interpolations(conditional: str) -> None:
@@ -267,7 +267,7 @@ def test_wrong_files_of_latents(cli: Cli) -> None:
                 "--count",
                 "65537",
             ),
-            "65,537 images, and a .png file has at most 65,536; lower --count",
+            "--count 65537: a grid has at most 65536 images; for more give",
         ),
     ],
 )
