@@ -35,7 +35,7 @@ def sample(
             min=1,
             max=10_000_000,
             help="Number of samples, by default 64; of rows with --interpolate, by default 8; of images side by side "
-            "in an animation, by default 16. All, if --latents gives them.",
+            "in an animation, by default 16. With --latents as many as it has.",
         ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of the latents.")] = 0,
@@ -80,9 +80,7 @@ def sample(
     ] = None,
     truncation: Annotated[
         float,
-        typer.Option(
-            min=0, max=1, metavar="PSI", help="Multiply latents by PSI: less variety, images nearer to the average."
-        ),
+        typer.Option(min=0, max=1, metavar="PSI", help="Multiply latents by PSI: less variety, often paler images."),
     ] = 1.0,
     latents: Annotated[
         str | None,

@@ -15,11 +15,10 @@ def model_card(config: ExportedConfig) -> str:
     """Markdown: what the generator was trained with and how well, how it is loaded, and a license to fill in."""
     _, channels, size, _ = config.images
     recipe = config.config
-    task = "unconditional-image-generation" if config.num_classes is None else "image-generation"
+    task = "" if config.num_classes is not None else "\npipeline_tag: unconditional-image-generation"
     labels = "" if config.num_classes is None else f", of {config.num_classes} classes"
     return f"""---
-library_name: distgan
-pipeline_tag: {task}
+library_name: distgan{task}
 tags: [gan, {recipe["generator"]["network"]!s:.60}]
 license: other
 ---
