@@ -26,7 +26,7 @@ from distgan.tracking.grids import image_grid, png_bytes
 MOST_IN_A_GRID = 65_536
 
 # Pillow holds all frames of an animation in memory.
-_MOST_ANIMATED = 16_384
+_MOST_ANIMATED_BYTES = 2**30
 
 _FRAME_MS = 80
 
@@ -66,7 +66,6 @@ def write_samples(
 
     Raises UserError for what cannot be found or written.
     """
-    suffix = Path(out).suffix.lower()
     try:
         write = _shards_writer(out) if webdataset else _writer(out, options.count or 0)
         checkpoint = find_generator(url, which, trust_code=trust_code)
@@ -75,14 +74,8 @@ def write_samples(
         if latents is not None:
             dimension = checkpoint_config(checkpoint, trust_code=trust_code).latent_dim
             options = replace(options, latents=read_latents(latents, dimension))
-        options = replace(options, loop=suffix in _ANIMATIONS and not webdataset)
+        options = replace(options, loop=Path(out).suffix.lower() in _ANIMATIONS and not webdataset)
         samples = draw(checkpoint, options, trust_code=trust_code)
-        most = {".png": MOST_IN_A_GRID, **dict.fromkeys(_ANIMATIONS, _MOST_ANIMATED)}.get(suffix)
-        if not webdataset and most is not None and samples.shape[0] > most:
-            raise UserError(
-                f"--out {out}: {samples.shape[0]:,} images, and a {suffix} file has at most {most:,}; give a smaller "
-                "--count or --steps"
-            )
         if "://" not in out:
             Path(out).parent.mkdir(parents=True, exist_ok=True)
         write(samples, Path(out), on_progress)
@@ -132,12 +125,21 @@ def _writer(out: str, count: int) -> Callable[[Samples, Path, OnProgress], None]
 
 
 def _write_grid(samples: Samples, path: Path, on_progress: OnProgress) -> None:
+    count = samples.shape[0]
+    if count > MOST_IN_A_GRID:
+        raise UserError(f"--out {path}: a grid has at most {MOST_IN_A_GRID:,} images, not {count:,}; give fewer")
     images = torch.cat(list(_counted(samples, on_progress)))
     path.write_bytes(png_bytes(_grid(images, samples)))
 
 
 def _animate(samples: Samples, path: Path, on_progress: OnProgress) -> None:
     """Writes a GIF or WebP file that goes on forever."""
+    count, channels, height, width = samples.shape
+    if count * channels * height * width * _scale(width) ** 2 > _MOST_ANIMATED_BYTES:
+        raise UserError(
+            f"--out {path}: {count:,} images of {width} pixels a side are too many for an animation; give a smaller "
+            "--count or --steps"
+        )
     first, *others = _frames(samples, on_progress)
     kind, options = ("GIF", {}) if path.suffix.lower() == ".gif" else ("WEBP", {"quality": 90, "method": 4})
     with replacing(path) as partial:
@@ -154,7 +156,11 @@ def _frames(samples: Samples, on_progress: OnProgress) -> Iterator[Image.Image]:
 
 
 def _grid(images: Tensor, samples: Samples) -> Image.Image:
-    return image_grid(images, samples.columns, scale=max(1, _WIDE_ENOUGH // images.shape[-1]))
+    return image_grid(images, samples.columns, scale=_scale(images.shape[-1]))
+
+
+def _scale(width: int) -> int:
+    return max(1, _WIDE_ENOUGH // width)
 
 
 def _write_images(samples: Samples, folder: Path, on_progress: OnProgress) -> None:

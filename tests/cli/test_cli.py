@@ -77,6 +77,7 @@ def test_help_lists_commands_in_the_order_in_which_they_are_needed(cli: Cli) -> 
         "sample",
         "evaluate",
         "export",
+        "push",
         "report",
         "tune",
         "presets",
