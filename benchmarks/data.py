@@ -14,10 +14,11 @@ import io
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -52,10 +53,7 @@ class SmoothNoise(Source):
 
     count: int
     size: int
-
-    @property
-    def classes(self) -> list[str]:
-        return ["even", "odd"]
+    classes: Sequence[str] = ("even", "odd")
 
     def __len__(self) -> int:
         return self.count
@@ -172,13 +170,13 @@ def sides(kind: str, threads: int, bucket: str, folder: Path) -> dict[str, Calla
         ]
     found: dict[str, Callable[[], Epoch]] = {}
     for count in sorted({1, threads}):
-        found[f"decoder alone, {count} thread(s)"] = lambda count=count: decoder_alone(images, count)
-        found[f"distgan, S3, {count} thread(s)"] = lambda count=count: stream(storage.url, size, count)
-        found[f"distgan, disk, {count} thread(s)"] = lambda count=count: stream(str(packed), size, count)
-    found[f"webdataset, disk, {threads} processes"] = lambda: webdataset(packed, threads)
+        found[f"decoder alone, {count} thread(s)"] = partial(decoder_alone, images, count)
+        found[f"distgan, S3, {count} thread(s)"] = partial(stream, storage.url, size, count)
+        found[f"distgan, disk, {count} thread(s)"] = partial(stream, str(packed), size, count)
+    found[f"webdataset, disk, {threads} processes"] = partial(webdataset, packed, threads)
     if importlib.util.find_spec("litdata") is not None and encoding == "jpg":
         chunks = _write_litdata(images, folder / f"{kind}-litdata")
-        found[f"litdata, disk, {threads} processes"] = lambda: litdata(chunks, threads)
+        found[f"litdata, disk, {threads} processes"] = partial(litdata, chunks, threads)
     return found
 
 
