@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from distgan.cli.data_output import (
+    print_classes,
     print_few_images,
     print_if_sorted,
     print_index,
@@ -15,6 +17,7 @@ from distgan.cli.data_output import (
     print_made,
     print_recovered,
     print_stretched,
+    print_unread,
 )
 from distgan.cli.options import Address, Extractor, NoRay, WorkerCount
 from distgan.tracking.progress_bars import feature_bars, progress_bar
@@ -182,33 +185,73 @@ def pack(
 
 @app.command()
 def index(
-    url: Annotated[str, typer.Argument(metavar="URL", help="Folder or URL with .tar files.")],
+    url: Annotated[
+        str, typer.Argument(metavar="URL", help="Folder or URL with .tar files, or some of them: URL/a-{000..099}.tar.")
+    ],
+    folder: Annotated[
+        str | None,
+        typer.Option("--index", metavar="FOLDER", help="Where the index goes, if not beside the shards: the data.url."),
+    ] = None,
+    classes: Annotated[
+        str | None,
+        typer.Option(metavar="FILE|NAMES", help="Names of the classes in order: a line each, or cat,dog,cow."),
+    ] = None,
+    image: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="The image of a KEY that has several: seg is KEY.seg.png or KEY.seg.jpg."),
+    ] = None,
+    label: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Where labels are: KEY.NAME, or NAME in KEY.json; by default cls and label."),
+    ] = None,
     bad: Annotated[
         Bad, typer.Option(help="Samples whose image or label cannot be read: fail, or leave them out of the index.")
     ] = Bad.error,
 ) -> None:
     """Make the index of WebDataset shards that other software wrote (KEY.png|jpg|webp|gif|bmp and KEY.cls or KEY.json).
 
-    Only the header of each image is read. `distgan data verify` finds images that are damaged after it; in training
-    data.bad_samples decides about them.
+    Labels are numbers or words; words become classes. Only the header of each image is read. `distgan data verify`
+    finds images that are damaged after it; in training data.bad_samples decides about them.
+
+    With --index the shards are only read, as a public data set's: for training, evaluations and `distgan data`, FOLDER
+    is the data set.
+
+    Example: `distgan data index 'https://host/train-{000..099}.tar' --index birds`
     """
-    from distgan.data.scan import index_shards
+    from distgan.data.labels import read_class_names
+    from distgan.data.scan import Chosen
+    from distgan.data.shard_index import index_shards
+    from distgan.data.shard_source import ShardSource
     from distgan.storage.storage import Storage
 
-    skipped: list[str] = []
-    made = index_shards(Storage.open(url), bad.value, skipped.append)
-    print_made(url, made, skipped)
+    shards, skipped, unread = ShardSource.parse(url), list[str](), list[Counter[str]]()
+    names = None if classes is None else read_class_names(classes)
+    with progress_bar() as progress:
+        task = progress.add_task("reading shards", total=None)
+        made = index_shards(
+            shards,
+            bad.value,
+            skipped.append,
+            to=None if folder is None else Storage.open(folder),
+            chosen=Chosen(image, label),
+            classes=names,
+            on_progress=lambda done, total: progress.update(task, completed=done, total=total),
+            on_unread=unread.append,
+        )
+    print_made(folder or shards.folder.url, made, skipped)
+    print_unread(url, folder, unread)
     print_if_sorted(made)
 
 
 @app.command()
 def info(url: Url) -> None:
     """Print what a data set holds, and warn if it is small for a run of the default configuration."""
-    from distgan.data.index import Index
+    from distgan.data.shard_checks import open_index
     from distgan.storage.storage import Storage
 
-    opened = Index.load(Storage.open(url))
+    opened = open_index(Storage.open(url))
     print_index(url, opened)
+    print_classes(opened)
     print_left_out(opened.header.left_out)
     print_if_sorted(opened)
     print_few_images(len(opened))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
-from distgan.text import printable
+import numpy as np
+
+from distgan.text import command, options, printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -13,6 +16,8 @@ if TYPE_CHECKING:
 
 
 _NAMED = 5  # reasons for leaving samples out
+
+_MOST_CLASSES, _NAME_WIDTH = 20, 40
 
 
 def print_index(url: str, opened: Index) -> None:
@@ -28,17 +33,38 @@ def print_index(url: str, opened: Index) -> None:
     lines = [
         f"{url}: {header.samples:,} images, {shape}",
         f"  {plural(len(header.shards), 'shard')}, {megabytes:.1f} MB, {plural(len(opened.blocks), 'block')}",
-        f"  {len(header.classes)} classes{_empty(opened)}, {labeled:,} labeled",
+        f"  {_classes(len(header.classes))}{_empty(opened)}, {labeled:,} labeled",
         f"  hash {opened.hash}",
     ]
+    if header.source is not None:
+        lines.insert(2, f"  shards at {header.source}")
     print("\n".join(map(printable, lines)))
 
 
-def _empty(opened: Index) -> str:
-    import numpy as np
+def _classes(count: int) -> str:
+    return f"{count:,} class{'' if count == 1 else 'es'}"
 
+
+def _empty(opened: Index) -> str:
     empty = len(opened.header.classes) - len(np.unique(opened.labels[opened.labels >= 0]))
     return f" ({empty:,} without an image)" if empty > 0 else ""
+
+
+def print_classes(opened: Index) -> None:
+    """Prints the classes with their numbers of images: all, or the first where they are many."""
+    classes = opened.header.classes
+    if not classes:
+        return
+    counts = np.bincount(opened.labels[opened.labels >= 0], minlength=len(classes))
+    shown = len(classes) if len(classes) <= _MOST_CLASSES + 1 else _MOST_CLASSES
+    names = [printable(name if len(name) <= _NAME_WIDTH else f"{name[: _NAME_WIDTH - 1]}…") for name in classes[:shown]]
+    width = max(map(len, ["name", *names]))
+    print(f"  class  {'name':<{width}}  {'images':>10}")
+    for number, name in enumerate(names):
+        print(f"  {number:>5}  {name:<{width}}  {counts[number]:>10,}")
+    if shown < len(classes):
+        rest = counts[shown:]
+        print(f"  and {_classes(len(rest))} more, with {rest.min():,} to {rest.max():,} images each")
 
 
 def print_made(url: str, made: Index, bad: list[str]) -> None:
@@ -48,6 +74,16 @@ def print_made(url: str, made: Index, bad: list[str]) -> None:
     print_index(url, made)
     print_skipped(bad)
     print_left_out({reason: count for reason, count in made.header.left_out.items() if reason != BAD})
+
+
+def print_unread(url: str, folder: str | None, counts: list[Counter[str]]) -> None:
+    """Prints what samples without labels have in the places that often hold some and are not read."""
+    for name, count in sum(counts, Counter[str]()).most_common(_NAMED):
+        again = options(index=folder, label=name.split('"')[1] if '"' in name else name[1:])
+        print(
+            f"warning: no sample has a label that is read, but {count:,} have {printable(name)}; "
+            f"to read it: `{printable(command('data', 'index', url, *again))}`"
+        )
 
 
 def print_if_sorted(opened: Index) -> None:

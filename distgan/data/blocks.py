@@ -24,7 +24,7 @@ _FIRST_WAIT_S = 0.2
 
 
 class BlockReader:
-    """Reads blocks by concurrent range requests, through a cache if there is one.
+    """Reads blocks by concurrent range requests, through a cache if there is one. `storage` has the index.
 
     Attributes:
         retry: the policy for unavailable storage.
@@ -34,6 +34,7 @@ class BlockReader:
         self, storage: Storage, index: Index, cache: BlockCache | None = None, retry: Retry | None = None
     ) -> None:
         self._storage, self._index, self._cache = storage, index, cache
+        self._shards = index.shard_folder(storage)
         self.retry = retry or Retry()
 
     def read(self, blocks: Sequence[Block]) -> list[bytes]:
@@ -44,7 +45,7 @@ class BlockReader:
 
     def bytes_before(self, shard: int, offset: int, count: int) -> bytes:
         """The `count` bytes of a shard before `offset`, unchecked: they belong to no block."""
-        return self._storage.read_ranges([(self._index.header.shards[shard].name, offset - count, offset)])[0]
+        return self._shards.read_ranges([(self._index.header.shards[shard].name, offset - count, offset)])[0]
 
     def _download(self, blocks: Sequence[Block]) -> list[bytes]:
         found: dict[int, bytes] = {}
@@ -60,7 +61,7 @@ class BlockReader:
         for block in blocks:
             if block.number not in found:
                 raise UserError(
-                    f"{self._storage.url}/{self._index.header.shards[block.shard].name}: bytes {block.start} to "
+                    f"{self._shards.url}/{self._index.header.shards[block.shard].name}: bytes {block.start} to "
                     f"{block.end} do not match the index (read {_ATTEMPTS} times); check the shard with "
                     f"`{command('data', 'verify', self._storage.url)}` and upload it again"
                 )
@@ -77,7 +78,7 @@ class BlockReader:
                 runs.append([block])
         shards = self._index.header.shards
         wanted = [(shards[run[0].shard].name, run[0].start, run[-1].end) for run in runs]
-        answers = self.retry(lambda: self._storage.read_ranges(wanted))
+        answers = self.retry(lambda: self._shards.read_ranges(wanted))
         data = {
             block.number: answer[block.start - run[0].start : block.end - run[0].start]
             for run, answer in zip(runs, answers, strict=True)

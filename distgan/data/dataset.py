@@ -42,7 +42,7 @@ class Dataset:
         storage, retry = Storage.open(config.url), retry or Retry()
         index = retry(lambda: Index.load(storage))
         cache = None
-        if config.cache_dir is not None and not storage.is_local:
+        if config.cache_dir is not None and not index.shard_folder(storage).is_local:
             cache = BlockCache(Path(config.cache_dir), config.cache_mb * 2**20)
         return cls(index, BlockReader(storage, index, cache, retry), shape, config)
 

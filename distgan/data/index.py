@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Annotated, Any, Literal
@@ -21,6 +23,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from distgan.bounds import MOST_RECORD_BYTES, MOST_UNPACKED_BYTES, parse_json
+from distgan.data.shard_source import ShardSource
 from distgan.errors import UserError
 from distgan.storage.storage import NotFoundError, Storage
 from distgan.text import command
@@ -35,21 +38,31 @@ BLOCK_BYTES = 512 * 1024
 
 TAR_UNIT = 512
 
+# Fields of the header and its shards that say where the data are, or what is not among them.
+_OUTSIDE_HASH = {"left_out", "source", "etag"}
+
 _AGAIN = "make it again with `distgan data index`"
 
 SHARD_NAME = "[A-Za-z0-9][A-Za-z0-9._-]*"
+
+_ETAG = "[ -~]{1,200}"
 
 REASON = "[ -~]{1,40}"  # for leaving out a file or a member
 
 
 class Shard(BaseModel):
-    """One tar file of the data set."""
+    """One tar file of the data set.
+
+    Attributes:
+        etag: that its store gave it when it was indexed, if it lies elsewhere. Not part of the index's hash.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     name: str = Field(pattern=f"^{SHARD_NAME}$")
     samples: int = Field(ge=1)
     bytes: int = Field(ge=1)
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    etag: Annotated[str, Field(pattern=f"^{_ETAG}$")] | None = None
 
 
 class Header(BaseModel):
@@ -58,6 +71,7 @@ class Header(BaseModel):
     Attributes:
         image_size: pixels a side; None if the images have several sizes, or are not square.
         left_out: how many files or members were left out, by reason. Not part of the hash.
+        source: URL of the shards (see `ShardSource`); None if they lie beside the index. Not part of the hash.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -71,6 +85,7 @@ class Header(BaseModel):
     left_out: dict[Annotated[str, Field(pattern=f"^{REASON}$")], Annotated[int, Field(ge=1)]] = Field(
         default_factory=dict, max_length=64
     )
+    source: Annotated[str, Field(max_length=4000)] | None = None
 
 
 @dataclass(frozen=True)
@@ -112,7 +127,11 @@ class Index:
     @cached_property
     def hash(self) -> str:
         """Identifies the data: SHA-256 of the header, which contains the hashes of all the rest."""
-        return hashlib.sha256(_json_of(self.header.model_dump(exclude={"left_out"}))).hexdigest()
+        return hashlib.sha256(_header_json(self.header, whole=False)).hexdigest()
+
+    def shard_folder(self, storage: Storage) -> Storage:
+        """The folder of the shards; `storage` is that of the index."""
+        return storage if self.header.source is None else ShardSource.parse(self.header.source).folder
 
     @property
     def is_sorted_by_label(self) -> bool:
@@ -154,8 +173,24 @@ class Index:
                 )
             first = stop
 
+    def _check_source(self, storage: Storage, where: str) -> None:
+        """Raises UserError unless the shards' folder is a URL that could be opened."""
+        try:
+            self.shard_folder(storage)
+        except UserError as error:
+            raise UserError(f"{where}: damaged: source: {error}") from None
+
+    def elsewhere(self, source: str, etags: Sequence[str | None]) -> Index:
+        """This index for another folder than that of the shards, whose URL is `source` (see `ShardSource`)."""
+        shards = [
+            shard.model_copy(update={"etag": etag if etag is not None and re.fullmatch(_ETAG, etag) else None})
+            for shard, etag in zip(self.header.shards, etags, strict=True)
+        ]
+        header = self.header.model_copy(update={"source": source, "shards": shards})
+        return Index(header, self.offsets, self.lengths, self.labels, self.checksums)
+
     def header_bytes(self) -> bytes:
-        return _json_of(self.header.model_dump(exclude=None if self.header.left_out else {"left_out"}))
+        return _header_json(self.header)
 
     def table_bytes(self) -> bytes:
         return pack_table(self.offsets, self.lengths, self.labels, self.checksums)
@@ -198,6 +233,7 @@ class Index:
             )
         index = cls(header, *_unpack_table(table, header.samples, where))
         index._check_offsets(where)
+        index._check_source(storage, where)
         if len(index._spans) != len(index.checksums):
             raise UserError(
                 f"{where}: damaged: {len(index.checksums)} checksums for {len(index._spans)} blocks; {_AGAIN}"
@@ -205,7 +241,13 @@ class Index:
         return index
 
 
-def _json_of(content: dict[str, Any]) -> bytes:
+def _header_json(header: Header, *, whole: bool = True) -> bytes:
+    """The header as JSON, without fields that are empty; unless `whole`, without those that the hash leaves out."""
+    content: dict[str, Any] = header.model_dump()
+    for part in (content, *content["shards"]):
+        for name in _OUTSIDE_HASH & part.keys():
+            if not (whole and part[name]):
+                del part[name]
     return json.dumps(content, indent=1).encode() + b"\n"
 
 

@@ -1,4 +1,4 @@
-"""Reads WebDataset shards, whoever wrote them, and makes their index."""
+"""Reads WebDataset shards, whoever wrote them, and assembles their index."""
 
 from __future__ import annotations
 
@@ -27,18 +27,17 @@ from distgan.data.files import (
 )
 from distgan.data.images import EXTENSIONS, FORMATS, UNREADABLE, native_channels, open_image, unreadable_reason
 from distgan.data.index import FORMAT, SHARD_NAME, Header, Index, Shard, block_spans, pack_table
+from distgan.data.labels import LABEL_LIKE, LabelReader
 from distgan.data.sources.base import MAX_LABEL, numbered_classes
 from distgan.data.tar import tar_members
 from distgan.errors import UserError
-from distgan.storage.lease import check_unclaimed
-from distgan.storage.local_files import temporary_folder
-from distgan.storage.storage import Storage
 
 if TYPE_CHECKING:
     from distgan.config.schema import BadSamples
 
 
-_LABEL_KEYS = ("cls", "label", "class")
+# Where labels are looked for in a JSON object.
+_JSON_KEYS = ("cls", "label", "class")
 
 _LINKS = {tarfile.LNKTYPE: "hard-linked", tarfile.SYMTYPE: "symlinked"}
 
@@ -46,6 +45,19 @@ _METADATA = "__[^/]*__($|/)"  # WebDataset's reader ignores these
 
 # The members of a key, each with its extension.
 _Members = list[tuple[str, tarfile.TarInfo]]
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Which members of a sample are read where its key has several, or other ones than usual.
+
+    Attributes:
+        image: an extension with or without the format's, as `seg` or `seg.png` for KEY.seg.png.
+        label: an extension, or a key of the JSON object. None for `cls`, or the JSON keys cls, label and class.
+    """
+
+    image: str | None = None
+    label: str | None = None
 
 
 @dataclass
@@ -62,16 +74,28 @@ class ScannedSample:
 
 @dataclass(frozen=True)
 class ScannedShard:
-    """The content of a shard, and how many of its members were left out, by reason."""
+    """The content of a shard.
+
+    Attributes:
+        left_out: how many of its members were left out, by reason.
+        unread: how many samples have no label but a member or a JSON key that often holds one, by its name.
+    """
 
     shard: Shard
     samples: list[ScannedSample]
     checksums: list[int]
     left_out: Counter[str]
+    unread: Counter[str]
 
 
-def scan_shard(path: Path, bad: BadSamples = "error", on_skip: Callable[[str], None] | None = None) -> ScannedShard:
-    """Reads a whole shard, but only the header of each image.
+def scan_shard(
+    path: Path,
+    bad: BadSamples = "error",
+    on_skip: Callable[[str], None] | None = None,
+    chosen: Chosen = Chosen(),
+    labels: LabelReader | None = None,
+) -> ScannedShard:
+    """Reads a whole shard, but only the header of each image. `labels` is the data set's.
 
     Raises UserError, naming shard and key, for a sample that distgan cannot train on. With `bad="skip"` such samples
     are left out, and `on_skip` receives the reasons; a shard that is damaged or has no good sample is still an error.
@@ -79,12 +103,13 @@ def scan_shard(path: Path, bad: BadSamples = "error", on_skip: Callable[[str], N
     if not re.fullmatch(SHARD_NAME, path.name):
         raise UserError(f"{path.name}: a shard's name has letters, digits, '.', '_' and '-' only; rename it")
     data = path.read_bytes()
-    left_out: Counter[str] = Counter()
+    left_out, unread = Counter[str](), Counter[str]()
+    reader = _SampleReader(path, data, chosen, labels or LabelReader(), left_out, unread)
     faults: list[str] = []
     found: list[ScannedSample] = []
     for key, members in _by_key(tar_members(data, path.name), left_out).items():
         try:
-            sample = _sample(key, members, data, path, left_out)
+            sample = reader.sample(key, members)
         except UserError as error:
             if bad == "error":
                 raise UserError(f"{error}; --bad skip leaves such samples out") from None
@@ -98,14 +123,16 @@ def scan_shard(path: Path, bad: BadSamples = "error", on_skip: Callable[[str], N
     if not found and faults:
         raise UserError(f"{path.name}: none of its {len(faults)} samples can be used; take this shard away")
     if not found:
-        raise UserError(f"{path.name}: no images ({', '.join(EXTENSIONS)}) in it{_summary(left_out)}")
+        sought = f" .{chosen.image}" if chosen.image else f" ({', '.join(EXTENSIONS)})"
+        raise UserError(f"{path.name}: no images{sought} in it{_summary(left_out)}")
     if faults:
         left_out[BAD] = len(faults)
-    shard = Shard(name=path.name, samples=len(found), bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
+    digest = hashlib.sha256(data).hexdigest()
+    shard = Shard(name=path.name, samples=len(found), bytes=len(data), sha256=digest)
     offsets, lengths = _columns(found)
     spans = block_spans([len(found)], offsets, lengths)
     checksums = [zlib.crc32(data[start:end]) for *_, start, end in spans]
-    return ScannedShard(shard, found, checksums, left_out)
+    return ScannedShard(shard, found, checksums, left_out, unread)
 
 
 def assemble_index(
@@ -138,28 +165,6 @@ def assemble_index(
     return Index(header, offsets, lengths, labels, checksums)
 
 
-def index_shards(storage: Storage, bad: BadSamples = "error", on_skip: Callable[[str], None] | None = None) -> Index:
-    """Makes and saves the index of all `.tar` files of a folder.
-
-    Raises UserError as `scan_shard` does, if there are no shards, and if a pack is running there or was killed.
-    A sample that is left out is not in the index. Its bytes stay in the shard and are never read.
-    """
-    check_unclaimed(storage)
-    names = [name for name in storage.list() if name.endswith(".tar")]
-    if not names:
-        raise UserError(f"{storage.url}: no .tar files there")
-    scanned = []
-    with temporary_folder() as folder:
-        for name in names:
-            path = folder / name
-            storage.download(name, path)
-            scanned.append(scan_shard(path, bad, on_skip))
-            path.unlink()
-    index = assemble_index(scanned)
-    index.save(storage)
-    return index
-
-
 def _by_key(members: list[tarfile.TarInfo], left_out: Counter[str]) -> dict[str, _Members]:
     """The regular files by key, each with its extension. Names are split as in WebDataset's reader."""
     from webdataset.tariterators import base_plus_ext  # imports torch
@@ -182,80 +187,119 @@ def _by_key(members: list[tarfile.TarInfo], left_out: Counter[str]) -> dict[str,
     return grouped
 
 
-def _sample(key: str, members: _Members, data: bytes, path: Path, left_out: Counter[str]) -> ScannedSample:
-    """The sample of a key; its offset is −1 without an image. Raises UserError for a bad sample."""
-    sample, kinds = ScannedSample(key), defaultdict[str, _Members](list)
-    for extension, member in members:
-        kind = extension.rpartition(".")[2]
-        kinds["image" if kind in EXTENSIONS else kind].append((extension, member))
-    image, label, attributes = (_one_of(kinds[kind], kind, path) for kind in ("image", "cls", "json"))
-    if image is not None:
-        _add_image(sample, image, _content(image, data, path), path)
-    if label is not None:
-        text = _content(label, data, path).decode(errors="replace").strip()
-        sample.label = _label(text, f"{path.name}: {label.name}")
-    elif attributes is not None:
-        _add_attributes(sample, _content(attributes, data, path), f"{path.name}: {attributes.name}")
-    for kind, several in kinds.items():
-        for _, member in several:
-            if kind in {"image", "cls", "json"} and image is None:
-                left_out[WITHOUT_IMAGE] += 1
-            elif kind == "image" and member is not image:
-                left_out["beside an image"] += 1
-            elif member not in (image, label, attributes):
-                left_out[kind_of_file(member.name)] += 1
-    return sample
+@dataclass(frozen=True)
+class _SampleReader:
+    """Reads the samples of one shard, whose bytes are `data`. See `scan_shard`."""
+
+    path: Path
+    data: bytes
+    chosen: Chosen
+    labels: LabelReader
+    left_out: Counter[str]
+    unread: Counter[str]
+
+    def sample(self, key: str, members: _Members) -> ScannedSample:
+        """The sample of a key; its offset is −1 without an image. Raises UserError for a bad sample."""
+        sample, kinds = ScannedSample(key), defaultdict[str, _Members](list)
+        for extension, member in members:
+            kind = extension.rpartition(".")[2]
+            kinds["image" if kind in EXTENSIONS else kind].append((extension, member))
+        image, attributes = self._image(kinds["image"]), self._one_of(kinds["json"], "json")
+        label = self._label_member(members, kinds)
+        if image is not None:
+            self._add_image(sample, image, self._content(image))
+        if label is not None:
+            text = self._content(label).decode(errors="replace").strip()
+            sample.label = self.labels.read(text, f"{self.path.name}: {label.name}")
+        elif attributes is not None:
+            self._add_attributes(sample, self._content(attributes), f"{self.path.name}: {attributes.name}")
+        self._count(kinds, image, [each for each in (image, label, attributes) if each is not None])
+        if image is not None and sample.label < 0:
+            self.unread.update(f".{extension}" for extension, _ in members if LABEL_LIKE & set(extension.split(".")))
+        return sample
+
+    def _image(self, images: _Members) -> tarfile.TarInfo | None:
+        if self.chosen.image is not None:
+            name = self.chosen.image.lower()
+            images = [each for each in images if each[0] == name or each[0].rpartition(".")[0] == name]
+        return self._one_of(images, "image")
+
+    def _label_member(self, members: _Members, kinds: Mapping[str, _Members]) -> tarfile.TarInfo | None:
+        name = self.chosen.label
+        if name is None:
+            return self._one_of(kinds["cls"], "cls")
+        exact = [each for each in members if each[0] == name.lower()]
+        return self._one_of(exact or [each for each in members if each[0].endswith(f".{name.lower()}")], "cls")
+
+    def _one_of(self, members: _Members, kind: str) -> tarfile.TarInfo | None:
+        """The member of a kind: the one whose extension is just the kind, or else the only one.
+
+        `0.png` has priority over `0.mask.png`. Raises UserError for an ambiguity; ambiguous attributes give None.
+        """
+        plain = [each for each in members if "." not in each[0]]
+        found = plain or members
+        if len(found) > 1 and (plain or kind != "json"):
+            what = {"image": "image", "cls": "label"}.get(kind, kind)
+            names = sorted({f".{extension}" for extension, _ in found})
+            where = (
+                f"{self.path.name}: {found[1][1].name}: a second {what} of the same key, which ends at the first dot"
+            )
+            if len(names) == len(found) and kind != "json":
+                where += f" ({', '.join(names[:5])}); choose one with --{what} {names[0][1:]}"
+            raise UserError(where)
+        return found[0][1] if len(found) == 1 else None
+
+    def _content(self, member: tarfile.TarInfo) -> bytes:
+        if member.issparse():
+            raise UserError(f"{self.path.name}: {member.name}: stored as a sparse file; write the shard without")
+        return self.data[member.offset_data : member.offset_data + member.size]
+
+    def _add_image(self, sample: ScannedSample, member: tarfile.TarInfo, content: bytes) -> None:
+        try:
+            with open_image(content, FORMATS) as image:
+                sample.size, sample.channels = image.size, native_channels(image)
+                if not all(image.size):
+                    raise ValueError("it has no pixels")
+        except UNREADABLE as error:
+            reason = unreadable_reason(error)
+            raise UserError(f"{self.path.name}: {member.name}: not a readable image: {reason}") from None
+        sample.offset, sample.length = member.offset_data, member.size
+
+    def _add_attributes(self, sample: ScannedSample, content: bytes, where: str) -> None:
+        try:
+            attributes = parse_json(content)
+        except ValueError as error:
+            raise UserError(f"{where}: not valid JSON: {error}") from None
+        if not isinstance(attributes, dict):
+            return
+        sought = _JSON_KEYS if self.chosen.label is None else (self.chosen.label,)
+        keys = [key for key in sought if attributes.get(key) is not None]
+        if keys:
+            sample.label = self.labels.read(_text_of(attributes[keys[0]], where), where)
+        elif sample.offset >= 0:
+            self.unread.update(f'"{key}" of .json' for key in attributes if key.lower() in LABEL_LIKE)
+
+    def _count(self, kinds: Mapping[str, _Members], image: tarfile.TarInfo | None, read: list[tarfile.TarInfo]) -> None:
+        """Counts what is left out of a sample, of which the members `read` are read."""
+        for kind, members in kinds.items():
+            for _, member in members:
+                if image is None and (kind in {"image", "cls", "json"} or member in read):
+                    self.left_out[WITHOUT_IMAGE] += 1
+                elif kind == "image" and member is not image:
+                    self.left_out["beside an image"] += 1
+                elif member not in read:
+                    self.left_out[kind_of_file(member.name)] += 1
 
 
-def _one_of(members: _Members, kind: str, path: Path) -> tarfile.TarInfo | None:
-    """The member of a kind: the one whose extension is just the kind, or else the only one.
-
-    `0.png` has priority over `0.mask.png`. Raises UserError for an ambiguity; ambiguous attributes give None.
-    """
-    plain = [member for extension, member in members if "." not in extension]
-    found = plain or [member for _, member in members]
-    if len(found) > 1 and (plain or kind != "json"):
-        what = {"image": "image", "cls": "label"}.get(kind, kind)
-        raise UserError(f"{path.name}: {found[1].name}: a second {what} of the same key, which ends at the first dot")
-    return found[0] if len(found) == 1 else None
-
-
-def _content(member: tarfile.TarInfo, data: bytes, path: Path) -> bytes:
-    if member.issparse():
-        raise UserError(f"{path.name}: {member.name}: stored as a sparse file; write the shard without")
-    return data[member.offset_data : member.offset_data + member.size]
-
-
-def _add_image(sample: ScannedSample, member: tarfile.TarInfo, content: bytes, path: Path) -> None:
-    try:
-        with open_image(content, FORMATS) as image:
-            sample.size, sample.channels = image.size, native_channels(image)
-            if not all(image.size):
-                raise ValueError("it has no pixels")
-    except UNREADABLE as error:
-        raise UserError(f"{path.name}: {member.name}: not a readable image: {unreadable_reason(error)}") from None
-    sample.offset, sample.length = member.offset_data, member.size
-
-
-def _add_attributes(sample: ScannedSample, content: bytes, where: str) -> None:
-    try:
-        attributes = parse_json(content)
-    except ValueError as error:
-        raise UserError(f"{where}: not valid JSON: {error}") from None
-    keys = [key for key in _LABEL_KEYS if isinstance(attributes, dict) and attributes.get(key) is not None]
-    if keys:
-        sample.label = _label(str(attributes[keys[0]]), where)
+def _text_of(value: object, where: str) -> str:
+    """A label in JSON as text. Raises UserError for a list and the like."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise UserError(f"{where}: the label {str(value)[:20]!r} is not a whole number from 0 to {MAX_LABEL} or a word")
+    return str(value).strip()
 
 
 def _summary(left_out: Counter[str]) -> str:
     return f"; not taken: {describe_counts(left_out)}" if left_out else ""
-
-
-def _label(text: str, where: str) -> int:
-    """The label in a text: a whole number, also written as `1.0`."""
-    if not re.fullmatch(r"[0-9]{1,9}(\.0{1,9})?", text) or float(text) > MAX_LABEL:
-        raise UserError(f"{where}: the label {text[:20]!r} is not a whole number from 0 to {MAX_LABEL}")
-    return int(float(text))
 
 
 def _columns(samples: Sequence[ScannedSample]) -> tuple[np.ndarray, np.ndarray]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from contextlib import suppress
 
 from distgan.data.images import decode_image, recovered_jpegs
-from distgan.data.index import Index
+from distgan.data.index import Index, Shard
+from distgan.data.shard_checks import again_command, change_of
 from distgan.data.tar import tar_members
 from distgan.errors import UserError
-from distgan.storage.storage import Storage
+from distgan.storage.storage import FileFacts, Storage
 
 
 def verify(
@@ -24,11 +26,13 @@ def verify(
     """
     index = Index.load(storage)
     faults: list[str] = []
-    first = 0
+    folder, first = index.shard_folder(storage), 0
     for number, shard in enumerate(index.header.shards):
         samples = range(first, first + shard.samples)
         before = recovered_jpegs.value
-        faults += _shard_faults(storage, index, number, samples)
+        faults += _shard_faults(folder, index, number, samples)
+        if index.header.source is not None and (fault := _etag_changed(folder, shard)) is not None:
+            faults.append(f"{fault}; index the shards again: `{again_command(index, storage)}`")
         if on_recovered is not None:
             on_recovered(recovered_jpegs.value - before)
         if on_progress is not None:
@@ -37,10 +41,18 @@ def verify(
     return faults
 
 
-def _shard_faults(storage: Storage, index: Index, number: int, samples: range) -> list[str]:
+def _etag_changed(folder: Storage, shard: Shard) -> str | None:
+    """The fault of a shard whose ETag is not that of the index."""
+    with suppress(UserError):
+        change = change_of(shard, FileFacts(None, folder.facts(shard.name).etag))
+        return None if change is None else f"{shard.name}: {change}"
+    return None
+
+
+def _shard_faults(folder: Storage, index: Index, number: int, samples: range) -> list[str]:
     shard = index.header.shards[number]
     try:
-        data = storage.read_bytes(shard.name)
+        data = folder.read_bytes(shard.name)
     except UserError as error:
         return [str(error)]
     faults: list[str] = []

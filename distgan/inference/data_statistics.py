@@ -8,7 +8,7 @@ from pathlib import Path
 from distgan.config.plugins import custom_names, custom_sources
 from distgan.config.schema import DataConfig, EvaluationConfig, Resize
 from distgan.data.dataset import Dataset
-from distgan.data.index import Index
+from distgan.data.shard_checks import open_index
 from distgan.distributed import Distributed
 from distgan.errors import UserError
 from distgan.evaluation.evaluator import configured_extractor
@@ -61,7 +61,7 @@ def plan_statistics(
     Raises UserError for data that are not there, and for data of several image sizes without `size`.
     """
     storage = Storage.open(url)
-    header = Index.load(storage).header
+    header = open_index(storage).header
     size = size or header.image_size
     if size is None:
         raise UserError(f"{url}: its images have several sizes; choose one with --size")

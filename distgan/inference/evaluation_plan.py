@@ -15,6 +15,7 @@ from distgan.config.plugins import custom_names, custom_sources, without_custom_
 from distgan.config.schema import Config, DataConfig, EvaluationConfig
 from distgan.data.files import describe_counts
 from distgan.data.index import Index
+from distgan.data.shard_checks import open_index
 from distgan.errors import UserError
 from distgan.evaluation.extractors.published import published_weights
 from distgan.evaluation.extractors.weights import VARIABLE, located_weights
@@ -267,7 +268,7 @@ def _located_data(data: DataConfig, options: EvaluationOptions, needs_labels: bo
 
 
 def _index(data: DataConfig) -> Index | None:
-    return None if data.url is None else Index.load(Storage.open(data.url))
+    return None if data.url is None else open_index(Storage.open(data.url))
 
 
 def _real_side(evaluation: EvaluationConfig, index: Index | None, image_size: int) -> tuple[int, tuple[str, ...]]:

@@ -27,7 +27,7 @@ from distgan.storage.urls import (
     split_url,
 )
 
-__all__ = ["NotFoundError", "Storage", "UnavailableError", "translate_errors"]
+__all__ = ["FileFacts", "NotFoundError", "Storage", "UnavailableError", "translate_errors"]
 
 _WITH_FOLDERS = ("hdfs", "webhdfs", "sftp", "ssh", "smb", "ftp")
 
@@ -38,6 +38,22 @@ _BROKEN_BODY = (
 )
 
 _BODY_ATTEMPTS = 3
+
+# Where file systems of fsspec have a file's ETag: s3, http and gs, az, hf.
+_ETAG_KEYS = ("ETag", "etag", "blob_id")
+
+
+@dataclass(frozen=True)
+class FileFacts:
+    """What a store says of a file without sending it.
+
+    Attributes:
+        size: in bytes; None where a web server does not say.
+        etag: changes with the content; None where the store has none, as a disk.
+    """
+
+    size: int | None
+    etag: str | None
 
 
 @dataclass(frozen=True)
@@ -130,6 +146,13 @@ class Storage:
 
     def size(self, name: str) -> int:
         """Bytes of a file. A folder of that name counts as a missing file."""
+        found = self.facts(name).size
+        if found is None:
+            raise UserError(f"{self.url}/{name}: the server does not say how large it is; copy it to a disk")
+        return found
+
+    def facts(self, name: str) -> FileFacts:
+        """Size and ETag of a file. A folder of that name counts as a missing file."""
         path = self._path(name)
         with self._errors(name):
             try:
@@ -138,9 +161,8 @@ class Storage:
                 found = {"type": "nothing"}
             if found["type"] != "file":
                 raise NotFoundError(f"{self.url}/{name}: this is no file")
-            if found["size"] is None:
-                raise UserError(f"{self.url}/{name}: the server does not say how large it is; copy it to a disk")
-            return int(found["size"])
+            etag = next((str(found[key]) for key in _ETAG_KEYS if found.get(key)), None)
+            return FileFacts(None if found["size"] is None else int(found["size"]), etag)
 
     def read_range(self, name: str, start: int, end: int) -> bytes:
         """Bytes `[start, end)` of a file; fewer, or none, if the file ends before."""

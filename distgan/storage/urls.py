@@ -234,12 +234,12 @@ class WebFileSystem(HTTPFileSystem):  # type: ignore[misc]
         session = await self.set_session()
         options = {"allow_redirects": True, "headers": {"Accept-Encoding": "identity"}, **self.kwargs}
         async with session.head(self.encode_url(url), **options) as answer:
-            size = answer.content_length if answer.ok else None
+            size, etag = (answer.content_length, answer.headers.get("ETag")) if answer.ok else (None, None)
         if size is None:  # some servers have no HEAD, or no size in its answer
             async with session.get(self.encode_url(url), **options) as answer:
                 self._raise_not_found_for_status(answer, url)
-                size = answer.content_length
-        return {"name": url, "type": "file", "size": size}
+                size, etag = answer.content_length, answer.headers.get("ETag")
+        return {"name": url, "type": "file", "size": size, "ETag": etag}
 
     async def _exists(self, path: str, strict: bool = False, **kwargs: Any) -> bool:
         session = await self.set_session()

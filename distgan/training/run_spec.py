@@ -15,6 +15,7 @@ from distgan.config.load import Overrides, dump_config, flatten, load_config, ov
 from distgan.config.plugins import custom_names
 from distgan.config.schema import Config
 from distgan.data.index import Index
+from distgan.data.shard_checks import open_index
 from distgan.errors import UserError
 from distgan.evaluation.extractors.published import feature_count
 from distgan.evaluation.extractors.weights import with_weights
@@ -190,7 +191,7 @@ def plan_run(spec: RunSpec, *, dry_run: bool = False) -> RunPlan:
         check_given_statistics(config.evaluation, config.evaluation.statistics, config.image_size)
     index = None
     if config.data.url is not None:
-        index = Index.load(Storage.open(config.data.url))
+        index = open_index(Storage.open(config.data.url))
         check_data(config, index)
         check_configured_metrics(config.evaluation, len(index))
     elif not dry_run:

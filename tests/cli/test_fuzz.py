@@ -29,7 +29,7 @@ from distgan.data.blocks import BlockReader
 from distgan.data.images import decode_image, encode_image
 from distgan.data.index import INDEX_NAME, TABLE_NAME, Index
 from distgan.data.order import Order
-from distgan.data.scan import index_shards
+from distgan.data.shard_index import index_shards
 from distgan.data.sources.celeba import CelebaSource, read_attributes
 from distgan.data.sources.cifar import FORMS as CIFAR
 from distgan.data.sources.folder import FolderSource

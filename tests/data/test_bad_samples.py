@@ -18,7 +18,7 @@ from distgan.data.dataset import Dataset
 from distgan.data.images import encode_image
 from distgan.data.index import INDEX_NAME, Index
 from distgan.data.order import Order
-from distgan.data.scan import index_shards
+from distgan.data.shard_index import index_shards
 from distgan.data.stream import Group
 from distgan.distributed import Distributed
 from distgan.errors import UserError

@@ -21,7 +21,7 @@ from distgan.data.bricks.render import BrickSource
 from distgan.data.images import Encoding
 from distgan.data.index import Index
 from distgan.data.pack import PackOptions, pack
-from distgan.data.scan import index_shards
+from distgan.data.shard_index import index_shards
 from distgan.data.verify import verify
 from distgan.errors import UserError
 from distgan.storage.claim import CLAIM_NAME, Claim

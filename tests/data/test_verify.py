@@ -10,7 +10,7 @@ import pytest
 
 from distgan.data.images import encode_image
 from distgan.data.index import INDEX_NAME
-from distgan.data.scan import index_shards
+from distgan.data.shard_index import index_shards
 from distgan.data.verify import verify
 from distgan.storage.storage import Storage
 from packing import write_foreign

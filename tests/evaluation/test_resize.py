@@ -17,7 +17,7 @@ from distgan.config.schema import Resize
 from distgan.data.images import encode_image
 from distgan.data.index import Index
 from distgan.data.pack import PackOptions, pack
-from distgan.data.scan import index_shards
+from distgan.data.shard_index import index_shards
 from distgan.data.verify import verify
 from distgan.errors import UserError
 from distgan.storage.storage import Storage

@@ -1,0 +1,150 @@
+"""Makes the index of WebDataset shards that other software wrote, beside them or elsewhere."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import PurePath
+from typing import TYPE_CHECKING
+
+from distgan.data.images import EXTENSIONS
+from distgan.data.index import INDEX_NAME, Index
+from distgan.data.labels import LabelReader
+from distgan.data.scan import Chosen, ScannedShard, assemble_index, scan_shard
+from distgan.data.shard_source import ShardSource
+from distgan.errors import UserError
+from distgan.storage.lease import check_unclaimed
+from distgan.storage.local_files import temporary_folder
+from distgan.storage.storage import Storage
+from distgan.storage.storage_errors import StorageError, UnavailableError
+from distgan.text import command
+
+if TYPE_CHECKING:
+    from distgan.config.schema import BadSamples
+
+_ELSEWHERE = "keep the index elsewhere, with --index FOLDER"
+
+# What `data pack` reads, by the suffix of a file.
+_FORMATS = {"parquet": "parquet", "csv": "csv", "npz": "npz", **dict.fromkeys(EXTENSIONS, "folder")}
+
+_COMPRESSED = "compressed"
+
+_LOOKED_INTO = 8  # sub-folders
+
+
+def index_shards(
+    shards: ShardSource | Storage,
+    bad: BadSamples = "error",
+    on_skip: Callable[[str], None] | None = None,
+    *,
+    to: Storage | None = None,
+    chosen: Chosen = Chosen(),  # noqa: B008 - frozen
+    classes: Sequence[str] | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+    on_unread: Callable[[Counter[str]], None] | None = None,
+) -> Index:
+    """Makes and saves the index of shards; of a folder, that of all its `.tar` files.
+
+    A sample that is left out is not in the index. Its bytes stay in the shard and are never read.
+
+    Args:
+        to: the folder of the index; by default that of the shards.
+        classes: names of the classes; by default the words or numbers that are found.
+        on_progress: called with the number of shards that are read, and of all.
+        on_unread: called, where no sample has a label, with what often holds one and is not read: see `ScannedShard`.
+
+    Raises UserError as `scan_shard` does, if there are no shards, if a pack is running there or was killed, and where
+    the index cannot be written.
+    """
+    source = ShardSource(shards.url, shards) if isinstance(shards, Storage) else shards
+    folder = source.folder
+    elsewhere = to is not None and to != folder
+    place = folder if to is None else to
+    names = source.list()
+    if not names:
+        raise UserError(f"{folder.url}: no .tar files there{_remedy(folder)}")
+    check_unclaimed(folder)
+    _check_place(place, elsewhere)
+    labels, scanned, etags = LabelReader(classes), list[ScannedShard](), list[str | None]()
+    with temporary_folder() as local:
+        for name in names:
+            path = local / name
+            etags.append(folder.facts(name).etag if elsewhere else None)
+            folder.download(name, path)
+            scanned.append(scan_shard(path, bad, on_skip, chosen, labels))
+            path.unlink()
+            if on_progress is not None:
+                on_progress(len(scanned), len(names))
+    index = assemble_index(scanned, _class_names(labels, classes, scanned))
+    if elsewhere:
+        index = index.elsewhere(source.url, etags)
+    if on_unread is not None and not (index.labels >= 0).any():
+        on_unread(sum((each.unread for each in scanned), Counter()))
+    _save(index, place, elsewhere)
+    return index
+
+
+def _check_place(place: Storage, elsewhere: bool) -> None:
+    """Raises UserError where the index cannot be written, as far as that is known before the shards are read."""
+    if place.protocol in {"http", "https"}:
+        raise UserError(f"{place.url}: a web server takes no files; {_ELSEWHERE}")
+    if not elsewhere:
+        return
+    check_unclaimed(place)
+    if place.exists(INDEX_NAME) and Index.load(place).header.source is None:
+        raise UserError(f"--index {place.url}: holds a data set with its own shards; give another folder")
+    place.prepare()
+
+
+def _save(index: Index, place: Storage, elsewhere: bool) -> None:
+    try:
+        index.save(place)
+    except UnavailableError:
+        raise
+    except StorageError as error:
+        if elsewhere:
+            raise
+        raise type(error)(f"{error}; or {_ELSEWHERE}") from error
+
+
+def _class_names(
+    labels: LabelReader, classes: Sequence[str] | None, scanned: Sequence[ScannedShard]
+) -> list[str] | None:
+    """The names of the classes; None where they are numbers. Words get their final numbers."""
+    if not labels.has_words:
+        return None if classes is None else list(classes)
+    samples = [sample for each in scanned for sample in each.samples if sample.label >= 0]
+    words, numbers = labels.sorted_words(sample.label for sample in samples)
+    for sample in samples:
+        sample.label = numbers[sample.label]
+    return words
+
+
+def _remedy(folder: Storage) -> str:
+    """What to do with a folder, or a file in its place, that has no shards."""
+    names = folder.list() or [folder.url]
+    if not any(map(_kind, names)):
+        for name in names[:_LOOKED_INTO]:
+            with suppress(UserError):
+                names = [*names, *(f"{name}/{below}" for below in folder.child(name).list())]
+    kinds = {_kind(name): name for name in reversed(names)}
+    if "tar" in kinds:
+        return f"; name the folder that has them: {folder.url}/{kinds['tar'].rpartition('/')[0]}"
+    if _COMPRESSED in kinds:
+        return f"; unpack {kinds[_COMPRESSED]} and the like to .tar: training reads parts of them"
+    for kind in _FORMATS.values():
+        if kind in kinds:
+            pack = command("data", "pack", folder.url, "--format", kind, "--out", "URL")
+            return f"; for {kinds[kind]} and the like: `{pack}`"
+    if folder.protocol in {"http", "https"}:
+        return "; where a server has no list of its files, name them: URL/shard-{000..009}.tar"
+    return ""
+
+
+def _kind(name: str) -> str:
+    """`tar`, the format by which `data pack` reads a file of this name, or none."""
+    if name.endswith((".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst")):
+        return _COMPRESSED
+    suffix = PurePath(name).suffix.lower()[1:]
+    return "tar" if suffix == "tar" else _FORMATS.get(suffix, "")
