@@ -196,7 +196,12 @@ class CurveReporter:
         if isinstance(event, EvaluationResult):
             self.rows.append((event.kimg, round(event.value, 1)))
 
-    def samples(self, step: int, kimg: float, images: Tensor, columns: int | None = None) -> None:
+    def samples(
+        self, step: int, kimg: float, images: Tensor, columns: int | None = None, names: Sequence[str] = ()
+    ) -> None:
+        pass
+
+    def real_images(self, images: Tensor, columns: int | None = None, names: Sequence[str] = ()) -> None:
         pass
 
     def flush(self) -> Callable[[], None]:

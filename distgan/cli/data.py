@@ -18,6 +18,7 @@ from distgan.cli.data_output import (
     print_recovered,
     print_stretched,
     print_unread,
+    sheet_line,
 )
 from distgan.cli.options import Address, Extractor, NoRay, WorkerCount
 from distgan.tracking.progress_bars import feature_bars, progress_bar
@@ -238,7 +239,7 @@ def index(
             on_progress=lambda done, total: progress.update(task, completed=done, total=total),
             on_unread=unread.append,
         )
-    print_made(folder or shards.folder.url, made, skipped)
+    print_made(folder or (url if shards.names is None else shards.folder.url), made, skipped)
     print_unread(url, folder, unread)
     print_if_sorted(made)
 
@@ -255,6 +256,25 @@ def info(url: Url) -> None:
     print_left_out(opened.header.left_out)
     print_if_sorted(opened)
     print_few_images(len(opened))
+
+
+@app.command()
+def show(
+    url: Url,
+    out: Annotated[str, typer.Option(metavar="FILE.png", help="The picture.")],
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the choice of images.")] = 0,
+) -> None:
+    """Draw some images of a data set, a row for each class, and print its classes with their numbers of images.
+
+    The same seed shows the same images.
+    """
+    from distgan.inference.data_sheet import write_contact_sheet
+    from distgan.text import printable
+
+    made = write_contact_sheet(url, out, seed)
+    print_index(url, made.index)
+    print_classes(made.index)
+    print(printable(sheet_line(made, out, seed)))
 
 
 @app.command()

@@ -13,11 +13,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from distgan.data.index import Index
+    from distgan.inference.data_sheet import ContactSheet
 
 
 _NAMED = 5  # reasons for leaving samples out
 
-_MOST_CLASSES, _NAME_WIDTH = 20, 40
+_MOST_CLASSES, _NAME_WIDTH = 50, 40
 
 
 def print_index(url: str, opened: Index) -> None:
@@ -64,7 +65,8 @@ def print_classes(opened: Index) -> None:
         print(f"  {number:>5}  {name:<{width}}  {counts[number]:>10,}")
     if shown < len(classes):
         rest = counts[shown:]
-        print(f"  and {_classes(len(rest))} more, with {rest.min():,} to {rest.max():,} images each")
+        each = f"{rest.min():,}" if rest.min() == rest.max() else f"{rest.min():,} to {rest.max():,}"
+        print(f"  and {_classes(len(rest))} more, with {each} images each")
 
 
 def print_made(url: str, made: Index, bad: list[str]) -> None:
@@ -74,6 +76,14 @@ def print_made(url: str, made: Index, bad: list[str]) -> None:
     print_index(url, made)
     print_skipped(bad)
     print_left_out({reason: count for reason, count in made.header.left_out.items() if reason != BAD})
+
+
+def sheet_line(made: ContactSheet, out: str, seed: int) -> str:
+    """What a contact sheet shows."""
+    classes = len(made.index.header.classes)
+    of = f" of {made.classes} of {_classes(classes)}" if classes else ""
+    unread = f"; {made.unreadable:,} cannot be read: `distgan data verify` names them" if made.unreadable else ""
+    return f"{out}: {made.images:,} images{of}, seed {seed}{unread}"
 
 
 def print_unread(url: str, folder: str | None, counts: list[Counter[str]]) -> None:

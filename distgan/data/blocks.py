@@ -13,7 +13,7 @@ from pathlib import Path
 from distgan.data.index import Block, Index
 from distgan.errors import UserError
 from distgan.storage.local_files import locked
-from distgan.storage.retry import Retry
+from distgan.storage.retry import NO_RETRY, Retry
 from distgan.storage.storage import Storage
 from distgan.storage.storage_errors import translate_errors
 from distgan.text import command
@@ -42,6 +42,10 @@ class BlockReader:
         if self._cache is None:
             return self._download(blocks)
         return self._cache.read(self._index.hash, blocks, self._download)
+
+    def without_retry(self) -> BlockReader:
+        """A reader that does not wait for storage that is unavailable."""
+        return BlockReader(self._storage, self._index, self._cache, NO_RETRY)
 
     def bytes_before(self, shard: int, offset: int, count: int) -> bytes:
         """The `count` bytes of a shard before `offset`, unchecked: they belong to no block."""

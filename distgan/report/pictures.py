@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 
 from distgan.data.images import UNREADABLE, open_image
 from distgan.report.run_data import RunData
-from distgan.storage.storage import Storage
+from distgan.storage.storage import NotFoundError, Storage
+from distgan.tracking.grids import REALS
 
 _NAME = re.compile(r"kimg-(\d{1,10}(?:\.\d{1,3})?)\.png")
 
@@ -22,6 +23,8 @@ _MOST_FILE_BYTES = 2**26
 # Where fewer of a run's grids fit as they are, they become WebP, a tenth as large.
 _ENOUGH, _QUALITY = 12, 80
 
+_MOST_REALS_BYTES = 500_000
+
 
 @dataclass
 class Grids:
@@ -31,6 +34,7 @@ class Grids:
         found: how many its folder has.
         converted: whether they are WebP instead of the PNG files as they are.
         shrunk: their sides have been divided by this.
+        reals: real images in the same layout, as a data URL; empty where the run has none.
     """
 
     found: int = 0
@@ -38,6 +42,7 @@ class Grids:
     sources: list[str] = field(default_factory=list)
     converted: bool = False
     shrunk: int = 1
+    reals: str = ""
 
     @property
     def note(self) -> str:
@@ -63,7 +68,8 @@ def read_grids(run: RunData, most_bytes: int, runs: int = 1) -> Grids:
     ends = sorted(names)
     chosen = _evenly(ends, max(2, _MOST_GRIDS // runs))
     files = {kimg: data for kimg in chosen if (data := _read(folder, names[kimg])) is not None}
-    found = Grids(len(names))
+    found = Grids(len(names), reals=_real_images(run.storage))
+    most_bytes -= len(found.reals)
     shown, enough = files, min(_ENOUGH, len(files))
     for shrunk in (1, 2, 4):
         if len(_fitting(shown, most_bytes)) >= enough:
@@ -87,6 +93,20 @@ def _read(folder: Storage, name: str) -> bytes | None:
     except UNREADABLE:
         return None
     return data
+
+
+def _real_images(folder: Storage) -> str:
+    """The grid of real images beside the samples as a data URL; empty where there is none."""
+    try:
+        data = _read(folder, REALS)
+    except NotFoundError:
+        return ""
+    if data is None:
+        return ""
+    shrunk = webp(data)
+    data, kind = (shrunk, "webp") if len(shrunk) < len(data) else (data, "png")
+    found = f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+    return found if len(found) <= _MOST_REALS_BYTES else ""
 
 
 def webp(png: bytes, shrunk: int = 1) -> bytes:

@@ -8,13 +8,14 @@ from contextlib import nullcontext
 from types import TracebackType
 from typing import Self
 
+from PIL import Image
 from torch import Tensor
 
 from distgan.config.plugins import TRACKERS, error_text, is_custom
 from distgan.errors import UserError
 from distgan.storage.retry import NO_RETRY, WAIT_S, Retry
 from distgan.storage.storage import Storage, translate_errors
-from distgan.tracking.grids import image_grid
+from distgan.tracking.grids import image_grid, with_column_names
 from distgan.tracking.jsonl import last_checkpoint
 from distgan.tracking.record import METRICS, RunRecord, earlier_lines, read_summary
 from distgan.tracking.tracker import TrackedRun, Tracker, tracker_class
@@ -91,11 +92,19 @@ class RunFolder:
         with self._lock:
             self._for_each(lambda tracker: tracker.event(event))
 
-    def samples(self, step: int, kimg: float, images: Tensor, columns: int | None = None) -> None:
+    def samples(
+        self, step: int, kimg: float, images: Tensor, columns: int | None = None, names: Sequence[str] = ()
+    ) -> None:
         """Records uint8 (N, C, H, W) as a grid; images smaller than 64 pixels are enlarged."""
-        grid = image_grid(images, columns, scale=max(1, _PICTURE_SIZE // images.shape[-1]))
+        grid = _grid(images, columns, names)
         with self._lock:
             self._for_each(lambda tracker: tracker.samples(step, kimg, grid))
+
+    def real_images(self, images: Tensor, columns: int | None = None, names: Sequence[str] = ()) -> None:
+        """Records real images as a grid like that of the samples."""
+        grid = _grid(images, columns, names)
+        with self._lock:
+            self._for_each(lambda tracker: tracker.real_images(grid))
 
     def flush(self) -> None:
         """Writes everything to the disk, and starts to upload changed files to remote storage."""
@@ -147,6 +156,11 @@ class RunFolder:
             self._failing.discard(name)
 
 
+def _grid(images: Tensor, columns: int | None, names: Sequence[str]) -> Image.Image:
+    grid = image_grid(images, columns, scale=max(1, _PICTURE_SIZE // images.shape[-1]))
+    return with_column_names(grid, names) if names else grid
+
+
 class RunReporter:
     """Implements `training.events.Reporter` for rank 0, and does nothing on the others.
 
@@ -193,9 +207,15 @@ class RunReporter:
             if self._folder.last_checkpoint != self._newest:  # a kill before its row was written
                 self._folder.event(CheckpointSaved(step, event.kimg, self._newest))
 
-    def samples(self, step: int, kimg: float, images: Tensor, columns: int | None = None) -> None:
+    def samples(
+        self, step: int, kimg: float, images: Tensor, columns: int | None = None, names: Sequence[str] = ()
+    ) -> None:
         assert self._folder is not None
-        self._folder.samples(step, kimg, images, columns)
+        self._folder.samples(step, kimg, images, columns, names)
+
+    def real_images(self, images: Tensor, columns: int | None = None, names: Sequence[str] = ()) -> None:
+        assert self._folder is not None
+        self._folder.real_images(images, columns, names)
 
     def flush(self) -> Callable[[], None]:
         folder = self._folder

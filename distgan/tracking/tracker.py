@@ -69,7 +69,10 @@ class Tracker:
         """Takes an event (`training.events`), the first of which is `RunStarted`, the last `RunFinished`."""
 
     def samples(self, step: int, kimg: float, grid: Image.Image) -> None:
-        """Takes a grid of samples at fixed latents; images smaller than 64 pixels are enlarged."""
+        """Takes a grid of samples at fixed latents; images smaller than 64 pixels are enlarged, columns have names."""
+
+    def real_images(self, grid: Image.Image) -> None:
+        """Takes a grid of real images, laid out like the samples, at the beginning of a new run."""
 
     def flush(self) -> None:
         """Writes everything to the disk; called after evaluations and checkpoints."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from distgan.training.health import FailureMode, HealthWarning
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from torch import Tensor
 
@@ -258,8 +258,14 @@ class Reporter(Protocol):
         """Receives an event. Must not block the training."""
         ...
 
-    def samples(self, step: int, kimg: float, images: Tensor, columns: int | None = None) -> None:
-        """Receives samples at fixed latents, uint8 (N, C, H, W) on the CPU, for a grid of so many columns."""
+    def samples(
+        self, step: int, kimg: float, images: Tensor, columns: int | None = None, names: Sequence[str] = ()
+    ) -> None:
+        """Receives samples at fixed latents, uint8 (N, C, H, W) on the CPU, for a grid of columns with these names."""
+        ...
+
+    def real_images(self, images: Tensor, columns: int | None = None, names: Sequence[str] = ()) -> None:
+        """Receives real images for a grid like that of the samples, once, at the beginning of a run."""
         ...
 
     def flush(self) -> Callable[[], None]:

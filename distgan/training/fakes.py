@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from distgan.config.schema import Config
+from distgan.data.dataset import Dataset
+from distgan.data.preview import choose_samples, read_samples
 from distgan.errors import UserError
 from distgan.evaluation.extractors.extractor import to_uint8
 from distgan.evaluation.image_source import CHUNK
@@ -146,6 +149,27 @@ class SampleGrid:
         latents = torch.randn(int(grid.latents.max()) + 1, config.latent_dim, generator=random)
         self._latents = latents[grid.latents].to(device, DTYPES[config.training.precision])
         self._labels: Labels = () if grid.labels is None else (grid.labels.to(device),)
+        self._count, self._column_labels = len(grid.latents), [] if grid.labels is None else grid.labels.tolist()
+        self._column_labels = self._column_labels[: grid.columns]
+
+    def column_names(self, classes: Sequence[str]) -> list[str]:
+        """The class of each column; none of an unconditional generator's grid."""
+        return [classes[label] for label in self._column_labels]
+
+    def real_images(self, dataset: Dataset, seed: int) -> Tensor:
+        """Real images in the places of samples with their labels, uint8 (N, C, H, W); white where there are too few.
+
+        They are read at once, without waiting for storage. Raises UserError where that fails.
+        """
+        labels: list[int | None] = [*sorted(set(self._column_labels))] or [None]
+        count = self._count // len(labels)
+        chosen = [choose_samples(dataset.index, label, count, seed) for label in labels]
+        images, _ = read_samples(dataset, chosen, count, dataset.reader.without_retry())
+        if not self._column_labels:
+            return torch.from_numpy(images[0])
+        left = {label: list(some) for label, some in zip(labels, images, strict=True)}
+        rows = self._count // len(self._column_labels)
+        return torch.from_numpy(np.stack([left[label].pop(0) for label in self._column_labels * rows]))
 
     @torch.inference_mode()
     def images(self, generator: nn.Module) -> Tensor:

@@ -7,6 +7,7 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from threading import Event as Flag
 
+from distgan.config.plugins import error_text
 from distgan.config.schedule import find_schedules
 from distgan.data.dataset import Dataset, check_bad_samples
 from distgan.data.order import Order
@@ -94,6 +95,8 @@ class Trainer:
         config, progress = self.config, self.state.progress
         budget = round(config.training.kimg * 1000)
         self._report(*self.start_events)
+        if self.last_checkpoint is None:
+            self._show_real_images()
         if self.is_continuation:
             self._save_checkpoint()  # the run can then be resumed and sampled by itself
         if config.evaluation.at_start and progress.step == 0 and not progress.evaluations and not progress.pending:
@@ -279,12 +282,25 @@ class Trainer:
         if checkpoint_due:
             self._save_checkpoint(required=False)
 
+    def _show_real_images(self) -> None:
+        """Reports real images in the layout of the samples, at the beginning of a run. Never fails."""
+        if self.distributed.rank != 0:
+            return
+        try:
+            with self.meter.phase("samples"):
+                images = self.grid.real_images(self.dataset, self.config.seed)
+                self.reporter.real_images(images, self.grid.columns, self.grid.column_names(self.state.classes))
+        except Exception as error:  # noqa: BLE001 - training continues
+            reason = str(error) if isinstance(error, UserError) else error_text(error)
+            self._report(Notice(f"no picture of real images: {reason}; training continues without it"))
+
     def _save_samples(self) -> None:
         if self.distributed.rank != 0:
             return
         with self.meter.phase("samples"):
             progress, images = self.state.progress, self.grid.images(self.state.ema.network)
-            self.reporter.samples(progress.step, progress.kimg, images, self.grid.columns)
+            names = self.grid.column_names(self.state.classes)
+            self.reporter.samples(progress.step, progress.kimg, images, self.grid.columns, names)
 
     def _save_checkpoint(self, *, required: bool = True) -> None:
         """Starts writing a checkpoint in the background, on rank 0, after the metrics of its steps.

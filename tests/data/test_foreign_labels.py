@@ -139,4 +139,4 @@ def test_the_table_of_classes_is_bounded(tmp_path: Path, cli: Cli) -> None:
     lines = cli("data", "info", str(tmp_path)).out.splitlines()
     table = lines[lines.index("  class  name      images") :]
     assert table[1:3] == ["      0  0              1", "      1  1              0"]
-    assert table[21] == "  and 278 classes more, with 0 to 1 images each"
+    assert table[51:] == ["  and 248 classes more, with 0 to 1 images each", *lines[-1:]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +80,9 @@ class Recorder:
         self.stop_at, self.on_event = stop_at, on_event
         self.events: list[Event] = []
         self.grids: list[Tensor] = []
+        self.reals: list[Tensor] = []
         self.columns: list[int | None] = []
+        self.names: Sequence[str] = ()
         self.step = 0
 
     def event(self, event: Event) -> None:
@@ -89,9 +91,15 @@ class Recorder:
             self.step = event.step
         self.on_event(event)
 
-    def samples(self, step: int, kimg: float, images: Tensor, columns: int | None = None) -> None:
+    def samples(
+        self, step: int, kimg: float, images: Tensor, columns: int | None = None, names: Sequence[str] = ()
+    ) -> None:
         self.grids.append(images)
         self.columns.append(columns)
+        self.names = names
+
+    def real_images(self, images: Tensor, columns: int | None = None, names: Sequence[str] = ()) -> None:
+        self.reals.append(images)
 
     def flush(self) -> Callable[[], None]:
         return lambda: None
