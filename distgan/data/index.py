@@ -229,7 +229,7 @@ class Index:
         if hashlib.sha256(table).hexdigest() != header.table_sha256:
             raise UserError(
                 f"{storage.url}/{TABLE_NAME}: does not belong to {INDEX_NAME} (its SHA-256 differs); "
-                f"make both again with `{command('data', 'index', storage.url)}`"
+                f"make both again with `{index_command(header, storage)}`"
             )
         index = cls(header, *_unpack_table(table, header.samples, where))
         index._check_offsets(where)
@@ -239,6 +239,13 @@ class Index:
                 f"{where}: damaged: {len(index.checksums)} checksums for {len(index._spans)} blocks; {_AGAIN}"
             )
         return index
+
+
+def index_command(header: Header, storage: Storage) -> str:
+    """The command that makes the index in the folder `storage` again."""
+    if header.source is None:
+        return command("data", "index", storage.url)
+    return command("data", "index", header.source, "--index", storage.url)
 
 
 def _header_json(header: Header, *, whole: bool = True) -> bytes:

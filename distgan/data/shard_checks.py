@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from distgan.data.index import Index, Shard
+from distgan.data.index import Index, Shard, index_command
 from distgan.errors import UserError
 from distgan.storage.storage import FileFacts, NotFoundError, Storage
-from distgan.text import command
 
 _REQUESTS = 16  # at once
 
@@ -22,7 +21,7 @@ def open_index(storage: Storage) -> Index:
     if index.header.source is None:
         return index
     folder, shards = index.shard_folder(storage), index.header.shards
-    again = f"if the shards have moved or changed, index them again: `{again_command(index, storage)}`"
+    again = f"if the shards have moved or changed, index them again: `{index_command(index.header, storage)}`"
     try:
         found = shard_facts(folder, [shard.name for shard in shards])
     except NotFoundError as error:
@@ -31,13 +30,6 @@ def open_index(storage: Storage) -> Index:
         if (change := change_of(shard, facts)) is not None:
             raise UserError(f"{folder.url}/{shard.name}: {change}; {again}")
     return index
-
-
-def again_command(index: Index, storage: Storage) -> str:
-    """The command that makes the index in the folder `storage` again."""
-    if index.header.source is None:
-        return command("data", "index", storage.url)
-    return command("data", "index", index.header.source, "--index", storage.url)
 
 
 def change_of(shard: Shard, found: FileFacts) -> str | None:

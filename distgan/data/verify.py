@@ -7,8 +7,8 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from distgan.data.images import decode_image, recovered_jpegs
-from distgan.data.index import Index, Shard
-from distgan.data.shard_checks import again_command, change_of
+from distgan.data.index import Index, Shard, index_command
+from distgan.data.shard_checks import change_of
 from distgan.data.tar import tar_members
 from distgan.errors import UserError
 from distgan.storage.storage import FileFacts, Storage
@@ -32,7 +32,7 @@ def verify(
         before = recovered_jpegs.value
         faults += _shard_faults(folder, index, number, samples)
         if index.header.source is not None and (fault := _etag_changed(folder, shard)) is not None:
-            faults.append(f"{fault}; index the shards again: `{again_command(index, storage)}`")
+            faults.append(f"{fault}; index the shards again: `{index_command(index.header, storage)}`")
         if on_recovered is not None:
             on_recovered(recovered_jpegs.value - before)
         if on_progress is not None:

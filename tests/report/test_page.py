@@ -17,6 +17,7 @@ from distgan.report.pictures import read_grids
 from distgan.report.run_data import read_run
 from distgan.storage.claim import CLAIM_NAME, Claim
 from distgan.storage.storage import Storage
+from packing import gray
 from page_reader import EVIL, PageReader
 from run_folders import WARNING, evaluation_row, step_row, summary, write_run
 
@@ -63,6 +64,14 @@ def test_a_page_tells_of_a_run(toy: Storage) -> None:
     assert [trace["term"] for trace in figures["Losses"]["traces"]] == ["discriminator", "generator"]
     assert page.data["grids"][0]["kimg"] == [2.5, 5, 7.5, 10]
     assert all(source.startswith("data:image/png;base64,") for source in page.data["grids"][0]["sources"])
+
+
+def test_real_images_stand_beside_the_samples(toy: Storage) -> None:
+    toy.write_bytes("reals.png", gray(77, "PNG"))
+    (shown,) = (found for found in read_page(toy.url).tags_of("img") if found["alt"] == "Real images of toy")
+    assert str(shown["src"]).startswith("data:image/")
+    toy.write_bytes("reals.png", gray(77, "PNG")[:50])
+    assert not [found for found in read_page(toy.url).tags_of("img") if "Real" in str(found["alt"])], "damaged"
 
 
 def test_it_asks_the_network_for_nothing(toy: Storage) -> None:

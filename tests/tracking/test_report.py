@@ -28,7 +28,7 @@ from distgan.launch.local import Outcome
 from distgan.storage.storage import Storage, UnavailableError
 from distgan.tracking import formatting, tensorboard
 from distgan.tracking.console import Display, Eta
-from distgan.tracking.grids import image_grid, png_bytes
+from distgan.tracking.grids import image_grid, png_bytes, with_column_names, with_row_names
 from distgan.tracking.jsonl import read_rows
 from distgan.tracking.plots import draw_curves
 from distgan.tracking.record import RunRecord, read_summary, recorded_failure
@@ -660,3 +660,16 @@ def test_further_measures_are_written_shown_and_told(tmp_path: Path) -> None:
     assert (row["seconds/features"], row["seconds/kernel"]) == (17.0, 0.5)
     board = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     assert board.Scalars("measure/recall_lite0_2k")[0].value == 0.5
+
+
+def test_columns_and_rows_have_names() -> None:
+    grid = image_grid(torch.zeros(6, 1, 64, 64, dtype=torch.uint8), columns=3)
+    for named, band in (
+        (with_column_names(grid, ["a", "a longer name of several words and more", "\x1b[2J"]), (slice(0, -134),)),
+        (with_row_names(grid, ["a\n10", "x" * 1000]), (slice(None), slice(0, -200))),
+    ):
+        pixels = np.asarray(named)
+        assert np.array_equal(pixels[-134:, -200:], np.asarray(grid)), "the grid is as it was"
+        assert (pixels[band] < 100).any()
+        assert pixels[band].shape[0] <= 134
+        assert pixels.shape[1] < 400
