@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from distgan.text import command, options, printable
 
 if TYPE_CHECKING:
@@ -47,12 +45,16 @@ def _classes(count: int) -> str:
 
 
 def _empty(opened: Index) -> str:
+    import numpy as np
+
     empty = len(opened.header.classes) - len(np.unique(opened.labels[opened.labels >= 0]))
     return f" ({empty:,} without an image)" if empty > 0 else ""
 
 
 def print_classes(opened: Index) -> None:
     """Prints the classes with their numbers of images: all, or the first where they are many."""
+    import numpy as np
+
     classes = opened.header.classes
     if not classes:
         return

@@ -426,7 +426,11 @@ SHARDS = [
     Case("no shards to index", "data index {tmp}"),
     Case("deep attributes", "data index foreign", make=foreign(("a.json", b"[" * 100_000))),
     Case("sparse image", "data index foreign", make=foreign(("a.png", GRAY), sparse=True)),
-    Case("label of words", "data index foreign", DAMAGED, foreign(("a.png", GRAY), ("a.cls", b"cat"))),
+    Case("label of signs", "data index foreign", DAMAGED, foreign(("a.png", GRAY), ("a.cls", b"+-"))),
+    Case("no such class", "data index foreign --classes dog,cow", make=foreign(("a.png", GRAY), ("a.cls", b"cat"))),
+    Case("no file of classes", "data index foreign --classes none.txt", OPTION, foreign(("a.png", GRAY))),
+    Case("two images of a key", "data index foreign", make=foreign(("a.in.png", GRAY), ("a.out.png", GRAY))),
+    Case("sheet elsewhere", "data show data --out s3://bucket/sheet.png", OPTION),
     Case("no good sample to index", "data index foreign --bad skip", make=foreign(("a.jpg", b"x"))),
     Case("no image to index", "data index foreign", DAMAGED, foreign(("a.jpg", b"\xff\xd8"))),
 ]
