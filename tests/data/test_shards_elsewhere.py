@@ -22,6 +22,8 @@ from distgan.data.verify import verify
 from distgan.errors import UserError
 from distgan.storage.storage import NotFoundError, Storage
 from packing import gray, write_foreign
+from runs import assert_same_bits, newest, run, tiny_config
+from toy_data import pack_numbered
 from web_files import web_server
 
 pytestmark = pytest.mark.timeout(60)
@@ -69,6 +71,20 @@ def test_shards_of_a_web_server_are_read_from_there(shards: Path, tmp_path: Path
         moved = tmp_path / "elsewhere"
         shutil.move(tmp_path / "index", moved)
         assert first_pixels(moved) == PIXELS, "the index can be moved"
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_a_run_is_the_same_wherever_its_shards_are(tmp_path: Path) -> None:
+    packed = pack_numbered(tmp_path / "data", 120)
+    with web_server(tmp_path / "data") as (url, _):
+        last = packed.header.shards[-1].name[-9:-4]
+        made, _ = index_at(f"{url}/shard-{{00000..{last}}}.tar", tmp_path / "index")
+        assert made.labels.tolist() == packed.labels.tolist()
+        run(tiny_config("quickstart", str(tmp_path / "index"), 2), str(tmp_path), "elsewhere")
+    shutil.rmtree(tmp_path / "index")
+    run(tiny_config("quickstart", str(tmp_path / "data"), 2), str(tmp_path), "beside")
+    one, other = newest(str(tmp_path), "elsewhere"), newest(str(tmp_path), "beside")
+    assert_same_bits(one, other)
 
 
 def test_shards_of_a_bucket_are_checked_by_their_etags(shards: Path, tmp_path: Path, bucket: str) -> None:
