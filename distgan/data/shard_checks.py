@@ -21,7 +21,8 @@ def open_index(storage: Storage) -> Index:
     if index.header.source is None:
         return index
     folder, shards = index.shard_folder(storage), index.header.shards
-    again = f"if the shards have moved or changed, index them again: `{index_command(index.header, storage)}`"
+    command = index_command(index.header, storage)
+    again = f"if the shards have moved or changed, index them again, with the same options: `{command}`"
     try:
         found = shard_facts(folder, [shard.name for shard in shards])
     except NotFoundError as error:

@@ -30,9 +30,11 @@ def verify(
     for number, shard in enumerate(index.header.shards):
         samples = range(first, first + shard.samples)
         before = recovered_jpegs.value
-        faults += _shard_faults(folder, index, number, samples)
-        if index.header.source is not None and (fault := _etag_changed(folder, shard)) is not None:
-            faults.append(f"{fault}; index the shards again: `{index_command(index.header, storage)}`")
+        found = _shard_faults(folder, index, number, samples)
+        if not found and index.header.source is not None and (fault := _etag_changed(folder, shard)) is not None:
+            again = f"index the shards again, with the same options: `{index_command(index.header, storage)}`"
+            found = [f"{fault}, but its bytes are the same; {again}"]
+        faults += found
         if on_recovered is not None:
             on_recovered(recovered_jpegs.value - before)
         if on_progress is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -98,7 +99,9 @@ def test_shards_of_a_bucket_are_checked_by_their_etags(shards: Path, tmp_path: P
     write_foreign(shards / NAMES[1], [{"png": gray(99, "PNG"), "cls": "1"} for _ in range(6)])
     assert (shards / NAMES[1]).stat().st_size == made.header.shards[1].bytes
     remote.upload(shards / NAMES[1], NAMES[1])
-    with pytest.raises(UserError, match=rf"^{remote.url}/shard-001\.tar: its ETag is .* index them again: `distgan"):
+    with pytest.raises(
+        UserError, match=rf"^{remote.url}/shard-001\.tar: its ETag is .* index them again, .*: `distgan"
+    ):
         open_index(place)
     assert any("shard-001.tar: its 30720 bytes are not" in fault for fault in verify(place))
 
@@ -114,7 +117,7 @@ def test_a_changed_shard_is_named(shards: Path, tmp_path: Path, name: str) -> No
     change, message = CHANGES[name]
     _, place = index_at(str(shards), tmp_path / "index")
     change(shards / NAMES[2])
-    again = rf"index them again: `distgan data index {shards} --index {place.url}`$"
+    again = rf"index them again, .*: `distgan data index {shards} --index {place.url}`$"
     with pytest.raises(UserError, match=rf"^{shards}/shard-002\.tar: .*{message}.*; if .*{again}"):
         open_index(place)
     assert any("shard-002.tar" in fault for fault in verify(place))
@@ -127,7 +130,7 @@ def test_verify_tells_of_a_new_etag_with_the_same_bytes(shards: Path, tmp_path: 
         content["shards"][0]["etag"] = '"another"'
         (tmp_path / "index" / INDEX_NAME).write_text(json.dumps(content))
         (fault,) = verify(place)
-        assert fault.startswith("shard-000.tar: its ETag is ")
+        assert re.match(r"shard-000\.tar: its ETag is .*, but its bytes are the same; index .*: `distgan data", fault)
         assert Index.load(place).hash == made.hash, "no part of the data"
 
 
@@ -135,7 +138,7 @@ def test_moved_shards_are_named_with_the_way_out(shards: Path, tmp_path: Path) -
     made, place = index_at(str(shards), tmp_path / "index")
     shutil.move(shards, tmp_path / "moved")
     with pytest.raises(
-        NotFoundError, match=r"/shards/shard-000\.tar: not found.*index them again: `distgan data index"
+        NotFoundError, match=r"/shards/shard-000\.tar: not found.*index them again, .*: `distgan data index"
     ):
         open_index(place)
     again, _ = index_at(str(tmp_path / "moved"), tmp_path / "index")
