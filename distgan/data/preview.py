@@ -64,5 +64,5 @@ def read_samples(
                 if image is None:
                     bad += 1
                 else:
-                    images[places[sample]] = image
+                    images[places[sample]] = image.transpose(2, 0, 1)
     return images, bad
