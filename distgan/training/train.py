@@ -24,11 +24,13 @@ from distgan.training.loop import Trainer
 from distgan.training.meter import Meter
 from distgan.training.networks import build_networks, build_objective
 from distgan.training.optimizers import build_optimizers
+from distgan.training.own_modules import changed_modules
 from distgan.training.process import choose_threads, crowding_load, prepare_process
 from distgan.training.profiling import StepProfiler
 from distgan.training.progress import Progress
 from distgan.training.run_evaluator import AsyncEvaluator, RunEvaluator
 from distgan.training.run_spec import RunSpec
+from distgan.training.session import this_session
 from distgan.training.starting_point import LAST, find_checkpoint
 from distgan.training.state import TrainingState, check_continuable, check_resumable
 from distgan.training.step import Step
@@ -105,13 +107,18 @@ def build_trainer(
     dataset = Dataset.open(config.data, config.image_shape, Retry(log, stop_reading, wait_s=spec.patience_s))
     check_data(config, dataset.index)
     state = _initial_state(config, distributed, dataset, threads)
+    if distributed.rank == 0:
+        state.session = this_session(distributed.device, spec.command, custom.values())
     if resumed is not None:
         _resume(state, resumed, spec.run.url, log)
     elif continued is not None:
         check_continuable(continued, config, state.data_hash)
         state.continue_from(continued)
+        _tell_changed_modules(state, continued, log)
     elif (url := distributed.broadcast(spec.init_from)) is not None:
-        state.load_weights(find_checkpoint(url, retry=reading))
+        left_out = state.load_weights(find_checkpoint(url, retry=reading), partial=distributed.broadcast(spec.partial))
+        if left_out is not None:
+            log(left_out)
 
     step = Step(config, state.networks, build_objective(config), state.optimizers, distributed)
     chosen = [Notice(line) for line in step.warm_up()]
@@ -209,6 +216,14 @@ def _resume(state: TrainingState, checkpoint: Checkpoint, run_url: str, log: Cal
         log(f"{skipped}; resuming from {checkpoint.manifest.name}")
     if checkpoint.manifest.former_format is not None:
         log(checkpoint.manifest.former_format)
+    _tell_changed_modules(state, checkpoint, log)
+
+
+def _tell_changed_modules(state: TrainingState, checkpoint: Checkpoint, log: Callable[[str], None]) -> None:
+    before, now, run_url = checkpoint.manifest.session, state.session, checkpoint.url.rsplit("/", 2)[0]
+    if before is not None and now is not None:
+        for line in changed_modules(before.modules, now.modules, run_url, checkpoint.manifest.name):
+            log(line)
 
 
 def _run_started(
