@@ -114,6 +114,7 @@ def train(
     began = time.monotonic() if began is None else began
     from distgan.launch.local import check_device, check_fixed, check_processes, cluster_address, train_local
     from distgan.storage.retry import Retry
+    from distgan.tracking.tracker import check_trackers
     from distgan.training.run_spec import RunSpec, plan_run
     from distgan.training.session import this_command
 
@@ -127,6 +128,7 @@ def train(
         check_fixed(config.scale)
         check_processes(config.scale.workers)
     check_device(config.scale.device, config.scale.fewest, address, no_ray=not ray)
+    check_trackers(config.tracking)
     first = os.environ.get("RANK", "0") == "0"
     asked = RunSpec(
         config, name, str(storage), profile, init_from, continue_from, partial=partial, command=this_command()

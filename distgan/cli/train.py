@@ -148,12 +148,14 @@ def _print_plan(
     """Prints the whole configuration as YAML, and the plan to standard error."""
     from distgan.launch.local import check_device, check_fixed, check_processes
     from distgan.tracking.tables import print_plan
+    from distgan.tracking.tracker import check_trackers
     from distgan.training.run_spec import RunSpec, plan_run
 
     if no_ray:
         check_fixed(config.scale)
         check_processes(config.scale.workers)
     device = check_device(config.scale.device, config.scale.fewest, address, no_ray=no_ray)
+    check_trackers(config.tracking)
     spec = RunSpec(config, name, storage, init_from=init_from, continue_from=continue_from, partial=partial)
     plan = plan_run(spec, dry_run=True)
     for text in plan.warnings:

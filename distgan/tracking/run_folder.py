@@ -10,14 +10,14 @@ from typing import Self
 
 from torch import Tensor
 
-from distgan.config.plugins import TRACKERS, error_text, is_custom
+from distgan.config.plugins import error_text, is_custom
 from distgan.errors import UserError
 from distgan.storage.retry import NO_RETRY, WAIT_S, Retry
 from distgan.storage.storage import Storage, translate_errors
 from distgan.tracking.grids import image_grid
 from distgan.tracking.jsonl import last_checkpoint
 from distgan.tracking.record import METRICS, RunRecord, earlier_lines, read_summary
-from distgan.tracking.tracker import TrackedRun, Tracker, tracker_class
+from distgan.tracking.tracker import DEFAULT, TrackedRun, Tracker, tracker_class
 from distgan.tracking.upload import UploadQueue
 from distgan.training.checkpoints import checkpoint_name
 from distgan.training.events import CheckpointSaved, EvaluationResult, Event, Notice, RunFinished, RunStarted
@@ -58,7 +58,7 @@ class RunFolder:
         resume_step: int | None,
         log: Callable[[str], None] = lambda _: None,
         retry: Retry = NO_RETRY,
-        trackers: Sequence[str] = tuple(TRACKERS),
+        trackers: Sequence[str] = DEFAULT,
     ) -> None:
         self._lock, self._log = threading.Lock(), log
         self._failing: set[str] = set()
@@ -159,7 +159,7 @@ class RunReporter:
         run: Storage,
         sink: Callable[[Event], None],
         stop_requested: Callable[[], bool],
-        trackers: Sequence[str] = tuple(TRACKERS),
+        trackers: Sequence[str] = DEFAULT,
         patience_s: float = WAIT_S,
     ) -> None:
         self._run, self._sink, self._stop_requested, self._trackers = run, sink, stop_requested, trackers

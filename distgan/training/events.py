@@ -92,6 +92,7 @@ class EvaluationResult:
         diversity: of the samples, relative to real images (`metrics.diversity`).
         untrained: value of the generator that the run began with, if it was evaluated.
         given: whether that generator had weights of another run.
+        floor: as in `Summary`.
     """
 
     step: int
@@ -111,6 +112,7 @@ class EvaluationResult:
     diversity: float | None = None
     untrained: float | None = None
     given: bool = False
+    floor: float | None = None
 
 
 @dataclass(frozen=True)

@@ -186,6 +186,8 @@ class Trainer:
         self._sync_metrics()
         metrics, images_per_second = self.meter.take()
         progress, training = self.state.progress, self.config.training
+        rates = self.state.optimizers.learning_rates(progress.kimg)
+        metrics |= {f"learning_rate/{name}": rate for name, rate in rates.items()}
         metrics |= {f"schedule/{key}": schedule.at(progress.kimg) for key, schedule in self.schedules.items()}
         if self.config.data.bad_samples == "skip":
             metrics["data/bad_samples"] = progress.bad_samples
