@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from distgan.text import printable
+from distgan.text import plural, printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,8 +17,6 @@ _NAMED = 5  # reasons for leaving samples out
 
 def print_index(url: str, opened: Index) -> None:
     """Prints what a data set holds."""
-    from distgan.tracking.formatting import plural
-
     header = opened.header
     labeled = int((opened.labels >= 0).sum())
     megabytes = sum(shard.bytes for shard in header.shards) / 1e6
@@ -26,9 +24,9 @@ def print_index(url: str, opened: Index) -> None:
     if header.image_size is None:
         shape = f"{header.channels} channels, several sizes (train with data.resize)"
     lines = [
-        f"{url}: {header.samples:,} images, {shape}",
+        f"{url}: {plural(header.samples, 'image')}, {shape}",
         f"  {plural(len(header.shards), 'shard')}, {megabytes:.1f} MB, {plural(len(opened.blocks), 'block')}",
-        f"  {len(header.classes)} classes{_empty(opened)}, {labeled:,} labeled",
+        f"  {plural(len(header.classes), 'class', 'classes')}{_empty(opened)}, {labeled:,} labeled",
         f"  hash {opened.hash}",
     ]
     print("\n".join(map(printable, lines)))
@@ -75,7 +73,7 @@ def print_few_images(samples: int) -> None:
 def print_skipped(reasons: list[str]) -> None:
     """Prints how many samples were left out, and the first reasons."""
     if reasons:
-        print(f"{len(reasons):,} bad {'sample' if len(reasons) == 1 else 'samples'} left out:")
+        print(f"{plural(len(reasons), 'bad sample')} left out:")
         for reason in reasons[:_NAMED]:
             print(f"  {printable(reason)}")
         if len(reasons) > _NAMED:

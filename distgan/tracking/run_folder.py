@@ -20,7 +20,15 @@ from distgan.tracking.record import METRICS, RunRecord, earlier_lines, read_summ
 from distgan.tracking.tracker import DEFAULT, TrackedRun, Tracker, tracker_class
 from distgan.tracking.upload import UploadQueue
 from distgan.training.checkpoints import checkpoint_name
-from distgan.training.events import CheckpointSaved, EvaluationResult, Event, Notice, RunFinished, RunStarted
+from distgan.training.events import (
+    CheckpointSaved,
+    EvaluationResult,
+    Event,
+    Notice,
+    PhaseStarted,
+    RunFinished,
+    RunStarted,
+)
 
 _PICTURE_SIZE = 64
 
@@ -176,7 +184,7 @@ class RunReporter:
         if self._folder is not None:
             self._folder.event(event)
         else:
-            assert isinstance(event, Notice), "a run's first event is RunStarted"
+            assert isinstance(event, Notice | PhaseStarted), "a run's first event is RunStarted"
         if self._folder is not None and isinstance(
             event, RunStarted | CheckpointSaved | EvaluationResult | RunFinished
         ):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import netrc
 import os
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -43,8 +44,10 @@ class WandbTracker(ServiceTracker):
     def open(self, started: RunStarted, configuration: Mapping[str, Any]) -> int | None:
         import wandb
 
-        offline = _is_offline()
-        folder = str(self.run.folder) if offline else os.environ.get("WANDB_DIR")
+        folder = str(self.run.folder)
+        if not _is_offline():  # what is in the run's folder would be uploaded there too
+            remote = "://" in self.run.url
+            folder = os.environ.get("WANDB_DIR") or (tempfile.gettempdir() if remote else folder)
         self._run = wandb.init(
             project=os.environ.get("WANDB_PROJECT", "distgan"),
             id=self.id,
@@ -52,7 +55,9 @@ class WandbTracker(ServiceTracker):
             config=dict(configuration),
             resume="allow",
             dir=folder,
-            settings=wandb.Settings(console="off", silent=True, finish_timeout=CLOSE_S / 2, save_code=False),
+            settings=wandb.Settings(
+                console="off", silent=True, init_timeout=CLOSE_S / 3, finish_timeout=CLOSE_S / 3, save_code=False
+            ),
         )
         self._run.define_metric("progress/kimg")
         self._run.define_metric("*", step_metric="progress/kimg")

@@ -21,6 +21,7 @@ from distgan.training.events import (
     EvaluationResult,
     Event,
     Notice,
+    PhaseStarted,
     Reporter,
     RunFinished,
     StepMetrics,
@@ -242,6 +243,7 @@ class Trainer:
             self._report_evaluation(finished)
             results.append(finished)
         if last or not evaluator.is_async:
+            self._report(PhaseStarted("evaluation", self.state.progress.kimg))
             with self.meter.phase("evaluation"):
                 result = evaluator.evaluate()
             self._report_evaluation(result)

@@ -13,12 +13,13 @@ from distgan.errors import UserError
 from distgan.evaluation.evaluator import build_evaluator
 from distgan.storage.retry import Retry
 from distgan.storage.storage_errors import StorageError
+from distgan.text import plural
 from distgan.training.acceleration import check_acceleration
 from distgan.training.checkpoints import Checkpoint, CheckpointStore
 from distgan.training.data_checks import check_data, small_dataset_warning
 from distgan.training.divergence import DivergenceGuard
 from distgan.training.ema import ExponentialMovingAverage
-from distgan.training.events import Notice, Reporter, RunStarted, Summary
+from distgan.training.events import Notice, PhaseStarted, Reporter, RunStarted, Summary
 from distgan.training.fakes import SampleGrid
 from distgan.training.loop import Trainer
 from distgan.training.meter import Meter
@@ -126,6 +127,8 @@ def build_trainer(
         state.ema.capture(state.networks.generator, step.graphs)
     profiler = StepProfiler(spec.run, distributed.device, log) if spec.profile and distributed.rank == 0 else None
     grid = SampleGrid(config, distributed.device)
+    if distributed.rank == 0 and config.evaluation.statistics is None:
+        reporter.event(PhaseStarted(f"statistics of {plural(len(dataset.index), 'real image')}"))
     with meter.phase("real statistics"):
         evaluator = build_evaluator(config.evaluation, config.data, distributed, dataset)
     run_evaluator = RunEvaluator(
@@ -254,4 +257,5 @@ def _run_started(
         metric=metric,
         configuration=spec.as_yaml(),
         crowding_load=load,
+        evaluation_every_kimg=config.evaluation.every_kimg,
     )

@@ -180,6 +180,15 @@ def test_a_killed_and_resumed_run_has_each_step_once(
     assert found == [(1000, 0.8), (2000, 0.8), (3000, 0.5), (4000, 0.5), (5000, 0.5)]
 
 
+def test_tensorboard_reads_a_run_in_a_bucket(bucket: str) -> None:
+    """By its own layer for files, which takes fsspec where there is no boto3."""
+    with RunFolder(Storage.open(bucket).child("run"), None) as folder:
+        folder.event(STARTED)
+        folder.event(trained(10))
+    board = EventAccumulator(f"{bucket}/run/tensorboard").Reload()
+    assert [event.step for event in board.Scalars("loss/generator")] == [1000]
+
+
 def test_the_configuration_is_there_from_the_start(recording: Recording) -> None:
     reporter = RunReporter(recording, lambda event: None, lambda: False)
     reporter.event(STARTED)
