@@ -86,6 +86,7 @@ def train(
     profile: bool = False,
     init_from: str | None = None,
     continue_from: str | None = None,
+    partial: bool = False,
     began: float | None = None,
 ) -> TrainResult:
     """Trains a GAN, or resumes the run that exists at STORAGE/NAME.
@@ -102,6 +103,7 @@ def train(
         profile: records some steps: a trace, and a table of where their time goes.
         init_from: a run or checkpoint; a new run begins with its weights.
         continue_from: a run or checkpoint; a new run begins with its whole state.
+        partial: with `init_from`: takes the weights that fit by name and shape, and says which are left out.
         began: `time.monotonic()` from which the summary's `start` counts; by default now.
 
     Raises:
@@ -112,7 +114,9 @@ def train(
     began = time.monotonic() if began is None else began
     from distgan.launch.local import check_device, check_fixed, check_processes, cluster_address, train_local
     from distgan.storage.retry import Retry
+    from distgan.tracking.tracker import check_trackers
     from distgan.training.run_spec import RunSpec, plan_run
+    from distgan.training.session import this_command
 
     name = name or _name_of(config)
     config = load_config(config, _worker_overrides(workers))
@@ -124,8 +128,11 @@ def train(
         check_fixed(config.scale)
         check_processes(config.scale.workers)
     check_device(config.scale.device, config.scale.fewest, address, no_ray=not ray)
+    check_trackers(config.tracking)
     first = os.environ.get("RANK", "0") == "0"
-    asked = RunSpec(config, name, str(storage), profile, init_from, continue_from)
+    asked = RunSpec(
+        config, name, str(storage), profile, init_from, continue_from, partial=partial, command=this_command()
+    )
     retry = Retry(_log.warning if first else None, wait_s=asked.patience_s)
     plan = retry(lambda: plan_run(asked))
     for text in plan.warnings if first else ():

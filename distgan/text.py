@@ -121,3 +121,8 @@ def options(**given: str | None) -> list[str]:
             option = f"--{name.replace('_', '-')}"
             words += [f"{option}={value}"] if value.startswith("-") else [option, value]
     return words
+
+
+def plural(count: int, noun: str, several: str | None = None) -> str:
+    """`1 worker`, `2 workers`; `several` is the plural of a noun that has another one."""
+    return f"{count:,} {noun if count == 1 else several or noun + 's'}"

@@ -21,6 +21,7 @@ from distgan.cli.data_output import (
     sheet_line,
 )
 from distgan.cli.options import Address, Extractor, NoRay, WorkerCount
+from distgan.text import plural
 from distgan.tracking.progress_bars import feature_bars, progress_bar
 
 if TYPE_CHECKING:
@@ -297,7 +298,7 @@ def verify(url: Url) -> None:
         print(printable(fault))
     if faults:
         raise UserError(f"{url}: faults found: {len(faults)}; upload or pack those shards again")
-    print(f"{printable(url)}: {total:,} samples, all as the index says")
+    print(f"{printable(url)}: {plural(total, 'sample')}, all as the index says")
 
 
 @app.command()

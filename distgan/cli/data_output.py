@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from distgan.text import command, options, printable
+from distgan.text import command, options, plural, printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,8 +21,6 @@ _MOST_CLASSES, _NAME_WIDTH = 50, 40
 
 def print_index(url: str, opened: Index) -> None:
     """Prints what a data set holds."""
-    from distgan.tracking.formatting import plural
-
     header = opened.header
     labeled = int((opened.labels >= 0).sum())
     megabytes = sum(shard.bytes for shard in header.shards) / 1e6
@@ -30,18 +28,14 @@ def print_index(url: str, opened: Index) -> None:
     if header.image_size is None:
         shape = f"{header.channels} channels, several sizes (train with data.resize)"
     lines = [
-        f"{url}: {header.samples:,} images, {shape}",
+        f"{url}: {plural(header.samples, 'image')}, {shape}",
         f"  {plural(len(header.shards), 'shard')}, {megabytes:.1f} MB, {plural(len(opened.blocks), 'block')}",
-        f"  {_classes(len(header.classes))}{_empty(opened)}, {labeled:,} labeled",
+        f"  {plural(len(header.classes), 'class', 'classes')}{_empty(opened)}, {labeled:,} labeled",
         f"  hash {opened.hash}",
     ]
     if header.source is not None:
         lines.insert(2, f"  shards at {header.source}")
     print("\n".join(map(printable, lines)))
-
-
-def _classes(count: int) -> str:
-    return f"{count:,} class{'' if count == 1 else 'es'}"
 
 
 def _empty(opened: Index) -> str:
@@ -68,7 +62,7 @@ def print_classes(opened: Index) -> None:
     if shown < len(classes):
         rest = counts[shown:]
         each = f"{rest.min():,}" if rest.min() == rest.max() else f"{rest.min():,} to {rest.max():,}"
-        print(f"  and {_classes(len(rest))} more, with {each} images each")
+        print(f"  and {plural(len(rest), 'class', 'classes')} more, with {each} images each")
 
 
 def print_made(url: str, made: Index, bad: list[str]) -> None:
@@ -83,7 +77,7 @@ def print_made(url: str, made: Index, bad: list[str]) -> None:
 def sheet_line(made: ContactSheet, out: str, seed: int) -> str:
     """What a contact sheet shows."""
     classes = len(made.index.header.classes)
-    of = f" of {made.classes} of {_classes(classes)}" if classes else ""
+    of = f" of {made.classes} of {plural(classes, 'class', 'classes')}" if classes else ""
     unread = f"; {made.unreadable:,} cannot be read: `distgan data verify` names them" if made.unreadable else ""
     return f"{out}: {made.images:,} images{of}, seed {seed}{unread}"
 
@@ -123,7 +117,7 @@ def print_few_images(samples: int) -> None:
 def print_skipped(reasons: list[str]) -> None:
     """Prints how many samples were left out, and the first reasons."""
     if reasons:
-        print(f"{len(reasons):,} bad {'sample' if len(reasons) == 1 else 'samples'} left out:")
+        print(f"{plural(len(reasons), 'bad sample')} left out:")
         for reason in reasons[:_NAMED]:
             print(f"  {printable(reason)}")
         if len(reasons) > _NAMED:

@@ -13,6 +13,7 @@ from typer.core import TyperCommand
 from distgan.cli.options import ClusterName, JobsAddress
 from distgan.errors import UserError
 from distgan.text import command as line_of
+from distgan.text import plural
 
 if TYPE_CHECKING:
     from distgan.launch.jobs.command import ShippedFolder
@@ -151,4 +152,4 @@ def _checked_requirements(requirements: list[str]) -> list[str]:
 
 
 def _shipped_text(shipped: ShippedFolder) -> str:
-    return "" if shipped.folder is None else f", with {len(shipped.files)} files of {shipped.folder}"
+    return "" if shipped.folder is None else f", with {plural(len(shipped.files), 'file')} of {shipped.folder}"

@@ -67,6 +67,10 @@ def train(
             help="Start a new run with the whole state of another, by default its last checkpoint.",
         ),
     ] = None,
+    partial: Annotated[
+        bool,
+        typer.Option("--partial", help="With --init-from: take the weights that fit; a line says what is left out."),
+    ] = False,
     from_trial: Annotated[
         str | None,
         typer.Option(
@@ -110,14 +114,14 @@ def train(
     else:
         loaded = api.load_config(str(config), given)
     if dry_run:
-        _print_plan(loaded, str(name), storage, init_from, continue_from, address, no_ray=no_ray)
+        _print_plan(loaded, str(name), storage, init_from, continue_from, address, partial=partial, no_ray=no_ray)
         return
     output_is_log()
     exit_code, result = 0, None
     try:
         result = api.train(
             loaded, name=name, storage=storage, address=address, ray=not no_ray, profile=profile, init_from=init_from,
-            continue_from=continue_from, began=began,
+            continue_from=continue_from, partial=partial, began=began,
         )  # fmt: skip
     except Interrupted as stopped:
         exit_code, result = stopped.exit_code, stopped.result
@@ -138,19 +142,25 @@ def _print_plan(
     continue_from: str | None,
     address: str | None,
     *,
+    partial: bool,
     no_ray: bool,
 ) -> None:
     """Prints the whole configuration as YAML, and the plan to standard error."""
     from distgan.launch.local import check_device, check_fixed, check_processes
     from distgan.tracking.tables import print_plan
+    from distgan.tracking.tracker import check_trackers
     from distgan.training.run_spec import RunSpec, plan_run
 
     if no_ray:
         check_fixed(config.scale)
         check_processes(config.scale.workers)
     device = check_device(config.scale.device, config.scale.fewest, address, no_ray=no_ray)
-    plan = plan_run(RunSpec(config, name, storage, init_from=init_from, continue_from=continue_from), dry_run=True)
+    check_trackers(config.tracking)
+    spec = RunSpec(config, name, storage, init_from=init_from, continue_from=continue_from, partial=partial)
+    plan = plan_run(spec, dry_run=True)
     for text in plan.warnings:
         print(f"distgan: warning: {text}; beginning from another one", file=sys.stderr)
+    if plan.left_out is not None:
+        print(f"distgan: warning: {plan.left_out}", file=sys.stderr)
     print(plan.spec.as_yaml(), end="", flush=True)
     print_plan(plan, device, Terminal(soft_wrap=True, stderr=True))

@@ -54,7 +54,8 @@ def load_config(preset_or_file: str, overrides: Overrides = ()) -> Config:
     Raises UserError, naming key, value, what is allowed and the nearest key.
     """
     text, where = _read(preset_or_file)
-    return parse_config(text, where, overrides, trust_code=True)
+    preset = preset_or_file if where == _preset_source(preset_or_file) else ""
+    return parse_config(text, where, overrides, trust_code=True, preset=preset)
 
 
 def load_search(preset_or_file: str) -> tuple[Any, str]:
@@ -66,9 +67,16 @@ def load_search(preset_or_file: str) -> tuple[Any, str]:
     return _parse_yaml(text, where).get(SEARCH), where
 
 
-def parse_config(text: str, where: str, overrides: Overrides = (), *, trust_code: bool = False) -> Config:
-    """The configuration in the text of a YAML file, with overrides; otherwise as `build_config`."""
+def parse_config(
+    text: str, where: str, overrides: Overrides = (), *, trust_code: bool = False, preset: str = ""
+) -> Config:
+    """The configuration in the text of a YAML file, with overrides; otherwise as `build_config`.
+
+    `preset` is the name of the one that the text is of.
+    """
     tree = _parse_yaml(text, where)
+    if preset:
+        tree["preset"] = preset
     tree.pop(SEARCH, None)
     for key, value in override_values(overrides).items():
         _apply_override(tree, key, value)
@@ -95,10 +103,14 @@ def _read(preset_or_file: str) -> tuple[str, str]:
     try:
         if path.suffix in {".yaml", ".yml"} or path.is_file():
             return read_text(path), str(path)
-        return preset_text(preset_or_file), f"preset {preset_or_file}"
+        return preset_text(preset_or_file), _preset_source(preset_or_file)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"cannot read the configuration {path!s:.100}: {reason}") from None
+
+
+def _preset_source(name: str) -> str:
+    return f"preset {name}"
 
 
 def build_config(

@@ -188,6 +188,9 @@ TRACKERS = Registry(
         "tensorboard": "distgan.tracking.tensorboard:TensorBoardTracker",
         "samples": "distgan.tracking.grids:SampleTracker",
         "curves": "distgan.tracking.curves:CurvesTracker",
+        "wandb": "distgan.tracking.wandb:WandbTracker",
+        "mlflow": "distgan.tracking.mlflow:MlflowTracker",
+        "trackio": "distgan.tracking.trackio:TrackioTracker",
     },
 )
 

@@ -233,6 +233,7 @@ class Config(Section):
 
     description: Annotated[str, Runtime()] = Field("", description="the configuration in words")
     source: Annotated[str, Runtime()] = Field("", description="origin of the recipe")
+    preset: Annotated[str, Runtime()] = Field("", description="preset that the configuration began with")
     seed: Annotated[int, Ge(0), Lt(2**32)] = Field(
         0, description="seed of weights, data order and all other random numbers"
     )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from distgan.doctor.facts import Diagnosis, Machine, Node, Space, Timing
+from distgan.text import plural
 
 # fail: runs do not work, or do the wrong thing; warn: they are slower than they could be, or may fail soon.
 Level = Literal["fail", "warn"]
@@ -143,11 +144,13 @@ def _gpus(node: Node, machine: Machine) -> Iterator[Finding]:
         yield Finding("fail", "GPUs", node.address, reason, remedy)
     elif gpus.names and gpus.torch_cuda is None:
         remedy = "install torch's CUDA build there, or the CUDA image; else training is on processors"
-        yield Finding("warn", "GPUs", node.address, f"{len(gpus.names)} GPUs, and a torch without CUDA", remedy)
+        yield Finding(
+            "warn", "GPUs", node.address, f"{plural(len(gpus.names), 'GPU')}, and a torch without CUDA", remedy
+        )
     elif gpus.names and gpus.torch_sees < len(gpus.names):
         yield Finding(
             "warn", "GPUs", node.address,
-            f"{len(gpus.names)} GPUs, driver {gpus.driver}, of which torch (CUDA {gpus.torch_cuda}) sees "
+            f"{plural(len(gpus.names), 'GPU')}, driver {gpus.driver}, of which torch (CUDA {gpus.torch_cuda}) sees "
             f"{gpus.torch_sees}",
             "install a newer driver, or torch for an older CUDA; check CUDA_VISIBLE_DEVICES there",
         )  # fmt: skip

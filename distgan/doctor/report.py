@@ -13,6 +13,7 @@ from rich.text import Text
 import distgan
 from distgan.doctor.checks import Finding
 from distgan.doctor.facts import Diagnosis, Node, Space, Timing
+from distgan.text import plural
 from distgan.tracking import formatting
 
 _NODES_A_TABLE = 3
@@ -22,7 +23,7 @@ _COLORS = {"fail": "bold red", "warn": "yellow"}
 
 def diagnosis_table(diagnosis: Diagnosis, findings: Sequence[Finding]) -> RenderableType:
     """A table of the nodes, the all-reduces, and the findings with their remedies."""
-    parts: list[RenderableType] = [Text(f"Ray cluster of {formatting.plural(len(diagnosis.nodes), 'node')}", "bold")]
+    parts: list[RenderableType] = [Text(f"Ray cluster of {plural(len(diagnosis.nodes), 'node')}", "bold")]
     parts += [
         _nodes_table(diagnosis.nodes[first : first + _NODES_A_TABLE])
         for first in range(0, len(diagnosis.nodes), _NODES_A_TABLE)
@@ -154,7 +155,7 @@ def _timings(diagnosis: Diagnosis) -> Table:
     one = diagnosis.all_reduce
     assert one is not None
     count = len(one.workers)
-    title = f"all-reduce by {one.backend} between {formatting.plural(count, 'worker')} ({', '.join(one.workers)})"
+    title = f"all-reduce by {one.backend} between {plural(count, 'worker')} ({', '.join(one.workers)})"
     table = Table(title=Text(title), title_justify="left", title_style="bold")
     for column in ("bytes", "ms", "MB/s on a link"):
         table.add_column(column, justify="right")

@@ -18,6 +18,7 @@ from distgan.evaluation.reference import DatasetReference
 from distgan.evaluation.reference_files import RealStatistics
 from distgan.storage.local_files import is_special, replacing
 from distgan.storage.storage import Storage, translate_errors
+from distgan.text import plural
 from distgan.tracking import formatting
 from distgan.training.process import choose_threads, prepare_process
 
@@ -105,7 +106,7 @@ def statistics_lines(spec: StatisticsSpec, stored: StoredStatistics, copy: str |
     real, (channels, size, _) = stored.real, spec.shape
     resized = "" if spec.data.resize == "none" else f", data.resize={spec.data.resize}"
     lines = [
-        f"{spec.data.url}: statistics of {real.statistics.count:,} images, {channels}x{size}x{size}{resized}",
+        f"{spec.data.url}: statistics of {plural(real.statistics.count, 'image')}, {channels}x{size}x{size}{resized}",
         f"  extractor {real.extractor}, {len(real.statistics.mean):,} features",
         f"  stored at {stored.url}" if stored.url else f"  not stored: {_NOT_STORED}",
     ]

@@ -16,18 +16,21 @@ from distgan.inference.evaluation_plan import EvaluationSpec
 from distgan.inference.memorization import Nearest
 from distgan.storage.local_files import is_special, replacing
 from distgan.storage.storage import translate_errors
-from distgan.tracking.formatting import floor, number, plural
+from distgan.text import plural
+from distgan.tracking.formatting import floor, number
 from distgan.tracking.jsonl import to_json
+from distgan.tracking.narrow import NarrowTable
 
 _MAX_NAMED = 5  # classes without a distance that a note lists
 
 
 def evaluation_table(spec: EvaluationSpec, report: EvaluationReport) -> RenderableType:
     """The metrics, the sizes of both sides, a row for each class, and the notes."""
-    table = Table(title=Text(f"{spec.source}\nagainst {spec.against}"), title_justify="left", title_style="bold")
+    title = Text(f"{spec.source}\nagainst {spec.against}")
+    table = NarrowTable(title=title, title_justify="left", title_style="bold")
     table.add_column("metric", no_wrap=True)
-    table.add_column("value", justify="right")
-    table.add_column("seconds", justify="right")
+    table.add_column("value", justify="right", no_wrap=True)
+    table.add_column("seconds", justify="right", no_wrap=True)
     for one in report.metrics:
         table.add_row(one.name, _value(one), f"{one.seconds:.1f}")
     table.add_section()
@@ -92,9 +95,9 @@ def mean_distance(classes: list[ClassResult]) -> float:
 def notes(spec: EvaluationSpec, report: EvaluationReport) -> list[str]:
     """Caveats about the numbers, a sentence each."""
     lines = list(spec.notes)
-    sides = {f"{report.samples:,} samples": report.samples}
+    sides = {plural(report.samples, "sample"): report.samples}
     if report.real_images:
-        sides[f"{report.real_images:,} real images"] = report.real_images
+        sides[plural(report.real_images, "real image")] = report.real_images
     few = [name for name, count in sides.items() if count <= report.features]
     if few and any(one.metric == "frechet" for one in report.metrics):
         lines.append(
@@ -109,17 +112,17 @@ def notes(spec: EvaluationSpec, report: EvaluationReport) -> list[str]:
         fewest = min(min(one.samples, one.real_images) for one in report.classes)
         if fewest <= report.features:
             lines.append(
-                f"the smallest class has {fewest:,} images, not more than the {report.features:,} features: compare "
-                f"distances of classes only with distances of as many images"
+                f"the smallest class has {plural(fewest, 'image')}, not more than the {report.features:,} features: "
+                f"compare distances of classes only with distances of as many images"
             )
     return lines
 
 
 def _class_table(classes: list[ClassResult]) -> Table:
-    table = Table(title="by class", title_justify="left")
+    table = NarrowTable(title="by class", title_justify="left")
     table.add_column("class", overflow="fold")
     for title in ("samples", "real images", "Fréchet distance"):
-        table.add_column(title, justify="right")
+        table.add_column(title, justify="right", no_wrap=True)
     for one in classes:
         table.add_row(Text(one.name), f"{one.samples:,}", f"{one.real_images:,}", number(one.distance))
     table.add_section()

@@ -27,6 +27,7 @@ from distgan.launch.ray_errors import report_losses
 from distgan.launch.ray_internals import without_idle_processes
 from distgan.launch.signals import StopRequest, stop_on_signals
 from distgan.launch.train import worker_distributed
+from distgan.text import plural
 from distgan.tracking import formatting
 
 _POLL_S = 0.3
@@ -50,7 +51,7 @@ def run_task_on_ray(
             ray_cluster(workers.address, workers.sources) as own,
             report_losses("the evaluation", "evaluates anew"),
         ):
-            log(f"starting {formatting.plural(workers.count, 'worker')}")
+            log(f"starting {plural(workers.count, 'worker')}")
             mailbox = create_mailbox()
             scale = ScaleConfig(workers=workers.count, device=workers.device)
             resources = plan_resources(scale, EvaluationConfig(), PlacementConfig())

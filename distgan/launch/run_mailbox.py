@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from distgan.launch.hangs import Beat, HangWatch
 from distgan.launch.mailbox import Mailbox, create_mailbox
-from distgan.tracking.formatting import kimg_count, plural
+from distgan.text import plural
+from distgan.tracking.formatting import kimg_count
 from distgan.training.events import Attempt, CheckpointSaved, RunStarted, StepMetrics, WorkersLost
 
 if TYPE_CHECKING:

@@ -28,8 +28,8 @@ from distgan.search.record import FILE, require_record
 from distgan.storage.local_files import is_special, replacing
 from distgan.storage.retry import NO_RETRY, Retry
 from distgan.storage.storage import Storage, translate_errors
-from distgan.text import command, options, printable, without_credentials
-from distgan.tracking.formatting import kimg_count, number, plural
+from distgan.text import command, options, plural, printable, without_credentials
+from distgan.tracking.formatting import kimg_count, number
 
 MOST_BYTES = 8_000_000
 

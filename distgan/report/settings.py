@@ -16,7 +16,7 @@ from distgan.report.run_data import RunData
 _MISSING = object()
 
 # They say where a run was, not what it was.
-_ALWAYS_OTHER = ("description", "source", "data.url")
+_ALWAYS_OTHER = ("description", "source", "preset", "data.url")
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Settings:
-    """The configuration of a run, compared to the preset that has its description, or to the defaults."""
+    """The configuration of a run, compared to the preset that it began with, or to the defaults."""
 
     preset: str | None
     rows: list[Setting]
@@ -72,8 +72,11 @@ def differences(runs: Sequence[RunData]) -> list[tuple[str, list[str]]]:
 
 
 def _preset_of(config: Mapping[str, Any]) -> str | None:
-    """A run records its preset's description, not its name."""
-    for name in preset_names():
+    """The preset that a run's configuration began with; runs of earlier versions recorded its description alone."""
+    names = preset_names()
+    if config.get("preset") in names:
+        return str(config["preset"])
+    for name in names:
         if config.get("description") == parse_yaml(preset_text(name))["description"]:
             return name
     return None

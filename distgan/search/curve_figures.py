@@ -14,7 +14,7 @@ from distgan.search import trial_text
 from distgan.search.key_figures import WIDE
 from distgan.search.ranking import leaderboard
 from distgan.search.record import SearchRecord, Trial
-from distgan.tracking import formatting
+from distgan.text import plural
 from distgan.tracking.plots import BLUE, GRAY, ORANGE, PINK, note, plain, scale, style
 
 
@@ -121,6 +121,6 @@ def _legend(axes: Axes, record: SearchRecord, looks: Sequence[_Look]) -> None:
         axes.plot([], [], color=look.color, linewidth=look.width, marker=look.end, markersize=look.size, label=label)
     missing = sum(trial_text.is_ill(trial) and not trial.curve for trial in record.trials)
     if missing:
-        axes.plot([], [], " ", label=f"{formatting.plural(missing, 'trial')} failed before an evaluation")
+        axes.plot([], [], " ", label=f"{plural(missing, 'trial')} failed before an evaluation")
     axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, frameon=False, borderaxespad=0.2, fontsize=9)
     axes.tick_params(colors=GRAY, labelcolor="black")

@@ -50,6 +50,7 @@ from distgan.search.space_files import default_entries, read_entries
 from distgan.storage.lease import ClaimedStorage
 from distgan.storage.storage import Storage
 from distgan.text import without_credentials
+from distgan.tracking.tracker import check_trackers
 from distgan.training.networks import build_networks, build_objective, check_combination
 from distgan.training.run_spec import RunSpec, plan_run, read_configuration
 
@@ -119,6 +120,7 @@ def plan_search(options: SearchOptions) -> SearchSpec:
     """The search that is resumed, or a new one. Raises UserError for options that cannot work."""
     check_options(options)
     config = _shared_config(options)
+    check_trackers(config.tracking)
     given, notes = _requested_space(options)
     space = validated(given, _loader(config))
     limits = options.limits

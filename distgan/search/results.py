@@ -21,7 +21,7 @@ from distgan.search.ranking import Ranked, leaderboard
 from distgan.search.record import FILE, SearchRecord, Trial, kimg_of, require_record, trial_config
 from distgan.search.trial_tables import Column, Row, TrialRows
 from distgan.storage.storage import Storage
-from distgan.text import command, options
+from distgan.text import command, options, plural
 from distgan.tracking import formatting
 from distgan.training.run_spec import addresses_elsewhere
 
@@ -125,7 +125,7 @@ def print_results(record: SearchRecord, url: str, console: Console, address: str
     else:
         _say(console, "no trial has a value")
     if len(ranked) > _MOST_ROWS:
-        _say(console, f"{formatting.plural(len(ranked) - _MOST_ROWS, 'trial')} more in {LEADERBOARD}")
+        _say(console, f"{plural(len(ranked) - _MOST_ROWS, 'trial')} more in {LEADERBOARD}")
     console.print()
     for line in _importance_lines(record):
         _say(console, line)
@@ -197,7 +197,7 @@ def _used(one: Importance, most: int) -> str:
 def _cost_lines(record: SearchRecord) -> Iterator[str]:
     trials, plan = record.trials, record.plan
     kimg, whole = kimg_of(trials), len(trials) * plan.kimg
-    text = f"{formatting.kimg_count(kimg)} kimg trained in {formatting.plural(len(trials), 'trial')}"
+    text = f"{formatting.kimg_count(kimg)} kimg trained in {plural(len(trials), 'trial')}"
     if not plan.is_population and whole > 0:
         text += f", {kimg / whole:.0%} of the {formatting.kimg_count(whole)} that all of them to the end take"
     seconds = sum(trial.seconds for trial in trials)

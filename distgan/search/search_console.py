@@ -11,6 +11,7 @@ from distgan.search import trial_text
 from distgan.search.ranking import leaderboard
 from distgan.search.record import SearchRecord, Trial, kimg_of
 from distgan.search.trial_tables import TrialProgress, trials_table
+from distgan.text import plural
 from distgan.tracking import formatting
 from distgan.tracking.console import LiveConsole
 
@@ -91,13 +92,9 @@ def _best(points: Sequence[tuple[float, float] | None], record: SearchRecord) ->
 
 def _beginning(record: SearchRecord) -> str:
     plan, ended = record.plan, sum(trial.ended for trial in record.trials)
-    begins = (
-        f"resumes, {formatting.plural(ended, 'trial')} {'has' if ended == 1 else 'have'} ended"
-        if record.trials
-        else "begins"
-    )
+    begins = f"resumes, {plural(ended, 'trial')} {'has' if ended == 1 else 'have'} ended" if record.trials else "begins"
     return (
-        f"{record.name}: {begins}; {formatting.plural(record.limits.trials, 'trial')} of "
+        f"{record.name}: {begins}; {plural(record.limits.trials, 'trial')} of "
         f"{formatting.kimg_count(plan.kimg)} kimg, drawn by {plan.sampler}, stopped by {plan.scheduler}, "
         f"compared by {plan.metric} ({trial_text.direction(plan)})"
     )
@@ -133,7 +130,7 @@ def _end(record: SearchRecord) -> str:
     trials = record.trials
     ranked = leaderboard(record.plan, trials)
     text = (
-        f"{record.name}: ended ({record.ended}) with {formatting.plural(len(trials), 'trial')}, "
+        f"{record.name}: ended ({record.ended}) with {plural(len(trials), 'trial')}, "
         f"{formatting.kimg_count(kimg_of(trials))} kimg trained"
     )
     if not ranked:

@@ -36,6 +36,7 @@ _BUDGET = "trials with other budgets could not be compared"
 _REASONS = {
     "description": "it is text, and changes nothing",
     "source": "it is text, and changes nothing",
+    "preset": "it is text, and changes nothing",
     "seed": "the search would pick the luckiest draw",
     "image_size": _MEASURED,
     "channels": _MEASURED,

@@ -20,6 +20,7 @@ from distgan.search import trial_text
 from distgan.search.plan import SearchPlan
 from distgan.search.ranking import leaderboard
 from distgan.search.record import SearchRecord, Trial
+from distgan.text import plural
 from distgan.tracking import formatting
 
 # Of a column of all values; a narrower one is left out.
@@ -244,7 +245,7 @@ class _Trials:
             parts.append(self._table(shown, width))
         hidden = self._by_worth[count:]
         if hidden:
-            parts.append(Text(f"{formatting.plural(len(hidden), 'trial')} not shown: {_counted(hidden)}", "dim"))
+            parts.append(Text(f"{plural(len(hidden), 'trial')} not shown: {_counted(hidden)}", "dim"))
         return Group(*parts)
 
     def _header(self) -> Text:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -16,12 +17,13 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from distgan.text import printable
+from distgan.text import plural, printable
 from distgan.tracking import formatting
 from distgan.training.events import (
     EvaluationResult,
     Event,
     Notice,
+    PhaseStarted,
     ProfileWritten,
     RunFinished,
     RunStarted,
@@ -115,11 +117,18 @@ class Eta:
 
 @dataclass
 class View:
-    """The state of a run on the screen: its start, latest events, speed, and reason for the end."""
+    """The state of a run on the screen: its start, latest events, speed, and reason for the end.
+
+    Attributes:
+        began: time in seconds when the first session began.
+        phase: what the run does, and since when.
+    """
 
     started: RunStarted
     kimg: float
     eta: Eta
+    began: float = 0.0
+    phase: tuple[str, float] | None = None
     metrics: StepMetrics | None = None
     evaluation: EvaluationResult | None = None
     ended: StopReason | None = None
@@ -127,7 +136,7 @@ class View:
 
 def render(view: View, now: float) -> RenderableType:
     """The panel: header, progress bar and latest numbers. `now` is in seconds."""
-    return Group(_header(view.started), _bar(view, now), _numbers(view))
+    return Group(_header(view.started), _bar(view, now), _numbers(view, now))
 
 
 def _header(started: RunStarted) -> RenderableType:
@@ -163,8 +172,35 @@ def _time_left(view: View, now: float) -> str:
     return "time left unknown" if left is None else f"{formatting.duration(left)} left"
 
 
-def _numbers(view: View) -> RenderableType:
+def next_evaluation(started: RunStarted, kimg: float) -> float | None:
+    """Where the next evaluation is due, in kimg: at a multiple of its interval, or at the end of the budget."""
+    every = started.evaluation_every_kimg
+    if every is None or kimg >= started.budget_kimg:
+        return None
+    return min(started.budget_kimg, every * (math.floor(kimg / every + 1e-9) + 1))
+
+
+def _now(view: View, now: float) -> str:
+    """What the run does, how long it runs, and what is due next."""
+    elapsed = f"{formatting.duration(now - view.began)} elapsed"
+    if view.ended is not None:
+        return elapsed
+    if view.phase is not None:
+        phase, since = view.phase
+        return f"{phase} for {formatting.duration(now - since)}, {elapsed}"
+    due = next_evaluation(view.started, view.kimg)
+    parts = ["training", elapsed]
+    if due is not None:
+        left = ""
+        if view.metrics is not None and view.metrics.images_per_second > 0:
+            left = f" in {formatting.duration(1000 * (due - view.kimg) / view.metrics.images_per_second)}"
+        parts.append(f"evaluation at {formatting.kimg_count(due)} kimg{left}")
+    return ", ".join(parts)
+
+
+def _numbers(view: View, now: float) -> RenderableType:
     table = Table.grid(padding=(0, 2))
+    table.add_row(Text("now", "dim"), Text(_now(view, now)))
     if view.metrics is not None:
         table.add_row(Text("speed", "dim"), Text(f"{formatting.number(view.metrics.images_per_second)} images/s"))
         table.add_row(Text("losses", "dim"), _losses(view.metrics))
@@ -205,6 +241,7 @@ class Display(LiveConsole):
         super().__init__(console)
         self._clock = clock
         self._view: View | None = None
+        self._began = clock()
         self._last_line: float | None = None
         self.sessions, self.finished = 0, 0.0
 
@@ -215,6 +252,9 @@ class Display(LiveConsole):
             self._start(event)
         if isinstance(event, RunFinished):
             self.finished = self._clock()
+        if isinstance(event, PhaseStarted) and self._view is None:
+            self.message(event.text)
+            return
         if isinstance(event, ProfileWritten):
             self.message(formatting.profile(event))
             return
@@ -236,7 +276,7 @@ class Display(LiveConsole):
 
     def _start(self, event: RunStarted) -> None:
         before = self._view.evaluation if self._view is not None else None
-        self._view = View(event, event.kimg, Eta(event.kimg, event.budget_kimg, self._clock()))
+        self._view = View(event, event.kimg, Eta(event.kimg, event.budget_kimg, self._clock()), self._began)
         if before is not None and before.kimg <= event.kimg:
             self._view.evaluation = before
         self._last_line = None
@@ -246,6 +286,7 @@ class Display(LiveConsole):
 
     def _update(self, view: View, event: Event) -> None:
         now = self._clock()
+        view.phase = (event.text, now) if isinstance(event, PhaseStarted) else None
         if isinstance(event, StepMetrics):
             view.metrics, view.kimg = event, event.kimg
             view.eta.trained(event.kimg, now)
@@ -265,6 +306,9 @@ class Display(LiveConsole):
                 f"{event.name}: {verb} at {formatting.progress(event.kimg, event.budget_kimg)}; "
                 f"{formatting.workers(event)}; {formatting.networks(event)}; {formatting.data(event)}"
             )
+        elif isinstance(event, PhaseStarted):
+            if view.evaluation is None and event.kimg is not None:  # the session's first; its result may take long
+                self.message(f"{event.text} at {formatting.kimg_count(event.kimg)} kimg begins")
         elif isinstance(event, StepMetrics):
             self._print_step(view, event)
         elif isinstance(event, EvaluationResult):
@@ -274,7 +318,7 @@ class Display(LiveConsole):
             summary = event.summary
             self.message(
                 f"{summary.name}: ended at {formatting.kimg_count(summary.kimg)} kimg, "
-                f"{formatting.plural(summary.steps, 'step')}: {formatting.stop_reason(summary)}"
+                f"{plural(summary.steps, 'step')}: {formatting.stop_reason(summary)}"
             )
 
     def _print_step(self, view: View, event: StepMetrics) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import get_args
 
+from distgan.text import plural
 from distgan.training.events import (
     EvaluationResult,
     ProfileWritten,
@@ -44,11 +45,6 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def plural(count: int, noun: str) -> str:
-    """`1 worker`, `2 workers`."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
 def losses(event: StepMetrics) -> dict[str, float]:
     """The loss terms by their short names."""
     return {name.removeprefix("loss/"): v for name, v in event.terms.items() if name.startswith("loss/")}
@@ -74,7 +70,7 @@ def networks(event: RunStarted) -> str:
 
 def data(event: RunStarted) -> str:
     """The data set and its size."""
-    return f"{event.data_url} ({event.data_samples:,} images)"
+    return f"{event.data_url} ({plural(event.data_samples, 'image')})"
 
 
 def small_dataset(event: SmallDatasetWarning) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,11 @@ _FORMER_KINDS = {"trained": "step", "evaluated": "evaluation", "warned": "warnin
 
 
 def event_row(event: StepMetrics | EvaluationResult | HealthWarning | CheckpointSaved) -> Row:
-    """The event as one flat row: `event` is its kind; terms, metrics and seconds have keys of their own."""
-    row: Row = {"event": _KINDS[type(event)]} | asdict(event)
+    """The event as one flat row: `event` is its kind; terms, metrics and seconds have keys of their own.
+
+    `time` is that of the call, in seconds since 1970.
+    """
+    row: Row = {"event": _KINDS[type(event)], "time": round(time.time(), 3)} | asdict(event)
     row |= row.pop("terms", {}) | row.pop("more", {})
     row |= {f"seconds/{kind}": seconds for kind, seconds in row.pop("seconds_of", {}).items()}
     return row

@@ -10,8 +10,8 @@ from dataclasses import asdict
 from PIL import Image
 
 import distgan
-from distgan.bounds import MOST_TEXT_BYTES, parse_json
-from distgan.config.plugins import error_text
+from distgan.bounds import MOST_TEXT_BYTES, parse_json, parse_yaml
+from distgan.config.plugins import custom_names, error_text
 from distgan.errors import UserError
 from distgan.storage.storage import NotFoundError, Storage, UnavailableError, translate_errors
 from distgan.tracking.jsonl import Row, event_row, last_checkpoint, lines_until, to_json
@@ -26,6 +26,7 @@ from distgan.training.events import (
     StepMetrics,
 )
 from distgan.training.health import HealthWarning
+from distgan.training.own_modules import own_modules
 
 METRICS, SUMMARY = "metrics.jsonl", "summary.json"
 
@@ -49,11 +50,18 @@ class RunRecord(Tracker):
     def event(self, event: Event) -> None:
         if isinstance(event, RunStarted):
             self.run.write("config.yaml", event.configuration.encode())
+            self._keep_own_modules(event)
         if isinstance(event, RunFinished) and not self.run.has_ended_before(event.summary):
             self.run.write(SUMMARY, (to_json(event.summary.as_dict(), indent=1) + "\n").encode())
         if isinstance(event, StepMetrics | EvaluationResult | HealthWarning | CheckpointSaved):
             self._rows += f"{to_json(event_row(event))}\n".encode()
         self.flush()
+
+    def _keep_own_modules(self, event: RunStarted) -> None:
+        """Copies a user's own modules; each version has a folder of its own."""
+        for module in own_modules(custom_names(parse_yaml(event.configuration) or {}).values()):
+            for path, content in module.files.items():
+                self.run.write(f"{module.folder}/{path}", content)
 
     def samples(self, step: int, kimg: float, grid: Image.Image) -> None:
         self.flush()

@@ -11,17 +11,25 @@ from typing import Self
 from PIL import Image
 from torch import Tensor
 
-from distgan.config.plugins import TRACKERS, error_text, is_custom
+from distgan.config.plugins import error_text, is_custom
 from distgan.errors import UserError
 from distgan.storage.retry import NO_RETRY, WAIT_S, Retry
 from distgan.storage.storage import Storage, translate_errors
 from distgan.tracking.grids import image_grid, with_column_names
 from distgan.tracking.jsonl import last_checkpoint
 from distgan.tracking.record import METRICS, RunRecord, earlier_lines, read_summary
-from distgan.tracking.tracker import TrackedRun, Tracker, tracker_class
+from distgan.tracking.tracker import DEFAULT, TrackedRun, Tracker, tracker_class
 from distgan.tracking.upload import UploadQueue
 from distgan.training.checkpoints import checkpoint_name
-from distgan.training.events import CheckpointSaved, EvaluationResult, Event, Notice, RunFinished, RunStarted
+from distgan.training.events import (
+    CheckpointSaved,
+    EvaluationResult,
+    Event,
+    Notice,
+    PhaseStarted,
+    RunFinished,
+    RunStarted,
+)
 
 _PICTURE_SIZE = 64
 
@@ -59,7 +67,7 @@ class RunFolder:
         resume_step: int | None,
         log: Callable[[str], None] = lambda _: None,
         retry: Retry = NO_RETRY,
-        trackers: Sequence[str] = tuple(TRACKERS),
+        trackers: Sequence[str] = DEFAULT,
     ) -> None:
         self._lock, self._log = threading.Lock(), log
         self._failing: set[str] = set()
@@ -173,7 +181,7 @@ class RunReporter:
         run: Storage,
         sink: Callable[[Event], None],
         stop_requested: Callable[[], bool],
-        trackers: Sequence[str] = tuple(TRACKERS),
+        trackers: Sequence[str] = DEFAULT,
         patience_s: float = WAIT_S,
     ) -> None:
         self._run, self._sink, self._stop_requested, self._trackers = run, sink, stop_requested, trackers
@@ -190,7 +198,7 @@ class RunReporter:
         if self._folder is not None:
             self._folder.event(event)
         else:
-            assert isinstance(event, Notice), "a run's first event is RunStarted"
+            assert isinstance(event, Notice | PhaseStarted), "a run's first event is RunStarted"
         if self._folder is not None and isinstance(
             event, RunStarted | CheckpointSaved | EvaluationResult | RunFinished
         ):

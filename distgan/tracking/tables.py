@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from rich.console import Console, Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
+from distgan.text import plural
 from distgan.tracking import formatting
+from distgan.tracking.narrow import NarrowTable
 from distgan.training.events import Summary
 
 if TYPE_CHECKING:
@@ -19,14 +20,16 @@ if TYPE_CHECKING:
 def print_plan(plan: RunPlan, device: str, console: Console) -> None:
     """Prints the layers of the networks and the sizes of the run; `device` is that of its workers."""
     for name, rows in plan.layers.items():
-        table = Table(title=f"{name}: {plan.parameters[name]:,} parameters", title_justify="left")
-        table.add_column("layer")
-        table.add_column("output")
-        table.add_column("parameters", justify="right")
+        table = NarrowTable(title=f"{name}: {plan.parameters[name]:,} parameters", title_justify="left")
+        table.add_column("layer", no_wrap=True)
+        table.add_column("output", no_wrap=True)
+        table.add_column("parameters", justify="right", no_wrap=True)
         for layer, shape, parameters in rows:
             table.add_row(layer, shape, f"{parameters:,}" if parameters else "")
         console.print(table)
-    table = Table(title="plan", title_justify="left", show_header=False)
+    table = NarrowTable(title="plan", title_justify="left", show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
     for key, value in _arithmetic(plan, device):
         table.add_row(key, value)
     console.print(table)
@@ -55,9 +58,14 @@ def _arithmetic(plan: RunPlan, device: str) -> list[tuple[str, str]]:
     ]
     if config.num_classes is not None:
         rows.append(("labels", f"{config.num_classes} classes"))
+    elif plan.index is not None and len(plan.index.header.classes) > 1:
+        classes = len(plan.index.header.classes)
+        rows.append(
+            ("labels", f"not used: the data has {classes} classes; for conditional networks set num_classes={classes}")
+        )
     if plan.index is not None:
         epochs = config.training.kimg * 1000 / len(plan.index)
-        rows.append(("data", f"{len(plan.index):,} images at {config.data.url}: {epochs:.1f} epochs"))
+        rows.append(("data", f"{plural(len(plan.index), 'image')} at {config.data.url}: {epochs:.1f} epochs"))
     return rows
 
 
@@ -79,7 +87,7 @@ _WITHIN = {"data wait": "training"}
 
 def summary_table(summary: Summary) -> RenderableType:
     """The reason for the end, budget used, time, metrics, health and checkpoints; below, how to continue the run."""
-    table = Table(title=Text(summary.name, "bold"), title_justify="left", show_header=False)
+    table = NarrowTable(title=Text(summary.name, "bold"), title_justify="left", show_header=False)
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
     health = [("health", formatting.health_warning(event)) for event in summary.health]
@@ -125,8 +133,8 @@ def remaining_share(summary: Summary) -> float | None:
 
 
 def _trained(summary: Summary) -> str:
-    workers = formatting.plural(summary.workers, "worker")
-    text = f"{formatting.kimg_count(summary.kimg)} kimg in {formatting.plural(summary.steps, 'step')}, {workers}"
+    workers = plural(summary.workers, "worker")
+    text = f"{formatting.kimg_count(summary.kimg)} kimg in {plural(summary.steps, 'step')}, {workers}"
     if summary.resumed_at_kimg == summary.kimg > 0:
         text += ", nothing in this session"
     elif summary.resumed_at_kimg:

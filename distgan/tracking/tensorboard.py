@@ -1,8 +1,7 @@
-"""The tracker `tensorboard`: scalars and sample grids by training step in `tensorboard/`."""
+"""The tracker `tensorboard`: scalars, sample grids and the configuration in `tensorboard/`."""
 
 from __future__ import annotations
 
-import math
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -12,8 +11,9 @@ from PIL import Image
 from tensorboard.summary.writer import event_file_writer
 from torch.utils.tensorboard import SummaryWriter
 
+from distgan.tracking.scalars import images_at, scalars
 from distgan.tracking.tracker import TrackedRun, Tracker
-from distgan.training.events import EvaluationResult, Event, StepMetrics
+from distgan.training.events import Event, RunStarted
 
 _FLUSH_SECONDS = 10
 
@@ -29,40 +29,43 @@ def _print_unless_raised_again(arguments: threading.ExceptHookArgs) -> None:
 
 
 class TensorBoardTracker(Tracker):
-    """Writes TensorBoard event files.
+    """Writes TensorBoard event files. Their steps are whole numbers: real images, 1,000 for a kimg.
 
     A new file begins after 8 MiB, so that an upload never sends the pictures of a long run again, and after an error.
-    Steps of older files from `run.first_step` on are hidden.
+    What older files have after the place where this session begins is hidden.
     """
 
     def __init__(self, run: TrackedRun) -> None:
         super().__init__(run)
         self._folder = run.folder / "tensorboard"
-        self._first_step = self._last_step = run.first_step
+        self._first: int | None = None if run.first_step else 0
+        self._last = 0
         self._writer: SummaryWriter | None = None
         threading.excepthook = _print_unless_raised_again
 
     def event(self, event: Event) -> None:
-        """Terms of losses by name, speed and kimg; the monitored metric, its best so far, other metrics, diversity."""
-        if isinstance(event, StepMetrics):
-            values = {"progress/images_per_second": event.images_per_second}
-            self._add(event.terms | {"progress/kimg": event.kimg} | values, event.step)
-        elif isinstance(event, EvaluationResult):
-            name = f"distance/{event.metric}"
-            best = {} if event.best is None else {f"{name}_best": event.best}
-            more = {f"measure/{name}": value for name, value in event.more.items()}
-            if event.diversity is not None:
-                more["measure/diversity"] = event.diversity
-            self._add({name: event.value, **best, **more, "progress/kimg": event.kimg}, event.step)
+        """Takes the numbers of `tracking.scalars`, and the configuration as text."""
+        if isinstance(event, RunStarted):
+            place, text = images_at(event.kimg), f"```yaml\n{event.configuration}```"
+            self._first = place + 1 if event.resumed else 0
+            self._write(lambda writer: writer.add_text("configuration", text, place), place)
+        elif values := scalars(event):
+            place = images_at(values["progress/kimg"])
+
+            def add(writer: SummaryWriter) -> None:
+                for name, value in values.items():
+                    writer.add_scalar(name, value, place)
+
+            self._write(add, place)
 
     def samples(self, step: int, kimg: float, grid: Image.Image) -> None:
-        pixels = np.atleast_3d(np.asarray(grid))
-        self._write(lambda writer: writer.add_image("samples", pixels, step, dataformats="HWC"), step)
+        pixels, place = np.atleast_3d(np.asarray(grid)), images_at(kimg)
+        self._write(lambda writer: writer.add_image("samples", pixels, place, dataformats="HWC"), place)
 
     def flush(self) -> None:
         if self._writer is None:
             return
-        self._write(lambda writer: writer.flush(), self._last_step)
+        self._write(lambda writer: writer.flush(), self._last)
         newest = max(self._folder.iterdir(), key=lambda path: path.stat().st_mtime_ns)
         if newest.stat().st_size > _FILE_BYTES:
             self._writer.close()  # the next value opens another file
@@ -71,23 +74,16 @@ class TensorBoardTracker(Tracker):
         if self._writer is not None:
             self._writer.close()
 
-    def _add(self, values: dict[str, float], step: int) -> None:
-        def add(writer: SummaryWriter) -> None:
-            for name, value in values.items():
-                if math.isfinite(value):
-                    writer.add_scalar(name, value, step)
-
-        self._write(add, step)
-
-    def _write(self, write: Callable[[SummaryWriter], None], step: int) -> None:
+    def _write(self, write: Callable[[SummaryWriter], None], place: int) -> None:
         if self._writer is None:
-            self._writer = SummaryWriter(str(self._folder), purge_step=self._first_step, flush_secs=_FLUSH_SECONDS)
-        self._last_step = step
+            first = place if self._first is None else self._first
+            self._writer = SummaryWriter(str(self._folder), purge_step=first, flush_secs=_FLUSH_SECONDS)
+        self._last = place
         try:
             write(self._writer)
         except Exception:
             # The writer's thread has ended with the error.
-            writer, self._writer, self._first_step = self._writer, None, step
+            writer, self._writer, self._first = self._writer, None, place
             with suppress(Exception):
                 writer.close()
             raise

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 from distgan.config.plugins import TRACKERS
+from distgan.config.schema import Config
 from distgan.errors import UserError
 from distgan.storage.storage import NotFoundError, Storage
 from distgan.training.events import Event, Summary
@@ -65,6 +66,13 @@ class Tracker:
     def __init__(self, run: TrackedRun) -> None:
         self.run = run
 
+    @classmethod
+    def check(cls) -> None:
+        """Raises UserError where the tracker cannot work: a package or a setting is missing. Contacts nobody.
+
+        Called before the training starts, on the machine that starts it.
+        """
+
     def event(self, event: Event) -> None:
         """Takes an event (`training.events`), the first of which is `RunStarted`, the last `RunFinished`."""
 
@@ -79,6 +87,16 @@ class Tracker:
 
     def close(self) -> None:
         """Releases files and connections; called once, also where the run failed."""
+
+
+# Of a configuration that names none.
+DEFAULT: tuple[str, ...] = tuple(Config.model_fields["tracking"].default)
+
+
+def check_trackers(names: Iterable[str]) -> None:
+    """Raises UserError for the first tracker that cannot work here."""
+    for name in names:
+        tracker_class(name).check()
 
 
 def tracker_class(name: str) -> type[Tracker]:

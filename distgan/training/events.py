@@ -24,6 +24,7 @@ class RunStarted:
     Attributes:
         step, kimg: where it begins.
         configuration: text of a YAML file.
+        evaluation_every_kimg: interval of evaluations.
         crowding_load: load of the machine, if other processes are so busy that fewer threads may be faster.
     """
 
@@ -44,6 +45,20 @@ class RunStarted:
     metric: str
     configuration: str
     crowding_load: float | None = None
+    evaluation_every_kimg: float | None = None
+
+
+@dataclass(frozen=True)
+class PhaseStarted:
+    """Something between steps begins that may take long, up to the next event. May precede `RunStarted`.
+
+    Attributes:
+        text: what it is.
+        kimg: where the run is; None before it has begun.
+    """
+
+    text: str
+    kimg: float | None = None
 
 
 @dataclass(frozen=True)
@@ -92,6 +107,7 @@ class EvaluationResult:
         diversity: of the samples, relative to real images (`metrics.diversity`).
         untrained: value of the generator that the run began with, if it was evaluated.
         given: whether that generator had weights of another run.
+        floor: as in `Summary`.
     """
 
     step: int
@@ -111,6 +127,7 @@ class EvaluationResult:
     diversity: float | None = None
     untrained: float | None = None
     given: bool = False
+    floor: float | None = None
 
 
 @dataclass(frozen=True)
@@ -240,6 +257,7 @@ class WorkersLost(Notice):
 
 Event = (
     RunStarted
+    | PhaseStarted
     | SmallDatasetWarning
     | StepMetrics
     | EvaluationResult

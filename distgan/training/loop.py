@@ -22,6 +22,7 @@ from distgan.training.events import (
     EvaluationResult,
     Event,
     Notice,
+    PhaseStarted,
     Reporter,
     RunFinished,
     StepMetrics,
@@ -189,6 +190,8 @@ class Trainer:
         self._sync_metrics()
         metrics, images_per_second = self.meter.take()
         progress, training = self.state.progress, self.config.training
+        rates = self.state.optimizers.learning_rates(progress.kimg)
+        metrics |= {f"learning_rate/{name}": rate for name, rate in rates.items()}
         metrics |= {f"schedule/{key}": schedule.at(progress.kimg) for key, schedule in self.schedules.items()}
         if self.config.data.bad_samples == "skip":
             metrics["data/bad_samples"] = progress.bad_samples
@@ -243,6 +246,7 @@ class Trainer:
             self._report_evaluation(finished)
             results.append(finished)
         if last or not evaluator.is_async:
+            self._report(PhaseStarted("evaluation", self.state.progress.kimg))
             with self.meter.phase("evaluation"):
                 result = evaluator.evaluate()
             self._report_evaluation(result)

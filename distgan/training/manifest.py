@@ -14,6 +14,7 @@ from distgan.bounds import parse_json
 from distgan.config.plugins import with_former_options
 from distgan.errors import DamagedError, UserError
 from distgan.training.progress import Images, Progress, Updates
+from distgan.training.session import Session
 
 MANIFEST_NAME = "manifest.json"
 
@@ -49,7 +50,9 @@ class Manifest(BaseModel):
         classes: names of the labels of a conditional generator.
         init_from: URL of the checkpoint whose weights the run began with; None for random weights.
         continued_from: URL of the checkpoint of another run whose whole state the run began with.
+        partial: whether only the weights of `init_from` were taken that fit.
         seconds: duration of all sessions of the run so far; None if an earlier version did not record it.
+        session: where and how the checkpoint was made; None if an earlier version did not record it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -66,7 +69,9 @@ class Manifest(BaseModel):
     classes: list[str] = []
     init_from: str | None = None
     continued_from: str | None = None
+    partial: bool = False
     seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    session: Session | None = None
     state_bytes: Images = 0
     state_sha256: str = ""
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import _SpectralNorm
 from torch.nn.utils.parametrize import is_parametrized, type_before_parametrizations
 
+from distgan.config.config_errors import join_or
 from distgan.config.plugins import (
     DISCRIMINATORS,
     GENERATORS,
@@ -78,7 +79,7 @@ def _build_network(config: Config, section: str, registry: Registry) -> nn.Modul
     target = registry.resolve(part.network)
     if not issubclass(target, nn.Module):
         raise UserError(f"{where}: derive this class from torch.nn.Module")
-    _check_labels(config.num_classes, target, where)
+    _check_labels(config.num_classes, target, where, registry)
     try:
         network: nn.Module = target(**context_arguments(target, config), **part.options)
     except ValueError as error:
@@ -92,12 +93,13 @@ def _build_network(config: Config, section: str, registry: Registry) -> nn.Modul
     return network
 
 
-def _check_labels(num_classes: int | None, target: type[nn.Module], where: str) -> None:
+def _check_labels(num_classes: int | None, target: type[nn.Module], where: str, registry: Registry) -> None:
     """Raises UserError for a network that does not take what the configuration would give it."""
     if num_classes is not None and not takes_labels(target):
+        conditional = join_or([name for name in registry if takes_labels(registry.resolve(name))])
         raise UserError(
-            f"{where} takes no labels, and num_classes={num_classes} asks for a conditional network; choose one, or "
-            f"set num_classes=null"
+            f"{where} takes no labels, and num_classes={num_classes} asks for a conditional network ({conditional}); "
+            f"choose one, or set num_classes=null"
         )
     if num_classes is None and needs_labels(target):
         raise UserError(

@@ -75,6 +75,12 @@ class Optimizers:
                 else:
                     group["lr"] = rate
 
+    def learning_rates(self, kimg: float) -> dict[str, float]:
+        """The learning rate of each network after `kimg` thousand real images."""
+        factor = value_at(self.config.lr_factor, kimg)
+        sides = {"generator": self.config.generator, "discriminator": self.config.discriminator}
+        return {name: value_at(side.lr, kimg) * factor for name, side in sides.items()}
+
     def state(self, network: str, updates: int) -> dict[str, Any]:
         """The state of a network's optimizer after so many updates, with learning rates as numbers."""
         found: dict[str, Any] = getattr(self, network).state_dict()

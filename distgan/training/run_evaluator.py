@@ -158,4 +158,5 @@ class RunEvaluator:
             diversity=scores.diversity,
             untrained=status.untrained,
             given=progress.given,
+            floor=self.real.floor if config.monitor == "frechet" else None,
         )

@@ -115,6 +115,8 @@ class RunSpec:
         continue_from: URL of a run or checkpoint whose whole state a new run begins with: networks, moments of the
             optimizers and progress. At most one of both is given.
         claim: token of the process that owns the run's folder. Once another process owns it, writes fail.
+        partial: whether to take only those weights of `init_from` that fit.
+        command: of the process that starts the run, for its checkpoints.
     """
 
     config: Config
@@ -124,6 +126,8 @@ class RunSpec:
     init_from: str | None = None
     continue_from: str | None = None
     claim: str | None = None
+    partial: bool = False
+    command: str | None = None
 
     @property
     def run(self) -> Storage:
@@ -138,6 +142,7 @@ class RunSpec:
     def as_yaml(self) -> str:
         """A configuration file with all keys, and a comment with the command that repeats the run."""
         start = options(init_from=self.init_from, continue_from=self.continue_from)
+        start += ["--partial"] if self.partial else []
         where = options(storage=None if self.storage_url == "runs" else self.storage_url, name="NEW_NAME")
         return (
             f"# The whole configuration of the run {self.name}, by distgan {distgan.__version__}. To repeat the run:\n"
@@ -156,6 +161,7 @@ class RunPlan:
         resumes: the checkpoint that the run resumes from: its own, or in a new run that of another run.
         small_dataset: what the data set is too small for, if anything.
         warnings: damaged checkpoints in whose place another is used.
+        left_out: with `spec.partial`, which weights of a new run are not those of the checkpoint.
     """
 
     spec: RunSpec
@@ -165,6 +171,7 @@ class RunPlan:
     resumes: Manifest | None
     small_dataset: SmallDatasetWarning | None = None
     warnings: tuple[str, ...] = ()
+    left_out: str | None = None
 
     @property
     def steps(self) -> int:
@@ -208,15 +215,16 @@ def plan_run(spec: RunSpec, *, dry_run: bool = False) -> RunPlan:
     few = None
     if index is not None:
         few = small_dataset_warning(len(index), config, feature_count(config.evaluation.extractor))
-    spec, start, warnings = _with_start(replace(spec, config=_with_absolute_paths(config)), manifest, networks, index)
+    start = _with_start(replace(spec, config=_with_absolute_paths(config)), manifest, networks, index)
     return RunPlan(
-        spec=spec,
+        spec=start.spec,
         index=index,
         layers=layers,
         parameters=networks.parameter_counts,
-        resumes=manifest or start,
+        resumes=manifest or start.continues,
         small_dataset=few,
-        warnings=warnings,
+        warnings=start.warnings,
+        left_out=start.left_out,
     )
 
 
@@ -233,12 +241,25 @@ def _with_absolute_paths(config: Config) -> Config:
     return config.model_copy(update={"data": data, "evaluation": evaluation})
 
 
-def _with_start(
-    spec: RunSpec, manifest: Manifest | None, networks: Networks, index: Index | None
-) -> tuple[RunSpec, Manifest | None, tuple[str, ...]]:
-    """The specification with the URL of the checkpoint that the run begins, or began, with.
+@dataclass(frozen=True)
+class _Start:
+    """What a run begins with.
 
-    Also the manifest of the checkpoint that a new run continues, and warnings about damaged ones that are skipped.
+    Attributes:
+        spec: the specification with the URL of the checkpoint that the run begins, or began, with.
+        continues: the manifest of the checkpoint whose whole state a new run takes.
+        warnings: damaged checkpoints that are skipped.
+        left_out: which weights stay random.
+    """
+
+    spec: RunSpec
+    continues: Manifest | None = None
+    warnings: tuple[str, ...] = ()
+    left_out: str | None = None
+
+
+def _with_start(spec: RunSpec, manifest: Manifest | None, networks: Networks, index: Index | None) -> _Start:
+    """What the run begins with; `manifest` is that of the run's newest checkpoint, if it exists.
 
     Raises UserError for a checkpoint that does not fit, and if an existing run began with another.
     """
@@ -247,20 +268,23 @@ def _with_start(
             "--init-from and --continue-from: give one; a run begins with the weights of another run, or with its "
             "whole state"
         )
+    if spec.partial and spec.init_from is None:
+        raise UserError("--partial is about the weights of another run; give --init-from RUN too, or leave it out")
     if manifest is not None:
         given: dict[InitOption, str | None] = {"--init-from": spec.init_from, "--continue-from": spec.continue_from}
         for option, url in given.items():
             if url is not None:
                 check_same_start(manifest, option, Storage.open(url).url, spec.run.url)
-        return replace(spec, init_from=manifest.init_from, continue_from=manifest.continued_from), None, ()
+        began = replace(spec, init_from=manifest.init_from, continue_from=manifest.continued_from)
+        return _Start(replace(began, partial=manifest.partial))
     if spec.init_from is not None:
         checkpoint = find_checkpoint(spec.init_from)
-        check_initial(checkpoint, networks)
-        return replace(spec, init_from=checkpoint.url), None, checkpoint.skipped
+        left_out = check_initial(checkpoint, networks, partial=spec.partial)
+        return _Start(replace(spec, init_from=checkpoint.url), None, checkpoint.skipped, left_out)
     if spec.continue_from is not None:
         checkpoint = find_checkpoint(
             spec.continue_from, default=LAST, custom=custom_names(spec.config.model_dump(mode="json"))
         )
         check_continuable(checkpoint, spec.config, index.hash if index is not None else checkpoint.manifest.data_hash)
-        return replace(spec, continue_from=checkpoint.url), checkpoint.manifest, checkpoint.skipped
-    return spec, None, ()
+        return _Start(replace(spec, continue_from=checkpoint.url), checkpoint.manifest, checkpoint.skipped)
+    return _Start(spec)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -28,26 +28,71 @@ from distgan.training.progress import Progress
 InitOption = Literal["--init-from", "--continue-from"]
 
 
-def load_initial(checkpoint: Checkpoint, networks: Networks, ema: ExponentialMovingAverage) -> None:
-    """Loads the weights of a checkpoint. Raises UserError if they are those of other networks."""
-    check_initial(checkpoint, networks)
+def load_initial(
+    checkpoint: Checkpoint, networks: Networks, ema: ExponentialMovingAverage, *, partial: bool = False
+) -> str | None:
+    """Loads the weights of a checkpoint. Raises UserError if they are those of other networks.
+
+    With `partial` it loads those that fit (`check_initial`), and returns in words what it has left out, if anything.
+    """
+    left_out = check_initial(checkpoint, networks, partial=partial)
+    parts = {"generator": networks.generator, "discriminator": networks.discriminator, "ema": ema.network}
     with matching_tensors(checkpoint.url):
-        networks.generator.load_state_dict(checkpoint.tensors["generator"])
-        networks.discriminator.load_state_dict(checkpoint.tensors["discriminator"])
-        ema.network.load_state_dict(checkpoint.tensors["ema"])
+        for part, network in parts.items():
+            tensors = checkpoint.tensors[part]
+            fitting = {name: tensors[name] for name in _fitting(tensors, network)} if partial else tensors
+            network.load_state_dict(fitting, strict=not partial)
+    return left_out
 
 
-def check_initial(checkpoint: Checkpoint, networks: Networks) -> None:
-    """Raises UserError, naming the first tensor, if a checkpoint's names and shapes are not those of the networks."""
+def check_initial(checkpoint: Checkpoint, networks: Networks, *, partial: bool = False) -> str | None:
+    """Raises UserError, naming the first tensor, if a checkpoint's names and shapes are not those of the networks.
+
+    With `partial` it raises where no weight of either fits, and returns in words what does not fit, if anything.
+    """
     parts = {"generator": networks.generator, "discriminator": networks.discriminator, "ema": networks.generator}
-    tensors = checkpoint.tensors if isinstance(checkpoint.tensors, Mapping) else {}
-    for part, network in parts.items():
-        difference = _difference(tensors.get(part), network)
-        if difference is not None:
-            raise UserError(
-                f"--init-from {checkpoint.url}: its {part} is another network than the configuration's: {difference}; "
-                f"use the configuration that it was trained with, or leave --init-from out"
-            )
+    found = checkpoint.tensors if isinstance(checkpoint.tensors, Mapping) else {}
+    differing = {
+        part: difference
+        for part, network in parts.items()
+        if (difference := _difference(found.get(part), network)) is not None
+    }
+    if not differing:
+        return None
+    part, difference = next(iter(differing.items()))
+    line = f"--init-from {checkpoint.url}: its {part} is another network than the configuration's: {difference}"
+    has_all = all(isinstance(found.get(part), Mapping) for part in parts)
+    fits = has_all and any(_fitting(found[part], network) for part, network in parts.items())
+    if not partial or not fits:
+        way = ", add --partial to take the weights that fit" if fits else ""
+        none = ", and no weight of it fits" if partial else ""
+        raise UserError(f"{line}{none}; use the configuration that it was trained with{way}, or leave --init-from out")
+    left_out = [f"{part}: {_left_out(found[part], parts[part])}" for part in differing if part != "ema"]
+    return f"--init-from {checkpoint.url} --partial: left out: {'; '.join(left_out)}"
+
+
+def _fitting(tensors: Mapping[str, object], network: nn.Module) -> list[str]:
+    """The names of the tensors that have the shape of the network's; empty where they are counters alone."""
+    expected = {name: value.shape for name, value in network.state_dict().items()}
+    names = [name for name, value in tensors.items() if isinstance(value, Tensor) and value.shape == expected.get(name)]
+    return names if any(expected[name] for name in names) else []
+
+
+_MOST_NAMED = 4
+
+
+def _left_out(tensors: Mapping[str, object], network: nn.Module) -> str:
+    """How many tensors of a network keep their random values, and which; how many of the checkpoint are not used."""
+    expected, fitting = network.state_dict(), set(_fitting(tensors, network))
+    random = [name for name in expected if name not in fitting]
+    unused = [name for name in tensors if name not in expected]
+    parts = [f"{len(random)} of {len(expected)} tensors stay random ({_named(random)})"] if random else []
+    return ", ".join(parts + ([f"{len(unused)} there have no place here ({_named(unused)})"] if unused else []))
+
+
+def _named(names: Sequence[str]) -> str:
+    more = len(names) - _MOST_NAMED
+    return ", ".join([*names[:_MOST_NAMED], *([f"and {more} more"] if more > 0 else [])])
 
 
 def check_same_start(manifest: Manifest, option: InitOption, url: str, where: str) -> None:

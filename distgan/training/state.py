@@ -23,6 +23,7 @@ from distgan.training.manifest import ADJACENT_STREAMS, Manifest
 from distgan.training.networks import Networks
 from distgan.training.optimizers import Optimizers
 from distgan.training.progress import Progress
+from distgan.training.session import Session
 from distgan.training.starting_point import load_initial
 
 # Old and new values by key.
@@ -37,7 +38,8 @@ class TrainingState:
 
     Attributes:
         classes: names of the labels of a conditional generator.
-        init_from, continued_from: URL of the checkpoint that the run began with, as in `Manifest`.
+        init_from, continued_from, partial: what the run began with, as in `Manifest`.
+        session: the one that trains, for the manifest; ranks that save nothing have none.
         earlier_seconds: duration of the run's earlier sessions; None if an earlier version did not record it.
     """
 
@@ -52,6 +54,8 @@ class TrainingState:
     classes: list[str] = field(default_factory=list)
     init_from: str | None = None
     continued_from: str | None = None
+    partial: bool = False
+    session: Session | None = None
     earlier_seconds: float | None = 0.0
 
     def restore(self, checkpoint: Checkpoint) -> None:
@@ -68,6 +72,7 @@ class TrainingState:
         self.progress = Progress.from_dict(checkpoint.manifest.progress)
         self.optimizers.follow_schedules(self.progress.kimg)
         self.init_from, self.continued_from = checkpoint.manifest.init_from, checkpoint.manifest.continued_from
+        self.partial = checkpoint.manifest.partial
         self.progress.given |= self.init_from is not None  # not recorded by earlier versions
         self.earlier_seconds = checkpoint.manifest.seconds
 
@@ -80,13 +85,17 @@ class TrainingState:
         pending = self.progress.pending
         if pending is not None and pending.step != self.progress.step:
             self.progress.pending = None
-        self.init_from, self.continued_from = None, checkpoint.url
+        self.init_from, self.continued_from, self.partial = None, checkpoint.url, False
         self.earlier_seconds = 0.0
 
-    def load_weights(self, checkpoint: Checkpoint) -> None:
-        """Loads the weights of a checkpoint, and nothing else. Raises UserError if it is of other networks."""
-        load_initial(checkpoint, self.networks, self.ema)
-        self.init_from, self.progress.given = checkpoint.url, True
+    def load_weights(self, checkpoint: Checkpoint, *, partial: bool = False) -> str | None:
+        """Loads the weights of a checkpoint, and nothing else. Raises UserError if it is of other networks.
+
+        With `partial` it loads those that fit, and returns in words what it has left out, if anything.
+        """
+        left_out = load_initial(checkpoint, self.networks, self.ema, partial=partial)
+        self.init_from, self.progress.given, self.partial = checkpoint.url, True, partial
+        return left_out
 
     def save(
         self,
@@ -117,7 +126,9 @@ class TrainingState:
             classes=self.classes,
             init_from=self.init_from,
             continued_from=self.continued_from,
+            partial=self.partial,
             seconds=self.run_seconds(seconds),
+            session=self.session,
         )
         best_first = ranked(progress.evaluations, self.config.evaluation.monitor)
         keep = {name} if pending is None else {name, checkpoint_name(pending.step)}
@@ -160,9 +171,11 @@ def check_resumable(manifest: Manifest, config: Config, data_hash: str, where: s
     _check_order(manifest, config, where, f"--init-from {where}")
     differences = _differences(manifest, config, f"{where}/{manifest.name}", training_differences)
     if differences:
+        lasting = _differences(manifest, config, f"{where}/{manifest.name}", lasting_differences)
+        begin = "" if lasting else f" and --continue-from {where}, which takes over its whole state"
         raise UserError(
             f"{where}: this run was trained with another configuration: {_listed(differences)}; "
-            f"set them back to resume it, or start a new run with another --name"
+            f"set them back to resume it, or start a new run with another --name{begin}"
         )
     if manifest.data_hash != data_hash:
         raise UserError(

@@ -13,22 +13,25 @@ from distgan.errors import UserError
 from distgan.evaluation.evaluator import build_evaluator
 from distgan.storage.retry import Retry
 from distgan.storage.storage_errors import StorageError
+from distgan.text import plural
 from distgan.training.acceleration import check_acceleration
 from distgan.training.checkpoints import Checkpoint, CheckpointStore
 from distgan.training.data_checks import check_data, small_dataset_warning
 from distgan.training.divergence import DivergenceGuard
 from distgan.training.ema import ExponentialMovingAverage
-from distgan.training.events import Notice, Reporter, RunStarted, Summary
+from distgan.training.events import Notice, PhaseStarted, Reporter, RunStarted, Summary
 from distgan.training.fakes import SampleGrid
 from distgan.training.loop import Trainer
 from distgan.training.meter import Meter
 from distgan.training.networks import build_networks, build_objective
 from distgan.training.optimizers import build_optimizers
+from distgan.training.own_modules import changed_modules
 from distgan.training.process import choose_threads, crowding_load, prepare_process
 from distgan.training.profiling import StepProfiler
 from distgan.training.progress import Progress
 from distgan.training.run_evaluator import AsyncEvaluator, RunEvaluator
 from distgan.training.run_spec import RunSpec
+from distgan.training.session import this_session
 from distgan.training.starting_point import LAST, find_checkpoint
 from distgan.training.state import TrainingState, check_continuable, check_resumable
 from distgan.training.step import Step
@@ -105,13 +108,18 @@ def build_trainer(
     dataset = Dataset.open(config.data, config.image_shape, Retry(log, stop_reading, wait_s=spec.patience_s))
     check_data(config, dataset.index)
     state = _initial_state(config, distributed, dataset, threads)
+    if distributed.rank == 0:
+        state.session = this_session(distributed.device, spec.command, custom.values())
     if resumed is not None:
         _resume(state, resumed, spec.run.url, log)
     elif continued is not None:
         check_continuable(continued, config, state.data_hash)
         state.continue_from(continued)
+        _tell_changed_modules(state, continued, log)
     elif (url := distributed.broadcast(spec.init_from)) is not None:
-        state.load_weights(find_checkpoint(url, retry=reading))
+        left_out = state.load_weights(find_checkpoint(url, retry=reading), partial=distributed.broadcast(spec.partial))
+        if left_out is not None:
+            log(left_out)
 
     step = Step(config, state.networks, build_objective(config), state.optimizers, distributed)
     chosen = [Notice(line) for line in step.warm_up()]
@@ -119,6 +127,8 @@ def build_trainer(
         state.ema.capture(state.networks.generator, step.graphs)
     profiler = StepProfiler(spec.run, distributed.device, log) if spec.profile and distributed.rank == 0 else None
     grid = SampleGrid(config, distributed.device)
+    if distributed.rank == 0 and config.evaluation.statistics is None:
+        reporter.event(PhaseStarted(f"statistics of {plural(len(dataset.index), 'real image')}"))
     with meter.phase("real statistics"):
         evaluator = build_evaluator(config.evaluation, config.data, distributed, dataset)
     run_evaluator = RunEvaluator(
@@ -209,6 +219,14 @@ def _resume(state: TrainingState, checkpoint: Checkpoint, run_url: str, log: Cal
         log(f"{skipped}; resuming from {checkpoint.manifest.name}")
     if checkpoint.manifest.former_format is not None:
         log(checkpoint.manifest.former_format)
+    _tell_changed_modules(state, checkpoint, log)
+
+
+def _tell_changed_modules(state: TrainingState, checkpoint: Checkpoint, log: Callable[[str], None]) -> None:
+    before, now, run_url = checkpoint.manifest.session, state.session, checkpoint.url.rsplit("/", 2)[0]
+    if before is not None and now is not None:
+        for line in changed_modules(before.modules, now.modules, run_url, checkpoint.manifest.name):
+            log(line)
 
 
 def _run_started(
@@ -239,4 +257,5 @@ def _run_started(
         metric=metric,
         configuration=spec.as_yaml(),
         crowding_load=load,
+        evaluation_every_kimg=config.evaluation.every_kimg,
     )

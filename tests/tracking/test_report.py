@@ -124,7 +124,11 @@ def test_a_local_run_leaves_its_files(tmp_path: Path) -> None:
         folder.event(CheckpointSaved(20, 2.0, "000020"))
         folder.event(RunFinished(replace(SUMMARY, latest=math.nan)))
     assert (tmp_path / "config.yaml").read_text() == "seed: 1\n"
-    assert read_rows(tmp_path / "metrics.jsonl")[1:3] == [
+    rows = read_rows(tmp_path / "metrics.jsonl")
+    moments = [row.pop("time") for row in rows]
+    assert moments == sorted(moments)
+    assert abs(moments[0] - time.time()) < 60
+    assert rows[1:3] == [
         {
             "event": "step",
             "step": step,
@@ -142,10 +146,12 @@ def test_a_local_run_leaves_its_files(tmp_path: Path) -> None:
     with Image.open(tmp_path / "curves.png") as picture:
         assert picture.width > 800
     board = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
-    assert [(e.step, round(e.value, 3)) for e in board.Scalars("loss/generator")] == [(10, 0.8)]
+    assert [(e.step, round(e.value, 3)) for e in board.Scalars("loss/generator")] == [(1000, 0.8)]
     assert [e.value for e in board.Scalars("progress/kimg")] == [0, 1, 2]
     assert board.Scalars(f"distance/{METRIC}")[0].value == 2701
-    assert board.Images("samples")[0].step == 10
+    assert board.Images("samples")[0].step == 123_400
+    (text,) = board.Tensors("configuration/text_summary")
+    assert b"seed: 1" in text.tensor_proto.string_val[0]
 
 
 @pytest.mark.parametrize("where", ["local", "remote"])
@@ -171,7 +177,16 @@ def test_a_killed_and_resumed_run_has_each_step_once(
         storage.download(f"tensorboard/{name}", tmp_path / "board" / name)
     board = EventAccumulator(str(tmp_path / "board")).Reload()
     found = [(e.step, round(e.value, 1)) for e in board.Scalars("loss/generator")]
-    assert found == [(10, 0.8), (20, 0.8), (30, 0.5), (40, 0.5), (50, 0.5)]
+    assert found == [(1000, 0.8), (2000, 0.8), (3000, 0.5), (4000, 0.5), (5000, 0.5)]
+
+
+def test_tensorboard_reads_a_run_in_a_bucket(bucket: str) -> None:
+    """By its own layer for files, which takes fsspec where there is no boto3."""
+    with RunFolder(Storage.open(bucket).child("run"), None) as folder:
+        folder.event(STARTED)
+        folder.event(trained(10))
+    board = EventAccumulator(f"{bucket}/run/tensorboard").Reload()
+    assert [event.step for event in board.Scalars("loss/generator")] == [1000]
 
 
 def test_the_configuration_is_there_from_the_start(recording: Recording) -> None:

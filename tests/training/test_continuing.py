@@ -248,8 +248,12 @@ def test_a_resume_uses_its_own_state(data: str, parent: Path, tmp_path: Path) ->
     with pytest.raises(UserError, match=r"and began from .*step-000000002; leave --init-from out"):
         plan_run(RunSpec(config, "new", str(tmp_path), init_from=source))
     other = wgan(data, 9, "objective.critic_steps=2", "optimizer.generator.lr=1e-3", "objective.gp_weight=4")
-    with pytest.raises(UserError, match=r"objective\.gp_weight was 3\.0 and is 4\.0; set them back"):
+    with pytest.raises(UserError, match=r"objective\.gp_weight was 3\.0 and is 4\.0; set them back") as refused:
         plan_run(RunSpec(other, "new", str(tmp_path)))
+    assert f"another --name and --continue-from {tmp_path}/new, " in str(refused.value)
+    lasting = wgan(data, 9, "optimizer.generator.lr=1e-3", "generator.width=8")
+    with pytest.raises(UserError, match=r"set them back to resume it, or start a new run with another --name$"):
+        plan_run(RunSpec(lasting, "new", str(tmp_path)))
 
 
 # What it begins with.

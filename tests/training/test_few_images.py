@@ -80,14 +80,14 @@ def test_a_run_says_so_once_at_its_start(tmp_path: Path) -> None:
     _, recorder = run(tiny_config("quickstart", data, 1, *enough), str(tmp_path), "enough")
     assert not recorder.of(SmallDatasetWarning)
     _, recorder = run(tiny_config("quickstart", data, 1, "evaluation.real_samples=64"), str(tmp_path), "few")
-    assert [type(event) for event in recorder.events[:2]] == [RunStarted, SmallDatasetWarning]
+    assert [type(event) for event in recorder.events[1:3]] == [RunStarted, SmallDatasetWarning]
     assert recorder.of(SmallDatasetWarning) == [SmallDatasetWarning(330, 64, 320, None, None, 4, 16)]
     console = Console(file=io.StringIO(), width=80)
     with Display(console) as display:
         for event in recorder.events:
             display.event(event)
-        display.event(replace(recorder.events[0], kimg=0.016))
+        display.event(replace(recorder.of(RunStarted)[0], kimg=0.016))
     assert isinstance(console.file, io.StringIO)
     lines = console.file.getvalue().splitlines()
-    assert lines[1] == f"warning: few images: {RANK.format('64 real ones and 16').replace('16 real', '16 generated')}"
+    assert lines[2] == f"warning: few images: {RANK.format('64 real ones and 16').replace('16 real', '16 generated')}"
     assert sum("few images" in line for line in lines) == 1

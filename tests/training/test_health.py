@@ -501,7 +501,8 @@ def test_the_run_keeps_it(tmp_path: Path, text: io.StringIO) -> None:
     with RunFolder(Storage.open(str(tmp_path)), None) as folder:
         folder.event(WARNED)
         folder.event(RunFinished(summary(health=[ended])))
-    assert read_rows(tmp_path / "metrics.jsonl") == [{"event": "warning", **WARNED.__dict__}]
+    (row,) = read_rows(tmp_path / "metrics.jsonl")
+    assert row == {"event": "warning", "time": row["time"], **WARNED.__dict__}
     kept = json.loads((tmp_path / "summary.json").read_text())
     assert kept["health"] == [ended.__dict__]
     Console(file=text, width=300).print(summary_table(summary(health=[ended])))

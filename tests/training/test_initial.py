@@ -14,9 +14,11 @@ from distgan.config.schema import Config
 from distgan.distributed import Distributed
 from distgan.errors import UserError
 from distgan.training.checkpoints import Checkpoint
-from distgan.training.events import EvaluationResult
+from distgan.training.ema import ExponentialMovingAverage
+from distgan.training.events import EvaluationResult, Notice
+from distgan.training.networks import build_networks
 from distgan.training.run_spec import RunSpec, plan_run
-from distgan.training.starting_point import find_checkpoint
+from distgan.training.starting_point import check_initial, find_checkpoint, load_initial
 from distgan.training.train import train
 from gloo import run_workers
 from runs import ALONE, Recorder, assert_same_bits, newest, pack_bricks, run, tiny_config
@@ -121,10 +123,65 @@ def test_what_does_not_fit_is_one_line(place: Path, tmp_path: Path, cli: Cli) ->
     other = message(new_config(place, 1, "generator={network: dcgan, width: 4, upsampling: nearest}"), source)
     assert "its generator is another network" in other
     assert "missing" in other
+    assert "or leave --init-from out" in other
+    assert "add --partial to take the weights that fit" in other
     assert "no checkpoints there" in message(new_config(place, 1), str(tmp_path / "gone"))
     assert not (tmp_path / "new").exists()
     exists = message(tiny_config("quickstart", f"{place}/data", 5), source, "source")
     assert "already exists, and began from random weights; leave --init-from out" in exists
+
+
+def test_partial_takes_what_fits_and_says_what_is_left_out(place: Path, tmp_path: Path, cli: Cli) -> None:
+    """Smaller kernels: the generator is taken whole, of the discriminator what has the same shape."""
+    source, config = f"{place}/source", new_config(place, 2, "discriminator.kernel_size=3")
+    job = plan_run(RunSpec(config, "new", str(tmp_path), init_from=source, partial=True)).spec
+    recorder = Recorder(stop_at=1)
+    train(job, ALONE, recorder)
+    (told,) = [event.text for event in recorder.of(Notice) if "left out" in event.text]
+    assert told.startswith(f"--init-from {source}/checkpoints/step-000000004 --partial: left out: discriminator: ")
+    assert "discriminator: 2 of 8 tensors stay random (layers.0.weight, layers.3.weight)" in told
+    assert "generator:" not in told
+    given, begun = find_checkpoint(source), find_checkpoint(str(tmp_path / "new"))
+    assert begun.manifest.partial
+    assert (
+        begun.tensors["discriminator"]["layers.0.weight"].shape
+        != given.tensors["discriminator"]["layers.0.weight"].shape
+    )
+    # the same command resumes it, and its record repeats it
+    resumed = plan_run(RunSpec(config, "new", str(tmp_path), init_from=source, partial=True))
+    assert resumed.resumes is not None
+    assert (
+        f"--init-from {source}/checkpoints/step-000000004 --partial\n"
+        in plan_run(RunSpec(config, "new", str(tmp_path))).spec.as_yaml()
+    )
+
+    (tmp_path / "new.yaml").write_text(dump_config(config))
+    dry = cli("train", "new.yaml", "--dry-run", "--init-from", source, "--partial", "--name", "dry")
+    assert dry.code == 0
+    assert "warning: --init-from" in dry.err
+    alone = one_line(cli("train", "new.yaml", "--dry-run", "--partial"))
+    assert alone == "--partial is about the weights of another run; give --init-from RUN too, or leave it out"
+
+
+def test_partial_weights_are_those_of_the_checkpoint(place: Path) -> None:
+    """A tensor that fits has the given values, another keeps its own. Where nothing fits it is one line."""
+    given = find_checkpoint(f"{place}/source")
+    config = new_config(place, 1, "discriminator.kernel_size=3")
+    networks = build_networks(config, torch.device("cpu"))
+    before = {name: value.clone() for name, value in networks.discriminator.state_dict().items()}
+    load_initial(given, networks, ExponentialMovingAverage(networks.generator, config.ema), partial=True)
+    for name, value in networks.discriminator.state_dict().items():
+        source = given.tensors["discriminator"][name]
+        assert torch.equal(value, source if source.shape == value.shape else before[name]), name
+    for name, value in networks.generator.state_dict().items():
+        assert torch.equal(value, given.tensors["generator"][name]), name
+    wider = build_networks(new_config(place, 1, "discriminator.width=8"), torch.device("cpu"))
+    assert "discriminator: 8 of 8 tensors stay random" in str(check_initial(given, wider, partial=True))
+    other = build_networks(
+        new_config(place, 1, "image_size=32", "latent_dim=9", "discriminator.width=8"), torch.device("cpu")
+    )
+    with pytest.raises(UserError, match=r"and no weight of it fits; use the configuration"):
+        check_initial(given, other, partial=True)
 
 
 def test_an_existing_run_that_began_differently(place: Path, tmp_path: Path) -> None:

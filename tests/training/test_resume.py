@@ -30,6 +30,7 @@ from distgan.training.events import (
     EvaluationResult,
     Event,
     Notice,
+    PhaseStarted,
     RunFinished,
     RunStarted,
     SmallDatasetWarning,
@@ -525,7 +526,9 @@ def test_a_used_budget_ends_at_once_and_a_raised_one_resumes(data: str, tmp_path
     short, long = tiny_config("quickstart", data, 2), tiny_config("quickstart", data, 4)
     first, _ = run(short, str(tmp_path))
     again, recorder = run(short, str(tmp_path))
-    assert [type(event) for event in recorder.events] == [RunStarted, SmallDatasetWarning, RunFinished]
+    assert [type(event) for event in recorder.events] == [
+        PhaseStarted, RunStarted, SmallDatasetWarning, RunFinished,
+    ]  # fmt: skip
     assert (again.reason, again.steps, again.latest) == ("budget", 2, first.latest)
     assert again.last_checkpoint == first.last_checkpoint == checkpoint_name(2)
 

@@ -26,7 +26,7 @@ from distgan.launch.local import cluster_address
 from distgan.launch.ray_errors import report_losses
 from distgan.launch.ray_internals import session_folder
 from distgan.storage.storage import Storage
-from distgan.tracking import formatting
+from distgan.text import plural
 
 _START_S = 90.0
 
@@ -63,15 +63,15 @@ def diagnose(
         nodes = add_object_stores(add_clocks(find_nodes()))
         storage_problem = None
         if data is not None:
-            log(f"reading {data} on {formatting.plural(len(nodes), 'node')}")
+            log(f"reading {data} on {plural(len(nodes), 'node')}")
             nodes = add_data(nodes, data)
         if storage is not None:
-            log(f"writing to {storage} on {formatting.plural(len(nodes), 'node')}")
+            log(f"writing to {storage} on {plural(len(nodes), 'node')}")
             nodes, storage_problem = add_storage(nodes, storage)
         blocked = find_blocked(nodes)
         group = None if blocked else choose_group(nodes, workers)
         if group is not None:
-            log(f"all-reduces between {formatting.plural(len(group.nodes), 'worker')} by {group.backend}")
+            log(f"all-reduces between {plural(len(group.nodes), 'worker')} by {group.backend}")
         return Diagnosis(
             driver=driver,
             nodes=tuple(one.node for one in nodes),

@@ -32,6 +32,7 @@ from distgan.search.record import SearchEnd, SearchRecord, Trial
 from distgan.search.search_console import SearchDisplay
 from distgan.search.search_state import SearchState
 from distgan.search.trial_tables import TrialProgress
+from distgan.text import plural
 from distgan.tracking import formatting
 
 _POLL_S = 0.3
@@ -106,11 +107,11 @@ def _resource_request(spec: SearchSpec, concurrent: int | None) -> ResourceReque
 
 
 def _start_note(spec: SearchSpec, share: TrialResources) -> str:
-    each = formatting.plural(spec.config.scale.workers, "worker")
+    each = plural(spec.config.scale.workers, "worker")
     device = "" if share.resources.use_gpu else " and no GPU"
     verb = "resuming" if spec.resumes else "starting"
     return (
-        f"{verb} {spec.record.name}: {formatting.plural(share.concurrent, 'trial')} at once, each of {each} with "
+        f"{verb} {spec.record.name}: {plural(share.concurrent, 'trial')} at once, each of {each} with "
         f"{share.resources.describe()}{device}"
     )
 
