@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -25,20 +25,27 @@ _GROUPS = {
     "penalty/": ("Penalties", "penalty"),
     "gradients/": ("Gradient norms", "gradient norm"),
     "logits/": ("Logits", "mean logit"),
+    "learning_rate/": ("Learning rates", "learning rate"),
     "schedule/": ("Schedules", "value"),
 }
 
+_MACHINE_GROUPS = {"memory/": ("Peak memory of rank 0", "MB")}
+
 _SINGLE = {
     "images_per_second": ("Throughput", "images/s"),
+    "seconds/data_wait": ("Wait of a step for data", "seconds"),
     "scale/workers": ("Workers", "workers"),
     "storage/retries": ("Repeated storage requests", "requests"),
     "checkpoint/skipped": ("Checkpoints left out", "checkpoints"),
 }
 
+# Shown where they never change, too.
+_MEASURED = ("images_per_second", "seconds/data_wait")
+
 # Columns of an evaluation that are no metrics.
 _NO_METRICS = (
-    *("event", "step", "kimg", "metric", "value", "best", "best_kimg", "improved", "without_improvement", "patience"),
-    *("seconds", "reported_step", "higher_is_better", "diversity", "untrained", "given", "distance"),
+    *("event", "time", "step", "kimg", "metric", "value", "best", "best_kimg", "improved", "without_improvement", "patience"),
+    *("seconds", "reported_step", "higher_is_better", "diversity", "untrained", "given", "distance", "floor"),
 )
 
 
@@ -80,7 +87,13 @@ class Figure:
 
 def figures(runs: Sequence[RunData]) -> list[Figure]:
     """Distance, losses, accuracy, penalties, gradient norms, logits, throughput and so on, as far as runs have them."""
-    return [*_distances(runs), *_groups(runs), *_singles(runs), *_further(runs)]
+    return [
+        *_distances(runs),
+        *_groups(runs, _GROUPS),
+        *_singles(runs),
+        *_groups(runs, _MACHINE_GROUPS),
+        *_further(runs),
+    ]
 
 
 def thinning(runs: Sequence[RunData]) -> str:
@@ -112,8 +125,8 @@ def _distances(runs: Sequence[RunData]) -> Iterator[Figure]:
             yield figure
 
 
-def _groups(runs: Sequence[RunData]) -> Iterator[Figure]:
-    for prefix, (title, unit) in _GROUPS.items():
+def _groups(runs: Sequence[RunData], groups: Mapping[str, tuple[str, str]]) -> Iterator[Figure]:
+    for prefix, (title, unit) in groups.items():
         figure = Figure(title, unit)
         for place, rows in _steps(runs):
             terms = sorted({key for row in rows for key in row if key.startswith(prefix)})[:_MOST_NAMES]
@@ -126,7 +139,7 @@ def _singles(runs: Sequence[RunData]) -> Iterator[Figure]:
     for key, (title, unit) in _SINGLE.items():
         figure = Figure(title, unit)
         figure.traces = [_trace(place, "", rows, key) for place, rows in _steps(runs)]
-        counts = key != "images_per_second"
+        counts = key not in _MEASURED
         if _is_told(figure, lambda values, counts=counts: len(set(values)) > counts):  # type: ignore[misc]
             yield figure
 

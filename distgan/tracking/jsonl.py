@@ -30,7 +30,7 @@ def event_row(event: StepMetrics | EvaluationResult | HealthWarning | Checkpoint
     `time` is that of the call, in seconds since 1970.
     """
     row: Row = {"event": _KINDS[type(event)], "time": round(time.time(), 3)} | asdict(event)
-    row |= row.pop("terms", {}) | row.pop("more", {})
+    row |= row.pop("terms", {}) | row.pop("measured", {}) | row.pop("more", {})
     row |= {f"seconds/{kind}": seconds for kind, seconds in row.pop("seconds_of", {}).items()}
     return row
 

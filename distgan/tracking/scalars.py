@@ -10,12 +10,12 @@ from distgan.training.events import EvaluationResult, Event, StepMetrics
 def scalars(event: Event) -> dict[str, float]:
     """The finite numbers of a step or an evaluation by name; empty for other events.
 
-    Terms of losses, learning rates and schedules have their own names. The monitored metric has its best value so far
+    Terms of losses, learning rates, schedules, time and memory have their own names. The monitored metric has its best value so far
     and, where it is known, its floor: the distance of real images to real ones.
     """
     found: dict[str, float | None] = {}
     if isinstance(event, StepMetrics):
-        found = {**event.terms, "progress/images_per_second": event.images_per_second}
+        found = {**event.terms, **event.measured, "progress/images_per_second": event.images_per_second}
     elif isinstance(event, EvaluationResult):
         name = f"distance/{event.metric}"
         found = {name: event.value, f"{name}_best": event.best, f"{name}_floor": event.floor}

@@ -85,12 +85,19 @@ class SmallDatasetWarning:
 
 @dataclass(frozen=True)
 class StepMetrics:
-    """Means over the last `training.log_every` steps. `terms` are losses, accuracies and gradient norms by name."""
+    """Means over the last `training.log_every` steps.
+
+    Attributes:
+        terms: losses, accuracies and gradient norms by name.
+        measured: time and memory of rank 0, which no run repeats: `seconds/data_wait`, the wait of a step for data;
+            `memory/host_mb` and `memory/gpu_mb`, the most that its process has had so far, in units of 10^6 bytes.
+    """
 
     step: int
     kimg: float
     images_per_second: float
     terms: dict[str, float]
+    measured: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ from distgan.training.health import WINDOW, FailureMode
 from distgan.training.health_advice import warning
 from distgan.training.inputs import RealBatch
 from distgan.training.meter import Meter, summarize
-from distgan.training.process import share_of_processors
+from distgan.training.process import peak_memory, share_of_processors
 from distgan.training.profiling import StepProfiler, span
 from distgan.training.progress import due
 from distgan.training.run_evaluator import RunEvaluator
@@ -118,7 +118,8 @@ class Trainer:
                 # What is due at this step is done before a stop: a resumed run begins with the next step.
                 last = progress.images >= budget or stop == "time" or self._failure() is not None
                 if last or due(before, progress.images, config.evaluation.every_kimg):
-                    self._evaluate(last=last)
+                    every = config.training.samples_every_kimg
+                    self._evaluate(last=last, samples=last or every is None or due(before, progress.images, every))
                     early_stop = self._early_stop()
                 else:
                     self._save_if_due(before)
@@ -188,7 +189,7 @@ class Trainer:
         is due by time or by request.
         """
         self._sync_metrics()
-        metrics, images_per_second = self.meter.take()
+        metrics, images_per_second, data_wait_s = self.meter.take()
         progress, training = self.state.progress, self.config.training
         rates = self.state.optimizers.learning_rates(progress.kimg)
         metrics |= {f"learning_rate/{name}": rate for name, rate in rates.items()}
@@ -199,7 +200,8 @@ class Trainer:
             metrics["storage/retries"] = Retry.count - self._earlier_retries
         if self.checkpoints.skipped:
             metrics["checkpoint/skipped"] = self.checkpoints.skipped
-        self._report(StepMetrics(progress.step, progress.kimg, images_per_second, metrics))
+        measured = {"seconds/data_wait": round(data_wait_s, 6)} | peak_memory(self.distributed.device)
+        self._report(StepMetrics(progress.step, progress.kimg, images_per_second, metrics, measured))
         stop: StopReason | None = None
         if self.distributed.rank == 0:
             if self.reporter.stop_requested():
@@ -229,8 +231,8 @@ class Trainer:
             self._report(Notice(f"{reason}; the state of step {self.state.progress.step:,} is saved"))
         return reason is not None
 
-    def _evaluate(self, *, last: bool) -> None:
-        """Evaluates the averaged generator, now or asynchronously, and saves samples and the state.
+    def _evaluate(self, *, last: bool, samples: bool = True) -> None:
+        """Evaluates the averaged generator, now or asynchronously, and saves the state, and samples if they are due.
 
         Asynchronous scores are recorded here, one evaluation later; the `last` evaluation is never asynchronous.
         """
@@ -253,7 +255,7 @@ class Trainer:
             results.append(result)
         elif self._early_stop() is None:
             evaluator.schedule()
-        if self.config.training.samples_every_kimg is None:
+        if samples:
             self._save_samples()
         self._save_checkpoint(required=last)
         for result in results:

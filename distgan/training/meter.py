@@ -42,7 +42,7 @@ class Meter:
         self._bad_samples = 0
         self._values: dict[str, list[float]] = defaultdict(list)
         self._images = self._all_images = 0
-        self._training_at_take = 0.0
+        self._taken = (0.0, 0.0, 0)
         self.last_seconds = 0.0
         self.activity = self.steps = 0
         self._phases: list[str] = []
@@ -109,19 +109,23 @@ class Meter:
         self._rows, self._bad_samples = [], 0
         return steps, round(bad_samples)
 
-    def take(self) -> tuple[dict[str, float], float]:
-        """Means of the synchronized metrics since the last call, and images per second of training time in between.
+    def take(self) -> tuple[dict[str, float], float, float]:
+        """Of the steps since the last call: means of the synchronized metrics, images per second, seconds of data wait.
 
-        The mean of a metric is over the steps that have it.
+        The mean of a metric is over the steps that have it, the images are those per second of training time, and the
+        wait is that of a step on this worker.
         """
         assert not self._rows, "sync_metrics comes first"
         means = {name: sum(values) / len(values) for name, values in self._values.items()}
-        elapsed = self._seconds["training"] - self._training_at_take
+        training, waiting, steps = self._seconds["training"], self._seconds["data wait"], self.steps
+        before = self._taken
+        elapsed = training - before[0]
         rate = self._images / elapsed if elapsed > 0 else 0.0
-        self._training_at_take = self._seconds["training"]
+        wait = (waiting - before[1]) / max(1, steps - before[2])
+        self._taken = (training, waiting, steps)
         self._values.clear()
         self._images = 0
-        return means, rate
+        return means, rate, wait
 
     def elapsed(self) -> float:
         """Seconds since the session began."""

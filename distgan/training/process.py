@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+import resource
 
 import torch
 
@@ -49,6 +50,14 @@ def crowding_load(threads: int, distributed: Distributed) -> float | None:
         return None
     load = os.getloadavg()[0]
     return load if load > max(0, processors - threads * distributed.local_size) + 1 else None
+
+
+def peak_memory(device: torch.device) -> dict[str, float]:
+    """The most memory that this process has had so far, in units of 10^6 bytes: of the host, and of a GPU's tensors."""
+    found = {"memory/host_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}  # of KiB
+    if device.type == "cuda":
+        found["memory/gpu_mb"] = torch.cuda.max_memory_allocated(device)
+    return {name: round(size / 1e6, 1) for name, size in found.items()}
 
 
 def prepare_process(threads: int, device: torch.device, precision: str = "float32") -> None:
