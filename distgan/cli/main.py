@@ -21,6 +21,7 @@ from distgan.cli import (
     jobs,
     push,
     report,
+    runs,
     sample,
     store,
     submit,
@@ -70,6 +71,7 @@ _ORDER = (
     "export",
     "push",
     "report",
+    "runs",
     "tune",
     "presets",
     "keys",
@@ -128,6 +130,7 @@ app.command(rich_help_panel=_TRAINING)(evaluate.evaluate)
 app.command(rich_help_panel=_TRAINING)(export.export)
 app.command(rich_help_panel=_TRAINING)(push.push)
 app.command(rich_help_panel=_TRAINING)(report.report)
+app.add_typer(runs.app, name="runs", rich_help_panel=_TRAINING)
 app.command(rich_help_panel=_TRAINING)(tune.tune)
 app.add_typer(config_info.app, name="presets", rich_help_panel=_CONFIGURATION)
 app.command(rich_help_panel=_CONFIGURATION)(config_info.keys)

@@ -12,13 +12,30 @@ from distgan.cli.streams import output_is_log
 from distgan.errors import Interrupted
 from distgan.text import printable, without_credentials
 from distgan.tracking.console import Terminal
+from distgan.tracking.formatting import plural
 
 
-def run_results(url: str) -> None:
-    """Prints the results of a search."""
-    from distgan.search.results import show_results
+def show_search(url: str, watch: bool, to_optuna: str | None) -> None:
+    """What `--results` does."""
+    if watch and to_optuna is not None:
+        raise typer.BadParameter("cannot go with --watch", param_hint="--to-optuna")
+    if to_optuna is not None:
+        from distgan.search.optuna_study import export_study
 
-    show_results(url, Terminal())
+        study, trials = export_study(url, to_optuna)
+        place = without_credentials(to_optuna)
+        print(printable(f"{place}: study {study}, {plural(trials, 'trial')}; see it with `optuna-dashboard {place}`"))
+    elif watch:
+        from distgan.search.watching import watch_results
+
+        try:
+            watch_results(url, Terminal())
+        except KeyboardInterrupt:
+            raise typer.Exit(130) from None
+    else:
+        from distgan.search.results import show_results
+
+        show_results(url, Terminal())
 
 
 def tune(
@@ -89,6 +106,16 @@ def tune(
         str | None,
         typer.Option(metavar="SEARCH", help="Show the results of a search and draw its figures; do not search."),
     ] = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="With --results: follow a search until it ends; writes nothing.")
+    ] = False,
+    to_optuna: Annotated[
+        str | None,
+        typer.Option(
+            metavar="STORAGE",
+            help="With --results: write the search as a study for optuna-dashboard, as sqlite:///search.db.",
+        ),
+    ] = None,
 ) -> None:
     """Search learning rates, penalty weights or any other keys.
 
@@ -98,8 +125,11 @@ def tune(
     Example: `distgan tune quickstart data.url=s3://bricks --space "optimizer.generator.lr=loguniform(1e-5, 1e-3)"`
     """
     if results is not None:
-        run_results(results)
+        show_search(results, watch, to_optuna)
         return
+    for option, given in (("--watch", watch), ("--to-optuna", to_optuna is not None)):
+        if given:
+            raise typer.BadParameter("needs --results SEARCH", param_hint=option)
     if config is None:
         raise typer.BadParameter("name a preset or a file, or --results SEARCH", param_hint="PRESET_OR_FILE")
     per_worker = {"cpus_per_worker": cpus_per_worker, "gpus_per_worker": gpus_per_worker}

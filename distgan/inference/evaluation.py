@@ -110,6 +110,12 @@ def evaluate(spec: EvaluationSpec, distributed: Distributed, on_progress: OnProg
     return _Evaluation(spec, distributed, on_progress).report()
 
 
+def nearest_images(spec: EvaluationSpec, distributed: Distributed, on_progress: OnProgress | None = None) -> Nearest:
+    """The training images nearest to the first `spec.nearest` samples, without metrics. As `evaluate` otherwise."""
+    evaluation = _Evaluation(spec, distributed, on_progress)
+    return evaluation.nearest(evaluation.images())
+
+
 class _Evaluation:
     """An evaluation in progress on one worker."""
 
@@ -127,10 +133,7 @@ class _Evaluation:
 
     def report(self) -> EvaluationReport:
         spec, distributed = self._spec, self._distributed
-        if spec.config is None:
-            images: ImageSource = open_images(spec.source, spec.evaluation.samples)
-        else:
-            images = self._generated(spec.config)
+        images = self.images()
         references = self._class_references() if spec.per_class else {}
         evaluator = Evaluator(spec.evaluation, distributed, self._extractor, self._reference())
         real_until = time.perf_counter()
@@ -139,7 +142,7 @@ class _Evaluation:
         images_until = time.perf_counter()
         classes = [self._class_result(label, each, len(references)) for label, each in references.items()]
         classes_until = time.perf_counter()
-        nearest = self._nearest(images) if spec.nearest else None
+        nearest = self.nearest(images) if spec.nearest else None
         end = time.perf_counter()
         seconds = {"real images": real_until - self._begin, "features": scores.seconds["features"]}
         if classes:
@@ -162,7 +165,13 @@ class _Evaluation:
             device=distributed.device.type,
         )
 
-    def _nearest(self, images: ImageSource) -> Nearest:
+    def images(self) -> ImageSource:
+        """The generated or given images."""
+        if self._spec.config is None:
+            return open_images(self._spec.source, self._spec.evaluation.samples)
+        return self._generated(self._spec.config)
+
+    def nearest(self, images: ImageSource) -> Nearest:
         assert self._dataset is not None
         self._extractor.stage = "training images"
         chunks = [images.chunk(number).cpu() for number in range(-(-self._spec.nearest // CHUNK))]

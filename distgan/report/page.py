@@ -8,11 +8,11 @@ import html
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
@@ -21,15 +21,19 @@ import distgan
 from distgan.errors import UserError
 from distgan.report.curves import Figure, figures, thinning
 from distgan.report.pictures import Grids, read_grids
-from distgan.report.run_data import CONFIG, NothingYetError, RunData, process_at, read_run
+from distgan.report.run_data import CONFIG, NothingYetError, RunData, read_run
 from distgan.report.search_part import SearchPart, best_runs, search_part
 from distgan.report.settings import differences, settings_of
 from distgan.search.record import FILE, require_record
+from distgan.storage.claim import process_at
 from distgan.storage.local_files import is_special, replacing
 from distgan.storage.retry import NO_RETRY, Retry
 from distgan.storage.storage import Storage, translate_errors
 from distgan.text import command, options, plural, printable, without_credentials
 from distgan.tracking.formatting import kimg_count, number
+
+if TYPE_CHECKING:
+    from distgan.report.neighbors import NeighborRows
 
 MOST_BYTES = 8_000_000
 
@@ -42,17 +46,26 @@ _FILES = resources.files("distgan.report")
 
 
 @dataclass(frozen=True)
-class Interpolation:
-    """Asks for strips of images between latents, by each run's best generator.
+class Extras:
+    """Sections of a page for which each run's best generator makes images.
 
     Attributes:
+        interpolation: strips of images between latents.
+        memorization: samples beside their nearest training images. Reads the whole data set of each run.
         trust_code: networks may be of modules outside distgan.
+        trust_addresses: data may be on other hosts, which a checkpoint names.
     """
 
+    interpolation: bool = False
+    memorization: bool = False
     trust_code: bool = False
+    trust_addresses: bool = False
 
 
-def write_report(urls: Sequence[str], out: str, interpolation: Interpolation | None = None) -> int:
+NO_EXTRAS = Extras()
+
+
+def write_report(urls: Sequence[str], out: str, extras: Extras = NO_EXTRAS) -> int:
     """Writes a page to the file `out`, in one step; returns its bytes.
 
     Args:
@@ -62,7 +75,7 @@ def write_report(urls: Sequence[str], out: str, interpolation: Interpolation | N
     """
     path = Path(out).expanduser()
     _check_out(path)
-    page = _page(urls, interpolation).encode()
+    page = _page(urls, extras).encode()
     with translate_errors(str(path)), replacing(path) as temporary:
         temporary.write_bytes(page)
     return len(page)
@@ -72,7 +85,7 @@ def watch_report(
     urls: Sequence[str],
     out: str,
     log: Callable[[str], None],
-    interpolation: Interpolation | None = None,
+    extras: Extras = NO_EXTRAS,
     every_s: float = WATCH_S,
     wait: Callable[[float], None] = time.sleep,
 ) -> int:
@@ -89,7 +102,7 @@ def watch_report(
     while True:
         training = retry(lambda: any(process_at(Storage.open(url)) for url in urls))
         try:
-            size = retry(lambda: write_report(urls, out, interpolation))
+            size = retry(lambda: write_report(urls, out, extras))
         except NothingYetError as error:
             if not training:
                 raise
@@ -101,35 +114,46 @@ def watch_report(
         retry = Retry(log)
 
 
-def _page(urls: Sequence[str], interpolation: Interpolation | None) -> str:
+def _page(urls: Sequence[str], extras: Extras) -> str:
     searches = [url for url in urls if Storage.open(url).exists(FILE)]
     if searches:
         if len(urls) > 1:
             raise UserError(f"{searches[0]}: is a search, which has a page of its own; name it alone")
-        return search_page(searches[0], interpolation)
+        return search_page(searches[0], extras)
     if len(urls) > MOST_RUNS:
         raise UserError(f"a report shows at most {MOST_RUNS} runs, and not {len(urls)}; name fewer")
-    return report_page([read_run(url) for url in urls], interpolation=interpolation)
+    return report_page([read_run(url) for url in urls], extras=extras)
 
 
-def search_page(url: str, interpolation: Interpolation | None = None) -> str:
+def search_page(url: str, extras: Extras = NO_EXTRAS) -> str:
     """The page of a search, with the runs of its best trials."""
     record = require_record(url)
-    return report_page(best_runs(record, Storage.open(url), MOST_RUNS), search_part(record), interpolation)
+    return report_page(best_runs(record, Storage.open(url), MOST_RUNS), search_part(record), extras)
 
 
-def report_page(
-    runs: Sequence[RunData], search: SearchPart | None = None, interpolation: Interpolation | None = None
-) -> str:
+def report_page(runs: Sequence[RunData], search: SearchPart | None = None, extras: Extras = NO_EXTRAS) -> str:
     """The page as HTML, of at most `MOST_BYTES` bytes."""
-    drawn, strips = figures(runs), []
-    if interpolation is not None:
+    drawn, made = figures(runs), _Made()
+    if extras.interpolation:
         from distgan.report.strips import interpolation_strips
 
-        strips = [interpolation_strips(run, trust_code=interpolation.trust_code) for run in runs]
-    without = _render(runs, search, drawn, [Grids() for _ in runs], strips)
+        made.strips = [interpolation_strips(run, trust_code=extras.trust_code) for run in runs]
+    if extras.memorization:
+        from distgan.report.neighbors import neighbor_rows
+
+        trusted = {"trust_code": extras.trust_code, "trust_addresses": extras.trust_addresses}
+        made.neighbors = [neighbor_rows(run, **trusted) for run in runs]
+    without = _render(runs, search, drawn, [Grids() for _ in runs], made)
     left = max(0, MOST_BYTES - len(without.encode()) - 20_000) // max(1, len(runs))
-    return _render(runs, search, drawn, [read_grids(run, left, len(runs)) for run in runs], strips)
+    return _render(runs, search, drawn, [read_grids(run, left, len(runs)) for run in runs], made)
+
+
+@dataclass
+class _Made:
+    """What was made for a page, by run; empty where it was not asked for."""
+
+    strips: list[str] = field(default_factory=list)
+    neighbors: list[NeighborRows] = field(default_factory=list)
 
 
 def _render(
@@ -137,7 +161,7 @@ def _render(
     search: SearchPart | None,
     drawn: Sequence[Figure],
     grids: Sequence[Grids],
-    strips: Sequence[str],
+    made: _Made,
 ) -> str:
     style, script, plotly = _text("page.css"), _text("page.js"), _plotly()
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
@@ -151,7 +175,7 @@ def _render(
     ]
     return environment.from_string(_text("page.html")).render(
         title=search.name if search else names[0] if len(runs) == 1 else plural(len(runs), "run"),
-        made=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC by distgan {distgan.__version__}",
+        written=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC by distgan {distgan.__version__}",
         policy="; ".join(policy),
         style=Markup(style),
         plotly=Markup(plotly),
@@ -163,7 +187,10 @@ def _render(
         overview=_side_by_side([run.overview() for run in runs]),
         evaluations=[(name, _evaluations(run)) for name, run in zip(names, runs, strict=True)],
         figures=drawn,
-        strips=list(zip(names, strips, strict=False)),
+        # The first figure of a single run stands beside its samples.
+        on_top=int(len(runs) == 1 and search is None),
+        strips=list(zip(names, made.strips, strict=False)),
+        neighbors=list(zip(names, made.neighbors, strict=False)),
         has_grids=any(each.kimg for each in grids),
         thinning=thinning(runs),
         differences=differences(runs) if len(runs) > 1 else [],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from distgan.data.images import UNREADABLE, open_image
@@ -18,7 +18,7 @@ _NAME = re.compile(r"kimg-(\d{1,10}(?:\.\d{1,3})?)\.png")
 # Grids of all runs together: more are not looked at.
 _MOST_GRIDS = 120
 
-_MOST_FILE_BYTES = 2**26
+MOST_FILE_BYTES = 2**26
 
 # Where fewer of a run's grids fit as they are, they become WebP, a tenth as large.
 _ENOUGH, _QUALITY = 12, 80
@@ -64,7 +64,7 @@ def read_grids(run: RunData, most_bytes: int, runs: int = 1) -> Grids:
         runs: that share the page.
     """
     folder = run.storage.child("samples")
-    names = {float(match[1]): name for name in folder.list() if (match := _NAME.fullmatch(name))}
+    names = grid_names(folder.list())
     ends = sorted(names)
     chosen = _evenly(ends, max(2, _MOST_GRIDS // runs))
     files = {kimg: data for kimg in chosen if (data := _read(folder, names[kimg])) is not None}
@@ -82,10 +82,15 @@ def read_grids(run: RunData, most_bytes: int, runs: int = 1) -> Grids:
     return found
 
 
+def grid_names(names: Iterable[str]) -> dict[float, str]:
+    """The files of `samples/` that are grids, by kimg."""
+    return {float(match[1]): name for name in names if (match := _NAME.fullmatch(name))}
+
+
 def _read(folder: Storage, name: str) -> bytes | None:
     """A PNG file; None for what is none, not whole, or too large."""
-    data = folder.read_start(name, _MOST_FILE_BYTES + 1)
-    if len(data) > _MOST_FILE_BYTES:
+    data = folder.read_start(name, MOST_FILE_BYTES + 1)
+    if len(data) > MOST_FILE_BYTES:
         return None
     try:
         with open_image(data, ("PNG",)) as image:

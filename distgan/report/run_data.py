@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from distgan.bounds import MOST_RECORD_BYTES, MOST_TEXT_BYTES, NOT_YAML, parse_yaml
 from distgan.config.load import flatten
 from distgan.errors import UserError
-from distgan.storage.claim import parse_claim, process_of, read_claim
+from distgan.storage.claim import process_at
 from distgan.storage.storage import NotFoundError, Storage
 from distgan.tracking import formatting
 from distgan.tracking.jsonl import Row, parse_rows
@@ -87,9 +87,11 @@ class RunData:
     def overview(self) -> list[tuple[str, str]]:
         """Labels and texts: state, progress, speed, the monitored metric, checkpoints."""
         rows = [("state", self._state())]
-        if self.summary is not None:
+        if self.summary is not None and self.process is None and self.kimg <= self.summary.kimg:
             return [*rows, *session_rows(self.summary), *distance_rows(self.summary), *checkpoint_rows(self.summary)]
-        rows.append(("trained", f"{formatting.kimg_count(self.kimg)} kimg"))
+        budget = amount(self.config, "training.kimg")
+        of = "" if budget is None else f" of {formatting.kimg_count(budget)}"
+        rows.append(("trained", f"{formatting.kimg_count(self.kimg)}{of} kimg"))
         speeds = [speed for row in self.of("step") if (speed := amount(row, "images_per_second")) is not None]
         if speeds:
             rows.append(("speed", f"{formatting.number(speeds[-1])} images/s at the last logged step"))
@@ -141,7 +143,7 @@ def read_run(url: str) -> RunData:
         error=None if error is None else str(error)[:2000],
         attempts=_parsed(_ATTEMPTS, found.get("attempts")) or [],
         process=process_at(storage),
-        config=_read_config(storage),
+        config=read_config(storage),
     )
 
 
@@ -153,13 +155,6 @@ def amount(row: Mapping[str, Any], key: str) -> float | None:
     return float(value)
 
 
-def process_at(storage: Storage) -> str | None:
-    """The process that trains the run, or leads the search, in a folder, or has claimed to; None without one."""
-    data = read_claim(storage)
-    claim = parse_claim(data)
-    return None if data is None or (claim is not None and claim.has_ended) else process_of(claim)
-
-
 def _parsed(adapter: TypeAdapter[Any], value: Any) -> Any:
     try:
         return adapter.validate_python(value)
@@ -167,7 +162,8 @@ def _parsed(adapter: TypeAdapter[Any], value: Any) -> Any:
         return None
 
 
-def _read_config(storage: Storage) -> dict[str, Any]:
+def read_config(storage: Storage) -> dict[str, Any]:
+    """The configuration in a run's folder by dotted key; empty where it cannot be read."""
     try:
         tree = parse_yaml(storage.read_bytes(CONFIG, most=MOST_TEXT_BYTES).decode())
     except (NotFoundError, *NOT_YAML):

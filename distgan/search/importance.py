@@ -53,7 +53,7 @@ def importance(plan: SearchPlan, trials: Sequence[Trial]) -> list[Importance] | 
         return None
     space = Space.parse(plan.space)
     counted = [trial for trial in trials if trial.number in values]
-    used = {trial.number: _used(space, trial) for trial in counted}
+    used = {trial.number: used_draws(space, trial) for trial in counted}
     shares = _shares(space, counted, values, used)
     total = sum(shares.values())
     if not total > 0:
@@ -92,7 +92,7 @@ def _generation_shares(trials: Sequence[Trial], values: Mapping[int, float]) -> 
     }
 
 
-def _used(space: Space, trial: Trial) -> set[str]:
+def used_draws(space: Space, trial: Trial) -> set[str]:
     """The draws that the trial's values depend on, without those of keys that it does not set."""
     return {
         entry.free_name(key)

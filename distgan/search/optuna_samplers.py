@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def optuna_distributions(space: Space) -> dict[str, BaseDistribution]:
     """The distributions of everything that is drawn; of a choice, the indices of its values."""
-    return {name: _optuna_distribution(drawn) for name, drawn in space.free.items()}
+    return {name: optuna_distribution(drawn) for name, drawn in space.free.items()}
 
 
 def to_optuna(drawn: Distribution, value: Any) -> Any:
@@ -36,7 +36,8 @@ def from_optuna(drawn: Distribution, value: Any) -> Value:
     return drawn.values[value] if isinstance(drawn, Choice) else drawn.nearest(value)
 
 
-def _optuna_distribution(drawn: Distribution) -> BaseDistribution:
+def optuna_distribution(drawn: Distribution) -> BaseDistribution:
+    """The distribution of one draw; of a choice, of the indices of its values."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     if isinstance(drawn, Choice):

@@ -108,6 +108,13 @@ def process_of(claim: Claim | None) -> str:
     return "another process" if claim is None else claim.process
 
 
+def process_at(storage: Storage) -> str | None:
+    """The process that trains the run, or leads the search, in a folder, or has claimed to; None without one."""
+    data = read_claim(storage)
+    claim = parse_claim(data)
+    return None if data is None or (claim is not None and claim.has_ended) else process_of(claim)
+
+
 def machine_id() -> str:
     """This boot of this machine and the process namespace, in which process ids are unique; empty if unknown."""
     try:

@@ -164,6 +164,15 @@ class Storage:
             etag = next((str(found[key]) for key in _ETAG_KEYS if found.get(key)), None)
             return FileFacts(None if found["size"] is None else int(found["size"]), etag)
 
+    def modified(self, name: str) -> float | None:
+        """When a file was last written, in seconds since 1970; None where the storage does not say."""
+        with self._errors(name):
+            try:
+                found: float = self.fs.modified(self._path(name)).timestamp()
+            except NotImplementedError:
+                return None
+            return found
+
     def read_range(self, name: str, start: int, end: int) -> bytes:
         """Bytes `[start, end)` of a file; fewer, or none, if the file ends before."""
         return self.read_ranges([(name, start, end)])[0]

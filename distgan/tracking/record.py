@@ -14,7 +14,7 @@ from distgan.bounds import MOST_TEXT_BYTES, parse_json, parse_yaml
 from distgan.config.plugins import custom_names, error_text
 from distgan.errors import UserError
 from distgan.storage.storage import NotFoundError, Storage, UnavailableError, translate_errors
-from distgan.tracking.jsonl import Row, event_row, last_checkpoint, lines_until, to_json
+from distgan.tracking.jsonl import Row, event_row, last_checkpoint, lines_until, parse_rows, to_json
 from distgan.tracking.tracker import TrackedRun, Tracker
 from distgan.training.events import (
     Attempt,
@@ -29,6 +29,8 @@ from distgan.training.health import HealthWarning
 from distgan.training.own_modules import own_modules
 
 METRICS, SUMMARY = "metrics.jsonl", "summary.json"
+
+_TAIL_BYTES = 2**17
 
 
 class RunRecord(Tracker):
@@ -105,6 +107,16 @@ def read_summary(storage: Storage) -> Row:
     except (NotFoundError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def last_rows(storage: Storage) -> list[Row] | None:
+    """Some hundred rows from the end of a run's metrics; None without the file."""
+    try:
+        size = storage.size(METRICS)
+        data = storage.read_range(METRICS, max(0, size - _TAIL_BYTES), size) if size else b""
+    except NotFoundError:
+        return None
+    return parse_rows(data)
 
 
 def earlier_lines(storage: Storage, resume_step: int | None) -> bytes:
