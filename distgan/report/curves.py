@@ -17,7 +17,10 @@ _MOST_POINTS, _FEWEST_POINTS = 2000, 100
 # Of one prefix, and metrics.
 _MOST_NAMES = 20
 
-_WIDE = 10
+_WIDE = 4
+
+# A floor so many times below the curve would flatten it; the summary has its value.
+_FAR = 5
 
 _GROUPS = {
     "loss/": ("Losses", "loss"),
@@ -117,7 +120,7 @@ def _distances(runs: Sequence[RunData]) -> Iterator[Figure]:
             if best is not None and at is not None:
                 figure.traces.append(Trace(place, "best", [at], [best], "best"))
                 texts.append(f"{run.name}: best {number(best)} at {kimg_count(at)} kimg")
-            if run.floor is not None and run.summary is not None and run.summary.metric == metric:
+            if run.floor is not None and _has_floor(run, metric, trace):
                 figure.traces.append(Trace(place, "floor", [0.0, run.kimg], [run.floor, run.floor], "floor"))
         if figure.traces:
             figure.title = f"{metric} ({'higher' if higher else 'lower'} is better)"
@@ -199,6 +202,13 @@ def _trace(run: int, term: str, rows: Sequence[Row], key: str) -> Trace:
 def _short(value: float | None) -> float | None:
     """Six digits, which a figure does not show more of."""
     return None if value is None else float(f"{value:.6g}")
+
+
+def _has_floor(run: RunData, metric: str, trace: Trace) -> bool:
+    """Whether the floor is of this metric, and so near that an axis with it still shows the curve."""
+    if run.floor is None or run.summary is None or run.summary.metric != metric:
+        return False
+    return run.floor > min(value for value in trace.y if value is not None) / _FAR
 
 
 def _is_wide(traces: Sequence[Trace]) -> bool:

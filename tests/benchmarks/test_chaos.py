@@ -35,7 +35,7 @@ def run(folder: Path, name: str, rows: list[dict[str, object]], samples: str = "
 @pytest.mark.parametrize(
     ("rows", "differs"),
     [
-        ([SAVED, STEP | {"images_per_second": 5.0}], None),
+        ([SAVED, STEP | {"images_per_second": 5.0, "seconds/data_wait": 0.1, "memory/host_mb": 300.0}], None),
         ([STEP, SAVED, SAVED | {"step": 2, "name": "of a stop"}], None),
         ([STEP | {"loss/discriminator": 0.25}, SAVED], "metrics: step of step 1: loss/discriminator"),
         ([STEP, STEP, SAVED], "metrics: 2 rows, not 1"),

@@ -33,7 +33,7 @@ def test_images_of_ones_own(tmp_path: Path) -> None:
         picture.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(random.integers(0, 256, (40, 48, 3), dtype=np.uint8)).save(picture)
     commands = [shlex.split(line) for line in block("bash").splitlines()]
-    assert [command[1] for command in commands] == ["data", "train", "sample", "evaluate", "export"]
+    assert [command[1] for command in commands] == ["data", "train", "sample", "evaluate", "report", "export"]
     for command in commands:
         process = start("-m", *command, *(KEYS if command[1] == "train" else []), cwd=tmp_path)
         output = finish(process)

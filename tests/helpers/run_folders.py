@@ -32,7 +32,7 @@ def summary(**changes: Any) -> dict[str, Any]:
         "best_kimg": 8.0,
         "latest": 800.0,
         "latest_kimg": 10.0,
-        "floor": 45.0,
+        "floor": 245.0,
         "without_improvement": 1,
         "best_checkpoint": "step-000000080",
         "last_checkpoint": "step-000000100",

@@ -58,7 +58,7 @@ def test_a_page_tells_of_a_run(toy: Storage) -> None:
     assert [(one["kind"], one["x"], one["y"]) for one in distance["traces"]] == [
         ("line", [0, 8, 10], [2701, 757, 800]),
         ("best", [8], [757]),
-        ("floor", [0, 10], [45, 45]),
+        ("floor", [0, 10], [245, 245]),
     ]
     assert distance["log"]
     assert [trace["term"] for trace in figures["Losses"]["traces"]] == ["discriminator", "generator"]
@@ -249,3 +249,25 @@ def test_the_error_of_a_run(toy: Storage) -> None:
     assert "ended by an error: the bucket is full" in read_page(toy.url).text
     write_run(toy, end=summary(reason="budget"))
     assert "image budget reached" in read_page(toy.url).text
+
+
+def test_a_floor_far_below_the_curve_does_not_flatten_it(toy: Storage) -> None:
+    write_run(toy, end=summary(floor=45.0))
+    page = read_page(toy.url)
+    distance = next(figure for figure in page.data["figures"] if figure["title"].startswith("fd_lite0_300"))
+    assert [one["kind"] for one in distance["traces"]] == ["line", "best"]
+    assert "fd_lite0_300 floor 45.0" in page.text
+
+
+def test_memory_and_waits_have_curves(toy: Storage) -> None:
+    measured = {"seconds/data_wait": 0.25, "memory/host_mb": 700.0, "memory/gpu_mb": 900.0}
+    write_run(toy, rows=[step_row(kimg, **measured) for kimg in (1, 2)])
+    figures = {figure["title"]: figure for figure in read_page(toy.url).data["figures"]}
+    assert figures["Wait of a step for data"]["traces"][0]["y"] == [0.25, 0.25]
+    assert [trace["term"] for trace in figures["Peak memory of rank 0"]["traces"]] == ["gpu_mb", "host_mb"]
+
+
+def test_the_page_of_a_resumed_run_has_its_present_numbers(toy: Storage) -> None:
+    write_run(toy, end=summary(kimg=9.0))
+    assert "trained 9 kimg" not in read_page(toy.url).text
+    assert "trained 10 of 240 kimg" in read_page(toy.url).text

@@ -567,6 +567,24 @@ def test_the_last_and_the_best_are_kept(
     assert recorder.grids[0].shape == (64, 1, 16, 16)
 
 
+def test_grids_come_at_their_interval_and_at_the_end(
+    data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script_distances(monkeypatch, 10.0, 9.0, 8.0, 7.0)
+    config = tiny_config(
+        "quickstart", data, 7, "evaluation.at_start=true", "evaluation.every_kimg=0.048",
+        "training.samples_every_kimg=0.032", "training.log_every=1",
+    )  # fmt: skip
+    recorder = Recorder()
+    steps: list[int] = []
+    monkeypatch.setattr(recorder, "samples", lambda step, kimg, images, columns=None: steps.append(step))
+    train(RunSpec(config, "run", str(tmp_path)), ALONE, recorder)
+    assert steps == [0, 2, 4, 6, 7]
+    for event in recorder.of(StepMetrics):
+        assert event.measured["memory/host_mb"] > 10
+        assert 0 <= event.measured["seconds/data_wait"] < 60
+
+
 def test_the_untrained_generator_is_never_the_best(data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run that only gets worse keeps the best trained generator, and still ends on a plateau."""
     script_distances(monkeypatch, 10.0, 30.0, 20.0, 25.0, 22.0, 99.0)
