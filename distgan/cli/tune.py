@@ -127,9 +127,8 @@ def tune(
     if results is not None:
         show_search(results, watch, to_optuna)
         return
-    for option, given in (("--watch", watch), ("--to-optuna", to_optuna is not None)):
-        if given:
-            raise typer.BadParameter("needs --results SEARCH", param_hint=option)
+    if watch or to_optuna is not None:
+        raise typer.BadParameter("needs --results SEARCH", param_hint="--watch" if watch else "--to-optuna")
     if config is None:
         raise typer.BadParameter("name a preset or a file, or --results SEARCH", param_hint="PRESET_OR_FILE")
     per_worker = {"cpus_per_worker": cpus_per_worker, "gpus_per_worker": gpus_per_worker}

@@ -60,8 +60,9 @@ def neighbor_rows(run: RunData, *, trust_code: bool = False, trust_addresses: bo
     Raises UserError where the run has no checkpoint, for data that are not there or too few, and for code and hosts
     that are not trusted.
     """
-    trusted = {"trust_code": trust_code, "trust_addresses": trust_addresses}
-    options = EvaluationOptions(samples=_SAMPLES, nearest=_SAMPLES, **trusted)
+    options = EvaluationOptions(
+        samples=_SAMPLES, nearest=_SAMPLES, trust_code=trust_code, trust_addresses=trust_addresses
+    )
     spec = plan_evaluation(run.storage.url, options)
     with feature_bars({"training images": spec.training_images, "images": 0}) as (on_progress, _):
         return rows_of(nearest_images(spec, Distributed(0, 1, CPU, threads=requested_threads()), on_progress))

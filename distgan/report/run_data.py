@@ -88,7 +88,9 @@ class RunData:
         """Labels and texts: state, progress, speed, the monitored metric, checkpoints."""
         rows = [("state", self._state())]
         if self.summary is not None and self.process is None and self.kimg <= self.summary.kimg:
-            return [*rows, *session_rows(self.summary), *distance_rows(self.summary), *checkpoint_rows(self.summary)]
+            stopped, trained, *spent = session_rows(self.summary)
+            rows += [stopped, trained, *distance_rows(self.summary), *spent]
+            return [*rows, *checkpoint_rows(self.summary)]
         budget = amount(self.config, "training.kimg")
         of = "" if budget is None else f" of {formatting.kimg_count(budget)}"
         rows.append(("trained", f"{formatting.kimg_count(self.kimg)}{of} kimg"))

@@ -79,6 +79,7 @@ def test_help_lists_commands_in_the_order_in_which_they_are_needed(cli: Cli) -> 
         "export",
         "push",
         "report",
+        "runs",
         "tune",
         "presets",
         "keys",
