@@ -17,7 +17,10 @@ from distgan.training.checkpoints import Checkpoint, CheckpointStore, checkpoint
 NO_STATE = "no state"
 
 # What depends on the moment and the machine.
-_MEASURED = ("images_per_second", "storage/retries", "scale/workers", "checkpoint/skipped", "seconds", "memory/", "time")
+_MEASURED = (
+    *("images_per_second", "storage/retries", "scale/workers", "checkpoint/skipped"),
+    *("seconds", "memory/", "time"),
+)
 
 
 def difference(run: Run, calm: Run) -> str | None:

@@ -11,7 +11,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from distgan.text import command, printable, without_credentials
+from distgan.text import command, plural, printable, without_credentials
 from distgan.tracking.console import Terminal
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def _overview(row: RunRow) -> list[tuple[str, str]]:
 
 
 def _events(run: RunData) -> list[tuple[str, str]]:
-    from distgan.tracking.formatting import health_warning, kimg_count, plural
+    from distgan.tracking.formatting import health_warning, kimg_count
 
     rows = [("health", health_warning(warning)) for warning in run.health]
     if run.restarted:

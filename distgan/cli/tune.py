@@ -10,9 +10,8 @@ import typer
 from distgan import api
 from distgan.cli.streams import output_is_log
 from distgan.errors import Interrupted
-from distgan.text import printable, without_credentials
+from distgan.text import plural, printable, without_credentials
 from distgan.tracking.console import Terminal
-from distgan.tracking.formatting import plural
 
 
 def show_search(url: str, watch: bool, to_optuna: str | None) -> None:

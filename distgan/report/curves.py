@@ -47,8 +47,9 @@ _MEASURED = ("images_per_second", "seconds/data_wait")
 
 # Columns of an evaluation that are no metrics.
 _NO_METRICS = (
-    *("event", "time", "step", "kimg", "metric", "value", "best", "best_kimg", "improved", "without_improvement", "patience"),
+    *("event", "step", "kimg", "metric", "value", "best", "best_kimg", "improved", "without_improvement", "patience"),
     *("seconds", "reported_step", "higher_is_better", "diversity", "untrained", "given", "distance", "floor"),
+    "time",
 )
 
 

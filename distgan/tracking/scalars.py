@@ -10,8 +10,8 @@ from distgan.training.events import EvaluationResult, Event, StepMetrics
 def scalars(event: Event) -> dict[str, float]:
     """The finite numbers of a step or an evaluation by name; empty for other events.
 
-    Terms of losses, learning rates, schedules, time and memory have their own names. The monitored metric has its best value so far
-    and, where it is known, its floor: the distance of real images to real ones.
+    Terms of losses, learning rates, schedules, time and memory have their own names. The monitored metric has its best
+    value so far and, where it is known, its floor: the distance of real images to real ones.
     """
     found: dict[str, float | None] = {}
     if isinstance(event, StepMetrics):
