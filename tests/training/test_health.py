@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
@@ -263,7 +264,7 @@ def test_advice_names_keys_of_the_configuration(preset: str) -> None:
     config = load_config(preset)
     values = flatten(config.model_dump(mode="json"), whole_schedules=True)
     for state in STATES:
-        for change in advice(state, config).removeprefix("in a new run: ").split(", "):
+        for change in re.split(r"(?<=\)), ", advice(state, config).removeprefix("in a new run: ")):
             way, key, now = change.split(" ", 2)
             assert way in ("raise", "lower", "set")
             assert now == f"(now {'none' if values[key] is None else value_text(values[key])})"
