@@ -13,6 +13,7 @@ from distgan.cli.data_output import (
     print_few_images,
     print_if_sorted,
     print_index,
+    print_kept,
     print_left_out,
     print_made,
     print_recovered,
@@ -41,6 +42,13 @@ class Encoding(StrEnum):
     png = "png"
     jpg = "jpg"
     webp = "webp"
+
+
+class PackEncoding(StrEnum):
+    png = "png"
+    jpg = "jpg"
+    webp = "webp"
+    keep = "keep"
 
 
 class Split(StrEnum):
@@ -105,10 +113,13 @@ def bricks(
 
 @app.command()
 def pack(
-    source: Annotated[str, typer.Argument(metavar="SOURCE", help="Folder, archive or file; see above.")],
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="Folder, archive, file or URL; see above.")],
     out: Out,
     format: Annotated[  # noqa: A002 - the option's name
-        str, typer.Option(metavar="NAME", help="folder, celeba, cifar, idx, npz, or a class of yours: module:Class.")
+        str,
+        typer.Option(
+            metavar="NAME", help="folder, csv, parquet, celeba, cifar, idx, npz, or a class of yours: module:Class."
+        ),
     ],
     size: Size = 64,
     channels: Annotated[Channels, typer.Option(help="1 for gray, 3 for RGB.")] = Channels.color,
@@ -121,7 +132,13 @@ def pack(
     label_pattern: Annotated[
         str | None, typer.Option(metavar="REGEX", help="folder: finds the class in a file's name, in its first group.")
     ] = None,
-    split: Annotated[Split | None, typer.Option(help="cifar: which images; by default train.")] = None,
+    image_column: Annotated[
+        str | None, typer.Option(metavar="NAME", help="csv: the column of paths. parquet: the column of images.")
+    ] = None,
+    label_column: Annotated[
+        str | None, typer.Option(metavar="NAME", help="csv, parquet: the column of labels.")
+    ] = None,
+    split: Annotated[Split | None, typer.Option(help="cifar, parquet: which images; by default train.")] = None,
     option: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=VALUE", help="module:Class: an argument of its constructor; repeatable."),
@@ -142,15 +159,26 @@ def pack(
         Bad, typer.Option(help="Images that cannot be read, or are smaller than --crop: fail, or skip them.")
     ] = Bad.error,
     seed: Seed = 0,
-    encoding: Stored = Encoding.png,
+    encoding: Annotated[
+        PackEncoding,
+        typer.Option(
+            help="png and webp are lossless; jpg decodes fastest. keep stores files that need no change as they are."
+        ),
+    ] = PackEncoding.png,
     shard_mb: ShardMb = 64,
 ) -> None:
     """Pack images into WebDataset shards, resized to SIZE x SIZE and shuffled by seed, with an index.
 
     SOURCE by --format:
 
-    - folder: a folder of images. Classes are its sub-folders, what --label-pattern finds in file names, or the labels
-    of StyleGAN's dataset.json
+    - folder: a folder of images, local or a URL. Classes are its sub-folders, what --label-pattern finds in file
+    names, or the labels of StyleGAN's dataset.json
+
+    - csv: a CSV file with a column of paths or URLs (path, file, filename, file_name or image) and, if there are
+    labels, one of labels (label or class); local or a URL
+
+    - parquet: a Parquet file, a folder of them or a pattern in quotes ('data/train-*.parquet'), local or a URL:
+    s3://…, https://…, hf://datasets/USER/NAME/…
 
     - celeba: the folder with img_align_celeba (or img_align_celeba.zip) and list_attr_celeba.txt or .csv, or Kaggle's
     zip file. Without --label there are no labels. One attribute gives the classes "not" (0) and "has" (1); several
@@ -171,13 +199,18 @@ def pack(
     from distgan.data.sources.base import open_source, parse_options
     from distgan.errors import UserError
 
-    flags = {"label": label or None, "label_pattern": label_pattern, "split": split and split.value}
+    flags = {
+        "label": label or None, "label_pattern": label_pattern, "image_column": image_column,
+        "label_column": label_column, "split": split and split.value,
+    }  # fmt: skip
     given = parse_options(option or []) | {name: value for name, value in flags.items() if value is not None}
     try:
         color = parse_color(background)
     except ValueError as error:
         raise UserError(f"--background {error}") from None
-    opened = open_source(format, source, given)
+    with progress_bar() as progress:
+        progress.add_task("reading", total=None)
+        opened = open_source(format, source, given)
     options = PackOptions(
         size, int(channels.value), encoding.value, seed, shard_mb * 2**20,
         fit=fit.value, crop=crop, background=color, bad=bad.value,
@@ -363,6 +396,7 @@ def _pack(source: Source, out: str, options: PackOptions) -> None:
     skipped: list[str] = []
     recovered: list[int] = []
     stretched: list[int] = []
+    kept: list[int] = []
     with progress_bar() as progress:
         task = progress.add_task("packing", total=len(source))
         packed = pack_source(
@@ -373,7 +407,10 @@ def _pack(source: Source, out: str, options: PackOptions) -> None:
             on_skip=skipped.append,
             on_recovered=recovered.append,
             on_stretched=stretched.append,
+            on_kept=kept.append,
         )
     print_made(out, packed, skipped)
     print_recovered(sum(recovered))
     print_stretched(sum(stretched))
+    if options.encoding == "keep":
+        print_kept(sum(kept), len(packed))

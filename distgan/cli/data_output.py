@@ -138,6 +138,14 @@ def print_stretched(count: int) -> None:
         print(f"{count:,} {what} stretched; --fit crop or --fit pad keeps the proportions")
 
 
+def print_kept(kept: int, total: int) -> None:
+    """Prints how many images are stored as they came, and how the others are."""
+    changed = total - kept
+    print(f"{kept:,} of {total:,} images stored as they came")
+    if changed:
+        print(f"{changed:,} encoded anew: JPEG at quality 95; PNG and WebP losslessly; others as PNG")
+
+
 def print_left_out(left_out: Mapping[str, int]) -> None:
     """Prints how many files or members of shards were left out, by reason."""
     from distgan.data.files import describe_counts

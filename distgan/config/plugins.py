@@ -202,6 +202,8 @@ SOURCES = Registry(
         "cifar": "distgan.data.sources.cifar:CifarSource",
         "idx": "distgan.data.sources.idx:IdxSource",
         "npz": "distgan.data.sources.npz:NpzSource",
+        "csv": "distgan.data.sources.csv_table:CsvSource",
+        "parquet": "distgan.data.sources.parquet:ParquetSource",
     },
 )
 

@@ -280,6 +280,34 @@ def _check_size(width: int, height: int, image_size: int | None, resize: Resize)
         raise _RefusedError(f"it has {width}x{height} pixels, not {image_size}x{image_size}")
 
 
+def kept_encoding(data: bytes, pixels: NDArray[np.uint8]) -> Encoding | None:
+    """The encoding of an image file that a run decodes to exactly `pixels`, uint8 (H, W, 1 or 3); None for another.
+
+    None too for other formats than those of `Encoding`, for color where `pixels` are gray, for transparency, and for a
+    JPEG that libjpeg warns of.
+    """
+    encoding, channels, before = encoding_of(data), pixels.shape[2], recovered_jpegs.value
+    try:
+        image = open_image(data, FORMATS)
+        if encoding is None or native_channels(image) > channels or image.has_transparency_data:
+            return None
+        same = np.array_equal(decode_image(data, pixels.shape[0], channels), pixels.transpose(2, 0, 1))
+        return encoding if same and recovered_jpegs.value == before else None
+    except UNREADABLE:  # another size
+        return None
+    finally:
+        recovered_jpegs.value = before
+
+
+def encoding_of(data: bytes) -> Encoding | None:
+    """The encoding of an image file by its first bytes; None for other formats."""
+    if data[:3] == b"\xff\xd8\xff":
+        return "jpg"
+    if data[:8] == b"\x89PNG\r\n\x1a\n":
+        return "png"
+    return "webp" if data[:4] == b"RIFF" and data[8:12] == b"WEBP" else None
+
+
 def encode_image(pixels: NDArray[np.uint8], encoding: Encoding) -> bytes:
     """Encodes uint8 (height, width, 1 or 3): PNG and WebP losslessly, JPEG at quality 95."""
     if encoding == "jpg":

@@ -23,9 +23,11 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from distgan.bounds import MOST_RECORD_BYTES, MOST_UNPACKED_BYTES, parse_json
+from distgan.data.contents import contents_of
 from distgan.data.shard_source import ShardSource
 from distgan.errors import UserError
-from distgan.storage.storage import NotFoundError, Storage
+from distgan.storage.storage import NotFoundError, Storage, UnavailableError
+from distgan.storage.storage_errors import StorageError
 from distgan.text import command
 
 INDEX_NAME = "index.json"
@@ -206,7 +208,12 @@ class Index:
         where = f"{storage.url}/{INDEX_NAME}"
         try:
             text = storage.read_bytes(INDEX_NAME, most=MOST_RECORD_BYTES)
-        except NotFoundError:
+        except StorageError as error:
+            found = None if isinstance(error, UnavailableError) else contents_of(storage.url)
+            if found is not None:
+                raise UserError(f"{storage.url}: not a data set but {found.what}; {found.advice}") from None
+            if not isinstance(error, NotFoundError):
+                raise
             raise UserError(
                 f"{where}: no index; name the folder that `distgan data pack` or `render` wrote, or make one "
                 f"for WebDataset shards with `{command('data', 'index', storage.url)}`"

@@ -16,7 +16,7 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
@@ -29,7 +29,9 @@ from distgan.data.images import (
     Encoding,
     Fit,
     encode_image,
+    encoding_of,
     fit_image,
+    kept_encoding,
     recovered_jpegs,
     stretched_images,
     unreadable_reason,
@@ -37,10 +39,11 @@ from distgan.data.images import (
 from distgan.data.index import INDEX_NAME, TABLE_NAME, Index
 from distgan.data.scan import ScannedShard, assemble_index, scan_shard
 from distgan.data.sources.base import Source
+from distgan.data.sources.image_files import FileSource, image_pixels
 from distgan.errors import UserError
 from distgan.storage.lease import Lease, claimed
 from distgan.storage.local_files import temporary_folder
-from distgan.storage.storage import Storage, translate_errors
+from distgan.storage.storage import Storage, UnavailableError, translate_errors
 
 if TYPE_CHECKING:
     from distgan.config.schema import BadSamples
@@ -63,12 +66,14 @@ class PackOptions:
         fit: how an image that is not square becomes a square.
         crop: pixels a side of the centered square that is cut out of each image first.
         background: the color that transparency is composed on and padding has.
+        encoding: the format of the images; "keep" stores files that need no change as they are, others in their own
+            format if it is one of `Encoding`, else as PNG.
         bad: whether an image that cannot be read, or is smaller than `crop`, is an error or left out.
     """
 
     image_size: int
     channels: int
-    encoding: Encoding = "png"
+    encoding: Encoding | Literal["keep"] = "png"
     seed: int = 0
     shard_bytes: int = 64 * 2**20
     processes: int | None = None
@@ -78,8 +83,17 @@ class PackOptions:
     bad: BadSamples = "error"
 
 
-# Image bytes and label; for a sample that cannot be used, the error that says why.
-Encoded = tuple[bytes, int] | UserError
+class EncodedImage(NamedTuple):
+    """An image as it is stored; `kept` if it is the source's file, unchanged."""
+
+    data: bytes
+    label: int
+    encoding: Encoding
+    kept: bool = False
+
+
+# For a sample that cannot be used, the error that says why.
+Encoded = EncodedImage | UserError
 
 
 def encoded_samples(
@@ -143,11 +157,18 @@ def _encode_chunk(source: Source, options: PackOptions, numbers: list[int]) -> _
 
 
 def _encode(source: Source, options: PackOptions, number: int) -> Encoded:
+    data = None
     try:
-        pixels, label = source[number]
+        if options.encoding == "keep" and isinstance(source, FileSource):
+            data, label = source.file(number), source.label(number)
+            pixels = image_pixels(data, source.name(number))
+        else:
+            pixels, label = source[number]
         if not -1 <= label < len(source.classes):
             raise ValueError(f"its label is {label}, and the source has {len(source.classes)} classes")
         fitted = fit_image(pixels, options.image_size, options.channels, options.fit, options.crop, options.background)
+    except UnavailableError:  # which says nothing about the image
+        raise
     except UserError as error:
         return error
     except UNREADABLE as error:
@@ -159,7 +180,12 @@ def _encode(source: Source, options: PackOptions, number: int) -> Encoded:
         raise UserError(
             f"{kind.__module__}:{kind.__name__}: {source.name(number)}: it raised {error_text(error)}"
         ) from error
-    return encode_image(fitted, options.encoding), label
+    if data is not None and (kept := kept_encoding(data, fitted)) is not None:
+        return EncodedImage(data, label, kept, kept=True)
+    encoding = options.encoding
+    if encoding == "keep":
+        encoding = (encoding_of(data) if data is not None else None) or "png"
+    return EncodedImage(encode_image(fitted, encoding), label, encoding)
 
 
 # Set once in each process of the pool, so that a source is sent once and not with every chunk.
@@ -199,6 +225,7 @@ def pack(
     on_skip: Callable[[str], None] | None = None,
     on_recovered: Callable[[int], None] | None = None,
     on_stretched: Callable[[int], None] | None = None,
+    on_kept: Callable[[int], None] | None = None,
 ) -> Index:
     """Writes shards, then the index, into the storage; returns the index.
 
@@ -210,6 +237,7 @@ def pack(
         on_skip: receives the reason for each sample that is left out.
         on_recovered: receives how many more images are JPEGs that libjpeg only warns of.
         on_stretched: receives how many more images, clearly not square, were stretched to a square.
+        on_kept: receives how many more images were stored as they are (`PackOptions.encoding` "keep").
 
     Raises:
         UserError: a data set, other shards or another process at work in the storage; a bad image, unless
@@ -224,13 +252,13 @@ def pack(
             on_skip(reason)
 
     with closing(encoded_samples(source, options, order, on_recovered, on_stretched)) as encoded:
-        samples = _good_samples(encoded, options.bad, on_progress, leave_out)
+        samples = _good_samples(encoded, options.bad, on_progress, leave_out, on_kept)
         return write_shards(storage, _some(samples, storage, len(source)), options, source.classes, left_out)
 
 
 def write_shards(
     storage: Storage,
-    samples: Iterator[tuple[bytes, int]],
+    samples: Iterator[EncodedImage],
     options: PackOptions,
     classes: Sequence[str],
     left_out: Counter[str] | None = None,
@@ -238,7 +266,7 @@ def write_shards(
     """Writes encoded images and their labels, at least one, as shards in their order, then the index; returns it.
 
     Args:
-        options: of these, encoding, channels and size of a shard.
+        options: of these, channels and size of a shard.
         left_out: is read after the last sample.
 
     A failed or interrupted call leaves nothing behind. Raises UserError as `pack` does.
@@ -254,7 +282,7 @@ def write_shards(
         _remove_leftovers(lease)
         for first in samples:
             path = folder / _shard_name(len(scanned))
-            count += _write_shard(path, chain([first], samples), options, count)
+            count += _write_shard(path, chain([first], samples), options.shard_bytes, count)
             scanned.append(scan_shard(path))
             lease.write_shards(len(scanned))
             written.append(path.name)
@@ -266,7 +294,7 @@ def write_shards(
     return index
 
 
-def _some(samples: Iterator[tuple[bytes, int]], storage: Storage, images: int) -> Iterator[tuple[bytes, int]]:
+def _some(samples: Iterator[EncodedImage], storage: Storage, images: int) -> Iterator[EncodedImage]:
     """The samples. Raises UserError where there are none."""
     first = next(samples, None)
     if first is None:
@@ -346,10 +374,13 @@ def _good_samples(
     bad: BadSamples,
     on_progress: Callable[[int], None] | None,
     on_skip: Callable[[str], None],
-) -> Iterator[tuple[bytes, int]]:
+    on_kept: Callable[[int], None] | None,
+) -> Iterator[EncodedImage]:
     """The samples that can be used. Raises UserError for another one if `bad` is "error"."""
     for number, sample in enumerate(encoded, 1):
         if not isinstance(sample, UserError):
+            if sample.kept and on_kept is not None:
+                on_kept(1)
             yield sample
         elif bad == "skip":
             on_skip(str(sample))
@@ -359,8 +390,8 @@ def _good_samples(
             on_progress(number)
 
 
-def _write_shard(path: Path, samples: Iterator[tuple[bytes, int]], options: PackOptions, done: int) -> int:
-    """Writes one shard, whose first sample has number `done`; returns its number of samples."""
+def _write_shard(path: Path, images: Iterator[EncodedImage], shard_bytes: int, done: int) -> int:
+    """Writes one shard, whose first image has number `done`; returns its number of images."""
     import webdataset as wds  # imports torch, which the processes that encode images do without
 
     count = 0
@@ -369,12 +400,12 @@ def _write_shard(path: Path, samples: Iterator[tuple[bytes, int]], options: Pack
         path.open("wb") as file,
         wds.TarWriter(file, encoder=False, mtime=0, user="", group="") as writer,
     ):
-        for image, label in samples:
-            sample: dict[str, str | bytes] = {"__key__": f"{done + count:08d}", options.encoding: image}
-            if label >= 0:
-                sample["cls"] = str(label).encode()
+        for image in images:
+            sample: dict[str, str | bytes] = {"__key__": f"{done + count:08d}", image.encoding: image.data}
+            if image.label >= 0:
+                sample["cls"] = str(image.label).encode()
             writer.write(sample)
             count += 1
-            if file.tell() >= options.shard_bytes:
+            if file.tell() >= shard_bytes:
                 break
     return count

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from distgan.data.images import encode_image
-from distgan.data.pack import PackOptions, write_shards
+from distgan.data.pack import EncodedImage, PackOptions, write_shards
 from distgan.errors import UserError
 from distgan.inference.exported import find_generator
 from distgan.inference.latents import read_latents
@@ -93,7 +93,7 @@ def _shards_writer(out: str) -> Callable[[Samples, Path, OnProgress], None]:
     def write(samples: Samples, _: Path, on_progress: OnProgress) -> None:
         labels = iter(() if samples.labels is None else samples.labels.tolist())
         encoded = (
-            (encode_image(image.permute(1, 2, 0).numpy(), "png"), next(labels, -1))
+            EncodedImage(encode_image(image.permute(1, 2, 0).numpy(), "png"), next(labels, -1), "png")
             for images in _counted(samples, on_progress)
             for image in images
         )

@@ -16,7 +16,15 @@ from botocore import exceptions as boto
 from distgan.bounds import check_regular, check_size, open_regular
 from distgan.errors import UserError
 from distgan.storage.local_files import TEMPORARY, replacing
-from distgan.storage.storage_errors import EXPIRED, NOT_S3, NotFoundError, UnavailableError, s3_code, translate_errors
+from distgan.storage.storage_errors import (
+    EXPIRED,
+    NOT_S3,
+    NotFoundError,
+    UnavailableError,
+    hub_line,
+    s3_code,
+    translate_errors,
+)
 from distgan.storage.urls import (
     LOCAL_PROTOCOLS,
     S3_PROTOCOLS,
@@ -120,7 +128,7 @@ class Storage:
         """Whether a file or folder exists. A missing bucket is an error, not False."""
         path = self._path(name)
         with self._errors(name):
-            found = bool(self.fs.exists(path))
+            found = self._exists(path)
             if not found and self.protocol in S3_PROTOCOLS:
                 self._probe_bucket()
             return found
@@ -230,14 +238,30 @@ class Storage:
                 check_regular(path)
             self.fs.get_file(path, str(temporary))
 
+    def find(self) -> list[str]:
+        """The names of all files below, in sub-folders too, sorted; none for a missing folder."""
+        with self._errors(""):
+            try:
+                paths = self.fs.find(self.root)
+            except FileNotFoundError as error:
+                if hub_line(error) is not None:  # no such repository
+                    raise
+                paths = []
+            if not paths and self.protocol in S3_PROTOCOLS:
+                self._probe_bucket()
+        prefix = f"{self.root.rstrip('/')}/"
+        return sorted(path[len(prefix) :] for path in paths if path.startswith(prefix) and not path.endswith("/"))
+
     def list(self) -> list[str]:
         """The names of the files and folders directly below, sorted; none for a missing folder."""
         with self._errors(""):
             try:
                 paths = self.fs.ls(self.root, detail=False)
-            except FileNotFoundError:
+            except FileNotFoundError as error:
                 if self.protocol in S3_PROTOCOLS:
                     self._probe_bucket()
+                if hub_line(error) is not None:  # no such repository
+                    raise
                 return []
         prefix = f"{self.root.rstrip('/')}/"
         names = {path[len(prefix) :].rstrip("/") for path in paths if path.startswith(prefix)}
@@ -270,7 +294,7 @@ class Storage:
         with self._errors(""):
             if self.protocol in S3_PROTOCOLS:
                 self._probe_bucket()
-            elif not self.fs.exists(self.root):
+            elif not self._exists(self.root):
                 raise NotFoundError(f"{self.url}: the folder does not exist; check the name")
             elif not self.fs.isdir(self.root):
                 raise UserError(f"{self.url}: this is a file, not a folder")
@@ -307,6 +331,17 @@ class Storage:
             if s3_code(error.__cause__) == EXPIRED:
                 renew_credentials()
             raise
+
+    def _exists(self, path: str) -> bool:
+        if self.protocol != "hf":
+            return bool(self.fs.exists(path))
+        try:
+            self.fs.info(path)  # the hub's own `exists` takes every refusal for a missing file
+        except FileNotFoundError as error:
+            if hub_line(error) is not None:
+                raise
+            return False
+        return True
 
     def _probe_bucket(self) -> None:
         """Raises botocore's precise error if the bucket is missing or the credentials are refused."""

@@ -49,6 +49,20 @@ _CLOCK = "the clock of this machine is wrong; set it"
 # The code for a session token that has expired.
 EXPIRED = "ExpiredToken"
 
+# What huggingface_hub raises, by the names of its classes: it is an extra, and not imported here.
+_BY_HUB_ERROR = {
+    "GatedRepoError": (
+        "the repository is gated; accept its terms on its page, then log in with `hf auth login` or set HF_TOKEN"
+    ),
+    "RepositoryNotFoundError": (
+        "no such repository, or a private one; check the name, or log in with `hf auth login` or set HF_TOKEN"
+    ),
+    "RevisionNotFoundError": "the repository has no such revision; check what follows the @",
+    "HFValidationError": "not an address in the hub; write hf://datasets/USER/NAME or hf://USER/NAME",
+    "HfUriError": "not an address in the hub; write hf://datasets/USER/NAME or hf://USER/NAME",
+    "OfflineModeIsEnabled": "HF_HUB_OFFLINE forbids to contact the hub; unset it",
+}
+
 _ENDPOINT = "AWS_ENDPOINT_URL is not a URL; write http://HOST:PORT"
 
 NOT_S3 = "what answers there is not an S3 server; check AWS_ENDPOINT_URL"
@@ -222,6 +236,10 @@ def _is_temporary(error: Exception) -> bool:
         return status == 429 or status >= 500
     if isinstance(error, OSError) and error.errno in _TEMPORARY_ERRNO:
         return True
+    if hub_line(error) is not None:
+        return False
+    if _is_of_transport(error):
+        return _untrusted_certificate(error) is None
     return isinstance(error, _TEMPORARY) and not isinstance(error, _PERMANENT)
 
 
@@ -236,6 +254,8 @@ def _explain(url: str, error: Exception) -> UserError | None:
         return UserError(f"{url}: {reason}; name a file with its authority's certificate in {variable}{where}")
     if code in _BY_S3_CODE:
         return UserError(f"{_bucket(url) if code == 'NoSuchBucket' else url}: {_BY_S3_CODE[code]}{where}")
+    if (line := hub_line(error)) is not None:
+        return UserError(f"{url}: {line}")
     if isinstance(error, FileNotFoundError):
         return NotFoundError(f"{url}: not found; check the name{where}")
     status = None if _is_s3(url) else http_status(error)
@@ -256,6 +276,9 @@ def _explain(url: str, error: Exception) -> UserError | None:
     if isinstance(error, OSError | boto.BotoCoreError | boto.ClientError | aiohttp.ClientError):
         reason = code or getattr(error, "strerror", None) or type(error).__name__
         return UserError(f"{url}: the store or the disk failed ({reason}); try again{where}")
+    if _is_of_transport(error):
+        address = "HF_ENDPOINT" if url.startswith("hf://") and "HF_ENDPOINT" in os.environ else "the URL"
+        return UserError(f"{url}: the server cannot be reached; check {address} and the network")
     protocol = url.partition("://")[0]
     if protocol != url and _is_of_a_library(error):
         line = re.sub(r"\S+://\S+", "…", " ".join(str(error).split()))
@@ -274,11 +297,27 @@ def _untrusted_certificate(error: BaseException | None) -> str | None:
     return None
 
 
+def hub_line(error: BaseException | None) -> str | None:
+    """The line for an error of huggingface_hub, also one behind the error that fsspec asks for; None for others."""
+    while error is not None:
+        for kind in type(error).__mro__:
+            if kind.__name__ in _BY_HUB_ERROR:
+                return _BY_HUB_ERROR[kind.__name__]
+        error = error.__cause__
+    return None
+
+
+def _is_of_transport(error: BaseException) -> bool:
+    """Whether httpx, which huggingface_hub uses, could not reach the server or lost it."""
+    return any(kind.__name__ == "TransportError" and "httpx" in kind.__module__ for kind in type(error).__mro__)
+
+
 def _by_status(url: str, status: int) -> UserError:
     if status in {404, 410}:
         return NotFoundError(f"{url}: not found (HTTP {status}); check the name")
     if status in {401, 403}:
-        return UserError(f"{url}: access denied (HTTP {status}); check the name and the credentials")
+        way = ", or log in with `hf auth login` or set HF_TOKEN" if url.startswith("hf://") else " and the credentials"
+        return UserError(f"{url}: access denied (HTTP {status}); check the name{way}")
     if status == 429 or status >= 500:
         return UserError(f"{url}: the server is overloaded or failing (HTTP {status}); try again later")
     return UserError(f"{url}: the server refuses (HTTP {status}); check the URL")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib.util
+import logging
 import os
 import re
 import socket
@@ -41,6 +42,8 @@ LOCAL_PROTOCOLS = ("file", "local")
 S3_PROTOCOLS = ("s3", "s3a")
 
 _PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs", "hdfs": "pyarrow"}
+
+_EXTRAS = {"hf": "hub"}
 
 _SEND_TIMEOUT_S = 30
 
@@ -100,10 +103,15 @@ def filesystem_class(url: str, protocol: str) -> Any:
     if protocol in {"http", "https"}:
         return WebFileSystem
     try:
-        return fsspec.get_filesystem_class(protocol)
+        found = fsspec.get_filesystem_class(protocol)
+        if protocol == "hf":
+            _silence_hub()
+        return found
     except ImportError as error:
         package = _PACKAGES.get(protocol)
         hint = f"install {package} (pip install {package})" if package else str(error)
+        if protocol in _EXTRAS:
+            hint = f"pip install 'distgan[{_EXTRAS[protocol]}]'"
         raise UserError(f"{url}: {protocol}:// needs a package that is not installed; {hint}") from error
     except ValueError as error:
         near = difflib.get_close_matches(protocol, ["file", "memory", *_PACKAGES], n=1, cutoff=0.5)
@@ -112,6 +120,15 @@ def filesystem_class(url: str, protocol: str) -> Any:
             f"{url}: unknown protocol {protocol}://; {f'did you mean {near[0]}://? ' if near else ''}"
             f"Installed: {', '.join(['file', 'memory', *installed])}"
         ) from error
+
+
+def _silence_hub() -> None:
+    """No progress bars and no warnings of each attempt of a download; its errors are translated."""
+    from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars
+
+    if not are_progress_bars_disabled():
+        disable_progress_bars()
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
 
 
 def root_of(url: str, protocol: str) -> str:

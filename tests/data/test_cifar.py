@@ -101,7 +101,7 @@ def test_images_are_in_a_file_that_goes_with_the_source(tmp_path: Path, monkeypa
     cifar_archive(tmp_path / "a.tar.gz")
     source = CifarSource(str(tmp_path / "a.tar.gz"))
     (folder,) = (tmp_path / "temporary").iterdir()
-    assert [(file.name, file.stat().st_size) for file in folder.iterdir()] == [("pixels", TRAIN * 3072)]
+    assert [(file.name, file.stat().st_size) for file in folder.iterdir()] == [("images", TRAIN * 3072)]
     traveled = pickle.dumps(source)
     assert len(traveled) < 1000 + 8 * TRAIN
     check(pickle.loads(traveled), range(TRAIN), class_of)

@@ -11,6 +11,8 @@ from distgan.data.index import Index
 from distgan.storage.storage import Storage
 from doc_blocks import ROOT, blocks, commands
 from miniatures import BRICKS, CLASSES, COARSE, celeba_folder, cifar_archive, cifar_folder, lego_folder
+from packing import write_image
+from parquet_files import hub_file
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -38,7 +40,29 @@ MADE = {
     "cifar10-all": (36, 3, CLASSES),
     "lego": (12, 1, []),
     "lego-kinds": (12, 1, sorted(BRICKS)),
+    "shoes": (2, 3, ["boot", "sandal"]),
+    "shoes-by-color": (2, 3, ["black", "brown"]),
+    "birds-64": (9, 3, ["cat", "dog"]),
+    "birds-test": (2, 3, ["cat", "dog"]),
 }
+
+
+def shoes(folder: Path) -> None:
+    """The table of the page, and its photographs."""
+    (table,) = (block.text for block in blocks(PAGE) if block.text.startswith("path,label,color"))
+    (folder / "shoes.csv").write_text(table)
+    for row in table.splitlines()[1:]:
+        write_image(folder / row.partition(",")[0])
+
+
+def birds(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    for name, first, count in (
+        ("train-00000-of-00002", 0, 5),
+        ("train-00001-of-00002", 5, 4),
+        ("test-00000-of-00001", 50, 2),
+    ):
+        (folder / f"{name}.parquet").write_bytes(hub_file(first, count))
 
 
 def test_every_command_is_known() -> None:
@@ -52,6 +76,8 @@ def test_a_command(cli: Cli, tmp_path: Path, command: list[str]) -> None:
     cifar_archive(tmp_path / "cifar-100-python.tar.gz", "cifar-100-python")
     cifar_folder(tmp_path, "cifar-10-batches-bin")
     lego_folder(tmp_path / "lego")
+    shoes(tmp_path)
+    birds(tmp_path / "birds" / "data")
     done = cli(*command[1:])
     assert done.code == 0, done
     out = command[command.index("--out") + 1]

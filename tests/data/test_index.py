@@ -140,7 +140,10 @@ def forge_table(content: Callable[[bytes], bytes]) -> Callable[[Path], None]:
 
 
 DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
-    "no index": (lambda folder: (folder / INDEX_NAME).unlink(), r"index\.json: no index; name the folder that"),
+    "no index": (
+        lambda folder: (folder / INDEX_NAME).unlink(),
+        r": not a data set but tar files; use `distgan data index",
+    ),
     "empty": (write(INDEX_NAME, b""), r"index\.json: damaged, or not an index"),
     "binary": (write(INDEX_NAME, bytes(range(256))), "damaged, or not an index"),
     "half": (write(INDEX_NAME, b'{"format": "distgan-index-1", "shar'), "damaged, or not an index"),

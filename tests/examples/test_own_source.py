@@ -16,46 +16,48 @@ from distgan.data.sources.base import Source, open_source, parse_options
 from distgan.data.verify import verify
 from distgan.errors import UserError
 from distgan.storage.storage import Storage
+from packing import pixels_of
 
 pytestmark = pytest.mark.timeout(30)
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-CSV = "csv_source:CsvSource"
+SHEET = "sheet_source:SheetSource"
 
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A folder with two photographs and a table that names them."""
+    """A folder with a sheet of two rows of three tiles."""
     monkeypatch.syspath_prepend(EXAMPLES)
     monkeypatch.chdir(tmp_path)
-    for name, value in (("a.png", 10), ("b.png", 200)):
-        Image.new("L", (20, 20), value).save(tmp_path / name)
-    (tmp_path / "shoes.csv").write_text("path;kind\nb.png;sandal\na.png;boot\na.png;\n")
+    tiles = np.arange(0, 240, 40, dtype=np.uint8).reshape(2, 3)
+    Image.fromarray(tiles.repeat(16, 0).repeat(16, 1)).save(tmp_path / "shoes.png")
 
 
 def test_the_example_from_the_command_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    command = f"data pack shoes.csv --format {CSV} --option label=kind --option delimiter=; --out shoes --size 16"
+    options = "--option tile=16 --option rows=sandal --option rows=boot"
+    command = f"data pack shoes.png --format {SHEET} {options} --out shoes --size 16"
     result = Cli(capsys, monkeypatch)(*command.split())
     assert result.code == 0, result
     storage = Storage.open("shoes")
     assert verify(storage) == []
     index = Index.load(storage)
     assert index.header.classes == ["boot", "sandal"]
-    assert sorted(index.labels.tolist()) == [-1, 0, 1]
+    values = [int(image[0, 0, 0]) for image in pixels_of(Path("shoes"), index)]
+    assert sorted(zip(values, index.labels.tolist(), strict=True)) == [(40 * n, int(n < 3)) for n in range(6)]
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ([], "shoes.csv: it needs a line with the names of its columns, one of them `path`"),
-        (["labels=kind"], "--option labels: csv_source:CsvSource has no such option; did you mean 'label'?"),
-        (["label=a", "label=b"], "--option label of csv_source:CsvSource: input should be a valid string"),
-        (["label"], "--option label: write --option NAME=VALUE"),
+        ([], "shoes.png: 48x32 pixels are no whole tiles of 32; give --option tile=PIXELS"),
+        (["tiles=16"], "--option tiles: sheet_source:SheetSource has no such option; did you mean 'tile'?"),
+        (["tile=16", "tile=8"], "--option tile of sheet_source:SheetSource: input should be a valid integer"),
+        (["tile"], "--option tile: write --option NAME=VALUE"),
     ],
 )
 def test_wrong_options_are_one_line(options: list[str], message: str) -> None:
     with pytest.raises(UserError) as caught:
-        open_source(CSV, "shoes.csv", parse_options(options))
+        open_source(SHEET, "shoes.png", parse_options(options))
     assert str(caught.value).startswith(message)
 
 

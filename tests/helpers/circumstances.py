@@ -74,7 +74,9 @@ def files(**contents: bytes) -> Make:
 
     def make(place: Place) -> None:
         for name, content in contents.items():
-            (place.tmp / name.replace("_", ".")).write_bytes(content)
+            path = place.tmp / name.replace("_", ".")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
 
     return make
 

@@ -19,8 +19,9 @@ from distgan.storage.storage import Storage
 
 
 def pack_here(source: Source, folder: Path, **options: Any) -> Index:
+    calls = {name: options.pop(name) for name in list(options) if name.startswith("on_")}
     given = {"image_size": 16, "channels": 1, "processes": 1, **options}
-    return pack(source, Storage.open(str(folder)), PackOptions(**given))
+    return pack(source, Storage.open(str(folder)), PackOptions(**given), **calls)
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -7,15 +7,17 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from distgan.config.plugins import SOURCES, error_text, is_custom, options_model
+from distgan.data.contents import Contents, contents_of
 from distgan.data.index import REASON
 from distgan.errors import UserError
+from distgan.storage.urls import LOCAL_PROTOCOLS, split_url
 from distgan.text import did_you_mean
 
 MAX_LABEL = 65_535
@@ -29,10 +31,13 @@ class Source(ABC):
     processes and reads each image once, in any order; so keep names and labels in it, and open files when asked.
 
     Attributes:
+        takes_urls: whether `path` may be a URL; asked of distgan's own sources only.
         classes: class names; a label is an index into them. Empty where images have no labels.
         left_out: how many files the source does not take, by reason: `{"hidden": 2, ".txt": 9}`. `data info` shows
             them. A reason has 1 to 40 printable ASCII characters.
     """
+
+    takes_urls: ClassVar[bool] = False
 
     classes: Sequence[str] = ()
     left_out: Mapping[str, int] = MappingProxyType({})
@@ -57,6 +62,20 @@ class Source(ABC):
 def numbered_classes(labels: NDArray[np.integer]) -> list[str]:
     """Class names "0" to the largest label; none where all labels are −1."""
     return [str(label) for label in range(int(labels.max()) + 1)]
+
+
+def named_classes(names: Sequence[str], where: str) -> tuple[list[str], list[int]]:
+    """The classes in order, and the label of each name, −1 for "". Numbers are ordered as numbers.
+
+    Raises UserError, naming `where`, for too many of them.
+    """
+    classes = set(names) - {""}
+    if len(classes) > MAX_LABEL + 1:
+        raise UserError(f"{where}: {len(classes):,} different labels; at most {MAX_LABEL + 1:,} can be classes")
+    numbers = all(name.isascii() and name.isdigit() for name in classes)
+    ordered = sorted(classes, key=lambda name: (int(name), name)) if numbers else sorted(classes)
+    places = {name: number for number, name in enumerate(ordered)}
+    return ordered, [places.get(name, -1) for name in names]
 
 
 def open_source(format_name: str, path: str, options: Mapping[str, Any]) -> Source:
@@ -84,11 +103,18 @@ def open_source(format_name: str, path: str, options: Mapping[str, Any]) -> Sour
         key, message = ".".join(map(str, first["loc"])), first["msg"]
         raise UserError(f"--option {key} of {format_name}: {message[:1].lower()}{message[1:]}") from None
     given = {option: getattr(values, option) for option in options}
+    if not is_custom(format_name) and not target.takes_urls and split_url(path)[0] not in LOCAL_PROTOCOLS:
+        takers = ", ".join(name for name in SOURCES if SOURCES.resolve(name).takes_urls)
+        raise UserError(f"{path}: --format {format_name} reads no URLs, as {takers} do; download it first")
     try:
         source: Source = target(path, **given)
         _check_metadata(source)
-    except UserError:
-        raise
+    except UserError as error:
+        other = None if is_custom(format_name) else contents_of(path)
+        same = (format_name, "folder") if format_name == "celeba" else (format_name,)
+        if other is None or other.format in same:
+            raise
+        raise UserError(_wrong_format(path, format_name, other)) from error
     except Exception as error:
         if not is_custom(format_name):
             raise
@@ -113,6 +139,12 @@ def _unknown_option(option: str, format_name: str, known: Mapping[str, object]) 
         return f"--option {option}: {format_name} has no such option{did_you_mean(option, known)}"
     flag = f"--{option.replace('_', '-')}"
     return f"{flag} is not for --format {format_name}, but for {' and '.join(takers)}; leave it out"
+
+
+def _wrong_format(path: str, given: str, found: Contents) -> str:
+    """What is at a path that another format, or another command, reads."""
+    advice = f"use --format {found.format}" if found.format and found.address == path else found.advice
+    return f"{path}: not for --format {given}, but {found.what}; {advice}"
 
 
 def _check_metadata(source: Source) -> None:

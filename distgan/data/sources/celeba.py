@@ -9,11 +9,9 @@ from collections.abc import Set as AbstractSet
 from pathlib import Path, PurePosixPath
 
 import numpy as np
-from numpy.typing import NDArray
 
 from distgan.bounds import read_bytes
-from distgan.data.sources.base import Source
-from distgan.data.sources.image_files import FolderImages, ImageFiles, ZipImages, opened_zip
+from distgan.data.sources.image_files import FileSource, FolderImages, ImageFiles, ZipImages, opened_zip
 from distgan.errors import UserError
 from distgan.storage.storage import translate_errors
 from distgan.text import did_you_mean
@@ -93,7 +91,7 @@ _LISTS = ("list_attr_celeba.txt", "list_attr_celeba.csv")
 _MOST_LIST_BYTES = 2**28
 
 
-class CelebaSource(Source):
+class CelebaSource(FileSource):
     """The 178x218 color faces of CelebA, ordered by name.
 
     `path` is a folder with `img_align_celeba` or `img_align_celeba.zip` (also in `Img`), one of these two themselves,
@@ -126,8 +124,11 @@ class CelebaSource(Source):
     def __len__(self) -> int:
         return len(self._labels)
 
-    def __getitem__(self, number: int) -> tuple[NDArray[np.uint8], int]:
-        return self._images.read(number), int(self._labels[number])
+    def file(self, number: int) -> bytes:
+        return self._images.read(number)
+
+    def label(self, number: int) -> int:
+        return int(self._labels[number])
 
     def name(self, number: int) -> str:
         return self._images.location(number)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import tarfile
-import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,9 +17,10 @@ from numpy.typing import NDArray
 from distgan.bounds import check_regular
 from distgan.data.sources.base import Source
 from distgan.data.sources.plain_pickle import PickledArray, load_plain_dict
+from distgan.data.sources.waiting_images import WaitingImages
 from distgan.data.tar import opened_tar
 from distgan.errors import UserError
-from distgan.storage.local_files import new_folder, temporary_folder
+from distgan.storage.local_files import temporary_folder
 from distgan.storage.storage import translate_errors
 from distgan.text import did_you_mean
 
@@ -185,7 +185,7 @@ class CifarSource(Source):
 
     def __init__(self, path: str, label: Sequence[str] = (), split: Literal["train", "test", "all"] = "train") -> None:
         """Raises UserError for a missing or damaged file, and for a pickle with more than plain data."""
-        self._path, self._pixels = path, _PixelFile()
+        self._path, self._pixels = path, WaitingImages()
         labels = []
         with _folder_of_batches(path) as folder:
             form = _form_of(folder, path)
@@ -200,7 +200,7 @@ class CifarSource(Source):
                         f"{path}: {name} has the label {batch.labels.max()}, but {form.names[kind]} names "
                         f"{len(self.classes)} classes; get the download again"
                     )
-                self._pixels.append(batch.images)
+                self._pixels.extend(image.tobytes() for image in batch.images)
                 labels.append(batch.labels)
         self._labels = np.concatenate(labels)
 
@@ -208,29 +208,11 @@ class CifarSource(Source):
         return len(self._labels)
 
     def __getitem__(self, number: int) -> tuple[NDArray[np.uint8], int]:
-        planes = self._pixels.read(number).reshape(3, SIDE, SIDE)
+        planes = np.frombuffer(self._pixels[number], np.uint8).reshape(3, SIDE, SIDE)
         return planes.transpose(1, 2, 0), int(self._labels[number])
 
     def name(self, number: int) -> str:
         return f"{self._path}: image {number}"
-
-
-class _PixelFile:
-    """A temporary file of images, deleted with this object; pickled copies read the same file."""
-
-    def __init__(self) -> None:
-        folder = new_folder()
-        self._path = folder / "pixels"
-        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
-
-    def append(self, images: NDArray[np.uint8]) -> None:
-        """Adds images uint8 (N, 3072)."""
-        with translate_errors(str(self._path)), self._path.open("ab") as file:
-            file.write(np.ascontiguousarray(images).data)
-
-    def read(self, number: int) -> NDArray[np.uint8]:
-        """An image, uint8 (3072,)."""
-        return np.fromfile(self._path, np.uint8, IMAGE_BYTES, offset=number * IMAGE_BYTES)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import os
 import struct
 import zipfile
 import zlib
+from abc import abstractmethod
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -30,6 +31,7 @@ from distgan.data.images import (
     recovered_jpegs,
     unreadable_reason,
 )
+from distgan.data.sources.base import Source
 from distgan.errors import UserError
 
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")  # none of those for which Pillow runs a program, as EPS
@@ -43,7 +45,7 @@ _ENCRYPTED = 0x1
 
 _MOST_BYTES = 2**26  # of one image file in a zip
 
-_MOST_FILE_BYTES = 2**29
+MOST_FILE_BYTES = 2**29
 
 # What zipfile raises for a file that is no zip file, or a damaged one.
 _NO_ZIP = (
@@ -77,13 +79,32 @@ def image_pixels(data: bytes, where: str) -> NDArray[np.uint8]:
         raise UserError(f"{where}: not a readable image: {unreadable_reason(error)}") from None
 
 
-def read_image(path: Path, where: str) -> NDArray[np.uint8]:
-    """Reads an image file; see `image_pixels`."""
+def read_file(path: Path, where: str) -> bytes:
+    """The bytes of an image file. Raises UserError, naming `where`, if it cannot be read."""
     try:
-        data = read_bytes(path, _MOST_FILE_BYTES)
+        return read_bytes(path, MOST_FILE_BYTES)
     except OSError as error:
         raise UserError(f"{where}: not a readable image: {error.strerror or error}") from None
-    return image_pixels(data, where)
+
+
+def read_image(path: Path, where: str) -> NDArray[np.uint8]:
+    """Reads an image file; see `image_pixels`."""
+    return image_pixels(read_file(path, where), where)
+
+
+class FileSource(Source):
+    """A source whose images are files, which `--encoding keep` can store as they are."""
+
+    @abstractmethod
+    def file(self, number: int) -> bytes:
+        """The bytes of an image's file. Raises UserError if they cannot be read."""
+
+    @abstractmethod
+    def label(self, number: int) -> int:
+        """The label of an image, −1 for none."""
+
+    def __getitem__(self, number: int) -> tuple[NDArray[np.uint8], int]:
+        return image_pixels(self.file(number), self.name(number)), self.label(number)
 
 
 class ImageFiles(Protocol):
@@ -99,8 +120,8 @@ class ImageFiles(Protocol):
         """The path of an image, for messages."""
         ...
 
-    def read(self, number: int) -> NDArray[np.uint8]:
-        """uint8 (H, W) or (H, W, 2 to 4), as `read_image` gives it. Raises UserError if it cannot be read."""
+    def read(self, number: int) -> bytes:
+        """The bytes of an image. Raises UserError if they cannot be read."""
         ...
 
 
@@ -116,8 +137,8 @@ class FolderImages:
     def location(self, number: int) -> str:
         return str(self._path / self.names[number])
 
-    def read(self, number: int) -> NDArray[np.uint8]:
-        return read_image(self._path / self.names[number], self.location(number))
+    def read(self, number: int) -> bytes:
+        return read_file(self._path / self.names[number], self.location(number))
 
 
 class ZipImages:
@@ -144,13 +165,12 @@ class ZipImages:
     def location(self, number: int) -> str:
         return f"{self._path}: {self.names[number]}"
 
-    def read(self, number: int) -> NDArray[np.uint8]:
-        where = self.location(number)
+    def read(self, number: int) -> bytes:
         try:
-            data = self._bytes(number)
+            return self._bytes(number)
         except (OSError, struct.error, zlib.error) as error:
+            where = self.location(number)
             raise UserError(f"{where}: cannot be read from the zip file: {error}; get the file again") from None
-        return image_pixels(data, where)
 
     def _bytes(self, number: int) -> bytes:
         """A member's content. Raises zlib.error if it does not match the archive's directory."""
