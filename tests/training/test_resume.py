@@ -577,7 +577,7 @@ def test_grids_come_at_their_interval_and_at_the_end(
     )  # fmt: skip
     recorder = Recorder()
     steps: list[int] = []
-    monkeypatch.setattr(recorder, "samples", lambda step, kimg, images, columns=None: steps.append(step))
+    monkeypatch.setattr(recorder, "samples", lambda step, *_: steps.append(step))
     train(RunSpec(config, "run", str(tmp_path)), ALONE, recorder)
     assert steps == [0, 2, 4, 6, 7]
     for event in recorder.of(StepMetrics):
