@@ -21,7 +21,7 @@ from distgan.inference.latents import read_latents
 from distgan.inference.sampling import SampleOptions, Samples, checkpoint_config, draw
 from distgan.storage.local_files import replacing
 from distgan.storage.storage import Storage
-from distgan.tracking.grids import image_grid, png_bytes
+from distgan.tracking.grids import image_grid, png_bytes, with_column_names
 
 MOST_IN_A_GRID = 65_536
 
@@ -156,7 +156,16 @@ def _frames(samples: Samples, on_progress: OnProgress) -> Iterator[Image.Image]:
 
 
 def _grid(images: Tensor, samples: Samples) -> Image.Image:
-    return image_grid(images, samples.columns, scale=_scale(images.shape[-1]))
+    """A grid; of the label `all` with the class over each column."""
+    grid = image_grid(images, samples.columns, scale=_scale(images.shape[-1]))
+    classes = torch.arange(len(samples.classes))
+    if (
+        samples.labels is None
+        or samples.columns != len(classes)
+        or not torch.equal(samples.labels[: len(classes)], classes)
+    ):
+        return grid
+    return with_column_names(grid, samples.classes)
 
 
 def _scale(width: int) -> int:

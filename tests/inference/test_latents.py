@@ -195,6 +195,15 @@ def test_labels_of_interpolations(conditional: str) -> None:
     assert generator.sample(labels="all", latents=latents).labels.tolist() == [0, 1, 2] * 2  # type: ignore[union-attr]
 
 
+def test_the_grid_of_all_labels_has_their_names(conditional: str, tmp_path: Path) -> None:
+    heights = []
+    for label in ("all", None):  # without a label, the same number of images in rows of three
+        write_samples(conditional, str(tmp_path / "x.png"), SampleOptions(9, label=label), trust_code=True)
+        with Image.open(tmp_path / "x.png") as grid:
+            heights.append(grid.height)
+    assert heights[0] > heights[1] + 8
+
+
 def test_shards_are_data_with_labels(conditional: str, cli: Cli) -> None:
     done = cli("sample", conditional, "--count", "7", "--webdataset", "--out", "drawn", "--trust-code")
     assert done.code == 0, done.err
