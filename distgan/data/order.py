@@ -7,6 +7,7 @@ batch takes equally many samples from every stream, so the position of a run is 
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -48,10 +49,11 @@ class Stream:
         self.first = number * count // num_streams
         self.stop = (number + 1) * count // num_streams
         self._seed, self._number, self._window_blocks = seed, number, window_blocks
+        first = bisect_right(index.blocks, self.first, key=lambda block: block.stop)
+        last = bisect_left(index.blocks, self.stop, key=lambda block: block.first)
         self._slices = [
             BlockSlice(block.number, max(block.first, self.first), min(block.stop, self.stop))
-            for block in index.blocks
-            if block.first < self.stop and block.stop > self.first
+            for block in index.blocks[first:last]
         ]
         # Consecutive batches share windows; a batch spans two of them at most.
         self.window = lru_cache(maxsize=4)(self._window)
