@@ -62,7 +62,7 @@ class PackOptions:
         image_size: pixels a side; other sizes are resized bilinearly.
         seed: decides the order of samples in the shards, so that sorted sources mix.
         shard_bytes: a shard is closed once it is at least this large.
-        processes: processes that read, resize and encode; by default one a processor.
+        processes: processes that read, resize and encode; by default one a processor that this one may use.
         fit: how an image that is not square becomes a square.
         crop: pixels a side of the centered square that is cut out of each image first.
         background: the color that transparency is composed on and padding has.
@@ -109,7 +109,7 @@ def encoded_samples(
     were stretched.
     """
     chunks = [list(order[start : start + _CHUNK]) for start in range(0, len(order), _CHUNK)]
-    processes = min(options.processes or os.cpu_count() or 1, len(chunks))
+    processes = min(options.processes or len(os.sched_getaffinity(0)), len(chunks))
     encode = _encode_here if processes <= 1 else _encode_in_processes
     for encoded, recovered, stretched in encode(source, options, chunks, processes):
         if on_recovered is not None:
