@@ -36,7 +36,7 @@ from benchmarks import step
 from benchmarks.gpu_summary import write_summary
 from benchmarks.report import about, console, save
 from benchmarks.roofline import measured_peaks, roofline
-from distgan.config.load import load_config, preset_names
+from distgan.config.load import load_config
 from distgan.data.bricks.render import BrickSource
 from distgan.data.pack import PackOptions, pack
 from distgan.distributed import choose_device
@@ -63,7 +63,11 @@ QUICK_KEYS = (
     "scale.groups=1",
 )
 
-SAGAN_KEYS = ("discriminator.width=8", "generator.attention_at=8", "discriminator.attention_at=8")
+# What else makes a preset small.
+QUICK_KEYS_OF = {
+    "sagan-faces128": ("discriminator.width=8", "generator.attention_at=8", "discriminator.attention_at=8"),
+    "r3gan-cifar": ("generator.group_size=8", "discriminator.group_size=8"),
+}
 
 QUICK_OPTIONS = ("contiguous", "tf32", "cuda_graphs")
 
@@ -98,7 +102,7 @@ class Run:
 
     def keys(self, preset: str) -> list[str]:
         """The keys that make a preset small where this is quick."""
-        return [*QUICK_KEYS, *SAGAN_KEYS * (preset == "sagan-faces128")] if self.quick else []
+        return [*QUICK_KEYS, *QUICK_KEYS_OF.get(preset, ())] if self.quick else []
 
     def settings(self) -> step.Settings:
         if self.quick:
@@ -127,7 +131,7 @@ def gpu_tests(run: Run) -> None:
 def table(preset: str, keys: Sequence[str], run: Run) -> dict[str, Any]:
     """The table of `benchmarks.step`."""
     device, options = choose_device(run.device, 0), QUICK_OPTIONS if run.quick else step.DEFAULT.split(",")
-    file = run.out / f"step-{_file_name(preset, keys)}.json"
+    file = run.out / f"step-{preset}.json"
     return step.measure(preset, [*run.keys(preset), *keys], options, device, run.settings(), file)
 
 
@@ -212,25 +216,22 @@ def bricks(run: Run) -> str:
 
 
 def tables() -> list[tuple[str, tuple[str, ...]]]:
-    """The presets of the tables with further keys; the last one has the relativistic loss."""
-    of_rpgan = [name for name in preset_names() if load_config(name).objective.name == "rpgan"]
-    last = (of_rpgan[0], ()) if of_rpgan else ("wgan-gp-faces", ("objective={name: rpgan}",))
-    return [("dcgan-bricks", ()), ("wgan-gp-faces", ()), ("sagan-faces128", ()), ("cgan-fashion", ()), last]
+    """The presets of the tables with further keys."""
+    return [
+        *((preset, ()) for preset in ("dcgan-bricks", "wgan-gp-faces", "sagan-faces128", "cgan-fashion")),
+        ("r3gan-cifar", ("training.augment=[]",)),  # the plain loop has no augmentation
+    ]
 
 
 def parts() -> dict[str, tuple[Callable[[Run], object], float]]:
     """What each part does, and its share of the time; what one does not use, the later ones have."""
     shares = (0.09, 0.2, 0.14, 0.08, 0.08)
     steps: dict[str, tuple[Callable[[Run], object], float]] = {
-        f"step-{_file_name(preset, keys)}": (partial(table, preset, keys), share)
+        f"step-{preset}": (partial(table, preset, keys), share)
         for (preset, keys), share in zip(tables(), shares, strict=True)
     }
     others = {"resume": (resume, 0.09), "roofline": (rooflines, 0.03), "train": (train, 0.26)}
     return {"tests": (gpu_tests, 0.12), **steps, **others}
-
-
-def _file_name(preset: str, keys: Sequence[str]) -> str:
-    return f"{preset}-rpgan" if keys else preset
 
 
 def run_parts(run: Run, names: Sequence[str]) -> int:

@@ -17,7 +17,9 @@ _IMAGES = tuple(f".{extension}" for extension in (*EXTENSIONS, "tif", "tiff"))
 
 _MOST_SUB_FOLDERS = 8
 
-_DATA_SET, _DATA_SET_FILE = "a data set", "index.json"
+_DATA_SET_FILE = "index.json"
+
+_OF_A_DATA_SET = _DATA_SET, _PART_OF, _AROUND = "a data set", "part of a data set", "a folder with a data set in it"
 
 # Files by the end of their name: what they are, and the format of `data pack`; None for shards and data sets.
 _KINDS: tuple[tuple[tuple[str, ...], str, str | None], ...] = (
@@ -52,7 +54,7 @@ class Contents:
         """What reads it: `use …`."""
         if self.format is not None:
             return f"use `{command('data', 'pack', self.address, '--format', self.format)} --out FOLDER`"
-        if self.what.endswith(_DATA_SET):
+        if self.what in _OF_A_DATA_SET:
             return f"give {self.address} as data.url"
         return f"use `{command('data', 'index', self.address)}`"
 
@@ -81,7 +83,7 @@ def _of_file(address: str, name: str) -> Contents | None:
         return Contents(what, pack_format, address)
     folder = address.rpartition("/")[0] or "."  # these are read by folders
     if pack_format is None and _DATA_SET_FILE in Storage.open(folder).list():
-        return Contents(f"part of {_DATA_SET}", None, folder)
+        return Contents(_PART_OF, None, folder)
     return Contents(what, pack_format, folder)
 
 
@@ -96,7 +98,8 @@ def _of_folder(storage: Storage, address: str, deep: bool = True) -> Contents | 
         below = _of_folder(folder, f"{address}/{name}", deep=False) if path is None or path.is_dir() else None
         if below is not None:
             whole = below.format in {"folder", "parquet"}
-            return Contents(below.what, below.format, address if whole else below.address)
+            what = _AROUND if below.what == _DATA_SET else below.what
+            return Contents(what, below.format, address if whole else below.address)
     return None
 
 

@@ -130,7 +130,7 @@ def test_mistakes_are_one_line(
         ((runs / "unconditional", "--data", shades), "its generator takes no labels; give a run with num_classes"),
         ((cgan, "--data", other), "its classes are not those of"),
         ((cgan, "--data", rare), "too few images of class 'light' to judge by"),
-        ((cgan, "--data", tmp_path), "no index"),
+        ((cgan, "--data", tmp_path), "not a data set but a folder with a data set in it; give"),
         ((tmp_path, "--data", shades), "no checkpoints there"),
         ((cgan, "--data", shades, "--samples", 0), "--samples is from 1 to 65536"),
         ((cgan, "--data", shades, "--seed", -1), "--seed from 0"),

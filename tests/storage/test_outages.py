@@ -30,6 +30,7 @@ from distgan.training.unsaved import unsaved_folder
 from gloo import run_until_death
 from runs import (
     ALONE,
+    BATCH,
     Recorder,
     assert_same_bits,
     checkpoints,
@@ -60,11 +61,11 @@ def rows(storage: str, kind: str = "step") -> list[int]:
 
 
 def curve(storage: str, folder: Path) -> list[int]:
-    """The steps that TensorBoard shows."""
+    """The training steps that TensorBoard shows, by their real images."""
     board = Storage.open(f"{storage}/run/tensorboard")
     for name in board.list():
         board.download(name, folder / name)
-    return [event.step for event in EventAccumulator(str(folder)).Reload().Scalars("loss/generator")]
+    return [event.step // BATCH for event in EventAccumulator(str(folder)).Reload().Scalars("loss/generator")]
 
 
 @pytest.fixture
