@@ -33,8 +33,6 @@ class MlflowTracker(ServiceTracker):
         super().__init__(run)
         self._client: Any = None
         self._run = ""
-        # The step of the newest point of each number in the run of an earlier session.
-        self._newest: dict[str, int] = {}
 
     @classmethod
     def check(cls) -> None:
@@ -51,19 +49,19 @@ class MlflowTracker(ServiceTracker):
 
         self._client = MlflowClient()
         experiment = _experiment(self._client, os.environ.get("MLFLOW_EXPERIMENT_NAME", "distgan"))
-        found = self._client.search_runs([experiment], f"tags.`{_TAG}` = '{self.id}'") if self.is_resumed else []
+        # Also that of an attempt that failed after it.
+        found = self._client.search_runs([experiment], f"tags.`{_TAG}` = '{self.id}'")
         tags = {_TAG: self.id, "distgan.url": self.run.url}
         run = found[0] if found else self._client.create_run(experiment, tags=tags, run_name=started.name)
         self._run = run.info.run_id
         if found:
             self._client.update_run(self._run, "RUNNING")
-        for name in run.data.metrics:
-            self._newest[name] = max(each.step for each in self._client.get_metric_history(self._run, name))
         values = {key: str(value)[:_MOST_LETTERS] for key, value in flatten(configuration).items()}
         new = [Param(key, value) for key, value in values.items() if key not in run.data.params]
         for begin in range(0, len(new), _BATCH):
             self._client.log_batch(self._run, params=new[begin : begin + _BATCH])
-        return max(self._newest.values(), default=-1) if found else -1
+        histories = (self._client.get_metric_history(self._run, name) for name in run.data.metrics)
+        return max((each.step for history in histories for each in history), default=-1)
 
     def send(self, point: Point) -> None:
         from mlflow.entities import Metric

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import threading
 import time
@@ -27,6 +28,8 @@ _RETRY_S, _LONGEST_RETRY_S = 5.0, 300.0
 
 # For the rest at the end of a run.
 CLOSE_S = 30.0
+
+_KEPT = re.compile("[0-9a-f]{1,16}")
 
 
 @dataclass(frozen=True)
@@ -54,13 +57,12 @@ class ServiceTracker(Tracker):
 
     A subclass has `open`, `send` and `finish`, which the thread calls, and which may raise anything. The run's id
     there is kept in the run's folder, as `NAME/id`: a resumed run goes on in the same run, and points that the service
-    has are not sent again.
+    has are not sent again. A run that begins anew, whose earlier metrics are dropped, has a new one.
 
     Attributes:
         name: in the key `tracking`, and of the extra that installs `package`.
         title: the service's name in messages.
         id: of the run; the same in all its sessions.
-        is_resumed: whether an earlier session has had this id.
     """
 
     name: ClassVar[str]
@@ -70,12 +72,12 @@ class ServiceTracker(Tracker):
     def __init__(self, run: TrackedRun) -> None:
         self.check()
         super().__init__(run)
-        saved, sent = run.read(f"{self.name}/id"), run.read(f"{self.name}/last")
-        self.is_resumed = saved is not None
-        self.id = secrets.token_hex(4) if saved is None else saved.decode(errors="replace").strip()[:64]
-        run.write(f"{self.name}/id", f"{self.id}\n".encode())
-        self._had = int(sent) if saved is not None and sent is not None and sent.strip().isdigit() else -1
+        saved, sent = (self._kept(kind) if run.first_step else None for kind in ("id", "last"))
+        self.id = saved or secrets.token_hex(4)
+        self._had = int(sent) if saved and sent and sent.isdigit() else -1
         self._sent = self._recorded = self._had
+        self._keep("id", self.id)
+        self._keep("last", str(self._had))
         self._started: RunStarted | None = None
         self._waiting: deque[Point] = deque()
         self._dropped = 0
@@ -160,8 +162,16 @@ class ServiceTracker(Tracker):
         """Keeps in the run's folder how far the service has the run."""
         sent = max(self._sent, self._had)
         if sent != self._recorded:
-            self.run.write(f"{self.name}/last", f"{sent}\n".encode())
+            self._keep("last", str(sent))
             self._recorded = sent
+
+    def _keep(self, kind: str, value: str) -> None:
+        self.run.write(f"{self.name}/{kind}", f"{value}\n".encode())
+
+    def _kept(self, kind: str) -> str | None:
+        """What an earlier session has kept; None for what none has written."""
+        found = (self.run.read(f"{self.name}/{kind}") or b"").decode(errors="replace").strip()
+        return found if _KEPT.fullmatch(found) else None
 
     def _raise_first_error(self) -> None:
         if self._error is not None and not self._told:

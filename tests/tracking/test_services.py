@@ -162,6 +162,36 @@ def test_mlflow(store: str, storage: Storage, tmp_path: Path, monkeypatch: pytes
     assert any(each.path.startswith("images/samples") for each in pictures)
 
 
+def test_an_attempt_of_mlflow_that_fails_leaves_no_second_run(
+    storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow.tracking import MlflowClient
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"file://{tmp_path}/ml")
+    monkeypatch.setattr(service, "_RETRY_S", 0.01)
+    log_batch, failures = MlflowClient.log_batch, iter([ConnectionError("no route to host")])
+
+    def log(*arguments: Any, **options: Any) -> None:
+        for error in failures:
+            raise error
+        log_batch(*arguments, **options)
+
+    monkeypatch.setattr(MlflowClient, "log_batch", log)
+    said: list[str] = []
+    with RunFolder(storage, None, said.append, trackers=["mlflow"]) as folder:
+        folder.event(started())
+        while not said:
+            folder.flush()
+        folder.event(trained(10))
+    client = MlflowClient(f"file://{tmp_path}/ml")
+    experiment = client.get_experiment_by_name("distgan")
+    assert experiment is not None
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert run.data.metrics["progress/kimg"] == 1
+
+
 def test_trackio_by_a_stand_in(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
     """The package needs an older Pillow than distgan's others: a module with the functions that are called."""
     begun: list[dict[str, Any]] = []
@@ -310,3 +340,15 @@ def test_curves_go_to_the_service_at_the_end(storage: Storage, sender: Any) -> N
         Image.new("RGB", (30, 20)).save(Path(storage.root) / "curves.png")
     assert [list(point.pictures) for point in SERVICE.points] == [[], ["curves"]]
     assert SERVICE.points[1].pictures["curves"].size == (30, 20)
+
+
+def test_a_run_that_begins_anew_has_another_id(storage: Storage, sender: Any) -> None:
+    """The service has points of the metrics that are dropped; else those of the new run would be missing there."""
+    ids = []
+    for place in (1, 2):
+        with sender(storage, []) as folder:
+            folder.event(started())
+            folder.event(trained(10))
+        ids.append((Path(storage.root) / "sender" / "id").read_text())
+        assert SERVICE.kimg == [1.0] * place
+    assert ids[0] != ids[1]
