@@ -16,12 +16,12 @@ from distgan.data.shard_checks import open_index
 from distgan.errors import UserError
 from distgan.storage.local_files import is_special, replacing
 from distgan.storage.storage import Storage, translate_errors
-from distgan.tracking.grids import image_grid, png_bytes, with_row_names
+from distgan.tracking.grids import enlargement, image_grid, png_bytes, with_row_names
 
 _COLUMNS, _MOST_ROWS = 10, 50
 
-# Pixels a side: smaller images are enlarged by a whole number, larger ones reduced.
-_SMALLEST, _LARGEST = 64, 128
+# Pixels a side; larger images are reduced.
+_LARGEST = 128
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def write_contact_sheet(url: str, out: str, seed: int = 0) -> ContactSheet:
     else:
         chosen = list(choose_samples(index, None, _COLUMNS * _COLUMNS, seed).reshape(-1, 1))
     images, unreadable = read_samples(dataset, chosen, _COLUMNS if labels else 1)
-    grid = image_grid(torch.from_numpy(images).flatten(0, 1), _COLUMNS, scale=max(1, _SMALLEST // size))
+    grid = image_grid(torch.from_numpy(images).flatten(0, 1), _COLUMNS, scale=enlargement(size))
     if labels:
         grid = with_row_names(grid, [_row_name(index, label) for label in labels])
     with translate_errors(str(path)), replacing(path) as partial:

@@ -16,7 +16,7 @@ from distgan.errors import UserError
 from distgan.inference.exported import find_generator
 from distgan.inference.latents import INTERPOLATIONS, GivenLatents, Interpolation, checked_latents
 from distgan.inference.sampling import BATCH, SampleOptions, average_generator, checkpoint_config, generate
-from distgan.tracking.grids import image_grid, png_bytes
+from distgan.tracking.grids import enlargement, image_grid, png_bytes
 from distgan.training.checkpoints import Checkpoint
 from distgan.training.fakes import LabeledGrid, sample_grid
 from distgan.training.starting_point import BEST
@@ -39,7 +39,7 @@ class SampleBatch:
     def grid(self, columns: int | None = None, scale: int | None = None) -> Image.Image:
         """All images in rows; each pixel becomes a square of `scale` pixels, by default so that images have 64."""
         tensor = torch.from_numpy(self.images).permute(0, 3, 1, 2)
-        return image_grid(tensor, columns or self.columns, scale=scale or max(1, 64 // self.images.shape[2]))
+        return image_grid(tensor, columns or self.columns, scale=scale or enlargement(self.images.shape[2]))
 
     def __len__(self) -> int:
         return len(self.images)

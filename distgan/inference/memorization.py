@@ -108,6 +108,12 @@ class Nearest:
     extractor: str | None
 
     @property
+    def nearest_first(self) -> list[int]:
+        """The samples by number, those nearest to a training image by pixels first."""
+        order: list[int] = np.argsort(self.pixels.fake[:, 0], kind="stable").tolist()
+        return order
+
+    @property
     def measures(self) -> dict[str, Neighbors]:
         """By name: `pixels`, and `features` if there is an extractor."""
         return {"pixels": self.pixels} | ({"features": self.features} if self.features else {})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
@@ -55,8 +54,7 @@ def nearest_picture(nearest: Nearest) -> Image.Image:
     A row has the sample, its nearest training images by pixels, then those by features. Below each stand its distance,
     in color if it is within `Neighbors.limit`, and its sample number. `nearest_lines` stand at the top.
     """
-    rows = np.argsort(nearest.pixels.fake[:, 0], kind="stable")[:MOST_ROWS].tolist()
-    return _Sheet(nearest, rows).drawn()
+    return _Sheet(nearest, nearest.nearest_first[:MOST_ROWS]).drawn()
 
 
 class _Sheet:

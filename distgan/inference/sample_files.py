@@ -21,7 +21,7 @@ from distgan.inference.latents import read_latents
 from distgan.inference.sampling import SampleOptions, Samples, checkpoint_config, draw
 from distgan.storage.local_files import replacing
 from distgan.storage.storage import Storage
-from distgan.tracking.grids import image_grid, png_bytes, with_column_names
+from distgan.tracking.grids import enlargement, image_grid, png_bytes, with_column_names
 
 MOST_IN_A_GRID = 65_536
 
@@ -31,8 +31,6 @@ _MOST_ANIMATED_BYTES = 2**30
 _FRAME_MS = 80
 
 _ANIMATIONS = (".gif", ".webp")
-
-_WIDE_ENOUGH = 64
 
 # Receives the number of images so far, and of all.
 OnProgress = Callable[[int, int], None]
@@ -135,7 +133,7 @@ def _write_grid(samples: Samples, path: Path, on_progress: OnProgress) -> None:
 def _animate(samples: Samples, path: Path, on_progress: OnProgress) -> None:
     """Writes a GIF or WebP file that goes on forever."""
     count, channels, height, width = samples.shape
-    if count * channels * height * width * _scale(width) ** 2 > _MOST_ANIMATED_BYTES:
+    if count * channels * height * width * enlargement(width) ** 2 > _MOST_ANIMATED_BYTES:
         raise UserError(
             f"--out {path}: {count:,} images of {width} pixels a side are too many for an animation; give a smaller "
             "--count or --steps"
@@ -157,7 +155,7 @@ def _frames(samples: Samples, on_progress: OnProgress) -> Iterator[Image.Image]:
 
 def _grid(images: Tensor, samples: Samples) -> Image.Image:
     """A grid; of the label `all` with the class over each column."""
-    grid = image_grid(images, samples.columns, scale=_scale(images.shape[-1]))
+    grid = image_grid(images, samples.columns, scale=enlargement(images.shape[-1]))
     classes = torch.arange(len(samples.classes))
     if (
         samples.labels is None
@@ -166,10 +164,6 @@ def _grid(images: Tensor, samples: Samples) -> Image.Image:
     ):
         return grid
     return with_column_names(grid, samples.classes)
-
-
-def _scale(width: int) -> int:
-    return max(1, _WIDE_ENOUGH // width)
 
 
 def _write_images(samples: Samples, folder: Path, on_progress: OnProgress) -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import base64
 from dataclasses import dataclass
 
-import numpy as np
 from torch import Tensor
 
 from distgan.distributed import Distributed, requested_threads
@@ -14,17 +12,14 @@ from distgan.inference.evaluation_plan import EvaluationOptions, plan_evaluation
 from distgan.inference.memorization import CLOSE, Nearest, Neighbors
 from distgan.inference.report import name_and_unit, nearest_lines
 from distgan.inference.sampling import CPU
-from distgan.report.pictures import webp
+from distgan.report.pictures import small_data_url
 from distgan.report.run_data import RunData
 from distgan.tracking.formatting import number
-from distgan.tracking.grids import image_grid, png_bytes
+from distgan.tracking.grids import enlargement, image_grid
 from distgan.tracking.progress_bars import feature_bars
 
 # Samples that are compared, and of these the ones that are shown, each with so many training images by a measure.
 _SAMPLES, _ROWS, _COLUMNS = 64, 8, 3
-
-# Pixels. Smaller images are enlarged to about this size, by a whole number.
-_SIDE = 64
 
 # A larger PNG file becomes WebP.
 _MOST_PNG_BYTES = 8_000
@@ -64,15 +59,14 @@ def neighbor_rows(run: RunData, *, trust_code: bool = False, trust_addresses: bo
         samples=_SAMPLES, nearest=_SAMPLES, trust_code=trust_code, trust_addresses=trust_addresses
     )
     spec = plan_evaluation(run.storage.url, options)
-    with feature_bars({"training images": spec.training_images, "images": 0}) as (on_progress, _):
+    with feature_bars({"training images": spec.training_images}) as (on_progress, _):
         return rows_of(nearest_images(spec, Distributed(0, 1, CPU, threads=requested_threads()), on_progress))
 
 
 def rows_of(nearest: Nearest) -> NeighborRows:
     """The rows of a search that has been made."""
-    order = np.argsort(nearest.pixels.fake[:, 0], kind="stable")[:_ROWS].tolist()
     rows = []
-    for sample in order:
+    for sample in nearest.nearest_first[:_ROWS]:
         groups = [_tiles(nearest, found, sample) for found in nearest.measures.values()]
         rows.append((Tile(_picture(nearest.fakes[sample]), f"sample {sample}"), groups))
     lines = [f"{line[0].upper()}{line[1:]}." for line in nearest_lines(nearest)]
@@ -90,7 +84,4 @@ def _tiles(nearest: Nearest, found: Neighbors, sample: int) -> list[Tile]:
 
 
 def _picture(image: Tensor) -> str:
-    data, kind = png_bytes(image_grid(image[None], padding=0, scale=max(1, _SIDE // image.shape[-1]))), "png"
-    if len(data) > _MOST_PNG_BYTES:
-        data, kind = webp(data), "webp"
-    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+    return small_data_url(image_grid(image[None], padding=0, scale=enlargement(image.shape[-1])), _MOST_PNG_BYTES)

@@ -8,10 +8,12 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from PIL import Image
+
 from distgan.data.images import UNREADABLE, open_image
 from distgan.report.run_data import RunData
 from distgan.storage.storage import NotFoundError, Storage
-from distgan.tracking.grids import REALS
+from distgan.tracking.grids import REALS, png_bytes
 
 _NAME = re.compile(r"kimg-(\d{1,10}(?:\.\d{1,3})?)\.png")
 
@@ -78,7 +80,7 @@ def read_grids(run: RunData, most_bytes: int, runs: int = 1) -> Grids:
         shown = {kimg: webp(data, shrunk) for kimg, data in files.items()}
     found.kimg = _fitting(shown, most_bytes)
     kind = "webp" if found.converted else "png"
-    found.sources = [f"data:image/{kind};base64,{base64.b64encode(shown[kimg]).decode()}" for kimg in found.kimg]
+    found.sources = [data_url(shown[kimg], kind) for kimg in found.kimg]
     return found
 
 
@@ -110,8 +112,19 @@ def _real_images(folder: Storage) -> str:
         return ""
     shrunk = webp(data)
     data, kind = (shrunk, "webp") if len(shrunk) < len(data) else (data, "png")
-    found = f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+    found = data_url(data, kind)
     return found if len(found) <= _MOST_REALS_BYTES else ""
+
+
+def small_data_url(image: Image.Image, most_png_bytes: int) -> str:
+    """A picture as a data URL: as PNG, or as WebP where that has more bytes."""
+    data = png_bytes(image)
+    return data_url(data, "png") if len(data) <= most_png_bytes else data_url(webp(data), "webp")
+
+
+def data_url(data: bytes, kind: str) -> str:
+    """A picture's file as a data URL; `kind` is `png` or `webp`."""
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
 
 
 def webp(png: bytes, shrunk: int = 1) -> bytes:

@@ -19,6 +19,8 @@ REALS = "reals.png"
 
 _WHITE = 255
 
+_WIDE_ENOUGH = 64
+
 # Names of columns and rows, in pixels but for lines and characters.
 _PART = re.compile(r"[^\s_/-]*(?:[\s_/-]+|$)")
 
@@ -52,6 +54,11 @@ def image_grid(images: Tensor, columns: int | None = None, padding: int = 2, sca
         canvas[:, top : top + height * scale, left : left + width * scale] = image
     pixels = canvas.permute(1, 2, 0).numpy()
     return Image.fromarray(pixels[:, :, 0] if channels == 1 else pixels)
+
+
+def enlargement(width: int) -> int:
+    """By how much images of this width are enlarged to be seen: to about 64 pixels, larger ones not."""
+    return max(1, _WIDE_ENOUGH // width)
 
 
 def with_column_names(grid: Image.Image, names: Sequence[str], padding: int = 2) -> Image.Image:

@@ -15,7 +15,7 @@ from distgan.config.plugins import error_text, is_custom
 from distgan.errors import UserError
 from distgan.storage.retry import NO_RETRY, WAIT_S, Retry
 from distgan.storage.storage import Storage, translate_errors
-from distgan.tracking.grids import image_grid, with_column_names
+from distgan.tracking.grids import enlargement, image_grid, with_column_names
 from distgan.tracking.jsonl import last_checkpoint
 from distgan.tracking.record import METRICS, RunRecord, earlier_lines, read_summary
 from distgan.tracking.tracker import DEFAULT, TrackedRun, Tracker, tracker_class
@@ -30,8 +30,6 @@ from distgan.training.events import (
     RunFinished,
     RunStarted,
 )
-
-_PICTURE_SIZE = 64
 
 _FILES = "files"
 
@@ -104,15 +102,25 @@ class RunFolder:
         self, step: int, kimg: float, images: Tensor, columns: int | None = None, names: Sequence[str] = ()
     ) -> None:
         """Records uint8 (N, C, H, W) as a grid; images smaller than 64 pixels are enlarged."""
-        grid = _grid(images, columns, names)
-        with self._lock:
-            self._for_each(lambda tracker: tracker.samples(step, kimg, grid))
+        self._show(images, columns, names, lambda tracker, grid: tracker.samples(step, kimg, grid))
 
     def real_images(self, images: Tensor, columns: int | None = None, names: Sequence[str] = ()) -> None:
         """Records real images as a grid like that of the samples."""
-        grid = _grid(images, columns, names)
+        self._show(images, columns, names, lambda tracker, grid: tracker.real_images(grid))
+
+    def _show(
+        self,
+        images: Tensor,
+        columns: int | None,
+        names: Sequence[str],
+        action: Callable[[Tracker, Image.Image], None],
+    ) -> None:
+        def show() -> None:
+            grid = _grid(images, columns, names)
+            self._for_each(lambda tracker: action(tracker, grid))
+
         with self._lock:
-            self._for_each(lambda tracker: tracker.real_images(grid))
+            self._try("samples", show)
 
     def flush(self) -> None:
         """Writes everything to the disk, and starts to upload changed files to remote storage."""
@@ -165,7 +173,7 @@ class RunFolder:
 
 
 def _grid(images: Tensor, columns: int | None, names: Sequence[str]) -> Image.Image:
-    grid = image_grid(images, columns, scale=max(1, _PICTURE_SIZE // images.shape[-1]))
+    grid = image_grid(images, columns, scale=enlargement(images.shape[-1]))
     return with_column_names(grid, names) if names else grid
 
 

@@ -26,7 +26,7 @@ from torch.utils.tensorboard import SummaryWriter
 from distgan.errors import UserError
 from distgan.launch.local import Outcome
 from distgan.storage.storage import Storage, UnavailableError
-from distgan.tracking import formatting, tensorboard
+from distgan.tracking import formatting, run_folder, tensorboard
 from distgan.tracking.console import Display, Eta
 from distgan.tracking.grids import image_grid, png_bytes, with_column_names, with_row_names
 from distgan.tracking.jsonl import read_rows
@@ -309,6 +309,24 @@ def test_what_cannot_be_uploaded_at_the_end_is_kept_here(remote: Storage) -> Non
     assert f"metrics and pictures are in {kept} on " in said[-1]
     assert steps((kept / "metrics.jsonl").read_bytes()) == [("step", 10)]
     assert not Path(folder._run.folder).exists()
+
+
+def test_a_grid_that_cannot_be_drawn_is_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As without the font for the names of its columns."""
+
+    def missing(*_: object) -> None:
+        raise OSError("cannot open resource")
+
+    monkeypatch.setattr(run_folder, "with_column_names", missing)
+    said: list[str] = []
+    with RunFolder(Storage.open(str(tmp_path)), None, said.append) as folder:
+        folder.event(trained(10))
+        for _ in range(2):
+            folder.samples(10, 1.0, images(), 3, ["one", "two", "three"])
+        folder.event(trained(20))
+    (line,) = said
+    assert line.endswith("; training continues without it")
+    assert steps((tmp_path / "metrics.jsonl").read_bytes()) == [("step", 10), ("step", 20)]
 
 
 def record_of(folder: RunFolder) -> RunRecord:
