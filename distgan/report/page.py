@@ -188,7 +188,7 @@ def _render(
         evaluations=[(name, _evaluations(run)) for name, run in zip(names, runs, strict=True)],
         figures=drawn,
         # The first figure of a single run stands beside its samples.
-        on_top=int(len(runs) == 1 and search is None),
+        on_top=len(drawn[:1]) if len(runs) == 1 and search is None else 0,
         strips=list(zip(names, made.strips, strict=False)),
         neighbors=list(zip(names, made.neighbors, strict=False)),
         has_grids=any(each.kimg for each in grids),

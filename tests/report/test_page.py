@@ -133,6 +133,12 @@ def test_values_of_other_kinds_are_left_out(toy: Storage) -> None:
     assert "no summary" in page.text
 
 
+def test_a_run_without_a_curve_has_a_page(tmp_path: Path) -> None:
+    folder = Storage.open(str(tmp_path / "toy"))
+    write_run(folder, rows=[{"event": "step", "step": 1, "kimg": 1.0}])
+    assert "Curves" in report_page([read_run(folder.url)])
+
+
 def test_a_run_that_goes_on(toy: Storage) -> None:
     with (Path(toy.root) / "metrics.jsonl").open("ab") as file:
         file.write(b'{"event": "step", "step": 110, "kimg": 11.0, "loss/gen')
