@@ -11,6 +11,7 @@ from distgan.report.pictures import MOST_FILE_BYTES, grid_names
 from distgan.report.run_data import CONFIG
 from distgan.search.record import FILE
 from distgan.storage.storage import NotFoundError, Storage
+from distgan.tracking.grids import REALS
 from distgan.tracking.record import METRICS, SUMMARY
 from distgan.training.checkpoints import CheckpointStore
 
@@ -20,6 +21,7 @@ _OF_RUN = {
     METRICS: MOST_RECORD_BYTES,
     SUMMARY: MOST_TEXT_BYTES,
     "curves.png": MOST_FILE_BYTES,
+    REALS: MOST_FILE_BYTES,
 }
 
 _OF_SEARCH = {
@@ -60,7 +62,7 @@ class RunFiles:
             folder=folder.url,
             checkpoints=CheckpointStore(folder).names() if "checkpoints" in names else [],
             newest_grid=newest_grid(folder) if "samples" in names else None,
-            others=[name for name in ("curves.png", METRICS, CONFIG, SUMMARY, "tensorboard") if name in names],
+            others=[name for name in ("curves.png", REALS, METRICS, CONFIG, SUMMARY, "tensorboard") if name in names],
         )
 
     def rows(self) -> list[tuple[str, str]]:
@@ -76,8 +78,8 @@ class RunFiles:
 def fetch_run(url: str, out: str | None = None) -> tuple[Path, list[str]]:
     """Copies what one looks at of a run or search into a folder on this machine; returns it and the copied names.
 
-    Of a run: its newest grid, curves, metrics, summary and configuration; `distgan report` reads the copy. Of a search:
-    its record, leaderboard, best configuration and pictures. Files of these names in `out` are replaced.
+    Of a run: its newest grid, real images, curves, metrics, summary and configuration; `distgan report` reads the copy.
+    Of a search: its record, leaderboard, best configuration and pictures. Files of these names in `out` are replaced.
 
     Args:
         out: by default a folder of the run's name in the working folder.

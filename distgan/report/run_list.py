@@ -12,7 +12,7 @@ from distgan.report.run_data import CONFIG, amount, read_config
 from distgan.search.ranking import leaderboard
 from distgan.search.record import FILE, SearchRecord, kimg_of, require_record
 from distgan.storage.claim import process_at
-from distgan.storage.storage import Storage
+from distgan.storage.storage import Storage, UnavailableError
 from distgan.text import command
 from distgan.tracking import formatting
 from distgan.tracking.jsonl import Row
@@ -90,7 +90,7 @@ def list_runs(url: str) -> tuple[list[RunRow], int]:
     if METRICS in names or CONFIG in names:
         raise UserError(f"{url}: is a run, not a folder of runs; see `{command('runs', 'show', url)}`")
     with ThreadPoolExecutor(_AT_ONCE) as executor:
-        rows = [row for row in executor.map(read_row, map(folder.child, names[:MOST_RUNS])) if row is not None]
+        rows = [row for row in executor.map(_row_or_error, map(folder.child, names[:MOST_RUNS])) if row is not None]
     return sorted(rows, key=lambda row: (row.updated or 0.0, row.name)), max(0, len(names) - MOST_RUNS)
 
 
@@ -117,6 +117,16 @@ def read_row(folder: Storage) -> RunRow | None:
     if rows is None and not folder.exists(CONFIG):
         return None
     return _run_row(folder, rows or [], None if rows is None else folder.modified(METRICS))
+
+
+def _row_or_error(folder: Storage) -> RunRow | None:
+    """As `read_row`; a run with a file that is refused, as one far too large, does not hide the others."""
+    try:
+        return read_row(folder)
+    except UnavailableError:
+        raise
+    except UserError as error:
+        return RunRow(_name(folder), folder.url, "run", "failed", error=str(error))
 
 
 def _run_row(folder: Storage, rows: list[Row], updated: float | None) -> RunRow:

@@ -121,6 +121,9 @@ def test_no_runs(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "rates" / "search.json").write_text("{}")
     (row,) = [row for row in list_runs(str(tmp_path))[0] if row.name == "rates"]
     assert (row.state, "not a search" in row.error) == ("failed", True)
+    (tmp_path / "toy" / "summary.json").write_bytes(b" " * 2_000_000)
+    (row,) = [row for row in list_runs(str(tmp_path))[0] if row.name == "toy"]
+    assert (row.state, "larger than" in row.error) == ("failed", True)
     assert "no metrics.jsonl" in one_line(cli("runs", "show", str(tmp_path)))
     assert "no metrics.jsonl" in one_line(cli("runs", "fetch", str(tmp_path), "--out", str(tmp_path / "copy")))
 
@@ -150,12 +153,13 @@ def test_what_one_looks_at_is_copied(cli: Cli, bucket: str, tmp_path: Path, monk
     run, search = Storage.open(bucket).child("toy"), Storage.open(bucket).child("rates")
     write_run(run)
     run.write_bytes("curves.png", b"a picture")
+    run.write_bytes("reals.png", b"another")
     run.write_bytes("checkpoints/step-000000080/state.pt", b"large")
     monkeypatch.chdir(tmp_path)
     assert cli("runs", "fetch", run.url).code == 0
     names = {path.relative_to("toy").as_posix() for path in Path("toy").rglob("*") if path.is_file()}
-    copied = {"config.yaml", "metrics.jsonl", "summary.json", "curves.png", "samples/kimg-000010.000.png"}
-    assert names == copied
+    pictures = {"curves.png", "reals.png", "samples/kimg-000010.000.png"}
+    assert names == {"config.yaml", "metrics.jsonl", "summary.json"} | pictures
     assert Path("toy/curves.png").read_bytes() == b"a picture"
     assert cli("report", "toy").code == 0
     assert "would be copied to" in one_line(cli("runs", "fetch", "toy"))
