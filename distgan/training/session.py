@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import shlex
 import sys
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -29,7 +28,8 @@ class Session(BaseModel):
 
     Attributes:
         began: date and time in UTC, ISO 8601.
-        command: of the process that started the run; None for a trial of a search.
+        command: of the process that started the run, of a program other than distgan its name; None for a trial of a
+            search.
         versions: of Python, distgan and what it computes with; `cuda` where torch has it.
         hardware: `cpu` by name, `processors` that the process may use, `memory_gib`, `gpu` by name where it is used.
         modules: SHA-256 of each own module (`OwnModule.sha256`), by name.
@@ -55,10 +55,11 @@ def this_session(device: torch.device, started_by: str | None, custom: Iterable[
 
 
 def this_command() -> str:
-    """The command of this process, without secrets in its URLs."""
-    program, words = Path(sys.argv[0]).name, sys.argv[1:]
-    text = command(*words) if program in {"distgan", "__main__.py"} else shlex.join([program, *words])
-    return without_credentials(text)[:_MOST_LETTERS]
+    """The command of this process without secrets of URLs; of another program its name, as its words may be secrets."""
+    program = Path(sys.argv[0])
+    if program.name == "distgan" or program.parts[-2:] == ("distgan", "__main__.py"):
+        return without_credentials(command(*sys.argv[1:]))[:_MOST_LETTERS]
+    return program.name[:_MOST_LETTERS]
 
 
 def _versions() -> dict[str, str]:

@@ -109,8 +109,10 @@ def test_a_checkpoint_says_how_it_was_made(cli: Cli, place: Path) -> None:
 def test_no_secret_of_the_command_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["/opt/bin/distgan", "train", "x.yaml", "--storage", "s3://me:secret@bucket/runs"])
     assert this_command() == "distgan train x.yaml --storage s3://…@bucket/runs"
-    monkeypatch.setattr(sys, "argv", ["/home/me/search.py", "--all"])
-    assert this_command() == "search.py --all"
+    monkeypatch.setattr(sys, "argv", ["/home/me/search.py", "--api-key", "secret"])
+    assert this_command() == "search.py"
+    monkeypatch.setattr(sys, "argv", ["/opt/other/__main__.py", "train"])
+    assert this_command() == "__main__.py"
 
 
 def test_the_preset_is_recorded_by_name(cli: Cli, place: Path) -> None:
