@@ -61,14 +61,11 @@ class Optimizers:
 
     def follow_schedules(self, kimg: float) -> None:
         """Sets the learning rates and the decays of the mean squares for a step that begins after `kimg`."""
-        factor = value_at(self.config.lr_factor, kimg)
-        for optimizer, config in (
-            (self.generator, self.config.generator),
-            (self.discriminator, self.config.discriminator),
-        ):
+        for name, rate in self.learning_rates(kimg).items():
+            optimizer, config = getattr(self, name), getattr(self.config, name)
             for group in optimizer.param_groups:
                 settings = _settings(config, kimg)
-                rate = settings.pop("lr") * factor
+                del settings["lr"]
                 group |= settings
                 if isinstance(group["lr"], Tensor):
                     group["lr"].fill_(rate)
