@@ -128,8 +128,9 @@ def train(
         check_fixed(config.scale)
         check_processes(config.scale.workers)
     check_device(config.scale.device, config.scale.fewest, address, no_ray=not ray)
-    check_trackers(config.tracking)
     first = os.environ.get("RANK", "0") == "0"
+    if first:
+        check_trackers(config.tracking)
     asked = RunSpec(
         config, name, str(storage), profile, init_from, continue_from, partial=partial, command=this_command()
     )
