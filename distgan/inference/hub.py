@@ -55,9 +55,9 @@ class HubModel:
 
             found = hf_hub_download(self.name, name, revision=self.revision, dry_run=True)
             if found.file_size is None or found.file_size > most:
+                size = "an unknown size" if found.file_size is None else f"{found.file_size:,} bytes"
                 raise UserError(
-                    f"{self.url}/{name}: has {found.file_size or 0:,} bytes, more than the {most:,} that such "
-                    "a file has; give another model"
+                    f"{self.url}/{name}: has {size}, and such a file at most {most:,} bytes; give another model"
                 )
             path = Path(hf_hub_download(self.name, name, revision=self.revision))
         return Storage(self.url, "file", str(path.parent))
