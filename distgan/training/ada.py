@@ -27,7 +27,14 @@ def ada(images: Tensor, context: Context, stream: str, probability: float) -> Te
     """Images (N, C, H, W), H = W, in [-1, 1], augmented; beyond the border they are mirrored.
 
     Each change is made with the probability, those of colors with half of it. `stream` is the random stream's name.
+    In float32 or better: autocast is off, and images that a generator made under it are converted, as bfloat16 cannot
+    tell neighboring pixels of a large image apart.
     """
+    with torch.autocast(images.device.type, enabled=False):
+        return _augmented(images.to(context.dtype), context, stream, probability)
+
+
+def _augmented(images: Tensor, context: Context, stream: str, probability: float) -> Tensor:
     count = len(images)
     gates = context.uniform(f"{stream}, ada chosen", _DRAWS, count)
     uniform = context.uniform(f"{stream}, ada", _DRAWS, count)

@@ -109,3 +109,12 @@ def test_gradients_are_those_of_finite_differences() -> None:
     source = images(2, 3, 4).requires_grad_()
     assert torch.autograd.gradcheck(lambda x: ada(x, context(), "reals", 0.8), source)
     assert torch.autograd.gradgradcheck(lambda x: ada(x, context(), "reals", 0.8), source)
+
+
+def test_places_are_exact_also_under_autocast() -> None:
+    """Real images are float32 there, and a generator's bfloat16: a warp of other places would tell them apart."""
+    exact = Context(0, 0.0, 0, 0, torch.device("cpu"), torch.float32)
+    source = images(2, 3, 256).bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):
+        found = ada(source, exact, "here", 1.0)
+    torch.testing.assert_close(found, ada(source.float(), exact, "here", 1.0), rtol=0, atol=0)
