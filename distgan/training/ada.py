@@ -3,6 +3,8 @@
 An image is warped once, by the product of its flips, turns, scales and shifts; then its colors are changed, and a
 square is cut out. All of it is matrix products: differentiable twice, and deterministic on GPUs. The source resamples
 by a wavelet on images of twice the size; here by a linear filter, which is wider where an image shrinks.
+
+Nothing is copied from the host, which a CUDA graph could not capture.
 """
 
 from __future__ import annotations
@@ -53,19 +55,18 @@ def warp(images: Tensor, matrix: Tensor, shift: Tensor) -> Tensor:
     resampled, then each column. Where the second would divide by a small number, the image is turned by 90 degrees.
     """
     turned = matrix[:, 1, 1].abs() < matrix[:, 1, 0].abs()
-    quarter = matrix.new_tensor([[0.0, -1.0], [1.0, 0.0]])
-    matrix = torch.where(turned[:, None, None], matrix @ quarter, matrix)
+    matrix = torch.where(turned[:, None, None], torch.stack([matrix[:, :, 1], -matrix[:, :, 0]], 2), matrix)
     a, b, c, d = matrix.flatten(1).unbind(1)
     size = images.shape[3]
     places = torch.arange(size, device=images.device, dtype=images.dtype) - (size - 1) / 2
     # Rows that the second pass may read: those of an image of twice the side.
-    rows = torch.arange(2 * size, device=images.device) - size // 2
-    own = _mirrored(rows, size)
-    heights = rows.to(images.dtype) - (size - 1) / 2
+    half = size // 2
+    tall = torch.cat([images[:, :, :half].flip(2), images, images[:, :, half:].flip(2)], 2)
+    heights = torch.arange(2 * size, device=images.device, dtype=images.dtype) - half - (size - 1) / 2
     slope = (b / d)[:, None, None]
     sources = (a - b * c / d)[:, None, None] * places + slope * (heights[:, None] - shift[:, 1, None, None])
     weights = _weights(sources + shift[:, 0, None, None], (a - b * c / d), size)
-    passed = torch.einsum("ncrx,nrox->ncro", images[:, :, own], weights)
+    passed = torch.einsum("ncrx,nrox->ncro", tall, weights)
     down = (c[:, None, None] * places[:, None] + d[:, None, None] * places) + shift[:, 1, None, None]
     columns = _weights(down, d, 2 * size)
     found = torch.einsum("ncro,noyr->ncyo", passed, columns)
@@ -96,8 +97,7 @@ def _weights(places: Tensor, scale: Tensor, size: int) -> Tensor:
 def _mirrored(places: Tensor, size: int) -> Tensor:
     """Places of a line of pixels that is mirrored at both ends again and again, in [-1/2, size - 1/2]."""
     folded = (places + 0.5) % (2 * size)
-    found = torch.minimum(folded, 2 * size - folded) - 0.5
-    return found if places.is_floating_point() else found.long()
+    return torch.minimum(folded, 2 * size - folded) - 0.5
 
 
 def _square(images: Tensor, vertical: Tensor, horizontal: Tensor) -> Tensor:
@@ -147,9 +147,10 @@ def _color_matrices(gates: Tensor, uniform: Tensor, normal: Tensor, probability:
     """(N, 4, 4): brightness, contrast, a mirroring at the middle of the gray axis, hue, saturation."""
     chosen = (gates < probability)[:, :, None, None]
     identity = torch.eye(4, dtype=uniform.dtype, device=uniform.device)
-    axis = torch.tensor([1.0, 1.0, 1.0, 0.0], dtype=uniform.dtype, device=uniform.device) / math.sqrt(3)
+    colors = (torch.arange(4, device=uniform.device) < 3).to(uniform.dtype)
+    axis = colors / math.sqrt(3)
     gray = torch.outer(axis, axis)
-    ones = torch.diag(identity.new_tensor([1.0, 1.0, 1.0, 0.0]))
+    ones = torch.diag(colors)
     brightness = identity + _BRIGHTNESS * _each(normal[0]) * (ones.sum(1)[:, None] * identity[3])
     contrast = identity + (2 ** (_CONTRAST * _each(normal[1])) - 1) * ones
     flip = identity - 2 * gray * (uniform[0] * 2).floor()[:, None, None]
