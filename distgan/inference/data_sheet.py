@@ -86,7 +86,7 @@ def _row_name(index: Index, label: int) -> str:
 
 
 def _check_out(out: str, path: Path) -> None:
-    """Before anything is read."""
+    """Raises UserError unless a PNG file can be written there; called before anything is read."""
     if "://" in out or is_special(path) or path.suffix.lower() != ".png":
         raise UserError(f"--out {out}: give the name of a .png file on this machine")
     if not path.parent.is_dir():
