@@ -101,7 +101,7 @@ def _font() -> ImageFont.FreeTypeFont:
 
 def _wrapped(text: str, width: float, most: int) -> list[str]:
     """A text in at most so many lines of a width in pixels, broken between words; too long lines end by an ellipsis."""
-    parts, lines = _PART.findall(printable(text[:_MOST_CHARACTERS])), [""]
+    parts, lines = list(filter(None, _PART.findall(printable(text[:_MOST_CHARACTERS])))), [""]
     for place, part in enumerate(parts):
         if not lines[-1] or _font().getlength(f"{lines[-1]}{part}".rstrip()) <= width:
             lines[-1] += part

@@ -695,6 +695,12 @@ def test_further_measures_are_written_shown_and_told(tmp_path: Path) -> None:
     assert board.Scalars("measure/recall_lite0_2k")[0].value == 0.5
 
 
+def test_a_long_word_over_a_column_takes_one_line() -> None:
+    grid = image_grid(torch.zeros(1, 1, 64, 64, dtype=torch.uint8))
+    heights = [with_column_names(grid, [name]).height for name in ("a", 100 * "a")]
+    assert heights[0] == heights[1]
+
+
 def test_columns_and_rows_have_names() -> None:
     grid = image_grid(torch.zeros(6, 1, 64, 64, dtype=torch.uint8), columns=3)
     for named, band in (
