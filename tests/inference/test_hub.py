@@ -150,7 +150,11 @@ WRONG: dict[str, tuple[str, Callable[[ModelHub], None], str]] = {
     "no weights": (URL, without_weights, "not found in the model's files"),
     "programs only": (URL, changed(files={}), "for distgan export it with --format safetensors"),
     "other weights": (URL, lambda hub: hub.models[NAME].update({WEIGHTS: b"x"}), "is not the file that was exported"),
-    "more weights": (URL, lambda hub: hub.models[NAME].update({WEIGHTS: bytes(10**6)}), "has 1,000,000 bytes, and such a file"),
+    "more weights": (
+        URL,
+        lambda hub: hub.models[NAME].update({WEIGHTS: bytes(10**6)}),
+        "has 1,000,000 bytes, and such a file",
+    ),
     "a large config": (URL, lambda hub: hub.models[NAME].update({CONFIG: bytes(2**24 + 1)}), "has 16,777,217 bytes"),
     "no right": (URL, lambda hub: setattr(hub, "status", 403), r"the token has no right to that \(HTTP 403\)"),
     "a refusal": (URL, lambda hub: setattr(hub, "status", 418), r"the server refuses \(HTTP 418\)"),
