@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, Literal, get_args
 
 from distgan.errors import UserError
@@ -90,7 +91,7 @@ def list_runs(url: str) -> tuple[list[RunRow], int]:
     if METRICS in names or CONFIG in names:
         raise UserError(f"{url}: is a run, not a folder of runs; see `{command('runs', 'show', url)}`")
     with ThreadPoolExecutor(_AT_ONCE) as executor:
-        rows = [row for row in executor.map(_row_or_error, map(folder.child, names[:MOST_RUNS])) if row is not None]
+        rows = [row for row in executor.map(partial(_row_or_error, folder), names[:MOST_RUNS]) if row is not None]
     return sorted(rows, key=lambda row: (row.updated or 0.0, row.name)), max(0, len(names) - MOST_RUNS)
 
 
@@ -119,14 +120,14 @@ def read_row(folder: Storage) -> RunRow | None:
     return _run_row(folder, rows or [], None if rows is None else folder.modified(METRICS))
 
 
-def _row_or_error(folder: Storage) -> RunRow | None:
-    """As `read_row`; a run with a file that is refused, as one far too large, does not hide the others."""
+def _row_or_error(folder: Storage, name: str) -> RunRow | None:
+    """As `read_row`; a run with a name or file that is refused, as one far too large, does not hide the others."""
     try:
-        return read_row(folder)
+        return read_row(folder.child(name))
     except UnavailableError:
         raise
     except UserError as error:
-        return RunRow(_name(folder), folder.url, "run", "failed", error=str(error))
+        return RunRow(name, f"{folder.url}/{name}", "run", "failed", error=str(error))
 
 
 def _run_row(folder: Storage, rows: list[Row], updated: float | None) -> RunRow:
