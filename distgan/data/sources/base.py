@@ -110,8 +110,8 @@ def open_source(format_name: str, path: str, options: Mapping[str, Any]) -> Sour
         source: Source = target(path, **given)
         _check_metadata(source)
     except UserError as error:
-        other = None if is_custom(format_name) else contents_of(path)
         same = (format_name, "folder") if format_name == "celeba" else (format_name,)
+        other = None if is_custom(format_name) else contents_of(path, same)
         if other is None or other.format in same:
             raise
         raise UserError(_wrong_format(path, format_name, other)) from error
