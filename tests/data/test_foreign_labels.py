@@ -67,6 +67,7 @@ def test_class_names_are_read_from_a_file_or_the_command(tmp_path: Path) -> None
     file = tmp_path / "names.txt"
     file.write_text("T-shirt, or top\n  Sandal \n\n")
     assert read_class_names("cat,dog , cow") == ["cat", "dog", "cow"]
+    assert read_class_names("~nobody-here,b") == ["~nobody-here", "b"]
     assert read_class_names(str(file)) == ["T-shirt, or top", "Sandal"]
     for text in ("cat,,dog", "x" * 101, f"{tmp_path}/none", "names.txt", "a\x1b[2J", "", ",".join(["x"] * 65_537)):
         with pytest.raises(UserError, match=r"^--classes .*(no such file; |name \d is '.*'; a name|at most 65,536)"):
