@@ -10,10 +10,12 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from command_line import Cli, one_line
 from dataset_hub import DatasetHub, dataset_hub
 from distgan.data.index import Index
+from distgan.data.sources.base import open_source
 from distgan.data.sources.parquet import ParquetSource
 from distgan.errors import UserError
 from distgan.storage.storage import Storage, UnavailableError
@@ -111,6 +113,11 @@ def test_columns_are_chosen_by_kind_then_by_name_then_by_option(tmp_path: Path) 
 WRONG: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "no images": ({"url": ["a"], "label": [1]}, {}, r"no column of image files \(bytes\), but url \(string\), label"),
     "two images": ({"a": pa.array(IMAGES), "b": pa.array(IMAGES)}, {}, r"several columns .*--image-column a or b$"),
+    "bytes too deep": (
+        {"image": pa.array([{"bytes": {"bytes": IMAGES[0]}}])},
+        {},
+        r"no column of image files \(bytes\), but image \(struct<",
+    ),
     "unknown column": (
         {"image": pa.array(IMAGES)},
         {"image_column": "imag"},
@@ -138,6 +145,20 @@ def test_wrong_tables_are_one_line(tmp_path: Path, case: tuple[dict[str, Any], d
     with pytest.raises(UserError, match=message) as caught:
         ParquetSource(write(tmp_path / "a.parquet", columns), **options)
     assert "\n" not in str(caught.value)
+
+
+def test_two_columns_of_one_name_are_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    parquet.write_table(pa.table([pa.array(IMAGES)] * 2, ["image", "image"]), path)
+    with pytest.raises(UserError, match=r"--image-column image: .*a.parquet has several columns of this name"):
+        ParquetSource(str(path), image_column="image")
+
+
+def test_an_error_of_the_format_is_not_hidden_by_other_files(tmp_path: Path) -> None:
+    write(tmp_path / "a.parquet", {"image": pa.array(IMAGES), "img": pa.array(IMAGES)})
+    (tmp_path / "b.tar").write_bytes(b"")
+    with pytest.raises(UserError, match=r"choose --image-column image or img"):
+        open_source("parquet", str(tmp_path), {})
 
 
 def test_labels_without_a_name_are_an_error(tmp_path: Path) -> None:

@@ -157,9 +157,9 @@ def _of_hub_type(features: dict[str, dict[str, Any]], kind: str) -> list[str]:
 
 
 def _holds_bytes(kind: pa.DataType) -> bool:
-    if pa.types.is_struct(kind):
-        place = kind.get_field_index("bytes")
-        return place >= 0 and _holds_bytes(kind.field(place).type)
+    """Whether a column has bytes, or structs with a field `bytes` of them."""
+    if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
+        kind = kind.field("bytes").type
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
 
