@@ -84,7 +84,8 @@ def _check_place(place: Storage, elsewhere: bool) -> None:
     if not elsewhere:
         return
     check_unclaimed(place)
-    if place.exists(INDEX_NAME) and Index.load(place).header.source is None:
+    present = place.list()  # an index without shards is one that a killed call wrote in part, or of shards elsewhere
+    if INDEX_NAME in present and any(name.endswith(".tar") for name in present):
         raise UserError(f"--index {place.url}: holds a data set with its own shards; give another folder")
     place.prepare()
 
