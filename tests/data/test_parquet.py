@@ -19,9 +19,9 @@ from distgan.data.sources.base import open_source
 from distgan.data.sources.parquet import ParquetSource
 from distgan.errors import UserError
 from distgan.storage.storage import Storage, UnavailableError
-from file_server import file_server
 from packing import contents, pack_here
 from parquet_files import hub_file, hub_structs, image_file, parquet_bytes
+from web_files import web_server
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -242,7 +242,7 @@ def hub(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Iterator[DatasetHub]:
 
 @pytest.fixture
 def web(folder: Path) -> Iterator[str]:
-    with file_server(folder.parent) as url:
+    with web_server(folder.parent, lists=True) as (url, _):
         yield url
 
 
