@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distgan.data.files import is_hidden
-from distgan.data.images import EXTENSIONS
+from distgan.data.images import SUFFIXES
 from distgan.errors import UserError
 from distgan.storage.storage import Storage
 from distgan.storage.urls import LOCAL_PROTOCOLS, split_url
 from distgan.text import command
-
-_IMAGES = tuple(f".{extension}" for extension in (*EXTENSIONS, "tif", "tiff"))
 
 _MOST_SUB_FOLDERS = 8
 
@@ -30,7 +28,7 @@ _KINDS: tuple[tuple[tuple[str, ...], str, str | None], ...] = (
     (("-images-idx3-ubyte", "-images-idx3-ubyte.gz"), "IDX files", "idx"),
     (("data_batch_1", "data_batch_1.bin", "cifar-10-python.tar.gz", "cifar-100-python.tar.gz"), "CIFAR", "cifar"),
     (("img_align_celeba", "img_align_celeba.zip"), "CelebA", "celeba"),
-    (_IMAGES, "images", "folder"),
+    (SUFFIXES, "images", "folder"),
     ((".npz",), "a NumPy archive", "npz"),
     ((".csv", ".tsv"), "a CSV file", "csv"),
 )

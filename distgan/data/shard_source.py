@@ -31,7 +31,7 @@ class ShardSource:
 
     @classmethod
     def parse(cls, url: str) -> ShardSource:
-        """From the URL of a folder, of one shard, or of several: `https://host/shard-{000..009}.tar`.
+        """The shards at the URL of a folder, of one shard, or of several: `https://host/shard-{000..009}.tar`.
 
         Raises UserError for what is no URL, and for an impossible pattern.
         """
