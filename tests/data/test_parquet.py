@@ -65,6 +65,10 @@ def test_files_of_the_hub_in_their_order(tmp_path: Path) -> None:
     assert len(ParquetSource(str(tmp_path), split="all")) == 15
     assert [number_of(ParquetSource(str(tmp_path), split="test"), place) for place in range(3)] == [20, 21, 22]
     assert len(ParquetSource(f"{tmp_path}/*-00000-*.parquet")) == 7
+    (tmp_path / "more.parquet").write_bytes(hub_file(12, 1))
+    assert len(ParquetSource(str(tmp_path))) == 12, "not test as well"
+    assert len(ParquetSource(f"{tmp_path}/[mt]*00002.parquet")) == 12
+    assert len(ParquetSource(f"{tmp_path}/[m]*.parquet")) == 1
     assert len(ParquetSource(f"{tmp_path}/train-00001*")) == 5
 
 

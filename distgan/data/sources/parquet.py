@@ -226,9 +226,9 @@ def _classes(labels: Sequence[Any], kind: _LabelKind, path: str) -> tuple[list[s
 
 
 def _of_split(files: list[RemoteFile], split: str | None, path: str) -> list[RemoteFile]:
-    """The files of a split: by default `train`, if the files are of several splits; else all."""
+    """The files of a split: by default `train`, if there are files of several splits; else all."""
     splits = [found[0].lower() if (found := _SPLIT.match(file.name)) else None for file in files]
-    if split == "all" or (split is None and (len(set(splits)) == 1 or None in splits)):
+    if split == "all" or (split is None and len({*splits} - {None}) < 2):
         return files
     wanted = [file for file, of in zip(files, splits, strict=True) if of == (split or "train")]
     if not wanted:
