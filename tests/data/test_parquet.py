@@ -139,6 +139,11 @@ WRONG: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
         r"the label -2 is not a class from 0 to 2",
     ),
     "huge label": ({"image": pa.array(IMAGES), "label": [0, 1, 2, 10**9]}, {}, r"the label 1000000000 is not a class"),
+    "captions": (
+        {"image": pa.array(IMAGES), "label": ["a", "b" * 256, "c", "d"]},
+        {},
+        r"the label 'b{20}'… has 256 characters; at most 255",
+    ),
     "no rows": ({"image": pa.array([], pa.binary())}, {}, r"no rows in it"),
 }
 

@@ -67,18 +67,22 @@ def numbered_classes(labels: NDArray[np.integer]) -> list[str]:
     return [str(label) for label in range(int(labels.max()) + 1)]
 
 
+def check_class(name: str, where: str) -> None:
+    """Raises UserError, naming `where`, for a text that is too long for the name of a class."""
+    if len(name) > _LONGEST_CLASS:
+        raise UserError(
+            f"{where}: the label {name[:20]!r}… has {len(name):,} characters; at most {_LONGEST_CLASS} can be a class"
+        )
+
+
 def named_classes(names: Sequence[str], where: str) -> tuple[list[str], list[int]]:
     """The classes in order, and the label of each name, −1 for "". Numbers are ordered as numbers.
 
     Raises UserError, naming `where`, for too many of them, and for long ones.
     """
     classes = set(names) - {""}
-    longest = max(classes, key=len, default="")
-    if len(longest) > _LONGEST_CLASS:
-        raise UserError(
-            f"{where}: the label {longest[:20]!r}… has {len(longest):,} characters; at most {_LONGEST_CLASS} can be a "
-            f"class"
-        )
+    for name in classes:
+        check_class(name, where)
     if len(classes) > MAX_LABEL + 1:
         raise UserError(f"{where}: {len(classes):,} different labels; at most {MAX_LABEL + 1:,} can be classes")
     numbers = all(name.isascii() and name.isdigit() for name in classes)

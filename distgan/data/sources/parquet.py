@@ -14,7 +14,7 @@ from pyarrow import parquet
 
 from distgan.bounds import check_unpacked, parse_json
 from distgan.data.sources.addresses import RemoteFile, files_at
-from distgan.data.sources.base import MAX_LABEL, named_classes
+from distgan.data.sources.base import MAX_LABEL, check_class, named_classes
 from distgan.data.sources.columns import pick_column
 from distgan.data.sources.image_files import MOST_FILE_BYTES, FileSource
 from distgan.data.sources.waiting_images import WaitingImages
@@ -207,7 +207,10 @@ def _read(
                 raise UserError(f"{where}: row {row}: {len(data):,} bytes, more than {MOST_FILE_BYTES:,}; leave it out")
         images.extend(found)
         check_unpacked(where, packed, images.size - before, _MOST_BYTES)
-        yield from [None] * len(found) if columns.label is None else batch.column(columns.label).to_pylist()
+        for label in [None] * len(found) if columns.label is None else batch.column(columns.label).to_pylist():
+            if isinstance(label, str):
+                check_class(label, where)
+            yield label
 
 
 def _classes(labels: Sequence[Any], kind: _LabelKind, path: str) -> tuple[list[str], list[int]]:
