@@ -273,7 +273,7 @@ def index(
             on_progress=lambda done, total: progress.update(task, completed=done, total=total),
             on_unread=unread.append,
         )
-    print_made(folder or (url if shards.names is None else shards.folder.url), made, skipped)
+    print_made(folder or (url if shards.pattern is None else shards.folder.url), made, skipped)
     print_unread(url, folder, unread)
     print_if_sorted(made)
 

@@ -122,7 +122,7 @@ def _table(rows: list[RunRow]) -> Table:
 
 
 def _overview(row: RunRow) -> list[tuple[str, str]]:
-    """Of a run without a logged step."""
+    """The rows on a run without a logged step."""
     state = f"{row.shown_state}: {row.error}" if row.error else row.shown_state
     return [("state", state), ("trained", "no step is logged yet")]
 

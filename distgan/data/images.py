@@ -29,6 +29,9 @@ EXTENSIONS = ("png", "jpg", "jpeg", "jfif", "webp", "gif", "bmp")
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 
+# Of image files that `data pack` reads.
+SUFFIXES = (*(f".{extension}" for extension in EXTENSIONS), ".tif", ".tiff")
+
 _ANY_KIND = "PNG, JPEG, WebP, GIF or BMP"
 
 _MODES = {1: "L", 3: "RGB"}

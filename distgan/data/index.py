@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from distgan.bounds import MOST_RECORD_BYTES, MOST_UNPACKED_BYTES, parse_json
-from distgan.data.contents import contents_of
+from distgan.data.contents import DATA_SET, contents_of
 from distgan.data.shard_source import ShardSource
 from distgan.errors import UserError
 from distgan.storage.storage import NotFoundError, Storage, UnavailableError
@@ -210,7 +210,7 @@ class Index:
             text = storage.read_bytes(INDEX_NAME, most=MOST_RECORD_BYTES)
         except StorageError as error:
             found = None if isinstance(error, UnavailableError) else contents_of(storage.url)
-            if found is not None:
+            if found is not None and found.what != DATA_SET:  # else its index cannot be read
                 raise UserError(f"{storage.url}: not a data set but {found.what}; {found.advice}") from None
             if not isinstance(error, NotFoundError):
                 raise

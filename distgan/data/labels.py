@@ -91,9 +91,9 @@ def read_class_names(text: str) -> list[str]:
 
     Raises UserError for a file that cannot be read, and for empty or endless names.
     """
-    path = Path(text).expanduser()
-    is_file = False
-    with suppress(OSError, ValueError):  # a name that is too long for a file
+    path, is_file = Path(text), False
+    with suppress(OSError, ValueError, RuntimeError):  # a name that is too long for a file, a user who is not there
+        path = path.expanduser()
         is_file = path.is_file()
     if is_file:
         try:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from pathlib import PurePath
 from typing import TYPE_CHECKING
 
-from distgan.data.images import EXTENSIONS
+from distgan.data.contents import OF_A_DATA_SET, contents_of
 from distgan.data.index import INDEX_NAME, Index
 from distgan.data.labels import LabelReader
 from distgan.data.scan import Chosen, ScannedShard, assemble_index, scan_shard
@@ -18,19 +16,13 @@ from distgan.storage.lease import check_unclaimed
 from distgan.storage.local_files import temporary_folder
 from distgan.storage.storage import Storage
 from distgan.storage.storage_errors import StorageError, UnavailableError
-from distgan.text import command
 
 if TYPE_CHECKING:
     from distgan.config.schema import BadSamples
 
 _ELSEWHERE = "keep the index elsewhere, with --index FOLDER"
 
-# What `data pack` reads, by the suffix of a file.
-_FORMATS = {"parquet": "parquet", "csv": "csv", "npz": "npz", **dict.fromkeys(EXTENSIONS, "folder")}
-
-_COMPRESSED = "compressed"
-
-_LOOKED_INTO = 8  # sub-folders
+_COMPRESSED = (".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst")
 
 
 def index_shards(
@@ -92,7 +84,8 @@ def _check_place(place: Storage, elsewhere: bool) -> None:
     if not elsewhere:
         return
     check_unclaimed(place)
-    if place.exists(INDEX_NAME) and Index.load(place).header.source is None:
+    present = place.list()  # an index without shards is one that a killed call wrote in part, or of shards elsewhere
+    if INDEX_NAME in present and any(name.endswith(".tar") for name in present):
         raise UserError(f"--index {place.url}: holds a data set with its own shards; give another folder")
     place.prepare()
 
@@ -123,28 +116,14 @@ def _class_names(
 
 def _remedy(folder: Storage) -> str:
     """What to do with a folder, or a file in its place, that has no shards."""
-    names = folder.list() or [folder.url]
-    if not any(map(_kind, names)):
-        for name in names[:_LOOKED_INTO]:
-            with suppress(UserError):
-                names = [*names, *(f"{name}/{below}" for below in folder.child(name).list())]
-    kinds = {_kind(name): name for name in reversed(names)}
-    if "tar" in kinds:
-        return f"; name the folder that has them: {folder.url}/{kinds['tar'].rpartition('/')[0]}"
-    if _COMPRESSED in kinds:
-        return f"; unpack {kinds[_COMPRESSED]} and the like to .tar: training reads parts of them"
-    for kind in _FORMATS.values():
-        if kind in kinds:
-            pack = command("data", "pack", folder.url, "--format", kind, "--out", "URL")
-            return f"; for {kinds[kind]} and the like: `{pack}`"
+    found = contents_of(folder.url)
+    compressed = next((name for name in folder.list() or [folder.url] if name.endswith(_COMPRESSED)), None)
+    if compressed is not None and (found is None or found.format != "cifar"):
+        return f"; unpack {compressed} and the like to .tar: training reads parts of them"
+    if found is not None and found.format is None and found.what not in OF_A_DATA_SET:
+        return f"; name the folder that has them: {found.address}"
+    if found is not None:
+        return f" but {found.what}; {found.advice}"
     if folder.protocol in {"http", "https"}:
         return "; where a server has no list of its files, name them: URL/shard-{000..009}.tar"
     return ""
-
-
-def _kind(name: str) -> str:
-    """`tar`, the format by which `data pack` reads a file of this name, or none."""
-    if name.endswith((".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst")):
-        return _COMPRESSED
-    suffix = PurePath(name).suffix.lower()[1:]
-    return "tar" if suffix == "tar" else _FORMATS.get(suffix, "")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from distgan.errors import UserError
 from distgan.storage.storage import Storage
 
-_RANGE = re.compile(r"\{(\d{1,9})\.\.(\d{1,9})\}")
+_RANGE = re.compile(r"\{([0-9]{1,9})\.\.([0-9]{1,9})\}")
 
 _MOST_SHARDS = 1_000_000
 
@@ -21,16 +22,16 @@ class ShardSource:
     Attributes:
         url: as given, of a local folder the absolute path.
         folder: that holds the shards.
-        names: of the shards, in order; None for all `.tar` files of the folder.
+        pattern: of the shards' names, `shard-{000..009}.tar`; None for all `.tar` files of the folder.
     """
 
     url: str
     folder: Storage
-    names: list[str] | None = None
+    pattern: str | None = None
 
     @classmethod
     def parse(cls, url: str) -> ShardSource:
-        """From the URL of a folder, of one shard, or of several: `https://host/shard-{000..009}.tar`.
+        """The shards at the URL of a folder, of one shard, or of several: `https://host/shard-{000..009}.tar`.
 
         Raises UserError for what is no URL, and for an impossible pattern.
         """
@@ -39,20 +40,26 @@ class ShardSource:
             storage = Storage.open(url)
             return cls(storage.url, storage)
         storage = Storage.open(folder or slash or ".")
-        return cls(f"{storage.url.rstrip('/')}/{last}", storage, _expanded(last))
+        _numbers(last)
+        return cls(f"{storage.url.rstrip('/')}/{last}", storage, last)
 
     def list(self) -> list[str]:
-        """The names of the shards. Raises UserError where the folder cannot be listed."""
-        return self.names or [name for name in self.folder.list() if name.endswith(".tar")]
+        """The names of the shards, in order. Raises UserError where the folder cannot be listed."""
+        if self.pattern is None:
+            return [name for name in self.folder.list() if name.endswith(".tar")]
+        return [_RANGE.sub(number, self.pattern) for number in _numbers(self.pattern)]
 
 
-def _expanded(pattern: str) -> list[str]:
-    """`shard-{000..002}.tar` as the three names: numbers have at least the digits of the first."""
+def _numbers(pattern: str) -> Iterable[str]:
+    """The numbers in a pattern's braces, with at least the digits of the first; one empty text for a plain name.
+
+    Raises UserError for an impossible pattern.
+    """
     found = _RANGE.search(pattern)
     if found is None:
         if "{" in pattern:
             raise UserError(f"{pattern}: braces hold two numbers, as in shard-{{000..009}}.tar")
-        return [pattern]
+        return [""]
     start, end = int(found[1]), int(found[2])
     if "{" in pattern[found.end() :] or "{" in pattern[: found.start()]:
         raise UserError(f"{pattern}: more than one pair of braces; give one")
@@ -61,4 +68,4 @@ def _expanded(pattern: str) -> list[str]:
             f"{pattern}: from {start:,} to {end:,} there are no shards, or too many; give the smaller first"
         )
     digits = len(found[1])
-    return [f"{pattern[: found.start()]}{number:0{digits}}{pattern[found.end() :]}" for number in range(start, end + 1)]
+    return (f"{number:0{digits}}" for number in range(start, end + 1))

@@ -242,7 +242,8 @@ class Storage:
         """The names of all files below, in sub-folders too, sorted; none for a missing folder."""
         with self._errors(""):
             try:
-                paths = self.fs.find(self.root)
+                # fsspec leaves out folders that cannot be listed where it asks for one after the other.
+                paths = self.fs.find(self.root, **({"on_error": "raise"} if self.protocol in _WITH_FOLDERS else {}))
             except FileNotFoundError as error:
                 if hub_line(error) is not None:  # no such repository
                     raise

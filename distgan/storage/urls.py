@@ -184,16 +184,19 @@ _MOST_FILE_BYTES = 2**34  # of a file downloaded to the disk
 
 _MOST_PAGE_BYTES = 2**24  # of a folder's listing page
 
+_MOST_FOLDERS, _MOST_FILES = 100_000, 10_000_000  # that links lead to
+
 _CHUNK_BYTES = 2**20
 
 _LINK = re.compile(r"<a\s[^<>]{0,500}?\bhref\s?=\s?[\"']([^\"'<>\s]{1,1000})", re.IGNORECASE)
 
 
 class WebFileSystem(HTTPFileSystem):  # type: ignore[misc]
-    """fsspec's HTTP file system with three corrections.
+    """fsspec's HTTP file system with four corrections.
 
     A server that ignores `Range` and sends the whole file is an error, not the requested part. What a server sends
-    is bounded. A server that refuses or fails is an error, not a missing file.
+    is bounded. A server that refuses or fails is an error, not a missing file, nor a folder without files. Links with
+    a query, as for another order of a list, are no files.
     """
 
     async def _cat_file(self, url: str, start: int | None = None, end: int | None = None, **kwargs: Any) -> bytes:
@@ -242,10 +245,31 @@ class WebFileSystem(HTTPFileSystem):  # type: ignore[misc]
             raise UserError(f"{url}: the list of its files has more than {_MOST_PAGE_BYTES // 2**20} MiB")
         folder = f"{url.rstrip('/')}/"
         links = {urljoin(folder, link) for link in _LINK.findall(page.decode(errors="ignore"))}
-        names = sorted(link for link in links if link.startswith(folder) and link != folder)
+        names = sorted(link for link in links if link.startswith(folder) and link != folder and not {*"?#"} & {*link})
         if not detail:
             return names
         return [{"name": name, "size": None, "type": "directory" if name.endswith("/") else "file"} for name in names]
+
+    async def _find(self, path: str, **kwargs: Any) -> list[str]:
+        """The files to which links lead, from folder to folder."""
+        root = path.rstrip("/")
+        files, folders, order = set[str](), {root}, [root]
+        for folder in order:  # which grows
+            try:
+                found = await self._ls_real(folder)
+            except FileNotFoundError:
+                if folder == root:
+                    raise
+                continue
+            inner = {one["name"].rstrip("/") for one in found if one["type"] == "directory"} - folders
+            order += sorted(inner)
+            folders |= inner
+            files.update(one["name"] for one in found if one["type"] == "file")
+            if len(folders) > _MOST_FOLDERS or len(files) > _MOST_FILES:
+                raise UserError(
+                    f"{path}: more than {_MOST_FOLDERS:,} folders or {_MOST_FILES:,} files; copy some to a disk"
+                )
+        return sorted(files)
 
     async def _info(self, url: str, **kwargs: Any) -> dict[str, Any]:
         session = await self.set_session()

@@ -41,7 +41,7 @@ def _augmented(images: Tensor, context: Context, stream: str, probability: float
     gates = context.uniform(f"{stream}, ada chosen", _DRAWS, count)
     uniform = context.uniform(f"{stream}, ada", _DRAWS, count)
     normal = context.normal(f"{stream}, ada normal", _DRAWS, count)
-    matrix = _warp_matrices(gates, uniform, normal, probability)
+    matrix = _warp_matrices(gates, uniform, normal, probability, images.shape[3])
     images = warp(images, matrix[:, :2, :2], matrix[:, :2, 2] * images.shape[3])
     images = recolor(images, _color_matrices(gates[10:], uniform[10:], normal[10:], _COLOR * probability))
     square = _square(images, *uniform[20:22]) & (gates[20] < probability)[:, None, None, None]
@@ -108,8 +108,11 @@ def _square(images: Tensor, vertical: Tensor, horizontal: Tensor) -> Tensor:
     return (inside[0][:, :, None] & inside[1][:, None, :])[:, None]
 
 
-def _warp_matrices(gates: Tensor, uniform: Tensor, normal: Tensor, probability: float) -> Tensor:
-    """(N, 3, 3): from places of the result to those of the source, shifts in fractions of the side."""
+def _warp_matrices(gates: Tensor, uniform: Tensor, normal: Tensor, probability: float, size: int) -> Tensor:
+    """(N, 3, 3): from places of the result to those of the source, shifts in fractions of the side.
+
+    `size` is the side in pixels: the first shift is by whole ones, which blurs nothing.
+    """
     chosen = gates < probability
     # Two rotations, before and after the scales of the axes, so that both together have the probability.
     turns = gates < 1 - (1 - probability) ** 0.5
@@ -120,7 +123,7 @@ def _warp_matrices(gates: Tensor, uniform: Tensor, normal: Tensor, probability: 
 
     flip = when(chosen[0], 1 - 2 * (uniform[0] * 2).floor(), one)
     quarter = when(chosen[1], (uniform[1] * 4).floor(), zero)
-    shift = [when(chosen[2], (row * 2 - 1) * _SHIFT, zero) for row in (uniform[2], uniform[3])]
+    shift = [when(chosen[2], ((row * 2 - 1) * _SHIFT * size).round() / size, zero) for row in (uniform[2], uniform[3])]
     scale = when(chosen[3], 2 ** (_SCALE * normal[0]), one)
     before = when(turns[4], (uniform[4] * 2 - 1) * math.pi, zero)
     stretch = when(chosen[5], 2 ** (_SCALE * normal[1]), one)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from distgan.data.sources.base import open_source
 from distgan.data.sources.idx import IdxSource
 from distgan.data.sources.npz import NpzSource
 from distgan.errors import UserError
@@ -40,6 +41,16 @@ def test_idx_files(tmp_path: Path, pack_file: Callable[[bytes], bytes]) -> None:
     assert [source[number][1] for number in range(6)] == LABELS.tolist()
     assert np.array_equal(source[5][0], IMAGES[5])
     assert source.classes == ["0", "1", "2", "3", "4"]
+
+
+def test_a_file_url_and_a_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "train-images-idx3-ubyte").write_bytes(idx(IMAGES))
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.png").write_bytes(b"")
+    for name, path in {"idx": "train-images-idx3-ubyte", "folder": "photos"}.items():
+        sizes = {len(open_source(name, f"{place}/{path}", {})) for place in (tmp_path, f"file://{tmp_path}", "~")}
+        assert len(sizes) == 1
 
 
 def test_a_folder_of_idx_files_is_joined_and_a_file_is_taken_once(tmp_path: Path) -> None:

@@ -73,6 +73,7 @@ def test_columns_by_option_and_numbers_in_order(folder: Path) -> None:
         ("path,label\na.png\n", "row 1 has 1 values for 2 columns; correct it"),
         ("path,label\na.png,x\n,y\n", "row 2 has no path; write it, or leave the row out"),
         ("path,label,class\na.png,x,y\n", "choose --label-column label or class"),
+        (f"path,label\na.png,{'9' * 5000}\n", "the label '9{20}'… has 5,000 characters; at most 255 can be a class"),
         ("path\n" + "x" * 200_000, "not a CSV file: field larger than field limit"),
     ],
 )
@@ -101,12 +102,13 @@ def test_missing_images_are_bad_ones(folder: Path) -> None:
 
 def test_the_same_bytes_from_a_bucket(folder: Path, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     names = ["photos/a.png", "photos/b.png", "photos/deep/c.png"]
-    rows = [f"{name},{place}" for place, name in enumerate(names)]
+    written = ["./photos/a.png", "photos/../photos/b.png", "photos/deep/c.png"]
+    rows = [f"{name},{place}" for place, name in enumerate(written)]
     local = table(folder, "\n".join(["path,label", *rows]))
     storage = Storage.open(f"{bucket}/set")
     for name in [*names, "table.csv"]:
         storage.upload(folder / name, name)
-    mixed = [rows[0], f"{bucket}/set/{rows[1]}", f"file://{folder}/{rows[2]}"]
+    mixed = [rows[0], f"{bucket}/set/{names[1]},1", f"file://{folder}/{rows[2]}"]
     (folder / "mixed.csv").write_text("\n".join(["path,label", *mixed]))
     for place, path in enumerate((local, f"{bucket}/set/table.csv", str(folder / "mixed.csv"))):
         pack_here(CsvSource(path), folder / f"out{place}")

@@ -67,6 +67,7 @@ def test_class_names_are_read_from_a_file_or_the_command(tmp_path: Path) -> None
     file = tmp_path / "names.txt"
     file.write_text("T-shirt, or top\n  Sandal \n\n")
     assert read_class_names("cat,dog , cow") == ["cat", "dog", "cow"]
+    assert read_class_names("~nobody-here,b") == ["~nobody-here", "b"]
     assert read_class_names(str(file)) == ["T-shirt, or top", "Sandal"]
     for text in ("cat,,dog", "x" * 101, f"{tmp_path}/none", "names.txt", "a\x1b[2J", "", ",".join(["x"] * 65_537)):
         with pytest.raises(UserError, match=r"^--classes .*(no such file; |name \d is '.*'; a name|at most 65,536)"):
@@ -118,19 +119,27 @@ def test_one_of_several_images_is_chosen(tmp_path: Path) -> None:
 def test_other_files_than_shards_name_their_command(tmp_path: Path, cli: Cli) -> None:
     write_image(tmp_path / "photos" / "a.jpg")
     write_image(tmp_path / "classes" / "cat" / "a.png")
-    for name in ("tables/part-0.parquet", "lists/all.csv", "packed/train.tar.gz", "nested/train/a.tar"):
+    names = (
+        "tables/part-0.parquet",
+        "lists/all.csv",
+        "packed/train.tar.gz",
+        "nested/train/a.tar",
+        "c/cifar-10-python.tar.gz",
+    )
+    for name in names:
         (tmp_path / name).parent.mkdir(parents=True)
         (tmp_path / name).write_bytes(b"x")
     for folder, way in {
-        "photos": f"`distgan data pack {tmp_path}/photos --format folder --out URL`",
-        "classes": f"`distgan data pack {tmp_path}/classes --format folder --out URL`",
-        "tables": f"`distgan data pack {tmp_path}/tables --format parquet --out URL`",
-        "lists/all.csv": f"`distgan data pack {tmp_path}/lists/all.csv --format csv --out URL`",
+        "photos": f"`distgan data pack {tmp_path}/photos --format folder --out FOLDER`",
+        "classes": f"`distgan data pack {tmp_path}/classes --format folder --out FOLDER`",
+        "tables": f"`distgan data pack {tmp_path}/tables --format parquet --out FOLDER`",
+        "lists/all.csv": f"`distgan data pack {tmp_path}/lists/all.csv --format csv --out FOLDER`",
         "packed": "unpack train.tar.gz and the like to .tar",
+        "c": f"`distgan data pack {tmp_path}/c --format cifar --out FOLDER`",
         "nested": f"name the folder that has them: {tmp_path}/nested/train",
     }.items():
         line = one_line(cli("data", "index", str(tmp_path / folder)))
-        assert line.startswith(f"{tmp_path}/{folder}: no .tar files there; "), line
+        assert line.startswith(f"{tmp_path}/{folder}: no .tar files there"), line
         assert way in line
 
 

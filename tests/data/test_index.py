@@ -184,6 +184,20 @@ def test_a_folder_that_does_not_exist(tmp_path: Path) -> None:
         load(tmp_path / "gone")
 
 
+def test_a_data_set_that_cannot_be_read_is_not_taken_for_something_else(tmp_path: Path) -> None:
+    (tmp_path / INDEX_NAME).mkdir()
+    with pytest.raises(UserError, match=r"index\.json: .*(directory|folder)"):
+        Index.load(Storage.open(str(tmp_path)))
+    (tmp_path / "above" / "set").mkdir(parents=True)
+    (tmp_path / "above" / "set" / INDEX_NAME).write_bytes(b"")
+    with pytest.raises(UserError, match=r"above: not a data set but a folder with a data set in it; give .*/set"):
+        Index.load(Storage.open(str(tmp_path / "above")))
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "model.index.json").write_bytes(b"")
+    with pytest.raises(UserError, match=r"weights/index\.json: no index"):
+        Index.load(Storage.open(str(tmp_path / "weights")))
+
+
 SORTED = [number // 25 for number in range(100)]
 
 

@@ -10,16 +10,18 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from command_line import Cli, one_line
 from dataset_hub import DatasetHub, dataset_hub
 from distgan.data.index import Index
+from distgan.data.sources.base import open_source
 from distgan.data.sources.parquet import ParquetSource
 from distgan.errors import UserError
 from distgan.storage.storage import Storage, UnavailableError
-from file_server import file_server
 from packing import contents, pack_here
 from parquet_files import hub_file, hub_structs, image_file, parquet_bytes
+from web_files import web_server
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -63,6 +65,10 @@ def test_files_of_the_hub_in_their_order(tmp_path: Path) -> None:
     assert len(ParquetSource(str(tmp_path), split="all")) == 15
     assert [number_of(ParquetSource(str(tmp_path), split="test"), place) for place in range(3)] == [20, 21, 22]
     assert len(ParquetSource(f"{tmp_path}/*-00000-*.parquet")) == 7
+    (tmp_path / "more.parquet").write_bytes(hub_file(12, 1))
+    assert len(ParquetSource(str(tmp_path))) == 12, "not test as well"
+    assert len(ParquetSource(f"{tmp_path}/[mt]*00002.parquet")) == 12
+    assert len(ParquetSource(f"{tmp_path}/[m]*.parquet")) == 1
     assert len(ParquetSource(f"{tmp_path}/train-00001*")) == 5
 
 
@@ -111,6 +117,11 @@ def test_columns_are_chosen_by_kind_then_by_name_then_by_option(tmp_path: Path) 
 WRONG: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "no images": ({"url": ["a"], "label": [1]}, {}, r"no column of image files \(bytes\), but url \(string\), label"),
     "two images": ({"a": pa.array(IMAGES), "b": pa.array(IMAGES)}, {}, r"several columns .*--image-column a or b$"),
+    "bytes too deep": (
+        {"image": pa.array([{"bytes": {"bytes": IMAGES[0]}}])},
+        {},
+        r"no column of image files \(bytes\), but image \(struct<",
+    ),
     "unknown column": (
         {"image": pa.array(IMAGES)},
         {"image_column": "imag"},
@@ -128,6 +139,11 @@ WRONG: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
         r"the label -2 is not a class from 0 to 2",
     ),
     "huge label": ({"image": pa.array(IMAGES), "label": [0, 1, 2, 10**9]}, {}, r"the label 1000000000 is not a class"),
+    "captions": (
+        {"image": pa.array(IMAGES), "label": ["a", "b" * 256, "c", "d"]},
+        {},
+        r"the label 'b{20}'… has 256 characters; at most 255",
+    ),
     "no rows": ({"image": pa.array([], pa.binary())}, {}, r"no rows in it"),
 }
 
@@ -138,6 +154,20 @@ def test_wrong_tables_are_one_line(tmp_path: Path, case: tuple[dict[str, Any], d
     with pytest.raises(UserError, match=message) as caught:
         ParquetSource(write(tmp_path / "a.parquet", columns), **options)
     assert "\n" not in str(caught.value)
+
+
+def test_two_columns_of_one_name_are_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    parquet.write_table(pa.table([pa.array(IMAGES)] * 2, ["image", "image"]), path)
+    with pytest.raises(UserError, match=r"--image-column image: .*a.parquet has several columns of this name"):
+        ParquetSource(str(path), image_column="image")
+
+
+def test_an_error_of_the_format_is_not_hidden_by_other_files(tmp_path: Path) -> None:
+    write(tmp_path / "a.parquet", {"image": pa.array(IMAGES), "img": pa.array(IMAGES)})
+    (tmp_path / "b.tar").write_bytes(b"")
+    with pytest.raises(UserError, match=r"choose --image-column image or img"):
+        open_source("parquet", str(tmp_path), {})
 
 
 def test_labels_without_a_name_are_an_error(tmp_path: Path) -> None:
@@ -221,7 +251,7 @@ def hub(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Iterator[DatasetHub]:
 
 @pytest.fixture
 def web(folder: Path) -> Iterator[str]:
-    with file_server(folder.parent) as url:
+    with web_server(folder.parent, lists=True) as (url, _):
         yield url
 
 

@@ -186,6 +186,16 @@ def test_an_index_never_replaces_that_of_other_shards(shards: Path, tmp_path: Pa
     assert (own / INDEX_NAME).read_bytes() == before
 
 
+def test_half_an_index_is_replaced(shards: Path, tmp_path: Path) -> None:
+    made, place = index_at(str(shards), tmp_path / "index")
+    for name in (TABLE_NAME, INDEX_NAME):
+        place.write_bytes(name, b"half")
+        with pytest.raises(UserError, match="make"):
+            Index.load(place)
+        index_at(str(shards), tmp_path / "index")
+        assert Index.load(place).hash == made.hash
+
+
 @pytest.mark.parametrize("source", ["pipe://x", "s3://key:secret@bucket", "a::b", ""])
 def test_a_source_that_is_no_folder_is_damage(shards: Path, tmp_path: Path, source: str) -> None:
     _, place = index_at(str(shards), tmp_path / "index")

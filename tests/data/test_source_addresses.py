@@ -16,10 +16,10 @@ from distgan.data.sources.folder import FolderSource
 from distgan.data.verify import verify
 from distgan.errors import UserError
 from distgan.storage.storage import Storage
-from file_server import file_server
 from packing import contents, pack_here
 from parquet_files import image_file
 from toy_data import pack_numbered
+from web_files import web_server
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -47,7 +47,7 @@ def folder(tmp_path: Path) -> Path:
 def url(request: pytest.FixtureRequest, folder: Path, monkeypatch: pytest.MonkeyPatch, table: None) -> Iterator[str]:
     """The folder at a URL."""
     if request.param == "web":
-        with file_server(folder.parent) as address:
+        with web_server(folder.parent, lists=True) as (address, _):
             yield f"{address}/photos"
         return
     files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import unquote
@@ -16,6 +15,7 @@ import pytest
 from huggingface_hub import constants
 
 from distgan.storage import urls
+from served import served
 
 REVISION = "1" * 40
 
@@ -109,8 +109,7 @@ class _Handler(BaseHTTPRequestHandler):
 def dataset_hub(patch: pytest.MonkeyPatch) -> Iterator[DatasetHub]:
     """A running hub that this process uses, without a token."""
     hub = DatasetHub()
-    with ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": hub})) as server:
-        url = f"http://127.0.0.1:{server.server_port}"
+    with served(type("Handler", (_Handler,), {"hub": hub})) as url:
         # The library reads the variables once, when it is imported.
         template = constants.HUGGINGFACE_CO_URL_TEMPLATE.replace(constants.ENDPOINT, url)
         patch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
@@ -119,10 +118,4 @@ def dataset_hub(patch: pytest.MonkeyPatch) -> Iterator[DatasetHub]:
         patch.setattr(urls, "_filesystems", {})
         for variable in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
             patch.delenv(variable, raising=False)
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield hub
-        finally:
-            server.shutdown()
-            thread.join()
+        yield hub

@@ -6,14 +6,15 @@ import base64
 import hashlib
 import json
 import re
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import pytest
 from huggingface_hub import constants
+
+from served import served
 
 WRITE, READ = "hf_writes", "hf_reads"
 
@@ -144,8 +145,8 @@ def _mode(path: str) -> str:
 def model_hub(patch: pytest.MonkeyPatch, cache: str) -> Iterator[ModelHub]:
     """A running hub that this process uses, with an empty cache and no token; large files go by LFS, not by Xet."""
     hub = ModelHub()
-    with ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": hub})) as server:
-        hub.url = f"http://127.0.0.1:{server.server_port}"
+    with served(type("Handler", (_Handler,), {"hub": hub})) as url:
+        hub.url = url
         # The library reads the variables once, when it is imported.
         template = constants.HUGGINGFACE_CO_URL_TEMPLATE.replace(constants.ENDPOINT, hub.url)
         patch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
@@ -155,10 +156,4 @@ def model_hub(patch: pytest.MonkeyPatch, cache: str) -> Iterator[ModelHub]:
         patch.setattr(constants, "HF_HUB_DISABLE_XET", True)
         for variable in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
             patch.delenv(variable, raising=False)
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield hub
-        finally:
-            server.shutdown()
-            thread.join()
+        yield hub

@@ -39,7 +39,7 @@ def parquet_bytes(columns: dict[str, Any], features: dict[str, Any] | None = Non
 
 
 def hub_file(first: int, count: int, names: Sequence[str] = ("cat", "dog")) -> bytes:
-    """Images from number `first`, labelled by number modulo classes, as the hub's library writes them."""
+    """Images from number `first`, labeled by number modulo classes, as the hub's library writes them."""
     numbers = range(first, first + count)
     columns = {
         "image": hub_structs([image_file(number) for number in numbers]),

@@ -1,18 +1,22 @@
-"""A plain web server for the files of a folder: with ranges and ETags, without lists."""
+"""A web server for the files of a folder, with ranges and ETags."""
 
 from __future__ import annotations
 
 import hashlib
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from functools import partial
+from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
+from typing import Any
+
+from served import served
 
 
-class _Handler(BaseHTTPRequestHandler):
-    folder: Path
-    asked: list[str]
+class _Handler(SimpleHTTPRequestHandler):
+    def __init__(self, *arguments: Any, asked: list[str], lists: bool, **options: Any) -> None:
+        self._asked, self._lists = asked, lists
+        super().__init__(*arguments, **options)
 
     def log_message(self, *_: object) -> None:
         pass
@@ -21,8 +25,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.do_GET()
 
     def do_GET(self) -> None:
-        path = self.folder / self.path.lstrip("/")
-        self.asked.append(f"{self.command} {self.path}")
+        self._asked.append(f"{self.command} {self.path}")
+        path = Path(self.translate_path(self.path))
+        if path.is_dir() and self._lists:
+            super().do_GET()
+            return
         if not path.is_file():
             self.send_error(404)
             return
@@ -40,15 +47,8 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def web_server(folder: Path) -> Iterator[tuple[str, list[str]]]:
-    """The server's URL, and a list of the requests that it gets."""
+def web_server(folder: Path, *, lists: bool = False) -> Iterator[tuple[str, list[str]]]:
+    """The server's URL, and a list of the requests that it gets; with `lists` a folder is a page of links."""
     asked: list[str] = []
-    handler = type("Handler", (_Handler,), {"folder": folder, "asked": asked})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}", asked
-        finally:
-            server.shutdown()
-            thread.join()
+    with served(partial(_Handler, directory=str(folder), asked=asked, lists=lists)) as url:
+        yield url, asked

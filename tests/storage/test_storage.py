@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -18,6 +18,7 @@ import pytest
 from distgan.errors import UserError
 from distgan.storage.s3_server.server import StoreHandle
 from distgan.storage.storage import NotFoundError, Storage, translate_errors
+from served import served
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -359,15 +360,9 @@ class _BreaksOnce(BaseHTTPRequestHandler):
 
 def test_a_body_that_breaks_off_is_read_again(object_store: StoreHandle, monkeypatch: pytest.MonkeyPatch) -> None:
     handler = type("Handler", (_BreaksOnce,), {"bodies": [b"01234", b"0123456789"]})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
-        try:
-            assert Storage.open("s3://bricks").read_range("a", 0, 10) == b"0123456789"
-        finally:
-            server.shutdown()
-            thread.join()
+    with served(handler) as url:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", url)
+        assert Storage.open("s3://bricks").read_range("a", 0, 10) == b"0123456789"
 
 
 def test_a_path_below_a_file(tmp_path: Path) -> None:

@@ -190,6 +190,29 @@ def test_the_list_of_a_folder_is_what_its_page_links_to() -> None:
     assert time.monotonic() - started < 20
 
 
+def test_a_folder_whose_list_fails_is_not_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    def answer(handler: _Handler) -> None:
+        if "gone" in handler.path:
+            handler.status = 404
+        elif "lost" in handler.path:
+            handler.connection.close()
+            return
+        _Handler.do_GET(handler)
+
+    page = b'<a href="a.png"></a><a href="?C=N;O=D"></a>'
+    with _server(file=page + b'<a href="gone/"></a>', do_GET=answer) as storage:
+        assert storage.find() == ["a.png"]
+        assert storage.child("gone").find() == []
+    with _server(file=page + b'<a href="lost/"></a>', do_GET=answer) as storage, pytest.raises(UnavailableError):
+        storage.find()
+    monkeypatch.setattr(urls, "_MOST_FOLDERS", 100)
+    with (
+        _server(file=page + b'<a href="below/"></a>') as storage,
+        pytest.raises(UserError, match="more than 100 folders"),
+    ):
+        storage.find()
+
+
 class _LibraryError(Exception):
     """An error such as those of httpx and gcsfs."""
 

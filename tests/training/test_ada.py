@@ -50,6 +50,14 @@ def test_shifts_by_whole_pixels_mirror_the_border() -> None:
     assert torch.equal(found[:, :, :3, :6], source.flip(2)[:, :, 5:, 2:])
 
 
+def test_a_shift_alone_is_by_whole_pixels() -> None:
+    gates, numbers = torch.ones(24, 200, dtype=DTYPE), torch.rand(24, 200, dtype=DTYPE)
+    gates[2] = 0
+    found = ada_module._warp_matrices(gates, numbers, numbers, 0.5, 32)
+    assert torch.equal(found[:, :2, :2], torch.eye(2, dtype=DTYPE).expand(200, 2, 2))
+    assert sorted((found[:, :2, 2] * 32).unique().tolist()) == list(range(-4, 5))
+
+
 @pytest.mark.parametrize("angle", [0.3, 1.1, 2.5, -1.8])
 def test_a_warp_is_about_torchs(angle: float) -> None:
     line = torch.linspace(-3, 3, 32, dtype=DTYPE)

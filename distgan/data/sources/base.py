@@ -17,10 +17,13 @@ from distgan.config.plugins import SOURCES, error_text, is_custom, options_model
 from distgan.data.contents import Contents, contents_of
 from distgan.data.index import REASON
 from distgan.errors import UserError
+from distgan.storage.storage import Storage
 from distgan.storage.urls import LOCAL_PROTOCOLS, split_url
 from distgan.text import did_you_mean
 
 MAX_LABEL = 65_535
+
+_LONGEST_CLASS = 255
 
 
 class Source(ABC):
@@ -64,12 +67,22 @@ def numbered_classes(labels: NDArray[np.integer]) -> list[str]:
     return [str(label) for label in range(int(labels.max()) + 1)]
 
 
+def check_class(name: str, where: str) -> None:
+    """Raises UserError, naming `where`, for a text that is too long for the name of a class."""
+    if len(name) > _LONGEST_CLASS:
+        raise UserError(
+            f"{where}: the label {name[:20]!r}… has {len(name):,} characters; at most {_LONGEST_CLASS} can be a class"
+        )
+
+
 def named_classes(names: Sequence[str], where: str) -> tuple[list[str], list[int]]:
     """The classes in order, and the label of each name, −1 for "". Numbers are ordered as numbers.
 
-    Raises UserError, naming `where`, for too many of them.
+    Raises UserError, naming `where`, for too many of them, and for long ones.
     """
     classes = set(names) - {""}
+    for name in classes:
+        check_class(name, where)
     if len(classes) > MAX_LABEL + 1:
         raise UserError(f"{where}: {len(classes):,} different labels; at most {MAX_LABEL + 1:,} can be classes")
     numbers = all(name.isascii() and name.isdigit() for name in classes)
@@ -103,15 +116,18 @@ def open_source(format_name: str, path: str, options: Mapping[str, Any]) -> Sour
         key, message = ".".join(map(str, first["loc"])), first["msg"]
         raise UserError(f"--option {key} of {format_name}: {message[:1].lower()}{message[1:]}") from None
     given = {option: getattr(values, option) for option in options}
-    if not is_custom(format_name) and not target.takes_urls and split_url(path)[0] not in LOCAL_PROTOCOLS:
+    protocol, rest = split_url(path)
+    if not is_custom(format_name) and not target.takes_urls and protocol not in LOCAL_PROTOCOLS:
         takers = ", ".join(name for name in SOURCES if SOURCES.resolve(name).takes_urls)
         raise UserError(f"{path}: --format {format_name} reads no URLs, as {takers} do; download it first")
+    if not is_custom(format_name) and protocol in LOCAL_PROTOCOLS and (rest != path or path.startswith("~")):
+        path = Storage.open(path).root
     try:
         source: Source = target(path, **given)
         _check_metadata(source)
     except UserError as error:
-        other = None if is_custom(format_name) else contents_of(path)
         same = (format_name, "folder") if format_name == "celeba" else (format_name,)
+        other = None if is_custom(format_name) else contents_of(path, same)
         if other is None or other.format in same:
             raise
         raise UserError(_wrong_format(path, format_name, other)) from error

@@ -22,7 +22,9 @@ def pick_column(
     is not in it, and for several candidates.
     """
     if given is not None:
-        if columns.count(given) != 1:
+        if columns.count(given) > 1:
+            raise UserError(f"{option} {given}: {where} has several columns of this name; rename them")
+        if given not in columns:
             raise UserError(f"{option} {given}: no such column in {where}{did_you_mean(given, columns)}")
         return given
     found = candidates

@@ -69,7 +69,9 @@ class CsvSource(FileSource):
         path, folder = self._paths[number], self._table.storage
         if "://" in path:
             return path
-        return posixpath.normpath(posixpath.join(folder.url, path)) if folder.is_local else f"{folder.url}/{path}"
+        if folder.is_local:
+            return posixpath.normpath(posixpath.join(folder.url, path))
+        return f"{folder.url}/{posixpath.normpath(path)}"  # what then leads out of the folder is refused
 
 
 def _read(table: RemoteFile) -> tuple[list[str], list[list[str]]]:

@@ -13,9 +13,10 @@ import numpy as np
 
 from distgan.bounds import MOST_RECORD_BYTES, parse_json, read_bytes, time_limit
 from distgan.data.files import HIDDEN, WITHOUT_IMAGE, is_hidden, kind_of_file, walk_files
+from distgan.data.images import SUFFIXES
 from distgan.data.sources.addresses import RemoteFile
 from distgan.data.sources.base import MAX_LABEL, named_classes, numbered_classes
-from distgan.data.sources.image_files import SUFFIXES, FileSource, read_file
+from distgan.data.sources.image_files import FileSource, read_file
 from distgan.errors import UserError
 from distgan.storage.storage import Storage, translate_errors
 
@@ -134,7 +135,7 @@ def _local_files(path: str) -> tuple[list[PurePosixPath], Counter[str]]:
 
 
 def _remote_files(storage: Storage) -> tuple[list[PurePosixPath], Counter[str]]:
-    """As `_local_files`: a hidden folder counts as one."""
+    """The same as `_local_files`, at a URL; a hidden folder counts as one."""
     files: list[PurePosixPath] = []
     hidden = set()
     for name in map(PurePosixPath, storage.find()):

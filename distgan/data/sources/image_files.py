@@ -21,8 +21,8 @@ from PIL import Image, ImageOps
 from distgan.bounds import read_bytes
 from distgan.data.files import HIDDEN, is_hidden, is_system, kind_of_file, walk_files
 from distgan.data.images import (
-    EXTENSIONS,
     JPEG_FORMATS,
+    SUFFIXES,
     UNREADABLE,
     jpeg_pixels,
     native_channels,
@@ -35,8 +35,6 @@ from distgan.data.sources.base import Source
 from distgan.errors import UserError
 
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")  # none of those for which Pillow runs a program, as EPS
-
-SUFFIXES = frozenset({*(f".{extension}" for extension in EXTENSIONS), ".tif", ".tiff"})
 
 # A member's header in a zip file: its first bytes, and its length without name and extra field.
 _LOCAL_HEADER, _LOCAL_HEADER_BYTES = b"PK\x03\x04", 30
@@ -201,7 +199,7 @@ def opened_zip(path: Path) -> Iterator[zipfile.ZipFile]:
 
 
 def _is_image(name: str) -> bool:
-    return name.lower().endswith(tuple(SUFFIXES)) and not is_hidden(name)
+    return name.lower().endswith(SUFFIXES) and not is_hidden(name)
 
 
 def _reason(name: str) -> str:

@@ -14,7 +14,7 @@ from pyarrow import parquet
 
 from distgan.bounds import check_unpacked, parse_json
 from distgan.data.sources.addresses import RemoteFile, files_at
-from distgan.data.sources.base import MAX_LABEL, named_classes
+from distgan.data.sources.base import MAX_LABEL, check_class, named_classes
 from distgan.data.sources.columns import pick_column
 from distgan.data.sources.image_files import MOST_FILE_BYTES, FileSource
 from distgan.data.sources.waiting_images import WaitingImages
@@ -157,9 +157,9 @@ def _of_hub_type(features: dict[str, dict[str, Any]], kind: str) -> list[str]:
 
 
 def _holds_bytes(kind: pa.DataType) -> bool:
-    if pa.types.is_struct(kind):
-        place = kind.get_field_index("bytes")
-        return place >= 0 and _holds_bytes(kind.field(place).type)
+    """Whether a column has bytes, or structs with a field `bytes` of them."""
+    if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
+        kind = kind.field("bytes").type
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
 
@@ -207,7 +207,10 @@ def _read(
                 raise UserError(f"{where}: row {row}: {len(data):,} bytes, more than {MOST_FILE_BYTES:,}; leave it out")
         images.extend(found)
         check_unpacked(where, packed, images.size - before, _MOST_BYTES)
-        yield from [None] * len(found) if columns.label is None else batch.column(columns.label).to_pylist()
+        for label in [None] * len(found) if columns.label is None else batch.column(columns.label).to_pylist():
+            if isinstance(label, str):
+                check_class(label, where)
+            yield label
 
 
 def _classes(labels: Sequence[Any], kind: _LabelKind, path: str) -> tuple[list[str], list[int]]:
@@ -226,9 +229,9 @@ def _classes(labels: Sequence[Any], kind: _LabelKind, path: str) -> tuple[list[s
 
 
 def _of_split(files: list[RemoteFile], split: str | None, path: str) -> list[RemoteFile]:
-    """The files of a split: by default `train`, if the files are of several splits; else all."""
+    """The files of a split: by default `train`, if there are files of several splits; else all."""
     splits = [found[0].lower() if (found := _SPLIT.match(file.name)) else None for file in files]
-    if split == "all" or (split is None and (len(set(splits)) == 1 or None in splits)):
+    if split == "all" or (split is None and len({*splits} - {None}) < 2):
         return files
     wanted = [file for file, of in zip(files, splits, strict=True) if of == (split or "train")]
     if not wanted:
