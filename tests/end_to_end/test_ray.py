@@ -68,7 +68,16 @@ def test_killed_and_resumed_job_ends_with_the_same_bits(data: str, bucket: str, 
     # SIGTERM to the whole group, as schedulers, `timeout` and a closed terminal send it: the state is saved, the exit
     # code says so, no process stays. Ray's own handler would end the command.
     broken = Storage.open(bucket).child("broken")
-    kept = {"checkpoints", "config.yaml", "curves.png", "metrics.jsonl", "samples", "summary.json", "tensorboard"}
+    kept = {
+        "checkpoints",
+        "config.yaml",
+        "curves.png",
+        "metrics.jsonl",
+        "reals.png",
+        "samples",
+        "summary.json",
+        "tensorboard",
+    }
     process = distgan(*command, cwd=tmp_path)
     wait_for(lambda: any(name >= "step-000000016" for name in broken.child("checkpoints").list()))
     os.killpg(process.pid, signal.SIGTERM)
