@@ -10,6 +10,7 @@ Nothing is copied from the host, which a CUDA graph could not capture.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,6 +24,9 @@ _SCALE, _SHIFT, _BRIGHTNESS, _CONTRAST, _SATURATION = 0.2, 0.125, 0.2, 0.5, 1.0
 _COLOR = 0.5
 
 _DRAWS = 24
+
+# Weights of a warp that are in memory at once, unless those of a single image are more.
+_MOST_WEIGHTS = 2**24
 
 
 def ada(images: Tensor, context: Context, stream: str, probability: float) -> Tensor:
@@ -54,6 +58,32 @@ def warp(images: Tensor, matrix: Tensor, shift: Tensor) -> Tensor:
     `matrix` is (N, 2, 2) for columns (x, y), `shift` (N, 2) in pixels. Two passes (Catmull & Smith 1980): each row is
     resampled, then each column. Where the second would divide by a small number, the image is turned by 90 degrees.
     """
+    warped: Tensor = _Warp.apply(images, matrix, shift, False)  # type: ignore[no-untyped-call]
+    return warped
+
+
+class _Warp(torch.autograd.Function):
+    """The warp, or its transpose: it is linear in the images.
+
+    Its weights, 2 S^3 numbers an image, are made anew in each direction, for a few images at a time.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, images: Tensor, matrix: Tensor, shift: Tensor, transposed: bool) -> Tensor:
+        ctx.save_for_backward(matrix, shift)
+        ctx.transposed = transposed
+        count = max(1, _MOST_WEIGHTS // (2 * images.shape[3] ** 3))
+        parts = zip(images.split(count), matrix.split(count), shift.split(count), strict=True)
+        return torch.cat([_warp(*part, transposed) for part in parts])
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+        matrix, shift = ctx.saved_tensors
+        back: Tensor = _Warp.apply(gradients[0], matrix, shift, not ctx.transposed)  # type: ignore[no-untyped-call]
+        return back, None, None, None
+
+
+def _warp(images: Tensor, matrix: Tensor, shift: Tensor, transposed: bool) -> Tensor:
     turned = matrix[:, 1, 1].abs() < matrix[:, 1, 0].abs()
     matrix = torch.where(turned[:, None, None], torch.stack([matrix[:, :, 1], -matrix[:, :, 0]], 2), matrix)
     a, b, c, d = matrix.flatten(1).unbind(1)
@@ -61,16 +91,22 @@ def warp(images: Tensor, matrix: Tensor, shift: Tensor) -> Tensor:
     places = torch.arange(size, device=images.device, dtype=images.dtype) - (size - 1) / 2
     # Rows that the second pass may read: those of an image of twice the side.
     half = size // 2
-    tall = torch.cat([images[:, :, :half].flip(2), images, images[:, :, half:].flip(2)], 2)
     heights = torch.arange(2 * size, device=images.device, dtype=images.dtype) - half - (size - 1) / 2
     slope = (b / d)[:, None, None]
     sources = (a - b * c / d)[:, None, None] * places + slope * (heights[:, None] - shift[:, 1, None, None])
     weights = _weights(sources + shift[:, 0, None, None], (a - b * c / d), size)
-    passed = torch.einsum("ncrx,nrox->ncro", tall, weights)
     down = (c[:, None, None] * places[:, None] + d[:, None, None] * places) + shift[:, 1, None, None]
     columns = _weights(down, d, 2 * size)
+    turned = turned[:, None, None, None]
+    if transposed:
+        upright = torch.where(turned, images.rot90(1, (2, 3)), images)
+        passed = torch.einsum("ncyo,noyr->ncro", upright, columns)
+        above, inside, below = torch.einsum("ncro,nrox->ncrx", passed, weights).split([half, size, size - half], 2)
+        return inside + torch.cat([above.flip(2), below.flip(2)], 2)
+    tall = torch.cat([images[:, :, :half].flip(2), images, images[:, :, half:].flip(2)], 2)
+    passed = torch.einsum("ncrx,nrox->ncro", tall, weights)
     found = torch.einsum("ncro,noyr->ncyo", passed, columns)
-    return torch.where(turned[:, None, None, None], found.rot90(-1, (2, 3)), found)
+    return torch.where(turned, found.rot90(-1, (2, 3)), found)
 
 
 def recolor(images: Tensor, matrix: Tensor) -> Tensor:

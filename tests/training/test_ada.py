@@ -113,6 +113,18 @@ def test_half_of_the_images_are_changed_by_each_part_with_probability_a_half(mon
     assert float(changed) == pytest.approx(0.3, abs=0.04)
 
 
+def test_images_warped_in_parts_are_those_of_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    source, weight = images(5, 3, 8).requires_grad_(), torch.rand(5, 3, 8, 8, dtype=DTYPE)
+    found = []
+    for most in (2**24, 2 * 2 * 8**3, 1):
+        monkeypatch.setattr(ada_module, "_MOST_WEIGHTS", most)
+        result = ada(source, context(), "reals", 1.0)
+        (gradient,) = torch.autograd.grad((result * weight).sum(), source)
+        found.append((result, gradient))
+    for other in found[1:]:
+        torch.testing.assert_close(other, found[0])
+
+
 def test_gradients_are_those_of_finite_differences() -> None:
     source = images(2, 3, 4).requires_grad_()
     assert torch.autograd.gradcheck(lambda x: ada(x, context(), "reals", 0.8), source)
