@@ -73,8 +73,8 @@ class _Warp(torch.autograd.Function):
         ctx.save_for_backward(matrix, shift)
         ctx.transposed = transposed
         count = max(1, _MOST_WEIGHTS // (2 * images.shape[3] ** 3))
-        parts = zip(images.split(count), matrix.split(count), shift.split(count), strict=True)
-        return torch.cat([_warp(*part, transposed) for part in parts])
+        parts = [slice(first, first + count) for first in range(0, len(images), count)]
+        return torch.cat([_warp(images[part], matrix[part], shift[part], transposed) for part in parts])
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
@@ -101,8 +101,9 @@ def _warp(images: Tensor, matrix: Tensor, shift: Tensor, transposed: bool) -> Te
     if transposed:
         upright = torch.where(turned, images.rot90(1, (2, 3)), images)
         passed = torch.einsum("ncyo,noyr->ncro", upright, columns)
-        above, inside, below = torch.einsum("ncro,nrox->ncrx", passed, weights).split([half, size, size - half], 2)
-        return inside + torch.cat([above.flip(2), below.flip(2)], 2)
+        tall = torch.einsum("ncro,nrox->ncrx", passed, weights)
+        outside = torch.cat([tall[:, :, :half].flip(2), tall[:, :, half + size :].flip(2)], 2)
+        return tall[:, :, half : half + size] + outside
     tall = torch.cat([images[:, :, :half].flip(2), images, images[:, :, half:].flip(2)], 2)
     passed = torch.einsum("ncrx,nrox->ncro", tall, weights)
     found = torch.einsum("ncro,noyr->ncyo", passed, columns)
