@@ -54,7 +54,8 @@ def restore_unsaved(
     mark = _mark(folder)
     if mark is None or mark.get("run") != run.url:
         return
-    if mark.get("newest") != newest_checkpoint():
+    newest = newest_checkpoint()
+    if mark.get("newest") != newest and not _is_kept(folder, run, newest, retry):
         log(f"{folder}: kept by a session that could not write it to {run.url}, whose checkpoints are others now; "
             f"delete it if you do not need it")  # fmt: skip
         return
@@ -64,6 +65,13 @@ def restore_unsaved(
         retry(lambda path=path, name=name: run.upload(path, name))  # type: ignore[misc]
     shutil.rmtree(folder, ignore_errors=True)
     log(f"{folder}: what the session before could not write is now in {run.url}")
+
+
+def _is_kept(folder: Path, run: Storage, newest: str | None, retry: Retry) -> bool:
+    """Whether the run's newest checkpoint is one of those kept: the storage took it after the session had given up."""
+    kept = list(folder.glob(f"*/{newest}/{MANIFEST_NAME}")) if newest is not None else []
+    names = [path.relative_to(folder).as_posix() for path in kept]
+    return any(retry(lambda name=name: run.read_bytes(name)) == (folder / name).read_bytes() for name in names)  # type: ignore[misc]
 
 
 def _mark(folder: Path) -> dict[str, object] | None:
