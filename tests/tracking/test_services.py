@@ -121,8 +121,8 @@ def test_wandb_offline(storage: Storage, offline: None) -> None:
     folder = Path(storage.root)
     first, second = sorted((folder / "wandb").glob("offline-run-*"))
     identity = (folder / "wandb" / "id").read_text().strip()
-    assert first.name.endswith(identity)
-    assert second.name.endswith(identity)
+    assert identity in first.name
+    assert identity in second.name  # which ends in -1 where both begin within a second
     rows, others = wandb_records(first)
     places = [(row["_step"], row["progress/kimg"]) for row in rows]
     assert places == [(1000, 1), (2000, 2), (3000, 3), (4000, 4), (4001, 3)]
