@@ -151,5 +151,5 @@ _BY_STATUS = {
 
 
 def _is_kind(error: Exception, name: str) -> bool:
-    """By name: some are those of httpx or httpx2, by the version of huggingface_hub."""
+    """Whether an error is of a class of this name. Some are of httpx or httpx2, by the version of huggingface_hub."""
     return any(kind.__name__ == name for kind in type(error).__mro__)

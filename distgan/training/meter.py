@@ -110,7 +110,7 @@ class Meter:
         return steps, round(bad_samples)
 
     def take(self) -> tuple[dict[str, float], float, float]:
-        """Of the steps since the last call: means of the synchronized metrics, images per second, seconds of data wait.
+        """Means of the synchronized metrics, images per second and seconds of data wait since the last call.
 
         The mean of a metric is over the steps that have it, the images are those per second of training time, and the
         wait is that of a step on this worker.

@@ -31,7 +31,7 @@ class OwnModule:
 
     @property
     def sha256(self) -> str:
-        """Of the names, sizes and contents of its files, in the order of their names."""
+        """SHA-256 of the names, sizes and contents of its files, in the order of their names."""
         digest = hashlib.sha256()
         for path, content in sorted(self.files.items()):
             digest.update(f"{path}\0{len(content)}\0".encode("utf-8", "surrogateescape"))
@@ -40,7 +40,7 @@ class OwnModule:
 
     @property
     def folder(self) -> str:
-        """Where a run keeps it, below its folder."""
+        """The module's folder below that of the run."""
         return kept_in(self.sha256)
 
 

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler
 from pathlib import PurePosixPath
-from typing import Any
 from urllib.parse import unquote
 
 import pytest
 from huggingface_hub import constants
 
 from distgan.storage import urls
-from served import served
+from served import JsonHandler, served
 
 REVISION = "1" * 40
 
@@ -30,20 +27,8 @@ class DatasetHub:
         self.requests: list[str] = []
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(JsonHandler):
     hub: DatasetHub
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-    def _answer(self, status: int, content: bytes | list[Any] | dict[str, Any] = b"", **headers: str) -> None:
-        body = content if isinstance(content, bytes) else json.dumps(content).encode()
-        self.send_response(status)
-        for name, value in {"Content-Length": str(len(body)), **headers}.items():
-            self.send_header(name.replace("_", "-"), value)
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
 
     def do_GET(self) -> None:
         path, _, query = self.path.partition("?")
@@ -52,34 +37,34 @@ class _Handler(BaseHTTPRequestHandler):
             r"(?:/api)?/datasets/([^/]+/[^/]+)(?:/(revision|tree|resolve)/([^/]+)/?(.*))?", unquote(path)
         )
         if found is None:
-            self._answer(404)
+            self.answer(404)
             return
         name, kind, revision, inner = found.groups()
         files = self.hub.files.get(name)
         if self.hub.status is not None:
-            self._answer(self.hub.status)
+            self.answer(self.hub.status)
         elif files is None:
-            self._answer(401, X_Error_Code="RepoNotFound")  # so too for a private one, to those without a token
+            self.answer(401, X_Error_Code="RepoNotFound")  # so too for a private one, to those without a token
         elif name in self.hub.gated:
-            self._answer(403, X_Error_Code="GatedRepo")
+            self.answer(403, X_Error_Code="GatedRepo")
         elif revision not in (None, "main"):
-            self._answer(404, X_Error_Code="RevisionNotFound")
+            self.answer(404, X_Error_Code="RevisionNotFound")
         elif kind == "tree":
             self._tree(files, f"{inner}/" if inner else "", "recursive=true" in query.lower())
         elif kind == "resolve":
             self._file(files.get(inner))
         else:
-            self._answer(200, {"id": name, "sha": REVISION, "siblings": []})
+            self.answer(200, {"id": name, "sha": REVISION, "siblings": []})
 
     do_HEAD = do_GET  # noqa: N815 - a name of http.server
 
     def _tree(self, files: dict[str, bytes], folder: str, below: bool) -> None:
         inside = {path.removeprefix(folder): data for path, data in files.items() if path.startswith(folder)}
         if not inside:
-            self._answer(404, X_Error_Code="EntryNotFound")
+            self.answer(404, X_Error_Code="EntryNotFound")
             return
         folders = sorted({str(parent) for path in inside for parent in PurePosixPath(path).parents} - {"."})
-        self._answer(
+        self.answer(
             200,
             [
                 {"type": "directory", "path": f"{folder}{path}", "oid": "0"}
@@ -97,12 +82,12 @@ class _Handler(BaseHTTPRequestHandler):
         wanted = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
         headers = {"ETag": '"0"', "X_Repo_Commit": REVISION}
         if data is None:
-            self._answer(404, X_Error_Code="EntryNotFound")
+            self.answer(404, X_Error_Code="EntryNotFound")
         elif wanted:
             start, end = int(wanted[1]), min(int(wanted[2]) + 1, len(data))
-            self._answer(206, data[start:end], Content_Range=f"bytes {start}-{end - 1}/{len(data)}", **headers)
+            self.answer(206, data[start:end], Content_Range=f"bytes {start}-{end - 1}/{len(data)}", **headers)
         else:
-            self._answer(200, data, **headers)
+            self.answer(200, data, **headers)
 
 
 @contextmanager

@@ -8,13 +8,12 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import pytest
 from huggingface_hub import constants
 
-from served import served
+from served import JsonHandler, served
 
 WRITE, READ = "hf_writes", "hf_reads"
 
@@ -47,20 +46,8 @@ class ModelHub:
                 del self.models[name][value["path"]]
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(JsonHandler):
     hub: ModelHub
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-    def _answer(self, status: int, content: bytes | dict[str, Any] = b"", **headers: str) -> None:
-        body = content if isinstance(content, bytes) else json.dumps(content).encode()
-        self.send_response(status)
-        for name, value in {"Content-Length": str(len(body)), **headers}.items():
-            self.send_header(name.replace("_", "-"), value)
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
 
     def _handle(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
@@ -68,13 +55,13 @@ class _Handler(BaseHTTPRequestHandler):
         self.hub.requests.append(f"{self.command} {path}")
         token = self.headers.get("Authorization", "").removeprefix("Bearer ")
         if self.hub.status is not None:
-            self._answer(self.hub.status)
+            self.answer(self.hub.status)
         elif token not in ("", WRITE, READ):
-            self._answer(401, X_Error_Message="Invalid credentials in Authorization header")
+            self.answer(401, X_Error_Message="Invalid credentials in Authorization header")
         elif self.command in ("HEAD", "GET"):
             self._read(path)
         elif token != WRITE and not path.startswith(("/api/validate-yaml", "/blobs/")):
-            self._answer(403 if token else 401, X_Error_Message="no right to write")
+            self.answer(403 if token else 401, X_Error_Message="no right to write")
         else:
             self._write(path, body)
 
@@ -86,26 +73,26 @@ class _Handler(BaseHTTPRequestHandler):
         name, kind, revision, file = found.groups()
         files = self.hub.models.get(name)
         if files is None:
-            self._answer(404, X_Error_Code="RepoNotFound")
+            self.answer(404, X_Error_Code="RepoNotFound")
             return
         commit = self.hub.commit_of(name)
         if revision not in (None, "main", commit):
-            self._answer(404, X_Error_Code="RevisionNotFound")
+            self.answer(404, X_Error_Code="RevisionNotFound")
         elif kind == "resolve" and file not in files:
-            self._answer(404, X_Error_Code="EntryNotFound", X_Repo_Commit=commit)
+            self.answer(404, X_Error_Code="EntryNotFound", X_Repo_Commit=commit)
         elif kind == "resolve":
             etag = hashlib.sha256(files[file]).hexdigest()
-            self._answer(200, files[file], ETag=f'"{etag}"', X_Repo_Commit=commit)
+            self.answer(200, files[file], ETag=f'"{etag}"', X_Repo_Commit=commit)
         elif kind == "tree":
             rows = [{"type": "file", "path": path, "size": len(data), "oid": "0"} for path, data in files.items()]
-            self._answer(200, json.dumps(rows).encode())
+            self.answer(200, json.dumps(rows).encode())
         else:
             rows = [{"rfilename": path} for path in files]
-            self._answer(200, {"id": name, "sha": commit, "siblings": rows})
+            self.answer(200, {"id": name, "sha": commit, "siblings": rows})
 
     def _write(self, path: str, body: bytes) -> None:
         if path == "/api/validate-yaml":
-            self._answer(200, {"errors": [], "warnings": []})
+            self.answer(200, {"errors": [], "warnings": []})
         elif path == "/api/repos/create":
             asked = json.loads(body)
             name = f"{asked['organization']}/{asked['name']}"
@@ -113,28 +100,28 @@ class _Handler(BaseHTTPRequestHandler):
             if status == 200:
                 self.hub.created.append(asked)
                 self.hub.models[name] = {".gitattributes": b""}
-            self._answer(status, {"url": f"{self.hub.url}/{name}"})
+            self.answer(status, {"url": f"{self.hub.url}/{name}"})
         elif path.endswith("/preupload/main"):
             files = [
                 {"path": file["path"], "uploadMode": _mode(file["path"]), "shouldIgnore": False}
                 for file in json.loads(body)["files"]
             ]
-            self._answer(200, {"files": files})
+            self.answer(200, {"files": files})
         elif path.endswith("/info/lfs/objects/batch"):
             actions = [
                 {**one, "actions": {"upload": {"href": f"{self.hub.url}/blobs/{one['oid']}"}}}
                 for one in json.loads(body)["objects"]
             ]
-            self._answer(200, {"objects": actions})
+            self.answer(200, {"objects": actions})
         elif path.startswith("/blobs/"):
             self.hub.blobs[hashlib.sha256(body).hexdigest()] = body
-            self._answer(200)
+            self.answer(200)
         else:
             found = re.fullmatch(r"/api/models/([^/]+/[^/]+)/commit/main", path)
             assert found, path
             self.hub.commit(found[1], [json.loads(line) for line in body.splitlines()])
             url = f"{self.hub.url}/{found[1]}/commit/{self.hub.commit_of(found[1])}"
-            self._answer(200, {"commitUrl": url, "commitOid": self.hub.commit_of(found[1])})
+            self.answer(200, {"commitUrl": url, "commitOid": self.hub.commit_of(found[1])})
 
 
 def _mode(path: str) -> str:
