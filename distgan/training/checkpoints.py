@@ -146,13 +146,18 @@ class CheckpointStore:
             )
         return None
 
-    def newest_name(self) -> str | None:
-        """The name of the newest complete checkpoint."""
+    def newest_complete(self) -> Manifest | None:
+        """The manifest of the newest complete checkpoint; None also if all finished ones are damaged."""
         try:
             newest = self.newest()
         except DamagedError:
             return None
-        return None if newest is None else newest.manifest.name
+        return None if newest is None else newest.manifest
+
+    def newest_name(self) -> str | None:
+        """The name of the newest complete checkpoint."""
+        newest = self.newest_complete()
+        return None if newest is None else newest.name
 
     def load(self, name: str) -> Checkpoint | None:
         """The checkpoint of that name, or None if it is unfinished or damaged."""

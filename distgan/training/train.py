@@ -94,7 +94,7 @@ def build_trainer(
     reading, writing = Retry(log, stop_reading, wait_s=spec.patience_s), Retry(log, wait_s=spec.patience_s)
     custom = custom_names(config.model_dump(mode="json"))
     checkpoints = CheckpointStore(spec.run, custom, reading=reading, writing=writing, log=log)
-    distributed.from_rank_0(lambda: restore_unsaved(spec.run, checkpoints.newest_name, reading, log))
+    distributed.from_rank_0(lambda: restore_unsaved(spec.run, checkpoints.newest_complete, reading, log))
     resumed = _newest_checkpoint(spec, distributed, checkpoints)
     continued = _other_run(spec, distributed, reading, custom) if resumed is None else None
 

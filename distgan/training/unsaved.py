@@ -13,7 +13,7 @@ from distgan.bounds import parse_json
 from distgan.storage.local_files import cache_folder
 from distgan.storage.retry import Retry
 from distgan.storage.storage import Storage, translate_errors
-from distgan.training.manifest import MANIFEST_NAME
+from distgan.training.manifest import MANIFEST_NAME, Manifest, parse_manifest
 
 _MARK = "unsaved.json"
 
@@ -44,18 +44,18 @@ def description(run: Storage) -> str:
 
 
 def restore_unsaved(
-    run: Storage, newest_checkpoint: Callable[[], str | None], retry: Retry, log: Callable[[str], None]
+    run: Storage, newest_checkpoint: Callable[[], Manifest | None], retry: Retry, log: Callable[[str], None]
 ) -> None:
     """Writes what an earlier session has kept to the run's storage, the manifests of checkpoints last.
 
-    If the run has other checkpoints than that session left, nothing is written.
+    If the newest checkpoint is neither that of which the session knew nor its own, nothing is written.
     """
     folder = unsaved_folder(run)
     mark = _mark(folder)
     if mark is None or mark.get("run") != run.url:
         return
     newest = newest_checkpoint()
-    if mark.get("newest") != newest and not _is_kept(folder, run, newest, retry):
+    if mark.get("newest") != (newest and newest.name) and not (newest and _is_of_same_session(newest, folder)):
         log(f"{folder}: kept by a session that could not write it to {run.url}, whose checkpoints are others now; "
             f"delete it if you do not need it")  # fmt: skip
         return
@@ -67,11 +67,12 @@ def restore_unsaved(
     log(f"{folder}: what the session before could not write is now in {run.url}")
 
 
-def _is_kept(folder: Path, run: Storage, newest: str | None, retry: Retry) -> bool:
-    """Whether the run's newest checkpoint is one of those kept: the storage took it after the session had given up."""
-    kept = list(folder.glob(f"*/{newest}/{MANIFEST_NAME}")) if newest is not None else []
-    names = [path.relative_to(folder).as_posix() for path in kept]
-    return any(retry(lambda name=name: run.read_bytes(name)) == (folder / name).read_bytes() for name in names)  # type: ignore[misc]
+def _is_of_same_session(newest: Manifest, folder: Path) -> bool:
+    """Whether the session that kept something wrote this one too: storage may complete a write that has failed."""
+    kept = [
+        parse_manifest(path.read_bytes(), path.parent.name, str(path)) for path in folder.glob(f"*/*/{MANIFEST_NAME}")
+    ]
+    return newest.session is not None and any(manifest.session == newest.session for manifest in kept)
 
 
 def _mark(folder: Path) -> dict[str, object] | None:

@@ -23,6 +23,7 @@ from distgan.storage.storage import Storage, UnavailableError
 from distgan.tracking.run_folder import RunReporter
 from distgan.training.checkpoints import checkpoint_name
 from distgan.training.events import CheckpointSaved, Event, Notice, StepMetrics, Summary
+from distgan.training.manifest import MANIFEST_NAME, with_checksum
 from distgan.training.run_spec import RunSpec
 from distgan.training.starting_point import LAST, find_checkpoint
 from distgan.training.train import train
@@ -207,8 +208,9 @@ def test_what_was_kept_of_another_history_stays_here(proxy: Proxy, bucket: str, 
     shutil.rmtree(kept)
 
 
+@pytest.mark.parametrize("taken", ["the newest state", "one before it"])
 def test_what_was_kept_is_put_back_where_the_storage_took_a_part_after_all(
-    proxy: Proxy, bucket: str, data: str, tmp_path: Path
+    taken: str, proxy: Proxy, bucket: str, data: str, tmp_path: Path
 ) -> None:
     """A server may complete a write whose client has given up."""
     config = tiny_config("quickstart", data, STEPS, "storage.patience_minutes=0.02", "checkpoint.every_kimg=0.032")
@@ -218,8 +220,11 @@ def test_what_was_kept_is_put_back_where_the_storage_took_a_part_after_all(
     proxy.switch("on")
     kept, target = unsaved_folder(Storage.open(f"{bucket}/run")), Storage.open(f"{bucket}/run")
     state = max(path.parent for path in kept.glob("checkpoints/*/state.pt"))
-    for path in state.iterdir():
-        target.upload(path, f"checkpoints/{state.name}/{path.name}")
+    manifest = json.loads((state / MANIFEST_NAME).read_bytes())
+    if taken == "one before it":
+        manifest |= {"name": checkpoint_name(1), "step": 1, "kimg": 0.016}
+    target.upload(state / "state.pt", f"checkpoints/{manifest['name']}/state.pt")
+    target.write_bytes(f"checkpoints/{manifest['name']}/{MANIFEST_NAME}", json.dumps(with_checksum(manifest)).encode())
     lines: list[str] = []
     reported(config, bucket, lambda event: lines.append(getattr(event, "text", "")))
     assert f"{kept}: what the session before could not write is now in {bucket}/run" in lines
