@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
+from contextlib import ExitStack
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
@@ -27,6 +29,7 @@ from distgan.tracking.progress_bars import feature_bars, progress_bar
 
 if TYPE_CHECKING:
     from distgan.config.schema import Resize
+    from distgan.data.encode import Encoder
     from distgan.data.pack import PackOptions
     from distgan.data.sources.base import Source
 
@@ -166,6 +169,12 @@ def pack(
         ),
     ] = PackEncoding.png,
     shard_mb: ShardMb = 64,
+    address: Annotated[
+        str | None,
+        typer.Option(
+            help="Ray cluster whose processors encode, as HOST:PORT. By default RAY_ADDRESS, or this machine."
+        ),
+    ] = None,
 ) -> None:
     """Pack images into WebDataset shards, resized to SIZE x SIZE and shuffled by seed, with an index.
 
@@ -192,12 +201,18 @@ def pack(
 
     - module:Class: whatever your subclass of distgan.data.sources.base.Source reads
 
+    The same source and options give the same bytes, on any number of processors. The same command continues a pack
+    that was interrupted or killed.
+
     Example: `distgan data pack celeba --format celeba --label Blond_Hair --size 64 --out s3://faces`
     """
+    from distgan.config.plugins import custom_sources, is_custom
     from distgan.data.images import parse_color
     from distgan.data.pack import PackOptions
     from distgan.data.sources.base import open_source, parse_options
     from distgan.errors import UserError
+    from distgan.launch.local import cluster_address
+    from distgan.storage.storage import Storage
 
     flags = {
         "label": label or None, "label_pattern": label_pattern, "image_column": image_column,
@@ -208,6 +223,9 @@ def pack(
         color = parse_color(background)
     except ValueError as error:
         raise UserError(f"--background {error}") from None
+    cluster = cluster_address(address)
+    if cluster is not None and not is_custom(format) and "://" not in source:
+        source = Storage.open(source).root  # nodes have other working folders
     with progress_bar() as progress:
         progress.add_task("reading", total=None)
         opened = open_source(format, source, given)
@@ -215,7 +233,7 @@ def pack(
         size, int(channels.value), encoding.value, seed, shard_mb * 2**20,
         fit=fit.value, crop=crop, background=color, bad=bad.value,
     )  # fmt: skip
-    _pack(opened, out, options)
+    _pack(opened, out, options, cluster, custom_sources([format]))
 
 
 @app.command()
@@ -389,7 +407,11 @@ def stats(
     print("\n".join(statistics_lines(job, found, out)))
 
 
-def _pack(source: Source, out: str, options: PackOptions) -> None:
+def _pack(
+    source: Source, out: str, options: PackOptions, cluster: str | None = None, modules: Sequence[str] = ()
+) -> None:
+    """Packs on this machine, or by the processors of a Ray cluster, whose nodes get the modules."""
+    from distgan.data.encode import encoded_samples
     from distgan.data.pack import pack as pack_source
     from distgan.storage.storage import Storage
 
@@ -397,8 +419,18 @@ def _pack(source: Source, out: str, options: PackOptions) -> None:
     recovered: list[int] = []
     stretched: list[int] = []
     kept: list[int] = []
-    with progress_bar() as progress:
+
+    def log(text: str) -> None:
+        progress.console.print(text, markup=False, highlight=False)
+
+    with ExitStack() as stack:
+        progress = stack.enter_context(progress_bar())
         task = progress.add_task("packing", total=len(source))
+        encoder: Encoder = encoded_samples
+        if cluster is not None:
+            from distgan.launch.pack_on_ray import ray_encoder  # Ray takes seconds to import
+
+            encoder = stack.enter_context(ray_encoder(cluster, modules, log))
         packed = pack_source(
             source,
             Storage.open(out),
@@ -408,6 +440,7 @@ def _pack(source: Source, out: str, options: PackOptions) -> None:
             on_recovered=recovered.append,
             on_stretched=stretched.append,
             on_kept=kept.append,
+            encoder=encoder,
         )
     print_made(out, packed, skipped)
     print_recovered(sum(recovered))

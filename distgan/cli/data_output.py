@@ -70,7 +70,7 @@ def print_made(url: str, made: Index, bad: list[str]) -> None:
     from distgan.data.files import BAD
 
     print_index(url, made)
-    print_skipped(bad)
+    print_skipped(bad, max(len(bad), made.header.left_out.get(BAD, 0)))
     print_left_out({reason: count for reason, count in made.header.left_out.items() if reason != BAD})
 
 
@@ -114,14 +114,14 @@ def print_few_images(samples: int) -> None:
         print(f"warning: {formatting.small_dataset(few)}")
 
 
-def print_skipped(reasons: list[str]) -> None:
-    """Prints how many samples were left out, and the first reasons."""
-    if reasons:
-        print(f"{plural(len(reasons), 'bad sample')} left out:")
+def print_skipped(reasons: list[str], total: int) -> None:
+    """Prints how many samples were left out, and the first of the reasons that are known."""
+    if total:
+        print(f"{plural(total, 'bad sample')} left out{':' if reasons else ''}")
         for reason in reasons[:_NAMED]:
             print(f"  {printable(reason)}")
-        if len(reasons) > _NAMED:
-            print(f"  and {len(reasons) - _NAMED:,} more")
+        if reasons and total > _NAMED:
+            print(f"  and {total - _NAMED:,} more")
 
 
 def print_recovered(count: int) -> None:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from distgan.data.contents import OF_A_DATA_SET, contents_of
 from distgan.data.index import INDEX_NAME, Index
 from distgan.data.labels import LabelReader
+from distgan.data.pack_record import check_finished
 from distgan.data.scan import Chosen, ScannedShard, assemble_index, scan_shard
 from distgan.data.shard_source import ShardSource
 from distgan.errors import UserError
-from distgan.storage.lease import check_unclaimed
 from distgan.storage.local_files import temporary_folder
 from distgan.storage.storage import Storage
 from distgan.storage.storage_errors import StorageError, UnavailableError
@@ -46,7 +46,7 @@ def index_shards(
         on_progress: called with the number of shards that are read, and of all.
         on_unread: called, where no sample has a label, with what often holds one and is not read: see `ScannedShard`.
 
-    Raises UserError as `scan_shard` does, if there are no shards, if a pack is running there or was killed, and where
+    Raises UserError as `scan_shard` does, if there are no shards, if a pack there is unfinished, and where
     the index cannot be written.
     """
     source = ShardSource(shards.url, shards) if isinstance(shards, Storage) else shards
@@ -56,7 +56,7 @@ def index_shards(
     names = source.list()
     if not names:
         raise UserError(f"{folder.url}: no .tar files there{_remedy(folder)}")
-    check_unclaimed(folder)
+    check_finished(folder)
     _check_place(place, elsewhere)
     labels, scanned, etags = LabelReader(classes), list[ScannedShard](), list[str | None]()
     with temporary_folder() as local:
@@ -83,7 +83,7 @@ def _check_place(place: Storage, elsewhere: bool) -> None:
         raise UserError(f"{place.url}: a web server takes no files; {_ELSEWHERE}")
     if not elsewhere:
         return
-    check_unclaimed(place)
+    check_finished(place)
     present = place.list()  # an index without shards is one that a killed call wrote in part, or of shards elsewhere
     if INDEX_NAME in present and any(name.endswith(".tar") for name in present):
         raise UserError(f"--index {place.url}: holds a data set with its own shards; give another folder")

@@ -14,6 +14,7 @@ import psutil
 import torch
 
 from distgan import __version__
+from distgan.container import CGROUP, read_number, usable_processors
 from distgan.doctor.facts import Gpus, Machine, Processors, Space
 
 _BUS = Path("/sys/bus/pci/devices")
@@ -87,8 +88,6 @@ def _read(file: Path) -> str:
         return ""
 
 
-_CGROUP = Path("/sys/fs/cgroup")
-
 _SHARED_MEMORY = Path("/dev/shm")
 
 
@@ -105,20 +104,21 @@ def probe_machine(session: Path | None = None) -> Machine:
     )
 
 
-def processors(cgroup: Path = _CGROUP) -> Processors:
+def processors(cgroup: Path = CGROUP) -> Processors:
     """Processors; the affinity and a container's quota limit the usable ones."""
-    usable = float(len(os.sched_getaffinity(0)))
-    quota = _quota(cgroup)
-    return Processors(os.cpu_count() or 1, usable if quota is None else min(usable, quota), os.getloadavg()[0])
+    return Processors(os.cpu_count() or 1, usable_processors(cgroup), os.getloadavg()[0])
 
 
-def memory(cgroup: Path = _CGROUP) -> Space:
+def memory(cgroup: Path = CGROUP) -> Space:
     """The machine's memory, or a container's smaller limit."""
     found = psutil.virtual_memory()
-    limit = _number(cgroup / "memory.max")
-    used = _number(cgroup / "memory.current")
+    limit = read_number(cgroup / "memory.max")
+    used = read_number(cgroup / "memory.current")
     if limit is None:
-        limit, used = _number(cgroup / "memory/memory.limit_in_bytes"), _number(cgroup / "memory/memory.usage_in_bytes")
+        limit, used = (
+            read_number(cgroup / "memory/memory.limit_in_bytes"),
+            read_number(cgroup / "memory/memory.usage_in_bytes"),
+        )
     if limit is None or limit >= found.total:
         return Space(found.total, found.available)
     return Space(limit, min(found.available, max(0, limit - (used or 0))))
@@ -146,20 +146,3 @@ def _installed(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return "none"
-
-
-def _quota(cgroup: Path) -> float | None:
-    """Processors that a control group (version 1 or 2) allows; None without a limit."""
-    try:
-        quota, period = (cgroup / "cpu.max").read_text().split()
-    except (OSError, ValueError):
-        allowed, each = _number(cgroup / "cpu/cpu.cfs_quota_us"), _number(cgroup / "cpu/cpu.cfs_period_us")
-        return allowed / each if allowed and each and allowed > 0 else None
-    return None if quota == "max" else int(quota) / int(period)
-
-
-def _number(file: Path) -> int | None:
-    try:
-        return int(file.read_text())
-    except (OSError, ValueError):
-        return None

@@ -13,8 +13,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from distgan.data.encode import EncodedImage, PackOptions
 from distgan.data.images import encode_image
-from distgan.data.pack import EncodedImage, PackOptions, write_shards
+from distgan.data.shard_writer import write_shards
 from distgan.errors import UserError
 from distgan.inference.exported import find_generator
 from distgan.inference.latents import read_latents

@@ -176,7 +176,7 @@ def check_unclaimed(folder: Storage) -> None:
     if data is not None:
         raise UserError(
             f"{folder.url}: {process_of(parse_claim(data))} is packing there, or was killed while it did, so shards "
-            f"may be missing; wait for it, or pack there again, which removes what a killed one left "
+            f"may be missing; wait for it, or give its command again, which continues what a killed one left "
             f"(or delete {CLAIM_NAME}, if the shards are what you want)"
         )
 

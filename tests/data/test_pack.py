@@ -116,7 +116,7 @@ def test_a_data_set_is_not_overwritten(tmp_path: Path) -> None:
 
 PARENT = """
 import sys
-from distgan.data.pack import PackOptions, encoded_samples
+from distgan.data.encode import PackOptions, encoded_samples
 from toy_data import NumberedSource
 if __name__ == "__main__":
     samples = encoded_samples(NumberedSource(400), PackOptions(16, 1, processes=2), range(400))
@@ -152,6 +152,23 @@ def test_no_process_outlives_a_killed_pack(tmp_path: Path) -> None:
     assert not left, "processes that are still there 20 s later"
 
 
+WITHOUT_RAY = """
+import sys
+from distgan.cli.main import app
+app(["data", "pack", sys.argv[1], "--format", "npz", "--out", sys.argv[2], "--size", "16"], standalone_mode=False)
+assert "ray" not in sys.modules
+"""
+
+
+def test_a_pack_on_this_machine_imports_no_ray(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", images=np.zeros((4, 16, 16, 3), np.uint8))
+    command = [sys.executable, "-c", WITHOUT_RAY, str(tmp_path / "a.npz"), str(tmp_path / "new")]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    environment.pop("RAY_ADDRESS", None)
+    subprocess.run(command, check=True, timeout=50, env=environment)
+    assert len(Index.load(Storage.open(str(tmp_path / "new")))) == 4
+
+
 class BrokenSource(NumberedSource):
     """A source with some images that cannot be read."""
 
@@ -164,18 +181,18 @@ class BrokenSource(NumberedSource):
 
 
 @pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.slow)])
-def test_a_bad_image_ends_it_and_nothing_stays(tmp_path: Path, processes: int) -> None:
+def test_without_a_finished_shard_nothing_stays(tmp_path: Path, processes: int) -> None:
     deep = tmp_path / "new" / "deep"
     message = r"photo-(40|41|99)\.png: not a readable image; --bad skip leaves such images out$"
     with pytest.raises(UserError, match=message):
-        pack_here(BrokenSource(150), deep, shard_bytes=10_000, processes=processes)
+        pack_here(BrokenSource(150), deep, processes=processes)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_what_was_there_before_stays(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(UserError, match="not a readable image"):
-        pack_here(BrokenSource(150), tmp_path, shard_bytes=10_000)
+        pack_here(BrokenSource(150), tmp_path)
     assert contents(tmp_path) == {"notes.txt": b"mine"}
 
 
@@ -225,51 +242,10 @@ def test_an_interrupted_pack_leaves_what_another_has_taken_over(tmp_path: Path) 
     assert CLAIM_NAME in place.list()
 
 
-KILLED = """
-import os, signal, sys
-from distgan.data.pack import PackOptions, pack
-from distgan.storage.storage import Storage
-from toy_data import NumberedSource
-def kill(done):
-    if done == 100:
-        os.kill(os.getpid(), signal.SIGKILL)
-pack(NumberedSource(150), Storage.open(sys.argv[1]), PackOptions(16, 1, shard_bytes=10_000, processes=1), kill)
-"""
-
-
-def test_what_a_killed_pack_left_is_no_data(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    place = Storage.open(str(tmp_path / "new"))
-    path = os.pathsep.join([str(Path(__file__).parents[1] / "helpers"), str(Path(__file__).parents[2])])
-    environment = os.environ | {"PYTHONPATH": path}
-    killed = subprocess.run([sys.executable, "-c", KILLED, place.url], env=environment, check=False)
-    assert killed.returncode == -signal.SIGKILL
-    left = [name for name in place.list() if name.endswith(".tar")]
-    assert len(left) > 2
-    with pytest.raises(UserError, match="or pack there again, which removes what a killed one left"):
-        index_shards(place)
-    index = pack_here(NumberedSource(20), tmp_path / "new")
-    assert caplog.messages == [f"{place.url}: removed what a killed pack had left there (shards: {len(left)})"]
-    assert place.list() == ["index.json", "index.table", "shard-00000.tar"]
-    assert index_shards(place).header.samples == index.header.samples
-
-
-def test_an_interrupted_pack_leaves_nothing(tmp_path: Path) -> None:
-    def stop(done: int) -> None:
-        if done == 100:
-            assert (tmp_path / "new" / "shard-00001.tar").exists()
-            raise KeyboardInterrupt
-
-    options = PackOptions(16, 1, shard_bytes=10_000, processes=1)
-    with pytest.raises(KeyboardInterrupt):
-        pack(NumberedSource(150), Storage.open(str(tmp_path / "new")), options, stop)
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_a_failed_pack_leaves_nothing_in_a_bucket(bucket: str) -> None:
     storage = Storage.open(f"{bucket}/photos")
-    options = PackOptions(16, 1, shard_bytes=10_000, processes=1)
     with pytest.raises(UserError, match="not a readable image"):
-        pack(BrokenSource(150), storage, options)
+        pack(BrokenSource(150), storage, PackOptions(16, 1, processes=1))
     assert storage.list() == []
 
 

@@ -82,6 +82,45 @@ def test_workers_go_where_the_configuration_says(
     assert answer["refused"].startswith("placement.interface=nic9: is not there on ")
 
 
+SOURCE = """
+import os
+from pathlib import Path
+import numpy as np
+from distgan.data.sources.base import Source
+
+class Noted(Source):
+    # Notes in a folder which processes read images; with `private` it is only readable where it was opened.
+    def __init__(self, path: str, private: bool = False):
+        self._folder, self._opener = path, os.getpid() if private else None
+
+    def __len__(self):
+        return 300
+
+    def __getitem__(self, number):
+        if self._opener not in {None, os.getpid()}:
+            raise FileNotFoundError("on another machine")
+        (Path(self._folder) / str(os.getpid())).touch()
+        return np.random.default_rng(number).integers(0, 256, (24, 24, 3), np.uint8), -1
+"""
+
+
+@pytest.mark.parametrize("private", [False, True])
+def test_nodes_pack_the_same_bytes(labeled_nodes: str, private: bool, tmp_path: Path) -> None:
+    (tmp_path / "noted.py").write_text(SOURCE)
+    found = {}
+    for name, address in {"here": "local", "nodes": labeled_nodes}.items():
+        (tmp_path / f"read {name}").mkdir()
+        options = ["--size", "16", "--format", "noted:Noted", "--option", f"private={private and name == 'nodes'}"]
+        source = ["data", "pack", str(tmp_path / f"read {name}"), "--out", name, *options]
+        process = start("-m", "distgan", *source, "--address", address, cwd=tmp_path)
+        output = finish(process, 100)
+        assert process.returncode == 0, output
+        found[name] = {file.name: file.read_bytes() for file in (tmp_path / name).iterdir()}
+        assert ("this machine reads it and sends the images" in output) == (private and name == "nodes"), output
+    assert found["here"] == found["nodes"]
+    assert (len(list((tmp_path / "read nodes").iterdir())) > 1) == (not private)
+
+
 def test_a_run_spread_over_two_nodes_has_the_bits_of_one_here(labeled_nodes: str, data: str, tmp_path: Path) -> None:
     command = ["train", "quickstart", f"data.url={data}", *TINY, "training.kimg=0.5", "--workers", "2", "--name"]
     spread = ["--address", labeled_nodes, "placement.strategy=strict_spread"]
