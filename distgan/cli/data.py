@@ -421,7 +421,7 @@ def _pack(
     kept: list[int] = []
 
     def log(text: str) -> None:
-        progress.console.print(text, markup=False, highlight=False)
+        progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     with ExitStack() as stack:
         progress = stack.enter_context(progress_bar())

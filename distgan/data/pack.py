@@ -74,8 +74,12 @@ def pack(
         ):
 
             def on_shard(shard: ScannedShard) -> None:
+                if record.shards:
+                    written.clear()  # it may stay without being recorded
+                else:
+                    written.append(RECORD_NAME)
                 record.add(images.done(shard.shard.sha256), lease.storage)
-                written.clear()  # it stays, whatever happens
+                written.clear()
 
             add_shards(lease, images.good(encoded), options.shard_bytes, scanned, written.append, on_shard)
             if not scanned:

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -231,5 +231,5 @@ def _fingerprint(source: Source) -> str:
     kind = type(source)
     digest = hashlib.sha256(json.dumps([kind.__module__, kind.__qualname__, list(source.classes)]).encode())
     for number in range(len(source)):
-        digest.update(f"\n{PurePath(source.name(number)).name}".encode(errors="surrogateescape"))
+        digest.update(f"\n{source.name(number).rpartition('/')[2]}".encode(errors="surrogateescape"))
     return digest.hexdigest()

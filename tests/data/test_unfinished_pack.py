@@ -118,6 +118,29 @@ def test_what_is_counted_includes_the_finished_shards(tmp_path: Path) -> None:
     assert sum(stretched) == SAMPLES - len(BAD)
 
 
+@pytest.mark.parametrize(("shard", "stay"), [(1, False), (2, True)])
+def test_a_signal_as_a_shard_is_recorded(
+    shard: int, stay: bool, tmp_path: Path, whole: dict[str, bytes], caplog: pytest.LogCaptureFixture
+) -> None:
+    """The record is written when the exception comes."""
+    place, write, records = Storage.open(str(tmp_path / "new")), Storage.write_bytes, list[str]()
+
+    def interrupted_write(storage: Storage, name: str, data: bytes) -> None:
+        write(storage, name, data)
+        records.extend([name] if name == RECORD_NAME else [])
+        if len(records) == shard:
+            raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Storage, "write_bytes", interrupted_write)
+        with pytest.raises(KeyboardInterrupt):
+            pack(Photos(), place, OPTIONS)
+    assert (tmp_path / "new").exists() == stay
+    pack(Photos(), place, OPTIONS)
+    assert "missing or damaged" not in caplog.text
+    assert files(place) == whole
+
+
 KILLED = """
 import os, signal, sys
 from distgan.data import pack_record
@@ -157,7 +180,10 @@ def killed(place: Storage, moment: str) -> None:
     assert subprocess.run(command, env=environment, check=False, timeout=50).returncode == -signal.SIGKILL
 
 
-@pytest.mark.parametrize("moment", ["in a shard", "before the first shard", "before a shard is recorded"])
+@pytest.mark.parametrize(
+    "moment",
+    ["in a shard", "before a shard is recorded", pytest.param("before the first shard", marks=pytest.mark.slow)],
+)
 def test_a_killed_pack_is_continued(moment: str, tmp_path: Path, whole: dict[str, bytes]) -> None:
     place = Storage.open(str(tmp_path / "new"))
     killed(place, moment)
