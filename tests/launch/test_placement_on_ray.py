@@ -112,7 +112,7 @@ def test_nodes_pack_the_same_bytes(labeled_nodes: str, tmp_path: Path) -> None:
         options = ["--size", "16", "--format", "noted:Noted", "--option", f"private={name == 'private'}"]
         source = ["data", "pack", str(tmp_path / f"read {name}"), "--out", name, *options]
         process = start("-m", "distgan", *source, "--address", address, cwd=tmp_path)
-        output = finish(process, 100)
+        output = finish(process)
         assert process.returncode == 0, output
         packed.append({file.name: file.read_bytes() for file in (tmp_path / name).iterdir()})
         readers[name] = len(list((tmp_path / f"read {name}").iterdir()))
