@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeAlias
 
 from annotated_types import Ge, Gt, Le
@@ -69,6 +70,18 @@ class Schedule(BaseModel):
         return max(self.from_, self.to) <= bound
 
 
+@dataclass
+class Variable:
+    """A number that a run sets itself as it trains, and that its checkpoints keep. `name` tells it from others."""
+
+    name: str
+    value: float = 0.0
+
+    def at(self, kimg: float) -> float:
+        """The value now, whatever `kimg` is."""
+        return self.value
+
+
 def _kind(value: Any) -> str:
     return SCHEDULE if isinstance(value, Mapping | Schedule) else NUMBER
 
@@ -79,9 +92,9 @@ Scheduled: TypeAlias = Annotated[
 ]
 
 
-def value_at(number: float | Schedule, kimg: float) -> float:
-    """A number, or the value of a schedule after `kimg` thousand real images."""
-    return number.at(kimg) if isinstance(number, Schedule) else number
+def value_at(number: float | Schedule | Variable, kimg: float) -> float:
+    """A number, or the value of a schedule or variable after `kimg` thousand real images."""
+    return number.at(kimg) if isinstance(number, Schedule | Variable) else number
 
 
 def is_schedule(value: Any) -> bool:

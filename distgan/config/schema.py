@@ -87,6 +87,11 @@ class DataConfig(Section):
     url: Annotated[str | None, Runtime()] = Field(
         None, description="folder or bucket of the data set, with its index.json"
     )
+    held_out: Annotated[str | None, Runtime()] = Field(
+        None,
+        description="folder or bucket of a data set of real images that are never trained on, by which overfitting of "
+        "the discriminator is measured",
+    )
     streams: Annotated[int, Ge(1), Le(4096)] = Field(
         16, description="parts of the data; a batch takes equally from each; a multiple of scale.groups"
     )
@@ -142,7 +147,17 @@ class TrainingConfig(Section):
         "flips, rotations, scales, shifts, colors, cutout",
     )
     augment_probability: Annotated[Scheduled, Ge(0), Le(1)] = Field(
-        1.0, description="probability with which an image is changed, for each of training.augment"
+        1.0,
+        description="probability with which an image is changed, for each of training.augment; with augment_target "
+        "the highest that is reached",
+    )
+    augment_target: Annotated[float, Gt(0), Lt(1)] | None = Field(
+        None,
+        description="raise the probability from 0 while the discriminator overfits more than this, and lower it else; "
+        "0: not at all, 1: fully; null: the probability is as given",
+    )
+    augment_target_kimg: Kimg = Field(
+        500.0, description="with augment_target: thousands of real images in which the probability can go from 0 to 1"
     )
     log_every: Annotated[int, Ge(1), Runtime()] = Field(10, description="steps between two rows of metrics.jsonl")
     samples_every_kimg: Annotated[Kimg | None, Runtime()] = Field(
@@ -155,6 +170,15 @@ class TrainingConfig(Section):
         if len(set(augment)) < len(augment):
             raise ValueError(f"each augmentation once, not {', '.join(augment)}")
         return augment
+
+    @model_validator(mode="after")
+    def _target_has_augmentations(self) -> TrainingConfig:
+        if self.augment_target is not None and not self.augment:
+            raise ValueError(
+                f"augment_target={self.augment_target:g} adapts the probability of training.augment, which is empty; "
+                f"set training.augment=[ada], or leave augment_target out"
+            )
+        return self
 
 
 class EvaluationConfig(Section):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from distgan.config.schedule import Schedule, value_at
+from distgan.config.schedule import Schedule, Variable, value_at
 from distgan.losses.rng import derive_seed
 
 
@@ -31,8 +31,8 @@ class Context:
     device: torch.device
     dtype: torch.dtype
 
-    def value(self, number: float | Schedule) -> float:
-        """A number, or a schedule's value at this update."""
+    def value(self, number: float | Schedule | Variable) -> float:
+        """A number, or the value of a schedule or variable at this update."""
         return value_at(number, self.kimg)
 
     def every(self, count: int) -> bool:

@@ -30,6 +30,8 @@ _GROUPS = {
     "logits/": ("Logits", "mean logit"),
     "learning_rate/": ("Learning rates", "learning rate"),
     "schedule/": ("Schedules", "value"),
+    "overfitting/": ("Gap between training and held-out images", "gap"),
+    "augmentation/": ("Augmentation, adapted", "probability"),
 }
 
 _MACHINE_GROUPS = {"memory/": ("Peak memory of rank 0", "MB")}

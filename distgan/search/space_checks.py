@@ -44,6 +44,7 @@ _REASONS = {
     "data.resize": _MEASURED,
     "data.bad_samples": _MEASURED,
     "data.url": "trials on other data could not be compared",
+    "data.held_out": "trials on other data could not be compared",
     "training.kimg": _BUDGET,
     "training.max_minutes": _BUDGET,
     "scale": "it says how a batch is spread, which is the same for all trials",

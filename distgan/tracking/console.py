@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -203,16 +203,17 @@ def _numbers(view: View, now: float) -> RenderableType:
     table.add_row(Text("now", "dim"), Text(_now(view, now)))
     if view.metrics is not None:
         table.add_row(Text("speed", "dim"), Text(f"{formatting.number(view.metrics.images_per_second)} images/s"))
-        table.add_row(Text("losses", "dim"), _losses(view.metrics))
+        table.add_row(Text("losses", "dim"), _values(formatting.losses(view.metrics)))
+        if found := formatting.overfitting(view.metrics):
+            table.add_row(Text("overfitting", "dim"), _values(found))
     event = view.evaluation
     if event is not None:
         table.add_row(Text(event.metric, "dim"), _distance(event))
     return table
 
 
-def _losses(event: StepMetrics) -> Text:
-    parts = (f"{name} {formatting.number(value)}" for name, value in formatting.losses(event).items())
-    return Text("   ".join(parts))
+def _values(values: Mapping[str, float]) -> Text:
+    return Text("   ".join(f"{name} {formatting.number(value)}" for name, value in values.items()))
 
 
 def _distance(event: EvaluationResult) -> Text:
@@ -327,9 +328,10 @@ class Display(LiveConsole):
             return
         self._last_line = now
         left = view.eta.seconds_left(now)
+        shown = formatting.losses(event) | formatting.overfitting(event)
         parts = [
             formatting.progress(event.kimg, view.started.budget_kimg),
             f"{formatting.number(event.images_per_second)} images/s",
-            *(f"{name} {formatting.number(value)}" for name, value in formatting.losses(event).items()),
+            *(f"{name} {formatting.number(value)}" for name, value in shown.items()),
         ]
         self.message(", ".join(parts + ([] if left is None else [f"{formatting.duration(left)} left"])))

@@ -50,6 +50,12 @@ def losses(event: StepMetrics) -> dict[str, float]:
     return {name.removeprefix("loss/"): v for name, v in event.terms.items() if name.startswith("loss/")}
 
 
+def overfitting(event: StepMetrics) -> dict[str, float]:
+    """The gap to held-out images, and the adapted probability of augmentations, where there are any."""
+    names = {"gap": "overfitting/gap", "augmentation": "augmentation/probability"}
+    return {short: event.terms[name] for short, name in names.items() if name in event.terms}
+
+
 def workers(event: RunStarted) -> str:
     """Workers, threads, device and batch."""
     load = event.crowding_load

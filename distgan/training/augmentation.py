@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from distgan.config.schedule import Schedule
+from distgan.config.schedule import Schedule, Variable
 from distgan.config.schema import Augmentation
 from distgan.losses.context import Context
 from distgan.training.ada import ada
@@ -25,11 +25,11 @@ CUTOUT = 0.5
 class Augment:
     """Applies the named augmentations in their order, with random numbers of its own for each image.
 
-    The probability is that with which an image gets a kind, each kind by itself; of `ada`, each of its changes. Karras
-    et al. (2020) adapt it during training; here it is a number or a schedule.
+    The probability is that with which an image gets a kind, each kind by itself; of `ada`, each of its changes. It is
+    a variable where the run adapts it (`training.adaptive_augmentation`).
     """
 
-    def __init__(self, kinds: Sequence[Augmentation], probability: float | Schedule = 1.0) -> None:
+    def __init__(self, kinds: Sequence[Augmentation], probability: float | Schedule | Variable = 1.0) -> None:
         self.kinds, self.probability = tuple(kinds), probability
 
     def __call__(self, images: Tensor, context: Context, stream: str) -> Tensor:
@@ -42,7 +42,7 @@ class Augment:
         # Each kind has rows of its own, so that it does not depend on the others.
         numbers = context.uniform(stream, 7, len(images))
         chosen = None
-        if self.probability < 1 or isinstance(self.probability, Schedule):
+        if isinstance(self.probability, Schedule | Variable) or self.probability < 1:
             chosen = context.uniform(f"{stream}, chosen", 3, len(images)) < context.value(self.probability)
         for kind in self.kinds:
             if kind == "ada":

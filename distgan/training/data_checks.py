@@ -33,21 +33,35 @@ def small_dataset_warning(samples: int, config: Config, features: int | None) ->
 
 def check_data(config: Config, index: Index) -> None:
     """Raises UserError if the data set does not fit the configuration."""
+    _check_images(config, index, str(config.data.url))
+    Order(index, config.seed, config.data.streams, config.data.window_blocks)
+
+
+def check_held_out(config: Config, index: Index, held_out: Index) -> None:
+    """Raises UserError if the held-out images do not fit the configuration, or are those of the data set."""
+    _check_images(config, held_out, str(config.data.held_out))
+    if held_out.hash == index.hash:
+        raise UserError(
+            f"data.held_out={config.data.held_out}: these are the images that are trained on; pack others, that the "
+            f"training set does not have, into a data set of their own"
+        )
+
+
+def _check_images(config: Config, index: Index, url: str) -> None:
     size, channels = index.header.image_size, index.header.channels
     if channels != config.channels:
         raise UserError(
-            f"channels={config.channels}, but the images at {config.data.url} have {channels}: "
+            f"channels={config.channels}, but the images at {url} have {channels}: "
             f"set channels={channels}, or pack the data with the other value"
         )
     if size != config.image_size and config.data.resize == "none":
         hint = f"set image_size={size} or data.resize=bilinear" if size else "set data.resize=bilinear"
         raise UserError(
-            f"image_size={config.image_size}, but the images at {config.data.url} have {size or 'several sizes'}: "
+            f"image_size={config.image_size}, but the images at {url} have {size or 'several sizes'}: "
             f"{hint}, or pack the data with --size {config.image_size}"
         )
     if config.num_classes is not None:
-        check_labels(config.num_classes, index, str(config.data.url))
-    Order(index, config.seed, config.data.streams, config.data.window_blocks)
+        check_labels(config.num_classes, index, url)
 
 
 def check_labels(num_classes: int, index: Index, url: str) -> None:

@@ -9,7 +9,9 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import ConfigDict, Field
 
-FailureMode = Literal["discriminator overpowers", "mode collapse", "dead generator", "diverged"]
+FailureMode = Literal[
+    "discriminator overpowers", "mode collapse", "dead generator", "diverged", "discriminator overfits"
+]
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,8 @@ _FALLEN = 0.75
 _NO_DIVERSITY = 0.1
 
 _RISING = 1.1
+
+_OVERFIT = 0.5
 
 
 def detect_overpowering_discriminator(
@@ -145,6 +149,21 @@ def detect_mode_collapse(diversity: float, largest: float) -> Detections:
     return {"mode collapse": f"samples were {diversity:.2g} times as diverse as real images, {before}"}
 
 
+def detect_overfitting(gap: float) -> Detections:
+    """The discriminator's gap between training and held-out images (`training.held_out`) is at least 0.5.
+
+    MEASURED
+    """
+    if gap < _OVERFIT:
+        return {}
+    return {
+        "discriminator overfits": (
+            f"its logits of held-out real images were {gap:.0%} of the way from those of training images to those of "
+            f"generated ones"
+        )
+    }
+
+
 def _size(means: WindowMeans, name: str) -> float:
     return max(abs(means[name]), _SMALL)
 
@@ -161,6 +180,8 @@ _WATCHED = (*SIZES, "loss/adversarial")
 _WINDOWS: dict[FailureMode, int] = {"discriminator overpowers": 4, "dead generator": 4, "diverged": 2}
 
 _EVALUATIONS: dict[FailureMode, int] = {"mode collapse": 2}
+
+_GAPS: dict[FailureMode, int] = {"discriminator overfits": 4}
 
 # The exponential of more is no float.
 _LARGEST_LOG = 709.0
@@ -261,6 +282,12 @@ class Health:
         if step <= WARM_UP or "discriminator overpowers" in self.ongoing:
             return []
         return self._update_episodes(detect_mode_collapse(diversity, largest), _EVALUATIONS, step, images)
+
+    def add_gap(self, gap: float, step: int, images: int) -> list[FailureMode]:
+        """Adds the gap between training and held-out images at the end of a window. Returns the modes that begin."""
+        if step <= WARM_UP:
+            return []
+        return self._update_episodes(detect_overfitting(gap), _GAPS, step, images)
 
     def _detect(self, means: WindowMeans, chance_loss: float | None) -> Detections:
         typical = {name: math.exp(total / self.windows) for name, total in self.log_sizes.items()}

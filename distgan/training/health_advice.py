@@ -27,6 +27,15 @@ _STRONGER_DISCRIMINATOR = (
 
 _LOWER_RATES = (("lower", "optimizer.generator.lr"), ("lower", "optimizer.discriminator.lr"))
 
+_MORE_IMAGES = (
+    ("set", "training.augment"),
+    ("set", "training.augment_target"),
+    ("raise", "discriminator.dropout"),
+    ("raise", "objective.r1_weight"),
+    ("lower", "discriminator.width"),
+    ("lower", "optimizer.discriminator.lr"),
+)
+
 _BOUND_GRADIENTS = (("set", "optimizer.generator.max_grad_norm"), ("set", "optimizer.discriminator.max_grad_norm"))
 
 _CHANGES: dict[FailureMode, tuple[tuple[str, str], ...]] = {
@@ -34,6 +43,7 @@ _CHANGES: dict[FailureMode, tuple[tuple[str, str], ...]] = {
     "mode collapse": (*_LOWER_RATES, ("raise", "training.batch_size"), *_STRONGER_DISCRIMINATOR),
     "dead generator": _LOWER_RATES,
     "diverged": (*_LOWER_RATES, *_BOUND_GRADIENTS),
+    "discriminator overfits": _MORE_IMAGES,
 }
 
 
@@ -66,8 +76,8 @@ def _can_change(direction: str, key: str, values: dict[str, Any]) -> bool:
     """Whether the configuration has the key and it can be changed that way: 0 is not lowered, a set one not set."""
     if key not in values:
         return False
-    return values[key] is None if direction == "set" else direction == "raise" or bool(values[key])
+    return values[key] in (None, []) if direction == "set" else direction == "raise" or bool(values[key])
 
 
 def _shown(value: Any) -> str:
-    return "none" if value is None else value_text(value)
+    return "none" if value in (None, []) else value_text(value)

@@ -15,6 +15,7 @@ from distgan.data.stream import BatchStream
 from distgan.distributed import Distributed
 from distgan.errors import UserError
 from distgan.storage.retry import Retry
+from distgan.training.adaptive_augmentation import sign_accuracy
 from distgan.training.checkpoints import CheckpointStore, checkpoint_name
 from distgan.training.divergence import DivergenceGuard
 from distgan.training.events import (
@@ -32,6 +33,7 @@ from distgan.training.events import (
 from distgan.training.fakes import SampleGrid
 from distgan.training.health import WINDOW, FailureMode
 from distgan.training.health_advice import warning
+from distgan.training.held_out import HeldOutImages
 from distgan.training.inputs import RealBatch
 from distgan.training.meter import Meter, summarize
 from distgan.training.process import peak_memory, share_of_processors
@@ -57,6 +59,7 @@ class Trainer:
         is_continuation: whether the run begins with the whole state of another run.
         start_events: reported before the first step.
         finishing: set while the final state is saved. Storage is then waited for even if a stop is requested.
+        held_out: held-out real images, if the run has any.
         profiler: on rank 0, if the run is profiled.
     """
 
@@ -75,12 +78,15 @@ class Trainer:
     is_continuation: bool
     start_events: Sequence[Event]
     finishing: Flag
+    held_out: HeldOutImages | None = None
     profiler: StepProfiler | None = None
 
     def __post_init__(self) -> None:
         self.config = self.spec.config
         self.schedules = dict(find_schedules(self.config))
         self.resumed_at_kimg = self.state.progress.kimg
+        self._sign_accuracy = sign_accuracy(self.step.objective)
+        self._set_augmentation()
         self._earlier_retries = Retry.count
         self._last_save_s = self.meter.elapsed()
         self._save_due = self._save_told = False
@@ -111,6 +117,7 @@ class Trainer:
                     self._sync_metrics()
                     # Health takes logarithms, whose last bit depends on the processor.
                     progress.health = self.distributed.broadcast(progress.health)
+                    self._follow_overfitting()
                 if progress.step % config.training.log_every == 0:
                     stop = self._log_step()
                 elif progress.step % self._agree_every == 0:
@@ -174,8 +181,28 @@ class Trainer:
         self.guard.check_losses(terms, progress)
         progress.bad_samples += bad_samples
         check_bad_samples(progress.bad_samples, self.config.data)
+        if progress.augmentation is not None:
+            progress.augmentation.add_steps(terms, self._sign_accuracy)
         chance_loss = self.step.objective.chance_loss
         self._warn(progress.health.add_steps(terms, progress.step, progress.images, chance_loss))
+
+    def _follow_overfitting(self) -> None:
+        """Measures the gap between training and held-out images, and adapts the augmentation. Collective."""
+        progress, gap = self.state.progress, None
+        if self.held_out is not None:
+            with self.meter.phase("held-out images"):
+                progress.gap = gap = self.held_out.gap(progress.step, progress.images)
+            self._warn(progress.health.add_gap(gap, progress.step, progress.images))
+        if progress.augmentation is not None:
+            images = WINDOW * self.config.objective.critic_steps * self.config.training.batch_size
+            progress.augmentation.end_window(self.config, images, progress.kimg, gap)
+            self._set_augmentation()
+
+    def _set_augmentation(self) -> None:
+        """Gives the step the adapted probability."""
+        adapted = self.state.progress.augmentation
+        if adapted is not None and self.step.adapted_probability is not None:
+            self.step.adapted_probability.value = adapted.probability
 
     def _check_state(self) -> None:
         """Raises UserError, on every rank, where losses or the state itself are not finite."""
@@ -194,6 +221,10 @@ class Trainer:
         rates = self.state.optimizers.learning_rates(progress.kimg)
         metrics |= {f"learning_rate/{name}": rate for name, rate in rates.items()}
         metrics |= {f"schedule/{key}": schedule.at(progress.kimg) for key, schedule in self.schedules.items()}
+        if self.held_out is not None and progress.gap is not None:
+            metrics["overfitting/gap"] = progress.gap
+        if progress.augmentation is not None:
+            metrics["augmentation/probability"] = progress.augmentation.probability
         if self.config.data.bad_samples == "skip":
             metrics["data/bad_samples"] = progress.bad_samples
         if Retry.count > self._earlier_retries:

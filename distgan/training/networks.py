@@ -27,6 +27,7 @@ from distgan.errors import UserError
 from distgan.losses.context import Context
 from distgan.losses.objective import Objective
 from distgan.losses.rng import derive_seed
+from distgan.training.adaptive_augmentation import sign_accuracy
 from distgan.training.batch_statistics import has_batch_statistics
 
 # The dtype of weights, images and losses, by `training.precision`.
@@ -141,6 +142,12 @@ def check_combination(config: Config, networks: Networks, objective: Objective) 
         raise UserError(
             f"{network} normalizes its weights by their spectral norm, which undoes the clipping of {name}; "
             f"use objective.name=hinge, or a discriminator without spectral norm{_without_spectral_norm(config)}"
+        )
+    target = config.training.augment_target
+    if target is not None and config.data.held_out is None and sign_accuracy(objective) is None:
+        raise UserError(
+            f"training.augment_target={target:g}: the sign of a logit has no meaning with {name}, so overfitting can "
+            f"only be measured by held-out images; set data.held_out=URL, a data set that is not trained on"
         )
     if isinstance(list(discriminator.modules())[-1], nn.Sigmoid):
         raise UserError(f"{network} ends in a sigmoid, but {name} takes unbounded logits; leave the sigmoid out")

@@ -9,12 +9,15 @@ from pydantic import ConfigDict, Field, TypeAdapter
 
 from distgan.config.schema import Config
 from distgan.evaluation.evaluator import Scores
+from distgan.training.adaptive_augmentation import AdaptiveProbability
 from distgan.training.health import Health, NonNegative
 
 # Far more than can be trained, and few enough for a position in the data to be a number of 64 bits.
 Updates = Annotated[int, Field(ge=0, le=2**40)]
 
 Images = NonNegative
+
+_LATER = ("gap", "augmentation")
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,8 @@ class Progress:
         pending: the evaluation whose scores are still to come.
         given: whether the run began with weights of another run.
         health: state of the failure detectors.
+        gap: the discriminator's between training and held-out images, when it was last measured.
+        augmentation: its adapted probability; None where it is not adapted.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
@@ -85,6 +90,8 @@ class Progress:
     pending: Pending | None = None
     given: bool = False
     health: Health = field(default_factory=Health)
+    gap: Annotated[float, Field(ge=0, le=1)] | None = None
+    augmentation: AdaptiveProbability | None = None
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Progress:
@@ -114,7 +121,9 @@ class Progress:
         return evaluation
 
     def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """All fields; without those that are not in use and that earlier versions do not know."""
+        values = asdict(self)
+        return {key: value for key, value in values.items() if value is not None or key not in _LATER}
 
 
 def due(before: int, after: int, every_kimg: float) -> bool:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from distgan.config.schedule import Schedule
+from distgan.config.schedule import Schedule, Variable
 from distgan.losses.context import Context
 
 _UNIFORM, _NORMAL = "uniform", "normal"
@@ -25,14 +25,14 @@ class Recording:
 
     Attributes:
         shapes: of random numbers, by distribution and name of the stream.
-        schedules: whose values were asked for.
+        schedules: those, and variables, whose values were asked for.
         periods: the counts that `Context.every` was asked for.
         layer_streams: names of the streams that layers such as dropout drew from.
         obstacle: why the update cannot run on fixed memory; None where it can.
     """
 
     shapes: dict[tuple[str, str], tuple[int, ...]] = field(default_factory=dict)
-    schedules: dict[str, Schedule] = field(default_factory=dict)
+    schedules: dict[str, Schedule | Variable] = field(default_factory=dict)
     periods: set[int] = field(default_factory=set)
     layer_streams: list[str] = field(default_factory=list)
     obstacle: str | None = None
@@ -102,8 +102,8 @@ class RecordingContext(Context):
         self._note_obstacle("reads context.group")
         return self._context.group
 
-    def value(self, number: float | Schedule) -> float:
-        if isinstance(number, Schedule):
+    def value(self, number: float | Schedule | Variable) -> float:
+        if isinstance(number, Schedule | Variable):
             self._recording.schedules[_schedule_key(number)] = number
         return self._context.value(number)
 
@@ -169,9 +169,11 @@ class ReplayContext(Context):
     numbers: dict[str, Tensor] = field(default_factory=dict)
     due: dict[int, bool] = field(default_factory=dict)
 
-    def value(self, number: float | Schedule) -> float:
-        """A number, or a schedule's value at this update as a tensor without dimensions."""
-        return self.numbers[_schedule_key(number)] if isinstance(number, Schedule) else number  # type: ignore[return-value]
+    def value(self, number: float | Schedule | Variable) -> float:
+        """A number, or the value of a schedule or variable at this update as a tensor without dimensions."""
+        if not isinstance(number, Schedule | Variable):
+            return number
+        return self.numbers[_schedule_key(number)]  # type: ignore[return-value]
 
     def every(self, count: int) -> bool:
         return self.due[count]
@@ -190,5 +192,7 @@ def _key(distribution: str, name: str) -> str:
     return f"{distribution} {name}"
 
 
-def _schedule_key(schedule: Schedule) -> str:
+def _schedule_key(schedule: Schedule | Variable) -> str:
+    if isinstance(schedule, Variable):
+        return schedule.name
     return f"{schedule.from_} {schedule.to} {schedule.from_kimg} {schedule.until_kimg} {schedule.shape}"

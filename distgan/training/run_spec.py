@@ -25,7 +25,7 @@ from distgan.storage.lease import ClaimedStorage
 from distgan.storage.storage import NotFoundError, Storage
 from distgan.text import command, options
 from distgan.training.checkpoints import CheckpointStore
-from distgan.training.data_checks import check_data, small_dataset_warning
+from distgan.training.data_checks import check_data, check_held_out, small_dataset_warning
 from distgan.training.events import SmallDatasetWarning
 from distgan.training.manifest import Manifest
 from distgan.training.networks import Networks, build_networks, build_objective, check_combination, layers_of
@@ -34,7 +34,7 @@ from distgan.training.starting_point import LAST, InitOption, check_initial, che
 from distgan.training.state import check_continuable, check_resumable
 
 # Keys whose addresses a run reads; statistics may also be written.
-ADDRESS_KEYS = ("data.url", "evaluation.statistics", "evaluation.weights")
+ADDRESS_KEYS = ("data.url", "data.held_out", "evaluation.statistics", "evaluation.weights")
 
 # Object stores: the host is that of the user's environment, and the URL begins with a bucket.
 _WITHOUT_HOST = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs", "hf": "hf"}
@@ -201,6 +201,8 @@ def plan_run(spec: RunSpec, *, dry_run: bool = False) -> RunPlan:
         index = open_index(Storage.open(config.data.url))
         check_data(config, index)
         check_configured_metrics(config.evaluation, len(index))
+        if config.data.held_out is not None:
+            check_held_out(config, index, open_index(Storage.open(config.data.held_out)))
     elif not dry_run:
         raise UserError(
             "data.url is not set: add data.url=URL, the folder or bucket that `distgan data pack` or "
@@ -233,6 +235,8 @@ def _with_absolute_paths(config: Config) -> Config:
     places: dict[str, str] = {}
     if config.data.url is not None:
         places["url"] = Storage.open(config.data.url).url
+    if config.data.held_out is not None:
+        places["held_out"] = Storage.open(config.data.held_out).url
     if config.data.cache_dir is not None:
         places["cache_dir"] = str(Path(config.data.cache_dir).absolute())
     data, evaluation = config.data.model_copy(update=places), config.evaluation

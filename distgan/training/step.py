@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from distgan.config.schedule import Variable
 from distgan.config.schema import Config
 from distgan.data.stream import Group
 from distgan.distributed import Distributed
@@ -41,6 +42,7 @@ class Step:
     Attributes:
         batches_per_step: real batches that a step reads.
         graphs: what captures graphs, once `warm_up` has chosen them.
+        adapted_probability: of augmentations, for the run to set, where it adapts it.
     """
 
     def __init__(
@@ -61,7 +63,9 @@ class Step:
         fresh = config.objective.critic_batches == "fresh"
         self._generator_reads = objective.needs_real_logits and not self.simultaneous
         self.batches_per_step = (config.objective.critic_steps if fresh else 1) + self._generator_reads
-        self.augment = Augment(config.training.augment, config.training.augment_probability)
+        training = config.training
+        self.adapted_probability = None if training.augment_target is None else Variable("augment probability")
+        self.augment = Augment(training.augment, self.adapted_probability or training.augment_probability)
         joint_forward = not self.simultaneous and not has_batch_statistics(self.discriminator)
         self._discriminator_update = DiscriminatorUpdate(self.discriminator, objective, self.augment, joint_forward)
         self._graph_backend = graph_backend
@@ -146,7 +150,7 @@ class Step:
         for part, context, last in parts:
             labels = self.inputs.labels(part)
             with _synchronized(self.parallel_discriminator_update, last):
-                with self._statistics.group(last, self.groups.total, self._sums), self._autocast():
+                with self._statistics.group(last, self.groups.total, self._sums), self.autocast():
                     with torch.no_grad():
                         fake = self._fakes(self.generator, context, "discriminator latents", labels)
                     real = self.inputs.real(part.images, context)
@@ -169,7 +173,7 @@ class Step:
                 self._discriminator_statistics.held(),
                 _synchronized(self.parallel_generator, last),
             ):
-                with self._generator_statistics.group(last, self.groups.total, self._sums), self._autocast():
+                with self._generator_statistics.group(last, self.groups.total, self._sums), self.autocast():
                     real_logits = self._real_logits(part, context, multiple)
                     fake = self._fakes(self.parallel_generator, context, "generator latents", labels, multiple)
                     fake = self.augment(fake, context, "augmented generator fakes")
@@ -192,7 +196,7 @@ class Step:
         weights = list(self.discriminator.parameters())
         for part, context, last in parts:
             with _synchronized(self.parallel_update, last):
-                with self._statistics.group(last, self.groups.total, self._sums), self._autocast():
+                with self._statistics.group(last, self.groups.total, self._sums), self.autocast():
                     real, latents = (
                         self.inputs.real(part.images, context),
                         self.inputs.latents(context, "discriminator latents"),
@@ -327,7 +331,8 @@ class Step:
         fakes: Tensor = generator(self.inputs.latents(context, stream, multiple), *labels)
         return fakes
 
-    def _autocast(self) -> AbstractContextManager[None]:
+    def autocast(self) -> AbstractContextManager[None]:
+        """Around forwards: the configured precision."""
         enabled = self.config.training.precision == "bfloat16"
         return torch.autocast(self.distributed.device.type, torch.bfloat16, enabled=enabled)
 

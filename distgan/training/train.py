@@ -15,12 +15,14 @@ from distgan.storage.retry import Retry
 from distgan.storage.storage_errors import StorageError
 from distgan.text import plural
 from distgan.training.acceleration import check_acceleration
+from distgan.training.adaptive_augmentation import restored_probability
 from distgan.training.checkpoints import Checkpoint, CheckpointStore
-from distgan.training.data_checks import check_data, small_dataset_warning
+from distgan.training.data_checks import check_data, check_held_out, small_dataset_warning
 from distgan.training.divergence import DivergenceGuard
 from distgan.training.ema import ExponentialMovingAverage
 from distgan.training.events import Notice, PhaseStarted, Reporter, RunStarted, Summary
 from distgan.training.fakes import SampleGrid
+from distgan.training.held_out import HeldOutImages
 from distgan.training.loop import Trainer
 from distgan.training.meter import Meter
 from distgan.training.networks import build_networks, build_objective
@@ -121,6 +123,10 @@ def build_trainer(
         if left_out is not None:
             log(left_out)
 
+    held_out = _open_held_out(config, dataset)
+    state.progress.augmentation = restored_probability(
+        state.progress.augmentation, config, held_out.index.hash if held_out is not None else None, spec.run.url
+    )
     step = Step(config, state.networks, build_objective(config), state.optimizers, distributed)
     chosen = [Notice(line) for line in step.warm_up()]
     if step.graphs is not None:
@@ -134,6 +140,8 @@ def build_trainer(
     run_evaluator = RunEvaluator(
         config, state, evaluator, dataset.index.labels, checkpoints, distributed, async_evaluator
     )
+    with meter.phase("held-out images"):
+        held_out_images = None if held_out is None else HeldOutImages(config, step, dataset, held_out)
     few = small_dataset_warning(len(dataset.index), config, run_evaluator.num_features)
     started = _run_started(
         spec, state, distributed, run_evaluator.metric, len(dataset.index), resumed is not None, load
@@ -151,12 +159,23 @@ def build_trainer(
         checkpoints=checkpoints,
         guard=DivergenceGuard(spec, distributed, checkpoints),
         grid=grid,
+        held_out=held_out_images,
         last_checkpoint=resumed.manifest.name if resumed is not None else None,
         is_continuation=continued is not None,
         start_events=[started, *chosen] if few is None else [started, *chosen, few],
         finishing=finishing,
         profiler=profiler,
     )
+
+
+def _open_held_out(config: Config, dataset: Dataset) -> Dataset | None:
+    """The data set of held-out images, if there is one. Raises UserError where it does not fit."""
+    if config.data.held_out is None:
+        return None
+    own = config.data.model_copy(update={"url": config.data.held_out})
+    held_out = Dataset.open(own, config.image_shape, dataset.reader.retry)
+    check_held_out(config, dataset.index, held_out.index)
+    return held_out
 
 
 def _check_workers(config: Config, distributed: Distributed) -> None:

@@ -20,8 +20,8 @@ _OWN_CODE = re.compile(r"([A-Za-z_]\w*)(\.\w+)*:[A-Za-z_]\w*")
 
 # Parameters and keys that name what several nodes read or write, or what remains after the job.
 _PATHS = {
-    "storage", "out", "url", "data", "data.url", "source", "init_from", "continue_from", "from_trial", "warm_start",
-    "results", "picture", "json", "statistics",
+    "storage", "out", "url", "data", "data.url", "data.held_out", "source", "init_from", "continue_from", "from_trial",
+    "warm_start", "results", "picture", "json", "statistics",
 }  # fmt: skip
 
 _SHARED = "the cluster's nodes do not have it; give an s3:// URL, or the absolute path of a folder that all nodes share"
