@@ -80,4 +80,4 @@ def _can_change(direction: str, key: str, values: dict[str, Any]) -> bool:
 
 
 def _shown(value: Any) -> str:
-    return "none" if value in (None, []) else value_text(value)
+    return "none" if value is None else value_text(value)

@@ -320,6 +320,14 @@ CONFIGURATION = [
     Case("image size", "train quickstart data.url={data} image_size=64"),
     Case("channels", "train quickstart data.url={data} channels=3"),
     Case("streams", "train quickstart data.url={data} data.streams=128 training.batch_size=128"),
+    Case("target without augmentations", "train quickstart training.augment_target=0.6", NOT_TOGETHER),
+    Case(
+        "target without a meaning of signs",
+        "train wgan-gp-faces training.augment=[ada] training.augment_target=0.6 --dry-run",
+        NOT_TOGETHER,
+    ),
+    Case("held-out images that are trained on", "train quickstart data.url={data} data.held_out={data} image_size=32"),
+    Case("no held-out images", "train quickstart data.url={data} data.held_out=nowhere image_size=32"),
 ]
 
 LABELED = "train quickstart generator.network=conditional:Generator discriminator.network=conditional:Critic"

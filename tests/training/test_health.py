@@ -40,7 +40,7 @@ from distgan.training.health_advice import advice
 from distgan.training.meter import Meter
 from distgan.training.progress import Progress
 from gloo import run_workers
-from runs import BATCH, assert_same_bits, checkpoints, newest, run, tiny_config
+from runs import BATCH, assert_same_bits, checkpoints, newest, pack_bricks, run, tiny_config
 
 pytestmark = [pytest.mark.timeout(120), pytest.mark.usefixtures("one_thread")]
 
@@ -367,11 +367,22 @@ PROVOKED: dict[FailureMode, tuple[str, list[str], int]] = {
         ["optimizer.generator.lr=1e-6", "optimizer.discriminator.lr=3e-2"],
         WARM_UP + 2 * WINDOW,
     ),
+    # Few images, and a discriminator that soon knows them by heart.
+    "discriminator overfits": (
+        "quickstart",
+        ["optimizer.discriminator.lr=1e-3", "discriminator.width=16", "data.held_out={held_out}"],
+        WARM_UP + 4 * WINDOW,
+    ),
 }
 
 
 def provoking_config(state: FailureMode, folder: Path, data: str, *overrides: str) -> Config:
     preset, changes, steps = PROVOKED[state]
+    if state == "discriminator overfits" and not (folder / "few").exists():
+        pack_bricks(folder / "few", samples=32)
+        pack_bricks(folder / "held-out", seed=1)
+    if state == "discriminator overfits":
+        data, changes = str(folder / "few"), [change.format(held_out=folder / "held-out") for change in changes]
     if preset != "quickstart":
         (folder / "provoking.yaml").write_text(preset)
         preset = str(folder / "provoking.yaml")
