@@ -175,8 +175,8 @@ class TrainingConfig(Section):
     def _target_has_augmentations(self) -> TrainingConfig:
         if self.augment_target is not None and not self.augment:
             raise ValueError(
-                f"augment_target={self.augment_target:g} adapts the probability of training.augment, which is empty; "
-                f"set training.augment=[ada], or leave augment_target out"
+                f"augment_target={self.augment_target:g} adapts the probability of augmentations, and "
+                f"training.augment=[] has none; set training.augment=[ada], or leave augment_target out"
             )
         return self
 
