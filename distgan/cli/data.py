@@ -12,6 +12,7 @@ import typer
 
 from distgan.cli.data_output import (
     print_classes,
+    print_empty,
     print_few_images,
     print_if_sorted,
     print_index,
@@ -277,7 +278,7 @@ def index(
     from distgan.data.shard_source import ShardSource
     from distgan.storage.storage import Storage
 
-    shards, skipped, unread = ShardSource.parse(url), list[str](), list[Counter[str]]()
+    shards, skipped, empty, unread = ShardSource.parse(url), list[str](), list[str](), list[Counter[str]]()
     names = None if classes is None else read_class_names(classes)
     with progress_bar() as progress:
         task = progress.add_task("reading shards", total=None)
@@ -290,8 +291,10 @@ def index(
             classes=names,
             on_progress=lambda done, total: progress.update(task, completed=done, total=total),
             on_unread=unread.append,
+            on_empty=empty.append,
         )
     print_made(folder or (url if shards.pattern is None else shards.folder.url), made, skipped)
+    print_empty(empty)
     print_unread(url, folder, unread)
     print_if_sorted(made)
 
