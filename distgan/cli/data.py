@@ -122,7 +122,8 @@ def pack(
     format: Annotated[  # noqa: A002 - the option's name
         str,
         typer.Option(
-            metavar="NAME", help="folder, csv, parquet, celeba, cifar, idx, npz, or a class of yours: module:Class."
+            metavar="NAME",
+            help="folder, csv, parquet, webdataset, celeba, cifar, idx, npz, or a class of yours: module:Class.",
         ),
     ],
     size: Size = 64,
@@ -137,10 +138,17 @@ def pack(
         str | None, typer.Option(metavar="REGEX", help="folder: finds the class in a file's name, in its first group.")
     ] = None,
     image_column: Annotated[
-        str | None, typer.Option(metavar="NAME", help="csv: the column of paths. parquet: the column of images.")
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="csv: the column of paths. parquet: that of images. webdataset: seg, where KEY.seg.png is the image.",
+        ),
     ] = None,
     label_column: Annotated[
-        str | None, typer.Option(metavar="NAME", help="csv, parquet: the column of labels.")
+        str | None,
+        typer.Option(
+            metavar="NAME", help="csv, parquet: the column of labels. webdataset: KEY.NAME, or NAME in KEY.json."
+        ),
     ] = None,
     split: Annotated[Split | None, typer.Option(help="cifar, parquet: which images; by default train.")] = None,
     option: Annotated[
@@ -179,16 +187,18 @@ def pack(
 ) -> None:
     """Pack images into WebDataset shards, resized to SIZE x SIZE and shuffled by seed, with an index.
 
-    SOURCE by --format:
+    SOURCE is local or a URL of any kind (s3://…, https://…, hf://datasets/USER/NAME/…). By --format it is
 
-    - folder: a folder of images, local or a URL. Classes are its sub-folders, what --label-pattern finds in file
-    names, or the labels of StyleGAN's dataset.json
+    - folder: a folder of images, or a .zip, .tar, .tar.gz, .tar.bz2 or .tar.xz of one. Classes are its sub-folders,
+    what --label-pattern finds in file names, or the labels of StyleGAN's dataset.json
 
     - csv: a CSV file with a column of paths or URLs (path, file, filename, file_name or image) and, if there are
-    labels, one of labels (label or class); local or a URL
+    labels, one of labels (label or class)
 
-    - parquet: a Parquet file, a folder of them or a pattern in quotes ('data/train-*.parquet'), local or a URL:
-    s3://…, https://…, hf://datasets/USER/NAME/…
+    - parquet: a Parquet file, a folder of them or a pattern in quotes ('data/train-*.parquet')
+
+    - webdataset: WebDataset shards, .tar or compressed: a folder, one, or several ('a-{000..099}.tar.gz'). `distgan
+    data index` takes .tar files without copying them
 
     - celeba: the folder with img_align_celeba (or img_align_celeba.zip) and list_attr_celeba.txt or .csv, or Kaggle's
     zip file. Without --label there are no labels. One attribute gives the classes "not" (0) and "has" (1); several
@@ -240,7 +250,11 @@ def pack(
 @app.command()
 def index(
     url: Annotated[
-        str, typer.Argument(metavar="URL", help="Folder or URL with .tar files, or some of them: URL/a-{000..099}.tar.")
+        str,
+        typer.Argument(
+            metavar="URL",
+            help="Folder or URL with .tar files, also in sub-folders, or some: URL/a-{000..099}.tar.",
+        ),
     ],
     folder: Annotated[
         str | None,

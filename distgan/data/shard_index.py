@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from distgan.data.contents import contents_of
+from distgan.data.contents import SHARDS, contents_of
 from distgan.data.index import INDEX_NAME, Index
 from distgan.data.labels import LabelReader
 from distgan.data.pack_record import check_finished
@@ -134,7 +134,7 @@ def _remedy(source: ShardSource, compressed: Sequence[str]) -> str:
             f" but compressed ones ({compressed[0]}), of which training cannot read parts; use `{use} --out FOLDER`, "
             f"or --format folder for an archive of class folders"
         )
-    if found is not None:
+    if found is not None and found.what != SHARDS:  # folders with such names
         return f" but {found.what}; {found.advice}"
     if source.folder.protocol in {"http", "https"}:
         return "; where a server has no list of its files, name them: URL/shard-{000..009}.tar"

@@ -184,8 +184,13 @@ class Refusing(JsonHandler):
     do_HEAD = do_GET  # noqa: N815 - a name of http.server
 
 
-BOUNDS = {"celeba": "file_bytes._MOST_COPIED_BYTES", "cifar": "cifar._MOST_UNPACKED_BYTES", "idx": "idx.MOST_UNPACKED_BYTES",
-          "npz": "npz.MOST_UNPACKED_BYTES", "webdataset": "webdataset._MOST_SHARD_BYTES"}  # fmt: skip
+BOUNDS = {
+    "celeba": "file_bytes._MOST_COPIED_BYTES",
+    "cifar": "cifar._MOST_UNPACKED_BYTES",
+    "idx": "idx.MOST_UNPACKED_BYTES",
+    "npz": "npz.MOST_UNPACKED_BYTES",
+    "webdataset": "webdataset._MOST_SHARD_BYTES",
+}
 
 
 class Endless(JsonHandler):
