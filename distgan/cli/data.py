@@ -187,7 +187,9 @@ def pack(
 ) -> None:
     """Pack images into WebDataset shards, resized to SIZE x SIZE and shuffled by seed, with an index.
 
-    SOURCE is local or a URL of any kind (s3://…, https://…, hf://datasets/USER/NAME/…). By --format it is
+    SOURCE is local or at a URL of any kind: s3://…, https://…, hf://datasets/USER/NAME/…
+
+    SOURCE by --format:
 
     - folder: a folder of images, or a .zip, .tar, .tar.gz, .tar.bz2 or .tar.xz of one. Classes are its sub-folders,
     what --label-pattern finds in file names, or the labels of StyleGAN's dataset.json

@@ -88,7 +88,7 @@ FORMS: dict[str, tuple[str, Callable[[Path], object], str, dict[str, Any]]] = {
 }
 
 
-@pytest.fixture(params=["s3", "web", "hub"])
+@pytest.fixture
 def base(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[[], str]]:
@@ -128,7 +128,14 @@ def everything(source: Source) -> list[Any]:
     return [source.classes, dict(source.left_out), found]
 
 
-@pytest.mark.parametrize("form", FORMS)
+IN_THE_HUB = ["CelebA's folder with a zip", "CIFAR's folder", "IDX", "shards"]
+
+
+@pytest.mark.parametrize(
+    ("base", "form"),
+    [*((place, form) for place in ("s3", "web") for form in FORMS), *(("hub", form) for form in IN_THE_HUB)],
+    indirect=["base"],
+)
 def test_a_format_at_a_url(tmp_path: Path, form: str, base: Callable[[], str]) -> None:
     kind, make, path, options = FORMS[form]
     make(tmp_path / "files")
