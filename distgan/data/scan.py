@@ -179,6 +179,19 @@ def assemble_index(
     return Index(header, offsets, lengths, labels, checksums)
 
 
+def class_names(
+    labels: LabelReader, classes: Sequence[str] | None, scanned: Sequence[ScannedShard]
+) -> list[str] | None:
+    """The names of the classes; None where they are numbers. Words get their final numbers."""
+    if not labels.has_words:
+        return None if classes is None else list(classes)
+    samples = [sample for each in scanned for sample in each.samples if sample.label >= 0]
+    words, numbers = labels.sorted_words(sample.label for sample in samples)
+    for sample in samples:
+        sample.label = numbers[sample.label]
+    return words
+
+
 def _by_key(members: list[tarfile.TarInfo], left_out: Counter[str]) -> dict[str, _Members]:
     """The regular files by key, each with its extension. Names are split as in WebDataset's reader."""
     from webdataset.tariterators import base_plus_ext  # imports torch

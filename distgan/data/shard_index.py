@@ -10,7 +10,7 @@ from distgan.data.contents import SHARDS, contents_of
 from distgan.data.index import INDEX_NAME, Index
 from distgan.data.labels import LabelReader
 from distgan.data.pack_record import check_finished
-from distgan.data.scan import Chosen, EmptyShardError, ScannedShard, assemble_index, scan_shard
+from distgan.data.scan import Chosen, EmptyShardError, ScannedShard, assemble_index, class_names, scan_shard
 from distgan.data.shard_source import ShardSource
 from distgan.errors import UserError
 from distgan.storage.local_files import temporary_folder
@@ -110,19 +110,6 @@ def _save(index: Index, place: Storage, elsewhere: bool) -> None:
         if elsewhere:
             raise
         raise type(error)(f"{error}; or {_ELSEWHERE}") from error
-
-
-def class_names(
-    labels: LabelReader, classes: Sequence[str] | None, scanned: Sequence[ScannedShard]
-) -> list[str] | None:
-    """The names of the classes; None where they are numbers. Words get their final numbers."""
-    if not labels.has_words:
-        return None if classes is None else list(classes)
-    samples = [sample for each in scanned for sample in each.samples if sample.label >= 0]
-    words, numbers = labels.sorted_words(sample.label for sample in samples)
-    for sample in samples:
-        sample.label = numbers[sample.label]
-    return words
 
 
 def _remedy(source: ShardSource, compressed: Sequence[str]) -> str:

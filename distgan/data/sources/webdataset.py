@@ -12,8 +12,7 @@ import numpy as np
 
 from distgan.data.files import BAD
 from distgan.data.labels import LabelReader, numbered_classes
-from distgan.data.scan import Chosen, EmptyShardError, ScannedShard, scan_shard
-from distgan.data.shard_index import class_names
+from distgan.data.scan import Chosen, EmptyShardError, ScannedShard, class_names, scan_shard
 from distgan.data.shard_source import SHARD_SUFFIXES, ShardSource
 from distgan.data.sources.addresses import RemoteFile
 from distgan.data.sources.image_files import FileSource
