@@ -12,6 +12,7 @@ import typer
 
 from distgan.cli.data_output import (
     print_classes,
+    print_empty,
     print_few_images,
     print_if_sorted,
     print_index,
@@ -121,7 +122,8 @@ def pack(
     format: Annotated[  # noqa: A002 - the option's name
         str,
         typer.Option(
-            metavar="NAME", help="folder, csv, parquet, celeba, cifar, idx, npz, or a class of yours: module:Class."
+            metavar="NAME",
+            help="folder, csv, parquet, webdataset, celeba, cifar, idx, npz, or a class of yours: module:Class.",
         ),
     ],
     size: Size = 64,
@@ -136,10 +138,17 @@ def pack(
         str | None, typer.Option(metavar="REGEX", help="folder: finds the class in a file's name, in its first group.")
     ] = None,
     image_column: Annotated[
-        str | None, typer.Option(metavar="NAME", help="csv: the column of paths. parquet: the column of images.")
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="csv: the column of paths. parquet: that of images. webdataset: seg, where KEY.seg.png is the image.",
+        ),
     ] = None,
     label_column: Annotated[
-        str | None, typer.Option(metavar="NAME", help="csv, parquet: the column of labels.")
+        str | None,
+        typer.Option(
+            metavar="NAME", help="csv, parquet: the column of labels. webdataset: KEY.NAME, or NAME in KEY.json."
+        ),
     ] = None,
     split: Annotated[Split | None, typer.Option(help="cifar, parquet: which images; by default train.")] = None,
     option: Annotated[
@@ -178,16 +187,20 @@ def pack(
 ) -> None:
     """Pack images into WebDataset shards, resized to SIZE x SIZE and shuffled by seed, with an index.
 
+    SOURCE is local or at a URL of any kind: s3://…, https://…, hf://datasets/USER/NAME/…
+
     SOURCE by --format:
 
-    - folder: a folder of images, local or a URL. Classes are its sub-folders, what --label-pattern finds in file
-    names, or the labels of StyleGAN's dataset.json
+    - folder: a folder of images, or a .zip, .tar, .tar.gz, .tar.bz2 or .tar.xz of one. Classes are its sub-folders,
+    what --label-pattern finds in file names, or the labels of StyleGAN's dataset.json
 
     - csv: a CSV file with a column of paths or URLs (path, file, filename, file_name or image) and, if there are
-    labels, one of labels (label or class); local or a URL
+    labels, one of labels (label or class)
 
-    - parquet: a Parquet file, a folder of them or a pattern in quotes ('data/train-*.parquet'), local or a URL:
-    s3://…, https://…, hf://datasets/USER/NAME/…
+    - parquet: a Parquet file, a folder of them or a pattern in quotes ('data/train-*.parquet')
+
+    - webdataset: WebDataset shards, .tar or compressed: a folder, one, or several ('a-{000..099}.tar.gz'). `distgan
+    data index` takes .tar files without copying them
 
     - celeba: the folder with img_align_celeba (or img_align_celeba.zip) and list_attr_celeba.txt or .csv, or Kaggle's
     zip file. Without --label there are no labels. One attribute gives the classes "not" (0) and "has" (1); several
@@ -239,7 +252,11 @@ def pack(
 @app.command()
 def index(
     url: Annotated[
-        str, typer.Argument(metavar="URL", help="Folder or URL with .tar files, or some of them: URL/a-{000..099}.tar.")
+        str,
+        typer.Argument(
+            metavar="URL",
+            help="Folder or URL with .tar files, also in sub-folders, or some: URL/a-{000..099}.tar.",
+        ),
     ],
     folder: Annotated[
         str | None,
@@ -277,7 +294,7 @@ def index(
     from distgan.data.shard_source import ShardSource
     from distgan.storage.storage import Storage
 
-    shards, skipped, unread = ShardSource.parse(url), list[str](), list[Counter[str]]()
+    shards, skipped, empty, unread = ShardSource.parse(url), list[str](), list[str](), list[Counter[str]]()
     names = None if classes is None else read_class_names(classes)
     with progress_bar() as progress:
         task = progress.add_task("reading shards", total=None)
@@ -290,8 +307,10 @@ def index(
             classes=names,
             on_progress=lambda done, total: progress.update(task, completed=done, total=total),
             on_unread=unread.append,
+            on_empty=empty.append,
         )
     print_made(folder or (url if shards.pattern is None else shards.folder.url), made, skipped)
+    print_empty(empty)
     print_unread(url, folder, unread)
     print_if_sorted(made)
 

@@ -124,6 +124,13 @@ def print_skipped(reasons: list[str], total: int) -> None:
             print(f"  and {total - _NAMED:,} more")
 
 
+def print_empty(names: list[str]) -> None:
+    """Prints which shards were left out as empty archives, the first by name."""
+    if names:
+        more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
+        print(f"warning: {plural(len(names), 'empty shard')} left out: {printable(', '.join(names[:_NAMED]))}{more}")
+
+
 def print_recovered(count: int) -> None:
     """Prints how many JPEGs were kept although libjpeg warns of them."""
     if count:

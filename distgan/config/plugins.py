@@ -204,6 +204,7 @@ SOURCES = Registry(
         "npz": "distgan.data.sources.npz:NpzSource",
         "csv": "distgan.data.sources.csv_table:CsvSource",
         "parquet": "distgan.data.sources.parquet:ParquetSource",
+        "webdataset": "distgan.data.sources.webdataset:WebdatasetSource",
     },
 )
 

@@ -17,13 +17,15 @@ _MOST_SUB_FOLDERS = 8
 
 _DATA_SET_FILE = "index.json"
 
+SHARDS = "tar files"
+
 OF_A_DATA_SET = DATA_SET, _PART_OF, _AROUND = "a data set", "part of a data set", "a folder with a data set in it"
 
 # Files by their name, or its end if that begins with "." or "-": what they are, and the format of `data pack`; None for
 # shards and data sets.
 _KINDS: tuple[tuple[tuple[str, ...], str, str | None], ...] = (
     ((_DATA_SET_FILE,), DATA_SET, None),
-    ((".tar",), "tar files", None),
+    ((".tar",), SHARDS, None),
     ((".parquet",), "Parquet files", "parquet"),
     (("-images-idx3-ubyte", "-images-idx3-ubyte.gz"), "IDX files", "idx"),
     (("data_batch_1", "data_batch_1.bin", "cifar-10-python.tar.gz", "cifar-100-python.tar.gz"), "CIFAR", "cifar"),
@@ -99,7 +101,7 @@ def _of_folder(storage: Storage, address: str, sought: Collection[str], deep: bo
         path = folder.local_path
         below = _of_folder(folder, f"{address}/{name}", sought, deep=False) if path is None or path.is_dir() else None
         if below is not None:
-            whole = below.format in {"folder", "parquet"}
+            whole = below.format in {"folder", "parquet"} or below.what == SHARDS
             what = _AROUND if below.what == DATA_SET else below.what
             return Contents(what, below.format, address if whole else below.address)
     return None

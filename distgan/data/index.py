@@ -20,11 +20,11 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from distgan.bounds import MOST_RECORD_BYTES, MOST_UNPACKED_BYTES, parse_json
 from distgan.data.contents import DATA_SET, contents_of
-from distgan.data.shard_source import ShardSource
+from distgan.data.shard_source import ShardSource, check_shard_name
 from distgan.errors import UserError
 from distgan.storage.storage import NotFoundError, Storage, UnavailableError
 from distgan.storage.storage_errors import StorageError
@@ -45,8 +45,6 @@ _OUTSIDE_HASH = {"left_out", "source", "etag"}
 
 _AGAIN = "make it again with `distgan data index`"
 
-SHARD_NAME = "[A-Za-z0-9][A-Za-z0-9._-]*"
-
 _ETAG = "[ -~]{1,200}"
 
 REASON = "[ -~]{1,40}"  # for leaving out a file or a member
@@ -56,11 +54,12 @@ class Shard(BaseModel):
     """One tar file of the data set.
 
     Attributes:
+        name: below the folder of the shards, with slashes where it lies in a folder of its own.
         etag: that its store gave it when it was indexed, if it lies elsewhere. Not part of the index's hash.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    name: str = Field(pattern=f"^{SHARD_NAME}$")
+    name: Annotated[str, AfterValidator(check_shard_name)]
     samples: int = Field(ge=1)
     bytes: int = Field(ge=1)
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")

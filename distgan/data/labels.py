@@ -7,11 +7,15 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from distgan.bounds import MOST_RECORD_BYTES, read_text
-from distgan.data.sources.base import MAX_LABEL
 from distgan.errors import UserError
 from distgan.storage.storage_errors import translate_errors
 from distgan.text import did_you_mean
+
+MAX_LABEL = 65_535
 
 _LONGEST_WORD = 100
 
@@ -20,6 +24,11 @@ LABEL_LIKE = frozenset({
     "label", "labels", "class", "classes", "category", "target", "y", "lbl", "label_id", "class_id", "category_id",
     "target_id", "label_name", "class_name", "category_name", "class_label", "fine_label", "coarse_label",
 })  # fmt: skip
+
+
+def numbered_classes(labels: NDArray[np.integer]) -> list[str]:
+    """Class names "0" to the largest label; none where all labels are −1."""
+    return [str(label) for label in range(int(labels.max()) + 1)]
 
 
 class LabelReader:

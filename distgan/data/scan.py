@@ -26,9 +26,9 @@ from distgan.data.files import (
     main_reasons,
 )
 from distgan.data.images import EXTENSIONS, FORMATS, UNREADABLE, native_channels, open_image, unreadable_reason
-from distgan.data.index import FORMAT, SHARD_NAME, Header, Index, Shard, block_spans, pack_table
-from distgan.data.labels import LABEL_LIKE, LabelReader
-from distgan.data.sources.base import MAX_LABEL, numbered_classes
+from distgan.data.index import FORMAT, Header, Index, Shard, block_spans, pack_table
+from distgan.data.labels import LABEL_LIKE, MAX_LABEL, LabelReader, numbered_classes
+from distgan.data.shard_source import check_shard_name
 from distgan.data.tar import tar_members
 from distgan.errors import UserError
 
@@ -88,26 +88,40 @@ class ScannedShard:
     unread: Counter[str]
 
 
+class EmptyShardError(UserError):
+    """A shard is a whole archive without members."""
+
+
 def scan_shard(
     path: Path,
     bad: BadSamples = "error",
     on_skip: Callable[[str], None] | None = None,
     chosen: Chosen = Chosen(),
     labels: LabelReader | None = None,
+    name: str | None = None,
 ) -> ScannedShard:
-    """Reads a whole shard, but only the header of each image. `labels` is the data set's.
+    """Reads a whole shard, but only the header of each image. `labels` is the data set's, `name` by default the file's.
 
-    Raises UserError, naming shard and key, for a sample that distgan cannot train on. With `bad="skip"` such samples
+    Raises EmptyShardError for an archive without members, and UserError, naming shard and key, for a sample that
+    distgan cannot train on. With `bad="skip"` such samples
     are left out, and `on_skip` receives the reasons; a shard that is damaged or has no good sample is still an error.
     """
-    if not re.fullmatch(SHARD_NAME, path.name):
-        raise UserError(f"{path.name}: a shard's name has letters, digits, '.', '_' and '-' only; rename it")
+    name = path.name if name is None else name
+    try:
+        check_shard_name(name)
+    except ValueError as error:
+        raise UserError(f"{name}: {error}; rename it") from None
     data = path.read_bytes()
+    if not data:
+        raise UserError(f"{name}: it has 0 bytes, which no tar file has; write it again, or take it away")
     left_out, unread = Counter[str](), Counter[str]()
-    reader = _SampleReader(path, data, chosen, labels or LabelReader(), left_out, unread)
+    reader = _SampleReader(name, data, chosen, labels or LabelReader(), left_out, unread)
     faults: list[str] = []
     found: list[ScannedSample] = []
-    for key, members in _by_key(tar_members(data, path.name), left_out).items():
+    everything = tar_members(data, name)
+    if not everything:
+        raise EmptyShardError(f"{name}: an empty archive, without samples; take it away")
+    for key, members in _by_key(everything, left_out).items():
         try:
             sample = reader.sample(key, members)
         except UserError as error:
@@ -121,14 +135,14 @@ def scan_shard(
             found.append(sample)
     found.sort(key=lambda each: each.offset)
     if not found and faults:
-        raise UserError(f"{path.name}: none of its {len(faults)} samples can be used; take this shard away")
+        raise UserError(f"{name}: none of its {len(faults)} samples can be used; take this shard away")
     if not found:
         sought = f" .{chosen.image}" if chosen.image else f" ({', '.join(EXTENSIONS)})"
-        raise UserError(f"{path.name}: no images{sought} in it{_summary(left_out)}")
+        raise UserError(f"{name}: no images{sought} in it{_summary(left_out)}")
     if faults:
         left_out[BAD] = len(faults)
     digest = hashlib.sha256(data).hexdigest()
-    shard = Shard(name=path.name, samples=len(found), bytes=len(data), sha256=digest)
+    shard = Shard(name=name, samples=len(found), bytes=len(data), sha256=digest)
     offsets, lengths = _columns(found)
     spans = block_spans([len(found)], offsets, lengths)
     checksums = [zlib.crc32(data[start:end]) for *_, start, end in spans]
@@ -165,6 +179,19 @@ def assemble_index(
     return Index(header, offsets, lengths, labels, checksums)
 
 
+def class_names(
+    labels: LabelReader, classes: Sequence[str] | None, scanned: Sequence[ScannedShard]
+) -> list[str] | None:
+    """The names of the classes; None where they are numbers. Words get their final numbers."""
+    if not labels.has_words:
+        return None if classes is None else list(classes)
+    samples = [sample for each in scanned for sample in each.samples if sample.label >= 0]
+    words, numbers = labels.sorted_words(sample.label for sample in samples)
+    for sample in samples:
+        sample.label = numbers[sample.label]
+    return words
+
+
 def _by_key(members: list[tarfile.TarInfo], left_out: Counter[str]) -> dict[str, _Members]:
     """The regular files by key, each with its extension. Names are split as in WebDataset's reader."""
     from webdataset.tariterators import base_plus_ext  # imports torch
@@ -191,7 +218,7 @@ def _by_key(members: list[tarfile.TarInfo], left_out: Counter[str]) -> dict[str,
 class _SampleReader:
     """Reads the samples of one shard, whose bytes are `data`. See `scan_shard`."""
 
-    path: Path
+    name: str
     data: bytes
     chosen: Chosen
     labels: LabelReader
@@ -210,9 +237,9 @@ class _SampleReader:
             self._add_image(sample, image, self._content(image))
         if label is not None:
             text = self._content(label).decode(errors="replace").strip()
-            sample.label = self.labels.read(text, f"{self.path.name}: {label.name}")
+            sample.label = self.labels.read(text, f"{self.name}: {label.name}")
         elif attributes is not None:
-            self._add_attributes(sample, self._content(attributes), f"{self.path.name}: {attributes.name}")
+            self._add_attributes(sample, self._content(attributes), f"{self.name}: {attributes.name}")
         self._count(kinds, image, [each for each in (image, label, attributes) if each is not None])
         if image is not None and sample.label < 0:
             self.unread.update(f".{extension}" for extension, _ in members if LABEL_LIKE & set(extension.split(".")))
@@ -241,9 +268,7 @@ class _SampleReader:
         if len(found) > 1 and (plain or kind != "json"):
             what = {"image": "image", "cls": "label"}.get(kind, kind)
             names = sorted({f".{extension}" for extension, _ in found})
-            where = (
-                f"{self.path.name}: {found[1][1].name}: a second {what} of the same key, which ends at the first dot"
-            )
+            where = f"{self.name}: {found[1][1].name}: a second {what} of the same key, which ends at the first dot"
             if len(names) == len(found) and kind != "json":
                 where += f" ({', '.join(names[:5])}); choose one with --{what} {names[0][1:]}"
             raise UserError(where)
@@ -251,7 +276,7 @@ class _SampleReader:
 
     def _content(self, member: tarfile.TarInfo) -> bytes:
         if member.issparse():
-            raise UserError(f"{self.path.name}: {member.name}: stored as a sparse file; write the shard without")
+            raise UserError(f"{self.name}: {member.name}: stored as a sparse file; write the shard without")
         return self.data[member.offset_data : member.offset_data + member.size]
 
     def _add_image(self, sample: ScannedSample, member: tarfile.TarInfo, content: bytes) -> None:
@@ -262,7 +287,7 @@ class _SampleReader:
                     raise ValueError("it has no pixels")
         except UNREADABLE as error:
             reason = unreadable_reason(error)
-            raise UserError(f"{self.path.name}: {member.name}: not a readable image: {reason}") from None
+            raise UserError(f"{self.name}: {member.name}: not a readable image: {reason}") from None
         sample.offset, sample.length = member.offset_data, member.size
 
     def _add_attributes(self, sample: ScannedSample, content: bytes, where: str) -> None:

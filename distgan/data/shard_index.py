@@ -6,23 +6,22 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from distgan.data.contents import OF_A_DATA_SET, contents_of
+from distgan.data.contents import SHARDS, contents_of
 from distgan.data.index import INDEX_NAME, Index
 from distgan.data.labels import LabelReader
 from distgan.data.pack_record import check_finished
-from distgan.data.scan import Chosen, ScannedShard, assemble_index, scan_shard
+from distgan.data.scan import Chosen, EmptyShardError, ScannedShard, assemble_index, class_names, scan_shard
 from distgan.data.shard_source import ShardSource
 from distgan.errors import UserError
 from distgan.storage.local_files import temporary_folder
 from distgan.storage.storage import Storage
 from distgan.storage.storage_errors import StorageError, UnavailableError
+from distgan.text import command
 
 if TYPE_CHECKING:
     from distgan.config.schema import BadSamples
 
 _ELSEWHERE = "keep the index elsewhere, with --index FOLDER"
-
-_COMPRESSED = (".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst")
 
 
 def index_shards(
@@ -35,8 +34,9 @@ def index_shards(
     classes: Sequence[str] | None = None,
     on_progress: Callable[[int, int], None] | None = None,
     on_unread: Callable[[Counter[str]], None] | None = None,
+    on_empty: Callable[[str], None] | None = None,
 ) -> Index:
-    """Makes and saves the index of shards; of a folder, that of all its `.tar` files.
+    """Makes and saves the index of shards; of a folder, that of all `.tar` files below it.
 
     A sample that is left out is not in the index. Its bytes stay in the shard and are never read.
 
@@ -44,6 +44,7 @@ def index_shards(
         to: the folder of the index; by default that of the shards.
         classes: names of the classes; by default the words or numbers that are found.
         on_progress: called with the number of shards that are read, and of all.
+        on_empty: called with the name of each shard that is left out because it is an archive without members.
         on_unread: called, where no sample has a label, with what often holds one and is not read: see `ScannedShard`.
 
     Raises UserError as `scan_shard` does, if there are no shards, if a pack there is unfinished, and where
@@ -53,22 +54,32 @@ def index_shards(
     folder = source.folder
     elsewhere = to is not None and to != folder
     place = folder if to is None else to
-    names = source.list()
+    listed = source.list()
+    names = [name for name in listed if name.endswith(".tar")]
     if not names:
-        raise UserError(f"{folder.url}: no .tar files there{_remedy(folder)}")
+        raise UserError(f"{folder.url}: no .tar files there{_remedy(source, listed)}")
     check_finished(folder)
     _check_place(place, elsewhere)
     labels, scanned, etags = LabelReader(classes), list[ScannedShard](), list[str | None]()
     with temporary_folder() as local:
-        for name in names:
-            path = local / name
-            etags.append(folder.facts(name).etag if elsewhere else None)
-            folder.download(name, path)
-            scanned.append(scan_shard(path, bad, on_skip, chosen, labels))
+        for done, name in enumerate(names, 1):
+            etag = folder.facts(name).etag if elsewhere else None
+            folder.download(name, path := local / "shard.tar")
+            try:
+                scanned.append(scan_shard(path, bad, on_skip, chosen, labels, name))
+                etags.append(etag)
+            except EmptyShardError:
+                if on_empty is not None:
+                    on_empty(name)
             path.unlink()
             if on_progress is not None:
-                on_progress(len(scanned), len(names))
-    index = assemble_index(scanned, _class_names(labels, classes, scanned))
+                on_progress(done, len(names))
+    if not scanned:
+        raise EmptyShardError(
+            f"{source.url}: nothing to index: each of its .tar files is an empty archive ({names[0]})"
+        )
+    left_out = Counter({"compressed shards": len(listed) - len(names), "empty shards": len(names) - len(scanned)})
+    index = assemble_index(scanned, class_names(labels, classes, scanned), left_out=+left_out)
     if elsewhere:
         index = index.elsewhere(source.url, etags)
     if on_unread is not None and not (index.labels >= 0).any():
@@ -101,29 +112,17 @@ def _save(index: Index, place: Storage, elsewhere: bool) -> None:
         raise type(error)(f"{error}; or {_ELSEWHERE}") from error
 
 
-def _class_names(
-    labels: LabelReader, classes: Sequence[str] | None, scanned: Sequence[ScannedShard]
-) -> list[str] | None:
-    """The names of the classes; None where they are numbers. Words get their final numbers."""
-    if not labels.has_words:
-        return None if classes is None else list(classes)
-    samples = [sample for each in scanned for sample in each.samples if sample.label >= 0]
-    words, numbers = labels.sorted_words(sample.label for sample in samples)
-    for sample in samples:
-        sample.label = numbers[sample.label]
-    return words
-
-
-def _remedy(folder: Storage) -> str:
-    """What to do with a folder, or a file in its place, that has no shards."""
-    found = contents_of(folder.url)
-    compressed = next((name for name in folder.list() or [folder.url] if name.endswith(_COMPRESSED)), None)
-    if compressed is not None and (found is None or found.format != "cifar"):
-        return f"; unpack {compressed} and the like to .tar: training reads parts of them"
-    if found is not None and found.format is None and found.what not in OF_A_DATA_SET:
-        return f"; name the folder that has them: {found.address}"
-    if found is not None:
+def _remedy(source: ShardSource, compressed: Sequence[str]) -> str:
+    """What to do with a folder, or a file in its place, that has no shards but compressed ones."""
+    found = contents_of(source.url)
+    if found is None and compressed:
+        use = command("data", "pack", source.url, "--format", "webdataset")
+        return (
+            f" but compressed ones ({compressed[0]}), of which training cannot read parts; use `{use} --out FOLDER`, "
+            f"or --format folder for an archive of class folders"
+        )
+    if found is not None and found.what != SHARDS:  # folders with such names
         return f" but {found.what}; {found.advice}"
-    if folder.protocol in {"http", "https"}:
+    if source.folder.protocol in {"http", "https"}:
         return "; where a server has no list of its files, name them: URL/shard-{000..009}.tar"
     return ""

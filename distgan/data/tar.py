@@ -13,13 +13,15 @@ import lzma
 import re
 import tarfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Self, cast
 
-from distgan.bounds import open_regular
+from distgan.bounds import check_unpacked, open_regular
 from distgan.errors import UserError
+
+TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 
 _BLOCK = 512
 
@@ -29,6 +31,12 @@ _END_MARK = 2 * _BLOCK
 _EXTENSIONS = (b"x", b"g", b"X", b"L", b"K")
 
 _MOST_EXTENSION_BYTES = 2**20
+
+_ZSTD = b"\x28\xb5\x2f\xfd"
+
+_CHUNK_BYTES = 2**20
+
+_MOST_BYTES = 2**50  # of an archive that is read from beginning to end
 
 _DIGITS = re.compile(rb"\d{300}")
 
@@ -95,21 +103,97 @@ def tar_members(data: bytes, name: str) -> list[tarfile.TarInfo]:
 
 
 @contextmanager
-def opened_tar(path: Path, most_bytes: int) -> Iterator[tarfile.TarFile]:
+def opened_tar(path: Path, where: str, most_bytes: int) -> Iterator[tarfile.TarFile]:
     """Opens a tar file, plain or compressed by gzip, bzip2 or xz, that may unpack to `most_bytes`.
 
-    Raises UserError for more, and what `tarfile` raises for a damaged file.
+    Raises UserError, naming the archive as `where`, for more, and what `tarfile` raises for a damaged file.
     """
-    with open_regular(path) as file:
-        start = file.read(6)
-        file.seek(0)
-        unpacked = _unpacker(start, file)
-        bounded = cast(IO[bytes], _Bounded(unpacked, str(path), most_bytes))
-        with unpacked, tarfile.open(fileobj=bounded, mode="r:", tarinfo=_BoundedHeader) as archive:
+    with open_regular(path) as file, _unpacker(file) as unpacked:
+        bounded = cast(IO[bytes], _Bounded(unpacked, where, most_bytes))
+        with tarfile.open(fileobj=bounded, mode="r:", tarinfo=_BoundedHeader) as archive:
             yield archive
 
 
-def _unpacker(start: bytes, file: IO[bytes]) -> IO[bytes]:
+def each_file(
+    path: Path, where: str, wanted: Callable[[str], bool], most_file_bytes: int
+) -> Iterator[tuple[str, bool, bytes]]:
+    """The members of a tar file, plain or compressed, but folders: name, whether it is a regular file, its bytes.
+
+    There are bytes of regular files whose names are `wanted`. An archive of any length is read, from beginning to end,
+    as long as it does not unpack at an implausible ratio.
+
+    Raises UserError, naming the archive as `where`, for a damaged one, one that does not end with its end mark, and
+    for a wanted member of more than `most_file_bytes`.
+    """
+    packed = path.stat().st_size
+    try:
+        with open_regular(path) as file, _unpacker(file) as unpacked:
+            bounded = _Bounded(unpacked, where, _MOST_BYTES)
+            with tarfile.open(fileobj=cast(IO[bytes], bounded), mode="r:", tarinfo=_BoundedHeader) as archive:
+                while (member := archive.next()) is not None:
+                    archive.members.clear()  # type: ignore[attr-defined] # else all stay in memory
+                    check_unpacked(where, packed, member.offset_data + member.size, _MOST_BYTES)
+                    if member.isdir():
+                        continue
+                    is_file = member.isreg() and not member.issparse()
+                    is_read = is_file and wanted(member.name)
+                    if is_read and not 0 <= member.size <= most_file_bytes:
+                        raise UserError(f"{where}: {member.name}: has {member.size:,} bytes; it is no photograph")
+                    yield member.name, is_file, _content(archive, member) if is_read else b""
+                if any(bounded.last) or len(bounded.last) < _BLOCK or not _only_zeros(bounded):
+                    raise tarfile.ReadError(f"the header at byte {archive.offset} is no end mark, or more follows it")
+    except _DAMAGED as error:
+        raise UserError(f"{where}: not a whole tar file: {error}; get or write it again") from None
+
+
+def unpack(path: Path, to: Path, where: str, most_bytes: int) -> None:
+    """Writes a file compressed by gzip, bzip2 or xz to the disk, unpacked.
+
+    Raises UserError, naming the file as `where`, for a damaged one, and one that unpacks to more than `most_bytes` or
+    at an implausible ratio.
+    """
+    packed, found = path.stat().st_size, 0
+    try:
+        with open_regular(path) as file, _unpacker(file) as unpacked, to.open("wb") as written:
+            while chunk := unpacked.read(_CHUNK_BYTES):
+                found += len(chunk)
+                check_unpacked(where, packed, found, most_bytes)
+                written.write(chunk)
+    except (*_DAMAGED, zlib.error, lzma.LZMAError) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # the disk's
+            raise
+        raise UserError(f"{where}: cannot be unpacked: {error}; get or write it again") from None
+
+
+def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    file = archive.extractfile(member)
+    data = b"" if file is None else file.read()
+    if len(data) != member.size:
+        raise tarfile.ReadError(f"it is cut off within the member {member.name!r:.100}")
+    return data
+
+
+def _only_zeros(file: _Bounded) -> bool:
+    """Whether at least one block follows, and only zeros do."""
+    first = chunk = file.read(_CHUNK_BYTES)
+    while chunk:
+        if any(chunk):
+            return False
+        chunk = file.read(_CHUNK_BYTES)
+    return len(first) >= _BLOCK
+
+
+def is_compressed(path: Path) -> bool:
+    """Whether a file begins as those do that gzip, bzip2, xz or zstd write."""
+    with open_regular(path) as file:
+        return file.read(6).startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", _ZSTD))
+
+
+def _unpacker(file: IO[bytes]) -> IO[bytes]:
+    start = file.read(6)
+    file.seek(0)
+    if start.startswith(_ZSTD):
+        raise tarfile.ReadError("it is compressed by zstd; gzip, bzip2 and xz can be read")
     if start.startswith(b"\x1f\x8b"):
         return cast(IO[bytes], gzip.GzipFile(fileobj=file))
     if start.startswith(b"BZh"):
@@ -122,12 +206,14 @@ class _Bounded:
 
     def __init__(self, file: IO[bytes], name: str, most_bytes: int) -> None:
         self._file, self._name, self._most_bytes = file, name, most_bytes
+        self.last = b""  # what was read last
         self.tell = file.tell
 
     def read(self, size: int) -> bytes:
         self._check(self._file.tell() + size)
         with self._damage():
-            return self._file.read(size)
+            self.last = self._file.read(size)
+            return self.last
 
     def seek(self, position: int) -> int:
         self._check(position)

@@ -28,8 +28,11 @@ from distgan.storage.storage_errors import (
 from distgan.storage.urls import (
     LOCAL_PROTOCOLS,
     S3_PROTOCOLS,
+    WEB_PROTOCOLS,
     check_name,
+    escaped_name,
     filesystem_of,
+    plain_name,
     renew_credentials,
     root_of,
     split_url,
@@ -99,7 +102,11 @@ class Storage:
             return cls(path, "file", path)
         check_name(url, rest.strip("/"), remote=True)
         normalized = f"{protocol}://{rest.strip('/')}"
-        return cls(normalized, protocol, root_of(normalized, protocol))
+        root = root_of(normalized, protocol)
+        if protocol in WEB_PROTOCOLS:
+            root = plain_name(root, protocol)
+            check_name(url, root.partition("://")[2], remote=False)
+        return cls(normalized, protocol, root)
 
     @property
     def fs(self) -> Any:
@@ -122,7 +129,8 @@ class Storage:
         Raises:
             UserError: `name` is absolute, empty or has a part `.` or `..`.
         """
-        return Storage(self._join(self.url, name), self.protocol, self._join(self.root, name))
+        root = self._join(self.root, name)
+        return Storage(f"{self.url.rstrip('/')}/{escaped_name(name, self.protocol)}", self.protocol, root)
 
     def exists(self, name: str) -> bool:
         """Whether a file or folder exists. A missing bucket is an error, not False."""
@@ -228,15 +236,21 @@ class Storage:
                 self._make_parents(path)
                 self.fs.put_file(str(local), path)
 
-    def download(self, name: str, local: Path) -> None:
-        """Copies a file from here to `local`, atomically; makes the folder of `local`."""
+    def download(self, name: str, local: Path, *, most: int | None = None) -> None:
+        """Copies a file from here to `local`, atomically; makes the folder of `local`.
+
+        Raises UserError for a file of more than `most` bytes, without copying more.
+        """
         path = self._path(name)
+        if most is not None and (size := self.facts(name).size) is not None and size > most:
+            raise UserError(f"{self.url}/{name}: has {size:,} bytes; at most {most:,} are read; give a smaller file")
+        bound = {"most": most} if most is not None and self.protocol in WEB_PROTOCOLS else {}
         with translate_errors(str(local.parent)):
             local.parent.mkdir(parents=True, exist_ok=True)
         with self._errors(name), replacing(local) as temporary:
             if self.is_local:
                 check_regular(path)
-            self.fs.get_file(path, str(temporary))
+            self.fs.get_file(path, str(temporary), **bound)
 
     def find(self) -> list[str]:
         """The names of all files below, in sub-folders too, sorted; none for a missing folder."""
@@ -319,7 +333,7 @@ class Storage:
         return self._join(self.root, name)
 
     def _join(self, folder: str, name: str) -> str:
-        check_name(f"{self.url}: {name!r}", name, remote=not self.is_local)
+        check_name(f"{self.url}: {name!r}", name, remote=not self.is_local and self.protocol not in WEB_PROTOCOLS)
         return f"{folder.rstrip('/')}/{name}"
 
     @contextmanager

@@ -10,10 +10,12 @@ import re
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from html import unescape
 from pathlib import Path
 from typing import Any
-from urllib.parse import urljoin
+from urllib.parse import quote, unquote, urljoin
 
+import aiohttp
 import fsspec
 from aiobotocore.session import AioSession
 from botocore.handlers import add_expect_header
@@ -40,6 +42,8 @@ class S3Session(AioSession):  # type: ignore[misc]
 LOCAL_PROTOCOLS = ("file", "local")
 
 S3_PROTOCOLS = ("s3", "s3a")
+
+WEB_PROTOCOLS = ("http", "https")
 
 _PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs", "hdfs": "pyarrow"}
 
@@ -99,8 +103,22 @@ def check_name(what: str, name: str, remote: bool) -> None:
         raise UserError(f"{what}: the characters * ? [ ] cannot be used in a remote name; rename it")
 
 
+def plain_name(name: str, protocol: str) -> str:
+    """A name as a user types it in a URL, without the percent escapes that web addresses have."""
+    return unquote(name, errors="surrogateescape") if protocol in WEB_PROTOCOLS else name
+
+
+def escaped_name(name: str, protocol: str) -> str:
+    """A name as it stands in a URL: the reverse of `plain_name`."""
+    return quote(name, safe=_LITERAL, errors="surrogateescape") if protocol in WEB_PROTOCOLS else name
+
+
+# Characters of a web address that need no escape. A plus is escaped: some stores read it as a space.
+_LITERAL = "/!$&'()*,;=:@~"
+
+
 def filesystem_class(url: str, protocol: str) -> Any:
-    if protocol in {"http", "https"}:
+    if protocol in WEB_PROTOCOLS:
         return WebFileSystem
     try:
         found = fsspec.get_filesystem_class(protocol)
@@ -182,6 +200,9 @@ _MOST_BYTES = 2**31
 
 _MOST_FILE_BYTES = 2**34  # of a file downloaded to the disk
 
+# A large file takes as long as it takes, unless nothing comes.
+_DOWNLOAD_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=60)
+
 _MOST_PAGE_BYTES = 2**24  # of a folder's listing page
 
 _MOST_FOLDERS, _MOST_FILES = 100_000, 10_000_000  # that links lead to
@@ -192,12 +213,18 @@ _LINK = re.compile(r"<a\s[^<>]{0,500}?\bhref\s?=\s?[\"']([^\"'<>\s]{1,1000})", r
 
 
 class WebFileSystem(HTTPFileSystem):  # type: ignore[misc]
-    """fsspec's HTTP file system with four corrections.
+    """fsspec's HTTP file system with five corrections.
 
-    A server that ignores `Range` and sends the whole file is an error, not the requested part. What a server sends
-    is bounded. A server that refuses or fails is an error, not a missing file, nor a folder without files. Links with
-    a query, as for another order of a list, are no files.
+    Names are plain, `a b%.tar`, and escaped in requests only. A server that ignores `Range` and sends the whole file is
+    an error, not the requested part. What a server sends is bounded. A server that refuses or fails is an error, not a
+    missing file, nor a folder without files. Links with a query, as for another order of a list, are no files.
     """
+
+    def encode_url(self, url: str) -> Any:
+        """The address to ask for, as yarl.URL, of a URL whose path is plain."""
+        scheme, _, rest = url.partition("://")
+        host, slash, path = rest.partition("/")
+        return super().encode_url(f"{scheme}://{host}").with_path(slash + escaped_name(path, scheme), encoded=True)
 
     async def _cat_file(self, url: str, start: int | None = None, end: int | None = None, **kwargs: Any) -> bytes:
         if start is None and end is None:
@@ -226,16 +253,16 @@ class WebFileSystem(HTTPFileSystem):  # type: ignore[misc]
                 raise UserError(f"{url}: more than {_MOST_BYTES // 2**30} GiB; too large to be read at once")
             return bytes(found)
 
-    async def _get_file(self, rpath: str, lpath: str, **kwargs: Any) -> None:
+    async def _get_file(self, rpath: str, lpath: str, *, most: int = _MOST_FILE_BYTES, **kwargs: Any) -> None:
         session = await self.set_session()
-        async with session.get(self.encode_url(rpath), **self.kwargs) as answer:
+        async with session.get(self.encode_url(rpath), timeout=_DOWNLOAD_TIMEOUT, **self.kwargs) as answer:
             self._raise_not_found_for_status(answer, rpath)
             found = 0
             with Path(lpath).open("wb") as file:
                 while chunk := await answer.content.read(_CHUNK_BYTES):
                     found += len(chunk)
-                    if found > _MOST_FILE_BYTES:
-                        raise UserError(f"{rpath}: more than {_MOST_FILE_BYTES // 2**30} GiB; give a smaller file")
+                    if found > most:
+                        raise UserError(f"{rpath}: more than {most / 2**30:.3g} GiB; give a smaller file")
                     file.write(chunk)
 
     async def _ls_real(self, url: str, detail: bool = True, **kwargs: Any) -> list[Any]:
@@ -243,9 +270,10 @@ class WebFileSystem(HTTPFileSystem):  # type: ignore[misc]
         page = await self._read(url, 0, _MOST_PAGE_BYTES + 1)
         if len(page) > _MOST_PAGE_BYTES:
             raise UserError(f"{url}: the list of its files has more than {_MOST_PAGE_BYTES // 2**20} MiB")
-        folder = f"{url.rstrip('/')}/"
-        links = {urljoin(folder, link) for link in _LINK.findall(page.decode(errors="ignore"))}
-        names = sorted(link for link in links if link.startswith(folder) and link != folder and not {*"?#"} & {*link})
+        folder = str(self.encode_url(f"{url.rstrip('/')}/"))
+        links = {urljoin(folder, unescape(link)) for link in _LINK.findall(page.decode(errors="ignore"))}
+        below = {link[len(folder) :] for link in links if link.startswith(folder) and not {*"?#"} & {*link}} - {""}
+        names = sorted(f"{url.rstrip('/')}/{plain_name(name, 'http')}" for name in below)
         if not detail:
             return names
         return [{"name": name, "size": None, "type": "directory" if name.endswith("/") else "file"} for name in names]

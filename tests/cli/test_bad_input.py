@@ -463,7 +463,7 @@ SOURCES = [
     Case("Parquet file gone", "data pack a.parquet --format parquet --out new", MISSING),
     Case("CSV file gone", "data pack a.csv --format csv --out new", MISSING),
     Case("CSV file of other columns", "data pack a.csv --format csv --out new", make=files(a_csv=b"name\na.png")),
-    Case("faces at a URL", "data pack s3://bucket/celeba --format celeba --out new"),
+    Case("faces away", "data pack http://127.0.0.1:{port}/a.zip --format celeba --out new", NO_ANSWER, no_server),
     Case("text as photo", PACK_PHOTOS, DAMAGED, photos(b"hello")),
     Case("PostScript as photo", PACK_PHOTOS, DAMAGED, photos(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n")),
     Case("cut photo", PACK_PHOTOS, DAMAGED, photos(GRAY[:60])),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from distgan.data.index import Index
 from distgan.storage.storage import Storage
 from doc_blocks import ROOT, blocks, commands
 from miniatures import BRICKS, CLASSES, COARSE, celeba_folder, cifar_archive, cifar_folder, lego_folder
-from packing import write_image
+from packing import gray, write_foreign, write_image
 from parquet_files import hub_file
 
 pytestmark = pytest.mark.timeout(60)
@@ -40,6 +41,7 @@ MADE = {
     "cifar10-all": (36, 3, CLASSES),
     "lego": (12, 1, []),
     "lego-kinds": (12, 1, sorted(BRICKS)),
+    "from-shards": (3, 3, ["cat", "dog"]),
     "shoes": (2, 3, ["boot", "sandal"]),
     "shoes-by-color": (2, 3, ["black", "brown"]),
     "birds-64": (9, 3, ["cat", "dog"]),
@@ -65,6 +67,13 @@ def birds(folder: Path) -> None:
         (folder / f"{name}.parquet").write_bytes(hub_file(first, count))
 
 
+def shards(folder: Path) -> None:
+    folder.mkdir()
+    write_foreign(folder / "a.tar", [{"jpg": gray(each), "cls": "dog" if each % 2 else "cat"} for each in range(3)])
+    (folder / "a.tar.gz").write_bytes(gzip.compress((folder / "a.tar").read_bytes()))
+    (folder / "a.tar").unlink()
+
+
 def test_every_command_is_known() -> None:
     assert [command[command.index("--out") + 1] for command in COMMANDS] == list(MADE)
 
@@ -78,6 +87,7 @@ def test_a_command(cli: Cli, tmp_path: Path, command: list[str]) -> None:
     lego_folder(tmp_path / "lego")
     shoes(tmp_path)
     birds(tmp_path / "birds" / "data")
+    shards(tmp_path / "packed-shards")
     done = cli(*command[1:])
     assert done.code == 0, done
     out = command[command.index("--out") + 1]

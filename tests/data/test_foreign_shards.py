@@ -91,14 +91,14 @@ FOREIGN: dict[str, Callable[[Path], object]] = {
     "a negative class": lambda folder: write_foreign(folder / "a.tar", [{"jpg": gray(1), "cls": "-1"}]),
     "an identity": lambda folder: write_foreign(folder / "a.tar", [{"jpg": gray(1), "cls": "2000000000"}]),
     "broken json": lambda folder: write_foreign(folder / "a.tar", [{"jpg": gray(1), "json": b"{"}]),
-    "a space in the name": lambda folder: write_foreign(folder / "my shard.tar", [{"jpg": gray(1)}]),
+    "a star in the name": lambda folder: write_foreign(folder / "my*shard.tar", [{"jpg": gray(1)}]),
 }
 
 
 @pytest.mark.parametrize("name", FOREIGN)
 def test_a_wrong_shard_is_named(tmp_path: Path, name: str, same_words: Callable[..., None]) -> None:
     FOREIGN[name](tmp_path)
-    with pytest.raises(UserError, match=r"^\S*( shard)?\.tar: |: no \.tar files there$") as caught:
+    with pytest.raises(UserError, match=r"^\S*\.tar: |: no \.tar files there$") as caught:
         index_shards(Storage.open(str(tmp_path)))
     same_words(str(caught.value), tmp=tmp_path)
     assert not (tmp_path / INDEX_NAME).exists()

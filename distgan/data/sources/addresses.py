@@ -14,10 +14,8 @@ from distgan.data.sources.image_files import MOST_FILE_BYTES
 from distgan.errors import UserError
 from distgan.storage.local_files import temporary_folder
 from distgan.storage.retry import Retry
-from distgan.storage.storage import Storage, translate_errors
-from distgan.storage.urls import LOCAL_PROTOCOLS, split_url
-
-_WEB = ("http", "https")
+from distgan.storage.storage import NotFoundError, Storage, translate_errors
+from distgan.storage.urls import LOCAL_PROTOCOLS, WEB_PROTOCOLS, plain_name, split_url
 
 _MOST_SUB_FOLDERS = 32
 
@@ -38,12 +36,12 @@ class RemoteFile:
         if protocol in LOCAL_PROTOCOLS:
             path = Path(Storage.open(address).root)
             return cls(Storage.open(str(path.parent)), path.name)
-        if protocol in _WEB and "?" in address:
+        if protocol in WEB_PROTOCOLS and "?" in address:
             raise UserError(f"{address}: a query (?…) cannot be read; leave it out, or download the file")
         folder, _, name = address.rstrip("/").rpartition("/")
         if folder.endswith(("/", ":")):
             raise UserError(f"{address}: not the address of a file; add its name")
-        return cls(Storage.open(folder), name)
+        return cls(Storage.open(folder), plain_name(name, protocol))
 
     def __str__(self) -> str:
         return f"{self.storage.url.rstrip('/')}/{self.name}"
@@ -55,15 +53,35 @@ class RemoteFile:
         """
         return _retry(lambda: self.storage.read_bytes(self.name, most=MOST_FILE_BYTES))
 
+    def read_if_there(self, most: int) -> bytes | None:
+        """The bytes of a file of at most `most`; None where there is none."""
+        try:
+            return self.storage.read_bytes(self.name, most=most)
+        except NotFoundError:
+            return None
+
+    def read_range(self, start: int, end: int) -> bytes:
+        """Bytes `[start, end)`; fewer if the file ends before. A server that fails is tried again, as in `read`."""
+        return _retry(lambda: self.storage.read_range(self.name, start, end))
+
+    def copy_to(self, path: Path, most: int | None = None) -> None:
+        """Copies the file to the disk. Raises UserError for more than `most` bytes."""
+        self.storage.download(self.name, path, most=most)
+
     @contextmanager
-    def on_disk(self) -> Iterator[Path]:
-        """The file on the disk: itself, or a copy that is removed at the end."""
+    def on_disk(self, most: int | None = None) -> Iterator[Path]:
+        """The file on the disk: itself, or a copy of at most `most` bytes that is removed at the end."""
         if self.storage.local_path is not None:
             yield self.storage.local_path / self.name
             return
         with temporary_folder() as folder:
-            self.storage.download(self.name, folder / "file")
+            self.copy_to(folder / "file", most)
             yield folder / "file"
+
+
+def is_local(address: str) -> bool:
+    """Whether an address is a path, and no URL of a store or a server."""
+    return split_url(address)[0] in LOCAL_PROTOCOLS
 
 
 def files_at(address: str, suffix: str) -> list[RemoteFile]:
@@ -87,7 +105,8 @@ def files_at(address: str, suffix: str) -> list[RemoteFile]:
         return [RemoteFile.at(address)]
     if is_pattern:
         folder = Storage.open(head or ("/" if address.startswith("/") else "."))
-        found = [RemoteFile(folder, each) for each in folder.list() if fnmatchcase(each, name)]
+        pattern = plain_name(name, protocol)
+        found = [RemoteFile(folder, each) for each in folder.list() if fnmatchcase(each, pattern)]
     else:
         folder = Storage.open(address)
         folder.require()

@@ -7,7 +7,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,12 +16,11 @@ from pydantic import ValidationError
 from distgan.config.plugins import SOURCES, error_text, is_custom, options_model
 from distgan.data.contents import Contents, contents_of
 from distgan.data.index import REASON
+from distgan.data.labels import MAX_LABEL
 from distgan.errors import UserError
 from distgan.storage.storage import Storage
 from distgan.storage.urls import LOCAL_PROTOCOLS, split_url
 from distgan.text import did_you_mean
-
-MAX_LABEL = 65_535
 
 _LONGEST_CLASS = 255
 
@@ -34,13 +33,10 @@ class Source(ABC):
     processes and reads each image once, in any order; so keep names and labels in it, and open files when asked.
 
     Attributes:
-        takes_urls: whether `path` may be a URL; asked of distgan's own sources only.
         classes: class names; a label is an index into them. Empty where images have no labels.
         left_out: how many files the source does not take, by reason: `{"hidden": 2, ".txt": 9}`. `data info` shows
             them. A reason has 1 to 40 printable ASCII characters.
     """
-
-    takes_urls: ClassVar[bool] = False
 
     classes: Sequence[str] = ()
     left_out: Mapping[str, int] = MappingProxyType({})
@@ -60,11 +56,6 @@ class Source(ABC):
     def name(self, number: int) -> str:
         """The name of an image, for messages."""
         return f"image {number}"
-
-
-def numbered_classes(labels: NDArray[np.integer]) -> list[str]:
-    """Class names "0" to the largest label; none where all labels are −1."""
-    return [str(label) for label in range(int(labels.max()) + 1)]
 
 
 def check_class(name: str, where: str) -> None:
@@ -117,9 +108,6 @@ def open_source(format_name: str, path: str, options: Mapping[str, Any]) -> Sour
         raise UserError(f"--option {key} of {format_name}: {message[:1].lower()}{message[1:]}") from None
     given = {option: getattr(values, option) for option in options}
     protocol, rest = split_url(path)
-    if not is_custom(format_name) and not target.takes_urls and protocol not in LOCAL_PROTOCOLS:
-        takers = ", ".join(name for name in SOURCES if SOURCES.resolve(name).takes_urls)
-        raise UserError(f"{path}: --format {format_name} reads no URLs, as {takers} do; download it first")
     if not is_custom(format_name) and protocol in LOCAL_PROTOCOLS and (rest != path or path.startswith("~")):
         path = Storage.open(path).root
     try:

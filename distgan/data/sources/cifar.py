@@ -6,7 +6,7 @@ import shutil
 import tarfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, Literal
@@ -15,13 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distgan.bounds import check_regular
+from distgan.data.sources.addresses import RemoteFile, is_local
 from distgan.data.sources.base import Source
 from distgan.data.sources.plain_pickle import PickledArray, load_plain_dict
 from distgan.data.sources.waiting_images import WaitingImages
-from distgan.data.tar import opened_tar
+from distgan.data.tar import TARS, opened_tar
 from distgan.errors import UserError
 from distgan.storage.local_files import temporary_folder
-from distgan.storage.storage import translate_errors
+from distgan.storage.storage import NotFoundError, Storage, translate_errors
 from distgan.text import did_you_mean
 
 SIDE = 32
@@ -176,8 +177,8 @@ _GIVE = "give the folder or the .tar.gz of CIFAR-10 or CIFAR-100 as downloaded"
 class CifarSource(Source):
     """The 32x32 color images of a `split`, in the order of the batches.
 
-    `path` is the folder of the batches, its parent, or the archive (`.tar.gz`). CIFAR-100 has 100 fine classes, or
-    with `label` "coarse" 20 coarse ones.
+    `path` is the folder of the batches, its parent, or the archive (`.tar.gz`), local or at a URL. CIFAR-100 has 100
+    fine classes, or with `label` "coarse" 20 coarse ones.
 
     One batch at a time is in memory. The images wait in a temporary file (3 KiB an image) that is deleted with the
     source.
@@ -217,27 +218,57 @@ class CifarSource(Source):
 
 @contextmanager
 def _folder_of_batches(path: str) -> Iterator[Path]:
-    """The folder of the batches; those of an archive are unpacked into a temporary one."""
+    """The folder of the batches; those of an archive or of a folder at a URL are written into a temporary one."""
+    if not is_local(path):
+        with temporary_folder() as folder:
+            if path.endswith(TARS):
+                _unpack(path, folder)
+            else:
+                _copy(Storage.open(path), folder)
+            yield folder
+        return
     root = Path(path)
     with translate_errors(path):
         if not root.is_dir():
             check_regular(root)
-        inside = [root / form.folder for form in FORMS if (root / form.folder).is_dir()]
-    if len(inside) > 1:
-        raise UserError(f"{path}: holds {' and '.join(folder.name for folder in inside)}; give one of them")
+        inside = [form.folder for form in FORMS if (root / form.folder).is_dir()]
+    _check_one(inside, path)
     if inside or root.is_dir():
-        yield inside[0] if inside else root
+        yield root / inside[0] if inside else root
         return
     with temporary_folder() as folder:
         _unpack(path, folder)
         yield folder
 
 
+def _check_one(folders: Sequence[str], path: str) -> None:
+    if len(folders) > 1:
+        raise UserError(f"{path}: holds {' and '.join(folders)}; give one of them")
+
+
+def _copy(root: Storage, folder: Path) -> None:
+    """Copies the files of a form from a URL, that of their folder or its parent."""
+    inside = [form for form in FORMS if any(root.child(form.folder).exists(name) for name in form.names.values())]
+    _check_one([form.folder for form in inside], root.url)
+    source = root.child(inside[0].folder) if inside else root
+    for form in inside or FORMS:
+        if not any(source.exists(name) for name in form.names.values()):
+            continue
+        for name in {*form.names.values(), *form.train, *form.test}:
+            with suppress(NotFoundError):  # which is told where it is asked for
+                RemoteFile(source, name).copy_to(folder / name, _MOST_BYTES)
+        return
+
+
 def _unpack(path: str, folder: Path) -> None:
     """Writes those files of the archive that a form names into the folder."""
     wanted = {name for form in FORMS for name in (*form.train, *form.test, *form.names.values())}
     try:
-        with translate_errors(path), opened_tar(Path(path), _MOST_UNPACKED_BYTES) as archive:
+        with (
+            translate_errors(path),
+            RemoteFile.at(path).on_disk(_MOST_UNPACKED_BYTES) as local,
+            opened_tar(local, path, _MOST_UNPACKED_BYTES) as archive,
+        ):
             for member in archive:
                 name = PurePosixPath(member.name).name
                 content = archive.extractfile(member) if name in wanted and member.isreg() else None

@@ -29,8 +29,6 @@ class CsvSource(FileSource):
     the different labels, ordered by name, or by number if all are numbers; an empty label is none.
     """
 
-    takes_urls = True
-
     def __init__(self, path: str, image_column: str | None = None, label_column: str | None = None) -> None:
         """Raises UserError for a file that is no such table, and for columns that are missing or ambiguous."""
         self._table = RemoteFile.at(path)
@@ -54,9 +52,11 @@ class CsvSource(FileSource):
         return len(self._paths)
 
     def file(self, number: int) -> bytes:
-        address = self.name(number)
+        path, address = self._paths[number], self.name(number)
         if "://" not in address:
             return read_file(Path(address), address)
+        if "://" not in path:  # what leads out of the folder is refused
+            return RemoteFile(self._table.storage, posixpath.normpath(path)).read()
         image = RemoteFile.at(address)
         if not self._table.storage.is_local and image.storage.is_local:
             raise UserError(f"{self._table}: names {address}, a file of this machine; download the table to read such")
@@ -71,7 +71,7 @@ class CsvSource(FileSource):
             return path
         if folder.is_local:
             return posixpath.normpath(posixpath.join(folder.url, path))
-        return f"{folder.url}/{posixpath.normpath(path)}"  # what then leads out of the folder is refused
+        return f"{folder.url}/{posixpath.normpath(path)}"
 
 
 def _read(table: RemoteFile) -> tuple[list[str], list[list[str]]]:

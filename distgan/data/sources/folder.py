@@ -1,4 +1,4 @@
-"""A folder of image files, whose classes are its sub-folders, in the file names, in a table, or none."""
+"""Image files below a folder or in an archive; classes are its folders, in the names, in a table, or none."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
 
-from distgan.bounds import MOST_RECORD_BYTES, parse_json, read_bytes, time_limit
-from distgan.data.files import HIDDEN, WITHOUT_IMAGE, is_hidden, kind_of_file, walk_files
+from distgan.bounds import MOST_RECORD_BYTES, parse_json, time_limit
+from distgan.data.files import WITHOUT_IMAGE, kind_of_file
 from distgan.data.images import SUFFIXES
-from distgan.data.sources.addresses import RemoteFile
-from distgan.data.sources.base import MAX_LABEL, named_classes, numbered_classes
-from distgan.data.sources.image_files import FileSource, read_file
+from distgan.data.labels import MAX_LABEL, numbered_classes
+from distgan.data.sources.base import named_classes
+from distgan.data.sources.image_files import FileSource
+from distgan.data.sources.trees import tree_at
 from distgan.errors import UserError
-from distgan.storage.storage import Storage, translate_errors
 
 _TABLE = PurePosixPath("dataset.json")  # StyleGAN's labels
 
@@ -26,7 +26,7 @@ _PATTERN_S = 1.0  # for a name
 
 
 class FolderSource(FileSource):
-    """The images below a folder, ordered by path, as `files.walk_files` finds them; or below a URL.
+    """The images below a folder or inside a zip or tar file, ordered by path; local, or at a URL. See `trees`.
 
     By default the classes are the sub-folders, if any, ordered by name, or by number if all are numbers. Labels in
     StyleGAN's `dataset.json` have priority: `{"labels": [["00000/img00000000.png", 6], …]}`, or null for none.
@@ -36,14 +36,14 @@ class FolderSource(FileSource):
     "3001 brick 2x4 000L.png".
     """
 
-    takes_urls = True
-
     def __init__(self, path: str, label_pattern: str | None = None) -> None:
-        self._path, self._storage = path.rstrip("/") or "/", Storage.open(path)
-        present, left_out = _local_files(path) if self._storage.is_local else _remote_files(self._storage)
+        self._tree = tree_at(path, lambda file: file.suffix.lower() in SUFFIXES or file.name == _TABLE.name)
+        present, left_out = self._tree.files, self._tree.left_out
         files = [file for file in present if file.suffix.lower() in SUFFIXES]
         has_table = label_pattern is None and _TABLE in present
-        table = _read_table(self._read(_TABLE, MOST_RECORD_BYTES), self._name(_TABLE)) if has_table else None
+        table: dict[str, int] | None = None
+        if has_table:
+            table = _read_table(self._tree.read_table(_TABLE, MOST_RECORD_BYTES), self._name(_TABLE))
         left_out += Counter(
             kind_of_file(file.name)
             for file in present
@@ -67,10 +67,7 @@ class FolderSource(FileSource):
         return len(self._items)
 
     def file(self, number: int) -> bytes:
-        file = self._items[number][0]
-        if self._storage.is_local:
-            return read_file(Path(self._path) / file, self._name(file))
-        return RemoteFile(self._storage, str(file)).read()
+        return self._tree.read(self._items[number][0])
 
     def label(self, number: int) -> int:
         return self._items[number][1]
@@ -79,13 +76,7 @@ class FolderSource(FileSource):
         return self._name(self._items[number][0])
 
     def _name(self, file: PurePosixPath) -> str:
-        return str(Path(self._path) / file) if self._storage.is_local else f"{self._path}/{file}"
-
-    def _read(self, file: PurePosixPath, most: int) -> bytes:
-        if not self._storage.is_local:
-            return self._storage.read_bytes(str(file), most=most)
-        with translate_errors(self._name(file)):
-            return read_bytes(Path(self._path) / file, most)
+        return self._tree.location(file)
 
     def _folders(self, files: list[PurePosixPath]) -> list[str]:
         """The sub-folder of each file; "" for all if they are in the root itself."""
@@ -122,31 +113,6 @@ class FolderSource(FileSource):
                 f"--label-pattern {pattern!r} finds {len(set(labels))} classes; at most {MAX_LABEL + 1} can be"
             )
         return labels
-
-
-def _local_files(path: str) -> tuple[list[PurePosixPath], Counter[str]]:
-    """The files below a folder, relative to it and ordered, and what is left out."""
-    root = Path(path)
-    with translate_errors(path):
-        if not root.is_dir():
-            raise UserError(f"{path}: no such folder of images")
-    files, left_out = walk_files(root)
-    return [PurePosixPath(file.relative_to(root)) for file in files], left_out
-
-
-def _remote_files(storage: Storage) -> tuple[list[PurePosixPath], Counter[str]]:
-    """The same as `_local_files`, at a URL; a hidden folder counts as one."""
-    files: list[PurePosixPath] = []
-    hidden = set()
-    for name in map(PurePosixPath, storage.find()):
-        first = next((place for place, part in enumerate(name.parts) if is_hidden(part)), None)
-        if first is None:
-            files.append(name)
-        else:
-            hidden.add(name.parts[: first + 1])
-    if not files:
-        raise UserError(f"{storage.url}: no such folder of images; check the name")
-    return sorted(files), Counter({HIDDEN: len(hidden)})
 
 
 def _from_table(files: list[PurePosixPath], table: dict[str, int], where: str) -> tuple[list[str], list[int]]:

@@ -9,8 +9,10 @@ import zlib
 import numpy as np
 from numpy.typing import NDArray
 
-from distgan.bounds import check_zip, open_regular
-from distgan.data.sources.base import MAX_LABEL, Source, numbered_classes
+from distgan.bounds import MOST_UNPACKED_BYTES, check_zip, open_regular
+from distgan.data.labels import MAX_LABEL, numbered_classes
+from distgan.data.sources.addresses import RemoteFile
+from distgan.data.sources.base import Source
 from distgan.errors import UserError
 
 _IMAGE_KEYS = ("images", "x", "x_train", "arr_0")
@@ -27,13 +29,13 @@ _UNREADABLE = (
 class NpzSource(Source):
     """`images` uint8 (N, H, W) or (N, H, W, 1 or 3) and `labels` (N,) or (N, 1) of integers from 0.
 
-    Also accepted are the names x and y, x_train and y_train, arr_0 and arr_1.
+    Also accepted are the names x and y, x_train and y_train, arr_0 and arr_1. `path` is a file, local or at a URL.
     """
 
     def __init__(self, path: str) -> None:
         self._path = path
         try:
-            with open_regular(path) as file:
+            with RemoteFile.at(path).on_disk(MOST_UNPACKED_BYTES) as local, open_regular(local) as file:
                 check_zip(file, path)
                 with np.load(file, allow_pickle=False) as archive:
                     names = archive.files

@@ -13,8 +13,9 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from distgan.bounds import check_unpacked, parse_json
+from distgan.data.labels import MAX_LABEL
 from distgan.data.sources.addresses import RemoteFile, files_at
-from distgan.data.sources.base import MAX_LABEL, check_class, named_classes
+from distgan.data.sources.base import check_class, named_classes
 from distgan.data.sources.columns import pick_column
 from distgan.data.sources.image_files import MOST_FILE_BYTES, FileSource
 from distgan.data.sources.waiting_images import WaitingImages
@@ -48,8 +49,6 @@ class ParquetSource(FileSource):
     A few rows at a time are in memory. The images wait in a temporary file, as large as they are, that is deleted with
     the source.
     """
-
-    takes_urls = True
 
     def __init__(
         self,
