@@ -9,6 +9,9 @@ from pathlib import Path
 import fsspec
 import pytest
 
+from distgan.data.index import Index
+from distgan.data.shard_index import index_shards
+from distgan.data.shard_source import ShardSource
 from distgan.data.verify import verify
 from distgan.errors import UserError
 from distgan.storage import urls
@@ -65,6 +68,9 @@ def test_a_public_bucket_is_read_and_trained_on_without_credentials(
         fsspec.config.set_conf_env(conf, {"FSSPEC_S3_ANON": "true"})
         monkeypatch.setitem(fsspec.config.conf, "s3", conf["s3"])
         assert verify(storage) == []
+        index = Index.load(storage)
+        names = ShardSource.parse(f"{storage.url}/shard-{{00000..{len(index.header.shards) - 1:05}}}.tar")
+        assert len(index_shards(names, to=Storage.open(str(tmp_path / "index")))) == len(index)
         summary, _ = run(tiny_config("quickstart", storage.url, 2), str(tmp_path / "runs"))
         assert summary.reason == "budget"
         with pytest.raises(UserError, match="access denied"):
