@@ -119,6 +119,7 @@ class BlockCache:
                 data = self._take(path, block)
                 if data is None:
                     with self._warn_on_error():
+                        self._folder.mkdir(parents=True, exist_ok=True)  # anew, where it was deleted
                         locks.enter_context(locked(path.with_suffix(".lock")))
                     data = self._take(path, block)
                 if data is None:
@@ -159,6 +160,7 @@ class BlockCache:
         return data if block.holds(data) else None
 
     def _put(self, path: Path, data: bytes) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=self._folder, suffix=".part")
         try:
             with os.fdopen(handle, "wb") as file:

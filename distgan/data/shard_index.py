@@ -58,7 +58,13 @@ def index_shards(
     names = [name for name in listed if name.endswith(".tar")]
     if not names:
         raise UserError(f"{folder.url}: no .tar files there{_remedy(source, listed)}")
-    check_finished(folder)
+    try:
+        check_finished(folder)
+    except UnavailableError:
+        raise
+    except StorageError:  # a bucket without the right to list denies access to objects that do not exist
+        if not elsewhere:
+            raise
     _check_place(place, elsewhere)
     labels, scanned, etags = LabelReader(classes), list[ScannedShard](), list[str | None]()
     with temporary_folder() as local:

@@ -11,7 +11,7 @@ from distgan.data.index import Index, Shard, index_command
 from distgan.data.shard_checks import change_of
 from distgan.data.tar import tar_members
 from distgan.errors import UserError
-from distgan.storage.storage import FileFacts, Storage
+from distgan.storage.storage import FileFacts, NotFoundError, Storage
 
 
 def verify(
@@ -25,8 +25,8 @@ def verify(
     libjpeg only warns of, which are no faults.
     """
     index = Index.load(storage)
-    faults: list[str] = []
     folder, first = index.shard_folder(storage), 0
+    faults = _without_ranges(folder, index.header.shards[0].name)
     for number, shard in enumerate(index.header.shards):
         samples = range(first, first + shard.samples)
         before = recovered_jpegs.value
@@ -41,6 +41,18 @@ def verify(
             on_progress(samples.stop)
         first = samples.stop
     return faults
+
+
+def _without_ranges(folder: Storage, shard: str) -> list[str]:
+    """The fault of a web server that sends no parts of files, which training reads."""
+    try:
+        if folder.protocol in {"http", "https"}:
+            folder.read_range(shard, 1, 2)
+    except NotFoundError:  # told with the shard's other faults
+        return []
+    except UserError as error:
+        return [str(error)]
+    return []
 
 
 def _etag_changed(folder: Storage, shard: Shard) -> str | None:

@@ -115,7 +115,8 @@ _BY_KIND: tuple[tuple[tuple[type[Exception], ...], str], ...] = (
             boto.TokenRetrievalError,
             boto.UnauthorizedSSOTokenError,
         ),
-        "no usable credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE",
+        "no usable credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE; "
+        "for a public bucket set FSSPEC_S3_ANON=true",
     ),
     ((boto.ParamValidationError,), _BY_S3_CODE["InvalidBucketName"]),
     ((boto.ReadTimeoutError,), "the server did not answer in time; check the network"),
@@ -231,7 +232,7 @@ def _is_temporary(error: Exception) -> bool:
     if code == EXPIRED:
         return not from_environment()
     if code:
-        return _BY_S3_CODE.get(code) in _TEMPORARY_LINES
+        return _BY_S3_CODE.get(code) in _TEMPORARY_LINES or (code.isdigit() and int(code) >= 500)
     if (status := http_status(error)) is not None:
         return status == 429 or status >= 500
     if isinstance(error, OSError) and error.errno in _TEMPORARY_ERRNO:
@@ -258,9 +259,10 @@ def _explain(url: str, error: Exception) -> UserError | None:
         return UserError(f"{url}: {line}")
     if isinstance(error, FileNotFoundError):
         return NotFoundError(f"{url}: not found; check the name{where}")
-    status = None if _is_s3(url) else http_status(error)
+    status = (int(code) if code.isdigit() else None) if _is_s3(url) else http_status(error)
     if status is not None:
-        return _by_status(url, status)
+        explained = _by_status(url, status)
+        return type(explained)(f"{explained}{where}")
     of_network = isinstance(error, aiohttp.ClientError | SSLError)  # TLS error numbers look like those of the system
     if isinstance(error, OSError) and error.errno in _BY_ERRNO and not code and not of_network:
         return UserError(f"{url}: {_BY_ERRNO[error.errno]}")

@@ -13,7 +13,7 @@ import pytest
 
 from distgan.config.load import load_config
 from distgan.errors import UserError
-from distgan.evaluation.extractors import published
+from distgan.evaluation.extractors import published, weights
 from distgan.evaluation.extractors.published import KnownExtractor, PublishedWeights
 from distgan.evaluation.extractors.weights import VARIABLE, cache_folder, extractor_weights, with_weights
 from distgan.storage.storage import Storage
@@ -104,6 +104,7 @@ def test_remote_weights_are_fetched_once(bucket: str, tmp_path: Path, monkeypatc
         assert process.exitcode == 0
     assert downloads.read_text() == "port.pth\n"
     fsspec.open(url, "wb").fs.rm(url)
+    monkeypatch.setattr(weights, "locked", None)  # a folder that this user can read, but not write to
     path = found("evaluation.extractor=fid", f"evaluation.weights={url}")
     assert path == cache_folder() / "port.pth"
     assert path.read_bytes() == BYTES

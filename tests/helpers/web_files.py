@@ -1,4 +1,4 @@
-"""A web server for the files of a folder, with ranges and ETags."""
+"""A web server for the files of a folder, with ETags and usually with ranges."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from typing import Any
 from served import served
 
 
-class _Handler(SimpleHTTPRequestHandler):
-    def __init__(self, *arguments: Any, asked: list[str], lists: bool, **options: Any) -> None:
-        self._asked, self._lists = asked, lists
+class FileHandler(SimpleHTTPRequestHandler):
+    def __init__(self, *arguments: Any, asked: list[str], lists: bool, ranges: bool, **options: Any) -> None:
+        self._asked, self._lists, self._ranges = asked, lists, ranges
         super().__init__(*arguments, **options)
 
     def log_message(self, *_: object) -> None:
@@ -34,7 +34,7 @@ class _Handler(SimpleHTTPRequestHandler):
             self.send_error(404)
             return
         data = body = path.read_bytes()
-        wanted = self.headers.get("Range")
+        wanted = self.headers.get("Range") if self._ranges else None
         if wanted:
             start, end = (int(number) for number in wanted.removeprefix("bytes=").split("-"))
             body = data[start : end + 1]
@@ -47,8 +47,8 @@ class _Handler(SimpleHTTPRequestHandler):
 
 
 @contextmanager
-def web_server(folder: Path, *, lists: bool = False) -> Iterator[tuple[str, list[str]]]:
+def web_server(folder: Path, *, lists: bool = False, ranges: bool = True) -> Iterator[tuple[str, list[str]]]:
     """The server's URL, and a list of the requests that it gets; with `lists` a folder is a page of links."""
     asked: list[str] = []
-    with served(partial(_Handler, directory=str(folder), asked=asked, lists=lists)) as url:
+    with served(partial(FileHandler, directory=str(folder), asked=asked, lists=lists, ranges=ranges)) as url:
         yield url, asked

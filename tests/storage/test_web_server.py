@@ -21,10 +21,15 @@ from fsspec.spec import AbstractFileSystem
 from requests.utils import should_bypass_proxies
 
 import distgan
+from distgan.data.blocks import BlockReader
+from distgan.data.index import Index
+from distgan.data.verify import verify
 from distgan.errors import UserError
 from distgan.storage import urls
 from distgan.storage.s3_server.security import secure
 from distgan.storage.storage import NotFoundError, Storage, UnavailableError
+from toy_data import pack_numbered
+from web_files import web_server
 
 pytestmark = pytest.mark.timeout(30)
 _FILE = bytes(range(100))
@@ -92,6 +97,18 @@ def test_a_server_without_ranges_gives_whole_files_and_the_start_of_them() -> No
             storage.read_range("a", 3, 5)
 
 
+def test_data_on_a_server_without_ranges_is_told_as_such(tmp_path: Path) -> None:
+    pack_numbered(tmp_path, 20)
+    with web_server(tmp_path, ranges=False) as (url, _):
+        storage = Storage.open(url)
+        index = Index.load(storage)
+        with pytest.raises(UserError, match=r"shard-00000\.tar: the server sends only whole files") as caught:
+            BlockReader(storage, index).read(index.blocks)
+        assert verify(storage) == [str(caught.value)]
+    with web_server(tmp_path) as (url, _):
+        assert verify(Storage.open(url)) == []
+
+
 @pytest.mark.parametrize(
     ("status", "message"),
     [
@@ -146,6 +163,35 @@ def test_an_untrusted_certificate(tmp_path: Path) -> None:
     expected = r"certificate is not trusted \(self-signed certificate\); name a file .* in SSL_CERT_FILE$"
     with _server(encrypted_by=tmp_path) as storage, pytest.raises(UserError, match=expected):
         storage.read_bytes("a")
+
+
+def test_an_untrusted_certificate_of_an_s3_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "any")
+    expected = r"certificate is not trusted \(self-signed certificate\); name a file .* in AWS_CA_BUNDLE \(endpoint"
+    with _server(encrypted_by=tmp_path) as storage:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", storage.url)
+        with pytest.raises(UserError, match=expected):
+            Storage.open("s3://bucket/folder").read_bytes("a")
+
+
+@pytest.mark.parametrize(
+    ("status", "words", "waited"),
+    [(401, "access denied", False), (418, "the server refuses", False), (520, "overloaded or failing", True)],
+)
+def test_a_status_that_s3_does_not_know_is_in_the_message(
+    status: int, words: str, waited: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a proxy before the store."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "any")
+    with _server(status=status, file=b"", do_HEAD=lambda self: self.do_GET()) as storage:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", storage.url)
+        with pytest.raises(
+            UserError, match=rf"^s3://bucket/folder/a: .*{words} .*\(HTTP {status}\).*endpoint"
+        ) as caught:
+            Storage.open("s3://bucket/folder").read_bytes("a")
+        assert isinstance(caught.value, UnavailableError) == waited
 
 
 def test_https_where_http_is_spoken() -> None:

@@ -71,10 +71,12 @@ def extractor_weights(evaluation: EvaluationConfig) -> Path | None:
 
 def _fetched(url: str, published: PublishedWeights) -> Path:
     path = cache_folder() / published.file
+    if _is_whole(path, published):  # perhaps in a folder that this user cannot write to
+        return path
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with locked(path.with_suffix(".lock")):
-            if not path.is_file() or _digest(path) != published.sha256:
+            if not _is_whole(path, published):
                 _fetch(url, path, published)
     except (OSError, UserError) as error:
         refused = error if isinstance(error, OSError) else error.__cause__
@@ -87,6 +89,13 @@ def _fetched(url: str, published: PublishedWeights) -> Path:
         _log.warning("%s: cannot be stored in %s (%s); downloaded for this process only", url, path.parent, reason)
         return folder / published.file
     return path
+
+
+def _is_whole(path: Path, published: PublishedWeights) -> bool:
+    try:
+        return path.is_file() and _digest(path) == published.sha256
+    except OSError:
+        return False
 
 
 def _fetch(url: str, path: Path, published: PublishedWeights) -> None:

@@ -34,9 +34,11 @@ def find_token(file: Path | None = None) -> str | None:
         return _read_token(Path(path), "RAY_AUTH_TOKEN_PATH")
     try:
         usual = Path.home() / ".ray" / "auth_token"
-    except RuntimeError:  # a user without a home
+        if not usual.is_file():
+            return None
+    except (RuntimeError, PermissionError):  # a user without a home, or with another one's
         return None
-    return _read_token(usual, "the token of this user") if usual.is_file() else None
+    return _read_token(usual, "the token of this user")
 
 
 # What `cluster/local/up` and users set in a shell for a cluster.
