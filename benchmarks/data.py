@@ -17,12 +17,13 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+import psutil
 import simplejpeg
 import webdataset as wds
 from numpy.typing import NDArray
@@ -70,10 +71,14 @@ class SmoothNoise(Source):
 
 @dataclass(frozen=True)
 class Epoch:
-    """What a side does with an epoch: images a second, and microseconds of this process's processors an image."""
+    """What a side does with an epoch: images a second, and microseconds of processors an image.
+
+    `cpu_us` are those of this process, `server_us` those of the S3 server, which has the same processors.
+    """
 
     rate: float
     cpu_us: float = 0.0
+    server_us: float = 0.0
 
 
 def decode(data: bytes) -> NDArray[np.uint8]:
@@ -97,8 +102,8 @@ def _decode_all(images: list[bytes]) -> None:
         decode(data)
 
 
-def stream(url: str, size: int, threads: int) -> Epoch:
-    """An epoch of distgan's batches."""
+def stream(url: str, size: int, threads: int, server_pid: int | None = None) -> Epoch:
+    """An epoch of distgan's batches, read from the server if there is one."""
     dataset = Dataset.open(DataConfig(url=url), (3, size, size))
     batches = len(dataset.index) // BATCH
     source = BatchStream(
@@ -113,7 +118,7 @@ def stream(url: str, size: int, threads: int) -> Epoch:
         decode_threads=threads,
     )
     try:
-        return _consume(source.next() for _ in range(batches))
+        return _consume((source.next() for _ in range(batches)), server_pid)
     finally:
         source.close()
 
@@ -133,13 +138,21 @@ def litdata(folder: Path, workers: int) -> Epoch:
     return _consume(StreamingDataLoader(dataset, batch_size=BATCH, num_workers=workers))
 
 
-def _consume(batches: Iterable[object]) -> Epoch:
+def _consume(batches: Iterable[object], server_pid: int | None = None) -> Epoch:
     """Takes all batches; the first one, which has the start of threads and processes, is not timed."""
     source: Iterator[object] = iter(batches)
     next(source)
-    begin = time.perf_counter(), time.process_time()
-    taken = sum(1 for _ in source)
-    return _epoch(begin, taken * BATCH)
+    begin, server_begin = (time.perf_counter(), time.process_time()), _cpu_seconds(server_pid)
+    images = sum(1 for _ in source) * BATCH
+    return replace(_epoch(begin, images), server_us=1e6 * (_cpu_seconds(server_pid) - server_begin) / images)
+
+
+def _cpu_seconds(pid: int | None) -> float:
+    """Seconds of processors that a process has had."""
+    if pid is None:
+        return 0.0
+    times = psutil.Process(pid).cpu_times()
+    return float(times.user + times.system)
 
 
 def _epoch(begin: tuple[float, float], images: int) -> Epoch:
@@ -147,7 +160,7 @@ def _epoch(begin: tuple[float, float], images: int) -> Epoch:
     return Epoch(images / seconds, 1e6 * cpu / images)
 
 
-def sides(kind: str, threads: int, bucket: str, folder: Path) -> dict[str, Callable[[], Epoch]]:
+def sides(kind: str, threads: int, bucket: str, server_pid: int, folder: Path) -> dict[str, Callable[[], Epoch]]:
     """Packs the images of a kind, and returns what is timed on them."""
     encoding, size = kind.split("-")[0], int(kind.split("-")[1])
     packed = folder / kind
@@ -171,7 +184,7 @@ def sides(kind: str, threads: int, bucket: str, folder: Path) -> dict[str, Calla
     found: dict[str, Callable[[], Epoch]] = {}
     for count in sorted({1, threads}):
         found[f"decoder alone, {count} thread(s)"] = partial(decoder_alone, images, count)
-        found[f"distgan, S3, {count} thread(s)"] = partial(stream, storage.url, size, count)
+        found[f"distgan, S3, {count} thread(s)"] = partial(stream, storage.url, size, count, server_pid)
         found[f"distgan, disk, {count} thread(s)"] = partial(stream, str(packed), size, count)
     found[f"webdataset, disk, {threads} processes"] = partial(webdataset, packed, threads)
     if importlib.util.find_spec("litdata") is not None and encoding == "jpg":
@@ -191,21 +204,23 @@ def _write_litdata(images: list[bytes], folder: Path) -> Path:
     return folder
 
 
-def measure(kind: str, threads: int, repeats: int, bucket: str, folder: Path) -> None:
+def measure(kind: str, threads: int, repeats: int, bucket: str, server_pid: int, folder: Path) -> None:
     """Prints a table of all sides, timed in turn."""
-    timed = sides(kind, threads, bucket, folder)
+    timed = sides(kind, threads, bucket, server_pid, folder)
     epochs: dict[str, list[Epoch]] = {name: [] for name in timed}
     for _ in range(repeats):
         for name, run in timed.items():
             epochs[name].append(run())
-    table = Table(kind, "images a second", "of the decoder", "processor time, µs", title_justify="left")
+    table = Table(kind, "images a second", "of the decoder", "processor time, µs", "server's, µs", title_justify="left")
     alone = [epoch.rate for epoch in epochs["decoder alone, 1 thread(s)"]]
     for name, values in epochs.items():
         used = threads if f"{threads} " in name else 1
         share = statistics.median(value.rate / (used * rate) for value, rate in zip(values, alone, strict=True))
         cpu = statistics.median(value.cpu_us for value in values)
         own = "" if "processes" in name else f"{cpu:,.0f}"
-        table.add_row(name, f"{statistics.median(value.rate for value in values):,.0f}", f"{share:.2f}", own)
+        server_cpu = f"{statistics.median(value.server_us for value in values):,.0f}" if "S3" in name else ""
+        rate = statistics.median(value.rate for value in values)
+        table.add_row(name, f"{rate:,.0f}", f"{share:.2f}", own, server_cpu)
     console.print(table)
 
 
@@ -223,7 +238,7 @@ def main() -> None:
         server.make_buckets(handle, ["benchmark"])
         os.environ |= handle.environment()
         for kind in arguments.kinds:
-            measure(kind, arguments.threads, arguments.repeats, "s3://benchmark", Path(folder))
+            measure(kind, arguments.threads, arguments.repeats, "s3://benchmark", handle.pid, Path(folder))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tarfile
-from bisect import bisect_right
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,7 +29,7 @@ class Dataset:
     def __init__(self, index: Index, reader: BlockReader, shape: tuple[int, int, int], config: DataConfig) -> None:
         self.index, self.reader, self.shape = index, reader, shape
         self._resize, self._bad_samples = config.resize, config.bad_samples
-        self._block_starts = [block.first for block in index.blocks]
+        self._block_starts = np.array([block.first for block in index.blocks])
 
     @classmethod
     def open(cls, config: DataConfig, shape: tuple[int, int, int], retry: Retry | None = None) -> Dataset:
@@ -48,7 +47,12 @@ class Dataset:
 
     def block_of(self, sample: int) -> Block:
         """The block that contains a sample."""
-        return self.index.blocks[bisect_right(self._block_starts, sample) - 1]
+        return self.index.blocks[int(np.searchsorted(self._block_starts, sample, side="right")) - 1]
+
+    def block_numbers(self, samples: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The numbers of the blocks that contain the samples."""
+        numbers: NDArray[np.int64] = np.searchsorted(self._block_starts, samples, side="right") - 1
+        return numbers
 
     def images(self, samples: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
         """The given samples (ascending numbers) and their images; each block is read once.

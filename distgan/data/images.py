@@ -266,6 +266,10 @@ def _clean_jpeg(
     data: bytes, image_size: int | None, channels: int, resize: Resize, out: NDArray[np.uint8] | None
 ) -> NDArray[np.uint8] | None:
     """Decodes a JPEG by libjpeg; None if it warns. Raises ValueError for a wrong size, or too much work."""
+    if out is not None and _has_one_scan(data):  # a larger image does not fit into `out` and is not decoded
+        pixels = jpeg_pixels(data, channels, out)
+        if pixels is not None and pixels.shape == out.shape:
+            return out
     try:
         height, width, *_ = simplejpeg.decode_jpeg_header(data)
     except ValueError:
@@ -273,9 +277,7 @@ def _clean_jpeg(
     _check_size(width, height, image_size, resize)
     check_pixels(width, height)
     _check_scans(data, width * height)
-    if out is None or out.shape[:2] != (height, width):
-        return jpeg_pixels(data, channels)
-    return None if jpeg_pixels(data, channels, out) is None else out
+    return jpeg_pixels(data, channels)
 
 
 def _check_size(width: int, height: int, image_size: int | None, resize: Resize) -> None:

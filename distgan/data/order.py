@@ -71,8 +71,8 @@ class Stream:
         """(epoch, window, offset in the window) of the sample at `position`, counted from the start of the run."""
         epoch, place = divmod(position, len(self))
         _, starts = self._epoch_layout(epoch)
-        window = int(np.searchsorted(starts, place, side="right")) - 1
-        return epoch, window, place - int(starts[window])
+        window = bisect_right(starts, place) - 1
+        return epoch, window, place - starts[window]
 
     def samples(self, position: int, count: int) -> NDArray[np.int64]:
         """The sample numbers at positions [position, position + count)."""
@@ -82,14 +82,14 @@ class Stream:
             part = self.window(epoch, number).samples[place : place + count]
             parts.append(part)
             position, count = position + len(part), count - len(part)
-        return np.concatenate(parts)
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
-    def _layout(self, epoch: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def _layout(self, epoch: int) -> tuple[NDArray[np.int64], list[int]]:
         """The order of the epoch's slices, and the start of each window."""
         order = np.random.default_rng([self._seed, self._number, epoch]).permutation(len(self._slices))
         sizes = np.array([self._slices[part].stop - self._slices[part].first for part in order])
         starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])[:: self._window_blocks]
-        return order, starts
+        return order, starts.tolist()
 
     def _window(self, epoch: int, number: int) -> ShuffleWindow:
         order, starts = self._epoch_layout(epoch)
@@ -97,7 +97,7 @@ class Stream:
         slices = tuple(self._slices[part] for part in chosen)
         samples = np.concatenate([np.arange(part.first, part.stop) for part in slices])
         rng = np.random.default_rng([self._seed, self._number, epoch, number + 1])
-        return ShuffleWindow(slices, int(starts[number]), rng.permutation(samples))
+        return ShuffleWindow(slices, starts[number], rng.permutation(samples))
 
 
 class Order:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from distgan.data.batch_memory import BatchMemory, DecodedSamples
 from distgan.data.dataset import Dataset
+from distgan.data.index import Block
 from distgan.data.order import Order
 
 _READERS = 8
@@ -37,27 +37,20 @@ class Group:
 
 
 @dataclass(frozen=True)
-class _PlannedGroup:
-    """A group of which images are still being decoded; `first_seen` are its samples that no earlier batch has."""
+class _PlannedBatch:
+    """The images of all groups, one after the other, of which some are still being decoded.
 
+    `position` is that of the first sample of each stream.
+    """
+
+    position: int
     images: Tensor
     samples: NDArray[np.int64]
-    first_seen: list[int]
-
-
-@dataclass(frozen=True)
-class _PlannedBatch:
-    groups: list[_PlannedGroup]
     decoding: list[Future[None]]
 
 
-class _Job(NamedTuple):
-    """A sample to decode into `out`, (H, W, C), from the bytes of blocks; `place` is its place in memory."""
-
-    sample: int
-    place: int
-    blocks: dict[int, bytes]
-    out: NDArray[np.uint8]
+# A sample, its row in the batch, its place in memory, its block and the block's bytes.
+_Job = tuple[int, int, int, Block, bytes]
 
 
 class BatchStream:
@@ -87,12 +80,15 @@ class BatchStream:
         self._dataset, self._index, self._order = dataset, dataset.index, order
         self._groups, self._num_groups, self._batch_size = groups, num_groups, batch_size
         self._share = batch_size // len(order.streams)
-        numbers = [number for group in groups for number in order.group_streams(group, num_groups)]
-        ranges = [(order.streams[number].first, order.streams[number].stop) for number in sorted(numbers)]
-        self._decoded = _DecodedSamples(dataset.shape, ranges, memory_bytes)
+        self._numbers = [number for group in groups for number in order.group_streams(group, num_groups)]
+        ranges = [(order.streams[number].first, order.streams[number].stop) for number in sorted(self._numbers)]
+        self._decoded = DecodedSamples(dataset.shape, ranges, memory_bytes)
+        self._memory = BatchMemory((len(self._numbers) * self._share, *self._decoded.image_shape), prefetch_batches)
         # Bad samples met so far, and the substitute of each.
         self._substitutes: dict[int, int] = {}
         self._windows: dict[tuple[int, int, int], Future[dict[int, bytes]]] = {}
+        # By stream: the windows of its last batch, as (epoch, window), and the bytes of their blocks.
+        self._in_use: dict[int, tuple[list[tuple[int, int]], dict[int, bytes]]] = {}
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="distgan-read")
         self._decode_threads = decode_threads
         self._decoders = ThreadPoolExecutor(decode_threads, thread_name_prefix="distgan-decode")
@@ -117,7 +113,7 @@ class BatchStream:
         except BaseException as error:
             self._failure = error
             raise
-        return [self._finish(group) for group in planned.groups]
+        return self._finish(planned)
 
     def close(self) -> None:
         """Stops reading, and any waiting for unavailable storage; returns when the threads have ended."""
@@ -146,62 +142,70 @@ class BatchStream:
 
     def _plan(self, batch: int) -> _PlannedBatch:
         """The batch, with the kept samples in their places and the others being decoded."""
-        groups, jobs = [], []
         position = batch * self._share
-        for group in self._groups:
-            numbers = self._order.group_streams(group, self._num_groups)
-            samples = [self._order.streams[number].samples(position, self._share) for number in numbers]
-            images = self._empty_images(len(numbers) * self._share)
-            pixels = images.numpy().transpose(0, 2, 3, 1)
-            for row, (number, part) in enumerate(zip(numbers, samples, strict=True)):
-                rows = pixels[row * self._share : (row + 1) * self._share]
-                jobs += self._fill(rows, number, position, part)
-            first_seen = [
-                part[: max(0, len(self._order.streams[number]) - position)]
-                for number, part in zip(numbers, samples, strict=True)
-            ]
-            groups.append(_PlannedGroup(images, np.concatenate(samples), np.concatenate(first_seen).tolist()))
-        size = -(-len(jobs) // self._decode_threads)
-        decoding = [self._decoders.submit(self._decode, jobs[at : at + size]) for at in range(0, len(jobs), size or 1)]
-        return _PlannedBatch(groups, decoding)
-
-    def _empty_images(self, count: int) -> Tensor:
-        """uint8 (count, C, H, W) in the order of memory in which images are decoded, channels last."""
-        channels, height, width = self._dataset.shape
-        shape = (count, height, width, channels)
-        return torch.empty(shape, dtype=torch.uint8, pin_memory=self._gpu is not None).permute(0, 3, 1, 2)
-
-    def _fill(self, rows: NDArray[np.uint8], number: int, position: int, samples: NDArray[np.int64]) -> list[_Job]:
-        """Copies a stream's samples that are kept to their rows, and returns what is to be decoded into the others."""
+        samples = np.concatenate(
+            [self._order.streams[number].samples(position, self._share) for number in self._numbers]
+        )
+        images = self._memory.take(pinned=self._gpu is not None)
+        rows = images.numpy()
         places = self._decoded.places(samples)
         kept = self._decoded.has(places)
         blocks: dict[int, bytes] = {}
         if not kept.all():
-            blocks = self._window_bytes(number, position)
+            for at, number in enumerate(self._numbers):
+                if not kept[at * self._share : (at + 1) * self._share].all():
+                    blocks |= self._window_bytes(number, position)
             # Meanwhile the decoders may have kept more; a block is not downloaded when all of its samples are kept.
             kept = self._decoded.has(places)
         self._decoded.copy(places, kept, rows)
-        absent = np.flatnonzero(~kept).tolist()
-        return [_Job(int(samples[row]), int(places[row]), blocks, rows[row]) for row in absent]
+        jobs = self._jobs(samples, places, np.flatnonzero(~kept), blocks)
+        size = -(-len(jobs) // self._decode_threads)
+        decoding = [
+            self._decoders.submit(self._decode, jobs[at : at + size], rows) for at in range(0, len(jobs), size or 1)
+        ]
+        return _PlannedBatch(position, images.permute(0, 3, 1, 2), samples, decoding)
 
-    def _decode(self, jobs: list[_Job]) -> None:
-        for sample, place, blocks, out in jobs:
-            block = self._dataset.block_of(sample)
+    def _jobs(
+        self, samples: NDArray[np.int64], places: NDArray[np.int64], rows: NDArray[np.int64], data: dict[int, bytes]
+    ) -> list[_Job]:
+        """What is to be decoded into the rows; `data` are the bytes of blocks by number."""
+        absent = samples[rows]
+        blocks = [self._index.blocks[number] for number in self._dataset.block_numbers(absent).tolist()]
+        return [
+            (sample, row, place, block, data[block.number])
+            for sample, row, place, block in zip(
+                absent.tolist(), rows.tolist(), places[rows].tolist(), blocks, strict=True
+            )
+        ]
+
+    def _decode(self, jobs: list[_Job], rows: NDArray[np.uint8]) -> None:
+        for sample, row, place, block, data in jobs:
             start = self._substitutes.get(sample, sample)
-            shown = self._dataset.decode_or_next(start, block, blocks[block.number], out)
+            shown = self._dataset.decode_or_next(start, block, data, rows[row])
             if shown != sample:
                 self._substitutes[sample] = shown
-            self._decoded.keep(place, out)
+            self._decoded.keep(place, rows[row])
 
-    def _finish(self, group: _PlannedGroup) -> Group:
-        """The group, once its images are decoded."""
-        shown: Sequence[int] | NDArray[np.int64] = group.samples
-        bad_samples = 0
+    def _finish(self, batch: _PlannedBatch) -> list[Group]:
+        """The groups, once the images are decoded."""
+        size = len(batch.samples) // len(self._groups)
+        shown, bad_samples = batch.samples, [0] * len(self._groups)
         if self._substitutes:
-            shown = [self._substitutes.get(sample, sample) for sample in group.samples.tolist()]
-            bad_samples = sum(sample in self._substitutes for sample in group.first_seen)
+            shown = np.array([self._substitutes.get(sample, sample) for sample in batch.samples.tolist()])
+            met = (shown != batch.samples) & self._first_seen(batch.position)
+            bad_samples = met.reshape(-1, size).sum(axis=1).tolist()
         labels = torch.from_numpy(self._index.labels[shown])
-        return Group(group.images, labels if self._gpu is None else labels.pin_memory(), bad_samples)
+        if self._gpu is not None:
+            labels = labels.pin_memory()
+        return [
+            Group(batch.images[at : at + size], labels[at : at + size], bad)
+            for at, bad in zip(range(0, len(batch.samples), size), bad_samples, strict=True)
+        ]
+
+    def _first_seen(self, position: int) -> NDArray[np.bool_]:
+        """Which samples of the batch no earlier batch has: those of the first epoch of their streams."""
+        places = np.arange(position, position + self._share)
+        return np.concatenate([places < len(self._order.streams[number]) for number in self._numbers])
 
     def _window_bytes(self, number: int, position: int) -> dict[int, bytes]:
         """Bytes of the blocks of all windows that a batch spans, by block number. Starts the next window's download."""
@@ -211,6 +215,8 @@ class BatchStream:
         wanted = [(epoch, window)]
         while wanted[-1] != (last_epoch, last_window):
             wanted.append(self._following(number, *wanted[-1]))
+        if number in self._in_use and self._in_use[number][0] == wanted:
+            return self._in_use[number][1]
         ahead = self._following(number, *wanted[-1])
         for key in [key for key in self._windows if key[0] == number and key[1:] not in (*wanted, ahead)]:
             del self._windows[key]
@@ -220,6 +226,7 @@ class BatchStream:
         blocks: dict[int, bytes] = {}
         for each in wanted:
             blocks |= self._windows[number, *each].result()
+        self._in_use[number] = wanted, blocks
         return blocks
 
     def _following(self, number: int, epoch: int, window: int) -> tuple[int, int]:
@@ -236,46 +243,3 @@ class BatchStream:
         if not blocks:
             return {}
         return {block.number: data for block, data in zip(blocks, self._dataset.reader.read(blocks), strict=True)}
-
-
-class _DecodedSamples:
-    """Decoded samples of ascending ranges [first, stop), as many as fit into `memory_bytes`; one place for each.
-
-    Several threads may use it: they keep the same image of a sample.
-    """
-
-    def __init__(self, shape: tuple[int, int, int], ranges: Sequence[tuple[int, int]], memory_bytes: int) -> None:
-        channels, height, width = shape
-        sizes = [stop - first for first, stop in ranges]
-        self._firsts = np.array([first for first, _ in ranges])
-        # A sample's place is its number minus the preceding numbers that are in no range.
-        self._left_out = self._firsts - np.cumsum([0, *sizes[:-1]])
-        capacity = min(sum(sizes), memory_bytes // int(np.prod(shape)))
-        # Untouched pages take no memory, so this grows with the decoded samples.
-        self._pixels = np.empty((capacity, height, width, channels), np.uint8)
-        self._known = np.zeros(capacity, bool)
-
-    def places(self, samples: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The samples' places, those that do not fit included."""
-        places: NDArray[np.int64] = samples - self._left_out[np.searchsorted(self._firsts, samples, side="right") - 1]
-        return places
-
-    def has(self, places: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Which places have their image."""
-        known = np.zeros(len(places), bool)
-        inside = places < len(self._known)
-        known[inside] = self._known[places[inside]]
-        return known
-
-    def copy(self, places: NDArray[np.int64], chosen: NDArray[np.bool_], rows: NDArray[np.uint8]) -> None:
-        """Copies the images of the chosen places to the same rows, (N, H, W, C)."""
-        if chosen.all():
-            np.take(self._pixels, places, axis=0, out=rows, mode="clip")
-        elif chosen.any():
-            rows[chosen] = self._pixels[places[chosen]]
-
-    def keep(self, place: int, pixels: NDArray[np.uint8]) -> None:
-        """Keeps an image, (H, W, C), if it fits."""
-        if place < len(self._known):
-            self._pixels[place] = pixels
-            self._known[place] = True

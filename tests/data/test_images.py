@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from distgan.data.images import decode_image, encode_image, recovered_jpegs, resize_image
+from distgan.data.images import decode_image, decode_pixels, encode_image, recovered_jpegs, resize_image
 from distgan.data.sources.image_files import image_pixels
 from distgan.errors import UserError
 from packing import encoded
@@ -149,3 +149,13 @@ def test_images_are_resized_without_keeping_their_aspect_ratio() -> None:
     color = resize_image(np.full((4, 4, 1), 9, np.uint8), 16, 3)
     assert color.shape == (16, 16, 3)
     assert (color == 9).all()
+
+
+@pytest.mark.parametrize("shape", [(32, 32), (128, 32), (32, 64), (65, 64), (64, 65)])
+def test_a_jpeg_of_another_size_is_refused_or_resized_in_place_too(shape: tuple[int, int]) -> None:
+    data = encode_image(np.full((*shape, 3), 200, np.uint8), "jpg")
+    out = np.zeros((64, 64, 3), np.uint8)
+    with pytest.raises(ValueError, match=f"it has {shape[1]}x{shape[0]} pixels, not 64x64"):
+        decode_pixels(data, 64, 3, "none", out)
+    assert decode_pixels(data, 64, 3, "bilinear", out) is out
+    assert (out == 200).all()
