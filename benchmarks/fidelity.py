@@ -84,7 +84,7 @@ def _kernel_distances(kid: Any, real: Tensor, fake: Tensor) -> dict[str, tuple[f
     random = np.random.default_rng(0)
     values = []
     for _ in range(SUBSETS):
-        one, other = (each[random.choice(len(each), size, replace=False)] for each in (fake, real))
+        one, other = (each[random.choice(len(each), size, replace=False)] for each in (fake.double(), real.double()))
         own = kernel_distance(other, one, subsets=1, subset_size=size).mean
         values.append((own, float(kid.kernel_mmd(one.numpy(), other.numpy(), **_KID))))
     ours, theirs = np.array(values).T
