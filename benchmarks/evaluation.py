@@ -31,7 +31,7 @@ _TIMED_IMAGES = 64
 
 def frechet(samples: int, repeats: int) -> None:
     """The distance from symmetric decompositions against the form with scipy's matrix square root."""
-    one, other = (_statistics(features) for features in _features(samples))
+    one, other = (_statistics(features) for features in draw_features(samples))
     ours, theirs = [], []
     values: dict[str, float] = {}
     for _ in range(repeats):
@@ -53,7 +53,7 @@ def all_but_the_network(samples: int, repeats: int) -> None:
     images = torch.randint(0, 256, (_TIMED_IMAGES, 3, 32, 32), dtype=torch.uint8)
     extractor(images[:8])
     forward = statistics.median(_seconds(lambda: extractor(images)) for _ in range(repeats)) * samples / _TIMED_IMAGES
-    real, fake = _features(samples)
+    real, fake = draw_features(samples)
     one = _statistics(real)
     parts: dict[str, Callable[[], object]] = {
         "sums and Fréchet distance": lambda: frechet_distance(one, _statistics(fake)),
@@ -71,7 +71,7 @@ def all_but_the_network(samples: int, repeats: int) -> None:
     console.print(table)
 
 
-def _features(samples: int) -> tuple[Tensor, Tensor]:
+def draw_features(samples: int) -> tuple[Tensor, Tensor]:
     """Two sets that are not negative and of unequal directions, as pooled ReLU features are."""
     random = torch.Generator().manual_seed(0)
     mixing = torch.randn(FEATURES, FEATURES, generator=random) * torch.logspace(0, -2, FEATURES)

@@ -40,7 +40,8 @@ def cache_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Non
     """No test reads or fills the user's own cache folder, nor takes weights that the user has named."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        patch.delenv("DISTGAN_FID_WEIGHTS", raising=False)
+        for variable in ("DISTGAN_FID_WEIGHTS", "DISTGAN_DINOV2_WEIGHTS"):
+            patch.delenv(variable, raising=False)
         yield
 
 

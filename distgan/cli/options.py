@@ -37,7 +37,8 @@ Extractor = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="Feature extractor: fd_lite0, fid, fid_clean or module:Class. By default the run's, or fd_lite0.",
+        help="Feature extractor: fd_lite0, fid, fid_clean, fd_dinov2, fd_dinov2_b14, fd_dinov2_s14 or module:Class. "
+        "By default the run's, or fd_lite0.",
     ),
 ]
 

@@ -166,6 +166,9 @@ EXTRACTORS = Registry(
         "fd_lite0": "distgan.evaluation.extractors.lite0:EfficientNetLite0Features",
         "fid": "distgan.evaluation.extractors.fid:InceptionFeatures",
         "fid_clean": "distgan.evaluation.extractors.fid:CleanInceptionFeatures",
+        "fd_dinov2": "distgan.evaluation.extractors.dinov2:Dinov2Features",
+        "fd_dinov2_b14": "distgan.evaluation.extractors.dinov2:Dinov2FeaturesB14",
+        "fd_dinov2_s14": "distgan.evaluation.extractors.dinov2:Dinov2FeaturesS14",
     },
 )
 
@@ -178,6 +181,7 @@ METRICS = Registry(
         "recall": "distgan.evaluation.metrics.prdc:Recall",
         "density": "distgan.evaluation.metrics.prdc:Density",
         "coverage": "distgan.evaluation.metrics.prdc:Coverage",
+        "mind": "distgan.evaluation.metrics.mind:Mind",
         "inception_score": "distgan.evaluation.metrics.inception_score:InceptionScore",
     },
 )

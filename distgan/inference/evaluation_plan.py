@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +19,7 @@ from distgan.data.index import Index
 from distgan.data.shard_checks import open_index
 from distgan.errors import UserError
 from distgan.evaluation.extractors.published import published_weights
-from distgan.evaluation.extractors.weights import VARIABLE, located_weights
+from distgan.evaluation.extractors.weights import located_weights
 from distgan.evaluation.given_images import is_given, open_images
 from distgan.evaluation.metrics.registry import FRECHET, parse_metrics
 from distgan.evaluation.reference_files import check_given_statistics
@@ -128,7 +129,7 @@ def _spec_of_run(source: str, options: EvaluationOptions) -> EvaluationSpec:
         # Evaluate as the run did: no option needs real images.
         options = replace(options, statistics=tree.get("evaluation", {}).get("statistics"))
     changes = _changes(options)
-    if os.environ.get(VARIABLE):
+    if not _takes_the_runs_weights(tree.get("evaluation", {}), extractor):
         changes["weights"] = None
     if extractor is not None:
         changes["extractor"] = EvaluationConfig().extractor  # the run's own is not used, and need not be trusted
@@ -168,16 +169,31 @@ def _spec_of_run(source: str, options: EvaluationOptions) -> EvaluationSpec:
     )
 
 
+def _takes_the_runs_weights(evaluation: Mapping[str, Any], extractor: str | None) -> bool:
+    """Whether the weights that a run's configuration may name stay: not for another extractor than theirs.
+
+    An environment variable goes before them.
+    """
+    own = evaluation.get("extractor", EvaluationConfig().extractor)
+    published = published_weights(extractor or own)
+    if published is not None and os.environ.get(published.variable):
+        return False
+    return published_weights(own) in (None, published)
+
+
 def _check_addresses(config: Config, source: str, given: EvaluationOptions, extractor: str | None) -> None:
     """Raises UserError for a checkpoint's addresses on other hosts, as far as they would be contacted."""
     needs_data = config.evaluation.statistics is None or config.num_classes is not None
+    published = published_weights(extractor or config.evaluation.extractor)
     keys = {
         "data.url": needs_data and given.data is None,
         "evaluation.statistics": given.statistics is None,
-        "evaluation.weights": published_weights(extractor or config.evaluation.extractor) is not None,
+        "evaluation.weights": published is not None,
     }
     elsewhere = addresses_elsewhere(config, source, (key for key, contacted in keys.items() if contacted))
-    ways = {"data.url": "--data URL", "evaluation.statistics": "--statistics FILE", "evaluation.weights": VARIABLE}
+    ways = {"data.url": "--data URL", "evaluation.statistics": "--statistics FILE"}
+    if published is not None:
+        ways["evaluation.weights"] = published.variable
     named = " and ".join(ways[key] for key in elsewhere)
     check_addresses(config, source, elsewhere, f"name them with {named}, or add --trust-addresses")
 

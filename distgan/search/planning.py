@@ -15,7 +15,7 @@ from distgan.config.resume_rules import runtime_keys
 from distgan.config.schema import Config
 from distgan.data.index import Index
 from distgan.errors import UserError
-from distgan.evaluation.extractors.weights import VARIABLE
+from distgan.evaluation.extractors.published import INCEPTION_WEIGHTS
 from distgan.evaluation.metrics.registry import (
     higher_is_better,
     metric_name,
@@ -206,7 +206,7 @@ def _shared_config(options: SearchOptions) -> Config:
     if options.metric is not None:
         evaluation |= _measured_by(options.metric)
     elif (config.evaluation.monitor, config.evaluation.extractor) == ("frechet", "fd_lite0") and (
-        config.evaluation.weights or os.environ.get(VARIABLE)
+        config.evaluation.weights or os.environ.get(INCEPTION_WEIGHTS.variable)
     ):
         evaluation["evaluation.extractor"] = "fid"
     if options.scheduler in POPULATIONS:

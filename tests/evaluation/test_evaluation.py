@@ -108,6 +108,9 @@ def test_statistics_of_other_features_of_the_same_name_are_not_taken(
         "fd_lite0": 1,
         "fid": 1,
         "fid_clean": 2,
+        "fd_dinov2": 1,
+        "fd_dinov2_b14": 1,
+        "fd_dinov2_s14": 1,
     }
     url = str(shutil.copytree(data, tmp_path / "data", ignore=shutil.ignore_patterns("statistics")))
     folder = tmp_path / "data" / "statistics"
@@ -390,6 +393,9 @@ def test_what_cannot_be_measured_is_refused_at_once(data: str, overrides: list[s
         ("inception_score", "fid", 50_000, True, "is50k"),
         ("recall", "fid", 50_000, True, "recall50k"),
         ("frechet", "vgg", 5000, True, "fd_vgg_5k"),
+        ("frechet", "fd_dinov2", 50_000, True, "fd_dinov2_50k"),
+        ("mind", "fd_dinov2_s14", 5000, True, "mind_dinov2_s14_5k"),
+        ("mind", "fid", 5000, True, "mind5k"),
     ],
 )
 def test_names_say_network_and_count(measure: str, extractor: str, samples: int, whole: bool, name: str) -> None:

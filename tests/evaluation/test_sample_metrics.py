@@ -13,6 +13,7 @@ from torch import Tensor
 from distgan.errors import UserError
 from distgan.evaluation.metrics.inception_score import inception_score
 from distgan.evaluation.metrics.kid import kernel_distance
+from distgan.evaluation.metrics.mind import sliced_distance
 from distgan.evaluation.metrics.prdc import prdc
 
 pytestmark = [pytest.mark.timeout(60), pytest.mark.usefixtures("one_thread")]
@@ -170,3 +171,37 @@ def test_inception_score_lies_between_one_and_the_classes() -> None:
 def test_too_few_images_are_one_line(measure: object, message: str) -> None:
     with pytest.raises(UserError, match=message):
         measure()  # type: ignore[operator]
+
+
+def literal_sliced(real: Tensor, fake: Tensor, directions: int) -> float:
+    """Berthet et al. 2026: projections on unit vectors, one direction and one pair of quantiles at a time."""
+    random = torch.Generator().manual_seed(0)
+    vectors = torch.randn(directions, real.shape[1], generator=random).to(real)
+    costs = []
+    for vector in vectors:
+        one, other = (sorted(float(x @ vector / vector.norm()) for x in features) for features in (real, fake))
+        costs.append(sum((a - b) ** 2 for a, b in zip(one, other, strict=True)) / len(real))
+    return 3 * real.shape[1] * sum(costs) / directions
+
+
+def test_sliced_distance_is_the_formula() -> None:
+    real, fake = sets(12, 12, 5)
+    assert sliced_distance(real, fake, directions=7) == pytest.approx(literal_sliced(real, fake, 7), rel=1e-6)
+    assert sliced_distance(real, real.flip(0)) == 0
+
+
+def test_sliced_distance_of_shifted_sets() -> None:
+    """Sets that a shift of s in each coordinate tells apart are 3 d s² apart, the mean over directions."""
+    real, _ = sets(50, 50, 8)
+    found = sliced_distance(real, real + 0.5, directions=20_000)
+    assert found == pytest.approx(3 * 8 * 0.5**2, rel=0.05)
+
+
+def test_sliced_distance_of_sets_that_differ_in_size() -> None:
+    """As many of the larger set are drawn, each at most once, the same on every call."""
+    _, fake = sets(12, 12, 5)
+    twice = torch.cat([fake, fake])
+    assert sliced_distance(twice, fake) == sliced_distance(twice, fake) > 0
+    assert sliced_distance(twice[:12], fake) == 0
+    with pytest.raises(UserError, match="at least 2 images"):
+        sliced_distance(fake, fake[:1])

@@ -15,13 +15,14 @@ from distgan.config.load import load_config
 from distgan.errors import UserError
 from distgan.evaluation.extractors import published, weights
 from distgan.evaluation.extractors.published import KnownExtractor, PublishedWeights
-from distgan.evaluation.extractors.weights import VARIABLE, cache_folder, extractor_weights, with_weights
+from distgan.evaluation.extractors.weights import cache_folder, extractor_weights, with_weights
 from distgan.storage.storage import Storage
 
 pytestmark = pytest.mark.timeout(60)
 
+VARIABLE = "DISTGAN_PORT_WEIGHTS"
 BYTES = b"weights" * 1000
-PUBLISHED = PublishedWeights("port.pth", hashlib.sha256(BYTES).hexdigest(), "https://example.org/port")
+PUBLISHED = PublishedWeights("port.pth", hashlib.sha256(BYTES).hexdigest(), "https://example.org/port", VARIABLE)
 
 
 @pytest.fixture(autouse=True)

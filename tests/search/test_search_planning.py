@@ -9,7 +9,7 @@ import pytest
 
 from distgan.config.load import load_config, preset_names
 from distgan.errors import UserError
-from distgan.evaluation.extractors.weights import VARIABLE
+from distgan.evaluation.extractors.published import INCEPTION_WEIGHTS
 from distgan.search.plan import SearchLimits, SearchOptions, SearchPlan
 from distgan.search.planning import SearchSpec, plan_search
 from distgan.search.record import SearchRecord, read_record
@@ -70,7 +70,7 @@ def test_what_a_search_is_by_default(plan: Any, monkeypatch: pytest.MonkeyPatch,
     # No rung is before the first evaluation.
     assert plan("training.kimg=270", "evaluation.every_kimg=100").record.plan.grace_kimg == 100
     assert plan("training.kimg=50", "evaluation.every_kimg=100").record.plan.grace_kimg == 50
-    monkeypatch.setenv(VARIABLE, str(tmp_path / "weights.pth"))
+    monkeypatch.setenv(INCEPTION_WEIGHTS.variable, str(tmp_path / "weights.pth"))
     assert plan().record.plan.metric == "fid2k_full"
     assert plan(metric="fd_lite0").record.plan.metric == "fd_lite0_2k"
     assert plan(metric="recall").config.evaluation.monitor == "recall"

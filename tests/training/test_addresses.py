@@ -119,6 +119,20 @@ def test_every_address_counts_that_would_be_contacted(
         plan_evaluation(source, EvaluationOptions())
 
 
+def test_weights_that_a_run_names_are_of_its_own_extractor(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of another come from their environment variable, which goes before the run's."""
+    keys = {"evaluation__extractor": "fid", "evaluation__weights": "http://169.254.169.254/w.pth"}
+    source = strangers_run(trained, tmp_path, **keys)
+    with pytest.raises(UserError, match=r"or DISTGAN_DINOV2_WEIGHTS to its path or URL$"):
+        plan_evaluation(source, EvaluationOptions(metrics="fd_dinov2_s14"))
+    for extractor, variable in (("fd_dinov2_s14", "DISTGAN_DINOV2_WEIGHTS"), ("fid", "DISTGAN_FID_WEIGHTS")):
+        monkeypatch.setenv(variable, f"/{variable}.pth")
+        found = plan_evaluation(source, EvaluationOptions(metrics=extractor)).evaluation
+        assert (found.extractor, found.weights) == (extractor, f"/{variable}.pth")
+
+
 @pytest.mark.parametrize(
     ("url", "source", "elsewhere"),
     [

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from distgan.config.plugins import EXTRACTORS, error_text, is_custom
 from distgan.errors import UserError
+from distgan.evaluation.extractors.published import published_weights
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
 
@@ -37,11 +38,11 @@ class CustomFeatures:
         if (
             not isinstance(self.name, str)
             or not _NAME.fullmatch(self.name)
-            or self.name.startswith(("fid", "fd_lite0"))
+            or self.name.startswith(("fid", "fd_lite0", "fd_dinov2"))
         ):
             raise UserError(
                 f"{self._where}: it cannot be called {self.name!r}: its `name` has small letters, digits and '_', and "
-                f"does not begin with the name of another extractor (fid, fd_lite0)"
+                f"does not begin with the name of another extractor (fid, fd_lite0, fd_dinov2)"
             )
         if hasattr(self._extractor, "logits"):
             self.logits = self._extractor.logits
@@ -90,6 +91,17 @@ def load_extractor(name: str, device: torch.device | str = "cpu", weights: Path 
     return extractor
 
 
+def load_weights(network: nn.Module, weights: Path, extractor: str) -> None:
+    """Loads a file of published weights into the network. Raises UserError where its names or shapes are others."""
+    try:
+        network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        published = published_weights(extractor)
+        assert published is not None, f"{extractor} has no published weights"
+        raise UserError(f"{weights}: not the weights of {extractor}: {reason:.200}; give {published.file}") from error
+
+
 def checked_images(images: Tensor, extractor: str) -> None:
     """Raises UserError for images that are neither gray nor RGB."""
     assert images.dtype == torch.uint8, f"images must be uint8, not {images.dtype}"
@@ -101,11 +113,16 @@ def checked_images(images: Tensor, extractor: str) -> None:
 @contextmanager
 def exact_arithmetic(device: torch.device) -> Iterator[None]:
     """Inside, float32 is exact whatever the caller's autocast and TF32 settings, and convolutions are deterministic."""
-    with (
-        torch.autocast(device.type, enabled=False),
-        torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False),
-    ):
-        yield
+    before = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = False
+    try:
+        with (
+            torch.autocast(device.type, enabled=False),
+            torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False),
+        ):
+            yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = before
 
 
 def to_uint8(images: Tensor) -> Tensor:

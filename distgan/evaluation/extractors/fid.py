@@ -8,10 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from distgan.errors import UserError
-from distgan.evaluation.extractors.extractor import checked_images, exact_arithmetic
+from distgan.evaluation.extractors.extractor import checked_images, exact_arithmetic, load_weights
 from distgan.evaluation.extractors.inception import FEATURES, IMAGE_SIZE, InceptionV3
-from distgan.evaluation.extractors.published import INCEPTION_WEIGHTS
 
 
 def resize_as_tensorflow(images: Tensor, size: int) -> Tensor:
@@ -65,13 +63,7 @@ class InceptionFeatures:
         """`weights`: a state dict with the names of `InceptionV3`. Raises UserError for another."""
         self.device = torch.device(device)
         network = InceptionV3()
-        try:
-            network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
-        except Exception as error:
-            reason = " ".join(str(error).split())
-            raise UserError(
-                f"{weights}: not the weights of {self.name}: {reason:.200}; give {INCEPTION_WEIGHTS.file}"
-            ) from error
+        load_weights(network, weights, self.name)
         network.eval().requires_grad_(False)
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.network = network.to(self.device)

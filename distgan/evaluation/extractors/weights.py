@@ -17,8 +17,6 @@ from distgan.evaluation.extractors.published import PublishedWeights, published_
 from distgan.storage.local_files import cache_folder, locked, new_folder
 from distgan.storage.storage import Storage
 
-VARIABLE = "DISTGAN_FID_WEIGHTS"
-
 _log = logging.getLogger(__name__)
 
 
@@ -30,14 +28,14 @@ def with_weights(config: Config) -> Config:
 def located_weights(evaluation: EvaluationConfig) -> EvaluationConfig:
     """The configuration with the URL of its extractor's weights, for processes of other machines.
 
-    The URL is `evaluation.weights`, or the environment variable DISTGAN_FID_WEIGHTS. Raises UserError for an unknown
+    The URL is `evaluation.weights`, or the environment variable of the weights. Raises UserError for an unknown
     extractor, and where neither is set.
     """
     EXTRACTORS.require(evaluation.extractor)
     published = published_weights(evaluation.extractor)
     if published is None:
         return evaluation
-    source = evaluation.weights or os.environ.get(VARIABLE)
+    source = evaluation.weights or os.environ.get(published.variable)
     if not source:
         raise UserError(
             f"evaluation.extractor={evaluation.extractor} needs published weights, which are not set; "
@@ -125,5 +123,6 @@ def _digest(path: Path) -> str:
 
 def _help(published: PublishedWeights) -> str:
     return (
-        f"download {published.file} from {published.page}, and set evaluation.weights or {VARIABLE} to its path or URL"
+        f"download {published.file} from {published.page}, and set evaluation.weights or {published.variable} to its "
+        f"path or URL"
     )
