@@ -9,14 +9,15 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
 import socket
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 import grpc
+import psutil
 import ray
 from ray.exceptions import RayError
 
@@ -52,8 +53,8 @@ PRIVATE: Mapping[str, str] = {
     "ray._private.ray_constants:GCS_PORT_ENVIRONMENT_VARIABLE": "The port of a head that is started here, so that its "
     "address is known before. Else Ray's processes look for a cluster in /tmp and may take another one for theirs.",
     "ray._private.ray_constants:RAY_ADDRESS_ENVIRONMENT_VARIABLE": "Where they find that address.",
-    "ray._private.services:ConsolePopen": "Ray's processes get a group of their own. Else a closed terminal kills them "
-    "before a run has saved its state.",
+    "ray._private.services:ConsolePopen": "Ray's processes get a group of their own and do not take SIGTERM. Else a "
+    "closed terminal, systemd or Slurm ends them before a run has saved its state.",
     "ray._private.services:canonicalize_bootstrap_address": "The head behind `--address auto`. Else it cannot be "
     "checked before Ray connects, which takes minutes to fail.",
     "ray._private.authentication.authentication_utils:is_token_auth_enabled": "Whether this process sends a token. "
@@ -175,7 +176,7 @@ def _environment(variables: Mapping[str, str]) -> Iterator[None]:
 
 def start_local(folder: Path, **options: Any) -> None:
     """`ray.init` of a cluster on this machine, with its sockets, logs and shipped code below `folder`."""
-    with _own_process_groups(), _known_address():
+    with _shielded_processes(), _known_address():
         ray.init(address="local", _temp_dir=str(folder), **options)
 
 
@@ -198,15 +199,37 @@ def _known_address() -> Iterator[None]:
         yield
 
 
-@contextmanager
-def _own_process_groups() -> Iterator[None]:
-    """Inside, Ray starts its processes where signals to the group of this process do not reach them.
+class _ShieldedProcess(services.ConsolePopen):
+    """A process of Ray that neither a signal to the group of this process nor SIGTERM to every process ends.
 
-    A closing terminal and `timeout` send such signals; a run must save its state first. This process ends what it
-    has started. Where it is killed, the kernel does.
+    A closing terminal and `timeout` send the first, systemd and Slurm the second; a run must save its state first.
+    This process ends what it has started. Where it is killed, the kernel does.
     """
+
+    def __init__(self, command: Sequence[str], *, preexec_fn: Callable[[], None], **options: Any) -> None:
+        def block_sigterm() -> None:
+            preexec_fn()
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # what it starts inherits this
+
+        super().__init__(command, **(options | {"preexec_fn": block_sigterm, "process_group": 0}))
+
+    def terminate(self) -> None:
+        """Kills it and all that it has started."""
+        with suppress(psutil.NoSuchProcess):
+            found = psutil.Process(self.pid)
+            started = found.children(recursive=True)
+            self.kill()
+            for process in started:
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
+            psutil.wait_procs(started, timeout=1)
+
+
+@contextmanager
+def _shielded_processes() -> Iterator[None]:
+    """Inside, Ray starts `_ShieldedProcess`."""
     kept = services.ConsolePopen
-    services.ConsolePopen = partial(kept, process_group=0)  # type: ignore[misc,assignment]
+    services.ConsolePopen = _ShieldedProcess  # type: ignore[misc,assignment]
     try:
         yield
     finally:

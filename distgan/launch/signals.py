@@ -77,13 +77,17 @@ _received = 0
 
 
 def count_sigterms() -> None:
-    """From now on SIGTERM does not end this process, but counts in `sigterms`. For the main thread."""
+    """From now on SIGTERM does not end this process, but counts in `sigterms`. For the main thread.
+
+    A process of Ray's on this machine has SIGTERM blocked until then.
+    """
 
     def count(number: int, frame: FrameType | None) -> None:
         global _received
         _received += 1
 
     signal.signal(signal.SIGTERM, count)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
 
 
 def sigterms() -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -65,8 +66,9 @@ def test_killed_and_resumed_job_ends_with_the_same_bits(data: str, bucket: str, 
     assert "image budget reached" in output, output
     command = [*command, "--workers", "2", "--name", "broken"]
 
-    # SIGTERM to the whole group, as schedulers, `timeout` and a closed terminal send it: the state is saved, the exit
-    # code says so, no process stays. Ray's own handler would end the command.
+    # SIGTERM to every process, those of Ray too, as systemd and Slurm send it, which are more than the group that
+    # `timeout` and a closed terminal reach: the state is saved, there is a summary, the exit code says so, no process
+    # stays. Ray's own handlers would end the command, or the cluster below it.
     broken = Storage.open(bucket).child("broken")
     kept = {
         "checkpoints",
@@ -80,9 +82,12 @@ def test_killed_and_resumed_job_ends_with_the_same_bits(data: str, bucket: str, 
     }
     process = distgan(*command, cwd=tmp_path)
     wait_for(lambda: any(name >= "step-000000016" for name in broken.child("checkpoints").list()))
-    os.killpg(process.pid, signal.SIGTERM)
+    for one in [*psutil.Process(process.pid).children(recursive=True), process]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            one.send_signal(signal.SIGTERM)
     output = finish(process)
     assert process.returncode == 128 + signal.SIGTERM, output
+    assert output.rstrip().endswith(f"run: {broken.url}"), output
     assert "the state is saved first" in output
     assert "interrupted, state saved" in output
     assert "SIGTERM received" not in output

@@ -7,6 +7,7 @@ import importlib
 import inspect
 import os
 import re
+import signal
 import subprocess
 import sys
 import tomllib
@@ -18,6 +19,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import grpc
+import psutil
 import pytest
 import ray
 from packaging.requirements import Requirement
@@ -36,6 +38,7 @@ from distgan.errors import UserError
 from distgan.launch import ray_internals
 from distgan.search.ray.schedulers import MedianStopping
 from distgan.search.ray.schedulers import PastTrial as Trial
+from processes import wait_for
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -287,3 +290,31 @@ def test_a_run_starts_no_idle_process_but_keeps_the_cleaner_of_a_shared_cluster(
     assert every - callbacks(ray_internals.without_idle_processes(trainer(), False)) == {"DatasetsCallback"}
     unused = {"DatasetsCallback", "PlacementGroupCleanerCallback"}
     assert every - callbacks(ray_internals.without_idle_processes(trainer(), True)) == unused
+
+
+def test_sigterm_to_every_process_does_not_end_those_of_ray(tmp_path: Path) -> None:
+    """As systemd and Slurm send it. What a process of Ray's has started ends with it."""
+    ready = tmp_path / "ready"
+    wait = "import time; time.sleep(60)"
+    code = (
+        f"import pathlib, subprocess, sys; subprocess.Popen([sys.executable, '-c', '{wait}']); "
+        f"pathlib.Path({str(ready)!r}).touch(); {wait}"
+    )
+    process = ray_internals._ShieldedProcess([sys.executable, "-c", code], preexec_fn=lambda: None)
+    wait_for(ready.exists, 20)
+    (child,) = psutil.Process(process.pid).children()
+    for pid in (process.pid, child.pid):
+        os.kill(pid, signal.SIGTERM)
+    assert all(
+        signal.SIGTERM in signals_of(pid, "SigPnd") | signals_of(pid, "ShdPnd") for pid in (process.pid, child.pid)
+    )
+    process.terminate()
+    assert process.wait(10) == -signal.SIGKILL
+    assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
+
+
+def signals_of(pid: int, field: str) -> set[int]:
+    """The numbers in a set of signals of a process, as `SigPnd`: those that wait."""
+    lines = dict(line.split(":\t") for line in Path(f"/proc/{pid}/status").read_text().splitlines() if ":\t" in line)
+    bits = int(lines[field], 16)
+    return {number for number in range(1, 65) if bits >> (number - 1) & 1}
