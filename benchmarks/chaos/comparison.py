@@ -19,6 +19,7 @@ NO_STATE = "no state"
 # What depends on the moment and the machine.
 _MEASURED = (
     *("images_per_second", "storage/retries", "scale/workers", "checkpoint/skipped"),
+    *("data/bytes_read", "data/memory_hits", "data/cache_hits"),
     *("seconds", "memory/", "time"),
 )
 

@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from distgan.data.index import Block, Index
+from distgan.data.reads import ReadCounts
 from distgan.errors import UserError
 from distgan.storage.local_files import locked
 from distgan.storage.retry import NO_RETRY, Retry
@@ -28,24 +29,40 @@ class BlockReader:
 
     Attributes:
         retry: the policy for unavailable storage.
+        counts: of what was read.
     """
 
     def __init__(
-        self, storage: Storage, index: Index, cache: BlockCache | None = None, retry: Retry | None = None
+        self,
+        storage: Storage,
+        index: Index,
+        cache: BlockCache | None = None,
+        retry: Retry | None = None,
+        counts: ReadCounts | None = None,
     ) -> None:
         self._storage, self._index, self._cache = storage, index, cache
         self._shards = index.shard_folder(storage)
         self.retry = retry or Retry()
+        self.counts = counts or ReadCounts()
 
     def read(self, blocks: Sequence[Block]) -> list[bytes]:
         """The bytes of each block, checked. Raises UserError, naming the shard, if they stay wrong."""
         if self._cache is None:
             return self._download(blocks)
-        return self._cache.read(self._index.hash, blocks, self._download)
+        downloaded = 0
+
+        def download(absent: Sequence[Block]) -> list[bytes]:
+            nonlocal downloaded
+            downloaded = len(absent)
+            return self._download(absent)
+
+        found = self._cache.read(self._index.hash, blocks, download)
+        self.counts.add(blocks=len(blocks), cached_blocks=len(blocks) - downloaded)
+        return found
 
     def without_retry(self) -> BlockReader:
         """A reader that does not wait for storage that is unavailable."""
-        return BlockReader(self._storage, self._index, self._cache, NO_RETRY)
+        return BlockReader(self._storage, self._index, self._cache, NO_RETRY, self.counts)
 
     def bytes_before(self, shard: int, offset: int, count: int) -> bytes:
         """The `count` bytes of a shard before `offset`, unchecked: they belong to no block."""
@@ -83,6 +100,7 @@ class BlockReader:
         shards = self._index.header.shards
         wanted = [(shards[run[0].shard].name, run[0].start, run[-1].end) for run in runs]
         answers = self.retry(lambda: self._shards.read_ranges(wanted))
+        self.counts.add(bytes=sum(map(len, answers)))
         data = {
             block.number: answer[block.start - run[0].start : block.end - run[0].start]
             for run, answer in zip(runs, answers, strict=True)

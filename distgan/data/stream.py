@@ -40,13 +40,14 @@ class Group:
 class _PlannedBatch:
     """The images of all groups, one after the other, of which some are still being decoded.
 
-    `position` is that of the first sample of each stream.
+    `position` is that of the first sample of each stream, `kept` the number of samples that memory had.
     """
 
     position: int
     images: Tensor
     samples: NDArray[np.int64]
     decoding: list[Future[None]]
+    kept: int
 
 
 # A sample, its row in the batch, its place in memory, its block and the block's bytes.
@@ -113,6 +114,8 @@ class BatchStream:
         except BaseException as error:
             self._failure = error
             raise
+        count = len(planned.samples)
+        self._dataset.reader.counts.add(samples=count, kept_samples=planned.kept)
         return self._finish(planned)
 
     def close(self) -> None:
@@ -163,7 +166,7 @@ class BatchStream:
         decoding = [
             self._decoders.submit(self._decode, jobs[at : at + size], rows) for at in range(0, len(jobs), size or 1)
         ]
-        return _PlannedBatch(position, images.permute(0, 3, 1, 2), samples, decoding)
+        return _PlannedBatch(position, images.permute(0, 3, 1, 2), samples, decoding, int(kept.sum()))
 
     def _jobs(
         self, samples: NDArray[np.int64], places: NDArray[np.int64], rows: NDArray[np.int64], data: dict[int, bytes]

@@ -39,13 +39,16 @@ _MACHINE_GROUPS = {"memory/": ("Peak memory of rank 0", "MB")}
 _SINGLE = {
     "images_per_second": ("Throughput", "images/s"),
     "seconds/data_wait": ("Wait of a step for data", "seconds"),
+    "data/bytes_read": ("Read of the data set by all workers", "bytes"),
+    "data/memory_hits": ("Samples from memory", "share"),
+    "data/cache_hits": ("Blocks from the cache folder", "share"),
     "scale/workers": ("Workers", "workers"),
     "storage/retries": ("Repeated storage requests", "requests"),
     "checkpoint/skipped": ("Checkpoints left out", "checkpoints"),
 }
 
 # Shown where they never change, too.
-_MEASURED = ("images_per_second", "seconds/data_wait")
+_MEASURED = ("images_per_second", "seconds/data_wait", "data/memory_hits", "data/cache_hits")
 
 # Columns of an evaluation that are no metrics.
 _NO_METRICS = (

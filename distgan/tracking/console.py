@@ -122,6 +122,7 @@ class View:
     Attributes:
         began: time in seconds when the first session began.
         phase: what the run does, and since when.
+        bytes_read: of the data set in this session.
     """
 
     started: RunStarted
@@ -132,6 +133,7 @@ class View:
     metrics: StepMetrics | None = None
     evaluation: EvaluationResult | None = None
     ended: StopReason | None = None
+    bytes_read: float = 0.0
 
 
 def render(view: View, now: float) -> RenderableType:
@@ -206,6 +208,8 @@ def _numbers(view: View, now: float) -> RenderableType:
         table.add_row(Text("losses", "dim"), _values(formatting.losses(view.metrics)))
         if found := formatting.overfitting(view.metrics):
             table.add_row(Text("overfitting", "dim"), _values(found))
+        if reading := formatting.reading(view.metrics, view.bytes_read):
+            table.add_row(Text("data wait", "dim"), Text("   ".join(reading)))
     event = view.evaluation
     if event is not None:
         table.add_row(Text(event.metric, "dim"), _distance(event))
@@ -290,6 +294,7 @@ class Display(LiveConsole):
         view.phase = (event.text, now) if isinstance(event, PhaseStarted) else None
         if isinstance(event, StepMetrics):
             view.metrics, view.kimg = event, event.kimg
+            view.bytes_read += event.measured.get("data/bytes_read", 0.0)
             view.eta.trained(event.kimg, now)
         elif isinstance(event, EvaluationResult):
             view.evaluation, view.kimg = event, event.kimg
@@ -327,11 +332,12 @@ class Display(LiveConsole):
         if self._last_line is not None and now - self._last_line < _SECONDS_BETWEEN_LINES:
             return
         self._last_line = now
-        left = view.eta.seconds_left(now)
+        left, reading = view.eta.seconds_left(now), formatting.reading(event, view.bytes_read)
         shown = formatting.losses(event) | formatting.overfitting(event)
         parts = [
             formatting.progress(event.kimg, view.started.budget_kimg),
             f"{formatting.number(event.images_per_second)} images/s",
             *(f"{name} {formatting.number(value)}" for name, value in shown.items()),
+            *([f"data wait {', '.join(reading)}"] if reading else []),
         ]
         self.message(", ".join(parts + ([] if left is None else [f"{formatting.duration(left)} left"])))

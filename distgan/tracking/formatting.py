@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import get_args
 
+from rich import filesize
+
 from distgan.text import plural
 from distgan.training.events import (
     EvaluationResult,
@@ -54,6 +56,22 @@ def overfitting(event: StepMetrics) -> dict[str, float]:
     """The gap to held-out images, and the adapted probability of augmentations, where there are any."""
     names = {"gap": "overfitting/gap", "augmentation": "augmentation/probability"}
     return {short: event.terms[name] for short, name in names.items() if name in event.terms}
+
+
+def reading(event: StepMetrics, bytes_read: float) -> list[str]:
+    """The wait of a step for data, the bytes read so far, the shares that caches had, retries; as far as known."""
+    found, parts = event.measured, []
+    if "seconds/data_wait" in found:
+        parts.append(f"{1000 * found['seconds/data_wait']:.1f} ms a step")
+    if "data/bytes_read" in found:
+        parts.append(f"{filesize.decimal(round(bytes_read))} read")
+    if "data/memory_hits" in found:
+        parts.append(f"{found['data/memory_hits']:.0%} from memory")
+    if "data/cache_hits" in found:
+        parts.append(f"{found['data/cache_hits']:.0%} from the cache")
+    if "storage/retries" in event.terms:
+        parts.append(plural(round(event.terms["storage/retries"]), "retry", "retries"))
+    return parts
 
 
 def workers(event: RunStarted) -> str:

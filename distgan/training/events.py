@@ -89,8 +89,9 @@ class StepMetrics:
 
     Attributes:
         terms: losses, accuracies and gradient norms by name.
-        measured: time and memory of rank 0, which no run repeats: `seconds/data_wait`, the wait of a step for data;
-            `memory/host_mb` and `memory/gpu_mb`, the most that its process has had so far, in units of 10^6 bytes.
+        measured: what no run repeats. Of rank 0 `seconds/data_wait`, the wait of a step for data, and
+            `memory/host_mb` and `memory/gpu_mb`, the most that its process has had so far, in units of 10^6 bytes. Of
+            all workers, since the row before, those of `data.reads.read_metrics`.
     """
 
     step: int

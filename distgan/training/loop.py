@@ -11,6 +11,7 @@ from distgan.config.plugins import error_text
 from distgan.config.schedule import find_schedules
 from distgan.data.dataset import Dataset, check_bad_samples
 from distgan.data.order import Order
+from distgan.data.reads import read_metrics
 from distgan.data.stream import BatchStream
 from distgan.distributed import Distributed
 from distgan.errors import UserError
@@ -87,7 +88,8 @@ class Trainer:
         self.resumed_at_kimg = self.state.progress.kimg
         self._sign_accuracy = sign_accuracy(self.step.objective)
         self._set_augmentation()
-        self._earlier_retries = Retry.count
+        # Retries of this process that are counted, and those of all workers in this session.
+        self._counted_retries, self._retries = Retry.count, 0
         self._last_save_s = self.meter.elapsed()
         self._save_due = self._save_told = False
         self._agree_every, self._images_per_step = self.config.training.log_every, 0
@@ -156,7 +158,7 @@ class Trainer:
             with self.meter.phase("data wait"):
                 groups = batches.next()
             self._savable = False
-            self.meter.count_bad_samples(sum(group.bad_samples for group in groups))
+            self.meter.count(bad_samples=sum(group.bad_samples for group in groups))
             return groups
 
         progress = self.state.progress
@@ -176,10 +178,14 @@ class Trainer:
 
         Raises UserError, on every rank, for losses that are not finite and for too many bad samples.
         """
-        terms, bad_samples = self.meter.sync_metrics(self.distributed)
+        retries = Retry.count
+        self.meter.count(**self.dataset.reader.counts.take(), retries=retries - self._counted_retries)
+        self._counted_retries = retries
+        terms, counts = self.meter.sync_metrics(self.distributed)
         progress = self.state.progress
         self.guard.check_losses(terms, progress)
-        progress.bad_samples += bad_samples
+        self._retries += counts["retries"]
+        progress.bad_samples += counts["bad_samples"]
         check_bad_samples(progress.bad_samples, self.config.data)
         if progress.augmentation is not None:
             progress.augmentation.add_steps(terms, self._sign_accuracy)
@@ -216,7 +222,7 @@ class Trainer:
         is due by time or by request.
         """
         self._sync_metrics()
-        metrics, images_per_second, data_wait_s = self.meter.take()
+        metrics, images_per_second, data_wait_s, counts = self.meter.take()
         progress, training = self.state.progress, self.config.training
         rates = self.state.optimizers.learning_rates(progress.kimg)
         metrics |= {f"learning_rate/{name}": rate for name, rate in rates.items()}
@@ -227,11 +233,12 @@ class Trainer:
             metrics["augmentation/probability"] = progress.augmentation.probability
         if self.config.data.bad_samples == "skip":
             metrics["data/bad_samples"] = progress.bad_samples
-        if Retry.count > self._earlier_retries:
-            metrics["storage/retries"] = Retry.count - self._earlier_retries
+        if self._retries:
+            metrics["storage/retries"] = self._retries
         if self.checkpoints.skipped:
             metrics["checkpoint/skipped"] = self.checkpoints.skipped
-        measured = {"seconds/data_wait": round(data_wait_s, 6)} | peak_memory(self.distributed.device)
+        measured = {"seconds/data_wait": round(data_wait_s, 6)} | read_metrics(counts)
+        measured |= peak_memory(self.distributed.device)
         self._report(StepMetrics(progress.step, progress.kimg, images_per_second, metrics, measured))
         stop: StopReason | None = None
         if self.distributed.rank == 0:

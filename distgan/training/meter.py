@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -39,7 +39,8 @@ class Meter:
         self._start = time.perf_counter()
         self._seconds: dict[str, float] = defaultdict(float)
         self._rows: list[_Row] = []
-        self._bad_samples = 0
+        self._counts: Counter[str] = Counter()  # of this worker, since the last `sync_metrics`
+        self._all_counts: Counter[str] = Counter()  # of all workers, since the last `take`
         self._values: dict[str, list[float]] = defaultdict(list)
         self._images = self._all_images = 0
         self._taken = (0.0, 0.0, 0)
@@ -83,21 +84,23 @@ class Meter:
         self._all_images += images
         self.steps += 1
 
-    def count_bad_samples(self, count: int) -> None:
-        """Adds to the number of bad samples that this worker has replaced."""
-        self._bad_samples += count
+    def count(self, **counts: int) -> None:
+        """Adds to this worker's counts, as that of bad samples, by name."""
+        self._counts.update(counts)
 
-    def sync_metrics(self, distributed: Distributed) -> tuple[list[dict[str, float]], int]:
-        """All-reduces the metrics of each step since the last call, and the number of bad samples. Collective.
+    def sync_metrics(self, distributed: Distributed) -> tuple[list[dict[str, float]], Counter[str]]:
+        """All-reduces the metrics of each step since the last call, and sums the counts. Collective.
 
-        Every rank gets the same. Without a step in between, nothing is communicated.
+        Every rank gets the same. Without a step in between, nothing is communicated, and counts wait for the next call.
         """
         if not self._rows:
-            return [], 0
-        names = sorted(set().union(*distributed.gather({name for row in self._rows for name in row.names})))
+            return [], Counter()
+        of_workers = distributed.gather(({name for row in self._rows for name in row.names}, self._counts))
+        names, counts = sorted(set().union(*(some for some, _ in of_workers))), Counter[str]()
+        for _, each in of_workers:
+            counts.update(each)
         values, groups = torch.stack([row.spread(names) for row in self._rows], dim=1)
-        local = torch.cat([values.flatten(), groups.flatten(), values.new_tensor([self._bad_samples])])
-        *numbers, bad_samples = _sum_in_order(local, distributed).tolist()
+        numbers = _sum_in_order(torch.cat([values.flatten(), groups.flatten()]), distributed).tolist()
         half, width = len(numbers) // 2, len(names)
         steps = [
             _means(names, numbers[start : start + width], numbers[half + start : half + start + width])
@@ -106,14 +109,15 @@ class Meter:
         for row in steps:
             for name, value in row.items():
                 self._values[name].append(value)
-        self._rows, self._bad_samples = [], 0
-        return steps, round(bad_samples)
+        self._rows, self._counts = [], Counter()
+        self._all_counts.update(counts)
+        return steps, counts
 
-    def take(self) -> tuple[dict[str, float], float, float]:
-        """Means of the synchronized metrics, images per second and seconds of data wait since the last call.
+    def take(self) -> tuple[dict[str, float], float, float, Counter[str]]:
+        """Means of the synchronized metrics, images per second, seconds of data wait and counts since the last call.
 
-        The mean of a metric is over the steps that have it, the images are those per second of training time, and the
-        wait is that of a step on this worker.
+        The mean of a metric is over the steps that have it, the images are those per second of training time, the
+        wait is that of a step on this worker, and the counts are of all workers.
         """
         assert not self._rows, "sync_metrics comes first"
         means = {name: sum(values) / len(values) for name, values in self._values.items()}
@@ -123,9 +127,10 @@ class Meter:
         rate = self._images / elapsed if elapsed > 0 else 0.0
         wait = (waiting - before[1]) / max(1, steps - before[2])
         self._taken = (training, waiting, steps)
+        counts, self._all_counts = self._all_counts, Counter()
         self._values.clear()
         self._images = 0
-        return means, rate, wait
+        return means, rate, wait, counts
 
     def elapsed(self) -> float:
         """Seconds since the session began."""

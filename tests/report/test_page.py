@@ -266,10 +266,12 @@ def test_a_floor_far_below_the_curve_does_not_flatten_it(toy: Storage) -> None:
 
 
 def test_memory_and_waits_have_curves(toy: Storage) -> None:
-    measured = {"seconds/data_wait": 0.25, "memory/host_mb": 700.0, "memory/gpu_mb": 900.0}
-    write_run(toy, rows=[step_row(kimg, **measured) for kimg in (1, 2)])
+    measured = {"seconds/data_wait": 0.25, "memory/host_mb": 700.0, "memory/gpu_mb": 900.0, "data/memory_hits": 0.5}
+    write_run(toy, rows=[step_row(kimg, **measured, **{"data/bytes_read": 1e6 * kimg}) for kimg in (1, 2)])
     figures = {figure["title"]: figure for figure in read_page(toy.url).data["figures"]}
     assert figures["Wait of a step for data"]["traces"][0]["y"] == [0.25, 0.25]
+    assert figures["Samples from memory"]["traces"][0]["y"] == [0.5, 0.5]
+    assert figures["Read of the data set by all workers"]["traces"][0]["y"] == [1e6, 2e6]
     assert [trace["term"] for trace in figures["Peak memory of rank 0"]["traces"]] == ["gpu_mb", "host_mb"]
 
 

@@ -59,6 +59,26 @@ def test_the_panel_says_the_phase_the_elapsed_time_and_what_is_due() -> None:
         assert "training, 1:15 elapsed, evaluation at 30 kimg in 0:20" in last_panel(output)
 
 
+@pytest.mark.parametrize("live", [True, False])
+def test_the_wait_for_data_and_what_was_read(live: bool) -> None:
+    measured = {"seconds/data_wait": 0.0123, "data/bytes_read": 2_500_000, "data/memory_hits": 0.25}
+    clock = Clock()
+    display, output = shown(live, clock)
+    with display:
+        display.event(STARTED)
+        display.event(replace(trained(100), measured=measured))
+        clock.now = 60.0
+        step = trained(200)
+        display.event(
+            replace(step, terms=step.terms | {"storage/retries": 1}, measured=measured | {"data/cache_hits": 0.5})
+        )
+    parts = ["12.3 ms a step", "5.0 MB read", "25% from memory", "50% from the cache", "1 retry"]
+    if live:
+        assert "   ".join(parts) in last_panel(output)
+    else:
+        assert f", data wait {', '.join(parts)}, " in output.getvalue()
+
+
 def test_lines_say_the_first_evaluation_once() -> None:
     display, output = shown(False, Clock())
     with display:

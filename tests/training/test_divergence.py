@@ -186,10 +186,13 @@ def test_means_are_over_all_steps_since_the_last_row() -> None:
     meter = Meter()
     for value in (1.0, 2.0):
         meter.add_step({"loss/b": torch.tensor(value), "loss/a": torch.tensor(0.0)}, 4)
-    meter.count_bad_samples(3)
-    terms, bad_samples = meter.sync_metrics(ALONE)
-    assert (terms, bad_samples) == ([{"loss/a": 0.0, "loss/b": 1.0}, {"loss/a": 0.0, "loss/b": 2.0}], 3)
-    assert meter.sync_metrics(ALONE) == ([], 0)
+    meter.count(bad_samples=3)
+    terms, counts = meter.sync_metrics(ALONE)
+    assert terms == [{"loss/a": 0.0, "loss/b": 1.0}, {"loss/a": 0.0, "loss/b": 2.0}]
+    assert counts == {"bad_samples": 3}
+    meter.count(bad_samples=1)
+    assert meter.sync_metrics(ALONE) == ([], {})
     meter.add_step({"loss/b": torch.tensor(6.0), "loss/a": torch.tensor(3.0)}, 4)
-    assert meter.sync_metrics(ALONE) == ([{"loss/a": 3.0, "loss/b": 6.0}], 0)
-    assert meter.take()[0] == {"loss/a": 1.0, "loss/b": 3.0}
+    assert meter.sync_metrics(ALONE) == ([{"loss/a": 3.0, "loss/b": 6.0}], {"bad_samples": 1})
+    means, *_, counts = meter.take()
+    assert (means, counts) == ({"loss/a": 1.0, "loss/b": 3.0}, {"bad_samples": 4})

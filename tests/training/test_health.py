@@ -316,7 +316,7 @@ def test_a_checkpoint_keeps_it_and_an_older_one_has_none(watch: Watch) -> None:
 
 
 def sync_in_portions(distributed: Distributed) -> bool:
-    """Whether metrics have the same bits synchronized after every update and all at once."""
+    """Whether metrics have the same bits synchronized after every update and all at once, and counts are exact."""
     random = torch.Generator().manual_seed(distributed.rank)
     rows = torch.randn(40, 3, generator=random)
     one, other, found = Meter(), Meter(), []
@@ -324,8 +324,9 @@ def sync_in_portions(distributed: Distributed) -> bool:
         terms = dict(zip("abc", row, strict=True))
         one.add_step(terms, 1)
         other.add_step(terms, 1)
+        one.count(bytes=2**40 + distributed.rank)
         found += one.sync_metrics(distributed)[0]
-    return found == other.sync_metrics(distributed)[0]
+    return found == other.sync_metrics(distributed)[0] and one.take()[-1] == {"bytes": 40 * (3 * 2**40 + 3)}
 
 
 def test_metrics_do_not_depend_on_when_they_are_synchronized() -> None:
