@@ -20,6 +20,9 @@ class DecodedSamples:
     """Decoded samples of ascending ranges [first, stop), as many as fit into `memory_bytes`; one place for each.
 
     Several threads may use it: they keep the same image of a sample.
+
+    Attributes:
+        substitutes: bad samples met so far, and the substitute of each.
     """
 
     def __init__(self, shape: tuple[int, int, int], ranges: Sequence[tuple[int, int]], memory_bytes: int) -> None:
@@ -33,6 +36,7 @@ class DecodedSamples:
         # Untouched pages take no memory, so this grows with the decoded samples.
         self._pixels = np.empty((capacity, *self.image_shape), np.uint8)
         self._known = np.zeros(capacity, bool)
+        self.substitutes: dict[int, int] = {}
 
     def places(self, samples: NDArray[np.int64]) -> NDArray[np.int64]:
         """The samples' places, those that do not fit included."""

@@ -45,6 +45,11 @@ class Dataset:
             cache = BlockCache(Path(config.cache_dir), config.cache_mb * 2**20)
         return cls(index, BlockReader(storage, index, cache, retry), shape, config)
 
+    @property
+    def images_key(self) -> tuple[object, ...]:
+        """Equal for data sets that have the same images."""
+        return self.index.hash, self.shape, self._resize, self._bad_samples
+
     def block_of(self, sample: int) -> Block:
         """The block that contains a sample."""
         return self.index.blocks[int(np.searchsorted(self._block_starts, sample, side="right")) - 1]

@@ -15,6 +15,7 @@ from torch import Tensor
 from distgan.data.batch_memory import BatchMemory, DecodedSamples
 from distgan.data.dataset import Dataset
 from distgan.data.index import Block
+from distgan.data.kept import Kept
 from distgan.data.order import Order
 
 _READERS = 8
@@ -75,18 +76,23 @@ class BatchStream:
         prefetch_batches: int,
         decode_threads: int = 1,
         gpu: torch.device | None = None,
+        kept: Kept[DecodedSamples] | None = None,
     ) -> None:
-        """Batches for a GPU lie in pinned memory, from which it copies while the host goes on."""
+        """Batches for a GPU lie in pinned memory, from which it copies while the host goes on.
+
+        `kept` has the decoded samples of an earlier stream of this process, which is closed.
+        """
         self._gpu = gpu
         self._dataset, self._index, self._order = dataset, dataset.index, order
         self._groups, self._num_groups, self._batch_size = groups, num_groups, batch_size
         self._share = batch_size // len(order.streams)
         self._numbers = [number for group in groups for number in order.group_streams(group, num_groups)]
-        ranges = [(order.streams[number].first, order.streams[number].stop) for number in sorted(self._numbers)]
-        self._decoded = DecodedSamples(dataset.shape, ranges, memory_bytes)
+        ranges = tuple((order.streams[number].first, order.streams[number].stop) for number in sorted(self._numbers))
+        self._decoded = (kept or Kept()).get(
+            (*dataset.images_key, ranges, memory_bytes), lambda: DecodedSamples(dataset.shape, ranges, memory_bytes)
+        )
         self._memory = BatchMemory((len(self._numbers) * self._share, *self._decoded.image_shape), prefetch_batches)
-        # Bad samples met so far, and the substitute of each.
-        self._substitutes: dict[int, int] = {}
+        self._substitutes = self._decoded.substitutes
         self._windows: dict[tuple[int, int, int], Future[dict[int, bytes]]] = {}
         # By stream: the windows of its last batch, as (epoch, window), and the bytes of their blocks.
         self._in_use: dict[int, tuple[list[tuple[int, int]], dict[int, bytes]]] = {}

@@ -9,7 +9,9 @@ from threading import Event as Flag
 
 from distgan.config.plugins import error_text
 from distgan.config.schedule import find_schedules
+from distgan.data.batch_memory import DecodedSamples
 from distgan.data.dataset import Dataset, check_bad_samples
+from distgan.data.kept import Kept
 from distgan.data.order import Order
 from distgan.data.reads import read_metrics
 from distgan.data.stream import BatchStream
@@ -62,6 +64,7 @@ class Trainer:
         finishing: set while the final state is saved. Storage is then waited for even if a stop is requested.
         held_out: held-out real images, if the run has any.
         profiler: on rank 0, if the run is profiled.
+        decoded: samples that this process keeps for its next run.
     """
 
     spec: RunSpec
@@ -81,6 +84,7 @@ class Trainer:
     finishing: Flag
     held_out: HeldOutImages | None = None
     profiler: StepProfiler | None = None
+    decoded: Kept[DecodedSamples] | None = None
 
     def __post_init__(self) -> None:
         self.config = self.spec.config
@@ -149,6 +153,7 @@ class Trainer:
             prefetch_batches=config.data.prefetch_batches,
             decode_threads=config.data.decode_threads or share_of_processors(self.distributed),
             gpu=self.distributed.device if self.distributed.device.type == "cuda" else None,
+            kept=self.decoded,
         )
 
     def _train_step(self, batches: BatchStream) -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from threading import Event as Flag
 
 from distgan.config.plugins import custom_names
 from distgan.config.schema import Config
+from distgan.data.batch_memory import DecodedSamples
 from distgan.data.dataset import Dataset
+from distgan.data.kept import Kept
 from distgan.distributed import Distributed
 from distgan.errors import UserError
-from distgan.evaluation.evaluator import build_evaluator
+from distgan.evaluation.evaluator import Evaluator, build_evaluator
 from distgan.storage.retry import Retry
 from distgan.storage.storage_errors import StorageError
 from distgan.text import plural
@@ -40,19 +43,28 @@ from distgan.training.step import Step
 from distgan.training.unsaved import restore_unsaved
 
 
+@dataclass
+class KeptParts:
+    """What a process keeps from one run for the next one: both with the same data and evaluation."""
+
+    decoded: Kept[DecodedSamples] = field(default_factory=Kept)
+    evaluator: Kept[Evaluator] = field(default_factory=Kept)
+
+
 def train(
     spec: RunSpec,
     distributed: Distributed,
     reporter: Reporter,
     async_evaluator: AsyncEvaluator | None = None,
     meter: Meter | None = None,
+    kept: KeptParts | None = None,
 ) -> Summary:
     """Trains a run from its newest checkpoint, or from its beginning, to its end. Every rank calls it.
 
     With `async_evaluator`, all evaluations but the last are asynchronous. `meter` is a new one; it shows what the
-    training does.
+    training does. `kept` is from earlier runs of this process, which have ended.
     """
-    trainer = build_trainer(spec, distributed, reporter, async_evaluator, meter)
+    trainer = build_trainer(spec, distributed, reporter, async_evaluator, meter, kept)
     checkpoints = trainer.checkpoints
     try:
         return trainer.run()
@@ -76,12 +88,13 @@ def build_trainer(
     reporter: Reporter,
     async_evaluator: AsyncEvaluator | None = None,
     meter: Meter | None = None,
+    kept: KeptParts | None = None,
 ) -> Trainer:
     """Everything that the loop works with, in the state that the run starts from. Every rank calls it.
 
     Raises UserError where the run cannot start.
     """
-    config, meter, finishing = spec.config, meter or Meter(), Flag()
+    config, meter, kept, finishing = spec.config, meter or Meter(), kept or KeptParts(), Flag()
     _check_workers(config, distributed)
     check_acceleration(config, distributed)
 
@@ -136,7 +149,10 @@ def build_trainer(
     if distributed.rank == 0 and config.evaluation.statistics is None:
         reporter.event(PhaseStarted(f"statistics of {plural(len(dataset.index), 'real image')}"))
     with meter.phase("real statistics"):
-        evaluator = build_evaluator(config.evaluation, config.data, distributed, dataset)
+        evaluator = kept.evaluator.get(
+            (*dataset.images_key, config.evaluation.model_dump_json(), config.data.model_dump_json(), distributed),
+            lambda: build_evaluator(config.evaluation, config.data, distributed, dataset),
+        )
     run_evaluator = RunEvaluator(
         config, state, evaluator, dataset.index.labels, checkpoints, distributed, async_evaluator
     )
@@ -165,6 +181,7 @@ def build_trainer(
         start_events=[started, *chosen] if few is None else [started, *chosen, few],
         finishing=finishing,
         profiler=profiler,
+        decoded=kept.decoded,
     )
 
 
