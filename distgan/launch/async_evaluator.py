@@ -93,7 +93,8 @@ def ray_evaluator(
     spec: RunSpec, distributed: Distributed, task: TaskOptions, log: Callable[[str], None]
 ) -> TaskEvaluator:
     """Measures a run's checkpoints in tasks of Ray. They end with the worker that starts them."""
-    remote = ray.remote(evaluate_checkpoint).options(max_retries=0, **task)
+    # Not among the resources of the actor that a trial runs in, which its training has.
+    remote = ray.remote(evaluate_checkpoint).options(max_retries=0, scheduling_strategy="DEFAULT", **task)
     config = spec.config.model_dump(mode="json")
     device, threads = "cuda" if task["num_gpus"] else "cpu", max(1, int(task["num_cpus"]))
 

@@ -88,6 +88,13 @@ def _is_preempted(error: BaseException) -> bool:
     return isinstance(behind, RayActorError) and behind.preempted
 
 
+def actor_failure(error: Exception) -> tuple[str, bool]:
+    """Why an actor that ran a worker was lost, as text, and whether it counts as a failure."""
+    behind = getattr(error, "cause", None) or error
+    text = losses_text({0: behind})
+    return text or f"worker 0 raised {type(behind).__name__}: {behind!s:.200}", not _is_preempted(behind)
+
+
 def losses_text(failures: Mapping[int, BaseException]) -> str | None:
     """The lost workers of a group by rank, as `worker 1 on 10.0.0.2: its process died`; None if none was lost.
 

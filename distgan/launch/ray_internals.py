@@ -100,6 +100,11 @@ PRIVATE: Mapping[str, str] = {
     "version itself. Else a wrong address gives Ray's traceback.",
     "ray.dashboard.modules.dashboard_sdk:SubmissionClient._upload_package_if_needed": "Ships code and variables as "
     "files of a job. Else variables are in the job's description, which everyone can read.",
+    "ray._private.state:state.get_draining_nodes": "Notices of preemptions, outside of Ray Train. Else a trial on a "
+    "spot node loses what it has trained since its checkpoint.",
+    "ray.tune.execution.tune_controller:TuneController(_actor_cache)": "How many actors wait for their next trial. "
+    "Else Tune keeps one, and a generation of a population starts processes for the other members.",
+    "ray.tune.utils.object_cache:_ObjectCache.increase_max": "Raises that number.",
     "ray.tune.schedulers:MedianStoppingRule()._stopped_trials": "A trial whose stop was overruled. Else the rule's own "
     "assertion ends the search at its next result.",
 }
@@ -322,6 +327,18 @@ def preemption_of(source: Any) -> Preemption | None:
         return None
     deadline = None if info.deadline_ms is None else info.deadline_ms / 1000
     return Preemption(deadline, {node: tuple(ranks) for node, ranks in info.preempted_node_to_ranks.items()})
+
+
+def draining_notice() -> Preemption | None:
+    """The notice that this process's node will be preempted, for the only worker of a run."""
+    here = ray.get_runtime_context().get_node_id()
+    deadlines = state.state.get_draining_nodes()
+    return Preemption(deadlines[here] / 1000 or None, {here: (0,)}) if here in deadlines else None
+
+
+def keep_actors(controller: Any, kind: Any, count: int) -> None:
+    """A search keeps so many actors that have these resources while they have no trial."""
+    controller._actor_cache.increase_max(kind, count)
 
 
 def preemption_notice() -> Preemption | None:

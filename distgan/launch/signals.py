@@ -77,10 +77,12 @@ _received = 0
 
 
 def count_sigterms() -> None:
-    """From now on SIGTERM does not end this process, but counts in `sigterms`. For the main thread.
+    """From now on SIGTERM does not end this process, but counts in `sigterms`, from 0. For the main thread.
 
     A process of Ray's on this machine has SIGTERM blocked until then.
     """
+    global _received
+    _received = 0
 
     def count(number: int, frame: FrameType | None) -> None:
         global _received

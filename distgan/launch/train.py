@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
-from dataclasses import replace
 from typing import Any
 
 import ray
@@ -33,27 +32,16 @@ from distgan.launch.placement.capacity import local_cpus
 from distgan.launch.placement.process_group import InterfaceConfig
 from distgan.launch.placement.resources import Resources, plan_resources
 from distgan.launch.placement.waiting import PlacementWatch, end_waiting_run, spot_notes, waiting_notes
-from distgan.launch.preemption import PreemptionSaves
 from distgan.launch.ray_errors import is_broken_connection, report_losses
-from distgan.launch.ray_internals import preemption_notice, time_limits, without_idle_processes
+from distgan.launch.ray_internals import time_limits, without_idle_processes
+from distgan.launch.reporter import RayReporter
 from distgan.launch.run_mailbox import create_run_mailbox
 from distgan.launch.signals import StopRequest, stop_on_signals
 from distgan.storage.storage import Storage
 from distgan.tracking import formatting
 from distgan.tracking.console import Display
 from distgan.tracking.record import recorded_failure
-from distgan.tracking.run_folder import RunReporter
-from distgan.training.events import (
-    Attempt,
-    EvaluationResult,
-    Event,
-    Notice,
-    RunFinished,
-    RunStarted,
-    StepMetrics,
-    Summary,
-    WorkersLost,
-)
+from distgan.training.events import Attempt, Notice, RunFinished, RunStarted, Summary, WorkersLost
 from distgan.training.meter import Meter
 from distgan.training.run_spec import RunSpec
 from distgan.training.train import train
@@ -211,37 +199,6 @@ def worker_main(arguments: dict[str, Any]) -> None:
             node: str = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
             ray.get(mailbox.put_error.remote(WorkerError.of(error, distributed.rank, node)))
         raise
-
-
-class RayReporter(RunReporter):
-    """Sends a run's events to the driver's mailbox, and its evaluations to Ray."""
-
-    def __init__(self, spec: RunSpec, mailbox: Any) -> None:
-        def stop_asked() -> bool:
-            return bool(ray.get(mailbox.stop_asked.remote()))
-
-        super().__init__(spec.run, mailbox.put.remote, stop_asked, spec.config.tracking, spec.patience_s)
-        self._run_url, self._mailbox = spec.run.url, mailbox
-        self._elastic = spec.config.scale.min_workers is not None
-        self._preemption = PreemptionSaves(preemption_notice)
-
-    def event(self, event: Event) -> None:
-        if isinstance(event, RunFinished):
-            attempts, (kept, elapsed) = ray.get([self._mailbox.attempts.remote(), self._mailbox.kept_before.remote()])
-            summary = replace(event.summary, attempts=attempts)
-            event = RunFinished(summary.with_goodput(kept + summary.step_seconds, elapsed))
-        if self._elastic and isinstance(event, StepMetrics):
-            event = replace(event, terms=event.terms | {"scale/workers": ray.train.get_context().get_world_size()})
-        super().event(event)
-
-    def save_requested(self) -> str | None:
-        terminated = ray.get(self._mailbox.terminated.remote())
-        return self._preemption.take() or (f"{', '.join(terminated)} received SIGTERM" if terminated else None)
-
-    def evaluated(self, event: EvaluationResult) -> None:
-        """Reports an evaluation to Ray. Collective."""
-        metrics = {event.metric: event.value, "kimg": event.kimg, "step": event.step, "run": self._run_url}
-        ray.train.report(metrics if event.best is None else metrics | {"best": event.best})
 
 
 def _follow(

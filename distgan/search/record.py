@@ -48,6 +48,7 @@ class Trial(BaseModel):
         curve: (kimg, value of the search's measure) of its evaluations, by kimg; `kimg` counts real images that its
             discriminator has consumed.
         seconds: wall-clock time that it ran, without stretches that were killed.
+        start_seconds: from its hand-out to its first step, over all sessions; 0 where it is not known.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -63,6 +64,7 @@ class Trial(BaseModel):
     note: str = ""
     curve: list[tuple[_Amount, _Value]] = []
     seconds: _Amount = 0.0
+    start_seconds: _Amount = 0.0
 
     @property
     def name(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import Literal
 
 from distgan.errors import UserError
@@ -24,6 +25,7 @@ class SearchState:
         self._record, self._space, self._sampler, self._storage = record, space, sampler, storage
         self._lock = threading.Lock()
         self._handed_out: set[int] = set()
+        self._waiting_since: dict[int, float] = {}  # of trials that do not train yet
         self._failure: UserError | None = None
 
     def next_trial(self) -> Trial | Literal["wait", "done"]:
@@ -33,7 +35,7 @@ class SearchState:
             for trial in trials:
                 failed = trial.state == "failed" and not self._record.plan.is_population
                 if (failed or not trial.ended) and trial.number not in self._handed_out:
-                    self._handed_out.add(trial.number)
+                    self._hand_out(trial.number)
                     if failed:  # samplers must not take it for ended meanwhile
                         trial.state, trial.note = "waiting", ""
                     return trial.model_copy(deep=True)
@@ -55,8 +57,30 @@ class SearchState:
             except UserError:
                 trials.pop()
                 raise
-            self._handed_out.add(trial.number)
+            self._hand_out(trial.number)
             return trial.model_copy(deep=True)
+
+    def _hand_out(self, number: int) -> None:
+        self._handed_out.add(number)
+        self._waiting_since[number] = time.monotonic()
+
+    def hand_out_again(self, number: int) -> None:
+        """The trial was lost before it began: it is the next one."""
+        with self._lock:
+            self._handed_out.discard(number)
+
+    @property
+    def running(self) -> bool:
+        """Whether a trial that was handed out in this session has not ended."""
+        with self._lock:
+            return any(not self._record.trials[number].ended for number in self._handed_out)
+
+    def trains(self, number: int) -> None:
+        """Records how long a trial has taken from its hand-out to its first step."""
+        with self._lock:
+            since = self._waiting_since.pop(number, None)
+            if since is not None:
+                self._record.trials[number].start_seconds += time.monotonic() - since
 
     def started(self, number: int) -> None:
         """Records that a trial has workers."""

@@ -120,10 +120,10 @@ def test_a_killed_search_goes_on_and_its_winner_can_be_trained_anew(
     # Of a killed driver Ray's agents stay for a minute.
     wait_for(lambda: our_processes().keys() <= before.keys())
 
-    # A trial is the run that `distgan train` makes of its configuration, to the bit.
+    # A trial in Tune's actor is the run that Ray Train makes of its configuration, to the bit.
     best = min(record.trials, key=lambda trial: min(value for _, value in trial.curve))
-    alone = ["train", f"{search}/best.yaml", "--no-ray", "--storage", bucket, "--name", "alone"]
-    assert cli(*alone).code == 0
+    alone = ["train", f"{search}/best.yaml", "--storage", bucket, "--name", "alone"]
+    finish(start("-m", "distgan", *alone, cwd=tmp_path))
     assert_same_bits(newest(bucket, "alone"), newest(f"{search}/trials", best.name))
 
     # And the winner goes on from its own state.

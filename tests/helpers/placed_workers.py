@@ -82,8 +82,9 @@ def refused_interface() -> str:
 
 
 def nodes_of_trials() -> list[str]:
-    """Addresses of the nodes that ten trials' own processes are given."""
-    actor = trial_actor(share_cluster(ResourceRequest(placement=PlacementConfig(labels=["ray.io/market-type=spot"]))))
+    """Addresses of the nodes that the processes beside the workers of ten trials are given."""
+    spot = PlacementConfig(labels=["ray.io/market-type=spot"])
+    actor = trial_actor(share_cluster(ResourceRequest(workers=2, placement=spot)))
     addresses = {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes()}
     groups = [actor.to_placement_group() for _ in range(10)]
     for group in groups:

@@ -30,6 +30,8 @@ class Standing:
     config: dict[str, Any]
     last_result: dict[str, Any] = field(default_factory=dict)
     error: str | None = None
+    pickled_error_file: str = ""
+    max_failures: int = -1
 
     def get_error(self) -> str | None:
         return self.error
@@ -52,7 +54,11 @@ def test_trials_as_tune_asks_for_them(state: SearchState) -> None:
         state.ended(number, "budget")
     proposing.on_trial_complete("a", {"anything": 1}, error=True)
     assert proposing.suggest("c") == {"number": 2, "seed": 1}
-    assert proposing.suggest("d") == Searcher.FINISHED
+    assert proposing.suggest("d") is None, "this one may be lost, and is handed out again"
+    state.hand_out_again(2)
+    assert proposing.suggest("d") == {"number": 2, "seed": 1}
+    state.ended(2, "stopped")
+    assert proposing.suggest("e") == Searcher.FINISHED
 
 
 @pytest.mark.parametrize(
@@ -66,7 +72,10 @@ def test_trials_as_tune_asks_for_them(state: SearchState) -> None:
     ],
 )
 def test_how_a_trial_ended(state: SearchState, last: dict[str, Any], end: str, note: str) -> None:
-    recording, trial = StateCallback(state), Standing({"number": 0}, {"seconds": 7.0, **last} if last else {})
+    recording, trial = (
+        StateCallback(state, SearchStopper()),
+        Standing({"number": 0}, {"seconds": 7.0, **last} if last else {}),
+    )
     state.next_trial()
     recording.on_trial_start(0, [], trial)
     assert state.snapshot().trials[0].state == "begun"
@@ -88,7 +97,7 @@ def test_how_a_trial_ended(state: SearchState, last: dict[str, Any], end: str, n
 )
 def test_why_a_trial_failed(state: SearchState, error: str | None, note: str) -> None:
     state.next_trial()
-    StateCallback(state).on_trial_error(0, [], Standing({"number": 0}, {"seconds": 3.0}, error))
+    StateCallback(state, SearchStopper()).on_trial_error(0, [], Standing({"number": 0}, {"seconds": 3.0}, error))
     (trial,) = state.snapshot().trials
     assert (trial.state, trial.note, trial.seconds) == ("failed", note, 3.0)
 
@@ -99,6 +108,7 @@ def test_a_search_ends_as_its_trials_do(state: SearchState, monkeypatch: pytest.
     proposing = StateSearcher(state, lambda trial: {"number": trial.number}, ending)
     assert proposing.suggest("a") == {"number": 0}
     assert not ending.stop_all()
+    ending.running.add(0)
     ending.begin("target")
     assert proposing.suggest("b") == Searcher.FINISHED
     assert len(state.snapshot().trials) == 1
@@ -111,7 +121,64 @@ def test_a_search_ends_as_its_trials_do(state: SearchState, monkeypatch: pytest.
 
 def test_tune_saves_nothing_of_a_book(state: SearchState) -> None:
     """It copies and pickles what it is given; locks and storages cannot be."""
-    for hook in (StateSearcher(state, lambda trial: {}, SearchStopper()), StateCallback(state), SearchStopper()):
+    for hook in (
+        StateSearcher(state, lambda trial: {}, SearchStopper()),
+        StateCallback(state, SearchStopper()),
+        SearchStopper(),
+    ):
         assert copy.deepcopy(hook) is hook
         assert isinstance(pickle.loads(pickle.dumps(hook)), type(hook))
     assert isinstance(state.next_trial(), Trial)
+
+
+def test_a_trial_that_never_had_a_place_is_not_stopped(state: SearchState) -> None:
+    """Where a search ends while it waits for nodes, the next session begins it."""
+    ending = SearchStopper()
+    state.next_trial()
+    ending.begin("interrupted")
+    assert ending.stop_all(), "no trial runs"
+    StateCallback(state, ending).on_trial_complete(0, [], Standing({"number": 0}))
+    assert state.snapshot().trials[0].state == "waiting"
+
+
+class TestLostActors:
+    REASON = "runs/0000: worker 0 on 10.0.0.1: its process died; restarted 3 times"
+
+    def callback(self, state: SearchState, failure: str) -> StateCallback:
+        self.told: list[tuple[int, Exception | None]] = []
+
+        def lost(number: int, error: Exception | None) -> str:
+            self.told.append((number, error))
+            return failure
+
+        return StateCallback(state, SearchStopper(), lost)
+
+    @pytest.mark.parametrize(("failure", "most"), [("", -1), (REASON, 0)])
+    def test_tune_begins_it_again(self, state: SearchState, tmp_path: Path, failure: str, most: int) -> None:
+        state.next_trial()
+        file = tmp_path / "error.pkl"
+        file.write_bytes(pickle.dumps(ConnectionError("reset")))
+        trial = Standing({"number": 0}, pickled_error_file=str(file))
+        self.callback(state, failure).on_trial_recover(0, [], trial)
+        assert (str(self.told[0][1]), trial.max_failures) == ("reset", most)
+        assert not state.snapshot().trials[0].ended
+
+    def test_an_actor_that_was_lost_between_trials(self, state: SearchState) -> None:
+        state.next_trial()
+        self.callback(state, "").on_trial_error(0, [], Standing({"number": 0}))
+        found = state.next_trial()
+        assert isinstance(found, Trial)
+        assert found.number == 0
+
+    def test_one_that_may_not_begin_again(self, state: SearchState) -> None:
+        state.next_trial()
+        self.callback(state, self.REASON).on_trial_error(0, [], Standing({"number": 0}))
+        assert (state.snapshot().trials[0].state, state.snapshot().trials[0].note) == ("failed", self.REASON)
+
+
+def test_how_long_a_trial_takes_to_start(state: SearchState) -> None:
+    state.next_trial()
+    state.trains(0)
+    first = state.snapshot().trials[0].start_seconds
+    state.trains(0)  # after a restart
+    assert 0 < first == state.snapshot().trials[0].start_seconds < 60

@@ -16,6 +16,7 @@ from distgan.errors import DivergedError, UserError
 from distgan.launch.mailbox import Mailbox
 from distgan.launch.placement.resources import Resources
 from distgan.search.ray import trial as module
+from distgan.search.ray import trial_runs
 from distgan.search.ray.trial import TrialRun
 from distgan.training.events import EvaluationResult, RunFinished, StepMetrics
 from distgan.training.run_spec import RunSpec
@@ -59,9 +60,9 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
     def no_notes(_: object) -> Iterator[None]:
         yield
 
-    monkeypatch.setattr(module, "create_run_mailbox", lambda _: Actor(found.mailbox))
-    monkeypatch.setattr(module, "build_ray_trainer", lambda *_: found)
-    monkeypatch.setattr(module, "ray_storage", no_notes)
+    monkeypatch.setattr(trial_runs, "create_run_mailbox", lambda _: Actor(found.mailbox))
+    monkeypatch.setattr(trial_runs, "build_ray_trainer", lambda *_: found)
+    monkeypatch.setattr(trial_runs, "ray_storage", no_notes)
     monkeypatch.setattr(module.ray, "get", lambda value: value)
     monkeypatch.setattr(module, "_POLL_S", 0.01)
     yield found
@@ -80,6 +81,7 @@ def begin(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable
             {
                 "number": 7,
                 "spec": job,
+                "in_actor": False,
                 "resources": Resources(worker_cpus=1.0),
                 "runs_per_host": 1,
                 "threads": None,
@@ -171,6 +173,8 @@ def test_what_broke_the_run_is_told(run: Run, begin: Callable[..., TrialRun]) ->
 
 def test_cleanup_stops_the_run_and_waits_for_it(run: Run, begin: Callable[..., TrialRun]) -> None:
     trial = begin()
+    run.mailbox.put(evaluated(10, 40.0))
+    trial.step()
     threading.Thread(target=lambda: (wait_until(run.mailbox.stop_asked), run.end.set())).start()
     trial.cleanup()
     assert run.end.is_set()

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+from ray import cloudpickle
 from ray.tune import Callback, Stopper
 from ray.tune.search import Searcher
 
@@ -28,23 +30,28 @@ class SearchStopper(_Unsaved, Stopper):
     """Ends the search when another thread asks for it.
 
     Trials save their state and end by themselves; Tune would kill them after 10 s. Tune ends the rest
-    after `PATIENCE_S`.
+    after `PATIENCE_S`, and those that wait for places at once.
+
+    Attributes:
+        running: numbers of the trials that have an actor.
     """
 
     PATIENCE_S = 600.0
 
     def __init__(self) -> None:
         self.reason: SearchEnd | None = None
+        self.running: set[int] = set()
         self._until = math.inf
 
     def begin(self, reason: SearchEnd) -> None:
-        self.reason, self._until = reason, time.monotonic() + self.PATIENCE_S
+        self._until = time.monotonic() + self.PATIENCE_S
+        self.reason = reason
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         return False
 
     def stop_all(self) -> bool:
-        return time.monotonic() >= self._until
+        return self.reason is not None and (not self.running or time.monotonic() >= self._until)
 
 
 class StateSearcher(_Unsaved, Searcher):
@@ -58,7 +65,7 @@ class StateSearcher(_Unsaved, Searcher):
         if self._stopper.reason is not None:
             return Searcher.FINISHED
         found = self._state.next_trial()
-        if found == "wait":
+        if found == "wait" or (found == "done" and self._state.running):  # a lost one may be handed out again
             return None
         return Searcher.FINISHED if found == "done" else self._describe(found)
 
@@ -73,13 +80,23 @@ class StateSearcher(_Unsaved, Searcher):
 
 
 class StateCallback(_Unsaved, Callback):
-    """Records the starts, evaluations and ends of trials."""
+    """Records the starts, evaluations and ends of trials.
 
-    def __init__(self, state: SearchState) -> None:
-        self._state = state
+    Args:
+        stopper: is told which trials have an actor.
+        lost: records that a trial's actor was lost, by number and error; returns why it may not begin again, or an
+            empty text. None where trials are runs of Ray Train, which begins again by itself.
+    """
+
+    def __init__(
+        self, state: SearchState, stopper: SearchStopper, lost: Callable[[int, Exception | None], str] | None = None
+    ) -> None:
+        self._state, self._stopper, self._lost = state, stopper, lost
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._state.started(trial.config["number"])
+        number = trial.config["number"]
+        self._stopper.running.add(number)
+        self._state.started(number)
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
@@ -88,13 +105,37 @@ class StateCallback(_Unsaved, Callback):
             self._state.evaluated(result["number"], result["kimg"], result["value"])
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A trial that has not reported how it ended was stopped by the scheduler."""
+        """A trial that has not reported how it ended was stopped by the scheduler, or has never had an actor."""
         last = trial.last_result
         number, seconds = trial.config["number"], last.get("seconds", 0.0)
+        if number not in self._stopper.running:
+            return
+        self._stopper.running.discard(number)
         state: TrialState = last.get("state") or "stopped"
         self._state.ended(number, state, last.get("note", ""), seconds)
 
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Its actor was lost, and Tune begins it again."""
+        number = trial.config["number"]
+        self._stopper.running.discard(number)
+        if self._lost is not None and self._lost(number, _last_error(trial)):
+            trial.max_failures = 0  # the next actor reports why it may not begin; it must not fail for ever
+
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """It has failed, or an actor that was kept for it was lost: then another one gets it."""
+        number = trial.config["number"]
+        self._stopper.running.discard(number)
         lines = [line.strip() for line in str(trial.get_error() or "").splitlines() if line.strip()]
         note = lines[-1] if lines else "its process ended"
-        self._state.ended(trial.config["number"], "failed", note, trial.last_result.get("seconds", 0.0))
+        if self._lost is not None:
+            note = self._lost(number, None)
+            if not note:
+                self._state.hand_out_again(number)
+                return
+        self._state.ended(number, "failed", note, trial.last_result.get("seconds", 0.0))
+
+
+def _last_error(trial: Any) -> Exception:
+    """Why a trial's actor was lost. Tune has just written it, into a folder of this process."""
+    error: Exception = cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
+    return error

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
 
-from distgan.launch.ray_internals import overrule_stop
+from distgan.launch.ray_internals import keep_actors, overrule_stop
 from distgan.search.plan import SearchPlan
 from distgan.search.record import Trial
 
@@ -20,7 +20,27 @@ _BRACKETS = {"asha": 1, "hyperband": 3}
 _BY_KIMG: dict[str, Any] = {"time_attr": "kimg", "metric": "score", "mode": "min"}
 
 
-class _Exempting:
+class _Keeping:
+    """Has Tune keep the actors of trials that have ended for the next ones.
+
+    Attributes:
+        kept_actors: how many at once.
+    """
+
+    kept_actors: int = 0
+
+    def on_trial_add(self, controller: Any, trial: Any) -> None:
+        super().on_trial_add(controller, trial)  # type: ignore[misc]
+        if self.kept_actors and controller is not None:  # None where an earlier session's trials are replayed
+            keep_actors(controller, trial.placement_group_factory, self.kept_actors)
+            self.kept_actors = 0
+
+
+class KeepAll(_Keeping, FIFOScheduler):
+    """Stops no trial."""
+
+
+class _Exempting(_Keeping):
     """Does not stop trials that are `exempt` or at their end, nor one for an evaluation of an earlier session.
 
     The results of a trial have a `score`.
@@ -89,9 +109,9 @@ class PastTrial:
     config: dict[str, Any]
 
 
-def build_scheduler(plan: SearchPlan) -> TrialScheduler:
-    """The plan's scheduler. In a population none stops a trial."""
-    scheduler: SuccessiveHalving | MedianStopping
+def build_scheduler(plan: SearchPlan, kept_actors: int = 0) -> TrialScheduler:
+    """The plan's scheduler, for trials whose actors are kept, up to a number. In a population none stops a trial."""
+    scheduler: SuccessiveHalving | MedianStopping | KeepAll
     if plan.scheduler in _BRACKETS:
         scheduler = SuccessiveHalving(
             **_BY_KIMG,
@@ -104,8 +124,10 @@ def build_scheduler(plan: SearchPlan) -> TrialScheduler:
     elif plan.scheduler == "median":
         scheduler = MedianStopping(plan.grace_kimg)
     else:
-        return FIFOScheduler()  # type: ignore[no-untyped-call]
-    scheduler.trial_kimg = plan.kimg
+        scheduler = KeepAll()  # type: ignore[no-untyped-call]
+    scheduler.kept_actors = kept_actors
+    if isinstance(scheduler, _Exempting):
+        scheduler.trial_kimg = plan.kimg
     return scheduler
 
 

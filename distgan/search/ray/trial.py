@@ -1,87 +1,82 @@
-"""A trial of a search: Tune's actor, which follows a run of Ray Train from evaluation to evaluation."""
+"""A trial of a search: Tune's actor, which follows a run from evaluation to evaluation."""
 
 from __future__ import annotations
 
 import math
 import time
 from collections import deque
-from contextlib import ExitStack
 from typing import Any
 
 import ray
 from ray import tune
 
-from distgan.errors import DivergedError
+from distgan.errors import DivergedError, UserError
 from distgan.evaluation.metrics.registry import higher_is_better
-from distgan.launch.cluster import ray_storage
-from distgan.launch.mailbox import Background
-from distgan.launch.ray_errors import report_losses
-from distgan.launch.ray_internals import time_limits
-from distgan.launch.run_mailbox import create_run_mailbox
-from distgan.launch.train import build_ray_trainer
+from distgan.search.ray.search_mailbox import TrialStarted
+from distgan.search.ray.trial_runs import Run, begin_run
 from distgan.training.checkpoints import CheckpointStore
 from distgan.training.early_stopping import monitored
 from distgan.training.events import EvaluationResult, RunFinished, RunStarted, StepMetrics, Summary
 from distgan.training.progress import Progress
 from distgan.training.run_spec import RunSpec
+from distgan.training.train import KeptParts
 
 _POLL_S = 0.3
-
-# For a run to save its state after a request to stop.
-_STOP_S = 540.0
 
 
 class TrialRun(tune.Trainable):
     """An iteration of Tune lasts up to the next evaluation; the last one reports how the run ended.
 
-    Evaluations of earlier sessions are reported first, so that the scheduler knows them.
+    Evaluations of earlier sessions are reported first, so that the scheduler knows them. An actor in which trials run
+    takes one after another, and keeps what they share.
 
-    Its `config`: `number` of the trial, `spec`, `resources`, `runs_per_host` and `threads` (see
-    `launch.train.build_ray_trainer`), `start_kimg` (where it took over another's state), `exempt` from the scheduler,
-    and the search's `mailbox`.
+    Its `config`: `number` of the trial, `spec`, `in_actor` (whether it runs in this actor, not on Ray Train),
+    `resources`, `runs_per_host` and `threads` (see `launch.train.build_ray_trainer`), `versions` of the driver,
+    `start_kimg` (where it took over another's state), `exempt` from the scheduler, and the search's `mailbox`.
     """
 
+    _stop_asked: bool
+    _started: bool  # whether it trains
+    _waits: bool  # after an evaluation that Tune has been told
+
     def setup(self, config: dict[str, Any]) -> None:
-        spec: RunSpec = config["spec"]
-        self._spec, self._number, self._exempt = spec, config["number"], config["exempt"]
-        self._search_mailbox = config["mailbox"]
-        self._sign = -1 if higher_is_better(spec.config.evaluation.monitor) else 1
-        self._began = time.monotonic()
-        self._kimg, self._score = config["start_kimg"], None  # type: float, float | None
-        self._replay = deque(_measured(spec, config["start_kimg"]))
-        self._events: deque[object] = deque()
-        self._summary: Summary | None = None
-        self._stop_asked = self._started = False
-        self._may_never_start = bool(config["resources"].shortage)
-        self._resources = ExitStack()
-        storage = self._resources.enter_context(ray_storage(spec.run))
-        self._resources.enter_context(time_limits(spec.config.scale))
-        self._mailbox = create_run_mailbox(spec)
-        trainer = build_ray_trainer(
-            spec, self._mailbox, storage, config["resources"], config["runs_per_host"], config["threads"]
-        )
-        self._fit = Background(trainer.fit)
+        self._kept = KeptParts()
+        self._run: Run | None = None
+        self._plan(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Takes another trial, once the run of the last one has ended."""
+        if not self._close():
+            raise RuntimeError(f"{self._spec.run.url}: the run does not end")  # a new actor gets the other trial
+        self._plan(new_config)
+        return True
 
     def step(self) -> dict[str, Any]:
+        try:
+            run = self._begun()
+        except UserError as refused:
+            return self._result("failed", str(refused).partition("\n")[0])
         if self._replay:
             kimg, value = self._replay.popleft()
             return self._measured(kimg, value, replayed=True)
+        if self._waits:
+            self._waits = False
+            run.proceed()
         while True:
             while self._events:
                 event = self._events.popleft()
-                if isinstance(event, EvaluationResult) and event.step > 0:
-                    return self._measured(event.kimg, event.value, replayed=False)
-                self._started = self._started or isinstance(event, RunStarted)
-                if isinstance(event, StepMetrics):
-                    self._search_mailbox.put.remote((self._number, event.kimg, event.images_per_second))
-                if isinstance(event, RunFinished):
-                    self._summary = event.summary
-            ended = self._fit.ended(_POLL_S)
-            events, error = ray.get(self._mailbox.take.remote())
+                if isinstance(event, EvaluationResult):
+                    if event.step > 0:
+                        self._waits = True
+                        return self._measured(event.kimg, event.value, replayed=False)
+                    run.proceed()
+                self._follow(event)
+            ended = run.ended(_POLL_S)
+            events, error = run.take()
             self._events.extend(events)
             if not self._stop_asked and ray.get(self._search_mailbox.stop_asked.remote()):
                 self._stop_asked = True
-                self._mailbox.ask_to_stop.remote()
+                run.ask_to_stop()
             if self._events:
                 continue
             if self._stop_asked and not self._started:
@@ -90,8 +85,7 @@ class TrialRun(tune.Trainable):
                 diverged = isinstance(error, DivergedError)
                 return self._result("diverged" if diverged else "failed", str(error).partition("\n")[0])
             if ended:
-                with report_losses(self._spec.run.url):
-                    self._fit.raise_error()
+                run.raise_error()
                 if self._summary is None:
                     raise RuntimeError(f"{self._spec.run.url}: the run ended without a summary")  # Tune tries it again
                 reason = self._summary.reason
@@ -99,10 +93,39 @@ class TrialRun(tune.Trainable):
 
     def cleanup(self) -> None:
         """Stops the run, which saves its state, and frees its workers."""
-        self._mailbox.ask_to_stop.remote()
-        if self._started or not self._may_never_start:
-            self._fit.ended(_STOP_S)
-        self._resources.close()
+        self._close()
+
+    def _close(self) -> bool:
+        run, self._run = self._run, None
+        return run is None or run.close()
+
+    def _plan(self, config: dict[str, Any]) -> None:
+        """What `step` needs to know of the trial. The first one begins it: Tune then tells an error as the trial's."""
+        spec: RunSpec = config["spec"]
+        self._trial, self._spec, self._number, self._exempt = config, spec, config["number"], config["exempt"]
+        self._search_mailbox = config["mailbox"]
+        self._sign = -1 if higher_is_better(spec.config.evaluation.monitor) else 1
+        self._began = time.monotonic()
+        self._kimg, self._score = config["start_kimg"], None  # type: float, float | None
+        self._replay: deque[tuple[float, float]] = deque()
+        self._events: deque[object] = deque()
+        self._summary: Summary | None = None
+        self._stop_asked = self._started = self._waits = False
+
+    def _begun(self) -> Run:
+        if self._run is None:
+            self._replay.extend(_measured(self._spec, self._trial["start_kimg"]))
+            self._run = begin_run(self._trial, self._kept)
+        return self._run
+
+    def _follow(self, event: object) -> None:
+        if isinstance(event, RunStarted):
+            self._started = True
+            self._search_mailbox.put.remote(TrialStarted(self._number))
+        if isinstance(event, StepMetrics):
+            self._search_mailbox.put.remote((self._number, event.kimg, event.images_per_second))
+        if isinstance(event, RunFinished):
+            self._summary = event.summary
 
     def _measured(self, kimg: float, value: float, *, replayed: bool) -> dict[str, Any]:
         self._kimg = kimg

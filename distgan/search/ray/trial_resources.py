@@ -19,7 +19,7 @@ from distgan.launch.placement.capacity import (
 )
 from distgan.launch.placement.resources import Resources, evaluation_cpus, should_wait, with_placement, worker_gpus
 
-# Of the actor that follows a trial's run. Tune refuses 0.
+# Of the actor that follows a trial's run on Ray Train. Tune refuses 0.
 TRIAL_CPUS = 0.02
 
 
@@ -43,6 +43,16 @@ class ResourceRequest:
     most: int = 1
     placement: PlacementConfig = field(default_factory=PlacementConfig)
 
+    @property
+    def in_actor(self) -> bool:
+        """Whether a trial runs in its own actor: the only worker needs no group."""
+        return self.workers == 1
+
+    @property
+    def actor_cpus(self) -> float:
+        """Processors of an actor beside a trial's workers."""
+        return 0.0 if self.in_actor else TRIAL_CPUS
+
 
 @dataclass(frozen=True)
 class TrialResources:
@@ -52,12 +62,14 @@ class TrialResources:
         concurrent: how many run at once.
         runs_per_host: how many trials share a host's processors at most.
         actor_labels: selectors of the nodes that the trials' own actors run on: no spot nodes, where there are others.
+        in_actor: whether trials run in these actors, on the nodes and with the resources of a worker.
     """
 
     resources: Resources
     concurrent: int
     runs_per_host: int
     actor_labels: Mapping[str, str] = field(default_factory=dict)
+    in_actor: bool = False
 
 
 def share_cluster(request: ResourceRequest) -> TrialResources:
@@ -73,7 +85,8 @@ def share_nodes(nodes: Sequence[Node], request: ResourceRequest) -> TrialResourc
     for concurrent in at_once:
         share = _share(wanted, request, fixed, concurrent)
         if _fits(nodes, request, share, concurrent):
-            return TrialResources(share, concurrent, _runs_per_host(nodes, concurrent), on_demand_labels(nodes))
+            runs = _runs_per_host(nodes, concurrent)
+            return TrialResources(share, concurrent, runs, on_demand_labels(nodes), request.in_actor)
     concurrent = request.concurrent or 1
     share = _share(wanted, request, fixed, concurrent)
     if not should_wait(nodes, request.placement):
@@ -81,7 +94,7 @@ def share_nodes(nodes: Sequence[Node], request: ResourceRequest) -> TrialResourc
         raise UserError(f"{message}; lower --concurrent, --workers-per-trial or placement.*, or add nodes")
     share = replace(share, worker_cpus=request.placement.cpus_per_worker or 1.0)
     share = replace(share, shortage=_too_many(nodes, request, share, concurrent))
-    return TrialResources(share, concurrent, 1, on_demand_labels(nodes))
+    return TrialResources(share, concurrent, 1, on_demand_labels(nodes), request.in_actor)
 
 
 def _runs_per_host(nodes: Sequence[Node], concurrent: int) -> int:
@@ -110,7 +123,7 @@ def _at_most(nodes: Sequence[Node], request: ResourceRequest, fixed: Resources) 
 
 def _share(nodes: Sequence[Node], request: ResourceRequest, fixed: Resources, concurrent: int) -> Resources:
     """The resources of a trial where so many run at once: a processor for each worker, or a share of one."""
-    cpus = _total(nodes, "CPU") - concurrent * TRIAL_CPUS
+    cpus = _total(nodes, "CPU") - concurrent * request.actor_cpus
     each = cpus / (concurrent * (request.workers + request.evaluation))
     asked = request.placement.cpus_per_worker
     share = asked if asked is not None else max(0.0, math.floor(min(1.0, each) * 100) / 100)
@@ -122,7 +135,7 @@ def _fits(nodes: Sequence[Node], request: ResourceRequest, share: Resources, con
     if share.worker_cpus <= 0:
         return False
     capacity = NodeCapacity(nodes)
-    small = [Bundle({"CPU": TRIAL_CPUS}, on_demand_labels(nodes))] * concurrent
+    small = [] if request.in_actor else [Bundle({"CPU": TRIAL_CPUS}, on_demand_labels(nodes))] * concurrent
     evaluation = [share.evaluation_bundle] * (concurrent if request.evaluation else 0)
     evaluation_first = share.evaluation_cpus > share.worker_cpus and not share.use_gpu
     return (
@@ -142,7 +155,7 @@ def _too_many(nodes: Sequence[Node], request: ResourceRequest, share: Resources,
     if alone is not None:
         return message + alone
     wanted = {kind: concurrent * request.workers * amount for kind, amount in share.per_worker.items()}
-    wanted["CPU"] += concurrent * (share.evaluation_cpus + TRIAL_CPUS)
+    wanted["CPU"] += concurrent * (share.evaluation_cpus + request.actor_cpus)
     return (
         f"{message}{'it needs' if concurrent == 1 else 'they need'} {_and(wanted)} in all, and there are "
         f"{_and({kind: _total(nodes, kind) for kind in wanted})} on {len(nodes)} "

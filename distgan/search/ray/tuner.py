@@ -1,4 +1,4 @@
-"""A search on Ray Tune, of which each trial is a run of Ray Train."""
+"""A search on Ray Tune: trials of one worker run in its actors, others are runs of Ray Train."""
 
 from __future__ import annotations
 
@@ -17,15 +17,19 @@ from ray import tune
 from distgan.config.plugins import custom_names, custom_sources
 from distgan.distributed import requested_threads
 from distgan.launch.cluster import ray_cluster
+from distgan.launch.hangs import BEAT_S
+from distgan.launch.jobs.bootstrap import versions
 from distgan.launch.local import cluster_address
 from distgan.launch.mailbox import Background, create_mailbox
+from distgan.launch.placement.capacity import Bundle
 from distgan.launch.placement.waiting import spot_notes, trial_spot_notes, waiting_notes
-from distgan.launch.ray_errors import report_losses
+from distgan.launch.ray_errors import actor_failure, report_losses
 from distgan.launch.signals import StopRequest, stop_on_signals
 from distgan.search.planning import SearchSpec
 from distgan.search.ranking import reached
 from distgan.search.ray.hooks import SearchStopper, StateCallback, StateSearcher
 from distgan.search.ray.schedulers import build_scheduler, replay_trials
+from distgan.search.ray.search_mailbox import SearchMailbox, TrialStarted
 from distgan.search.ray.trial import TrialRun
 from distgan.search.ray.trial_resources import TRIAL_CPUS, ResourceRequest, TrialResources, share_cluster
 from distgan.search.record import SearchEnd, SearchRecord, Trial
@@ -45,6 +49,7 @@ _QUIET = {
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # a configuration may have relative paths
 }
 
 
@@ -81,7 +86,7 @@ def tune_on_ray(spec: SearchSpec, address: str | None = None, concurrent: int | 
                 display.message(note)
             state = SearchState(spec.record, spec.space, spec.sampler(), spec.search)
             display.update(state.snapshot(), {})
-            mailbox, stopper = create_mailbox(), SearchStopper()
+            mailbox, stopper = create_mailbox(SearchMailbox), SearchStopper()
             reason = _end_reason(state, 0.0, stop)  # of an earlier session
             if reason is None:
                 with _tuner(spec, state, share, mailbox, stopper) as tuner:
@@ -122,13 +127,16 @@ def _tuner(
 ) -> Iterator[tune.Tuner]:
     """Tune with the search's trials. Its own state is in a temporary folder of this machine."""
     plan, trials = spec.record.plan, spec.record.trials
-    scheduler, threads = build_scheduler(plan), requested_threads()
+    in_actor, expected = share.in_actor, versions()
+    scheduler, threads = build_scheduler(plan, share.concurrent if in_actor else 0), requested_threads()
     replay_trials(scheduler, plan, trials)
 
     def describe(trial: Trial) -> dict[str, Any]:
         return {
             "number": trial.number,
             "spec": spec.trial_spec(trial),
+            "in_actor": in_actor,
+            "versions": expected,
             "resources": share.resources,
             "runs_per_host": share.runs_per_host,
             "threads": threads,
@@ -137,6 +145,13 @@ def _tuner(
             "mailbox": mailbox,
         }
 
+    def lost(number: int, error: Exception | None) -> str:
+        asked = mailbox.failure.remote(number) if error is None else mailbox.lost.remote(number, *actor_failure(error))
+        found: str = ray.get(asked)
+        return found
+
+    # Trials in actors are counted by the search's mailbox: failures without a new checkpoint.
+    most, callback = (-1, lost) if in_actor else (spec.config.scale.max_failures, None)
     with tempfile.TemporaryDirectory(prefix="distgan-") as folder:
         yield tune.Tuner(
             tune.with_resources(TrialRun, trial_actor(share)),
@@ -145,6 +160,7 @@ def _tuner(
                 scheduler=scheduler,
                 num_samples=-1,
                 max_concurrent_trials=share.concurrent,
+                reuse_actors=in_actor,
                 trial_name_creator=lambda trial: f"trial-{trial.config['number']:04d}",
                 trial_dirname_creator=lambda trial: f"{trial.config['number']:04d}",
             ),
@@ -152,18 +168,19 @@ def _tuner(
                 name=spec.record.name,
                 storage_path=folder,
                 stop=stopper,
-                failure_config=tune.FailureConfig(max_failures=spec.config.scale.max_failures),
+                failure_config=tune.FailureConfig(max_failures=most),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-                callbacks=[StateCallback(state)],
+                callbacks=[StateCallback(state, stopper, callback)],
                 verbose=0,
             ),
         )
 
 
 def trial_actor(share: TrialResources) -> tune.PlacementGroupFactory:
-    """The resources of a trial's own actor, which follows its workers."""
-    selectors = [dict(share.actor_labels)] if share.actor_labels else None
-    return tune.PlacementGroupFactory([{"CPU": TRIAL_CPUS}], bundle_label_selector=selectors)
+    """The resources of a trial's own actor, which is its worker or follows its workers."""
+    bundle = share.resources.bundle if share.in_actor else Bundle({"CPU": TRIAL_CPUS}, share.actor_labels)
+    selectors = [dict(bundle.labels)] if bundle.labels else None
+    return tune.PlacementGroupFactory([dict(bundle.resources)], bundle_label_selector=selectors)
 
 
 def _follow(
@@ -171,11 +188,19 @@ def _follow(
 ) -> None:
     """Shows the search until all trials have ended, and stops them where a limit is reached."""
     progress: dict[int, TrialProgress] = {}
-    began = time.monotonic()
+    began = checked = time.monotonic()
     while not fit.ended(_POLL_S):
         events, _ = ray.get(mailbox.take.remote())
-        for number, kimg, images_per_second in events:
-            progress[number] = TrialProgress(kimg, images_per_second)
+        for event in events:
+            if isinstance(event, TrialStarted):
+                state.trains(event.number)
+            else:
+                number, kimg, images_per_second = event
+                progress[number] = TrialProgress(kimg, images_per_second)
+        if time.monotonic() > checked + BEAT_S:
+            checked = time.monotonic()
+            for actor in ray.get(mailbox.frozen.remote()):
+                ray.kill(actor)
         display.update(state.snapshot(), progress)
         reason = _end_reason(state, time.monotonic() - began, stop) if stopper.reason is None else None
         if reason is not None:
