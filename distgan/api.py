@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from distgan.evaluation.image_source import Stage
     from distgan.inference.evaluation import EvaluationReport
     from distgan.inference.evaluation_plan import EvaluationSpec
+    from distgan.search.cost import SearchCost
+    from distgan.search.plan import SearchOptions
     from distgan.search.ranking import Ranked
     from distgan.search.record import SearchRecord
     from distgan.storage.lease import Lease
@@ -247,19 +249,13 @@ def tune(
         UserError: for a space, data or resources that cannot work, and where no trial has a value.
         Interrupted: after a signal, with all trials saved; its `result` is the `SearchResult`.
     """
-    from distgan.search.plan import SearchLimits, SearchOptions
     from distgan.search.planning import plan_search
 
-    limits = SearchLimits(
-        trials=trials, seeds=seeds, top=top, target=target, budget_kimg=budget_kimg, budget_hours=budget_hours
-    )
-    given = [str(space)] if isinstance(space, str | Path) else space or ()
-    loaded = load_config(config, overrides) if isinstance(config, Config) else None
-    options = SearchOptions(
-        "a configuration" if isinstance(config, Config) else str(config), name or f"{_name_of(config)}-search",
-        str(storage), overrides, given, metric=metric, workers=workers_per_trial, scheduler=scheduler,
-        sampler=search, seed=seed, grid_points=grid_points, grace_kimg=grace_kimg, reduction_factor=reduction_factor,
-        interval_kimg=interval_kimg, warm_start=warm_start, limits=limits, config=loaded,
+    options = _search_options(
+        config, space, overrides=overrides, name=name, storage=storage, trials=trials, scheduler=scheduler,
+        search=search, metric=metric, workers_per_trial=workers_per_trial, grace_kimg=grace_kimg,
+        reduction_factor=reduction_factor, interval_kimg=interval_kimg, grid_points=grid_points, target=target,
+        budget_kimg=budget_kimg, budget_hours=budget_hours, seeds=seeds, top=top, seed=seed, warm_start=warm_start,
     )  # fmt: skip
     job = plan_search(options)
     from distgan.search.ranking import leaderboard
@@ -277,6 +273,61 @@ def tune(
     if outcome.exit_code:
         raise Interrupted(outcome.exit_code, result)
     return result
+
+
+def search_cost(
+    config: Config | str | Path,
+    space: Mapping[str, Any] | Sequence[str] | str | Path | None = None,
+    **arguments: Any,
+) -> SearchCost:
+    """What a search would cost: trials, kimg and time, from a few steps on this machine. Takes arguments of `tune`.
+
+    Trains nothing, starts no Ray and writes nothing.
+
+    Raises:
+        UserError: as `tune` does before it starts Ray, and where this machine cannot make a step.
+    """
+    from distgan.search.cost import estimate_cost
+    from distgan.search.planning import plan_search
+
+    return estimate_cost(plan_search(_search_options(config, space, **arguments), dry_run=True))
+
+
+def _search_options(
+    config: Config | str | Path,
+    space: Mapping[str, Any] | Sequence[str] | str | Path | None,
+    *,
+    overrides: Overrides = (),
+    name: str | None = None,
+    storage: str | Path = "runs",
+    search: str = "random",
+    workers_per_trial: int = 1,
+    trials: int = 10,
+    target: float | None = None,
+    budget_kimg: float | None = None,
+    budget_hours: float | None = None,
+    seeds: int = 1,
+    top: int = 3,
+    **further: Any,
+) -> SearchOptions:
+    from distgan.search.plan import SearchLimits, SearchOptions
+
+    limits = SearchLimits(
+        trials=trials, seeds=seeds, top=top, target=target, budget_kimg=budget_kimg, budget_hours=budget_hours
+    )
+    given = [str(space)] if isinstance(space, str | Path) else space or ()
+    return SearchOptions(
+        "a configuration" if isinstance(config, Config) else str(config),
+        name or f"{_name_of(config)}-search",
+        str(storage),
+        overrides,
+        given,
+        workers=workers_per_trial,
+        sampler=search,
+        limits=limits,
+        config=load_config(config, overrides) if isinstance(config, Config) else None,
+        **further,
+    )
 
 
 @dataclass(frozen=True)

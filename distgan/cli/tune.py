@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -35,6 +35,14 @@ def show_search(url: str, watch: bool, to_optuna: str | None) -> None:
         from distgan.search.results import show_results
 
         show_results(url, Terminal())
+
+
+def print_cost(config: str, space: list[str] | None, asked: dict[str, Any]) -> None:
+    """What `--dry-run` does."""
+    from distgan.search.cost_text import cost_lines
+
+    for heading, text in cost_lines(api.search_cost(config, space, **asked)):
+        print(printable(f"{heading:<11} {text}"))
 
 
 def tune(
@@ -101,6 +109,9 @@ def tune(
     address: Annotated[
         str | None, typer.Option(help="Ray cluster, as HOST:PORT. By default RAY_ADDRESS or a local cluster.")
     ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what the search costs, from a few steps here; do not search.")
+    ] = False,
     results: Annotated[
         str | None,
         typer.Option(metavar="SEARCH", help="Show the results of a search and draw its figures; do not search."),
@@ -135,19 +146,23 @@ def tune(
     given += [f"placement.{key}={amount}" for key, amount in per_worker.items() if amount is not None]
     name = name or f"{Path(config).stem}-search"
     what = without_credentials(f"{config}, search {name} in {storage}")
-    print(f"{printable(what)}: loading torch", flush=True)
+    print(f"{'# dry run of ' * dry_run}{printable(what)}: loading torch", flush=True)
+    asked: dict[str, Any] = {
+        "overrides": given, "name": name, "storage": storage, "trials": trials, "scheduler": scheduler,
+        "search": search, "metric": metric, "workers_per_trial": workers_per_trial, "grace_kimg": grace_kimg,
+        "reduction_factor": reduction_factor, "interval_kimg": interval_kimg, "grid_points": grid_points,
+        "target": target, "budget_kimg": budget_kimg, "budget_hours": budget_hours, "seeds": seeds, "top": top,
+        "seed": seed, "warm_start": warm_start,
+    }  # fmt: skip
+    if dry_run:
+        print_cost(config, space, asked)
+        return
     from distgan.search.results import print_results
 
     output_is_log()
     exit_code = 0
     try:
-        found = api.tune(
-            config, space, overrides=given, name=name, storage=storage, trials=trials, scheduler=scheduler,
-            search=search, metric=metric, concurrent=concurrent, workers_per_trial=workers_per_trial,
-            grace_kimg=grace_kimg, reduction_factor=reduction_factor, interval_kimg=interval_kimg,
-            grid_points=grid_points, target=target, budget_kimg=budget_kimg, budget_hours=budget_hours, seeds=seeds,
-            top=top, seed=seed, warm_start=warm_start, address=address,
-        )  # fmt: skip
+        found = api.tune(config, space, **asked, concurrent=concurrent, address=address)
     except Interrupted as stopped:
         exit_code, found = stopped.exit_code, stopped.result
     print_results(found.record, found.url, Terminal(), address)

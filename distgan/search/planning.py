@@ -116,8 +116,11 @@ class SearchSpec:
         return RunSpec(config, trial.name, runs, continue_from=parent)
 
 
-def plan_search(options: SearchOptions) -> SearchSpec:
-    """The search that is resumed, or a new one. Raises UserError for options that cannot work."""
+def plan_search(options: SearchOptions, *, dry_run: bool = False) -> SearchSpec:
+    """The search that is resumed, or a new one. Raises UserError for options that cannot work.
+
+    A dry run makes no folder.
+    """
     check_options(options)
     config = _shared_config(options)
     check_trackers(config.tracking)
@@ -160,7 +163,8 @@ def plan_search(options: SearchOptions) -> SearchSpec:
                 f"{record.limits.trials} to resume it, or start a new search with another --name"
             )
     known_trials(plan, space)
-    Storage.open(options.storage).prepare()
+    if not dry_run:
+        Storage.open(options.storage).prepare()
     now = SearchRecord(name=options.name, plan=plan, limits=limits, trials=record.trials if record else [])
     return SearchSpec(now, config, space, Storage.open(options.storage).url, record is not None, notes)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import statistics
 from collections.abc import Iterator, Sequence
 
 from matplotlib.figure import Figure
@@ -202,6 +203,10 @@ def _cost_lines(record: SearchRecord) -> Iterator[str]:
         text += f", {kimg / whole:.0%} of the {formatting.kimg_count(whole)} that all of them to the end take"
     seconds = sum(trial.seconds for trial in trials)
     yield text + (f"; {formatting.duration(seconds)} of their time together" if seconds else "")
+    starts = [trial.start_seconds for trial in trials if trial.start_seconds]
+    if starts:
+        together, median = formatting.duration(sum(starts)), statistics.median(starts)
+        yield f"{together} before the first steps of {plural(len(starts), 'trial')}, the median {median:.1f} s"
 
 
 def _commands(record: SearchRecord, first: Ranked, url: str, address: str | None) -> Iterator[str]:
