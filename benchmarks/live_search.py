@@ -64,32 +64,47 @@ def compare(recording: Recording, record: SearchRecord) -> Live:
     return Live(cost, winner / best - 1, same, compared)
 
 
+# Trials in Tune's actors, and as runs of Ray Train.
+_ACTORS, _TRAIN = "distgan", "benchmarks.ray_train_trials"
+
+
 def overhead(recording: Recording, folder: Path, kimg: float) -> None:
-    """Prints what `distgan train` and a search take for runs of so many kimg, one after another."""
+    """Prints what `distgan train` and searches take for runs of so many kimg, one after another.
+
+    A search has its trials in Tune's actors; another one, for comparison, has them as runs of Ray Train.
+    """
     about, data = recording.about, _rendered(recording, folder)
-    recipe = [PRESET, f"data.url={data}", *about["overrides"], f"training.kimg={kimg}", f"evaluation.every_kimg={kimg}"]
-    space = ["--space", "optimizer.generator.lr=choice(7e-4, 8e-4, 9e-4)", "--search", "grid", "--scheduler", "none"]
-    place = ["--storage", str(folder)]
-    alone = _timed("train", *recipe, *place, "--name", "alone", "--no-ray")
-    on_ray = _timed("train", *recipe, *place, "--name", "on-ray")
-    one = ["--space", "optimizer.generator.lr=choice(8e-4)", "--search", "grid", "--scheduler", "none"]
-    single = _timed("tune", *recipe, *place, *one, "--name", "one", "--concurrent", "1")
-    several = _timed("tune", *recipe, *place, *space, "--name", "three", "--concurrent", "1")
-    each = (several - single) / 2
-    rows = [
-        ("distgan train --no-ray", alone),
-        ("distgan train, its Ray cluster included", on_ray),
-        ("distgan tune, 1 trial, its Ray cluster included", single),
-        ("distgan tune, 3 trials one after another", several),
-        ("a further trial of a search", each),
-    ]
-    for label, seconds in rows:
-        console.print(f"{label:<50} {seconds:6.1f} s", highlight=False)
-    console.print(
-        f"a further trial / distgan train on Ray: {each / on_ray:.2f}; beside the training: "
-        f"{each - _trained_seconds(folder):.1f} s",
-        highlight=False,
-    )
+    recipe = [PRESET, f"data.url={data}", *about["overrides"], f"training.kimg={kimg}"]
+    recipe += ["--storage", str(folder)]
+    once = [*recipe, f"evaluation.every_kimg={kimg}"]
+    _timed(_ACTORS, "train", *once, "--name", "statistics", "--no-ray")  # the real statistics are then there
+    alone = _timed(_ACTORS, "train", *once, "--name", "alone", "--no-ray")
+    on_ray = _timed(_ACTORS, "train", *once, "--name", "on-ray")
+    print_seconds("distgan train --no-ray", alone)
+    print_seconds("distgan train, its Ray cluster included", on_ray)
+    for module, where in ((_TRAIN, "on Ray Train"), (_ACTORS, "in actors")):
+        name = module.rpartition(".")[2]
+        single = _timed(module, "tune", *once, *_grid("8e-4"), "--name", f"{name}-one")
+        several = _timed(module, "tune", *once, *_grid("7e-4, 8e-4, 9e-4"), "--name", f"{name}-three")
+        each = (several - single) / 2
+        print_seconds(f"distgan tune, 1 trial {where}", single)
+        print_seconds(f"distgan tune, 3 trials one after another {where}", several)
+        print_seconds(f"a further trial {where}", each)
+        print_seconds("  beside its loop", _beside(folder / f"{name}-three", 2))
+        members = [*recipe, f"evaluation.every_kimg={kimg / 4}", f"training.kimg={kimg / 2}"]
+        population = [*_GENERATIONS, "--interval-kimg", str(kimg / 4)]
+        two = _timed(module, "tune", *members, *population, "--name", f"{name}-population")
+        print_seconds(f"distgan tune, 2 generations of 2 members, one at a time, {where}", two)
+        print_seconds("  a stretch of a member beside its loop", _beside(folder / f"{name}-population", 3))
+
+
+_GENERATIONS = ["--space", "optimizer.generator.lr=loguniform(7e-4, 9e-4)", "--scheduler", "pbt", "--trials", "2",
+                "--concurrent", "1"]  # fmt: skip
+
+
+def _grid(rates: str) -> list[str]:
+    space = f"optimizer.generator.lr=choice({rates})"
+    return ["--space", space, "--search", "grid", "--scheduler", "none", "--concurrent", "1"]
 
 
 def _rendered(recording: Recording, folder: Path) -> Path:
@@ -101,18 +116,23 @@ def _rendered(recording: Recording, folder: Path) -> Path:
     return data
 
 
-def _trained_seconds(folder: Path) -> float:
-    """Of the loop of a trial, from its summary."""
-    summary = json.loads((folder / "three" / "trials" / "0002" / "summary.json").read_text())
-    return float(summary["seconds"]["total"])
+def print_seconds(label: str, seconds: float) -> None:
+    console.print(f"{label:<70} {seconds:6.1f} s", highlight=False)
 
 
-def _timed(*words: str) -> float:
+def _beside(search: Path, trial: int) -> float:
+    """Seconds from the end of the trial before to that of this one, without those of its loop."""
+    before, this = (search / "trials" / f"{number:04d}" / "summary.json" for number in (trial - 1, trial))
+    loop = float(json.loads(this.read_text())["seconds"]["total"])
+    return this.stat().st_mtime - before.stat().st_mtime - loop
+
+
+def _timed(module: str, *words: str) -> float:
     begin = time.perf_counter()
-    _run(*words)
+    _run(*words, module=module)
     return time.perf_counter() - begin
 
 
-def _run(*words: str) -> None:
-    command: Sequence[str] = [sys.executable, "-m", "distgan", *words]
+def _run(*words: str, module: str = "distgan") -> None:
+    command: Sequence[str] = [sys.executable, "-m", module, *words]
     subprocess.run(command, check=True)

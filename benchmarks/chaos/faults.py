@@ -193,7 +193,7 @@ def _trainers(run: Run) -> list[int]:
         return [run.process.pid]
 
     def two() -> list[int] | None:
-        found = run.place.pids("RayTrainWorker")
+        found = run.place.pids("RayTrainWorker") or run.place.pids("TrialRun")
         return found if len(found) == 2 else None
 
     return run.wait_until(two, "two workers")

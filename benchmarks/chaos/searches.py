@@ -31,4 +31,4 @@ class Search(Run):
 
     def trials(self) -> list[dict[str, Any]]:
         """The trials of its record, without times."""
-        return [trial.model_dump(exclude={"seconds"}) for trial in require_record(self.url).trials]
+        return [trial.model_dump(exclude={"seconds", "start_seconds"}) for trial in require_record(self.url).trials]
