@@ -253,7 +253,8 @@ class WebFileSystem(HTTPFileSystem):  # type: ignore[misc]
                 raise UserError(f"{url}: more than {_MOST_BYTES // 2**30} GiB; too large to be read at once")
             return bytes(found)
 
-    async def _get_file(self, rpath: str, lpath: str, *, most: int = _MOST_FILE_BYTES, **kwargs: Any) -> None:
+    async def _get_file(self, rpath: str, lpath: str, *, most: int | None = None, **kwargs: Any) -> None:
+        most = _MOST_FILE_BYTES if most is None else most
         session = await self.set_session()
         async with session.get(self.encode_url(rpath), timeout=_DOWNLOAD_TIMEOUT, **self.kwargs) as answer:
             self._raise_not_found_for_status(answer, rpath)
@@ -262,7 +263,7 @@ class WebFileSystem(HTTPFileSystem):  # type: ignore[misc]
                 while chunk := await answer.content.read(_CHUNK_BYTES):
                     found += len(chunk)
                     if found > most:
-                        raise UserError(f"{rpath}: more than {most / 2**30:.3g} GiB; give a smaller file")
+                        raise UserError(f"{rpath}: more than {most:,} bytes; give a smaller file")
                     file.write(chunk)
 
     async def _ls_real(self, url: str, detail: bool = True, **kwargs: Any) -> list[Any]:

@@ -218,7 +218,7 @@ class Endless(JsonHandler):
 @pytest.mark.parametrize("kind", BOUNDS)
 def test_a_download_is_bounded(kind: str, monkeypatch: pytest.MonkeyPatch, bucket: str) -> None:
     monkeypatch.setattr(f"distgan.data.sources.{BOUNDS[kind]}", 2**20)
-    with served(Endless) as url, pytest.raises(UserError, match=rf"^{url}/.*: more than 0\.000977 GiB; give a"):
+    with served(Endless) as url, pytest.raises(UserError, match=rf"^{url}/.*: more than 1,048,576 bytes; give a"):
         open_source(kind, f"{url}/{FILES[kind]}", {})
     if kind != "celeba":
         Storage.open(bucket).write_bytes(FILES[kind], bytes(2**20 + 1))

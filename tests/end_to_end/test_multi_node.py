@@ -85,10 +85,10 @@ def ask(cluster: LocalCluster, path: str) -> Any:
 
 
 def worker_nodes(cluster: LocalCluster) -> dict[str, list[str]]:
-    """The nodes of all training workers that there have been, by the job they belonged to."""
+    """The nodes of all workers and trials that there have been, by the job they belonged to."""
     found: dict[str, list[str]] = {}
     for actor in ask(cluster, "/api/v0/actors?limit=1000&detail=1")["data"]["result"]["result"]:
-        if actor["class_name"] == "RayTrainWorker":
+        if actor["class_name"] in {"RayTrainWorker", "TrialRun"}:
             found.setdefault(actor["job_id"], []).append(actor["node_id"])
     return found
 

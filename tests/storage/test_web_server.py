@@ -217,7 +217,7 @@ def test_a_file_for_the_disk_and_a_list_that_never_end_are_bounded(
         storage.download("a", tmp_path / "a")
         assert (tmp_path / "a").read_bytes() == _FILE
     with _server(endless=True) as storage:
-        with pytest.raises(UserError, match="/a: more than 0 GiB; give a smaller file"):
+        with pytest.raises(UserError, match="/a: more than 2,097,152 bytes; give a smaller file"):
             storage.download("a", tmp_path / "b")
         with pytest.raises(UserError, match="the list of its files has more than 16 MiB"):
             storage.list()
