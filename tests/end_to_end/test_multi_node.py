@@ -88,7 +88,7 @@ def worker_nodes(cluster: LocalCluster) -> dict[str, list[str]]:
     """The nodes of all workers and trials that there have been, by the job they belonged to."""
     found: dict[str, list[str]] = {}
     for actor in ask(cluster, "/api/v0/actors?limit=1000&detail=1")["data"]["result"]["result"]:
-        if actor["class_name"] in {"RayTrainWorker", "TrialRun"}:
+        if actor["class_name"].endswith(("RayTrainWorker", "ResourceTrainable")):  # the latter is Tune's
             found.setdefault(actor["job_id"], []).append(actor["node_id"])
     return found
 

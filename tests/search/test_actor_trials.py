@@ -177,15 +177,14 @@ def test_a_lost_connection_is_tried_again(
 
 
 def test_losses_without_a_checkpoint_are_counted_by_the_search(mailbox: SearchMailbox) -> None:
-    reason = "worker 0 on 10.0.0.1: its process died"
-    assert mailbox.lost(3, reason, True) == "", "it had not begun"
-    for _ in range(2):
-        assert mailbox.begin(3, "runs/0003", 2, 60.0, "actor") is None
-        assert mailbox.lost(3, reason, True) == ""
-    assert mailbox.lost(3, reason, False) == "", "a preemption does not count"
-    failure = mailbox.lost(3, reason, True)
+    reason, rules = "worker 0 on 10.0.0.1: its process died", ("runs/0003", 2, 60.0)
+    assert mailbox.lost(3, reason, True, *rules) == "", "it had not begun"
+    assert mailbox.begin(3, *rules, "actor") is None
+    assert mailbox.lost(3, reason, False, *rules) == "", "a preemption does not count"
+    assert mailbox.lost(3, reason, True, *rules) == ""
+    failure = mailbox.lost(3, reason, True, *rules)
     assert failure.startswith(f"runs/0003: {reason}; restarted 2 times without a new checkpoint")
-    error = mailbox.begin(3, "runs/0003", 2, 60.0, "actor")
+    error = mailbox.begin(3, *rules, "actor")
     assert str(error) == failure == mailbox.failure(3)
 
 
@@ -195,6 +194,8 @@ def test_an_actor_without_a_sign_of_life_is_found_once() -> None:
     for number in (0, 1, 2):
         mailbox.begin(number, f"runs/{number}", 3, 30.0, f"actor {number}")
     mailbox.end(2)
+    mailbox.lost(3, "worker 0 on 10.0.0.1: its process died", True, "runs/3", 0, 30.0)
+    assert mailbox.begin(3, "runs/3", 0, 30.0, "actor 0") is not None, "so no run of it beats in that actor"
     for now[0] in range(0, 36, 3):
         mailbox.tell(0, "beat", 0, Beat("worker 0 on 10.0.0.1", 1))
         found = mailbox.frozen()

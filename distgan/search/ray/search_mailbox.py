@@ -42,9 +42,10 @@ class SearchMailbox(Mailbox):
 
     def begin(self, number: int, run_url: str, most: int, hang_s: float, actor: Any) -> Exception | None:
         """A trial begins in `actor`, or again in another one. Returns the error for which it may not, if any."""
-        run = self._runs.setdefault(number, RunMailbox(run_url, most, hang_s))
-        self._beating[number] = _Beating(actor, hang_s, self._clock())
-        return run.error()
+        error = self._run(number, run_url, most, hang_s).error()
+        if error is None:
+            self._beating[number] = _Beating(actor, hang_s, self._clock())
+        return error
 
     def end(self, number: int) -> None:
         """The trial's run has ended, or its actor was lost."""
@@ -60,11 +61,11 @@ class SearchMailbox(Mailbox):
             run.take()  # nobody else does
         return answer
 
-    def lost(self, number: int, reason: str, counts: bool) -> str:
-        """Records that a trial's actor was lost. Returns what `failure` does."""
+    def lost(self, number: int, reason: str, counts: bool, run_url: str, most: int, hang_s: float) -> str:
+        """Records that a trial's actor was lost, also before it began. Returns what `failure` does."""
         self.end(number)
-        run = self._runs.get(number)
-        if run is not None and run.error() is None:
+        run = self._run(number, run_url, most, hang_s)
+        if run.error() is None:
             final = run.lost(reason, counts)
             if final is not None:
                 run.put_error(RuntimeError(final))
@@ -88,6 +89,9 @@ class SearchMailbox(Mailbox):
                 one.time = now
         found = [number for number, one in self._beating.items() if now - one.time > one.limit_s]
         return [self._beating.pop(number).actor for number in found]
+
+    def _run(self, number: int, run_url: str, most: int, hang_s: float) -> RunMailbox:
+        return self._runs.setdefault(number, RunMailbox(run_url, most, hang_s))
 
 
 class TrialMailbox:

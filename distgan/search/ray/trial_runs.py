@@ -19,6 +19,7 @@ from distgan.launch.run_mailbox import create_run_mailbox
 from distgan.launch.train import build_ray_trainer, check_versions
 from distgan.search.ray.search_mailbox import TrialMailbox
 from distgan.training.events import RunStarted
+from distgan.training.run_spec import RunSpec
 from distgan.training.train import KeptParts
 
 # For a run to save its state after a request to stop.
@@ -112,6 +113,11 @@ class OwnRun(ActorRun):
         return self.ended(_STOP_S)
 
 
+def failure_rules(spec: RunSpec) -> tuple[str, int, float]:
+    """What a `RunMailbox` is made of: the run's URL, restarts without a new checkpoint, and seconds without a step."""
+    return spec.run.url, spec.config.scale.max_failures, 60 * spec.config.scale.hang_minutes
+
+
 def begin_run(config: dict[str, Any], kept: KeptParts) -> Run:
     """Begins the run of a trial (see `TrialRun`).
 
@@ -119,11 +125,9 @@ def begin_run(config: dict[str, Any], kept: KeptParts) -> Run:
     """
     if not config["in_actor"]:
         return TrainRun(config)
-    spec, search, this = config["spec"], config["mailbox"], ray.get_runtime_context().current_actor
-    scale = spec.config.scale
-    begun = search.begin.remote(config["number"], spec.run.url, scale.max_failures, 60 * scale.hang_minutes, this)
-    error: Exception | None = ray.get(begun)
+    check_versions(config["versions"])
+    search, this = config["mailbox"], ray.get_runtime_context().current_actor
+    error: Exception | None = ray.get(search.begin.remote(config["number"], *failure_rules(config["spec"]), this))
     if error is not None:
         raise UserError(str(error).partition("\n")[0])
-    check_versions(config["versions"])
     return OwnRun(config, kept)

@@ -32,6 +32,7 @@ from distgan.search.ray.schedulers import build_scheduler, replay_trials
 from distgan.search.ray.search_mailbox import SearchMailbox, TrialStarted
 from distgan.search.ray.trial import TrialRun
 from distgan.search.ray.trial_resources import TRIAL_CPUS, ResourceRequest, TrialResources, share_cluster
+from distgan.search.ray.trial_runs import failure_rules
 from distgan.search.record import SearchEnd, SearchRecord, Trial
 from distgan.search.search_console import SearchDisplay
 from distgan.search.search_state import SearchState
@@ -146,7 +147,11 @@ def _tuner(
         }
 
     def lost(number: int, error: Exception | None) -> str:
-        asked = mailbox.failure.remote(number) if error is None else mailbox.lost.remote(number, *actor_failure(error))
+        if error is None:
+            asked = mailbox.failure.remote(number)
+        else:
+            rules = failure_rules(spec.trial_spec(trials[number]))
+            asked = mailbox.lost.remote(number, *actor_failure(error), *rules)
         found: str = ray.get(asked)
         return found
 
