@@ -156,8 +156,10 @@ def build_trainer(
     run_evaluator = RunEvaluator(
         config, state, evaluator, dataset.index.labels, checkpoints, distributed, async_evaluator
     )
-    with meter.phase("held-out images"):
-        held_out_images = None if held_out is None else HeldOutImages(config, step, dataset, held_out)
+    held_out_images = None
+    if held_out is not None:
+        with meter.phase("held-out images"):
+            held_out_images = HeldOutImages(config, step, dataset, held_out)
     few = small_dataset_warning(len(dataset.index), config, run_evaluator.num_features)
     started = _run_started(
         spec, state, distributed, run_evaluator.metric, len(dataset.index), resumed is not None, load
