@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from distgan.training.run_spec import RunSpec
 from distgan.training.state_file import StateFile
 from distgan.training.train import train
 from distgan.training.unsaved import unsaved_folder
+from distgan.training.write_queue import WriteQueue
 from runs import ALONE, Recorder, assert_same_bits, newest, run, script_distances, tiny_config
 
 pytestmark = [pytest.mark.timeout(60), pytest.mark.usefixtures("one_thread")]
@@ -168,10 +170,19 @@ def test_a_run_does_not_wait_for_slow_storage(
     assert_same_bits(newest(str(tmp_path)), newest(str(tmp_path), "calm"))
 
 
-def test_a_stop_writes_its_own_state_and_none_before(gate: Gate, data: str, tmp_path: Path) -> None:
+def test_a_stop_writes_its_own_state_and_none_before(
+    gate: Gate, data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = WriteQueue.put
+
+    def put(queue: WriteQueue, write: Any) -> None:
+        real(queue, write)
+        if write.name == checkpoint_name(6):
+            gate.open()
+
+    monkeypatch.setattr(WriteQueue, "put", put)
     config = tiny_config("quickstart", data, 9, "checkpoint.every_kimg=0.016", "checkpoint.keep_last=9")
-    recorder = Recorder(stop_at=6, on_event=on_step(6, gate.open))
-    summary = train(RunSpec(config, "run", str(tmp_path)), ALONE, recorder)
+    summary = train(RunSpec(config, "run", str(tmp_path)), ALONE, Recorder(stop_at=6))
     assert (summary.reason, summary.last_checkpoint) == ("interrupted", checkpoint_name(6))
     assert gate.begun == [checkpoint_name(1), checkpoint_name(6)]
     run(config, str(tmp_path))
