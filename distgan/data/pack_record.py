@@ -19,6 +19,7 @@ from distgan.data.index import INDEX_NAME
 from distgan.data.scan import ScannedShard, scan_shard
 from distgan.data.shard_writer import RECORD_NAME, shard_name
 from distgan.data.sources.base import Source
+from distgan.data.sources.image_files import FileSource
 from distgan.errors import UserError
 from distgan.storage.lease import LeaseLostError, check_unclaimed
 from distgan.storage.local_files import temporary_folder
@@ -123,8 +124,8 @@ def check_same_pack(found: PackRecord, asked: PackRecord, options: PackOptions, 
             )
     if found.source != asked.source or found.done.stop > samples:
         raise UserError(
-            f"{url}: holds an unfinished pack of another source, or of other files; continue it with its own, "
-            f"{_OTHERWISE}"
+            f"{url}: holds an unfinished pack of another source, or of other files or labels; continue it with its "
+            f"own, {_OTHERWISE}"
         )
     if options.bad == "error" and found.done.bad:
         raise UserError(
@@ -208,8 +209,8 @@ def _check_image(source: Source, options: PackOptions, number: int, data: bytes,
     again = encode(source, options, number)
     if not isinstance(again, EncodedImage) or (again.data, again.label) != (data, label):
         raise UserError(
-            f"{url}: holds an unfinished pack in which {source.name(number)} was another image, or was encoded by "
-            f"another version of Pillow; {_OTHERWISE}"
+            f"{url}: holds an unfinished pack in which {source.name(number)} was another image or had another label, "
+            f"or was encoded by another version of Pillow; {_OTHERWISE}"
         )
 
 
@@ -230,6 +231,8 @@ def _described(options: PackOptions) -> dict[str, str]:
 def _fingerprint(source: Source) -> str:
     kind = type(source)
     digest = hashlib.sha256(json.dumps([kind.__module__, kind.__qualname__, list(source.classes)]).encode())
+    files = source if isinstance(source, FileSource) else None
     for number in range(len(source)):
-        digest.update(f"\n{source.name(number).rpartition('/')[2]}".encode(errors="surrogateescape"))
+        label = "" if files is None else files.label(number)
+        digest.update(f"\n{label}/{source.name(number).rpartition('/')[2]}".encode(errors="surrogateescape"))
     return digest.hexdigest()

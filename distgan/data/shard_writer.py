@@ -114,17 +114,17 @@ def check_place(lease: Lease, kept: int = 0, recorded: int = 0) -> None:
     begun = max(lease.left_shards, recorded + 1 if recorded else 0)
     shards = [name for name in present if name.endswith(".tar")]
     others = [name for name in shards if _shard_number(name) not in range(begun)]
+    if others:
+        names = ", ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
+        raise UserError(
+            f"{storage.url}: holds shards that are not of this data set: {names}; choose another place, or delete them"
+        )
     left = [name for name in shards if _shard_number(name) in range(kept, begun)]
     for name in left:
         storage.delete(name)
     if left and not kept:
         _log.warning("%s: removed what an unfinished pack had left there (shards: %d)", storage.url, len(left))
     lease.write_shards(kept)
-    if others:
-        names = ", ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
-        raise UserError(
-            f"{storage.url}: holds shards that are not of this data set: {names}; choose another place, or delete them"
-        )
 
 
 @contextmanager

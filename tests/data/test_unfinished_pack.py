@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import subprocess
 import sys
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 from benchmarks.chaos.proxy import Proxy
 from distgan.data.encode import EncodedImage, PackOptions, encode
@@ -22,6 +24,7 @@ from distgan.data.pack import pack
 from distgan.data.shard_index import index_shards
 from distgan.data.shard_writer import RECORD_NAME, write_shards
 from distgan.data.sources.base import Source
+from distgan.data.sources.image_files import FileSource
 from distgan.data.verify import verify
 from distgan.errors import UserError
 from distgan.storage.storage import Storage, UnavailableError
@@ -251,7 +254,7 @@ Refused = tuple[Source, dict[str, Any], str]
         (Photos(word="picture"), {}, "of another source, or of other files"),
         (Photos(count=149), {}, "of another source, or of other files"),
         (NumberedSource(SAMPLES), {}, "of another source, or of other files"),
-        (Photos(darker=True), {}, r"in which /.*/photo-\d+.png was another image, or was encoded by another version"),
+        (Photos(darker=True), {}, r"in which /.*/photo-\d+.png was another image or had another label, or was encoded"),
     ],
 )
 def test_another_pack_is_refused_and_nothing_is_lost(
@@ -265,6 +268,37 @@ def test_another_pack_is_refused_and_nothing_is_lost(
     assert files(place) == before
     pack(Photos(), place, OPTIONS)
     assert files(place) == whole
+
+
+@dataclass
+class Files(FileSource):
+    """Image files, of which one may have another label."""
+
+    changed: int = -1
+    classes: Sequence[str] = ("even", "odd")
+
+    def __len__(self) -> int:
+        return SAMPLES
+
+    def name(self, number: int) -> str:
+        return f"{number}.png"
+
+    def file(self, number: int) -> bytes:
+        buffer = io.BytesIO()
+        Image.new("L", (16, 16), number).save(buffer, "png")
+        return buffer.getvalue()
+
+    def label(self, number: int) -> int:
+        return (number + (number == self.changed)) % 2
+
+
+def test_other_labels_are_another_source(tmp_path: Path) -> None:
+    place = Storage.open(str(tmp_path))
+    interrupted(place, 130, Files())
+    for changed in range(0, SAMPLES, 50):
+        with pytest.raises(UserError, match="of another source, or of other files or labels"):
+            pack(Files(changed), place, OPTIONS)
+    pack(Files(), place, OPTIONS)
 
 
 def write_samples(place: Storage) -> None:

@@ -89,7 +89,9 @@ class WebdatasetSource(FileSource):
 def _unpacked(file: RemoteFile, folder: Path) -> Iterator[Path]:
     """The shard as a plain tar file on the disk; what is written into `folder` for it is removed."""
     with file.on_disk(_MOST_SHARD_BYTES) as local:
-        if not is_compressed(local):
+        with translate_errors(str(file)):
+            compressed = is_compressed(local)
+        if not compressed:
             yield local
             return
         try:
