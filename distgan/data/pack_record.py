@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from distgan.bounds import MOST_RECORD_BYTES, parse_json
+from distgan.config.plugins import error_text
 from distgan.data.encode import EncodedImage, PackOptions, encode
 from distgan.data.index import INDEX_NAME
 from distgan.data.scan import ScannedShard, scan_shard
@@ -229,10 +230,18 @@ def _described(options: PackOptions) -> dict[str, str]:
 
 
 def _fingerprint(source: Source) -> str:
+    """Of the source's kind and classes, and of the names of its images, with labels where those are known unread."""
     kind = type(source)
     digest = hashlib.sha256(json.dumps([kind.__module__, kind.__qualname__, list(source.classes)]).encode())
     files = source if isinstance(source, FileSource) else None
-    for number in range(len(source)):
-        label = "" if files is None else files.label(number)
-        digest.update(f"\n{label}/{source.name(number).rpartition('/')[2]}".encode(errors="surrogateescape"))
+    try:
+        for number in range(len(source)):
+            label = "" if files is None else files.label(number)
+            digest.update(f"\n{label}/{source.name(number).rpartition('/')[2]}".encode(errors="surrogatepass"))
+    except Exception as error:
+        if isinstance(error, UserError) or kind.__module__.startswith("distgan."):
+            raise
+        raise UserError(
+            f"{kind.__module__}:{kind.__qualname__}: the name or label of an image: it raised {error_text(error)}"
+        ) from error
     return digest.hexdigest()

@@ -58,13 +58,7 @@ def index_shards(
     names = [name for name in listed if name.endswith(".tar")]
     if not names:
         raise UserError(f"{folder.url}: no .tar files there{_remedy(source, listed)}")
-    try:
-        check_finished(folder)
-    except UnavailableError:
-        raise
-    except StorageError:  # a bucket without the right to list denies access to objects that do not exist
-        if not elsewhere:
-            raise
+    _check_whole(folder, names, elsewhere=elsewhere)
     _check_place(place, elsewhere)
     labels, scanned, etags = LabelReader(classes), list[ScannedShard](), list[str | None]()
     with temporary_folder() as local:
@@ -92,6 +86,21 @@ def index_shards(
         on_unread(sum((each.unread for each in scanned), Counter()))
     _save(index, place, elsewhere)
     return index
+
+
+def _check_whole(folder: Storage, names: Sequence[str], *, elsewhere: bool) -> None:
+    """Raises UserError where a pack into one of the folders of the shards `names` is unfinished.
+
+    Without the right to list, a bucket denies access to objects that do not exist: no error if the index is elsewhere.
+    """
+    for part in sorted({name.rpartition("/")[0] for name in names}):
+        try:
+            check_finished(folder.child(part) if part else folder)
+        except UnavailableError:
+            raise
+        except StorageError:
+            if not elsewhere:
+                raise
 
 
 def _check_place(place: Storage, elsewhere: bool) -> None:

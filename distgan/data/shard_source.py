@@ -71,7 +71,7 @@ class ShardSource:
             storage = Storage.open(url)
             return cls(storage.url, storage)
         if not name.endswith(SHARD_SUFFIXES):
-            raise UserError(f"{url}: a pattern in braces names shards; end it with .tar")
+            raise UserError(f"{url}: a pattern in braces names shards; end it with .tar or .tar.gz, after the braces")
         storage = Storage.open(folder or slash or ".")
         _expanded(name)
         return cls(f"{storage.url.rstrip('/')}/{name}", storage, name)

@@ -20,6 +20,7 @@ from typing import IO, Self, cast
 
 from distgan.bounds import check_unpacked, open_regular
 from distgan.errors import UserError
+from distgan.storage.storage import translate_errors
 
 TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 
@@ -59,9 +60,13 @@ class _BoundedHeader(tarfile.TarInfo):
         file = archive.fileobj
         assert file is not None
         at = file.tell()
-        if _DIGITS.search(file.read(self.size)):
+        data = file.read(self._block(self.size))  # type: ignore[attr-defined]
+        if _DIGITS.search(data):
             raise tarfile.ReadError("a header extension holds hundreds of digits in a row")
-        file.seek(at)
+        if isinstance(file, _Bounded):
+            file.unread(data)
+        else:
+            file.seek(at)
         return super()._proc_pax(archive)  # type: ignore[misc,no-any-return]
 
 
@@ -158,7 +163,9 @@ def unpack(path: Path, to: Path, where: str, most_bytes: int) -> None:
             while chunk := unpacked.read(_CHUNK_BYTES):
                 found += len(chunk)
                 check_unpacked(where, packed, found, most_bytes)
-                written.write(chunk)
+                with translate_errors(str(to.parent)):
+                    written.write(chunk)
+                    written.flush()
     except (*_DAMAGED, zlib.error, lzma.LZMAError) as error:
         if isinstance(error, OSError) and error.errno is not None:  # the disk's
             raise
@@ -207,15 +214,24 @@ class _Bounded:
     def __init__(self, file: IO[bytes], name: str, most_bytes: int) -> None:
         self._file, self._name, self._most_bytes = file, name, most_bytes
         self.last = b""  # what was read last
-        self.tell = file.tell
+        self._ahead = b""  # what was read and given back
+
+    def tell(self) -> int:
+        return self._file.tell() - len(self._ahead)
 
     def read(self, size: int) -> bytes:
-        self._check(self._file.tell() + size)
+        self._check(self.tell() + size)
+        found, self._ahead = self._ahead[:size], self._ahead[size:]
         with self._damage():
-            self.last = self._file.read(size)
+            self.last = found + self._file.read(size - len(found))
             return self.last
 
+    def unread(self, data: bytes) -> None:
+        """Gives back what was read last: a compressed file is unpacked anew from its beginning to seek backwards."""
+        self._ahead = data
+
     def seek(self, position: int) -> int:
+        self._ahead = b""
         self._check(position)
         with self._damage():
             return self._file.seek(position)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import lzma
 import pickle
 import tarfile
 import zipfile
@@ -16,6 +17,7 @@ import pytest
 
 from distgan.data.sources import file_bytes
 from distgan.data.sources.folder import FolderSource
+from distgan.data.tar import each_file
 from distgan.errors import UserError
 from distgan.storage.storage import Storage
 from packing import contents, pack_here
@@ -58,6 +60,27 @@ FORMS: dict[str, Write] = {
 def stylegan(labels: object) -> dict[str, bytes]:
     files = {f"{number // 2:05d}/img{number:08d}.png": image_file(number) for number in range(4)}
     return files | {"dataset.json": json.dumps({"labels": labels}).encode()}
+
+
+def test_headers_of_fractions_of_a_second_unpack_an_archive_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `tarfile.add` writes them. A step backwards would unpack a compressed file from its beginning again."""
+    real = lzma.LZMAFile.seek
+
+    def seek(file: lzma.LZMAFile, position: int) -> int:
+        assert position >= file.tell() - 1, "tarfile reads the last byte before a header again"
+        return real(file, position)
+
+    monkeypatch.setattr(lzma.LZMAFile, "seek", seek)
+    files = {f"a/{number}.png": image_file(number) for number in range(40)}
+    with tarfile.open(tmp_path / "a.tar.xz", "w:xz", format=tarfile.PAX_FORMAT) as archive:
+        for name, data in files.items():
+            member = tarfile.TarInfo(name)
+            member.size, member.mtime = len(data), 1.5
+            archive.addfile(member, io.BytesIO(data))
+    found = each_file(tmp_path / "a.tar.xz", "a.tar.xz", lambda _: True, 2**20)
+    assert {name: data for name, _, data in found} == files
 
 
 @pytest.mark.parametrize("form", FORMS)

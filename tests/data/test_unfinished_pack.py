@@ -20,10 +20,12 @@ from PIL import Image
 
 from benchmarks.chaos.proxy import Proxy
 from distgan.data.encode import EncodedImage, PackOptions, encode
+from distgan.data.index import Index
 from distgan.data.pack import pack
 from distgan.data.shard_index import index_shards
 from distgan.data.shard_writer import RECORD_NAME, write_shards
 from distgan.data.sources.base import Source
+from distgan.data.sources.idx import IdxSource
 from distgan.data.sources.image_files import FileSource
 from distgan.data.verify import verify
 from distgan.errors import UserError
@@ -299,6 +301,31 @@ def test_other_labels_are_another_source(tmp_path: Path) -> None:
         with pytest.raises(UserError, match="of another source, or of other files or labels"):
             pack(Files(changed), place, OPTIONS)
     pack(Files(), place, OPTIONS)
+
+
+def test_the_spelling_of_a_path_is_no_other_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    header = b"\0\0\x08\x03" + b"".join(size.to_bytes(4, "big") for size in (SAMPLES, 8, 8))
+    (tmp_path / "digits-images-idx3-ubyte").write_bytes(header + bytes(SAMPLES * 64))
+    monkeypatch.chdir(tmp_path)
+    place = Storage.open(str(tmp_path / "packed"))
+    interrupted(place, 130, IdxSource("."))
+    pack(IdxSource(f"{tmp_path}/"), place, OPTIONS)
+    assert len(Index.load(place).labels) == SAMPLES
+
+
+@pytest.mark.parametrize("name", [lambda _, number: number, lambda _, number: {}[number]])
+def test_a_name_that_is_none_is_one_line(
+    name: Callable[[Photos, int], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Photos, "name", name)
+    with pytest.raises(UserError, match=r":Photos: the name or label of an image: it raised (Key|Attribute)Error"):
+        pack(Photos(), Storage.open(str(tmp_path)), OPTIONS)
+
+
+def test_an_unfinished_pack_in_a_sub_folder_is_not_taken_for_whole(tmp_path: Path) -> None:
+    interrupted(Storage.open(str(tmp_path / "train")), 100)
+    with pytest.raises(UserError, match="train: a pack into it is unfinished"):
+        index_shards(Storage.open(str(tmp_path)))
 
 
 def write_samples(place: Storage) -> None:

@@ -186,7 +186,7 @@ class CifarSource(Source):
 
     def __init__(self, path: str, label: Sequence[str] = (), split: Literal["train", "test", "all"] = "train") -> None:
         """Raises UserError for a missing or damaged file, and for a pickle with more than plain data."""
-        self._path, self._pixels = path, WaitingImages()
+        self._path, self._pixels = Storage.open(path).url, WaitingImages()
         labels = []
         with _folder_of_batches(path) as folder:
             form = _form_of(folder, path)

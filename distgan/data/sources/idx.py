@@ -36,7 +36,7 @@ class IdxSource(Source):
     """
 
     def __init__(self, path: str) -> None:
-        self._path = path
+        self._path = Storage.open(path).url
         files = _image_files(path)
         if not files:
             raise UserError(f"{path}: no *-images-idx3-ubyte files in it")

@@ -14,6 +14,7 @@ from distgan.data.labels import MAX_LABEL, numbered_classes
 from distgan.data.sources.addresses import RemoteFile
 from distgan.data.sources.base import Source
 from distgan.errors import UserError
+from distgan.storage.storage import Storage
 
 _IMAGE_KEYS = ("images", "x", "x_train", "arr_0")
 
@@ -33,7 +34,7 @@ class NpzSource(Source):
     """
 
     def __init__(self, path: str) -> None:
-        self._path = path
+        self._path = Storage.open(path).url
         try:
             with RemoteFile.at(path).on_disk(MOST_UNPACKED_BYTES) as local, open_regular(local) as file:
                 check_zip(file, path)
