@@ -38,8 +38,8 @@ def show_search(url: str, watch: bool, to_optuna: str | None) -> None:
 
 
 def print_cost(config: str, space: list[str] | None, asked: dict[str, Any]) -> None:
-    """What `--dry-run` does."""
-    from distgan.search.cost_text import cost_lines
+    """Prints what a search would cost (`--dry-run`)."""
+    from distgan.search.cost import cost_lines
 
     for heading, text in cost_lines(api.search_cost(config, space, **asked)):
         print(printable(f"{heading:<11} {text}"))

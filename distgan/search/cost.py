@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +18,8 @@ from distgan.evaluation.image_source import CHUNK
 from distgan.search.plan import SearchPlan
 from distgan.search.planning import SearchSpec
 from distgan.search.samplers import generation_count
+from distgan.text import plural
+from distgan.tracking import formatting
 from distgan.training.ema import ExponentialMovingAverage
 from distgan.training.fakes import GeneratedImages
 from distgan.training.networks import build_networks, build_objective
@@ -160,3 +162,20 @@ def _seconds(call: Callable[[], object], device: torch.device, warm_up: int) -> 
         wait()
         count += 1
     return (time.perf_counter() - begin) / count
+
+
+def cost_lines(cost: SearchCost) -> Iterator[tuple[str, str]]:
+    """Headings and texts: what a search trains, and how long that takes."""
+    plan, config, pace = cost.spec.record.plan, cost.spec.config, cost.pace
+    population = f" ({plural(cost.spec.record.limits.trials, 'member')})" if plan.is_population else ""
+    yield "search", cost.spec.search.url
+    yield "trials", f"{cost.trials:,}{population}, drawn by {plan.sampler}, stopped by {plan.scheduler}"
+    likely = "" if cost.likely_kimg is None else f", about {formatting.kimg_count(cost.likely_kimg)} with asha"
+    yield "kimg", f"at most {formatting.kimg_count(cost.most_kimg)}{likely}"
+    threads = plural(pace.threads, "thread")
+    yield "step", f"{formatting.number(pace.kimg_s)} s a kimg: 1 worker on {pace.device}, {threads}, measured here"
+    every = f"{config.evaluation.every_kimg:g}"
+    yield "evaluation", f"{formatting.number(pace.evaluation_s)} s each {every} kimg, measured on {pace.device}"
+    most = formatting.duration(cost.seconds(cost.most_kimg))
+    about = "" if cost.likely_kimg is None else f", about {formatting.duration(cost.seconds(cost.likely_kimg))}"
+    yield "time", f"at most {most}{about}, one trial at a time, without its starts"

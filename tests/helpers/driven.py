@@ -1,8 +1,10 @@
-"""Searches without runs: proposals driven by an objective that is a function."""
+"""Searches without runs or Ray: proposals driven by an objective that is a function, an object in an actor's place."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from types import SimpleNamespace
+from typing import Any
 
 from distgan.search.record import Trial, TrialState
 from distgan.search.samplers import Draw, Sampler
@@ -42,3 +44,13 @@ def drive(proposals: Sampler, space: Space, objective: Objective, trials: Sequen
         found.append(end(begin(draw, len(found), space), objective))
     assert draw == "done"
     return found
+
+
+class Actor:
+    """An object whose methods are called as an actor's are."""
+
+    def __init__(self, of: Any) -> None:
+        self.of = of
+
+    def __getattr__(self, name: str) -> Any:
+        return SimpleNamespace(remote=getattr(self.of, name))

@@ -22,19 +22,10 @@ from distgan.search.ray.search_mailbox import SearchMailbox, TrialStarted
 from distgan.search.ray.trial import TrialRun
 from distgan.training import loop
 from distgan.training.run_spec import RunSpec
+from driven import Actor
 from runs import assert_same_bits, newest, pack_bricks, run, tiny_config
 
 pytestmark = pytest.mark.timeout(100)
-
-
-class Actor:
-    """An object whose methods are called as an actor's are."""
-
-    def __init__(self, of: Any) -> None:
-        self.of = of
-
-    def __getattr__(self, name: str) -> Any:
-        return SimpleNamespace(remote=getattr(self.of, name))
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
@@ -20,18 +19,9 @@ from distgan.search.ray import trial_runs
 from distgan.search.ray.trial import TrialRun
 from distgan.training.events import EvaluationResult, RunFinished, StepMetrics
 from distgan.training.run_spec import RunSpec
+from driven import Actor
 
 pytestmark = pytest.mark.timeout(60)
-
-
-class Actor:
-    """An object whose methods are called as an actor's are."""
-
-    def __init__(self, of: Any) -> None:
-        self.of = of
-
-    def __getattr__(self, name: str) -> Any:
-        return SimpleNamespace(remote=getattr(self.of, name))
 
 
 class Run:
