@@ -40,10 +40,12 @@ photographs: $(INSTALLED) $(PHOTOGRAPHS)/data/index.json
 	$(BIN)/distgan sample $(PHOTOGRAPHS)/run --count 64 --seed 0 --out $(PHOTOGRAPHS)/samples.png
 
 labels: $(INSTALLED) $(PHOTOGRAPHS)/data/index.json
-	$(BIN)/distgan train cgan-fashion data.url=$(PHOTOGRAPHS)/data generator.width=16 discriminator.width=32 \
-		optimizer.generator.lr=3e-3 optimizer.discriminator.lr=1e-3 training.batch_size=16 scale.groups=1 \
-		training.kimg=72 training.log_every=50 ema.ramp_up=0.25 \
-		evaluation.every_kimg=24 evaluation.samples=2048 evaluation.real_samples=4096 \
+	$(BIN)/distgan train cgan-fashion data.url=$(PHOTOGRAPHS)/data generator.width=24 \
+		discriminator.width=24 discriminator.dropout=0 "objective={name: rpgan, gamma: 0.1, penalty_every: 16}" \
+		"optimizer.generator={lr: 1e-3, beta1: 0, beta2: 0.99}" "optimizer.discriminator={lr: 1e-3, beta1: 0, beta2: 0.99}" \
+		"optimizer.lr_factor={from: 1, to: 0.1, until_kimg: 200}" training.batch_size=16 scale.groups=1 \
+		training.kimg=200 training.log_every=100 \
+		evaluation.every_kimg=50 evaluation.samples=2048 evaluation.real_samples=4096 \
 		--no-ray --storage $(PHOTOGRAPHS) --name labels
 	$(BIN)/distgan sample $(PHOTOGRAPHS)/labels --checkpoint last --label all --count 80 --seed 0 --out $(PHOTOGRAPHS)/labels.png
 	$(BIN)/python examples/label_agreement.py $(PHOTOGRAPHS)/labels --checkpoint last --data $(PHOTOGRAPHS)/data \

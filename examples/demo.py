@@ -56,7 +56,7 @@ def main() -> int:
             distgan("data", "render", "bricks", "--out", DATA, "--samples", str(arguments.samples), "--size", "32")
         left_s = max(LEAST_S, WHOLE_S - RESERVE_S - (time.monotonic() - begun))
         limit = f"training.max_minutes={left_s / 60:.2f}"
-        train = ["train", "quickstart", f"data.url={DATA}", limit, *arguments.overrides]
+        train = ["train", "dcgan-small", f"data.url={DATA}", limit, *arguments.overrides]
         distgan(*train, "--workers", str(arguments.workers), "--storage", RUNS, "--name", NAME)
         distgan("sample", f"{RUNS}/{NAME}", "--count", "64", "--seed", "0", "--out", str(out / "samples.png"))
         run = Storage.open(RUNS).child(NAME)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 
@@ -12,6 +10,7 @@ from distgan.models.layers import (
     Activation,
     Dropout,
     Epsilon,
+    FullSizeStage,
     Initialization,
     KernelSize,
     LastBias,
@@ -28,9 +27,8 @@ from distgan.models.layers import (
 )
 
 
-def _widths(width: int, widths: list[int] | None, image_size: int, strides: Sequence[int] | None) -> list[int]:
+def _widths(width: int, widths: list[int] | None, num_stages: int) -> list[int]:
     """As in the source: `width` channels in the stage next to the image, twice as many in all others."""
-    num_stages = len(resampling_strides(image_size, strides))
     return [width, *[2 * width] * (num_stages - 1)] if widths is None else widths
 
 
@@ -51,6 +49,7 @@ class Generator(nn.Module):
         width: Width = 64,
         widths: Widths = None,
         strides: Strides = None,
+        full_size_stage: FullSizeStage = False,
         kernel_size: KernelSize = 4,
         upsampling: Upsampling = "transposed",
         activation: Activation = "leaky_relu",
@@ -66,8 +65,9 @@ class Generator(nn.Module):
             image_size=image_size,
             channels=channels,
             latent_dim=latent_dim + num_classes,
-            widths=_widths(width, widths, image_size, strides),
+            widths=_widths(width, widths, len(resampling_strides(image_size, strides)) + full_size_stage),
             strides=strides,
+            full_size_stage=full_size_stage,
             kernel_size=kernel_size,
             upsampling=upsampling,
             activation=activation,
@@ -99,6 +99,7 @@ class Discriminator(nn.Module):
         width: Width = 64,
         widths: Widths = None,
         strides: Strides = None,
+        full_size_stage: FullSizeStage = False,
         kernel_size: KernelSize = 4,
         activation: Activation = "leaky_relu",
         slope: Slope = 0.2,
@@ -111,8 +112,9 @@ class Discriminator(nn.Module):
         self.network = wgan_gp.Discriminator(
             image_size=image_size,
             channels=channels + num_classes,
-            widths=_widths(width, widths, image_size, strides),
+            widths=_widths(width, widths, len(resampling_strides(image_size, strides)) + full_size_stage),
             strides=strides,
+            full_size_stage=full_size_stage,
             kernel_size=kernel_size,
             activation=activation,
             slope=slope,

@@ -8,6 +8,7 @@ from distgan.models.layers import (
     Activation,
     Dropout,
     Epsilon,
+    FullSizeStage,
     Initialization,
     KernelSize,
     LastBias,
@@ -46,6 +47,7 @@ class Generator(nn.Module):
         width: Width = 64,
         widths: Widths = None,
         strides: Strides = None,
+        full_size_stage: FullSizeStage = False,
         kernel_size: KernelSize = 4,
         upsampling: Upsampling = "transposed",
         activation: Activation = "leaky_relu",
@@ -56,7 +58,7 @@ class Generator(nn.Module):
         init: Initialization = "normal",
     ) -> None:
         super().__init__()
-        stage_strides = resampling_strides(image_size, strides)
+        stage_strides = [*resampling_strides(image_size, strides), *([1] if full_size_stage else [])]
         hidden = stage_widths(width, widths, len(stage_strides))[::-1]
 
         def normalized(outputs: int) -> list[nn.Module]:
@@ -105,6 +107,7 @@ class Discriminator(nn.Module):
         width: Width = 64,
         widths: Widths = None,
         strides: Strides = None,
+        full_size_stage: FullSizeStage = False,
         kernel_size: KernelSize = 4,
         activation: Activation = "leaky_relu",
         slope: Slope = 0.2,
@@ -114,7 +117,7 @@ class Discriminator(nn.Module):
         init: Initialization = "normal",
     ) -> None:
         super().__init__()
-        stage_strides = resampling_strides(image_size, strides)
+        stage_strides = [*([1] if full_size_stage else []), *resampling_strides(image_size, strides)]
         hidden = stage_widths(width, widths, len(stage_strides))
         layers: list[nn.Module] = []
         inputs = channels

@@ -31,6 +31,8 @@ Widths = Annotated[list[Width] | None, Doc("channels of each stage from the imag
 
 Strides = Annotated[list[Annotated[int, Ge(1)]] | None, Doc("change of size at each stage; 2 each by default")]
 
+FullSizeStage = Annotated[bool, Doc("one more stage, of stride 1, next to the image")]
+
 Momentum = Annotated[float, Gt(0), Le(1), Doc("weight of the new batch in batch normalization's running statistics")]
 
 Epsilon = Annotated[float, Gt(0), Doc("added to the variance in batch normalization")]

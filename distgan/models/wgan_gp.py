@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from distgan.models.layers import (
     Activation,
     Dropout,
+    FullSizeStage,
     Initialization,
     KernelSize,
     Slope,
@@ -40,6 +41,7 @@ class Discriminator(nn.Module):
         width: Width = 64,
         widths: Widths = None,
         strides: Strides = None,
+        full_size_stage: FullSizeStage = False,
         kernel_size: KernelSize = 4,
         activation: Activation = "leaky_relu",
         slope: Slope = 0.2,
@@ -48,7 +50,7 @@ class Discriminator(nn.Module):
         init: Initialization = "normal",
     ) -> None:
         super().__init__()
-        stage_strides = resampling_strides(image_size, strides)
+        stage_strides = [*([1] if full_size_stage else []), *resampling_strides(image_size, strides)]
         hidden = stage_widths(width, widths, len(stage_strides))
         stage_slope = stage_slopes(slope, slopes, len(stage_strides))
         layers: list[nn.Module] = []

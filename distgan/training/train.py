@@ -147,7 +147,8 @@ def build_trainer(
     profiler = StepProfiler(spec.run, distributed.device, log) if spec.profile and distributed.rank == 0 else None
     grid = SampleGrid(config, distributed.device)
     if distributed.rank == 0 and config.evaluation.statistics is None:
-        reporter.event(PhaseStarted(f"statistics of {plural(len(dataset.index), 'real image')}"))
+        measured = min(len(dataset.index), config.evaluation.real_samples or len(dataset.index))
+        reporter.event(PhaseStarted(f"statistics of {plural(measured, 'real image')}"))
     with meter.phase("real statistics"):
         evaluator = kept.evaluator.get(
             (*dataset.images_key, config.evaluation.model_dump_json(), config.data.model_dump_json(), distributed),

@@ -1,7 +1,7 @@
 """Each preset trains: two steps at small widths in float64, whose losses are those of the golden file.
 
-A preset that the file does not have yet is only trained. `python tests/config/test_presets.py` writes the file: for a
-new preset, and after an intended change of the mathematics.
+A preset that the file does not have yet is only trained. `PYTHONPATH=tests/helpers python tests/config/test_presets.py`
+writes the file: for a new preset, and after an intended change of the mathematics.
 """
 
 from __future__ import annotations

@@ -13,6 +13,8 @@ def shrunken_overrides(preset: str) -> list[str]:
     config = load_config(preset)
     size = 32 if config.generator.network in _RESIDUAL else 16
     overrides = [f"image_size={size}", "latent_dim=8", "generator.width=8", "discriminator.width=8"]
+    if config.generator.options.get("widths") is not None:
+        overrides += ["generator.widths=null", "discriminator.widths=null"]
     if "attention_at" in config.generator.options and config.generator.options["attention_at"] is not None:
         overrides += [f"{network}.attention_at={size // 2}" for network in ("generator", "discriminator")]
     return [*overrides, "training.batch_size=16", "data.streams=4", "scale.groups=4", "training.precision=float64"]

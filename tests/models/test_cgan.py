@@ -69,6 +69,9 @@ def test_options_reach_the_layers() -> None:
     assert [shape for shape, _ in table] == [(6, 4, 4), (6, 4, 4), (5, 16, 16), (5, 16, 16), (1, 32, 32)]
     table = layer_table(meta(Discriminator, **options), torch.empty(2, 1, 32, 32, device="meta"), LABELS)
     assert [shape for shape, _ in table] == [(5, 8, 8), (6, 4, 4), (1, 1, 1)]
+    options |= {"full_size_stage": True, "kernel_size": 3, "strides": None, "widths": None, "width": 2}
+    table = layer_table(meta(Discriminator, **options), torch.empty(2, 1, 32, 32, device="meta"), LABELS)
+    assert [shape for shape, _ in table] == [(2, 32, 32), (4, 16, 16), (4, 8, 8), (4, 4, 4), (1, 1, 1)]
 
 
 def test_labels_become_rows_and_planes() -> None:

@@ -104,6 +104,20 @@ def test_every_image_size(size: int, channels: int) -> None:
         assert meta(network, image_size=size, channels=channels, width=2)(images).shape == (3,)
 
 
+def test_a_stage_of_full_size_is_the_one_next_to_the_image() -> None:
+    options = {"image_size": 32, "channels": 1, "width": 2, "kernel_size": 3, "full_size_stage": True}
+    generator = meta(Generator, latent_dim=4, **options)
+    latents = torch.empty(5, 4, device="meta")
+    hidden = [shape for shape, *_ in stages(generator, latents)]
+    assert hidden[-2:] == [(2, 32, 32), (1, 32, 32)]
+    for network in (Discriminator, PenalizedDiscriminator):
+        found = [shape for shape, *_ in stages(meta(network, **options), generator(latents))]
+        assert found[0] == (2, 32, 32)
+        assert found[-2:] == [(16, 4, 4), (1, 1, 1)]
+    with pytest.raises(ValueError, match="stride 1 needs an odd kernel_size"):
+        meta(Generator, latent_dim=4, **options | {"kernel_size": 4})
+
+
 @pytest.mark.parametrize("strides", [None, [2, 2, 2], [4, 2], [1, 2, 4], [8], [2, 1, 4]])
 @pytest.mark.parametrize("kernel_size", range(2, 10))
 @pytest.mark.parametrize("upsampling", ["transposed", "nearest"])
