@@ -4,7 +4,7 @@
 
 Each data set is one search of `distgan tune`, a grid of objectives whose runs are all repeated with further seeds. The
 command resumes where it was stopped. `--rates` searches the rates instead, on bricks: one run of each objective at
-each rate, from which RECIPE and SPACE below were chosen.
+each rate, from which the rates of RECIPE were chosen.
 """
 
 from __future__ import annotations
@@ -60,6 +60,10 @@ SPACE = (
     "objective.clip_value=0.05 if objective.name == wgan",
 )
 RATES = (5e-4, 1e-3, 2e-3)
+RATE_SPACE = (
+    f"optimizer.generator.lr=choice({', '.join(map(str, RATES))})",
+    "optimizer.discriminator.lr=optimizer.generator.lr * 1",
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -75,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     data = make_data(given.out / "data", given.fashion_mnist)
     recipe = [*RECIPE, f"training.kimg={given.kimg}", f"evaluation.every_kimg={given.kimg / 3}", *given.overrides]
     if given.rates:
-        print_rates(search(given.out, "rates", data["bricks"], recipe, 1, _RATE_SPACE))
+        print_rates(search(given.out, "rates", data["bricks"], recipe, 1, RATE_SPACE))
         return
     figures: dict[str, Any] = {"machine": machine(), "kimg": given.kimg, "data": {}}
     for name, url in data.items():
@@ -91,12 +95,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
             save(given.out / "objectives.json", figures)
             console.print(f"real images: {real.modes} modes, KL {real.divergence:.3g}")
     console.print(machine())
-
-
-_RATE_SPACE = (
-    f"optimizer.generator.lr=choice({', '.join(map(str, RATES))})",
-    "optimizer.discriminator.lr=optimizer.generator.lr * 1",
-)
 
 
 def make_data(folder: Path, fashion_mnist: Path) -> dict[str, Path]:
@@ -128,7 +126,7 @@ def rows(folder: Path, counter: ModeCounter | None, mode_samples: int) -> list[d
     record = require_record(str(folder))
     found = []
     for ranked in leaderboard(record.plan, record.trials):
-        runs = [trial for trial in record.trials if ranked.trial.number in (trial.number, trial.repeats)]
+        runs = [one for one in record.trials if one.curve and ranked.trial.number in (one.number, one.repeats)]
         figures = [run_figures(folder / "trials" / trial.name, trial, counter, mode_samples) for trial in runs]
         spread = {key: _spread([one[key] for one in figures]) for key in figures[0]}
         found.append({"objective": ranked.trial.overrides["objective.name"], "runs": len(runs)} | spread)
@@ -172,7 +170,7 @@ def print_rates(folder: Path) -> None:
     for heading in ("objective", *map(str, RATES)):
         table.add_column(heading)
     for name in OBJECTIVES:
-        trials = [trial for trial in record.trials if trial.overrides["objective.name"] == name]
+        trials = [trial for trial in record.trials if trial.curve and trial.overrides["objective.name"] == name]
         best = {trial.overrides["optimizer.generator.lr"]: min(value for _, value in trial.curve) for trial in trials}
         table.add_row(name, *(f"{best[rate]:,.0f}" if rate in best else "" for rate in RATES))
     console.print(table)

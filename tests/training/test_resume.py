@@ -529,6 +529,8 @@ def test_a_used_budget_ends_at_once_and_a_raised_one_resumes(data: str, tmp_path
     assert [type(event) for event in recorder.events] == [
         PhaseStarted, RunStarted, SmallDatasetWarning, RunFinished,
     ]  # fmt: skip
+    measured = short.evaluation.real_samples
+    assert recorder.events[0] == PhaseStarted(f"statistics of {measured} real images")  # of 300 in the data
     assert (again.reason, again.steps, again.latest) == ("budget", 2, first.latest)
     assert again.last_checkpoint == first.last_checkpoint == checkpoint_name(2)
 
