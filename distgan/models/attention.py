@@ -47,10 +47,10 @@ class SelfAttention2d(nn.Module):
         self.gamma = nn.Parameter(torch.zeros(1))
 
     def forward(self, x: Tensor) -> Tensor:
-        f, h = self.pool(self.f(x)).flatten(2), self.pool(self.h(x)).flatten(2)
-        g = self.g(x).flatten(2)
+        f, g, h = self.pool(self.f(x)).flatten(2), self.g(x).flatten(2), self.pool(self.h(x)).flatten(2)
         beta = (g.transpose(1, 2) @ f).softmax(2)
-        attended = h @ beta.transpose(1, 2)
+        # Positions before channels: the gradient of beta, which is large, is then laid out as beta, and not copied.
+        attended = (beta @ h.transpose(1, 2)).transpose(1, 2)
         o: Tensor = self.last(attended.unflatten(2, x.shape[2:]))
         return self.gamma * o + x
 
