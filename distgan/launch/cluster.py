@@ -163,16 +163,25 @@ _QUIET = {
 }
 
 # The watcher for a cloud's preemption notices would be one more process on this machine.
+# Ray Train looks after its workers every 2 s; it would notice that late that they have ended.
 # A search has several processes a trial, most of them idle: Ray would warn of their number.
-_ALONE = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0", "RAY_worker_maximum_startup_concurrency": "16"}
+_ALONE = {
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+    "RAY_worker_maximum_startup_concurrency": "16",
+}
 
 
 @contextmanager
-def ray_cluster(address: str | None, sources: Sequence[str] = ()) -> Iterator[bool]:
+def ray_cluster(address: str | None, sources: Sequence[str] = (), dashboard: bool = False) -> Iterator[bool]:
     """Connects to Ray at `address` or RAY_ADDRESS, or starts a cluster on this machine and stops it afterwards.
 
-    `sources` are files and folders of Python modules that the workers of any node can import. Yields whether the
-    cluster was started here. Raises UserError where the address or the token cannot be used.
+    Yields whether the cluster was started here. Raises UserError where the address or the token cannot be used.
+
+    Args:
+        sources: files and folders of Python modules that the workers of any node can import.
+        dashboard: whether a cluster that is started here has Ray's dashboard, a dozen processes. A search needs it:
+            without it Ray does not free the places of the Ray Train runs of trials that are stopped.
     """
     address = cluster_address(address)
     own = address is None
@@ -193,7 +202,7 @@ def ray_cluster(address: str | None, sources: Sequence[str] = ()) -> Iterator[bo
                         folder,
                         num_cpus=len(os.sched_getaffinity(0)),
                         object_store_memory=_OBJECT_STORE_BYTES,
-                        include_dashboard=True,
+                        include_dashboard=dashboard,
                         dashboard_host="127.0.0.1",
                         log_to_driver=False,
                         logging_level=logging.ERROR,

@@ -38,6 +38,7 @@ try:
     from ray.core.generated import gcs_service_pb2, gcs_service_pb2_grpc
     from ray.train.v2._internal.execution import context
     from ray.train.v2._internal.execution.callback import ControllerCallback
+    from ray.train.v2._internal.execution.scaling_policy import FixedScalingPolicy
 except ImportError as error:
     raise UserError(
         f"Ray {ray.__version__}: distgan {__version__} does not support it ({error}); pip install 'ray{SUPPORTED}'"
@@ -78,6 +79,13 @@ PRIVATE: Mapping[str, str] = {
     "ray.train.v2._internal.callbacks.datasets:DatasetsCallback": "One of them: splits data sets of Ray Data.",
     "ray.train.v2._internal.callbacks.placement_group_callback:PlacementGroupCleanerCallback": "The other one: "
     "frees the resources of a run whose controller was killed. A cluster that ends with the run needs none.",
+    "ray.train.v2.api.data_parallel_trainer:DataParallelTrainer._initialize_and_run_controller": "Gets the policy of "
+    "how many workers a run has. Else a cluster of one machine starts a process for requests to autoscalers.",
+    "ray.train.v2._internal.execution.scaling_policy:FixedScalingPolicy": "That policy for a fixed number of workers.",
+    "ray.train.v2._internal.execution.scaling_policy:FixedScalingPolicy._send_resource_request": "Its first request, "
+    "for which the workers wait.",
+    "ray.train.v2._internal.execution.scaling_policy:FixedScalingPolicy._maybe_send_resource_request": "Further ones.",
+    "ray.train.v2._internal.execution.scaling_policy:FixedScalingPolicy._cancel_resource_request": "Their end.",
     "ray.train.v2._internal.exceptions:WorkerHealthCheckFailedError": "Ray's error about a killed worker, with its "
     "reason as an attribute. Else a killed worker looks like a bug.",
     "ray.train.v2._internal.exceptions:WorkerHealthCheckTimeoutError": "The class name for a worker that hangs.",
@@ -346,16 +354,35 @@ def preemption_notice() -> Preemption | None:
     return preemption_of(getattr(context.get_train_context(), "preemption_context", None))
 
 
+class _NoRequests(FixedScalingPolicy):
+    """A fixed number of workers, of which no autoscaler is told."""
+
+    def _send_resource_request(self) -> None: ...
+
+    def _maybe_send_resource_request(self) -> None: ...
+
+    def _cancel_resource_request(self) -> None: ...
+
+
 def without_idle_processes(trainer: Trainer, own_cluster: bool) -> Trainer:
     """The trainer, whose run starts no process that it has no use for.
 
     Args:
         trainer: of Ray Train.
-        own_cluster: whether the cluster ends with this run.
+        own_cluster: whether the cluster is this machine, and ends with this run.
     """
     unused = {"DatasetsCallback"} | ({"PlacementGroupCleanerCallback"} if own_cluster else set())
     create: Callable[[], list[Any]] = trainer._create_default_callbacks
     trainer._create_default_callbacks = lambda: [one for one in create() if type(one).__name__ not in unused]
+    run: Callable[..., Any] = trainer._initialize_and_run_controller
+
+    def run_alone(**parts: Any) -> Any:
+        if type(parts["scaling_policy"]) is FixedScalingPolicy:
+            parts["scaling_policy"] = _NoRequests(trainer.scaling_config)
+        return run(**parts)
+
+    if own_cluster:
+        trainer._initialize_and_run_controller = run_alone
     return trainer
 
 

@@ -27,6 +27,10 @@ from packaging.specifiers import SpecifierSet
 from ray.train import ScalingConfig
 from ray.train.torch import TorchTrainer
 from ray.train.v2._internal import constants
+from ray.train.v2._internal.execution.scaling_policy import create_scaling_policy
+from ray.train.v2._internal.execution.scaling_policy.autoscaling_coordinator_client import (
+    TrainAutoscalingCoordinatorClient,
+)
 from ray.tune.schedulers import MedianStoppingRule
 
 import distgan.launch.placement.process_group
@@ -290,6 +294,26 @@ def test_a_run_starts_no_idle_process_but_keeps_the_cleaner_of_a_shared_cluster(
     assert every - callbacks(ray_internals.without_idle_processes(trainer(), False)) == {"DatasetsCallback"}
     unused = {"DatasetsCallback", "PlacementGroupCleanerCallback"}
     assert every - callbacks(ray_internals.without_idle_processes(trainer(), True)) == unused
+
+
+@pytest.mark.parametrize(("own_cluster", "workers", "asks"), [(True, 2, False), (True, (1, 2), True), (False, 2, True)])
+def test_no_autoscaler_is_asked_for_the_workers_of_this_machine(
+    monkeypatch: pytest.MonkeyPatch, own_cluster: bool, workers: int | tuple[int, int], asks: bool
+) -> None:
+    """Ray Train has a process for such requests, and workers wait for it. An elastic run learns its size from it."""
+    requests: list[int] = []
+    trainer = TorchTrainer(lambda: None, scaling_config=ScalingConfig(num_workers=workers))
+    monkeypatch.setattr(trainer, "_initialize_and_run_controller", lambda scaling_policy: scaling_policy)
+    monkeypatch.setattr(
+        TrainAutoscalingCoordinatorClient, "_autoscaling_coordinator", property(lambda _: requests.append(1))
+    )
+    alone = ray_internals.without_idle_processes(trainer, own_cluster)
+    policy = alone._initialize_and_run_controller(scaling_policy=create_scaling_policy(trainer.scaling_config))
+    policy.after_controller_start(SimpleNamespace(run_id="1"))
+    if not asks:
+        assert policy.make_decision_for_non_running_worker_group().num_workers == workers
+    policy._cancel_resource_request()
+    assert bool(requests) == asks
 
 
 def test_sigterm_to_every_process_does_not_end_those_of_ray(tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ def tune_on_ray(spec: SearchSpec, address: str | None = None, concurrent: int | 
         display.message(formatting.connecting(cluster_address(address)))
         sources = custom_sources(custom_names(spec.config.model_dump()).values())
         resume_hint = "resumes the search"
-        with ray_cluster(address, sources), report_losses(where, resume_hint):
+        with ray_cluster(address, sources, dashboard=True), report_losses(where, resume_hint):
             share = share_cluster(_resource_request(spec, concurrent))
             for note in spec.notes:
                 display.message(note)
