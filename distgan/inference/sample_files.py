@@ -158,13 +158,15 @@ def _grid(images: Tensor, samples: Samples) -> Image.Image:
     """A grid; of the label `all` with the class over each column."""
     grid = image_grid(images, samples.columns, scale=enlargement(images.shape[-1]))
     classes = torch.arange(len(samples.classes))
+    repeats, rest = divmod(samples.columns or 0, max(1, len(classes)))
     if (
         samples.labels is None
-        or samples.columns != len(classes)
-        or not torch.equal(samples.labels[: len(classes)], classes)
+        or repeats < 1
+        or rest
+        or not torch.equal(samples.labels[: samples.columns], classes.repeat(repeats))
     ):
         return grid
-    return with_column_names(grid, samples.classes)
+    return with_column_names(grid, list(samples.classes) * repeats)
 
 
 def _write_images(samples: Samples, folder: Path, on_progress: OnProgress) -> None:

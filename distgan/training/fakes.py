@@ -67,7 +67,8 @@ def sample_grid(count: int, num_classes: int | None, label: str | None, names: l
     """A grid of `count` samples of a label, given by name or number, or of `all` labels.
 
     For `all`, a row has the same latents and a column the same label; `count` is rounded down to whole rows, at least
-    one. Without a label, sample i has the label i mod `num_classes`.
+    one. More than eight such rows of few labels lie side by side, in up to eight columns. Without a label, sample i has
+    the label i mod `num_classes`.
 
     Raises UserError for an unknown label, and for any label if the generator is unconditional.
     """
@@ -78,7 +79,8 @@ def sample_grid(count: int, num_classes: int | None, label: str | None, names: l
     if label == ALL:
         rows = max(1, count // num_classes)
         latents = torch.arange(rows).repeat_interleave(num_classes)
-        return LabeledGrid(latents, torch.arange(num_classes).repeat(rows), num_classes)
+        side_by_side = max(1, _SQUARE // num_classes) if rows > _SQUARE else 1
+        return LabeledGrid(latents, torch.arange(num_classes).repeat(rows), num_classes * side_by_side)
     latents = torch.arange(count)
     if label is None:
         return LabeledGrid(latents, latents % num_classes)

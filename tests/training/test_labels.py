@@ -209,6 +209,25 @@ def test_all_labels_of_the_same_latents(trained: tuple[Path, Recorder]) -> None:
     assert_images(images, literal_images(folder, 4, 5, [0, 1, 2]))
     few, _ = samples(folder, 1, 5, "all")
     assert torch.equal(few, images[:3])
+    many, columns = samples(folder, 30, 5, "all")
+    assert columns == 6  # two latents a row, as the picture would be tall
+    assert torch.equal(many[:12], images)
+
+
+def test_names_stand_over_all_columns_of_a_picture(trained: tuple[Path, Recorder], tmp_path: Path, cli: Cli) -> None:
+    folder, _ = trained
+    done = cli(
+        "sample", str(folder), "--label", "all", "--count", "30", "--out", str(tmp_path / "x.png"), "--trust-code"
+    )
+    assert done.code == 0, done
+    with Image.open(tmp_path / "x.png") as picture:
+        pixels = np.asarray(picture.convert("L"))
+    height, width = pixels.shape
+    side = (width - 2) // 6
+    top = height - 5 * side - 2  # above five rows of six
+    assert top > 0
+    for column in range(6):
+        assert pixels[:top, column * side : (column + 1) * side].min() < 128
 
 
 def test_a_label_by_name_and_by_number(trained: tuple[Path, Recorder]) -> None:
