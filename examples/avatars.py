@@ -1,4 +1,4 @@
-"""Faces for the presets of faces: drawn ones, as many as one likes, blond or not. A data source that makes its images.
+"""A data source that draws its images: as many faces as one likes, blond or not, for the presets of faces.
 
 python -m pip install python-avatars resvg-py
 python examples/avatars.py --count 20000 --size 64 --out avatars
@@ -46,6 +46,9 @@ class AvatarSource(Source):
     """`count` faces, uint8 (128, 128, 4), each drawn from its number and the seed; three tenths are blond."""
 
     def __init__(self, count: int, seed: int = 0) -> None:
+        """Raises UserError where `count` is less than 1."""
+        if count < 1:
+            raise UserError(f"--count {count}: give at least 1")
         self._count, self._seed = count, seed
         self.classes = ["blond", "other"]
 
@@ -86,7 +89,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=20000, help="faces")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--size", type=int, default=64, help="pixels a side, at most 128")
+    parser.add_argument("--size", type=int, default=64, help="pixels a side; faces are drawn at 128")
     parser.add_argument("--out", required=True, help="folder or URL for the shards")
     arguments = parser.parse_args()
     source = AvatarSource(arguments.count, arguments.seed)

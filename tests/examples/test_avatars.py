@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from distgan.data.images import decode_image
 from distgan.data.index import Index
 from distgan.data.verify import verify
+from distgan.errors import UserError
 from distgan.storage.storage import Storage
 from processes import finish, start
 
@@ -29,7 +30,7 @@ def avatars(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def hair_brightness(image: NDArray[np.uint8]) -> float:
-    """Of what is drawn in the upper third of a face, in the middle."""
+    """The mean of the opaque pixels at the top of a head, 0 to 255."""
     top = image[:40, 40:88]
     return float(top[top[..., 3] > 200][:, :3].mean())
 
@@ -54,6 +55,11 @@ def test_blond_faces_are_fewer_and_brighter_at_the_top(avatars: Any) -> None:
     assert source.classes == ["blond", "other"]
     assert 40 < len(bright[0]) < 80
     assert np.mean(bright[0]) > np.mean(bright[1]) + 30
+
+
+def test_no_faces_are_refused(avatars: Any) -> None:
+    with pytest.raises(UserError, match="--count 0: give at least 1"):
+        avatars.AvatarSource(0)
 
 
 @pytest.mark.slow
