@@ -72,13 +72,16 @@ def parse_config(
 ) -> Config:
     """The configuration in the text of a YAML file, with overrides; otherwise as `build_config`.
 
-    `preset` is the name of the one that the text is of.
+    Where an override chooses another component or optimizer, options of the file stay that it has too. `preset` is the
+    name of the one that the text is of.
     """
     tree = _parse_yaml(text, where)
     if preset:
         tree["preset"] = preset
     tree.pop(SEARCH, None)
-    for key, value in override_values(overrides).items():
+    values = override_values(overrides)
+    tree = _with_common_options(tree, values)
+    for key, value in values.items():
         _apply_override(tree, key, value)
     return build_config(tree, where, trust_code=trust_code, to_trust="copy it here, and name that file")
 
@@ -239,27 +242,37 @@ def overridden_tree(tree: Mapping[str, Any], overrides: Mapping[str, Any]) -> di
 
     Where another component or optimizer is chosen, options stay that it has too.
     """
-    changed = dict(tree)
-    for section, (schema, key, registry) in COMPONENTS.items():
-        name = overrides.get(f"{section}.{key}")
-        if isinstance(name, str) and name in registry and name != _table(changed, section).get(key):
-            declared, options = split_section(section, _table(changed, section))
-            changed[section] = declared | _only(options_model(registry.resolve(name), schema.model_fields), options)
-    for side in ("generator", "discriminator"):
-        name = overrides.get(f"optimizer.{side}.name")
-        if (
-            isinstance(name, str)
-            and name in _OPTIMIZERS
-            and name != (_table(optimizers := _table(changed, "optimizer"), side)).get("name")
-        ):
-            changed["optimizer"] = {**optimizers, side: _only(_OPTIMIZERS[name], _table(optimizers, side))}
+    changed = _with_common_options(tree, overrides)
     for dotted, value in overrides.items():
         _put(changed, dotted.split("."), value)
     return changed
 
 
-def _only(model: type[BaseModel], options: Mapping[str, Any]) -> dict[str, Any]:
-    return {option: value for option, value in options.items() if option in model.model_fields}
+def _with_common_options(tree: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """The tree without options of its components and optimizers that those which the overrides choose do not have."""
+    changed = dict(tree)
+    for section, (schema, key, registry) in COMPONENTS.items():
+        declared, options = split_section(section, _table(changed, section))
+        before = str(declared.get(key, schema.model_fields[key].default))
+        chosen = overrides.get(f"{section}.{key}", before)
+        if chosen != before and isinstance(chosen, str) and chosen in registry:
+            old = options_model(registry.resolve(before), schema.model_fields) if before in registry else None
+            new = options_model(registry.resolve(chosen), schema.model_fields)
+            changed[section] = declared | _common(options, old, new)
+    for side in ("generator", "discriminator"):
+        values = _table(optimizers := _table(changed, "optimizer"), side)
+        before = str(values.get("name", "adam"))
+        chosen = overrides.get(f"optimizer.{side}.name", before)
+        if chosen != before and isinstance(chosen, str) and chosen in _OPTIMIZERS:
+            common = _common(values, _OPTIMIZERS.get(before), _OPTIMIZERS[chosen])
+            changed["optimizer"] = {**optimizers, side: common}
+    return changed
+
+
+def _common(options: Mapping[str, Any], old: type[BaseModel] | None, new: type[BaseModel]) -> dict[str, Any]:
+    """The options without those that only `old` has; without all that `new` lacks where `old` is not known."""
+    gone = options.keys() if old is None else old.model_fields.keys()
+    return {option: value for option, value in options.items() if option in new.model_fields or option not in gone}
 
 
 def _table(tree: Mapping[str, Any], part: str) -> dict[str, Any]:

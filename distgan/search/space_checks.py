@@ -247,17 +247,16 @@ def _combinations(axes: Mapping[str, list[Value]]) -> Iterator[Point]:
 
 
 def _explained(space: Space, overrides: Mapping[str, Any], load: Load, message: str) -> str:
-    """The error message, after the entries that cause it; with a remedy where options of another component remain."""
+    """The error message, after the entries that cause it; with a remedy for an option that some trials do not have."""
     left = dict(overrides)
     for key in overrides:
         without = {other: value for other, value in left.items() if other != key}
         if _message(load, without) == message:
             left = without
     entries = ", ".join(f"{key}: `{space.entries[key].text:.100}`" for key in left or overrides)
-    if any(reason in message for reason in _OTHERS_OPTIONS) and any(
-        key.endswith((".name", ".network")) for key in left
-    ):
-        message = f"{message}; leave such keys out of the configuration, in a file of your own"
+    chosen = next((key for key in left if key.endswith((".name", ".network"))), None)
+    if chosen is not None and any(reason in message for reason in _OTHERS_OPTIONS):
+        message = f"{message}; give the option a condition: `... if {chosen} == NAME`"
     return f"{entries}: {message}"
 
 

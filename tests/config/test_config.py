@@ -121,6 +121,33 @@ def test_later_overrides_win_and_others_stay() -> None:
     assert config.seed == 3
 
 
+def test_another_component_keeps_the_options_that_it_has_too() -> None:
+    preset, hinge = load_config("quickstart"), load_config("quickstart", ["objective.name=hinge"])
+    assert hinge.objective.options == load_config("quickstart", ["objective={name: hinge}"]).objective.options
+    assert hinge.objective.updates == preset.objective.updates == "simultaneous"
+    assert load_config("wgan-gp-faces", ["objective.name=rpgan"]).objective.critic_steps == 3
+    wider = load_config("quickstart", ["generator.network=r3gan", "discriminator.network=wgan_gp"])
+    assert wider.discriminator.options["width"] == preset.discriminator.options["width"]
+    optimizer = load_config("quickstart", ["optimizer.generator.name=rmsprop"]).optimizer
+    assert (optimizer.generator.name, optimizer.generator.lr) == ("rmsprop", preset.optimizer.generator.lr)
+    assert optimizer.discriminator == preset.optimizer.discriminator
+
+
+@pytest.mark.parametrize(
+    ("text", "overrides"),
+    [
+        ("objective: {name: bce, label_noise: 0.1}", ["objective.name=hinge", "objective.label_noise=0.2"]),
+        ("objective: {name: bce, label_nois: 0.1}", ["objective.name=hinge"]),  # a mistake of the file stays one
+        ("optimizer: {generator: {beta: 0.1}}", ["optimizer.generator.name=rmsprop"]),
+    ],
+)
+def test_an_option_of_no_component_in_sight_is_refused(text: str, overrides: list[str], tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(text)
+    with pytest.raises(UserError, match=UNKNOWN_KEY):
+        load_config(str(file), overrides)
+
+
 # Mistakes by kind; the words of each are in `__snapshots__`.
 SECTION = r"[\w.]+=.+: a section of keys, not a value; write [\w.]+\.KEY=VALUE \(`distgan keys [\w.]+` lists them\)$"
 NOT_AN_OVERRIDE = r"^override '.*: write KEY=VALUE with a dotted key, as in "

@@ -242,6 +242,19 @@ def test_what_is_not_used_at_first_begins_in_its_middle() -> None:
 # Files and arguments.
 
 
+@pytest.mark.parametrize(
+    "entries",
+    [
+        {"objective.name": "choice(bce, hinge, wgan)"},
+        {"optimizer.generator.name": "choice(adam, rmsprop)", "optimizer.discriminator.name": "rmsprop"},
+        {"generator.network": "choice(dcgan, r3gan)"},
+    ],
+)
+def test_another_component_keeps_what_it_has_of_the_preset(entries: dict[str, str]) -> None:
+    found = validated("quickstart", entries)
+    assert found.base["objective.name"] == "bce"
+
+
 def test_a_space_is_written_as_it_is_read() -> None:
     entries = HINGE_OR_WGAN | {"discriminator.network": "choice('a: b #c', sagan)", "data.flip": "true", "a.b": "3"}
     space = Space.parse(entries)

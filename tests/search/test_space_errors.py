@@ -183,8 +183,11 @@ WRONG = [
     Wrong({D: f"4 * {G}", G: "loguniform(1e-4, 1)"}, NOT_ALLOWED),
     Wrong({"training.augment": "choice([], [colour])"}, NOT_ALLOWED),
     Wrong({"objective.gp_weight": "loguniform(0.1, 100)"}, UNKNOWN_KEY),
-    Wrong({"objective.name": "choice(bce, hinge)"}, UNKNOWN_KEY),
-    Wrong({"optimizer.generator.name": "choice(adam, rmsprop)"}, UNKNOWN_KEY),
+    Wrong({"objective.name": "choice(bce, hinge)", "objective.label_noise": "uniform(0, 1)"}, UNKNOWN_KEY),
+    Wrong(
+        {"optimizer.generator.name": "choice(adam, rmsprop)", "optimizer.generator.beta1": "choice(0, 0.5)"},
+        UNKNOWN_KEY,
+    ),
     Wrong(
         {"objective.critic_steps": "choice(1, 3)"},
         OBJECTIVE,
