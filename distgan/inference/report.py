@@ -191,7 +191,7 @@ def nearest_document(nearest: Nearest) -> dict[str, Any]:
             "samples_within_limit": found.fake_close,
             "real_images_within_limit": found.real_close,
             "sample_distances": found.fake[:, 0].tolist(),
-            "sample_neighbours": found.fake_numbers[:, 0].tolist(),
+            "sample_neighbors": found.fake_numbers[:, 0].tolist(),
             "real_distances": found.real[:, 0].tolist(),
         }
     return document

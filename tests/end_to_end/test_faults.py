@@ -90,7 +90,7 @@ def test_a_terminated_worker_has_the_state_saved_and_a_frozen_one_is_replaced(tm
     before = our_processes()
     keys = ["training.kimg=10000", "evaluation.every_kimg=10000", "checkpoint.every_kimg=null"]
     run = tmp_path / "runs" / "frozen"
-    process = train(tmp_path, "frozen", *keys, "scale.hang_minutes=0.2")
+    process = train(tmp_path, "frozen", *keys, "scale.hang_minutes=0.4")
     assert process.stdout is not None
     told = []
 

@@ -355,7 +355,7 @@ def test_copies_are_looked_for_among_all_training_images(samples: Path, data: st
     found = json.loads((tmp_path / "found.json").read_text())["nearest"]
     assert (found["samples"], found["training_images"], found["exact_copies"]) == (6, 300, 1)
     for measure in ("pixels", "features"):
-        assert found[measure]["sample_neighbours"][3] == 123
+        assert found[measure]["sample_neighbors"][3] == 123
         assert found[measure]["sample_distances"][3] == pytest.approx(0, abs=1e-3)
         assert len(found[measure]["real_distances"]) == 6
     assert "exact copies of a training image: 1 of 6 samples" in result.out
