@@ -88,11 +88,11 @@ def _is_preempted(error: BaseException) -> bool:
     return isinstance(behind, RayActorError) and behind.preempted
 
 
-def actor_failure(error: Exception) -> tuple[str, bool]:
-    """Why an actor that ran a worker was lost, as text, and whether it counts as a failure."""
+def actor_failure(error: Exception, who: str) -> tuple[str, bool]:
+    """Why a trial's actor was lost, as text that begins with `who`, and whether it counts as a failure."""
     behind = getattr(error, "cause", None) or error
-    text = losses_text({0: behind})
-    return text or f"worker 0 raised {type(behind).__name__}: {behind!s:.200}", not _is_preempted(behind)
+    text = losses_text({0: behind}) or f"worker 0 raised {type(behind).__name__}: {behind!s:.200}"
+    return text.replace("worker 0", who, 1), not _is_preempted(behind)
 
 
 def losses_text(failures: Mapping[int, BaseException]) -> str | None:

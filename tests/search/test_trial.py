@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,10 +13,10 @@ import pytest
 
 from distgan.config.load import load_config
 from distgan.errors import DivergedError, UserError
-from distgan.launch.mailbox import Mailbox
 from distgan.launch.placement.resources import Resources
 from distgan.search.ray import trial as module
 from distgan.search.ray import trial_runs
+from distgan.search.ray.search_mailbox import SearchMailbox, TrialMailbox
 from distgan.search.ray.trial import TrialRun
 from distgan.training.events import EvaluationResult, RunFinished, StepMetrics
 from distgan.training.run_spec import RunSpec
@@ -28,7 +29,9 @@ class Run:
     """The run of a trial: it goes on until it is told to end, and notes whether it was asked to."""
 
     def __init__(self) -> None:
-        self.mailbox, self.search = Mailbox(), Mailbox()
+        self.search = SearchMailbox()
+        self.search.begin(7, "runs/0007", 3, 300.0, None)
+        self.mailbox = self.search._runs[7]
         self.end = threading.Event()
         self.error: Exception | None = None
 
@@ -50,7 +53,6 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
     def no_notes(_: object) -> Iterator[None]:
         yield
 
-    monkeypatch.setattr(trial_runs, "create_run_mailbox", lambda _: Actor(found.mailbox))
     monkeypatch.setattr(trial_runs, "build_ray_trainer", lambda *_: found)
     monkeypatch.setattr(trial_runs, "ray_storage", no_notes)
     monkeypatch.setattr(module.ray, "get", lambda value: value)
@@ -72,6 +74,7 @@ def begin(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable
                 "number": 7,
                 "spec": job,
                 "in_actor": False,
+                "versions": {},
                 "resources": Resources(worker_cpus=1.0),
                 "runs_per_host": 1,
                 "threads": None,
@@ -80,6 +83,7 @@ def begin(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable
                 "mailbox": Actor(run.search),
             }
         )
+        trial._begun()
         return trial
 
     return begin
@@ -168,6 +172,45 @@ def test_cleanup_stops_the_run_and_waits_for_it(run: Run, begin: Callable[..., T
     threading.Thread(target=lambda: (wait_until(run.mailbox.stop_asked), run.end.set())).start()
     trial.cleanup()
     assert run.end.is_set()
+
+
+def test_an_actor_takes_the_next_trial_when_the_run_of_the_last_one_has_ended(
+    run: Run, begin: Callable[..., TrialRun]
+) -> None:
+    trial = begin()
+    run.mailbox.put(evaluated(10, 40.0))
+    trial.step()
+    threading.Thread(target=lambda: (wait_until(run.mailbox.stop_asked), run.end.set())).start()
+    assert trial.reset_config({**trial._trial, "number": 8})
+    assert run.end.is_set()
+    run.end.clear()
+    trial._begun()
+    run.search.tell(8, "put", evaluated(10, 30.0))
+    found = trial.step()
+    assert (found["number"], found["score"]) == (8, 30.0)
+    run.search.tell(8, "put", RunFinished(SimpleNamespace(reason="budget")))  # type: ignore[arg-type]
+    run.end.set()
+    assert trial.step()["state"] == "budget"
+
+
+def test_a_trial_whose_actor_was_lost_begins_without_the_words_to_the_last_one(
+    run: Run, begin: Callable[..., TrialRun]
+) -> None:
+    trial = begin()
+    run.search.stop(7)
+    run.mailbox.put(evaluated(10, 40.0))
+    run.end.set()
+    assert trial.reset_config(trial._trial)
+    run.end.clear()
+    trial._begun()
+    assert not run.mailbox.stop_asked()
+    assert run.mailbox.take() == ([], None)
+
+
+def test_the_workers_of_a_run_have_its_mailbox(run: Run) -> None:
+    found = pickle.loads(pickle.dumps(TrialMailbox(7, 8)))
+    assert (found.beat.search, found.beat.number, found.beat.name) == (7, 8, "beat")
+    run.search.stop(9)  # which has not begun
 
 
 def wait_until(condition: Callable[[], bool]) -> None:

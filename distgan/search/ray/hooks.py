@@ -84,14 +84,20 @@ class StateCallback(_Unsaved, Callback):
 
     Args:
         stopper: is told which trials have an actor.
+        stop: has a trial's run save its state and end, by number: the scheduler has stopped the trial, and its actor
+            may be kept for another one that comes late.
         lost: records that a trial's actor was lost, by number and error; returns why it may not begin again, or an
-            empty text. None where trials are runs of Ray Train, which begins again by itself.
+            empty text.
     """
 
     def __init__(
-        self, state: SearchState, stopper: SearchStopper, lost: Callable[[int, Exception | None], str] | None = None
+        self,
+        state: SearchState,
+        stopper: SearchStopper,
+        stop: Callable[[int], object],
+        lost: Callable[[int, Exception | None], str],
     ) -> None:
-        self._state, self._stopper, self._lost = state, stopper, lost
+        self._state, self._stopper, self._stop, self._lost = state, stopper, stop, lost
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         number = trial.config["number"]
@@ -112,27 +118,26 @@ class StateCallback(_Unsaved, Callback):
             return
         self._stopper.running.discard(number)
         state: TrialState = last.get("state") or "stopped"
+        if state == "stopped":
+            self._stop(number)
         self._state.ended(number, state, last.get("note", ""), seconds)
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Its actor was lost, and Tune begins it again."""
         number = trial.config["number"]
         self._stopper.running.discard(number)
-        if self._lost is not None and self._lost(number, _last_error(trial)):
+        if self._lost(number, _last_error(trial)):
             trial.max_failures = 0  # the next actor reports why it may not begin; it must not fail for ever
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """It has failed, or an actor that was kept for it was lost: then another one gets it."""
         number = trial.config["number"]
         self._stopper.running.discard(number)
-        lines = [line.strip() for line in str(trial.get_error() or "").splitlines() if line.strip()]
-        note = lines[-1] if lines else "its process ended"
-        if self._lost is not None:
-            note = self._lost(number, None)
-            if not note:
-                self._state.hand_out_again(number)
-                return
-        self._state.ended(number, "failed", note, trial.last_result.get("seconds", 0.0))
+        note = self._lost(number, None)
+        if note:
+            self._state.ended(number, "failed", note, trial.last_result.get("seconds", 0.0))
+        else:
+            self._state.hand_out_again(number)
 
 
 def _last_error(trial: Any) -> Exception:

@@ -1,4 +1,4 @@
-"""The mailbox of a search: progress of its trials, and the failures of those that run in Tune's own actors."""
+"""The mailbox of a search: progress of its trials, and the mailboxes of their runs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class _Beating:
 class SearchMailbox(Mailbox):
     """An actor without torch, to which the trials of a search report.
 
-    It keeps a `RunMailbox` of each trial that runs in Tune's own actor, and so outlives that.
+    It keeps the `RunMailbox` of each trial: this starts no process, and outlives the trial's actor.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -40,12 +40,23 @@ class SearchMailbox(Mailbox):
         self._runs: dict[int, RunMailbox] = {}
         self._beating: dict[int, _Beating] = {}
 
-    def begin(self, number: int, run_url: str, most: int, hang_s: float, actor: Any) -> Exception | None:
-        """A trial begins in `actor`, or again in another one. Returns the error for which it may not, if any."""
-        error = self._run(number, run_url, most, hang_s).error()
-        if error is None:
-            self._beating[number] = _Beating(actor, hang_s, self._clock())
-        return error
+    def begin(self, number: int, run_url: str, most: int, hang_s: float, actor: Any | None) -> Exception | None:
+        """A trial's run begins, or begins again in another actor. Returns the error for which it may not, if any.
+
+        Args:
+            actor: in which it runs; None for a run of Ray Train, whose events the trial takes.
+        """
+        run = self._run(number, run_url, most, hang_s)
+        if run.error() is None:
+            run.renew()
+            if actor is not None:
+                self._beating[number] = _Beating(actor, hang_s, self._clock())
+        return run.error()
+
+    def stop(self, number: int) -> None:
+        """A trial's run saves its state and ends, if it has begun. One in the trial's actor is asked there."""
+        if number in self._runs:
+            self._runs[number].ask_to_stop()
 
     def end(self, number: int) -> None:
         """The trial's run has ended, or its actor was lost."""
@@ -53,11 +64,11 @@ class SearchMailbox(Mailbox):
 
     def tell(self, number: int, method: str, *arguments: Any) -> Any:
         """Calls a method of a trial's `RunMailbox`."""
-        run = self._runs[number]
-        if method == "beat" and number in self._beating:
-            self._beating[number].time = self._clock()
+        run, beating = self._runs[number], self._beating.get(number)
+        if beating is not None and method == "beat":
+            beating.time = self._clock()
         answer = getattr(run, method)(*arguments)
-        if method == "put":
+        if beating is not None and method == "put":
             run.take()  # nobody else does
         return answer
 
@@ -101,6 +112,8 @@ class TrialMailbox:
         self._search, self._number = search, number
 
     def __getattr__(self, method: str) -> _Method:
+        if method.startswith("_"):
+            raise AttributeError(method)  # of pickle
         return _Method(self._search, self._number, method)
 
 

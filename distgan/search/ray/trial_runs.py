@@ -15,7 +15,6 @@ from distgan.launch.cluster import ray_storage
 from distgan.launch.mailbox import Background
 from distgan.launch.ray_errors import report_losses
 from distgan.launch.ray_internals import time_limits
-from distgan.launch.run_mailbox import create_run_mailbox
 from distgan.launch.train import build_ray_trainer, check_versions
 from distgan.search.ray.search_mailbox import TrialMailbox
 from distgan.training.events import RunStarted
@@ -64,7 +63,7 @@ class TrainRun:
         self._stack = ExitStack()
         storage = self._stack.enter_context(ray_storage(spec.run))
         self._stack.enter_context(time_limits(spec.config.scale))
-        self._mailbox = create_run_mailbox(spec)
+        self._mailbox = TrialMailbox(config["mailbox"], config["number"])
         trainer = build_ray_trainer(spec, self._mailbox, storage, resources, config["runs_per_host"], config["threads"])
         self._fit = Background(trainer.fit)
 
@@ -123,11 +122,10 @@ def begin_run(config: dict[str, Any], kept: KeptParts) -> Run:
 
     Raises UserError for one that may not begin again, as it has failed before, and on a node with other versions.
     """
-    if not config["in_actor"]:
-        return TrainRun(config)
     check_versions(config["versions"])
-    search, this = config["mailbox"], ray.get_runtime_context().current_actor
-    error: Exception | None = ray.get(search.begin.remote(config["number"], *failure_rules(config["spec"]), this))
+    this = ray.get_runtime_context().current_actor if config["in_actor"] else None
+    begun = config["mailbox"].begin.remote(config["number"], *failure_rules(config["spec"]), this)
+    error: Exception | None = ray.get(begun)
     if error is not None:
         raise UserError(str(error).partition("\n")[0])
-    return OwnRun(config, kept)
+    return OwnRun(config, kept) if config["in_actor"] else TrainRun(config)

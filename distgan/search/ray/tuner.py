@@ -129,7 +129,7 @@ def _tuner(
     """Tune with the search's trials. Its own state is in a temporary folder of this machine."""
     plan, trials = spec.record.plan, spec.record.trials
     in_actor, expected = share.in_actor, versions()
-    scheduler, threads = build_scheduler(plan, share.concurrent if in_actor else 0), requested_threads()
+    scheduler, threads = build_scheduler(plan, share.concurrent), requested_threads()
     replay_trials(scheduler, plan, trials)
 
     def describe(trial: Trial) -> dict[str, Any]:
@@ -146,17 +146,17 @@ def _tuner(
             "mailbox": mailbox,
         }
 
+    who = "worker 0" if in_actor else "its actor"
+
     def lost(number: int, error: Exception | None) -> str:
         if error is None:
             asked = mailbox.failure.remote(number)
         else:
             rules = failure_rules(spec.trial_spec(trials[number]))
-            asked = mailbox.lost.remote(number, *actor_failure(error), *rules)
+            asked = mailbox.lost.remote(number, *actor_failure(error, who), *rules)
         found: str = ray.get(asked)
         return found
 
-    # Trials in actors are counted by the search's mailbox: failures without a new checkpoint.
-    most, callback = (-1, lost) if in_actor else (spec.config.scale.max_failures, None)
     with tempfile.TemporaryDirectory(prefix="distgan-") as folder:
         yield tune.Tuner(
             tune.with_resources(TrialRun, trial_actor(share)),
@@ -165,7 +165,7 @@ def _tuner(
                 scheduler=scheduler,
                 num_samples=-1,
                 max_concurrent_trials=share.concurrent,
-                reuse_actors=in_actor,
+                reuse_actors=True,
                 trial_name_creator=lambda trial: f"trial-{trial.config['number']:04d}",
                 trial_dirname_creator=lambda trial: f"{trial.config['number']:04d}",
             ),
@@ -173,9 +173,9 @@ def _tuner(
                 name=spec.record.name,
                 storage_path=folder,
                 stop=stopper,
-                failure_config=tune.FailureConfig(max_failures=most),
+                failure_config=tune.FailureConfig(max_failures=-1),  # the search's mailbox counts
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-                callbacks=[StateCallback(state, stopper, callback)],
+                callbacks=[StateCallback(state, stopper, mailbox.stop.remote, lost)],
                 verbose=0,
             ),
         )
