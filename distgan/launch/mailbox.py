@@ -52,10 +52,6 @@ class Mailbox:
         events, self._events = self._events, []
         return events, self._error
 
-    def renew(self) -> None:
-        """Forgets events that nobody has taken, and the request to stop."""
-        self._events, self._stop = [], False
-
     def ask_to_stop(self) -> None:
         self._stop = True
 

@@ -89,7 +89,7 @@ def _is_preempted(error: BaseException) -> bool:
 
 
 def actor_failure(error: Exception, who: str) -> tuple[str, bool]:
-    """Why a trial's actor was lost, as text that begins with `who`, and whether it counts as a failure."""
+    """Why a trial's actor, or its run, was lost, as text that begins with `who`, and whether it counts as a failure."""
     behind = getattr(error, "cause", None) or error
     text = losses_text({0: behind}) or f"worker 0 raised {type(behind).__name__}: {behind!s:.200}"
     return text.replace("worker 0", who, 1), not _is_preempted(behind)

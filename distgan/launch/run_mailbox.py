@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from distgan.errors import UserError
 from distgan.launch.hangs import Beat, HangWatch
 from distgan.launch.mailbox import Mailbox, create_mailbox
 from distgan.text import plural
@@ -78,6 +79,11 @@ class RunMailbox(Mailbox):
         elif isinstance(event, CheckpointSaved):
             self._kimg, self._count = event.kimg, 0
 
+    def renew(self) -> None:
+        """Another process takes over the run: forgets events that nobody has taken, and the request to stop."""
+        self._restart()
+        self._events, self._stop = [], False
+
     def _restart(self) -> None:
         """Forgets the group of workers."""
         self._hangs.restart()
@@ -103,7 +109,7 @@ class RunMailbox(Mailbox):
         return self._goodput.before, self._goodput.elapsed
 
     def lost(self, reason: str, counts: bool) -> str | None:
-        """Records that workers were lost. Returns None where they restart, else the error that ends the run.
+        """Records that workers were lost. Returns None where they restart, else the error that ends the run, as text.
 
         The `reason` is another one where they were ended because of a hang.
         """
@@ -125,7 +131,9 @@ class RunMailbox(Mailbox):
             if self._most
             else "not restarted (scale.max_failures=0)"
         )
-        return f"{self._run_url}: {reason}; {tried}; look at that node; the same command resumes from {where}"
+        final = f"{self._run_url}: {reason}; {tried}; look at that node; the same command resumes from {where}"
+        self.put_error(UserError(final))
+        return final
 
 
 def create_run_mailbox(spec: RunSpec) -> Any:

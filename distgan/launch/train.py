@@ -13,7 +13,7 @@ import ray.train
 import ray.train.torch
 import ray.util
 import torch.distributed as dist
-from ray.exceptions import RayError
+from ray.exceptions import RayActorError, RayError
 from ray.train import RunConfig
 from ray.train.torch import TorchTrainer
 
@@ -195,7 +195,7 @@ def worker_main(arguments: dict[str, Any]) -> None:
     except Exception as error:
         # Ray takes the process group of workers away that it ends while they train, as where a node is preempted.
         ended_by_ray = distributed.size > 1 and not dist.is_initialized()
-        if not ended_by_ray and not is_broken_connection(error):
+        if not ended_by_ray and not isinstance(error, RayActorError) and not is_broken_connection(error):
             node: str = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
             ray.get(mailbox.put_error.remote(WorkerError.of(error, distributed.rank, node)))
         raise

@@ -84,8 +84,8 @@ class StateCallback(_Unsaved, Callback):
 
     Args:
         stopper: is told which trials have an actor.
-        stop: has a trial's run save its state and end, by number: the scheduler has stopped the trial, and its actor
-            may be kept for another one that comes late.
+        stop: has a trial's run of Ray Train save its state and end, by number: the scheduler has stopped the trial, and
+            its actor may be kept for another one that comes late. A run in the actor waits after its evaluation.
         lost: records that a trial's actor was lost, by number and error; returns why it may not begin again, or an
             empty text.
     """

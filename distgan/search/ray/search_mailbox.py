@@ -54,7 +54,7 @@ class SearchMailbox(Mailbox):
         return run.error()
 
     def stop(self, number: int) -> None:
-        """A trial's run saves its state and ends, if it has begun. One in the trial's actor is asked there."""
+        """A trial's run of Ray Train saves its state and ends, if it has begun."""
         if number in self._runs:
             self._runs[number].ask_to_stop()
 
@@ -77,10 +77,7 @@ class SearchMailbox(Mailbox):
         self.end(number)
         run = self._run(number, run_url, most, hang_s)
         if run.error() is None:
-            final = run.lost(reason, counts)
-            if final is not None:
-                run.put_error(RuntimeError(final))
-            run.take()
+            run.lost(reason, counts)
         return self.failure(number)
 
     def failure(self, number: int) -> str:

@@ -27,8 +27,8 @@ _POLL_S = 0.3
 class TrialRun(tune.Trainable):
     """An iteration of Tune lasts up to the next evaluation; the last one reports how the run ended.
 
-    Evaluations of earlier sessions are reported first, so that the scheduler knows them. An actor in which trials run
-    takes one after another, and keeps what they share.
+    Evaluations of earlier sessions are reported first, so that the scheduler knows them. An actor takes one trial after
+    another, and keeps what those share that run in it.
 
     Its `config`: `number` of the trial, `spec`, `in_actor` (whether it runs in this actor, not on Ray Train),
     `resources`, `runs_per_host` and `threads` (see `launch.train.build_ray_trainer`), `versions` of the driver,
@@ -88,6 +88,7 @@ class TrialRun(tune.Trainable):
                 run.raise_error()
                 if self._summary is None:
                     raise RuntimeError(f"{self._spec.run.url}: the run ended without a summary")  # Tune tries it again
+                self._close()
                 reason = self._summary.reason
                 return self._result("begun" if reason == "interrupted" else reason)
 

@@ -86,7 +86,8 @@ class TrainRun:
             self._fit.raise_error()
 
     def close(self) -> bool:
-        self.ask_to_stop()
+        if not self._fit.ended(0.0):  # else the request may reach the run of another actor
+            self.ask_to_stop()
         if self._started or not self._may_never_start:
             self._fit.ended(_STOP_S)
         self._stack.close()
