@@ -174,6 +174,16 @@ def test_cleanup_stops_the_run_and_waits_for_it(run: Run, begin: Callable[..., T
     assert run.end.is_set()
 
 
+def test_a_run_that_lost_its_workers_too_often_has_failed_for_that(run: Run, begin: Callable[..., TrialRun]) -> None:
+    trial = begin()
+    reason = "worker 1 on 10.0.0.2: its process died"
+    found = [run.mailbox.lost(reason, True) for _ in range(4)]
+    assert found[:3] == [None, None, None]
+    result = trial.step()
+    assert (result["state"], result["note"]) == ("failed", found[3])
+    assert result["note"].startswith(f"runs/0007: {reason}; restarted 3 times without a new checkpoint")
+
+
 def test_an_actor_takes_the_next_trial_when_the_run_of_the_last_one_has_ended(
     run: Run, begin: Callable[..., TrialRun]
 ) -> None:
