@@ -6,6 +6,7 @@ and says which one a new release of Ray has moved.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import os
@@ -38,6 +39,7 @@ try:
     from ray.core.generated import gcs_service_pb2, gcs_service_pb2_grpc
     from ray.train.v2._internal.execution import context
     from ray.train.v2._internal.execution.callback import ControllerCallback
+    from ray.train.v2._internal.execution.controller import TrainController
     from ray.train.v2._internal.execution.scaling_policy import FixedScalingPolicy
 except ImportError as error:
     raise UserError(
@@ -71,7 +73,10 @@ PRIVATE: Mapping[str, str] = {
     "ray._private.worker:print_to_stdstream": "What Ray prints of its processes. Else a lost node prints 50 lines.",
     "ray._private.worker:_global_node": "The node's session folder. Else doctor cannot say what disk Ray writes to.",
     "ray._private.state:actors": "Finds Ray Train's controller. Else Ctrl-C in a wait for nodes leaves the wait alive.",
-    "ray.train.v2._internal.execution.controller:TrainController": "The class name by which it is found.",
+    "ray.train.v2._internal.execution.controller:TrainController": "The class name by which it is found. A trial of a "
+    "search runs it in its own process. Else each trial starts one more, for seconds.",
+    "ray.train.v2._internal.execution.controller:TrainController.run": "Runs it there.",
+    "ray.train.v2._internal.execution.controller:TrainController.get_result": "What has become of the run.",
     "ray._private.worker:global_worker": "The core worker of this process, which can end an actor by its id.",
     "ray._raylet:CoreWorker.kill_actor": "Ends that controller, of which there is no handle.",
     "ray.train.v2.api.data_parallel_trainer:DataParallelTrainer._create_default_callbacks": "What a run starts "
@@ -383,6 +388,21 @@ def without_idle_processes(trainer: Trainer, own_cluster: bool) -> Trainer:
 
     if own_cluster:
         trainer._initialize_and_run_controller = run_alone
+    return trainer
+
+
+def with_controller_here(trainer: Trainer) -> Trainer:
+    """The trainer, whose controller runs in the thread that calls `fit`, not in a process of its own.
+
+    That thread has to be one of an actor, on whose end Ray frees the workers.
+    """
+
+    def run(**parts: Any) -> Any:
+        controller = TrainController(**parts)
+        asyncio.run(controller.run())  # type: ignore[no-untyped-call]
+        return controller.get_result()
+
+    trainer._initialize_and_run_controller = run
     return trainer
 
 

@@ -14,7 +14,7 @@ from distgan.launch.async_evaluator import task_options
 from distgan.launch.cluster import ray_storage
 from distgan.launch.mailbox import Background
 from distgan.launch.ray_errors import report_losses
-from distgan.launch.ray_internals import time_limits
+from distgan.launch.ray_internals import time_limits, with_controller_here
 from distgan.launch.train import build_ray_trainer, check_versions
 from distgan.search.ray.search_mailbox import TrialMailbox
 from distgan.training.events import RunStarted
@@ -54,7 +54,7 @@ class Run(Protocol):
 
 
 class TrainRun:
-    """A run of Ray Train, with a controller and a group of workers. It does not wait after evaluations."""
+    """A run of Ray Train: its controller in this actor, and a group of workers. It does not wait after evaluations."""
 
     def __init__(self, config: dict[str, Any]) -> None:
         spec, resources = config["spec"], config["resources"]
@@ -65,7 +65,7 @@ class TrainRun:
         self._stack.enter_context(time_limits(spec.config.scale))
         self._mailbox = TrialMailbox(config["mailbox"], config["number"])
         trainer = build_ray_trainer(spec, self._mailbox, storage, resources, config["runs_per_host"], config["threads"])
-        self._fit = Background(trainer.fit)
+        self._fit = Background(with_controller_here(trainer).fit)
 
     def take(self) -> tuple[Sequence[object], Exception | None]:
         events, error = ray.get(self._mailbox.take.remote())
