@@ -152,6 +152,29 @@ def test_bad_trials_are_stopped_and_free_their_workers(data: str, bucket: str, t
     assert our_processes() == before
 
 
+def test_a_trial_of_two_workers_goes_on_where_its_actor_was_killed(data: str, bucket: str, tmp_path: Path) -> None:
+    """Both processors are the first workers': where Ray did not free them, the trial would wait for ever."""
+    before = our_processes()
+    process = tune(
+        data, bucket, "--space", "optimizer.generator.lr=choice(4e-4, 8e-4)", "--name", "killed", "--trials", "1",
+        "--concurrent", "1", "--workers-per-trial", "2", "training.kimg=4", cwd=tmp_path,
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert any("trial 0 at 0.5 kimg" in line for line in process.stdout)
+    actors = [pid for pid, command in our_processes().items() if "ray::ResourceTrainable" in command]
+    assert len(actors) == 1
+    os.kill(actors[0], signal.SIGKILL)
+    output = finish(process, 400)
+    assert process.returncode == 0, output
+    (trial,) = require_record(f"{bucket}/killed").trials
+    assert (trial.state, len(trial.curve)) == ("budget", 8), output
+    summary = json.loads(Storage.open(f"{bucket}/killed/trials/{trial.name}").read_bytes("summary.json"))
+    first, second = (attempt["failure"] for attempt in summary["attempts"])
+    assert first.startswith("its actor on 127.0.0.1: its process died")
+    assert second is None
+    assert our_processes() == before
+
+
 def test_a_population_hands_on_states_with_new_values(data: str, bucket: str, tmp_path: Path) -> None:
     before = our_processes()
     space = ["--space", "optimizer.generator.lr=loguniform(2e-4, 8e-4)", "--scheduler", "pbt", "--trials", "2"]
