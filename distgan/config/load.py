@@ -249,7 +249,10 @@ def overridden_tree(tree: Mapping[str, Any], overrides: Mapping[str, Any]) -> di
 
 
 def _with_common_options(tree: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """The tree without options of its components and optimizers that those which the overrides choose do not have."""
+    """The tree without the options that a component or optimizer does not have which the overrides choose.
+
+    An option that the one before does not have either stays: it is a mistake, and is refused as such.
+    """
     changed = dict(tree)
     for section, (schema, key, registry) in COMPONENTS.items():
         declared, options = split_section(section, _table(changed, section))

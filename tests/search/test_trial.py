@@ -217,10 +217,16 @@ def test_a_trial_whose_actor_was_lost_begins_without_the_words_to_the_last_one(
     assert run.mailbox.take() == ([], None)
 
 
-def test_the_workers_of_a_run_have_its_mailbox(run: Run) -> None:
-    found = pickle.loads(pickle.dumps(TrialMailbox(7, 8)))
-    assert (found.beat.search, found.beat.number, found.beat.name) == (7, 8, "beat")
-    run.search.stop(9)  # which has not begun
+def test_a_handle_to_a_runs_mailbox_can_be_sent_to_its_workers() -> None:
+    found = pickle.loads(pickle.dumps(TrialMailbox("search", 8)))
+    assert (found.beat.search, found.beat.number, found.beat.name) == ("search", 8, "beat")
+
+
+def test_a_trial_that_has_not_begun_is_not_asked_to_stop() -> None:
+    search = SearchMailbox()
+    search.stop(9)
+    assert search.begin(9, "runs/0009", 3, 300.0, None) is None
+    assert not search.tell(9, "stop_asked")
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
